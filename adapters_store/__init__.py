@@ -1,0 +1,1 @@
+"""The bundle format and the versioned store it stands in. No torch, no HTTP."""

@@ -1,0 +1,1 @@
+"""The HTTP service: live domains, activation, state, routes."""

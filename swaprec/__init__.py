@@ -1,0 +1,1 @@
+"""The door: command line, Python client, demo."""

@@ -1,0 +1,1 @@
+"""Data, loop, evaluation: from interaction logs to bundles."""
