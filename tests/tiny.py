@@ -1,0 +1,83 @@
+"""Tiny real models for tests: 2 layers, width 16, a real WordPiece tokenizer, no downloads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+
+from transrec.adapters import Adapter, AdapterSpec
+from transrec.backbone import Backbone, BackboneConfig
+from transrec.model import TransRec
+from transrec.text_encoder import Architecture, Pooling, TextShape
+from transrec.user_encoder import UserShape
+
+SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
+WORDS = (
+    *SPECIALS,
+    *LETTERS,
+    *(f"##{letter}" for letter in LETTERS),
+    "the",
+    "film",
+    "news",
+    "storm",
+    "violin",
+    "oslo",
+)
+
+SPEC = AdapterSpec.parse({"item": {"kind": "houlsby", "hidden": 8}, "user": {"kind": "houlsby", "hidden": 4}})
+
+
+def tiny_tokenizer() -> Tokenizer:
+    """A WordPiece tokenizer over letters and a few words."""
+    tokenizer = Tokenizer(models.WordPiece({word: n for n, word in enumerate(WORDS)}, unk_token=SPECIALS[1]))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        special_tokens=[("[CLS]", WORDS.index("[CLS]")), ("[SEP]", WORDS.index("[SEP]"))],
+    )
+    return tokenizer
+
+
+def tiny_config(architecture: Architecture = "bert", pooling: Pooling = "cls", **user: Any) -> BackboneConfig:
+    text = TextShape(
+        architecture=architecture,
+        layers=2,
+        hidden=16,
+        heads=2,
+        intermediate=32,
+        vocabulary=len(WORDS),
+        positions=40,
+        token_types=2,
+        norm_eps=1e-12,
+        pad_id=0,
+    )
+    return BackboneConfig(text, UserShape(**{"width": 16, "history": 6, **user}), pooling, max_tokens=12)
+
+
+def tiny_backbone(folder: Path | None = None, seed: int = 0, **config: Any) -> Backbone:
+    """A random TransRec; saved to `folder`, and so with a fingerprint, when one is given."""
+    made = tiny_config(**config)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        backbone = Backbone(made, TransRec(made.text, made.pooling, made.user), tiny_tokenizer())
+    if folder is not None:
+        backbone.save(folder)
+    return backbone
+
+
+def tiny_adapter(backbone: Backbone, seed: int = 0, spec: AdapterSpec = SPEC, scale: float = 0.3) -> Adapter:
+    """A frozen adapter with weights large enough to change the answers."""
+    adapter = Adapter.create(spec, backbone.shape, seed)
+    generator = torch.Generator().manual_seed(seed)
+    tensors = {name: torch.randn(t.shape, generator=generator) * scale for name, t in adapter.to_tensors().items()}
+    return Adapter.from_tensors(spec, backbone.shape, tensors)
+
+
+def tiny_texts(count: int) -> list[str]:
+    """Distinct item texts of different lengths."""
+    return [f"film {'the ' * (n % 4)}{n}" for n in range(count)]

@@ -1,0 +1,80 @@
+"""Items to vectors: the one way in which trainer and server embed, so that their numbers are the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from transrec.adapters import Adapter
+from transrec.backbone import Backbone, resolve_dtype
+from transrec.text_encoder import Tokens
+
+BATCH_TOKENS = 4096
+
+Progress = Callable[[int, int], None]
+"""Told (items done, items in all) after each batch."""
+
+
+@torch.inference_mode()
+def embed(
+    backbone: Backbone,
+    texts: Sequence[str],
+    adapter: Adapter | None = None,
+    *,
+    dtype: str = "auto",
+    progress: Progress | None = None,
+) -> NDArray[np.float32]:
+    """Embed item texts to float32 [n, d].
+
+    A text that occurs twice is encoded once: equal contents have bitwise equal vectors. Batches hold texts of one
+    token length, so that no pad is computed and a vector does not depend on its neighbours' lengths.
+
+    Raises:
+        ValueError: a dtype other than auto, float32, bfloat16.
+    """
+    distinct = list(dict.fromkeys(texts))
+    encoder = backbone.item_encoder(resolve_dtype(dtype, backbone.device))
+    kind = encoder.norm.weight.dtype
+    item_side = None if adapter is None else _cast(adapter, kind, backbone.device).item
+    vectors = np.empty((len(distinct), backbone.config.width), dtype=np.float32)
+    done = 0
+    for places, ids in length_batches(backbone.tokenize(distinct)):
+        pooled = encoder(Tokens(ids.to(backbone.device)), item_side)
+        vectors[places] = backbone.model.project(pooled.float()).cpu().numpy()
+        done += len(places)
+        if progress is not None:
+            progress(done, len(distinct))
+    return vectors[_places_of(texts, distinct)]
+
+
+def length_batches(
+    tokens: Sequence[Sequence[int]], budget: int = BATCH_TOKENS
+) -> Iterator[tuple[NDArray[np.int64], torch.Tensor]]:
+    """Group token lists of exactly one length into batches of at most `budget` tokens.
+
+    Yields:
+        places: int64 [b], positions in `tokens`; ids: int64 [b, T], never padded.
+    """
+    lengths = np.array([len(row) for row in tokens], dtype=np.int64)
+    for length in np.unique(lengths):
+        places = np.flatnonzero(lengths == length)
+        size = max(1, budget // int(length))
+        for start in range(0, len(places), size):
+            chunk = places[start : start + size]
+            yield chunk, torch.tensor([tokens[place] for place in chunk], dtype=torch.int64)
+
+
+def _cast(adapter: Adapter, dtype: torch.dtype, device: torch.device) -> Adapter:
+    weight = next(adapter.parameters(), None)
+    if weight is None or (weight.dtype == dtype and weight.device == device):
+        return adapter
+    copy = Adapter.from_tensors(adapter.spec, adapter.shape, adapter.to_tensors())
+    return copy.to(device=device, dtype=dtype)
+
+
+def _places_of(texts: Sequence[str], distinct: Sequence[str]) -> NDArray[np.int64]:
+    place = {text: number for number, text in enumerate(distinct)}
+    return np.fromiter((place[text] for text in texts), dtype=np.int64, count=len(texts))
