@@ -23,6 +23,8 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
 from transrec.adapters import AdapterShape
+from transrec.checkpoints import read_text_encoder
+from transrec.errors import BackboneError as BackboneError
 from transrec.model import TransRec
 from transrec.text_encoder import Architecture, Pooling, TextEncoder, TextShape
 from transrec.user_encoder import UserShape
@@ -31,10 +33,6 @@ FORMAT = 1
 FILES = ("config.json", "model.safetensors", "tokenizer.json")
 Dtype = Literal["float32", "bfloat16"]
 TORCH_DTYPES: dict[Dtype, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-
-
-class BackboneError(ValueError):
-    """A folder or checkpoint that is not a backbone we can run; says what is wrong and what was expected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,8 +154,6 @@ class Backbone:
         Raises:
             BackboneError: no such checkpoint, or one of another architecture.
         """
-        from transrec.checkpoints import read_text_encoder
-
         shape, state, tokenizer = read_text_encoder(name_or_path)
         config = BackboneConfig(shape, user or UserShape(), pooling, max_tokens, source=Path(name_or_path).name)
         with torch.random.fork_rng(devices=[]):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from transrec.backbone import BackboneError
+from transrec.errors import BackboneError
 from transrec.text_encoder import TextShape, from_library_names
 
 _ARCHITECTURES = {"bert": "bert", "roberta": "roberta", "xlm-roberta": "roberta", "camembert": "roberta"}
@@ -25,17 +26,36 @@ def read_text_encoder(name_or_path: str) -> tuple[TextShape, dict[str, Tensor], 
     try:
         config = AutoConfig.from_pretrained(name_or_path)
         shape = _shape(config.to_dict(), name_or_path)
-        model = AutoModel.from_pretrained(name_or_path, add_pooling_layer=False)
-        tokenizer = AutoTokenizer.from_pretrained(name_or_path, use_fast=True)
+        with _quiet():
+            model, found = AutoModel.from_pretrained(name_or_path, add_pooling_layer=False, output_loading_info=True)
+            tokenizer = AutoTokenizer.from_pretrained(name_or_path, use_fast=True)
+    except BackboneError:
+        raise
     except (OSError, ValueError) as error:
-        if isinstance(error, BackboneError):
-            raise
         raise BackboneError(
             f"encoder {name_or_path!r} cannot be read: {str(error).splitlines()[0]} "
             "(expected the hub name or the folder of a BERT or RoBERTa checkpoint)"
         ) from error
+    if found["missing_keys"]:  # the library would draw them at random
+        raise BackboneError(f"encoder {name_or_path!r} lacks weights: {', '.join(sorted(found['missing_keys'])[:5])}")
     state = {name: value.float().clone() for name, value in from_library_names(model.state_dict()).items()}
     return shape, state, Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the library's bars and its report about the unused pooler off the terminal; errors are raised anyway."""
+    from transformers.utils import logging
+
+    before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+        if bars:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def _shape(config: Mapping[str, Any], name: str) -> TextShape:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertModel, BertTokenizerFast, PreTrainedModel, RobertaConfig, RobertaModel
 
 from tests.tiny import WORDS, tiny_adapter, tiny_backbone, tiny_texts
@@ -117,3 +118,13 @@ def test_texts_are_cut_to_the_token_limit_with_their_specials() -> None:
     rows = backbone.tokenize([*tiny_texts(3), "film " * 50])
     assert len(rows[-1]) == 12
     assert all(row[0] == WORDS.index("[CLS]") and row[-1] == WORDS.index("[SEP]") for row in rows)
+
+
+def test_a_checkpoint_that_lacks_weights_is_refused_instead_of_filled_at_random(bert: Path, tmp_path: Path) -> None:
+    state = load_file(bert / "model.safetensors")
+    del state["encoder.layer.1.output.dense.weight"]
+    for file in bert.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    save_file(state, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(BackboneError, match=r"lacks weights: encoder\.layer\.1\.output\.dense\.weight"):
+        Backbone.from_encoder(str(tmp_path))

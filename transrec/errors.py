@@ -1,0 +1,7 @@
+"""What can be wrong with a backbone or a checkpoint."""
+
+from __future__ import annotations
+
+
+class BackboneError(ValueError):
+    """A folder or checkpoint that is not a backbone we can run; says what is wrong and what was expected."""
