@@ -24,7 +24,7 @@ from tokenizers import Tokenizer
 
 from transrec.adapters import AdapterShape
 from transrec.checkpoints import read_text_encoder
-from transrec.errors import BackboneError as BackboneError
+from transrec.errors import BackboneError
 from transrec.model import TransRec
 from transrec.text_encoder import Architecture, Pooling, TextEncoder, TextShape
 from transrec.user_encoder import UserShape

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from tests.tiny import tiny_adapter, tiny_backbone, tiny_texts
-from transrec.backbone import Backbone, BackboneError, resolve_dtype
+from transrec.backbone import Backbone, resolve_dtype
 from transrec.embed import embed, length_batches
+from transrec.errors import BackboneError
 from transrec.text_encoder import Tokens
 
 

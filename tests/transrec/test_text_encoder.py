@@ -10,7 +10,8 @@ from transformers import BertConfig, BertModel, BertTokenizerFast, PreTrainedMod
 
 from tests.tiny import WORDS, tiny_adapter, tiny_backbone, tiny_texts
 from transrec.adapters import AdapterSpec, stack
-from transrec.backbone import Backbone, BackboneError
+from transrec.backbone import Backbone
+from transrec.errors import BackboneError
 from transrec.text_encoder import Tokens
 
 SIZES: dict[str, Any] = {
