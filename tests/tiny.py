@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
+from adapters_store.bundle import Manifest, write_bundle
 from transrec.adapters import Adapter, AdapterSpec
 from transrec.backbone import Backbone, BackboneConfig
 from transrec.model import TransRec
@@ -81,3 +82,11 @@ def tiny_adapter(backbone: Backbone, seed: int = 0, spec: AdapterSpec = SPEC, sc
 def tiny_texts(count: int) -> list[str]:
     """Distinct item texts of different lengths."""
     return [f"film {'the ' * (n % 4)}{n}" for n in range(count)]
+
+
+def tiny_bundle(path: Path, backbone: Backbone, domain: str, adapter: Adapter, **manifest: Any) -> Path:
+    """Write an adapter as a bundle of a domain."""
+    facts = {"kind": adapter.spec.kind, "spec": adapter.spec.to_json(), "dtype": "float32", **manifest}
+    tensors = {name: tensor.numpy() for name, tensor in adapter.to_tensors().items()}
+    write_bundle(path, Manifest(domain=domain, backbone=backbone.fingerprint, **facts), tensors)
+    return path

@@ -1,0 +1,62 @@
+"""What the store refuses, as plain errors that say what was given, what was expected and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong with a bundle.
+
+    `kind` is one of `header`, `manifest`, `missing`, `unexpected`, `shape_mismatch`, `dtype`, `backbone_mismatch`,
+    `non_finite`, `truncated`.
+    """
+
+    kind: str
+    detail: str
+    tensor: str | None = None
+    expected: Any = None
+    got: Any = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields that say something."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+class StoreError(Exception):
+    """Anything that the store refuses."""
+
+
+class BundleError(StoreError):
+    """A bundle that cannot be used; `problems` lists everything found wrong with it."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        super().__init__("; ".join(problem.detail for problem in problems))
+        self.problems = list(problems)
+
+
+class UnsupportedFormat(StoreError):
+    """A file that is no safetensors file: pickle, zip and the like are never opened."""
+
+
+class TooLarge(StoreError):
+    """More bytes than the limit allows."""
+
+
+class OutOfSpace(StoreError):
+    """No room left on the disk; nothing half-written stays."""
+
+
+class InvalidName(StoreError, ValueError):
+    """A domain name that is not one."""
+
+
+class VersionNotFound(StoreError, LookupError):
+    """A version that the store does not hold."""
+
+
+class VersionInUse(StoreError):
+    """A version that is live, or that a rollback would return to."""

@@ -1,0 +1,52 @@
+"""Files that appear whole or not at all: write beside, sync, rename, sync the folder."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from adapters_store.errors import OutOfSpace
+
+PART = ".part"
+
+
+@contextmanager
+def room_or_error(where: Path) -> Iterator[None]:
+    """Turn a full disk or quota into OutOfSpace."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise OutOfSpace(f"no room left on the disk of {where}: free some space and try again") from error
+        raise
+
+
+def write_beside(path: Path, content: bytes) -> None:
+    """Write a file so that a crash leaves the old one or the new one.
+
+    Raises:
+        OutOfSpace: the disk is full; nothing is left behind.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}{PART}")
+    try:
+        with room_or_error(path), beside.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.rename(path)
+    finally:
+        beside.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames within a folder survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

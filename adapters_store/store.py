@@ -1,0 +1,256 @@
+"""The versioned store: `<root>/<domain>/<version>/{bundle.safetensors, card.json}`, `activations.jsonl` beside.
+
+A version appears by one rename and never changes; its number is never given twice, also not after a delete. One
+writer a domain, by a file lock that the kernel drops when its holder dies.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from adapters_store.activations import Activation, append_to_log, now, read_log
+from adapters_store.bundle import Bundle, read_bundle
+from adapters_store.errors import BundleError, InvalidName, Problem, VersionInUse, VersionNotFound
+from adapters_store.files import PART, room_or_error, sync_folder, write_beside
+from adapters_store.upload import Sealed, Upload, sweep
+
+BUNDLE, CARD, DELETED, LOG, LOCK = "bundle.safetensors", "card.json", "deleted", "activations.jsonl", ".lock"
+_DOMAIN = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+
+Check = Callable[[Bundle], list[Problem]]
+
+
+def check_domain_name(name: str) -> str:
+    """Return the name if it is one; it becomes the name of a folder.
+
+    Raises:
+        InvalidName: saying what a name looks like.
+    """
+    if not _DOMAIN.fullmatch(name):
+        raise InvalidName(f"domain name {name!r}: expected 1 to 63 of a-z 0-9 . - _, beginning with a letter or digit")
+    return name
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """What a list shows of a version."""
+
+    domain: str
+    version: int
+    digest: str
+    size: int
+    kind: str
+    backbone: str
+    dtype: str
+    data_digest: str
+    parameters: dict[str, float]
+    metrics: dict[str, Any]
+    curves: dict[str, list[float]]
+    created_at: str
+    uploaded_at: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """What `add` did; `created` is False where the same bytes were there already."""
+
+    card: Card
+    created: bool
+
+    @property
+    def version(self) -> int:
+        """The version's number."""
+        return self.card.version
+
+
+class Store:
+    """Bundles by domain and version, and what of them is live."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._incoming = folder / ".incoming"
+        self._incoming.mkdir(parents=True, exist_ok=True)
+        sweep(self._incoming)
+
+    def receive(self, max_bytes: int) -> Upload:
+        """Open a temporary sibling to stream a bundle into; a context manager that leaves nothing behind.
+
+        Raises:
+            OutOfSpace: no room even to begin.
+        """
+        return Upload(self._incoming, max_bytes)
+
+    def add(self, domain: str, source: Sealed | Path, check: Check) -> Added:
+        """Accept a bundle as the domain's next version; the same bytes again are the version they already are.
+
+        Args:
+            domain: where it belongs; the manifest must agree.
+            source: a sealed upload, which is moved in, or a file, which is copied.
+            check: returns every problem that stands against the bundle.
+
+        Raises:
+            BundleError: with every problem; UnsupportedFormat; OutOfSpace; InvalidName. Nothing is left behind.
+        """
+        if isinstance(source, Path):
+            with self.receive(source.stat().st_size) as upload, source.open("rb") as file:
+                while chunk := file.read(1 << 20):
+                    upload.write(chunk)
+                return self.add(domain, upload.seal(), check)
+        bundle = read_bundle(source.path)
+        problems = check(bundle)
+        if bundle.manifest.domain != domain:
+            detail = f"the manifest names domain {bundle.manifest.domain!r}, the upload {domain!r}"
+            problems.append(Problem("manifest", detail, None, domain, bundle.manifest.domain))
+        if problems:
+            raise BundleError(problems)
+        with self._writing(domain) as home:
+            same = [card for card in self.versions(domain) if card.digest == source.digest]
+            if same:
+                return Added(same[0], created=False)
+            return Added(self._put(home, domain, source, bundle), created=True)
+
+    def versions(self, domain: str) -> list[Card]:
+        """List a domain's versions, oldest first; none for a domain that has none."""
+        home = self._home(domain)
+        numbers = sorted(int(path.name) for path in home.glob("*") if path.name.isdigit()) if home.is_dir() else []
+        return [self.card(domain, number) for number in numbers if not (home / str(number) / DELETED).exists()]
+
+    def domains(self) -> list[str]:
+        """Name the domains that have ever had a version or an activation."""
+        return sorted(path.name for path in self.folder.iterdir() if _DOMAIN.fullmatch(path.name) and path.is_dir())
+
+    def card(self, domain: str, version: int) -> Card:
+        """Return a version's card.
+
+        Raises:
+            VersionNotFound: naming those that exist.
+        """
+        return Card(**json.loads((self._place(domain, version) / CARD).read_text("utf-8")))
+
+    def bundle_path(self, domain: str, version: int) -> Path:
+        """Return where a version's file lies.
+
+        Raises:
+            VersionNotFound: naming those that exist.
+        """
+        return self._place(domain, version) / BUNDLE
+
+    def open(self, domain: str, version: int) -> Bundle:
+        """Read a version and check its bytes against the digest it came with.
+
+        Raises:
+            VersionNotFound: no such version.
+            BundleError: the file on the disk is no longer the one that was accepted.
+        """
+        card, bundle = self.card(domain, version), read_bundle(self.bundle_path(domain, version))
+        if bundle.digest != card.digest:
+            detail = f"{domain}@{version} on the disk has digest {bundle.digest[:12]}, accepted was {card.digest[:12]}"
+            raise BundleError([Problem("digest", f"{detail}: upload it again", None, card.digest, bundle.digest)])
+        return bundle
+
+    def delete(self, domain: str, version: int) -> None:
+        """Delete a version; its number stays taken.
+
+        Raises:
+            VersionNotFound: no such version.
+            VersionInUse: it is live, or a rollback would return to it.
+        """
+        with self._writing(domain):
+            place = self._place(domain, version)
+            if version in (self.live(domain), self.previous(domain)):
+                role = "live" if version == self.live(domain) else "what a rollback returns to"
+                raise VersionInUse(f"{domain}@{version} is {role}: activate another version first")
+            write_beside(place / DELETED, now().encode())
+            (place / BUNDLE).unlink(missing_ok=True)
+
+    def record_activation(self, domain: str, version: int | None, reason: str) -> Activation:
+        """Write down, synced, that a version (None: the frozen backbone) is live from now on.
+
+        Raises:
+            VersionNotFound: no such version.
+            OutOfSpace: nothing was written.
+        """
+        with self._writing(domain) as home:
+            if version is not None:
+                self._place(domain, version)
+            return append_to_log(home / LOG, version, reason)
+
+    def activations(self, domain: str) -> list[Activation]:
+        """Return the activation log, oldest first."""
+        return read_log(self._home(domain) / LOG)
+
+    def live(self, domain: str) -> int | None:
+        """Return the version that is live, None for the frozen backbone."""
+        log = self.activations(domain)
+        return log[-1].version if log else None
+
+    def previous(self, domain: str) -> int | None:
+        """Return what was live before the live version, None for the frozen backbone."""
+        live = self.live(domain)
+        for activation in reversed(self.activations(domain)):
+            if activation.version != live:
+                return activation.version
+        return None
+
+    def remove_domain(self, domain: str) -> None:
+        """Remove all that is kept of a domain, its numbers and log too."""
+        home = self._home(domain)
+        if not home.is_dir():
+            return
+        with self._writing(domain):
+            gone = self._incoming / f"{domain}{PART}"
+            home.rename(gone)
+            sync_folder(self.folder)
+            shutil.rmtree(gone)
+
+    def _put(self, home: Path, domain: str, source: Sealed, bundle: Bundle) -> Card:
+        number = 1 + max((int(path.name) for path in home.iterdir() if path.name.isdigit()), default=0)
+        manifest = bundle.manifest
+        same = ("kind", "backbone", "dtype", "data_digest", "parameters", "metrics", "curves", "created_at")
+        facts = {name: getattr(manifest, name) for name in same}
+        card = Card(domain, number, source.digest, source.size, uploaded_at=now(), **facts)
+        beside = home / f".{number}{PART}"
+        shutil.rmtree(beside, ignore_errors=True)
+        try:
+            with room_or_error(home):
+                beside.mkdir()
+                source.path.rename(beside / BUNDLE)
+                write_beside(beside / CARD, json.dumps(card.to_json()).encode())
+                beside.rename(home / str(number))
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+        sync_folder(home)
+        return card
+
+    def _home(self, domain: str) -> Path:
+        return self.folder / check_domain_name(domain)
+
+    def _place(self, domain: str, version: int) -> Path:
+        place = self._home(domain) / str(version)
+        if not (place / CARD).is_file() or (place / DELETED).exists():
+            existing = [card.version for card in self.versions(domain)]
+            there = f"it has {', '.join(map(str, existing))}" if existing else "it has none"
+            raise VersionNotFound(f"{domain} has no version {version}: {there}")
+        return place
+
+    @contextmanager
+    def _writing(self, domain: str) -> Iterator[Path]:
+        home = self._home(domain)
+        with room_or_error(home):
+            home.mkdir(exist_ok=True)
+            lock = (home / LOCK).open("w")
+        with lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield home
