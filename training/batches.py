@@ -1,0 +1,109 @@
+"""Windows of users' training sequences, and the batches made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transrec.window import pad_left
+
+Integers = NDArray[np.int64]
+Candidates = Literal["negatives", "batch", "catalog"]
+"""What a window's items compete with: one sampled negative a position, the batch's items, or the whole catalog."""
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """All training windows: `rows [W, L + 1]` of catalog rows, left-padded, `real [W, L + 1]`, `owner [W]` user."""
+
+    rows: Integers
+    real: NDArray[np.bool_]
+    owner: Integers
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One batch: distinct catalog rows [m] and, as places within them, its windows and negatives.
+
+    windows: int64 [B, L + 1]. real: bool [B, L + 1]. own: bool [B, m]. negatives: int64 [B, L].
+    """
+
+    distinct: Integers
+    windows: Integers
+    real: NDArray[np.bool_]
+    own: NDArray[np.bool_]
+    negatives: Integers
+
+
+def cut_windows(sequences: Sequence[Integers], length: int, which: str) -> Windows:
+    """Cut training sequences into windows of `length + 1`.
+
+    Args:
+        sequences: catalog rows by user, oldest first.
+        length: L of the user encoder.
+        which: `last` keeps each user's newest window (the paper's rule), `all` covers the whole sequence; windows
+            then share one item, so that every item but the first is a target once.
+    """
+    pieces, owner = [], []
+    for user, sequence in enumerate(sequences):
+        end = len(sequence)
+        while end >= 2:  # noqa: PLR2004 - a window needs an input and a target
+            pieces.append(sequence[max(0, end - length - 1) : end])
+            owner.append(user)
+            end -= length
+            if which == "last":
+                break
+    rows, real = pad_left(pieces, length + 1)
+    return Windows(rows, real, np.array(owner, np.int64))
+
+
+def batches(
+    windows: Windows,
+    sequences: Sequence[Integers],
+    items: int,
+    size: int,
+    rng: np.random.Generator,
+    candidates: Candidates,
+) -> Iterator[Batch]:
+    """Yield one epoch in an order that depends on `rng` alone.
+
+    Args:
+        windows: of all users.
+        sequences: users' training items: never drawn as negatives.
+        items: size of the catalog.
+        size: windows a batch.
+        rng: of this epoch.
+        candidates: which distinct items a batch holds.
+    """
+    order = rng.permutation(len(windows.rows))
+    everything = np.arange(items)
+    for start in range(0, len(order), size):
+        chosen = order[start : start + size]
+        rows, real = windows.rows[chosen], windows.real[chosen]
+        taken = [sequences[owner] for owner in windows.owner[chosen]]
+        drawn = _negatives(taken, real[:, 1:], items, rng) if candidates == "negatives" else rows[:, 1:]
+        distinct = (
+            everything if candidates == "catalog" else np.unique(np.concatenate([rows[real], drawn[real[:, 1:]]]))
+        )
+        place = np.zeros(items, np.int64)
+        place[distinct] = np.arange(len(distinct))
+        own = np.zeros((len(chosen), len(distinct)), np.bool_)
+        for line, row in zip(own, taken, strict=True):
+            present = place[row]
+            line[present[distinct[present] == row]] = True
+        yield Batch(distinct, place[rows], real, own, place[drawn])
+
+
+def _negatives(taken: Sequence[Integers], real: NDArray[np.bool_], items: int, rng: np.random.Generator) -> Integers:
+    """Draw uniformly from the items that a user has not in training; a user who has all gets any."""
+    drawn = rng.integers(0, items, real.shape)
+    for line, row in zip(drawn, taken, strict=True):
+        if len(set(row.tolist())) >= items:
+            continue
+        while (wrong := np.isin(line, row)).any():
+            line[wrong] = rng.integers(0, items, int(wrong.sum()))
+    return drawn

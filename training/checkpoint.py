@@ -1,0 +1,45 @@
+"""The checkpoint of a run: written beside, synced and renamed in, so that a crash leaves the last good one."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+NAME = "checkpoint.pt"
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint that cannot be read."""
+
+
+def save_checkpoint(folder: Path, content: dict[str, Any]) -> None:
+    """Replace the run's checkpoint."""
+    beside = folder / f".{NAME}.part"
+    try:
+        with beside.open("wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.rename(folder / NAME)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def load_checkpoint(folder: Path) -> dict[str, Any] | None:
+    """Read the run's checkpoint, None where there is none. Nothing but tensors and plain values is unpickled.
+
+    Raises:
+        CheckpointError: a file that is not one.
+    """
+    path = folder / NAME
+    if not path.is_file():
+        return None
+    try:
+        content: dict[str, Any] = torch.load(path, weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise CheckpointError(f"{path} cannot be read ({error}): delete it to start the run afresh") from error
+    return content

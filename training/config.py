@@ -1,0 +1,212 @@
+"""One TOML file, one run. Every problem of a file is reported at once, a misspelled key with the nearest name."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from transrec.adapters import AdapterSpec, SpecError
+
+
+class ConfigError(ValueError):
+    """A run that cannot start as configured; `problems` lists everything wrong with the file."""
+
+    def __init__(self, source: str, problems: Sequence[str]) -> None:
+        super().__init__(f"{source}: " + "; ".join(problems))
+        self.source = source
+        self.problems = list(problems)
+
+
+class Section(BaseModel):
+    """A table of the file; unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class WhereConfig(Section):
+    """Which items take part: by the words of one column."""
+
+    column: str
+    any: list[str] = []
+    none: list[str] = []
+
+
+class DataConfig(Section):
+    """Where the interaction log lies and how its items become texts."""
+
+    folder: Path
+    format: Literal["canonical", "adapter4rec", "recbole"] = "canonical"
+    text: str = "{title}"
+    where: WhereConfig | None = None
+    min_interactions: int = Field(5, ge=3)
+    users: int = Field(0, ge=0)
+
+
+class BackboneSource(Section):
+    """A backbone folder to adapt, or an encoder checkpoint to pretrain from."""
+
+    folder: Path | None = None
+    encoder: str | None = None
+    pooling: Literal["cls", "mean"] = "cls"
+    width: int = Field(64, ge=2)
+    max_history: int = Field(20, ge=1)
+    max_tokens: int = Field(30, ge=3)
+    heads: int = Field(2, ge=1)
+    blocks: int = Field(2, ge=1)
+
+
+class AdapterTables(Section):
+    """The adapter's spec as the file gives it."""
+
+    item: dict[str, Any] = {}
+    user: dict[str, Any] = {}
+
+
+class TrainConfig(Section):
+    """How it trains. The defaults are what was measured to work; the paper's recipe is in the example files."""
+
+    loss: Literal["bce", "in_batch_debiased", "full_softmax"] = "in_batch_debiased"
+    lr: float = Field(1e-3, gt=0)
+    encoder_lr: float = Field(5e-5, gt=0)
+    schedule: Literal["constant", "cosine"] = "constant"
+    batch_size: int = Field(64, ge=1)
+    epochs: int = Field(20, ge=1)
+    dropout: float = Field(0.1, ge=0, lt=1)
+    windows: Literal["last", "all"] = "last"
+    train_encoder: bool = False
+    evaluate_every: int = Field(1, ge=1)
+    patience: int = Field(0, ge=0)
+    cache: Literal["float16", "float32"] = "float16"
+    embed_dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    threads: int = Field(0, ge=0)
+
+
+class RunConfig(Section):
+    """A whole run."""
+
+    stage: Literal["pretrain", "adapt"]
+    output: Path
+    data: DataConfig
+    backbone: BackboneSource
+    domain: str = Field("source", pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")
+    seed: int = 0
+    adapter: AdapterTables = AdapterTables()
+    train: TrainConfig = TrainConfig()
+
+    @model_validator(mode="after")
+    def _needs_its_backbone(self) -> RunConfig:
+        if self.stage == "adapt" and self.backbone.folder is None:
+            raise ValueError("backbone.folder: stage adapt needs the folder that a pretraining wrote")
+        if self.stage == "pretrain" and self.backbone.encoder is None:
+            raise ValueError("backbone.encoder: stage pretrain needs the name or folder of a checkpoint")
+        return self
+
+    @property
+    def spec(self) -> AdapterSpec:
+        """The adapter's spec; `parse_config` has checked it."""
+        return AdapterSpec.parse(self.adapter.model_dump())
+
+
+def load_config(path: Path, overrides: Iterable[str] = ()) -> RunConfig:
+    """Read a run from a TOML file; relative paths start at the file's folder, those of overrides where you stand.
+
+    Args:
+        path: the file.
+        overrides: `section.key=value`, the value in TOML or, where it is none, a string.
+
+    Raises:
+        ConfigError: with every problem of file and overrides.
+    """
+    try:
+        raw = tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(str(path), ["there is no such file"]) from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(str(path), [f"not TOML: {error}"]) from error
+    _anchor(raw, path.parent)
+    changes: dict[str, Any] = {}
+    for override in overrides:
+        _set(changes, override, str(path))
+    _anchor(changes, Path.cwd())
+    return parse_config(_merged(raw, changes), str(path))
+
+
+def parse_config(raw: Mapping[str, Any], source: str = "configuration") -> RunConfig:
+    """Check plain data.
+
+    Raises:
+        ConfigError: with every problem.
+    """
+    problems: list[str] = []
+    adapter = raw.get("adapter", {})
+    if isinstance(adapter, Mapping):
+        try:
+            AdapterSpec.parse(adapter)
+        except SpecError as error:
+            problems += [f"adapter.{problem}" for problem in error.problems]
+    try:
+        config = RunConfig.model_validate(raw)
+    except ValidationError as error:
+        problems = [_worded(detail) for detail in error.errors() if detail["loc"][:1] != ("adapter",)] + problems
+    if problems:
+        raise ConfigError(source, problems)
+    return config
+
+
+def _worded(detail: Mapping[str, Any]) -> str:
+    place = ".".join(str(part) for part in detail["loc"])
+    if detail["type"] != "extra_forbidden":
+        return f"{place}: {detail['msg']}" if place else str(detail["msg"]).removeprefix("Value error, ")
+    known = _keys_at(detail["loc"][:-1])
+    near = difflib.get_close_matches(str(detail["loc"][-1]), known, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(known)}"
+    return f"{place}: unknown key, {hint}"
+
+
+def _keys_at(place: Sequence[Any]) -> list[str]:
+    tables: dict[str, type[Section]] = {
+        "data": DataConfig,
+        "data.where": WhereConfig,
+        "backbone": BackboneSource,
+        "train": TrainConfig,
+        "adapter": AdapterTables,
+    }
+    return list(tables.get(".".join(map(str, place)), RunConfig).model_fields)
+
+
+def _anchor(raw: dict[str, Any], base: Path) -> None:
+    """Make relative paths of plain data absolute; an encoder is a path only where a folder of that name exists."""
+    for table, key in (("", "output"), ("data", "folder"), ("backbone", "folder"), ("backbone", "encoder")):
+        section = raw.get(table) if table else raw
+        if not isinstance(section, dict) or not isinstance(section.get(key), str):
+            continue
+        given = Path(section[key]).expanduser()
+        if key != "encoder" or (base / given).is_dir():
+            section[key] = str((base / given).resolve())
+
+
+def _set(raw: dict[str, Any], override: str, source: str) -> None:
+    name, equals, value = override.partition("=")
+    if not equals or not name:
+        raise ConfigError(source, [f"override {override!r}: expected key=value, for example train.epochs=5"])
+    try:
+        parsed: Any = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        parsed = value
+    *tables, key = name.split(".")
+    for table in tables:
+        raw = raw.setdefault(table, {})
+    raw[key] = parsed
+
+
+def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in changes.items():
+        old = merged.get(key)
+        merged[key] = _merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return merged

@@ -1,0 +1,46 @@
+"""Held-out users over the whole catalog, by the network and the embedding that the service uses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.data import Dataset
+from transrec.adapters import Adapter
+from transrec.backbone import Backbone
+from transrec.embed import embed
+from transrec.metrics import Ranks, rank_targets, summarise
+from transrec.model import encode_users
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Ranks of every user's target, and their summary."""
+
+    ranks: Ranks
+    repeated: NDArray[np.bool_]
+    report: dict[str, float]
+
+
+def evaluate(
+    backbone: Backbone, adapter: Adapter | None, dataset: Dataset, *, split: str = "test", dtype: str = "auto"
+) -> Evaluation:
+    """Rank each user's held-out item among the whole catalog, all of the known history masked.
+
+    Args:
+        backbone: frozen.
+        adapter: of the domain, None for the frozen backbone.
+        dataset: catalog and histories.
+        split: `valid` or `test`.
+        dtype: of the item embedding; a bundle's manifest names the one that it was measured with.
+    """
+    vectors = embed(backbone, dataset.texts, adapter, dtype=dtype)
+    held_out = dataset.split()
+    known = held_out.history(split)
+    side = None if adapter is None else adapter.user
+    users = encode_users(backbone.model.user_encoder, known, vectors, side)
+    ranks = rank_targets(users, vectors, held_out.targets(split), known)
+    repeated = held_out.repeated(split)
+    return Evaluation(ranks, repeated, summarise(ranks, repeated))

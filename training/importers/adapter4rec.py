@@ -1,0 +1,41 @@
+"""The paper's files: `*users*.tsv` (`user<TAB>item item …`) and `*items*.tsv` or `*news*.tsv` (`item<TAB>title`).
+
+A user's items stand oldest first; their place in the line is the timestamp.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+
+from training.importers.tables import Tables, one_file
+from training.rejections import Rejections
+
+
+def read(folder: Path) -> Tables:
+    """Read the two files of a folder.
+
+    Raises:
+        DataError: not exactly one of each.
+    """
+    rejected = Rejections()
+    items = _rows(one_file(folder, "*[in][te][ew][ms]*.tsv", "file of items or news"), rejected)
+    users = _rows(one_file(folder, "*users*.tsv", "file of users"), rejected)
+    log = [(user, item, place) for user, line in users for place, item in enumerate(line.split())]
+    return Tables(
+        pl.DataFrame(items, schema={"item_id": pl.String, "title": pl.String}, orient="row"),
+        pl.DataFrame(log, schema={"user_id": pl.String, "item_id": pl.String, "timestamp": pl.Int64}, orient="row"),
+        rejected,
+    )
+
+
+def _rows(path: Path, rejected: Rejections) -> list[tuple[str, str]]:
+    rows = []
+    for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+        key, tab, rest = line.partition("\t")
+        if tab and key.strip() and rest.strip():
+            rows.append((key.strip(), rest.strip()))
+        elif line.strip():
+            rejected.add(f"{path.name}: no two fields", 1, f"line {number}: {line}")
+    return rows

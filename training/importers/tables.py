@@ -1,0 +1,40 @@
+"""What every importer returns, and the errors they share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import polars as pl
+
+from training.rejections import Rejections
+
+
+class DataError(ValueError):
+    """Data that cannot be used; says where, what was expected and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """A log as read.
+
+    `items` has `item_id`, `title` and further columns, `interactions` has `user_id`, `item_id`, `timestamp`, in the
+    file's order. All ids and texts are strings.
+    """
+
+    items: pl.DataFrame
+    interactions: pl.DataFrame
+    rejected: Rejections = field(default_factory=Rejections)
+
+
+def one_file(folder: Path, pattern: str, what: str) -> Path:
+    """Find the only file of a pattern in a folder.
+
+    Raises:
+        DataError: there is none, or several.
+    """
+    found = sorted(folder.glob(pattern))
+    if len(found) != 1:
+        names = ", ".join(path.name for path in found) or "none"
+        raise DataError(f"{folder}: expected one {what} ({pattern}), found {names}")
+    return found[0]

@@ -1,0 +1,55 @@
+"""SASRec losses over windows: the paper's BCE, and the cross-entropies that train faster.
+
+A window is L + 1 catalog rows; position t of `users` predicts item t + 1. `items` holds the vectors of the batch's
+distinct items, and `places` say where in it a window's items stand.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """One batch after the encoders.
+
+    users: [B, L, d] at each position. items: [m, d]. targets: [B, L] place of the next item in `items`.
+    real: [B, L] True where the position has a target. own: [B, m] True where the user's training items are.
+    negatives: [B, L] places of sampled items, for BCE. log_popularity: [m].
+    """
+
+    users: Tensor
+    items: Tensor
+    targets: Tensor
+    real: Tensor
+    own: Tensor
+    negatives: Tensor
+    log_popularity: Tensor
+
+
+def bce(batch: Predictions) -> Tensor:
+    """`mean softplus(-s+) + mean softplus(s-)`, one uniform negative a position (the paper's)."""
+    positive = (batch.users * batch.items[batch.targets]).sum(-1)[batch.real]
+    negative = (batch.users * batch.items[batch.negatives]).sum(-1)[batch.real]
+    return F.softplus(-positive).mean() + F.softplus(negative).mean()
+
+
+def in_batch_debiased(batch: Predictions) -> Tensor:
+    """Cross-entropy over the batch's items, `s - log popularity`, the user's own other items masked."""
+    logits = batch.users @ batch.items.T - batch.log_popularity  # [B, L, m]
+    own = batch.own.unsqueeze(1).expand_as(logits).clone()
+    own.scatter_(2, batch.targets.unsqueeze(2), value=False)
+    logits = logits.masked_fill(own, -torch.inf)[batch.real]
+    return F.cross_entropy(logits, batch.targets[batch.real])
+
+
+def full_softmax(batch: Predictions) -> Tensor:
+    """Cross-entropy over the whole catalog; `items` is all of it."""
+    return F.cross_entropy(batch.users[batch.real] @ batch.items.T, batch.targets[batch.real])
+
+
+LOSSES = {"bce": bce, "in_batch_debiased": in_batch_debiased, "full_softmax": full_softmax}

@@ -1,0 +1,184 @@
+"""What is known of each item before its first trained weight, computed once and cached on disk.
+
+Whatever lies below the first adapter never changes during a run. With a frozen encoder that is the pooled output;
+below a houlsby adapter it is the input of the first adapted block and the output of that block's attention (the
+adapter sits after it). A run then pays for the layers above only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from transrec.adapters import Adapt
+from transrec.backbone import Backbone, resolve_dtype
+from transrec.embed import length_batches
+from transrec.text_encoder import FrozenPrefix, Tokens
+
+BUCKET_TOKENS = 4
+"""Token lengths are rounded up to this in training batches: few groups, few pads."""
+
+Progress = Callable[[int, int], None]
+
+
+class ItemStates(Protocol):
+    """Where training begins: rows of the catalog -> pooled encoder output, through whatever trains."""
+
+    def pooled(self, rows: NDArray[np.int64], adapt: Adapt | None) -> Tensor:
+        """Return [m, H] for distinct `rows [m]`, differentiable in the adapter."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PooledStates:
+    """The frozen encoder's pooled output [n, H]."""
+
+    table: Tensor
+
+    def pooled(self, rows: NDArray[np.int64], _adapt: Adapt | None) -> Tensor:
+        """Look up."""
+        return self.table[torch.from_numpy(rows)]
+
+
+@dataclass(frozen=True, slots=True)
+class PrefixStates:
+    """Token states below the first adapter: `table [Σ T, 2, H]`, item i at `starts[i] : starts[i + 1]`."""
+
+    backbone: Backbone
+    layer: int
+    table: Tensor
+    starts: NDArray[np.int64]
+
+    def pooled(self, rows: NDArray[np.int64], adapt: Adapt | None) -> Tensor:
+        """Run the layers from the first adapted one on, in buckets of similar length."""
+        lengths = self.starts[rows + 1] - self.starts[rows]
+        encoder = self.backbone.model.item_encoder
+        parts, places = [], []
+        for chosen, width in length_buckets(lengths):
+            prefix = self._gather(rows[chosen], lengths[chosen], width)
+            parts.append(encoder.suffix(prefix, self.layer, adapt))
+            places.append(chosen)
+        return _in_order(parts, places)
+
+    def _gather(self, rows: NDArray[np.int64], lengths: NDArray[np.int64], width: int) -> FrozenPrefix:
+        offsets = np.arange(width)
+        real = offsets < lengths[:, None]
+        index = self.starts[rows][:, None] + np.minimum(offsets, lengths[:, None] - 1)
+        device = self.backbone.device
+        states = self.table[torch.from_numpy(index)].to(device).float()  # [m, T, 2, H]
+        mask = None if real.all() else torch.from_numpy(real).to(device)
+        return FrozenPrefix(states[:, :, 0], states[:, :, 1], mask)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenStates:
+    """Nothing is frozen: tokens run through the whole encoder."""
+
+    backbone: Backbone
+    tokens: list[list[int]]
+
+    def pooled(self, rows: NDArray[np.int64], adapt: Adapt | None) -> Tensor:
+        """Encode distinct items, in batches of one length."""
+        parts, places = [], []
+        for chosen, ids in length_batches([self.tokens[row] for row in rows]):
+            parts.append(self.backbone.model.item_encoder(Tokens(ids.to(self.backbone.device)), adapt))
+            places.append(chosen)
+        return _in_order(parts, places)
+
+
+def frozen_states(
+    backbone: Backbone,
+    texts: Sequence[str],
+    first_layer: int | None,
+    cache: Path,
+    *,
+    keep: str = "float16",
+    dtype: str = "auto",
+    progress: Progress | None = None,
+) -> ItemStates:
+    """Compute, or find in the cache, what lies below the first adapted layer (None: no layer is adapted).
+
+    Args:
+        backbone: frozen.
+        texts: of the catalog.
+        first_layer: the lowest adapted layer of the item encoder.
+        cache: folder for the memory-mapped file, keyed by encoder, layer and content.
+        keep: `float16` halves the file; `float32` is exact.
+        dtype: in which the frozen layers run.
+        progress: told (items done, items in all).
+    """
+    tokens = backbone.tokenize(texts)
+    layers = backbone.config.text.layers
+    cls_only = first_layer is None or (backbone.config.pooling == "cls" and first_layer == layers - 1)
+    lengths = np.ones(len(tokens), np.int64) if cls_only else np.array([len(row) for row in tokens], np.int64)
+    starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+    width = (2 if first_layer is not None else 1, backbone.config.text.hidden)
+    kind = resolve_dtype(dtype, backbone.device)
+    key = _key(backbone, tokens, f"{first_layer} {keep} {kind}")
+    path = cache / f"{key}.npy"
+    if not path.is_file():
+        cache.mkdir(parents=True, exist_ok=True)
+        beside = path.with_suffix(".part")
+        table = np.lib.format.open_memmap(beside, mode="w+", dtype=keep, shape=(int(starts[-1]), *width))
+        for rows, states in _prefixes(backbone, tokens, first_layer, kind, progress):
+            for row, state in zip(rows, states, strict=True):
+                table[starts[row] : starts[row + 1]] = state
+        table.flush()
+        beside.rename(path)
+    stored = torch.from_numpy(np.load(path, mmap_mode="c"))
+    if first_layer is None:
+        return PooledStates(stored[:, 0].float().to(backbone.device))
+    return PrefixStates(backbone, first_layer, stored, starts)
+
+
+@torch.inference_mode()
+def _prefixes(
+    backbone: Backbone, tokens: list[list[int]], layer: int | None, kind: str, progress: Progress | None
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+    """Yield rows [b] and their states [b, T, 2, H], or pooled [b, 1, 1, H] where no layer is adapted."""
+    encoder = backbone.item_encoder(resolve_dtype(kind, backbone.device))
+    done = 0
+    for rows, ids in length_batches(tokens):
+        batch = Tokens(ids.to(backbone.device))
+        if layer is None:
+            states = encoder(batch)[:, None, None]
+        else:
+            prefix = encoder.prefix(batch, layer)
+            states = torch.stack([prefix.x, prefix.h], 2)
+        yield rows, states.float().cpu().numpy()
+        done += len(rows)
+        if progress is not None:
+            progress(done, len(tokens))
+
+
+def length_buckets(lengths: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], int]]:
+    """Yield places of similar length and the width that holds them."""
+    rounded = np.where(lengths == 1, 1, -(-lengths // BUCKET_TOKENS) * BUCKET_TOKENS)
+    for width in np.unique(rounded):
+        chosen = np.flatnonzero(rounded == width)
+        yield chosen, int(lengths[chosen].max())
+
+
+def _in_order(parts: list[Tensor], places: list[NDArray[np.int64]]) -> Tensor:
+    if len(parts) == 1:
+        return parts[0]
+    back = np.argsort(np.concatenate(places), kind="stable")
+    return torch.cat(parts)[torch.from_numpy(back).to(parts[0].device)]
+
+
+def _key(backbone: Backbone, tokens: list[list[int]], rest: str) -> str:
+    total = hashlib.sha256(f"{backbone.config.pooling} {rest}".encode())
+    for name, value in backbone.model.item_encoder.state_dict().items():
+        total.update(name.encode())
+        total.update(value.cpu().numpy().tobytes())
+    for row in tokens:
+        total.update(np.array([len(row), *row], np.int32).tobytes())
+    return total.hexdigest()[:32]
