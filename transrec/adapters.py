@@ -326,11 +326,13 @@ class AdapterBank(nn.Module):
 
         return adapt
 
-    def grown(self, slots: int) -> AdapterBank:
-        """Return a larger table that begins with a copy of this one."""
-        bank = AdapterBank(self.layers, self.width, self.hidden, slots).to(self.down.device, self.down.dtype)
-        for name, table in self.named_buffers():
-            getattr(bank, name)[:, : self.slots] = table
+    def resized(self, slots: int, hidden: int) -> AdapterBank:
+        """Return a table at least as large that begins with a copy of this one."""
+        bank = AdapterBank(self.layers, self.width, hidden, slots).to(self.down.device, self.down.dtype)
+        bank.down[:, : self.slots, :, : self.hidden] = self.down
+        bank.down_bias[:, : self.slots, :, : self.hidden] = self.down_bias
+        bank.up[:, : self.slots, : self.hidden] = self.up
+        bank.up_bias[:, : self.slots] = self.up_bias
         return bank
 
 

@@ -145,7 +145,9 @@ def test_a_table_that_grew_answers_as_before() -> None:
     backbone = tiny_backbone()
     bank = stack([None, tiny_adapter(backbone).user], 2, 16)
     h, index = torch.randn(1, 4, 16), torch.tensor([1])
-    assert torch.equal(bank.grown(8).rows(index)(0, "ffn", h), bank.rows(index)(0, "ffn", h))
+    assert torch.equal(bank.resized(8, 4).rows(index)(0, "ffn", h), bank.rows(index)(0, "ffn", h))
+    wider = bank.resized(2, 9).rows(index)(0, "ffn", h)
+    assert torch.allclose(wider, bank.rows(index)(0, "ffn", h), atol=1e-6)
 
 
 def test_an_adapter_too_wide_for_the_table_is_refused() -> None:

@@ -1,0 +1,114 @@
+"""Everything the service refuses, as plain errors; `problems` turns them into answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar
+
+
+class ServiceError(Exception):
+    """A request that cannot be answered. Subclasses fix status, code and title; `errors` lists places and reasons."""
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal"
+    title: ClassVar[str] = "Internal error"
+
+    def __init__(
+        self, detail: str, errors: Sequence[Mapping[str, Any]] = (), headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.errors = [dict(error) for error in errors]
+        self.headers = dict(headers or {})
+
+
+class MalformedBody(ServiceError):
+    """A body that is not JSON, or no multipart form."""
+
+    status, code, title = 400, "malformed_body", "Malformed body"
+
+
+class DomainNotFound(ServiceError):
+    """A domain that does not exist."""
+
+    status, code, title = 404, "domain_not_found", "Domain not found"
+
+    def __init__(self, name: str, existing: Iterable[str]) -> None:
+        there = ", ".join(sorted(existing)) or "none yet: PUT /domains/{name} makes one"
+        super().__init__(f"domain {name!r} does not exist; there is {there}")
+
+
+class ItemNotFound(ServiceError):
+    """An item that the catalog lacks."""
+
+    status, code, title = 404, "item_not_found", "Item not found"
+
+
+class JobNotFound(ServiceError):
+    """A job that does not exist."""
+
+    status, code, title = 404, "job_not_found", "Job not found"
+
+
+class Conflict(ServiceError):
+    """A request that contradicts what is there."""
+
+    status, code, title = 409, "conflict", "Conflict"
+
+
+class VersionNotServable(ServiceError):
+    """A version that has no vectors in memory: another version's space is never searched in its place."""
+
+    status, code, title = 409, "version_not_servable", "Version not servable"
+
+
+class PayloadTooLarge(ServiceError):
+    """A body over the limit."""
+
+    status, code, title = 413, "payload_too_large", "Payload too large"
+
+
+class UnsupportedMedia(ServiceError):
+    """A content type that this route does not read."""
+
+    status, code, title = 415, "unsupported_media_type", "Unsupported media type"
+
+
+class InvalidRequest(ServiceError):
+    """Values that are not what the route expects; every one of them is listed."""
+
+    status, code, title = 422, "invalid_request", "Invalid request"
+
+
+class BackboneNotFound(ServiceError):
+    """A backbone that this service has not loaded."""
+
+    status, code, title = 422, "backbone_not_found", "Backbone not found"
+
+
+class QueueFull(ServiceError):
+    """More requests wait than the service keeps."""
+
+    status, code, title = 429, "queue_full", "Too many requests"
+
+    def __init__(self, waiting: int) -> None:
+        super().__init__(f"{waiting} requests wait already; try again in a second", headers={"Retry-After": "1"})
+
+
+class DomainLoading(ServiceError):
+    """A domain that exists and will answer soon."""
+
+    status, code, title = 503, "domain_loading", "Domain loading"
+
+    def __init__(self, name: str, why: str) -> None:
+        super().__init__(f"domain {name!r} is {why}; try again shortly", headers={"Retry-After": "1"})
+
+
+class OutOfSpace(ServiceError):
+    """No room on the disk; nothing was changed."""
+
+    status, code, title = 507, "out_of_space", "Insufficient storage"
+
+
+class StateError(Exception):
+    """State that cannot be opened; the service does not start."""

@@ -1,0 +1,79 @@
+"""Work that outlives its request: queued in state, done by a few threads, gone on with after a crash."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+from service.errors import JobNotFound
+from service.problems import problem_of
+from service.state import Job, State
+
+WRITE_EVERY_S = 0.2
+WORKERS = 2
+
+Work = Callable[[Job, "Progress"], dict[str, Any]]
+"""Does a job and returns its result; must be safe to run again after a crash."""
+
+_log = logging.getLogger("swaprec")
+
+
+class Progress:
+    """Tells state how far a job is, not too often."""
+
+    def __init__(self, state: State, job_id: str) -> None:
+        self._state, self._id, self._written = state, job_id, 0.0
+
+    def stage(self, name: str) -> Callable[[int, int], None]:
+        """Begin a stage; returns what to call with (done, total)."""
+        self._state.update_job(self._id, stage=name, done=0, total=0)
+        return self._advance
+
+    def _advance(self, done: int, total: int) -> None:
+        if time.monotonic() - self._written >= WRITE_EVERY_S or done == total:
+            self._state.update_job(self._id, done=done, total=total)
+            self._written = time.monotonic()
+
+
+class Jobs:
+    """Runs jobs by kind. `kinds` is filled before `resume` is called."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="job")
+        self.kinds: dict[str, Work] = {}
+
+    def submit(self, kind: str, domain: str, detail: dict[str, Any]) -> Job:
+        """Write a job down and queue it; it survives a crash from here on."""
+        job = self._state.create_job(kind, domain, detail)
+        self._pool.submit(self._run, job)
+        return job
+
+    def resume(self) -> None:
+        """Queue again what a process that is gone had not finished."""
+        for job in reversed(self._state.jobs(limit=1_000_000)):
+            if not job.ended and job.kind in self.kinds:
+                self._pool.submit(self._run, job)
+
+    def background(self, work: Callable[[], None]) -> Future[None]:
+        """Run something that needs no record."""
+        return self._pool.submit(work)
+
+    def close(self) -> None:
+        """Finish what runs, drop what is queued; it is resumed by the next process."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _run(self, job: Job) -> None:
+        try:
+            self._state.update_job(job.id, status="running")
+            result = self.kinds[job.kind](job, Progress(self._state, job.id))
+            self._state.update_job(job.id, status="succeeded", result=result)
+        except JobNotFound:
+            _log.info("job %s went with its domain", job.id)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the job's reader must learn of it
+            _log.exception("job %s (%s of %s) failed", job.id, job.kind, job.domain)
+            problem = problem_of(error).body | {"error": str(error)}
+            self._state.update_job(job.id, status="failed", error=problem)

@@ -1,0 +1,122 @@
+"""What domains answer from: one frozen value a domain, published by one assignment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from service.catalog import Catalog
+from service.engine import Engine, Slot
+from service.errors import DomainLoading, ServiceError, VersionNotServable
+from service.index import ExactIndex
+
+NONE = "none"
+
+Version = int | None
+"""None is `none`, the frozen backbone."""
+
+
+def version_name(version: Version) -> int | str:
+    """How a version is written in answers."""
+    return NONE if version is None else version
+
+
+@dataclass(frozen=True, slots=True)
+class LiveDomain:
+    """A version of a domain, ready to answer. Nothing in it ever changes.
+
+    `digest` is the bundle's, or the backbone's fingerprint for `none`. The engine's slot is given back when the last
+    reference to it is gone, so that a request that still holds an old value is answered by the old weights.
+    """
+
+    domain: str
+    version: Version
+    digest: str
+    index_generation: int
+    catalog: Catalog
+    index: ExactIndex
+    engine: Engine
+    slot: Slot
+    adapter_bytes: int
+
+    def memory(self) -> dict[str, int]:
+        """Bytes that this value adds to the process, by part."""
+        return {
+            "adapter": self.adapter_bytes,
+            "vectors": self.index.vectors.nbytes,
+            "ids": self.catalog.memory_bytes,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """The live value of a domain and the one before it, kept warm for a rollback."""
+
+    live: LiveDomain
+    previous: LiveDomain | None = None
+
+
+class LiveTable:
+    """All live values by domain. Reading takes no lock: a standing is replaced, never changed."""
+
+    def __init__(self, exists: Callable[[str], object]) -> None:
+        self._standings: dict[str, Standing] = {}
+        self._waiting: dict[str, str | ServiceError] = {}
+        self._exists = exists
+
+    def get(self, domain: str) -> Standing:
+        """Return where a domain stands.
+
+        Raises:
+            DomainNotFound: it does not exist; DomainLoading: it will soon answer; another ServiceError: it cannot.
+        """
+        standing = self._standings.get(domain)
+        if standing is None:
+            self._exists(domain)
+            why = self._waiting.get(domain, "being made ready")
+            raise DomainLoading(domain, why) if isinstance(why, str) else why
+        return standing
+
+    def find(self, domain: str) -> Standing | None:
+        """Return where a domain stands, None while it does not."""
+        return self._standings.get(domain)
+
+    def serving(self, domain: str, version: Version | str) -> LiveDomain:
+        """Return the value of a version that a request pins.
+
+        Raises:
+            VersionNotServable: neither live nor kept warm.
+        """
+        standing = self.get(domain)
+        wanted = None if version == NONE else version
+        warm = [value for value in (standing.live, standing.previous) if value is not None]
+        for value in warm:
+            if value.version == wanted:
+                return value
+        there = ", ".join(str(version_name(value.version)) for value in warm)
+        raise VersionNotServable(
+            f"{domain} can answer from versions {there} now, not from {version}: activate it first"
+        )
+
+    def publish(self, standing: Standing) -> None:
+        """Make a value live: one assignment."""
+        self._standings[standing.live.domain] = standing
+        self._waiting.pop(standing.live.domain, None)
+
+    def wait(self, domain: str, why: str | ServiceError) -> None:
+        """Say why a domain does not answer yet."""
+        self._waiting[domain] = why
+
+    def remove(self, domain: str) -> None:
+        """Forget a domain."""
+        self._standings.pop(domain, None)
+        self._waiting.pop(domain, None)
+
+    def all(self) -> list[Standing]:
+        """Return every standing."""
+        return list(self._standings.values())
+
+    @property
+    def waiting(self) -> dict[str, str]:
+        """Domains that do not answer yet, and why."""
+        return {name: why if isinstance(why, str) else why.detail for name, why in list(self._waiting.items())}

@@ -1,0 +1,72 @@
+"""From errors to answers: RFC 9457 problem details, found through one table and the error's base classes."""
+
+from __future__ import annotations
+
+import http
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from adapters_store import errors as store
+from service.errors import ServiceError
+
+MEDIA_TYPE = "application/problem+json"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Status, body and headers of an answer."""
+
+    status: int
+    body: dict[str, Any]
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+def problem(status: int, code: str, title: str, detail: str, errors: list[dict[str, Any]] | None = None) -> Problem:
+    """Build the body that every error answer has; the request id is added on the way out."""
+    body = {"type": f"urn:swaprec:{code}", "title": title, "status": status, "detail": detail, "code": code}
+    return Problem(status, body | ({"errors": errors} if errors else {}))
+
+
+def problem_of(error: BaseException) -> Problem:
+    """Return the problem of an error; what is in no table is an internal error without its inside."""
+    for kind in type(error).__mro__:
+        if kind in _TABLE:
+            return _TABLE[kind](error)
+    return problem(500, "internal", "Internal error", "something went wrong here; the log has it under the request id")
+
+
+def status_problem(status: int, detail: str) -> Problem:
+    """Return the problem of a bare status, such as the router's 404."""
+    phrase = http.HTTPStatus(status).phrase
+    return problem(status, phrase.lower().replace(" ", "_"), phrase, detail)
+
+
+def _service(error: Any) -> Problem:
+    found = problem(error.status, error.code, error.title, error.detail, error.errors)
+    return Problem(found.status, found.body, error.headers)
+
+
+def _bundle(error: Any) -> Problem:
+    listed = [
+        {"loc": ["file", *([one.tensor] if one.tensor else [])], "msg": one.detail, **one.to_json()}
+        for one in error.problems
+    ]
+    detail = f"{len(listed)} problem{'s' if len(listed) != 1 else ''} with this bundle: {error}"
+    return problem(422, "incompatible_bundle", "Incompatible bundle", detail, listed)
+
+
+def _plain(status: int, code: str, title: str) -> Callable[[Any], Problem]:
+    return lambda error: problem(status, code, title, str(error))
+
+
+_TABLE: Mapping[type[BaseException], Callable[[Any], Problem]] = {
+    ServiceError: _service,
+    store.BundleError: _bundle,
+    store.UnsupportedFormat: _plain(415, "unsupported_format", "Unsupported format"),
+    store.TooLarge: _plain(413, "payload_too_large", "Payload too large"),
+    store.OutOfSpace: _plain(507, "out_of_space", "Insufficient storage"),
+    store.InvalidName: _plain(422, "invalid_domain_name", "Invalid domain name"),
+    store.VersionNotFound: _plain(404, "version_not_found", "Version not found"),
+    store.VersionInUse: _plain(409, "version_in_use", "Version in use"),
+}

@@ -1,0 +1,60 @@
+"""Settings: read once from the environment (`SWAPREC_…`), then frozen. Documented in docs/configuration.md."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+MIB = 1024 * 1024
+
+
+class Settings(BaseSettings):
+    """All that can be set. Each field's description is its row in docs/configuration.md."""
+
+    model_config = SettingsConfigDict(env_prefix="SWAPREC_", frozen=True, extra="forbid")
+
+    data: Path = Field(Path(".swaprec"), description="Data folder: state, adapter store, vectors, backbones.")
+    backbones: Annotated[tuple[Path, ...], NoDecode] = Field(
+        (), description="Backbone folders, separated by `:`. Empty: every folder in `<data>/backbones`."
+    )
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    insecure: bool = Field(
+        default=False,
+        description="Allow an address other than loopback. Without keys anyone there may write.",
+    )
+    device: str = Field("auto", description="`auto`, `cpu` or a CUDA device.")
+    threads: int = Field(1, ge=1, description="Torch threads of one operation. One is best for small models.")
+    max_body_bytes: int = Field(MIB, ge=1024, description="Largest JSON body.")
+    max_bundle_bytes: int = Field(512 * MIB, ge=1024, description="Largest bundle.")
+    max_import_bytes: int = Field(4096 * MIB, ge=1024, description="Largest import of items.")
+    import_job_bytes: int = Field(MIB, ge=0, description="An import of items larger than this becomes a job.")
+    max_queue: int = Field(1024, ge=1, description="Recommendations in progress at once; more are answered 429.")
+    slots: int = Field(64, ge=2, description="Adapters the user encoder's table begins with; it grows by doubling.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
+
+    @field_validator("backbones", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(Path(part) for part in value.split(os.pathsep) if part) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _private_unless_told(self) -> Settings:
+        if not self.insecure and not _is_loopback(self.host):
+            raise ValueError(
+                f"host {self.host} is reachable from outside and there are no keys: listen on 127.0.0.1, "
+                "or set SWAPREC_INSECURE=1 if a proxy or firewall protects it"
+            )
+        return self
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,111 @@
+"""Item vectors kept on disk between restarts, by version, each under the hash of the text it came from.
+
+The files are derived: losing one costs an embedding, never an answer. A vector is found by its text, so a file of
+another catalog generation is no danger, only less useful.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from service.catalog import KEY_BYTES, Catalog
+from transrec.adapters import Adapter
+from transrec.backbone import Backbone
+from transrec.embed import embed
+
+CHUNK_TEXTS = 4096
+
+Floats = NDArray[np.float32]
+Progress = Callable[[int, int], None]
+
+
+class VectorFiles:
+    """One file a version in `<data>/vectors/<domain>/`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def complete(
+        self,
+        domain: str,
+        digest: str,
+        catalog: Catalog,
+        backbone: Backbone,
+        adapter: Adapter | None,
+        dtype: str,
+        progress: Progress | None = None,
+    ) -> Floats:
+        """Return vectors [n, d] of a catalog under a version, embedding only texts that have none yet.
+
+        What is embedded is kept every few thousand texts, so that an interrupted embedding goes on where it was.
+        """
+        path = self._folder / domain / f"{digest[:32]}-{dtype}.safetensors"
+        known = _read(path, backbone.config.width)
+        missing = {key.tobytes(): text for key, text in zip(catalog.keys, catalog.texts, strict=True)}
+        todo = [key for key in missing if key not in known]
+        for start in range(0, len(todo), CHUNK_TEXTS):
+            keys = todo[start : start + CHUNK_TEXTS]
+            begun = start
+
+            def told(done: int, _total: int, begun: int = begun) -> None:
+                if progress is not None:
+                    progress(begun + done, len(todo))
+
+            vectors = embed(backbone, [missing[key] for key in keys], adapter, dtype=dtype, progress=told)
+            known.update(zip(keys, vectors, strict=True))
+            _write(path, {key: vector for key, vector in known.items() if key in missing})
+        table = np.empty((len(catalog.ids), backbone.config.width), np.float32)
+        for row, key in enumerate(catalog.keys):
+            table[row] = known[key.tobytes()]
+        return table
+
+    def forget(self, domain: str, digest: str | None = None) -> None:
+        """Remove a version's file, or all of a domain."""
+        for path in (self._folder / domain).glob(f"{digest[:32]}-*" if digest else "*"):
+            path.unlink(missing_ok=True)
+
+
+def _read(path: Path, width: int) -> dict[bytes, Floats]:
+    """Read a file; one that is damaged, or of another width, counts as not there."""
+    try:
+        with safe_open(path, "numpy") as file:
+            keys, vectors = file.get_tensor("keys"), file.get_tensor("vectors")
+            digest = json.loads((file.metadata() or {}).get("swaprec", "{}")).get("digest")
+    except (FileNotFoundError, SafetensorError, ValueError):
+        return {}
+    if digest != _digest(keys, vectors) or vectors.shape[1:] != (width,) or keys.shape[1:] != (KEY_BYTES,):
+        return {}
+    return {key.tobytes(): vector for key, vector in zip(keys, vectors, strict=True)}
+
+
+def _write(path: Path, known: dict[bytes, Floats]) -> None:
+    keys = np.frombuffer(b"".join(known), np.uint8).reshape(-1, KEY_BYTES)
+    vectors = np.stack(list(known.values()))
+    content = save(
+        {"keys": keys.copy(), "vectors": vectors}, {"swaprec": json.dumps({"digest": _digest(keys, vectors)})}
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.part")
+    try:
+        with beside.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.rename(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _digest(keys: NDArray[np.uint8], vectors: Floats) -> str:
+    total = hashlib.sha256(np.ascontiguousarray(keys).tobytes())
+    total.update(np.ascontiguousarray(vectors).tobytes())
+    return total.hexdigest()
