@@ -25,6 +25,8 @@ class ExactIndex:
 
     def search(self, users: Floats, k: int) -> tuple[Floats, NDArray[np.int64]]:
         """Return the k best rows for each of `users [B, d]`: scores and rows, both [B, min(k, n)], best first."""
+        if not len(self):
+            return np.zeros((len(users), 0), np.float32), np.zeros((len(users), 0), np.int64)
         scores, rows = self._index.search(users, min(k, len(self)))
         return scores, rows
 

@@ -45,13 +45,11 @@ def encode_users(
     An empty history is allowed and gives a finite vector that means nothing.
     """
     device = user_encoder.position.weight.device
-    table = torch.as_tensor(item_vectors, device=device)
     encoded = []
     for start in range(0, len(histories), ENCODE_ROWS):
         rows, mask = pad_left(histories[start : start + ENCODE_ROWS], user_encoder.shape.history)
-        vectors = table[torch.from_numpy(rows).to(device)]
         real = torch.from_numpy(mask).to(device)
-        vectors = vectors * real.unsqueeze(-1)
+        vectors = torch.from_numpy(item_vectors[rows]).to(device) * real.unsqueeze(-1)
         encoded.append(user_encoder(vectors, real, adapt, last_only=True).cpu())
     if not encoded:
         return np.zeros((0, user_encoder.shape.width), dtype=np.float32)

@@ -1,0 +1,118 @@
+"""`create_app`: the one place where the parts meet."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from fastapi import FastAPI
+
+from adapters_store.store import Store
+from service.activation import Activator
+from service.edge import Edge, install_problems
+from service.engine import Engine
+from service.errors import StateError
+from service.imports import Imports
+from service.index import use_one_thread
+from service.jobs import Jobs
+from service.live import LiveTable
+from service.parts import Parts
+from service.routes import adapters, domains, items, jobs, operations, recommend
+from service.schemas import ProblemBody
+from service.settings import Settings
+from service.state.sqlite import SqliteState
+from service.telemetry import Telemetry
+from service.vectors import VectorFiles
+from transrec.backbone import Backbone
+
+ROUTERS = (recommend.router, adapters.router, domains.router, items.router, jobs.router, operations.router)
+
+_log = logging.getLogger("swaprec")
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """Build the service; nothing is opened before it starts."""
+    app = FastAPI(
+        title="swaprec",
+        version=version("swaprec"),
+        summary="Adapter-swapped recommendations: many domains from one frozen model.",
+        lifespan=lambda app: _lifespan(app, settings),
+        responses={500: {"model": ProblemBody, "description": "Internal error."}},
+    )
+    for router in ROUTERS:
+        app.include_router(router)
+    install_problems(app)
+    app.add_middleware(Edge)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
+    with ExitStack() as stack:
+        stack.enter_context(only_process(settings.data))
+        app.state.parts = parts = assemble(settings)
+        stack.callback(parts.state.close)
+        stack.callback(parts.jobs.close)
+        parts.activator.restore()
+        yield
+
+
+def assemble(settings: Settings) -> Parts:
+    """Open and connect the parts.
+
+    Raises:
+        StateError, BackboneError: what keeps the service from starting.
+    """
+    torch.set_num_threads(settings.threads)
+    use_one_thread()
+    state = SqliteState(settings.data)
+    live = LiveTable(state.get_domain)
+    telemetry = Telemetry(live)
+    engines = {
+        backbone.fingerprint: Engine(
+            backbone, slots=settings.slots, max_queue=settings.max_queue, observe=telemetry.observe_batch
+        )
+        for backbone in (Backbone.load(folder, settings.device) for folder in backbone_folders(settings))
+    }
+    store, working = Store(settings.data / "adapters"), Jobs(state)
+    vectors = VectorFiles(settings.data / "vectors")
+    activator = Activator(state, store, live, vectors, engines, working, telemetry.swap_seconds.observe)
+    imports = Imports(settings.data / "imports", state, activator, working)
+    if not engines:
+        _log.warning("no backbone: put a folder into %s or name it in SWAPREC_BACKBONES", settings.data / "backbones")
+    return Parts(settings, state, store, engines, live, activator, imports, working, telemetry)
+
+
+def backbone_folders(settings: Settings) -> list[Path]:
+    """Return the folders that are named, or all in `<data>/backbones`."""
+    if settings.backbones:
+        return list(settings.backbones)
+    shelf = settings.data / "backbones"
+    return sorted(path for path in shelf.iterdir() if path.is_dir() and path.name[0] != ".") if shelf.is_dir() else []
+
+
+@contextmanager
+def only_process(data: Path) -> Iterator[None]:
+    """Hold the data folder; the kernel lets go of it when the process dies.
+
+    Raises:
+        StateError: another process holds it, or it cannot be written.
+    """
+    try:
+        data.mkdir(parents=True, exist_ok=True)
+        lock = (data / ".lock").open("w")
+    except OSError as error:
+        raise StateError(f"data folder {data} cannot be used: {error.strerror}") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StateError(
+                f"another swaprec serves from {data}: stop it, or choose another folder with SWAPREC_DATA"
+            ) from error
+        yield

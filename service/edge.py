@@ -1,0 +1,111 @@
+"""The outermost layer: a request id on every answer, problems for errors, requests counted."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import time
+import uuid
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.problems import MEDIA_TYPE, Problem, problem, problem_of, status_problem
+
+_SANE = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_log = logging.getLogger("swaprec")
+
+
+class Edge:
+    """Gives each request an id (the client's, if it is a plain one), names it in the answer, and counts."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started, status = time.perf_counter(), 500
+        scope.setdefault("state", {})["request_id"] = request_id = _request_id(scope)
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)["X-Request-Id"] = request_id
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_id)
+        finally:
+            _count(scope, status, time.perf_counter() - started)
+
+
+def install_problems(app: FastAPI) -> None:
+    """Answer every error, also the router's and the framework's, as a problem."""
+    app.add_exception_handler(Exception, _on_any)
+    app.add_exception_handler(HTTPException, _on_status)
+    app.add_exception_handler(RequestValidationError, _on_validation)
+    for kind in _handled():
+        app.add_exception_handler(kind, _on_any)
+
+
+def _handled() -> tuple[type[Exception], ...]:
+    # Named, so that the framework answers them inside the middleware and does not log them as crashes.
+    from adapters_store.errors import StoreError
+    from service.errors import ServiceError
+
+    return ServiceError, StoreError
+
+
+async def _on_any(request: Request, error: Exception) -> Response:
+    found = problem_of(error)
+    if found.status >= 500 and found.body["code"] == "internal":  # noqa: PLR2004 - server errors
+        _log.error("request %s failed", request.state.request_id, exc_info=error)
+    return _answer(request, found)
+
+
+async def _on_status(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 - what it was registered for
+    found = status_problem(error.status_code, str(error.detail))
+    return _answer(request, Problem(found.status, found.body, dict(error.headers or {})))
+
+
+async def _on_validation(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - what it was registered for
+    found = error.errors()
+    if any(one["type"] == "json_invalid" for one in found):
+        return _answer(request, problem(400, "malformed_body", "Malformed body", "the body is not JSON"))
+    listed = [{"loc": list(one["loc"]), "msg": one["msg"]} for one in found]
+    detail = f"{len(listed)} value{'s are' if len(listed) > 1 else ' is'} not as expected"
+    return _answer(request, problem(422, "invalid_request", "Invalid request", detail, listed))
+
+
+def _answer(request: Request, found: Problem) -> Response:
+    request_id = request.state.request_id
+    body = json.dumps(found.body | {"request_id": request_id}).encode()
+    return Response(body, found.status, {**found.headers, "X-Request-Id": request_id}, MEDIA_TYPE)
+
+
+def _request_id(scope: Scope) -> str:
+    for name, value in scope["headers"]:
+        if name == b"x-request-id":
+            text = value.decode("latin-1")
+            return text if _SANE.fullmatch(text) else uuid.uuid4().hex
+    return uuid.uuid4().hex
+
+
+def _count(scope: Scope, status: int, seconds: float) -> None:
+    parts = getattr(scope["app"].state, "parts", None) if "app" in scope else None
+    if parts is None:
+        return
+    route = getattr(scope.get("route"), "path", "unmatched")
+    domain = scope["state"].get("domain", "")
+    parts.telemetry.requests.labels(route, domain, str(status)).inc()
+    parts.telemetry.seconds.labels(route).observe(seconds)

@@ -1,0 +1,85 @@
+"""The parts that an app is made of, in one frozen value that routes are handed."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import Depends, Request
+
+from adapters_store.store import Store
+from service.activation import Activator
+from service.engine import Engine
+from service.errors import PayloadTooLarge
+from service.imports import Imports
+from service.jobs import Jobs
+from service.live import LiveTable
+from service.schemas import ProblemBody
+from service.settings import Settings
+from service.state import State
+from service.telemetry import Telemetry
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Everything routes need; built by `create_app`."""
+
+    settings: Settings
+    state: State
+    store: Store
+    engines: Mapping[str, Engine]
+    live: LiveTable
+    activator: Activator
+    imports: Imports
+    jobs: Jobs
+    telemetry: Telemetry
+
+
+def _parts(request: Request) -> Parts:
+    parts: Parts = request.app.state.parts
+    return parts
+
+
+Given = Annotated[Parts, Depends(_parts)]
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """Read a body that must fit in memory; the limit holds whatever its headers claim.
+
+    Raises:
+        PayloadTooLarge: more than `limit` bytes.
+    """
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limit:
+            raise PayloadTooLarge(f"more than {limit} bytes")
+    return bytes(body)
+
+
+async def stream(request: Request) -> AsyncIterator[bytes]:
+    """Yield the chunks of a body."""
+    async for chunk in request.stream():
+        if chunk:
+            yield chunk
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Document which errors a route answers, for the OpenAPI document."""
+    content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemBody"}}}
+    return {status: {"description": _MEANINGS[status], "content": content} for status in statuses}
+
+
+_MEANINGS = {
+    400: "Malformed body.",
+    404: "Domain, version, item or job not found.",
+    409: "Contradicts what is there.",
+    413: "Body too large.",
+    415: "Not a format that is read here.",
+    422: "Invalid values, all of them listed.",
+    429: "Too many requests wait; see Retry-After.",
+    503: "Not ready yet; see Retry-After.",
+    507: "No room on the disk.",
+}
+PROBLEM_SCHEMA = ProblemBody.model_json_schema()

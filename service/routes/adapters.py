@@ -1,0 +1,126 @@
+"""`/adapters`: bundles in, versions listed, activated, deleted."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi.responses import FileResponse
+from starlette.concurrency import run_in_threadpool
+
+from adapters_store.bundle import read_bundle
+from adapters_store.store import Added, Card
+from adapters_store.upload import Sealed
+from service.errors import InvalidRequest
+from service.live import NONE
+from service.parts import Given, Parts, problems, stream
+from service.routes.domains import create_domain
+from service.schemas import DomainBody
+from service.uploads import Form
+
+router = APIRouter(prefix="/adapters", tags=["adapters"])
+
+_FORM = {
+    "type": "object",
+    "required": ["file"],
+    "properties": {
+        "file": {"type": "string", "format": "binary", "description": "The bundle."},
+        "domain": {"type": "string", "description": "Must agree with the manifest, if given."},
+        "activate": {"type": "boolean", "description": "Activate it as a job; the answer is 202."},
+        "create": {"type": "boolean", "description": "Create the domain if it does not exist."},
+    },
+}
+_BODY = {"required": True, "content": {"multipart/form-data": {"schema": _FORM}}}
+_VERSION = "/{domain}/versions/{version}"
+Number = Annotated[int, Path(ge=1)]
+
+
+@router.post(
+    "",
+    summary="Upload a bundle",
+    status_code=201,
+    openapi_extra={"requestBody": _BODY},
+    responses={
+        200: {"description": "The same bytes are a version already."},
+        202: {"description": "Accepted, and being activated as a job."},
+        **problems(400, 404, 413, 415, 422, 507),
+    },
+)
+async def post_adapter(request: Request, parts: Given) -> Response:
+    """Stream a bundle in, check it against the domain's backbone, and keep it as the domain's next version."""
+    with parts.store.receive(parts.settings.max_bundle_bytes) as upload:
+        form = Form(upload)
+        await form.read(request.headers.get("content-type", ""), stream(request))
+        activate, create = form.flag("activate"), form.flag("create")
+        sealed = await run_in_threadpool(upload.seal)
+        added = await run_in_threadpool(_add, parts, sealed, form.fields.get("domain"), create)
+    card, place = added.card.to_json(), f"/adapters/{added.card.domain}/versions/{added.version}"
+    if not activate:
+        return _json(card, 201 if added.created else 200, {"Location": place})
+    job = await run_in_threadpool(parts.activator.submit, added.card.domain, added.version)
+    return _json(card | {"job": job.to_json()}, 202, {"Location": f"/jobs/{job.id}"})
+
+
+@router.get("", summary="List versions", responses=problems(404))
+def list_versions(parts: Given, domain: Annotated[str | None, Query()] = None) -> dict[str, Any]:
+    """Return the cards of all versions, or of a domain's, and which are live."""
+    names = [domain] if domain is not None else [record.name for record in parts.state.domains()]
+    cards: list[dict[str, Any]] = []
+    for name in names:
+        parts.state.get_domain(name)
+        live = parts.store.live(name)
+        cards += [_shown(card, live) for card in parts.store.versions(name)]
+    return {"items": cards, "next_cursor": None}
+
+
+@router.get(_VERSION, summary="Show a version", responses=problems(404))
+def get_version(domain: str, version: Number, parts: Given) -> dict[str, Any]:
+    """Return a version's card: kind, parameters, metrics, curves, digest, bytes."""
+    parts.state.get_domain(domain)
+    return _shown(parts.store.card(domain, version), parts.store.live(domain))
+
+
+@router.get(_VERSION + "/file", summary="Download a bundle", response_class=FileResponse, responses=problems(404))
+def get_file(domain: str, version: Number, parts: Given) -> FileResponse:
+    """Return the bundle as it was uploaded."""
+    parts.state.get_domain(domain)
+    path = parts.store.bundle_path(domain, version)
+    return FileResponse(path, media_type="application/octet-stream", filename=f"{domain}-{version}.safetensors")
+
+
+@router.delete(_VERSION, summary="Delete a version", status_code=204, responses=problems(404, 409))
+def delete_version(domain: str, version: Number, parts: Given) -> None:
+    """Delete a version that is neither live nor what a rollback returns to."""
+    parts.state.get_domain(domain)
+    parts.activator.delete_version(domain, version)
+
+
+@router.post(_VERSION + "/activate", summary="Activate a version", status_code=202, responses=problems(404, 422))
+def activate_version(domain: str, version: str, parts: Given) -> Response:
+    """Make a version (or `none`) live, as a job: load, embed, index, verify, flip."""
+    if version != NONE and not (version.isdigit() and int(version) > 0):
+        raise InvalidRequest(
+            f"version {version!r}: expected a number or none", [{"loc": ["path", "version"], "msg": version}]
+        )
+    job = parts.activator.submit(domain, None if version == NONE else int(version))
+    return _json(job.to_json(), 202, {"Location": f"/jobs/{job.id}"})
+
+
+def _add(parts: Parts, sealed: Sealed, domain: str | None, create: bool) -> Added:
+    """Check and keep a bundle; the domain is the manifest's."""
+    manifest = read_bundle(sealed.path).manifest
+    name = domain if domain is not None else manifest.domain
+    known = any(record.name == name for record in parts.state.domains())
+    if create and not known:
+        create_domain(parts, name, DomainBody(backbone=manifest.backbone))
+    record = parts.state.get_domain(name)
+    return parts.store.add(name, sealed, parts.activator.check(record))
+
+
+def _shown(card: Card, live: int | None) -> dict[str, Any]:
+    return card.to_json() | {"live": card.version == live}
+
+
+def _json(value: object, status: int, headers: dict[str, str]) -> Response:
+    return Response(json.dumps(value).encode(), status, headers, "application/json")

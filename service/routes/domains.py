@@ -1,0 +1,125 @@
+"""`/domains`: what is served, and going back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Response
+from starlette.concurrency import run_in_threadpool
+
+from adapters_store.store import check_domain_name
+from service.errors import BackboneNotFound, Conflict
+from service.live import Standing, version_name
+from service.parts import Given, Parts, problems
+from service.schemas import DomainBody
+from service.state import DomainRecord
+
+router = APIRouter(prefix="/domains", tags=["domains"])
+
+
+@router.get("", summary="List domains")
+def list_domains(parts: Given) -> dict[str, Any]:
+    """Return every domain with what it answers from."""
+    return {"items": [_card(parts, record) for record in parts.state.domains()], "next_cursor": None}
+
+
+@router.get("/{domain}", summary="Show a domain", responses=problems(404))
+def get_domain(domain: str, parts: Given) -> dict[str, Any]:
+    """Return a domain: backbone, items, live version, index generation, memory by part, status."""
+    return _card(parts, parts.state.get_domain(domain))
+
+
+@router.put("/{domain}", summary="Create or change a domain", responses={201: {}, **problems(409, 422, 507)})
+def put_domain(domain: str, body: DomainBody, parts: Given, response: Response) -> dict[str, Any]:
+    """Create a domain, which then answers under `none`; doing it again changes its title."""
+    check_domain_name(domain)
+    created = create_domain(parts, domain, body)
+    response.status_code = 201 if created else 200
+    return _card(parts, parts.state.get_domain(domain))
+
+
+@router.delete("/{domain}", summary="Delete a domain", status_code=204, responses=problems(404))
+def delete_domain(domain: str, parts: Given) -> None:
+    """Delete a domain, its items, versions and vectors."""
+    parts.activator.remove(domain)
+
+
+@router.post("/{domain}/rollback", summary="Go back to the version before", responses=problems(404, 409, 503))
+async def rollback(domain: str, parts: Given) -> dict[str, Any]:
+    """Make the value that was live before live again, at once."""
+    live = await run_in_threadpool(parts.activator.rollback, domain)
+    return {
+        "domain": domain,
+        "version": version_name(live.version),
+        "digest": live.digest,
+        "index_generation": live.index_generation,
+    }
+
+
+def create_domain(parts: Parts, name: str, body: DomainBody) -> bool:
+    """Create a domain, or change its title; return whether it was created.
+
+    Raises:
+        BackboneNotFound: none or several fit; Conflict: it runs another backbone already.
+    """
+    known = next((record for record in parts.state.domains() if record.name == name), None)
+    if known is None or body.backbone is not None:
+        fingerprint = find_backbone(parts, body.backbone)
+        if known is not None and known.backbone != fingerprint:
+            raise Conflict(
+                f"{name} runs backbone {known.backbone[:12]}; its versions fit no other: make another domain"
+            )
+    else:
+        fingerprint = known.backbone
+    record = DomainRecord(name, fingerprint, body.title or (known.title if known else ""))
+    created = parts.state.put_domain(record)
+    parts.activator.domain_created(record)
+    return created
+
+
+def find_backbone(parts: Parts, wanted: str | None) -> str:
+    """Return the fingerprint that a name, a beginning, or nothing stands for.
+
+    Raises:
+        BackboneNotFound: none or several do.
+    """
+    loaded = {fingerprint: engine.backbone.name for fingerprint, engine in parts.engines.items()}
+    fitting = [
+        fingerprint
+        for fingerprint, name in loaded.items()
+        if wanted is None or name == wanted or fingerprint.startswith(wanted)
+    ]
+    if len(fitting) == 1:
+        return fitting[0]
+    there = ", ".join(f"{name} ({fingerprint[:12]})" for fingerprint, name in loaded.items()) or "none"
+    what = "no backbone named" if wanted is None else f"backbone {wanted!r} fits {len(fitting)}"
+    raise BackboneNotFound(f"{what}; loaded: {there}")
+
+
+def _card(parts: Parts, record: DomainRecord) -> dict[str, Any]:
+    standing = parts.live.find(record.name)
+    card: dict[str, Any] = {
+        "domain": record.name,
+        "title": record.title,
+        "backbone": record.backbone,
+        "created_at": record.created_at,
+        "items": parts.state.count_items(record.name),
+        "versions": [card.version for card in parts.store.versions(record.name)],
+    }
+    return card | (_standing(standing) if standing is not None else _waiting(parts, record.name))
+
+
+def _standing(standing: Standing) -> dict[str, Any]:
+    live, previous = standing.live, standing.previous
+    return {
+        "status": "ready",
+        "live_version": version_name(live.version),
+        "previous_version": None if previous is None else version_name(previous.version),
+        "index_generation": live.index_generation,
+        "searchable_items": len(live.index),
+        "memory_bytes": live.memory(),
+    }
+
+
+def _waiting(parts: Parts, name: str) -> dict[str, Any]:
+    return {"status": "loading", "reason": parts.live.waiting.get(name, "being made ready")}

@@ -1,0 +1,63 @@
+"""What operators and orchestrators ask."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import APIRouter, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from service.live import version_name
+from service.parts import Given, problems
+
+router = APIRouter(tags=["operations"])
+
+
+@router.get("/livez", summary="Is the process alive?")
+async def livez() -> dict[str, str]:
+    """Answer as long as the event loop turns; loading never makes it fail."""
+    return {"status": "ok"}
+
+
+@router.get("/readyz", summary="Can it answer?", responses=problems(503))
+async def readyz(parts: Given, response: Response) -> dict[str, Any]:
+    """Answer 200 once every domain that was live before the start is live again; a later activation changes nothing."""
+    waiting = parts.live.waiting
+    response.status_code = 503 if waiting else 200
+    return {"status": "loading" if waiting else "ready", "waiting": waiting}
+
+
+@router.get("/metrics", summary="Metrics for Prometheus", response_class=Response)
+async def metrics(parts: Given) -> Response:
+    """Return all metrics."""
+    return Response(parts.telemetry.text(), media_type=CONTENT_TYPE_LATEST)
+
+
+@router.get("/info", summary="What runs here")
+def info(parts: Given) -> dict[str, Any]:
+    """Return version, backbones with their device and size, and the memory of each domain by part."""
+    standings = sorted(parts.live.all(), key=lambda standing: standing.live.domain)
+    return {
+        "version": version("swaprec"),
+        "backbones": [
+            {
+                "name": engine.backbone.name,
+                "fingerprint": fingerprint,
+                "device": str(engine.backbone.device),
+                "parameters": engine.backbone.parameters_total,
+                "memory_bytes": engine.backbone.parameters_total * 4,
+                "adapters_in_table": engine.slots_in_use,
+            }
+            for fingerprint, engine in parts.engines.items()
+        ],
+        "domains": [
+            {
+                "domain": standing.live.domain,
+                "version": version_name(standing.live.version),
+                "items": len(standing.live.index),
+                "memory_bytes": standing.live.memory(),
+            }
+            for standing in standings
+        ],
+    }

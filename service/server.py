@@ -1,0 +1,60 @@
+"""Run the service: one process, one port."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import socket
+
+import uvicorn
+
+from service.app import create_app
+from service.settings import Settings
+
+BACKLOG = 1024
+GRACE_S = 30
+
+
+class PortTaken(RuntimeError):
+    """The port cannot be listened on."""
+
+
+def listen(settings: Settings) -> socket.socket:
+    """Bind the port before anything is loaded.
+
+    Raises:
+        PortTaken: somebody else has it, or it may not be taken.
+    """
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host, settings.port))
+    except OSError as error:
+        listener.close()
+        why = "is taken" if error.errno == errno.EADDRINUSE else f"cannot be listened on ({error.strerror})"
+        raise PortTaken(f"port {settings.port} of {settings.host} {why}: choose another with SWAPREC_PORT") from error
+    listener.listen(BACKLOG)
+    return listener
+
+
+def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT; what was accepted is answered first.
+
+    Raises:
+        PortTaken, StateError, BackboneError: what keeps it from starting.
+    """
+    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s")
+    listener = listen(settings)
+    config = uvicorn.Config(
+        create_app(settings),
+        loop="uvloop",
+        http="httptools",
+        access_log=False,
+        log_level="warning",
+        timeout_graceful_shutdown=GRACE_S,
+        lifespan="on",
+    )
+    host, port = listener.getsockname()[:2]
+    logging.getLogger("swaprec").info("listening on http://%s:%s", host, port)
+    uvicorn.Server(config).run(sockets=[listener])

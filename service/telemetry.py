@@ -1,0 +1,68 @@
+"""What the service measures of itself, in Prometheus' form; one registry an app."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from service.live import LiveTable
+
+SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
+ROWS = (1, 2, 4, 8, 16, 32, 64)
+
+
+class Telemetry:
+    """Counters and histograms, and gauges read from the live table when asked."""
+
+    def __init__(self, live: LiveTable) -> None:
+        self._registry = CollectorRegistry()
+        self.requests = Counter(
+            "swaprec_requests", "Answers by route and status.", ("route", "domain", "status"), registry=self._registry
+        )
+        self.seconds = Histogram(
+            "swaprec_request_seconds", "Time to answer.", ("route",), buckets=SECONDS, registry=self._registry
+        )
+        self.batch_rows = Histogram(
+            "swaprec_batch_rows", "Histories encoded in one forward.", buckets=ROWS, registry=self._registry
+        )
+        self.batch_adapters = Histogram(
+            "swaprec_batch_domains", "Different adapters in one forward.", buckets=ROWS, registry=self._registry
+        )
+        self.swap_seconds = Histogram(
+            "swaprec_swap_seconds", "Time of a flip.", buckets=(1e-6, 1e-5, 1e-4, 1e-3, 1e-2), registry=self._registry
+        )
+        self.fallbacks = Counter(
+            "swaprec_fallback", "Answers that do not come from the model.", ("reason",), registry=self._registry
+        )
+        self.unknown_items = Counter(
+            "swaprec_unknown_items", "Items of histories that no catalog has.", registry=self._registry
+        )
+        self.rejected = Counter("swaprec_rejected", "Requests turned away.", ("reason",), registry=self._registry)
+        self._registry.register(_LiveGauges(live))
+
+    def observe_batch(self, rows: int, adapters: int) -> None:
+        """Record one forward."""
+        self.batch_rows.observe(rows)
+        self.batch_adapters.observe(adapters)
+
+    def text(self) -> bytes:
+        """Return everything in Prometheus' text form."""
+        return generate_latest(self._registry)
+
+
+class _LiveGauges(Collector):
+    def __init__(self, live: LiveTable) -> None:
+        self._live = live
+
+    def collect(self) -> Iterator[Metric]:
+        items = GaugeMetricFamily("swaprec_index_items", "Items that a domain can recommend.", labels=["domain"])
+        memory = GaugeMetricFamily("swaprec_memory_bytes", "Memory of a live value.", labels=["domain", "part"])
+        for standing in self._live.all():
+            items.add_metric([standing.live.domain], len(standing.live.index))
+            for part, size in standing.live.memory().items():
+                memory.add_metric([standing.live.domain, part], size)
+        yield items
+        yield memory

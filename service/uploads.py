@@ -1,0 +1,102 @@
+"""A multipart upload, parsed while it streams: the file goes to the store's temporary sibling, fields to a dict."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+from python_multipart import MultipartParser
+from python_multipart.exceptions import MultipartParseError
+from python_multipart.multipart import parse_options_header
+
+from adapters_store.upload import Upload
+from service.errors import MalformedBody, UnsupportedMedia
+
+MAX_FIELD_BYTES = 4096
+
+
+@dataclass(slots=True)
+class Form:
+    """A form with one file part named `file`; its bytes go to `upload` as they come."""
+
+    upload: Upload
+    fields: dict[str, str] = field(default_factory=dict)
+    has_file: bool = False
+    _name: str = ""
+    _header: bytes = b""
+    _value: bytes = b""
+    _headers: dict[bytes, bytes] = field(default_factory=dict)
+
+    async def read(self, content_type: str, body: AsyncIterator[bytes]) -> None:
+        """Parse a whole body.
+
+        Raises:
+            UnsupportedMedia: no multipart form; MalformedBody: a broken one, or without a file.
+        """
+        kind, options = parse_options_header(content_type)
+        if kind != b"multipart/form-data" or b"boundary" not in options:
+            raise UnsupportedMedia(
+                f"content type {content_type or 'missing'!r}: expected multipart/form-data with the bundle as `file`, "
+                "for example curl -F file=@bundle.safetensors"
+            )
+        parser = MultipartParser(
+            options[b"boundary"],
+            {
+                "on_part_begin": self._begin,
+                "on_header_field": self._on_header,
+                "on_header_value": self._on_header_value,
+                "on_header_end": self._end_header,
+                "on_headers_finished": self._end_headers,
+                "on_part_data": self._on_data,
+                "on_part_end": self._end,
+            },
+        )
+        try:
+            async for chunk in body:
+                parser.write(chunk)
+            parser.finalize()
+        except MultipartParseError as error:
+            raise MalformedBody(f"the form is broken: {error}") from error
+        if not self.has_file:
+            raise MalformedBody("the form has no part named `file`: curl -F file=@bundle.safetensors")
+
+    def flag(self, name: str) -> bool:
+        """Read a field that is true or false.
+
+        Raises:
+            MalformedBody: neither.
+        """
+        value = self.fields.get(name, "false").lower()
+        if value not in ("true", "false", "1", "0"):
+            raise MalformedBody(f"field {name}: expected true or false, got {value!r}")
+        return value in ("true", "1")
+
+    def _begin(self) -> None:
+        self._headers, self._name, self._header, self._value = {}, "", b"", b""
+
+    def _on_header(self, data: bytes, start: int, end: int) -> None:
+        self._header += data[start:end]
+
+    def _on_header_value(self, data: bytes, start: int, end: int) -> None:
+        self._value += data[start:end]
+
+    def _end_header(self) -> None:
+        self._headers[self._header.lower()] = self._value
+        self._header = self._value = b""
+
+    def _end_headers(self) -> None:
+        _, options = parse_options_header(self._headers.get(b"content-disposition", b""))
+        self._name = options.get(b"name", b"").decode("utf-8", "replace")
+        self.has_file = self.has_file or self._name == "file"
+
+    def _on_data(self, data: bytes, start: int, end: int) -> None:
+        if self._name == "file":
+            self.upload.write(data[start:end])
+            return
+        self._value += data[start:end]
+        if len(self._value) > MAX_FIELD_BYTES:
+            raise MalformedBody(f"field {self._name!r} is longer than {MAX_FIELD_BYTES} bytes")
+
+    def _end(self) -> None:
+        if self._name != "file":
+            self.fields[self._name] = self._value.decode("utf-8", "replace")

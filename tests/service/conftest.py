@@ -1,0 +1,111 @@
+"""A real service on a real port, with a tiny real backbone."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+
+from service.app import create_app
+from service.server import listen
+from service.settings import Settings
+from tests.tiny import tiny_adapter, tiny_backbone, tiny_bundle, tiny_texts
+from transrec.backbone import Backbone
+
+ITEMS = [{"item_id": f"i{n}", "title": text, "popularity": n % 7} for n, text in enumerate(tiny_texts(60))]
+
+
+@contextmanager
+def running(settings: Settings) -> Iterator[httpx.Client]:
+    """Serve in a thread until the block ends; yields a client."""
+    listener = listen(settings)
+    server = uvicorn.Server(uvicorn.Config(create_app(settings), log_level="warning", lifespan="on"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    with httpx.Client(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=30) as client:
+        try:
+            wait_until(lambda: server.started or not thread.is_alive())
+            if server.started:
+                wait_until(lambda: client.get("/readyz").status_code == 200)
+            yield client
+        finally:
+            server.should_exit = True
+            thread.join(20)
+            listener.close()
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "it took too long"
+        time.sleep(0.01)
+
+
+def wait_for_job(client: httpx.Client, job: dict[str, Any]) -> dict[str, Any]:
+    """Wait until a job ended; returns it."""
+    seen: dict[str, Any] = {}
+
+    def ended() -> bool:
+        seen.update(client.get(f"/jobs/{job['id']}").json())
+        return seen["status"] in ("succeeded", "failed")
+
+    wait_until(ended)
+    return seen
+
+
+def upload(client: httpx.Client, path: Path, **fields: str) -> httpx.Response:
+    """Send a bundle."""
+    with path.open("rb") as file:
+        return client.post("/adapters", files={"file": file}, data=fields)
+
+
+def activate(client: httpx.Client, path: Path) -> dict[str, Any]:
+    """Send a bundle, activate it, wait; returns the ended job."""
+    answer = upload(client, path, activate="true")
+    assert answer.status_code == 202, answer.text
+    job = wait_for_job(client, answer.json()["job"])
+    assert job["status"] == "succeeded", job
+    return job
+
+
+@pytest.fixture
+def backbone(tmp_path: Path) -> Backbone:
+    return tiny_backbone(tmp_path / "data" / "backbones" / "tiny")
+
+
+@pytest.fixture
+def settings(tmp_path: Path, backbone: Backbone) -> Settings:
+    assert backbone.fingerprint
+    return Settings(data=tmp_path / "data", port=0)
+
+
+@pytest.fixture
+def client(settings: Settings) -> Iterator[httpx.Client]:
+    with running(settings) as client:
+        yield client
+
+
+@pytest.fixture
+def movies(client: httpx.Client) -> httpx.Client:
+    """A service with a domain `movies` of sixty items."""
+    assert client.put("/domains/movies", json={"title": "Films"}).status_code == 201
+    assert client.post("/domains/movies/items", json=ITEMS).json()["accepted"] == 60
+    return client
+
+
+@pytest.fixture
+def bundle(tmp_path: Path, backbone: Backbone) -> Callable[..., Path]:
+    """Make bundles: `bundle(seed, domain)`."""
+
+    def make(seed: int = 1, domain: str = "movies") -> Path:
+        path = tmp_path / f"{domain}-{seed}.safetensors"
+        return tiny_bundle(path, backbone, domain, tiny_adapter(backbone, seed))
+
+    return make
