@@ -59,6 +59,16 @@ def run(config: RunConfig, reporter: Reporter | None = None, *, resume: bool = F
         return stage(config, dataset, told, resume)
 
 
+def finished(config: RunConfig) -> RunResult | None:
+    """Return the result of this very configuration, if it was run before and is still there."""
+    artifact = config.output / (BACKBONE if config.stage == "pretrain" else BUNDLE)
+    if not (config.output / RESULT).is_file() or not artifact.exists():
+        return None
+    if (config.output / CONFIG).read_text("utf-8") != config.model_dump_json(indent=1):
+        return None
+    return RunResult(artifact, json.loads((config.output / RESULT).read_text("utf-8")))
+
+
 def _claim(config: RunConfig, *, resume: bool) -> None:
     """Take the output folder for this run."""
     folder, described = config.output, config.model_dump_json(indent=1)

@@ -1,0 +1,7 @@
+"""`python -m swaprec`."""
+
+from __future__ import annotations
+
+from swaprec.cli import main
+
+main()

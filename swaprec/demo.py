@@ -1,0 +1,113 @@
+"""`swaprec demo`: from real interaction logs to live, swapped recommendations, nothing else running.
+
+MovieLens-100K is split by genre: dramas are the source that the backbone is pretrained on, comedies and action films
+are two target domains, each an adapter. The two targets share their users.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from swaprec import background, demo_data
+from swaprec.client import Client
+from swaprec.demo_show import Domain, publish, show
+from training.config import RunConfig, load_config
+from training.data import load_dataset
+from training.progress import Reporter
+from training.run import RunResult, finished, run
+
+SOURCE, TARGETS = "drama", ("comedy", "action")
+
+
+@dataclass(slots=True)
+class Split:
+    """Seconds by part of the demo."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Measure a part."""
+        started = time.monotonic()
+        yield
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - started
+
+
+def demo(folder: Path, port: int, console: Console) -> dict[str, Any]:
+    """Run the whole demo and leave the service up; returns what was measured.
+
+    Raises:
+        Stop: a part could not be done.
+    """
+    split = Split(_install_seconds())
+    background.stop(folder)
+    with split.part("fetch"):
+        console.print("[bold]1[/] MiniLM and MovieLens-100K")
+        demo_data.fetch(folder / "cache")
+        encoder = demo_data.minilm(folder / "cache", folder / "minilm")
+        demo_data.films(folder / "cache", folder / "films")
+    with split.part("train"):
+        console.print("[bold]2[/] pretrain on dramas, train one adapter for comedies and one for action films")
+        configs = {name: demo_config(name, folder, encoder) for name in (SOURCE, *TARGETS)}
+        results = {name: _trained(config, console) for name, config in configs.items()}
+        domains = [Domain(name, load_dataset(configs[name].data), results[name]) for name in TARGETS]
+    with split.part("serve"):
+        console.print("[bold]3[/] start the service, load the catalogs, push the adapters")
+        server = background.start(folder, folder / "data", results[SOURCE].artifact, port)
+        if server.port != port:
+            console.print(f"  port {port} is taken, using {server.port}")
+        with Client(server.url) as client:
+            for domain in domains:
+                publish(client, domain, console)
+    with split.part("show"), Client(server.url) as client:
+        report = show(client, domains, console)
+    report |= {"url": server.url, "seconds": {name: round(value, 1) for name, value in split.seconds.items()}}
+    _farewell(report, server, folder, console)
+    return report
+
+
+def demo_config(name: str, folder: Path, encoder: Path) -> RunConfig:
+    """Return a packaged configuration with the demo's folders."""
+    packaged = resources.files("training").joinpath("configs", "demo", f"{name}.toml")
+    runs = folder / "runs"
+    source = f"backbone.encoder={encoder}" if name == SOURCE else f"backbone.folder={runs / SOURCE / 'backbone'}"
+    with resources.as_file(packaged) as path:
+        return load_config(path, [f"output={runs / name}", f"data.folder={folder / 'films'}", source])
+
+
+def _trained(config: RunConfig, console: Console) -> RunResult:
+    """Run a configuration, or take the result of the same run before."""
+    found = finished(config)
+    if found is not None:
+        console.print(f"  {config.domain}: trained before")
+        return found
+    shutil.rmtree(config.output, ignore_errors=True)
+    result = run(config, Reporter(f"  {config.domain}", console))
+    console.print(f"  {config.domain}: {result.report['seconds']:.0f} s, best epoch {result.report['best_epoch']}")
+    return result
+
+
+def _install_seconds() -> dict[str, float]:
+    """What `make install` noted, if it made this environment."""
+    path = Path(sys.prefix) / ".install-seconds"
+    return {"install": float(path.read_text())} if path.is_file() else {}
+
+
+def _farewell(report: dict[str, Any], server: background.Server, folder: Path, console: Console) -> None:
+    spent = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in report["seconds"].items())
+    body = '{"history": ["1", "95"], "k": 5, "include": ["metadata"]}'
+    console.print(f"\n[bold]Time[/] {spent}")
+    console.print(f"[bold]The service stays up[/] at {server.url} (OpenAPI: {server.url}/docs)")
+    console.print(f"  curl -s '{server.url}/recommend?domain=comedy' -d '{body}'", soft_wrap=True)
+    console.print(f"  curl -s {server.url}/domains", soft_wrap=True)
+    console.print(f"  swaprec demo --stop --folder {folder}   ends it (pid {server.pid})", soft_wrap=True)

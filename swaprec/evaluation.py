@@ -1,0 +1,88 @@
+"""`swaprec evaluate`: a run's bundle on its held-out users, offline and, if asked, through a service."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import Progress
+
+from adapters_store.bundle import Bundle, read_bundle
+from swaprec.against import compare
+from swaprec.client import Client
+from swaprec.errors import USAGE, Stop
+from training.config import RunConfig, load_config, parse_config
+from training.data import load_dataset
+from training.evaluate import evaluate
+from training.run import BUNDLE, CONFIG
+from transrec.adapters import Adapter, AdapterSpec
+from transrec.backbone import Backbone
+
+
+def evaluate_run(run: Path, overrides: Iterable[str], against: str | None, console: Console) -> dict[str, Any]:
+    """Evaluate a run; returns `offline` and, with a service, `served`, `difference` and `agrees`.
+
+    Raises:
+        Stop: no such run, or the service answers from another bundle.
+    """
+    config = load_config(run, overrides) if run.is_file() else run_config(run)
+    path = config.output / BUNDLE
+    if config.backbone.folder is None or not path.is_file():
+        raise Stop(f"{config.output} holds no bundle", 'swaprec train with stage = "adapt" makes one', USAGE)
+    bundle = read_bundle(path)
+    dataset = load_dataset(config.data)
+    if dataset.digest != bundle.manifest.data_digest:
+        raise Stop(f"{config.data.folder} is not the data that {path} was trained on", "the digests differ", USAGE)
+    backbone = Backbone.load(config.backbone.folder)
+    offline = evaluate(backbone, load_adapter(bundle, backbone), dataset, dtype=bundle.manifest.dtype).report
+    if against is None:
+        return {"offline": offline}
+    with Client(against) as client, Progress(console=console, transient=True) as bar:
+        task = bar.add_task(f"asking {against}", total=None)
+        compared = compare(
+            offline,
+            dataset,
+            client,
+            config.domain,
+            bundle.digest,
+            lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    return {
+        "offline": offline,
+        "served": compared.served,
+        "difference": compared.difference,
+        "agrees": compared.agrees,
+    }
+
+
+def run_config(folder: Path) -> RunConfig:
+    """Return the configuration that a run's folder was made with.
+
+    Raises:
+        Stop: it is no run's folder.
+    """
+    path = folder / CONFIG
+    if not path.is_file():
+        raise Stop(
+            f"{folder} is not the folder of a run: {CONFIG} is missing",
+            "give the output folder of swaprec train",
+            USAGE,
+        )
+    return parse_config(json.loads(path.read_text("utf-8")), str(path))
+
+
+def load_adapter(bundle: Bundle, backbone: Backbone) -> Adapter:
+    """Build a bundle's adapter for a backbone.
+
+    Raises:
+        Stop: it was trained on another one.
+    """
+    if bundle.manifest.backbone != backbone.fingerprint:
+        trained, here = bundle.manifest.backbone[:12], backbone.fingerprint[:12]
+        raise Stop(f"the bundle was trained on backbone {trained}, this is {here}", "name the folder it was trained on")
+    return Adapter.from_tensors(AdapterSpec.parse(bundle.manifest.spec), backbone.shape, bundle.tensors).to(
+        backbone.device
+    )

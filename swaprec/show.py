@@ -1,0 +1,61 @@
+"""How results look: data on stdout, talk on stderr, tables of 80 columns, JSON when asked."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+WIDTH = 80
+
+
+def talk() -> Console:
+    """Return the console for people, on stderr."""
+    return Console(stderr=True, width=min(WIDTH, _columns()), highlight=False)
+
+
+def data() -> Console:
+    """Return the console for results, on stdout."""
+    return Console(width=min(WIDTH, _columns()), highlight=False)
+
+
+def emit_json(value: Any) -> None:
+    """Print one JSON document."""
+    json.dump(value, sys.stdout, indent=1, ensure_ascii=False)
+    sys.stdout.write("\n")
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], right: Sequence[int] = ()) -> Table:
+    """Build a plain table; `right` names the columns that hold numbers."""
+    drawn = Table(title=title, title_justify="left", box=None, pad_edge=False, title_style="bold")
+    for place, column in enumerate(columns):
+        drawn.add_column(column, justify="right" if place in right else "left", overflow="ellipsis", no_wrap=True)
+    for row in rows:
+        drawn.add_row(*(str(cell) for cell in row))
+    return drawn
+
+
+def interval(report: dict[str, float], name: str = "hr") -> str:
+    """Write a measure with its 95 % interval."""
+    return f"{report[name]:.4f} [{report[f'{name}_low']:.4f}, {report[f'{name}_high']:.4f}]"
+
+
+def bytes_text(size: float) -> str:
+    """Write a number of bytes for people."""
+    for unit in ("B", "KiB", "MiB"):
+        if size < 1024:  # noqa: PLR2004 - the unit
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} GiB"
+
+
+def _columns() -> int:
+    try:
+        return os.get_terminal_size(2).columns
+    except OSError:
+        return WIDTH
