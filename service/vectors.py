@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,9 +21,9 @@ from safetensors.numpy import save
 from service.catalog import KEY_BYTES, Catalog
 from transrec.adapters import Adapter
 from transrec.backbone import Backbone
-from transrec.embed import embed
+from transrec.embed import embed_batches
 
-CHUNK_TEXTS = 4096
+KEEP_EVERY_S = 20.0
 
 Floats = NDArray[np.float32]
 Progress = Callable[[int, int], None]
@@ -46,23 +47,23 @@ class VectorFiles:
     ) -> Floats:
         """Return vectors [n, d] of a catalog under a version, embedding only texts that have none yet.
 
-        What is embedded is kept every few thousand texts, so that an interrupted embedding goes on where it was.
+        What is embedded is kept every few seconds, so that an interrupted embedding goes on where it was.
         """
         path = self._folder / domain / f"{digest[:32]}-{dtype}.safetensors"
         known = _read(path, backbone.config.width)
         missing = {key.tobytes(): text for key, text in zip(catalog.keys, catalog.texts, strict=True)}
         todo = [key for key in missing if key not in known]
-        for start in range(0, len(todo), CHUNK_TEXTS):
-            keys = todo[start : start + CHUNK_TEXTS]
-            begun = start
-
-            def told(done: int, _total: int, begun: int = begun) -> None:
-                if progress is not None:
-                    progress(begun + done, len(todo))
-
-            vectors = embed(backbone, [missing[key] for key in keys], adapter, dtype=dtype, progress=told)
-            known.update(zip(keys, vectors, strict=True))
-            _write(path, {key: vector for key, vector in known.items() if key in missing})
+        done, kept = 0, time.monotonic()
+        for places, vectors in embed_batches(backbone, [missing[key] for key in todo], adapter, dtype=dtype):
+            known.update(zip((todo[place] for place in places), vectors, strict=True))
+            done += len(places)
+            if progress is not None:
+                progress(done, len(todo))
+            if time.monotonic() - kept > KEEP_EVERY_S:
+                _write(path, known)
+                kept = time.monotonic()
+        if todo:
+            _write(path, {key: known[key] for key in missing})
         table = np.empty((len(catalog.ids), backbone.config.width), np.float32)
         for row, key in enumerate(catalog.keys):
             table[row] = known[key.tobytes()]

@@ -195,6 +195,10 @@ def recommend(
     show.data().print(show.table(title, ("rank", "item", "title", "score"), rows, right=(0, 3)))
 
 
+def _score(item: dict[str, Any]) -> str:
+    return "" if item["score"] is None else f"{item['score']:.3f}"
+
+
 def main() -> None:
     """Run a command; whatever goes wrong ends in a message, a hint and an exit code, never in a traceback."""
     if os.environ.get("SWAPREC_DEBUG") == "1":

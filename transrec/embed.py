@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -17,8 +18,9 @@ BATCH_TOKENS = 4096
 Progress = Callable[[int, int], None]
 """Told (items done, items in all) after each batch."""
 
+Vectors = NDArray[np.float32]
 
-@torch.inference_mode()
+
 def embed(
     backbone: Backbone,
     texts: Sequence[str],
@@ -26,28 +28,50 @@ def embed(
     *,
     dtype: str = "auto",
     progress: Progress | None = None,
-) -> NDArray[np.float32]:
+) -> Vectors:
     """Embed item texts to float32 [n, d].
 
-    A text that occurs twice is encoded once: equal contents have bitwise equal vectors. Batches hold texts of one
-    token length, so that no pad is computed and a vector does not depend on its neighbours' lengths.
+    A text that occurs twice is encoded once: equal contents have bitwise equal vectors.
 
     Raises:
         ValueError: a dtype other than auto, float32, bfloat16.
     """
     distinct = list(dict.fromkeys(texts))
-    encoder = backbone.item_encoder(resolve_dtype(dtype, backbone.device))
-    kind = encoder.norm.weight.dtype
-    item_side = None if adapter is None else _cast(adapter, kind, backbone.device).item
     vectors = np.empty((len(distinct), backbone.config.width), dtype=np.float32)
     done = 0
-    for places, ids in length_batches(backbone.tokenize(distinct)):
-        pooled = encoder(Tokens(ids.to(backbone.device)), item_side)
-        vectors[places] = backbone.model.project(pooled.float()).cpu().numpy()
+    for places, found in embed_batches(backbone, distinct, adapter, dtype=dtype):
+        vectors[places] = found
         done += len(places)
         if progress is not None:
             progress(done, len(distinct))
     return vectors[_places_of(texts, distinct)]
+
+
+def embed_batches(
+    backbone: Backbone, distinct: Sequence[str], adapter: Adapter | None = None, *, dtype: str = "auto"
+) -> Iterator[tuple[NDArray[np.int64], Vectors]]:
+    """Embed distinct texts batch by batch; yields places [b] and vectors float32 [b, d].
+
+    Batches hold texts of one token length, so that no pad is computed. On the CPU each batch runs on one thread and
+    the batches run side by side: bfloat16 kernels round differently with the number of threads, and a vector must not
+    depend on the machine that the trainer or the server happens to have.
+    """
+    encoder = backbone.item_encoder(resolve_dtype(dtype, backbone.device))
+    item_side = None if adapter is None else _cast(adapter, encoder.norm.weight.dtype, backbone.device).item
+
+    def encode(batch: tuple[NDArray[np.int64], torch.Tensor]) -> tuple[NDArray[np.int64], Vectors]:
+        places, ids = batch
+        with torch.inference_mode():
+            pooled = encoder(Tokens(ids.to(backbone.device)), item_side)
+            return places, backbone.model.project(pooled.float()).cpu().numpy()
+
+    batches = length_batches(backbone.tokenize(distinct))
+    workers = torch.get_num_threads() if backbone.device.type == "cpu" else 1
+    if workers == 1:
+        yield from map(encode, batches)
+        return
+    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        yield from pool.map(encode, batches)
 
 
 def length_batches(
