@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -153,7 +154,8 @@ def _predict(subject: Subject, batch: Batch, popularity: Tensor) -> Predictions:
     items = subject.item_vectors(batch.distinct)  # [m, d]
     windows, real = torch.from_numpy(batch.windows).to(device), torch.from_numpy(batch.real).to(device)
     inputs, seen = windows[:, :-1], real[:, :-1]
-    users = subject.user_vectors(items[inputs] * seen.unsqueeze(-1), seen)
+    # F.embedding, not items[inputs]: its gradient is summed in a fixed order, so that a seed gives one result.
+    users = subject.user_vectors(F.embedding(inputs, items) * seen.unsqueeze(-1), seen)
     return Predictions(
         users=users,
         items=items,

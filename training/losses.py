@@ -33,8 +33,8 @@ class Predictions:
 
 def bce(batch: Predictions) -> Tensor:
     """`mean softplus(-s+) + mean softplus(s-)`, one uniform negative a position (the paper's)."""
-    positive = (batch.users * batch.items[batch.targets]).sum(-1)[batch.real]
-    negative = (batch.users * batch.items[batch.negatives]).sum(-1)[batch.real]
+    positive = (batch.users * F.embedding(batch.targets, batch.items)).sum(-1)[batch.real]
+    negative = (batch.users * F.embedding(batch.negatives, batch.items)).sum(-1)[batch.real]
     return F.softplus(-positive).mean() + F.softplus(negative).mean()
 
 

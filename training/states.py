@@ -171,7 +171,7 @@ def _in_order(parts: list[Tensor], places: list[NDArray[np.int64]]) -> Tensor:
     if len(parts) == 1:
         return parts[0]
     back = np.argsort(np.concatenate(places), kind="stable")
-    return torch.cat(parts)[torch.from_numpy(back).to(parts[0].device)]
+    return torch.cat(parts).index_select(0, torch.from_numpy(back).to(parts[0].device))
 
 
 def _key(backbone: Backbone, tokens: list[list[int]], rest: str) -> str:

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+from pydantic import ValidationError
+
+from service.app import only_process
+from service.errors import StateError
+from service.server import PortTaken, listen
+from service.settings import Settings
+from tests.service.conftest import activate, running, wait_until
+from transrec.backbone import Backbone
+
+
+def test_probes_answer(client: httpx.Client) -> None:
+    assert client.get("/livez").json() == {"status": "ok"}
+    assert client.get("/readyz").json() == {"status": "ready", "waiting": {}}
+
+
+def test_metrics_count_requests_rows_and_memory(movies: httpx.Client) -> None:
+    for _ in range(3):
+        movies.post("/recommend?domain=movies", json={"history": ["i1"]})
+    movies.post("/recommend?domain=movies", json={"history": ["zz"]})
+    text = movies.get("/metrics").text
+    assert 'swaprec_requests_total{domain="movies",route="/recommend",status="200"} 4.0' in text
+    assert "swaprec_batch_rows_sum 3.0" in text
+    assert 'swaprec_fallback_total{reason="all_unknown"} 1.0' in text
+    assert 'swaprec_index_items{domain="movies"} 60.0' in text
+    assert re.search(r'swaprec_memory_bytes\{domain="movies",part="vectors"\} 3840\.0', text)
+
+
+def test_info_says_what_runs_and_what_each_domain_takes(
+    movies: httpx.Client, bundle: Callable[..., Path], backbone: Backbone
+) -> None:
+    activate(movies, bundle(1))
+    info = movies.get("/info").json()
+    assert info["backbones"][0]["fingerprint"] == backbone.fingerprint
+    assert info["domains"][0]["memory_bytes"]["vectors"] == 60 * 16 * 4
+    assert info["domains"][0]["memory_bytes"]["adapter"] > 0
+
+
+def test_every_error_is_a_problem_with_the_request_id(client: httpx.Client) -> None:
+    for method, path, status in (("GET", "/nowhere", 404), ("DELETE", "/recommend", 405), ("GET", "/jobs/x", 404)):
+        answer = client.request(method, path, headers={"X-Request-Id": "mine-1"})
+        assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
+        assert answer.json()["request_id"] == answer.headers["x-request-id"] == "mine-1"
+    strange = client.get("/nowhere", headers={"X-Request-Id": "a b\tc"})
+    assert re.fullmatch("[0-9a-f]{32}", strange.headers["x-request-id"])
+
+
+def test_the_openapi_document_names_every_route_and_its_problems(client: httpx.Client) -> None:
+    document = client.get("/openapi.json").json()
+    operation = document["paths"]["/recommend"]["post"]
+    assert {"200", "400", "404", "409", "413", "422", "429", "503"} <= set(operation["responses"])
+    assert "history" in operation["requestBody"]["content"]["application/json"]["schema"]["properties"]
+    assert all(one.get("summary") for path in document["paths"].values() for one in path.values())
+    assert "ProblemBody" in document["components"]["schemas"]
+
+
+def test_a_public_address_is_refused_without_being_told_so() -> None:
+    with pytest.raises(ValidationError, match="SWAPREC_INSECURE=1"):
+        Settings(host="0.0.0.0")  # noqa: S104 - the point
+    assert Settings(host="0.0.0.0", insecure=True).host == "0.0.0.0"  # noqa: S104 - the point
+
+
+def test_a_taken_port_is_one_clear_error() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(PortTaken, match=f"port {port} of 127.0.0.1 is taken: choose another with SWAPREC_PORT"):
+            listen(Settings(port=port))
+
+
+def test_two_services_do_not_share_a_data_folder(tmp_path: Path) -> None:
+    with only_process(tmp_path), pytest.raises(StateError, match="another swaprec serves from"), only_process(tmp_path):
+        pass
+
+
+def test_two_services_run_in_one_process(tmp_path: Path, backbone: Backbone) -> None:
+    backbone.save(tmp_path / "other" / "backbones" / "tiny")
+    with (
+        running(Settings(data=tmp_path / "data", port=0)) as one,
+        running(Settings(data=tmp_path / "other", port=0)) as two,
+    ):
+        one.put("/domains/a", json={})
+        assert len(one.get("/domains").json()["items"]) == 1
+        assert two.get("/domains").json()["items"] == []
+
+
+def test_without_its_backbone_a_domain_says_what_is_missing(settings: Settings, tmp_path: Path) -> None:
+    with running(settings) as client:
+        client.put("/domains/movies", json={})
+    (settings.data / "backbones" / "tiny").rename(tmp_path / "elsewhere")
+    with running(settings, ready=False) as client:
+        wait_until(lambda: "backbone" in client.get("/readyz").json()["waiting"].get("movies", ""))
+        answer = client.post("/recommend?domain=movies", json={"history": ["a"]})
+        assert (answer.status_code, answer.json()["code"]) == (422, "backbone_not_found")
+        assert "SWAPREC_BACKBONES" in answer.json()["detail"]
