@@ -1,0 +1,44 @@
+"""The whole service as a process of its own, to be killed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+
+def start(data: Path, port: int) -> subprocess.Popen[bytes]:
+    """Start `swaprec serve` and wait until it answers."""
+    environment = {**os.environ, "SWAPREC_DATA": str(data), "SWAPREC_PORT": str(port), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "swaprec", "serve"],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        try:
+            if httpx.get(f"http://127.0.0.1:{port}/readyz").status_code == 200:
+                return process
+        except httpx.TransportError:
+            assert process.poll() is None, "the service ended"
+        time.sleep(0.05)
+    raise AssertionError("the service did not come up")
+
+
+@contextmanager
+def serving(data: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
+    """Serve until the block ends."""
+    process = start(data, port)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
