@@ -6,42 +6,24 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import BertConfig, BertModel, BertTokenizerFast, PreTrainedModel, RobertaConfig, RobertaModel
+from transformers import BertModel, RobertaModel
 
+from tests.checkpoints import bert_checkpoint, roberta_checkpoint
 from tests.tiny import WORDS, tiny_adapter, tiny_backbone, tiny_texts
 from transrec.adapters import AdapterSpec, stack
 from transrec.backbone import Backbone
 from transrec.errors import BackboneError
 from transrec.text_encoder import Tokens
 
-SIZES: dict[str, Any] = {
-    "vocab_size": len(WORDS),
-    "hidden_size": 24,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "intermediate_size": 48,
-    "max_position_embeddings": 40,
-}
-
-
-def save_checkpoint(model: PreTrainedModel, folder: Path) -> Path:
-    model.save_pretrained(folder)
-    (folder / "vocab.txt").write_text("\n".join(WORDS), "utf-8")
-    BertTokenizerFast(str(folder / "vocab.txt")).save_pretrained(folder)
-    return folder
-
 
 @pytest.fixture(scope="module")
 def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    return save_checkpoint(BertModel(BertConfig(**SIZES)), tmp_path_factory.mktemp("bert"))
+    return bert_checkpoint(tmp_path_factory.mktemp("bert"))
 
 
 @pytest.fixture(scope="module")
 def roberta(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(1)
-    # The tokenizer is a WordPiece one here: what differs between the architectures is position and padding.
-    return save_checkpoint(RobertaModel(RobertaConfig(**SIZES, pad_token_id=1)), tmp_path_factory.mktemp("roberta"))
+    return roberta_checkpoint(tmp_path_factory.mktemp("roberta"))
 
 
 @pytest.mark.parametrize("architecture", ["bert", "roberta"])

@@ -1,0 +1,41 @@
+"""A small log with a pattern to learn, and a checkpoint to learn it with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from tests.checkpoints import bert_checkpoint
+from tests.tiny import tiny_texts
+from training.importers import canonical
+from training.importers.tables import Tables
+
+ITEMS, USERS = 40, 60
+
+
+def tiny_log(folder: Path, seed: int = 0) -> Path:
+    """Users walk through the catalog in small steps: the next item is near the last one."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for user in range(USERS):
+        place = int(rng.integers(ITEMS))
+        for time in range(int(rng.integers(5, 14))):
+            rows.append((f"u{user:03}", f"i{place}", time))
+            place = (place + int(rng.integers(1, 4))) % ITEMS
+    items = pl.DataFrame({"item_id": [f"i{n}" for n in range(ITEMS)], "title": tiny_texts(ITEMS)})
+    log = pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row")
+    canonical.write(Tables(items, log), folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_log(tmp_path_factory.mktemp("log"))
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return bert_checkpoint(tmp_path_factory.mktemp("bert"))

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+
+import pytest
+
+from training.config import ConfigError, load_config
+
+GOOD = """
+stage = "adapt"
+domain = "movies"
+output = "runs/movies"
+[data]
+folder = "data"
+[backbone]
+folder = "backbone"
+[adapter.item]
+kind = "houlsby"
+layers = 2
+"""
+
+
+def written(folder: Path, text: str) -> Path:
+    (folder / "run.toml").write_text(text, "utf-8")
+    return folder / "run.toml"
+
+
+def test_a_file_is_read_with_paths_from_where_it_lies(tmp_path: Path) -> None:
+    config = load_config(written(tmp_path, GOOD))
+    assert (config.data.folder, config.output) == (tmp_path / "data", tmp_path / "runs" / "movies")
+    assert config.spec.item.layers == 2
+    assert config.train.loss == "in_batch_debiased"
+
+
+def test_overrides_are_toml_values_or_plain_strings(tmp_path: Path) -> None:
+    config = load_config(
+        written(tmp_path, GOOD), ["train.epochs=3", "train.loss=bce", 'domain="books"', "data.where={column='genres'}"]
+    )
+    assert (config.train.epochs, config.train.loss, config.domain) == (3, "bce", "books")
+    assert config.data.where is not None
+
+
+def test_every_problem_is_named_at_once_a_misspelled_key_with_the_nearest(tmp_path: Path) -> None:
+    wrong = GOOD.replace("[data]", "[data]\nfoldr = 1\nmin_interactions = 1").replace('"houlsby"', '"hulsby"')
+    with pytest.raises(ConfigError) as caught:
+        load_config(written(tmp_path, wrong + "[train]\nepoch = 3\nlr = -1\n[unheard]\n"))
+    text = str(caught.value)
+    assert "data.foldr: unknown key, did you mean folder?" in text
+    assert "train.epoch: unknown key, did you mean epochs?" in text
+    for part in ("data.min_interactions", "train.lr", "unheard", "adapter.item.kind", "'hulsby'"):
+        assert part in text
+    assert len(caught.value.problems) == 6
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("stage =", "not TOML"),
+        (GOOD.replace('folder = "backbone"', ""), "stage adapt needs the folder"),
+        (GOOD.replace('"adapt"', '"pretrain"'), "stage pretrain needs the name"),
+    ],
+)
+def test_a_file_that_cannot_run_says_why(tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        load_config(written(tmp_path, text))
+
+
+def test_a_missing_file_and_a_broken_override_are_plain_errors(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="there is no such file"):
+        load_config(tmp_path / "none.toml")
+    with pytest.raises(ConfigError, match="expected key=value"):
+        load_config(written(tmp_path, GOOD), ["train.epochs"])
+
+
+def test_every_packaged_configuration_is_a_run() -> None:
+    folder = Path(str(resources.files("training").joinpath("configs")))
+    found = sorted(folder.rglob("*.toml"))
+    assert len(found) >= 5
+    assert {load_config(path).stage for path in found} == {"pretrain", "adapt"}

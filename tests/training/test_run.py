@@ -1,0 +1,194 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from adapters_store.bundle import read_bundle
+from tests.tiny import tiny_adapter, tiny_backbone, tiny_texts
+from training.checkpoint import CheckpointError
+from training.config import RunConfig, parse_config
+from training.data import load_dataset
+from training.evaluate import evaluate
+from training.loop import TrainingError
+from training.progress import Reporter
+from training.run import finished, run
+from training.states import frozen_states
+from transrec.adapters import Adapter, AdapterSpec, expected_tensors
+from transrec.backbone import Backbone
+from transrec.text_encoder import Tokens
+
+HOULSBY = {"item": {"kind": "houlsby", "hidden": 8, "layers": 1}, "user": {"kind": "houlsby", "hidden": 4}}
+
+
+def pretrain(log: Path, checkpoint: Path, output: Path, **train: Any) -> RunConfig:
+    backbone = {"encoder": str(checkpoint), "width": 16, "max_history": 6, "max_tokens": 12}
+    raw = {"stage": "pretrain", "output": str(output), "data": {"folder": str(log)}, "backbone": backbone}
+    return parse_config(raw | {"train": {"epochs": 3, "embed_dtype": "float32", "batch_size": 16, **train}})
+
+
+def adapt(log: Path, backbone: Path, output: Path, adapter: Any = None, **train: Any) -> RunConfig:
+    raw = {"stage": "adapt", "domain": "walk", "output": str(output), "data": {"folder": str(log)}}
+    settings = {"epochs": 4, "embed_dtype": "float32", "batch_size": 16, "lr": 5e-3, **train}
+    return parse_config(raw | {"backbone": {"folder": str(backbone)}, "adapter": adapter or HOULSBY, "train": settings})
+
+
+@pytest.fixture(scope="session")
+def backbone(log: Path, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    config = pretrain(
+        log, checkpoint, tmp_path_factory.mktemp("source") / "run", epochs=12, lr=3e-3, loss="full_softmax"
+    )
+    return run(config).artifact
+
+
+def test_pretraining_writes_a_backbone_better_than_chance(backbone: Path, log: Path) -> None:
+    loaded = Backbone.load(backbone)
+    report = json.loads((backbone.parent / "result.json").read_text("utf-8"))
+    assert report["backbone"] == loaded.fingerprint
+    assert report["test"]["hr"] > 0.4  # by chance 10 of some 33 candidates
+    assert report["test"]["users"] == len(load_dataset(pretrain(log, backbone, backbone).data).sequences)
+
+
+@pytest.mark.parametrize("loss", ["bce", "in_batch_debiased", "full_softmax"])
+def test_an_adapter_trains_under_each_loss_and_its_bundle_evaluates_the_same(
+    log: Path, tmp_path: Path, loss: str
+) -> None:
+    backbone = tmp_path / "untrained"  # there is much to learn
+    tiny_backbone(backbone)
+    config = adapt(log, backbone, tmp_path / "run", loss=loss, epochs=8)
+    result = run(config)
+    bundle = read_bundle(result.artifact)
+    loaded = Backbone.load(backbone)
+    spec = AdapterSpec.parse(bundle.manifest.spec)
+    assert {name: value.shape for name, value in bundle.tensors.items()} == expected_tensors(spec, loaded.shape)
+    adapter = Adapter.from_tensors(spec, loaded.shape, bundle.tensors)
+    again = evaluate(loaded, adapter, load_dataset(config.data), dtype=bundle.manifest.dtype).report
+    assert again == result.report["test"] == bundle.manifest.metrics["test"]
+    assert result.report["curves"]["loss"][-1] < result.report["curves"]["loss"][0]
+    assert set(result.report["baselines"]) == {"none", "popularity", "recent_popularity", "item_knn"}
+
+
+def test_the_manifest_says_what_the_bundle_is(log: Path, backbone: Path, tmp_path: Path) -> None:
+    config = adapt(log, backbone, tmp_path / "run", epochs=1)
+    manifest = read_bundle(run(config).artifact).manifest
+    assert (manifest.domain, manifest.kind, manifest.dtype) == ("walk", "houlsby", "float32")
+    assert manifest.backbone == Backbone.load(backbone).fingerprint
+    assert manifest.data_digest == load_dataset(config.data).digest
+    assert manifest.parameters["total"] == manifest.parameters["item"] + manifest.parameters["user"] > 0
+    assert str(tmp_path) not in json.dumps(manifest.to_json()), "a bundle travels: no folder of this machine"
+    assert manifest.created_at.endswith("Z")
+
+
+def test_only_the_adapter_changes(log: Path, backbone: Path, tmp_path: Path) -> None:
+    before = Backbone.load(backbone).fingerprint
+    run(adapt(log, backbone, tmp_path / "run", epochs=1))
+    assert Backbone.load(backbone).fingerprint == before
+
+
+@pytest.mark.parametrize("stage", ["pretrain", "adapt"])
+def test_a_resumed_run_gives_the_numbers_of_an_uninterrupted_one_bit_for_bit(
+    log: Path, checkpoint: Path, backbone: Path, tmp_path: Path, stage: str
+) -> None:
+    def config(output: Path) -> RunConfig:
+        return pretrain(log, checkpoint, output) if stage == "pretrain" else adapt(log, backbone, output, loss="bce")
+
+    whole = run(config(tmp_path / "whole"))
+    with pytest.raises(KeyboardInterrupt), Interrupting(after=2) as reporter:
+        run(config(tmp_path / "cut"), reporter)
+    resumed = run(config(tmp_path / "cut"), resume=True)
+    name = "backbone/model.safetensors" if stage == "pretrain" else "bundle.safetensors"
+    if stage == "pretrain":
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "cut" / name).read_bytes()
+    else:
+        one, two = (read_bundle(tmp_path / side / name) for side in ("whole", "cut"))
+        assert all(np.array_equal(one.tensors[key], two.tensors[key]) for key in one.tensors)
+    assert whole.report["curves"] == resumed.report["curves"]
+
+
+class Interrupting(Reporter):
+    """A reporter that stops the run as Ctrl-C would, once some epochs are done."""
+
+    def __init__(self, after: int) -> None:
+        super().__init__("cut")
+        self._after = after
+
+    def epoch(self, epoch: int, items_per_second: float, curves: dict[str, list[float]]) -> None:
+        """Stop after the checkpoint of this epoch."""
+        super().epoch(epoch, items_per_second, curves)
+        if epoch == self._after:
+            raise KeyboardInterrupt
+
+
+def test_a_loss_that_explodes_is_an_error_that_says_what_is_left(log: Path, backbone: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"lower train\.lr and start again"):
+        run(adapt(log, backbone, tmp_path / "run", lr=1e30, epochs=20))
+
+
+def test_an_adapter_that_trains_nothing_is_refused(log: Path, backbone: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="kind none on both sides"):
+        run(adapt(log, backbone, tmp_path / "run", {"item": {"kind": "none"}}))
+
+
+def test_a_folder_that_holds_a_run_is_not_written_over(log: Path, backbone: Path, tmp_path: Path) -> None:
+    config = adapt(log, backbone, tmp_path / "run", epochs=1)
+    assert finished(config) is None
+    run(config)
+    found = finished(config)
+    assert found is not None
+    assert found.artifact == tmp_path / "run" / "bundle.safetensors"
+    with pytest.raises(FileExistsError, match="--resume goes on with it"):
+        run(config)
+    with pytest.raises(FileExistsError, match="another configuration"):
+        run(adapt(log, backbone, tmp_path / "run", epochs=2), resume=True)
+
+
+def test_a_damaged_checkpoint_says_what_to_do(log: Path, backbone: Path, tmp_path: Path) -> None:
+    config = adapt(log, backbone, tmp_path / "run", epochs=1)
+    run(config)
+    (tmp_path / "run" / "checkpoint.pt").write_bytes(b"PK\x03\x04 damaged")
+    with pytest.raises(CheckpointError, match="delete it to start the run afresh"):
+        run(config, resume=True)
+
+
+def test_training_stops_when_validation_has_not_improved_for_long(log: Path, backbone: Path, tmp_path: Path) -> None:
+    report = run(adapt(log, backbone, tmp_path / "run", epochs=60, patience=2, lr=1e-5)).report
+    assert len(report["curves"]["loss"]) < 60
+    assert len(report["curves"]["loss"]) == report["best_epoch"] + 2
+
+
+def test_a_whole_encoder_can_be_pretrained(log: Path, checkpoint: Path, tmp_path: Path) -> None:
+    result = run(pretrain(log, checkpoint, tmp_path / "run", train_encoder=True, epochs=1))
+    fresh = Backbone.from_encoder(str(checkpoint)).model.item_encoder.blocks[0].query.weight
+    trained = Backbone.load(result.artifact).model.item_encoder.blocks[0].query.weight
+    assert not torch.equal(fresh, trained)
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+@pytest.mark.parametrize("layer", [None, 0, 1])
+def test_cached_states_give_what_the_encoder_gives(tmp_path: Path, pooling: Any, layer: int | None) -> None:
+    backbone = tiny_backbone(pooling=pooling)
+    texts = tiny_texts(30)
+    layers = [layer] if layer is not None else "all"
+    kind = {"kind": "houlsby" if layer is not None else "none", "hidden": 8, "layers": layers}
+    side = tiny_adapter(backbone, spec=AdapterSpec.parse({"item": kind})).item
+    states = frozen_states(backbone, texts, layer, tmp_path, keep="float32", dtype="float32")
+    rows = np.array([7, 3, 29, 0, 12])
+    with torch.inference_mode():
+        found = states.pooled(rows, side)
+        for place, row in enumerate(rows):
+            tokens = Tokens(torch.tensor(backbone.tokenize([texts[row]])))
+            assert torch.allclose(found[place], backbone.model.item_encoder(tokens, side)[0], atol=1e-5)
+    assert len(list(tmp_path.iterdir())) == 1
+    again = frozen_states(backbone, texts, layer, tmp_path, keep="float32", dtype="float32")
+    assert torch.equal(again.pooled(rows, side), states.pooled(rows, side))
+
+
+def test_another_encoder_or_content_has_its_own_cache(tmp_path: Path) -> None:
+    frozen_states(tiny_backbone(seed=0), tiny_texts(5), None, tmp_path)
+    frozen_states(tiny_backbone(seed=1), tiny_texts(5), None, tmp_path)
+    frozen_states(tiny_backbone(seed=0), tiny_texts(6), None, tmp_path)
+    assert len(list(tmp_path.iterdir())) == 3
