@@ -85,7 +85,7 @@ def train(
 
     loaded = load_config(config, overrides or ())
     console = show.talk()
-    result = run(loaded, Reporter(loaded.domain, console), resume=resume)
+    result = run(loaded, Reporter(loaded.domain, console, loaded.output / "metrics.jsonl"), resume=resume)
     for line in result.report["data"]["rejected"].items():
         console.print(f"not used: {line[1]['count']} times {line[0]}, for example {line[1]['example']}")
     if as_json:

@@ -1,0 +1,115 @@
+"""A service of many domains to measure: random weights of the real user-side size, a small item encoder."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from adapters_store.bundle import Manifest, check_bundle, write_bundle
+from adapters_store.store import Store
+from service.state import DomainRecord, Item
+from service.state.sqlite import SqliteState
+from transrec.adapters import Adapter, AdapterSpec, expected_tensors
+from transrec.backbone import Backbone, BackboneConfig
+from transrec.model import TransRec
+from transrec.text_encoder import TextShape
+from transrec.user_encoder import UserShape
+
+SPEC = AdapterSpec.parse(
+    {"item": {"kind": "houlsby", "hidden": 16, "layers": 1}, "user": {"kind": "houlsby", "hidden": 16}}
+)
+START_S = 600.0
+
+
+def domain_name(number: int) -> str:
+    """Name of the n-th domain."""
+    return f"domain{number:03}"
+
+
+def prepare(folder: Path, domains: int, items: int) -> None:
+    """Fill a data folder with domains, catalogs and activated bundles, unless it is filled already."""
+    done = folder / f"prepared-{domains}-{items}"
+    if done.exists():
+        return
+    backbone = _backbone(folder / "backbones" / "random")
+    state, store = SqliteState(folder), Store(folder / "adapters")
+    catalog = [Item(f"item-{number}", f"title {number} {number * 7919 % items}") for number in range(items)]
+    expected = expected_tensors(SPEC, backbone.shape)
+    for number in range(domains):
+        name, bundle = domain_name(number), folder / "bundle.safetensors"
+        state.put_domain(DomainRecord(name, backbone.fingerprint))
+        state.upsert_items(name, catalog)
+        _bundle(bundle, backbone, name, seed=number)
+        added = store.add(name, bundle, lambda found: check_bundle(found, expected, backbone.fingerprint))
+        store.record_activation(name, added.version, "benchmark")
+    state.close()
+    done.touch()
+
+
+@contextmanager
+def serving(data: Path, port: int) -> Iterator[int]:
+    """Run the service over a data folder; yields its pid once every domain answers."""
+    environment = {**os.environ, "SWAPREC_DATA": str(data), "SWAPREC_PORT": str(port), "SWAPREC_SLOTS": "128"}
+    with _process([sys.executable, "-m", "swaprec", "serve"], environment, f"http://127.0.0.1:{port}/readyz") as pid:
+        yield pid
+
+
+@contextmanager
+def yardstick(port: int) -> Iterator[int]:
+    """Run the FastAPI no-op; yields its pid."""
+    command = [sys.executable, "-m", "benchmarks.noop", str(port)]
+    with _process(command, dict(os.environ), f"http://127.0.0.1:{port}/openapi.json") as pid:
+        yield pid
+
+
+@contextmanager
+def _process(command: list[str], environment: dict[str, str], probe: str) -> Iterator[int]:
+    process = subprocess.Popen(command, env={**environment, "OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL)
+    try:
+        until = time.monotonic() + START_S
+        while not _answers(probe):
+            if process.poll() is not None or time.monotonic() > until:
+                raise RuntimeError(f"{' '.join(command)} did not come up")
+            time.sleep(0.1)
+        yield process.pid
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 - our own loopback address
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def _backbone(folder: Path) -> Backbone:
+    words = {word: place for place, word in enumerate(["[PAD]", "[UNK]", "title", *map(str, range(10))])}
+    words |= {f"##{digit}": len(words) + digit for digit in range(10)}
+    tokenizer = Tokenizer(models.WordPiece(words, unk_token="[UNK]"))  # noqa: S106 - a token of text
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    text = TextShape("bert", 2, 64, 2, 128, len(words), 32, 2, 1e-12, 0)
+    torch.manual_seed(0)
+    backbone = Backbone(BackboneConfig(text, UserShape(), "cls"), TransRec(text, "cls", UserShape()), tokenizer)
+    backbone.save(folder)
+    return backbone
+
+
+def _bundle(path: Path, backbone: Backbone, domain: str, seed: int) -> None:
+    adapter = Adapter.create(SPEC, backbone.shape, seed)
+    generator = torch.Generator().manual_seed(seed)
+    tensors = {name: torch.randn(t.shape, generator=generator) * 0.1 for name, t in adapter.to_tensors().items()}
+    manifest = Manifest(domain, SPEC.kind, SPEC.to_json(), backbone.fingerprint, "float32")
+    write_bundle(path, manifest, {name: value.numpy() for name, value in tensors.items()})

@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from swaprec.client import Client
+from swaprec.errors import FAILED, REFUSED, UNREACHABLE, USAGE
+from tests.swaprec.conftest import World
+
+
+def swaprec(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "swaprec", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "80", **environment},
+        stdin=subprocess.DEVNULL,
+    )
+
+
+def test_the_served_numbers_equal_the_trainers(url: str, world: World, client: Client) -> None:
+    pushed = swaprec("push", world.run, "--catalog", "--create", "--activate", "--url", url)
+    assert (pushed.returncode, pushed.stdout) == (0, "walk@1\n"), pushed.stderr
+    done = swaprec("evaluate", world.run, "--against", url, "--json")
+    assert done.returncode == 0, done.stderr
+    compared = json.loads(done.stdout)
+    assert compared["agrees"]
+    assert compared["served"]["hr"] == compared["offline"]["hr"] > 0
+    assert compared["served"]["users"] == 60
+    client.activate("walk", "none")
+    other = swaprec("evaluate", world.run, "--against", url)
+    assert other.returncode == FAILED
+    assert "walk answers from version none" in other.stderr
+
+
+def test_recommendations_are_a_table_or_json(url: str, world: World) -> None:
+    swaprec("push", world.run, "--catalog", "--create", "--activate", SWAPREC_URL=url)
+    shown = swaprec("recommend", "walk", "i1", "i2", "-k", "3", SWAPREC_URL=url)
+    assert shown.returncode == 0
+    assert "walk, version 1" in shown.stdout
+    assert max(map(len, shown.stdout.splitlines())) <= 80
+    answer = json.loads(swaprec("recommend", "walk", "i1", "--url", url, "--json").stdout)
+    assert len(answer["items"]) == 10
+    popular = swaprec("recommend", "walk", "--url", url)
+    assert "popular items (empty_history)" in " ".join(popular.stdout.split())
+
+
+def test_training_and_evaluation_from_the_command_line(world: World, tmp_path: Path) -> None:
+    (tmp_path / "run.toml").write_text(
+        f"""
+        stage = "adapt"
+        domain = "walk"
+        output = "run"
+        data.folder = "{world.log}"
+        backbone.folder = "{world.backbone}"
+        adapter.user.kind = "houlsby"
+        """,
+        "utf-8",
+    )
+    done = swaprec("train", tmp_path / "run.toml", "train.epochs=2", "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert Path(report["artifact"]).is_file()
+    assert "epoch 2/2" in done.stderr
+    assert len((tmp_path / "run" / "metrics.jsonl").read_text("utf-8").splitlines()) == 2
+    evaluated = json.loads(swaprec("evaluate", tmp_path / "run", "--json").stdout)
+    assert evaluated["offline"] == report["test"]
+    again = swaprec("train", tmp_path / "run.toml")
+    assert again.returncode == FAILED
+    assert "--resume goes on with it" in again.stderr
+
+
+def test_an_import_says_what_it_could_not_use(tmp_path: Path) -> None:
+    (tmp_path / "users.tsv").write_text("U1\tN1 N2 N9\nbroken\n", "utf-8")
+    (tmp_path / "items.tsv").write_text("N1\tEn\nN2\tTo\n", "utf-8")
+    done = swaprec("import", "adapter4rec", tmp_path, tmp_path / "out")
+    assert (done.returncode, done.stdout.startswith("2 items, 2 interactions in")) == (0, True)
+    assert "1 times: interaction with an item that the catalog lacks" in done.stderr
+    counts = json.loads(swaprec("import", "canonical", tmp_path / "out", tmp_path / "again", "--json").stdout)
+    assert (counts["items"], counts["rejected"]) == (2, {})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (("recommend", "walk", "--url", "http://127.0.0.1:9"), UNREACHABLE, "swaprec serve starts one"),
+        (("train", "nowhere.toml"), USAGE, "nowhere.toml: there is no such file"),
+        (("push", "nowhere"), USAGE, "nowhere is not there"),
+        (("evaluate", "nowhere"), USAGE, "nowhere is not the folder of a run"),
+        (("import", "csv", ".", "out"), FAILED, "expected one of canonical, adapter4rec, recbole"),
+        (("serve", "--host", "0.0.0.0"), USAGE, "SWAPREC_INSECURE=1"),  # noqa: S104 - the point
+        (("recomend",), USAGE, "No such command"),
+    ],
+)
+def test_what_goes_wrong_is_a_message_and_a_code_never_a_traceback(
+    arguments: tuple[str, ...], code: int, says: str
+) -> None:
+    done = swaprec(*arguments)
+    assert done.returncode == code, done.stderr
+    assert says in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_a_refusal_of_the_service_has_its_own_code(url: str) -> None:
+    done = swaprec("recommend", "nowhere", "i1", "--url", url)
+    assert done.returncode == REFUSED
+    assert "domain_not_found" in done.stderr
+
+
+def test_every_command_explains_itself_quickly_and_without_torch() -> None:
+    for name in ("demo", "serve", "train", "evaluate", "push", "import", "recommend"):
+        done = swaprec(name, "--help")
+        assert done.returncode == 0
+        assert "--help" in done.stdout
+    code = "import sys, swaprec.cli; print(sorted({'torch', 'transformers', 'polars', 'fastapi'} & set(sys.modules)))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert loaded == "[]\n"
