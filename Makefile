@@ -8,9 +8,12 @@ STAMP := .venv/.installed
 install: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
+	@echo "installing into .venv (torch alone is a few gigabytes) ..."
+	@date +%s > .install-began
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev]"
-	touch $(STAMP)
+	@echo $$(( $$(date +%s) - $$(cat .install-began) )) > .venv/.install-seconds; rm .install-began
+	@touch $(STAMP)
 
 demo: install
 	$(BIN)/swaprec demo

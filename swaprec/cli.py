@@ -225,6 +225,8 @@ def explained(error: Exception) -> tuple[int, str, str]:
     if isinstance(error, ProblemError):
         listed = "".join(f"\n  {'.'.join(map(str, one.get('loc', [])))}: {one.get('msg', '')}" for one in error.errors)
         return REFUSED, f"{error}{listed}", ""
+    if isinstance(error, ModuleNotFoundError):
+        return FAILED, str(error), "pip install 'swaprec[train]' brings what training needs"
     if type(error).__module__.startswith(("training.", "transrec.", "service.", "adapters_store.", "builtins")):
         wrong = USAGE if type(error).__name__ == "ConfigError" else FAILED
         return wrong, str(error) or type(error).__name__, ""

@@ -23,9 +23,14 @@ def publish(
     if not path.is_file():
         raise Stop(f"{path} is not there", "swaprec train writes a bundle into its output folder", USAGE)
 
+    said: set[str] = set()
+
     def told(job: dict[str, Any]) -> None:
-        progress = f" {job['done']}/{job['total']}" if job["total"] else ""
-        console.print(f"{job['kind']}: {job['stage'] or job['status']}{progress}")
+        tenths = f" {10 * job['done'] // job['total'] * 10} %" if job["total"] else ""
+        line = f"{job['kind']}: {job['stage'] or job['status']}{tenths}"
+        if line not in said:
+            said.add(line)
+            console.print(line)
 
     if not catalog:
         return client.push(path, activate=activate, create=create, on_job=told)

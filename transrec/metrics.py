@@ -120,6 +120,8 @@ def summarise(ranks: Ranks, repeated: NDArray[np.bool_], k: int = 10) -> dict[st
         repeated: bool [B], True where the target already occurs in the history. Under the paper's masking such
             a row is a certain miss (`hr`, `ndcg`); `*_target_kept` counts it by its rank.
         k: length of the list.
+
+    `tied_users` counts rows whose target ties with another item and is, at best, within the first k.
     """
 
     def masked(rank: Floats) -> Floats:
@@ -134,7 +136,7 @@ def summarise(ranks: Ranks, repeated: NDArray[np.bool_], k: int = 10) -> dict[st
         report[f"{name}_target_kept"] = _mean(measure(ranks.expected, k))
         report[f"{name}_optimistic"] = _mean(measure(masked(ranks.optimistic), k))
         report[f"{name}_pessimistic"] = _mean(measure(masked(ranks.pessimistic), k))
-    report["tied_users"] = int((ranks.ties > 0).sum())
+    report["tied_users"] = int(((ranks.ties > 0) & (masked(ranks.optimistic) <= k)).sum())
     report["repeated_users"] = int(repeated.sum())
     return report
 
