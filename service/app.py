@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import logging
 from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from importlib.metadata import version
 from pathlib import Path
 
@@ -35,13 +35,18 @@ ROUTERS = (recommend.router, adapters.router, domains.router, items.router, jobs
 _log = logging.getLogger("swaprec")
 
 
-def create_app(settings: Settings) -> FastAPI:
-    """Build the service; nothing is opened before it starts."""
+def create_app(settings: Settings, parts: Parts | None = None) -> FastAPI:
+    """Build the service.
+
+    Args:
+        settings: frozen.
+        parts: what `started` gave; without them the app opens its own when it starts.
+    """
     app = FastAPI(
         title="swaprec",
         version=version("swaprec"),
         summary="Adapter-swapped recommendations: many domains from one frozen model.",
-        lifespan=lambda app: _lifespan(app, settings),
+        lifespan=lambda app: _lifespan(app, settings, parts),
         responses={500: {"model": ProblemBody, "description": "Internal error."}},
     )
     for router in ROUTERS:
@@ -52,14 +57,26 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 @asynccontextmanager
-async def _lifespan(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
-    with ExitStack() as stack:
-        stack.enter_context(only_process(settings.data))
-        app.state.parts = parts = assemble(settings)
-        stack.callback(parts.state.close)
-        stack.callback(parts.jobs.close)
-        parts.activator.restore()
+async def _lifespan(app: FastAPI, settings: Settings, parts: Parts | None) -> AsyncIterator[None]:
+    with started(settings) if parts is None else nullcontext(parts) as app.state.parts:
+        app.state.parts.activator.restore()
         yield
+
+
+@contextmanager
+def started(settings: Settings) -> Iterator[Parts]:
+    """Hold the data folder and open the parts until the block ends.
+
+    Raises:
+        StateError, BackboneError: what keeps the service from starting.
+    """
+    with only_process(settings.data):
+        parts = assemble(settings)
+        try:
+            yield parts
+        finally:
+            parts.jobs.close()
+            parts.state.close()
 
 
 def assemble(settings: Settings) -> Parts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,18 +22,32 @@ Work = Callable[[Job, "Progress"], dict[str, Any]]
 _log = logging.getLogger("swaprec")
 
 
-class Progress:
-    """Tells state how far a job is, not too often."""
+class Stopped(Exception):
+    """The service stops while a job runs."""
 
-    def __init__(self, state: State, job_id: str) -> None:
-        self._state, self._id, self._written = state, job_id, 0.0
+
+class Progress:
+    """Tells state how far a job is, not too often; ends the job when the service stops."""
+
+    def __init__(self, state: State, job_id: str, closing: threading.Event) -> None:
+        self._state, self._id, self._written, self._closing = state, job_id, 0.0, closing
 
     def stage(self, name: str) -> Callable[[int, int], None]:
-        """Begin a stage; returns what to call with (done, total)."""
+        """Begin a stage; returns what to call with (done, total).
+
+        Raises:
+            Stopped: the service stops; the job is resumed by the next process.
+        """
+        self._stop_if_closing()
         self._state.update_job(self._id, stage=name, done=0, total=0)
         return self._advance
 
+    def _stop_if_closing(self) -> None:
+        if self._closing.is_set():
+            raise Stopped
+
     def _advance(self, done: int, total: int) -> None:
+        self._stop_if_closing()
         if time.monotonic() - self._written >= WRITE_EVERY_S or done == total:
             self._state.update_job(self._id, done=done, total=total)
             self._written = time.monotonic()
@@ -44,6 +59,7 @@ class Jobs:
     def __init__(self, state: State) -> None:
         self._state = state
         self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="job")
+        self._closing = threading.Event()
         self.kinds: dict[str, Work] = {}
 
     def submit(self, kind: str, domain: str, detail: dict[str, Any]) -> Job:
@@ -63,14 +79,17 @@ class Jobs:
         return self._pool.submit(work)
 
     def close(self) -> None:
-        """Finish what runs, drop what is queued; it is resumed by the next process."""
+        """Stop what runs at its next step, drop what is queued; the next process resumes both."""
+        self._closing.set()
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def _run(self, job: Job) -> None:
         try:
             self._state.update_job(job.id, status="running")
-            result = self.kinds[job.kind](job, Progress(self._state, job.id))
+            result = self.kinds[job.kind](job, Progress(self._state, job.id, self._closing))
             self._state.update_job(job.id, status="succeeded", result=result)
+        except Stopped:
+            _log.info("job %s (%s of %s) goes on after the next start", job.id, job.kind, job.domain)
         except JobNotFound:
             _log.info("job %s went with its domain", job.id)
         except Exception as error:  # noqa: BLE001 - whatever it is, the job's reader must learn of it

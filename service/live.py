@@ -117,6 +117,11 @@ class LiveTable:
         return list(self._standings.values())
 
     @property
-    def waiting(self) -> dict[str, str]:
-        """Domains that do not answer yet, and why."""
-        return {name: why if isinstance(why, str) else why.detail for name, why in list(self._waiting.items())}
+    def loading(self) -> dict[str, str]:
+        """Domains that will soon answer, and what they wait for."""
+        return {name: why for name, why in list(self._waiting.items()) if isinstance(why, str)}
+
+    @property
+    def broken(self) -> dict[str, str]:
+        """Domains that cannot answer until somebody acts, and why."""
+        return {name: why.detail for name, why in list(self._waiting.items()) if isinstance(why, ServiceError)}

@@ -8,7 +8,7 @@ import socket
 
 import uvicorn
 
-from service.app import create_app
+from service.app import create_app, started
 from service.settings import Settings
 
 BACKLOG = 1024
@@ -46,15 +46,16 @@ def serve(settings: Settings) -> None:
     """
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s")
     listener = listen(settings)
-    config = uvicorn.Config(
-        create_app(settings),
-        loop="uvloop",
-        http="httptools",
-        access_log=False,
-        log_level="warning",
-        timeout_graceful_shutdown=GRACE_S,
-        lifespan="on",
-    )
-    host, port = listener.getsockname()[:2]
-    logging.getLogger("swaprec").info("listening on http://%s:%s", host, port)
-    uvicorn.Server(config).run(sockets=[listener])
+    with listener, started(settings) as parts:
+        config = uvicorn.Config(
+            create_app(settings, parts),
+            loop="uvloop",
+            http="httptools",
+            access_log=False,
+            log_level="warning",
+            timeout_graceful_shutdown=GRACE_S,
+            lifespan="on",
+        )
+        host, port = listener.getsockname()[:2]
+        logging.getLogger("swaprec").info("listening on http://%s:%s", host, port)
+        uvicorn.Server(config).run(sockets=[listener])

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from adapters_store.files import room_or_error
 from service.catalog import KEY_BYTES, Catalog
 from transrec.adapters import Adapter
 from transrec.backbone import Backbone
@@ -97,7 +98,7 @@ def _write(path: Path, known: dict[bytes, Floats]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.part")
     try:
-        with beside.open("wb") as file:
+        with room_or_error(path), beside.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -17,8 +18,9 @@ CONNECTIONS = 4
 ASKED = 60
 """Longer than 10, so that a group of ties that crosses the tenth place is seen whole."""
 AGREES = 0.001
-MAX_HISTORY = 1000
-"""What the service takes as a history; what is older is excluded by name."""
+MAX_HISTORY, MAX_K = 1000, 500
+"""What the service takes. Of a longer history the next thousand are excluded by name, what is older still is dropped
+from a longer answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,7 @@ def compare(
         told: told (users done, users in all).
 
     Raises:
-        Stop: another version is live, or it changes meanwhile.
+        Stop: another version is live, or becomes it meanwhile, or the service lacks items of the data set.
     """
     split = dataset.split()
     known, targets, ids = split.history("test"), split.test, dataset.item_ids
@@ -67,15 +69,13 @@ def compare(
 
     def ask(user: int) -> None:
         history = [ids[row] for row in known[user]]
-        older = {"seen": True, "item_ids": history[:-MAX_HISTORY]}
-        answer = client.recommend(domain, history[-MAX_HISTORY:], k=ASKED, exclude=older)
-        if answer["digest"] != digest:
-            raise Stop(
-                f"{domain} answers from version {answer['version']} ({answer['digest'][:12]}), "
-                f"the run's bundle is {digest[:12]}",
-                "swaprec push BUNDLE --activate",
-            )
-        better[user], ties[user] = _place(answer["items"], ids[targets[user]])
+        oldest = set(history[: -2 * MAX_HISTORY])
+        older = {"seen": True, "item_ids": history[-2 * MAX_HISTORY : -MAX_HISTORY]}
+        k = min(ASKED + len(oldest), MAX_K)
+        answer = client.recommend(domain, history[-MAX_HISTORY:], k=k, exclude=older)
+        _check(answer, domain, digest)
+        items = [item for item in answer["items"] if item["item_id"] not in oldest]
+        better[user], ties[user] = _place(items, ids[targets[user]])
 
     with ThreadPoolExecutor(CONNECTIONS) as pool:
         for done, _ in enumerate(pool.map(ask, range(len(targets))), 1):
@@ -84,11 +84,27 @@ def compare(
     return Comparison(offline, summarise(Ranks(better, ties), split.repeated("test")))
 
 
+def _check(answer: dict[str, Any], domain: str, digest: str) -> None:
+    """Refuse an answer that says nothing about the bundle: another version's, or one of another catalog."""
+    if answer["digest"] != digest:
+        raise Stop(
+            f"{domain} answers from version {answer['version']} ({answer['digest'][:12]}), "
+            f"the run's bundle is {digest[:12]}",
+            "swaprec push BUNDLE --activate",
+        )
+    if answer["unknown_items"] or answer["fallback"]["used"]:
+        missing = ", ".join(answer["unknown_items"][:3]) or answer["fallback"]["reason"]
+        raise Stop(
+            f"{domain} does not serve the data set's catalog: items that it lacks begin with {missing}",
+            "swaprec push RUN --catalog loads the catalog of the run",
+        )
+
+
 def _place(items: list[dict[str, object]], target: str) -> tuple[int, int]:
-    """How many better and equal items the answer shows; one that is not in it ranks behind all of it."""
+    """How many better and equal items the answer shows; a target that is not in it is a miss, however short it is."""
     found = next((item for item in items if item["item_id"] == target), None)
     if found is None:
-        return len(items), 0
+        return max(len(items), ASKED), 0
     scores = np.array([item["score"] for item in items], np.float64)
     score = float(found["score"])  # type: ignore[arg-type]
     margin = tie_margin(score)

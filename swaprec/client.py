@@ -15,7 +15,8 @@ from swaprec.errors import ProblemError, Unreachable
 
 NDJSON = "application/x-ndjson"
 POLL_S = 0.1
-RETRIES = 3
+PAUSES_S = (0.1, 0.4)
+BEFORE_SENDING = (httpx.ConnectError, httpx.ConnectTimeout)
 CHUNK_ROWS = 500
 
 Json = dict[str, Any]
@@ -25,14 +26,14 @@ OnJob = Callable[[Json], None]
 class Client:
     """A connection to a service; a context manager.
 
-    What is safe to repeat (reading) is retried when the connection breaks; nothing else is.
+    What is safe to repeat is repeated when the connection breaks: reading, and whatever was not sent yet.
 
     Raises (every method):
         ProblemError: the service refused; Unreachable: nobody answers there.
     """
 
     def __init__(self, url: str = "http://127.0.0.1:8000", timeout: float = 60.0) -> None:
-        self.url = url.rstrip("/")
+        self.url = check_url(url)
         self._http = httpx.Client(base_url=self.url, timeout=timeout)
 
     def __enter__(self) -> Self:
@@ -65,14 +66,13 @@ class Client:
         self._send("DELETE", f"/domains/{name}")
 
     def import_items(self, domain: str, items: Iterable[Mapping[str, Any]], on_job: OnJob | None = None) -> Json:
-        """Stream items to a domain; returns the report once all of them are searchable."""
-        answer = self._send(
-            "POST", f"/domains/{domain}/items", content=_ndjson(items), headers={"Content-Type": NDJSON}
-        )
-        body: Json = answer.json()
-        if answer.status_code != httpx.codes.ACCEPTED:
-            return body
-        report: Json = self.wait(body, on_job)["result"]
+        """Stream items to a domain; returns the report once all of them are searchable.
+
+        It is a job there, since embedding may take longer than a connection waits.
+        """
+        path, headers = f"/domains/{domain}/items", {"Content-Type": NDJSON}
+        job = self._json("POST", path, params={"wait": "false"}, content=_ndjson(items), headers=headers)
+        report: Json = self.wait(job, on_job)["result"]
         return report
 
     def items(self, domain: str, limit: int = 100) -> Iterator[Json]:
@@ -148,8 +148,8 @@ class Client:
     def ready(self) -> bool:
         """Whether the service can answer."""
         try:
-            return self._send("GET", "/readyz").status_code == httpx.codes.OK
-        except (ProblemError, Unreachable):
+            return self._http.get("/readyz").status_code == httpx.codes.OK
+        except httpx.TransportError:
             return False
 
     def _items(self, path: str, **params: str) -> list[Json]:
@@ -157,21 +157,44 @@ class Client:
         return items
 
     def _json(self, method: str, path: str, **request: Any) -> Json:
-        body: Json = self._send(method, path, **request).json()
+        answer = self._send(method, path, **request)
+        try:
+            body = answer.json()
+        except ValueError:
+            body = None
+        if not isinstance(body, dict):
+            raise Unreachable(self.url, f"what answers there is something else ({method} {path} is no JSON object)")
         return body
 
     def _send(self, method: str, path: str, **request: Any) -> httpx.Response:
-        tries = RETRIES if method == "GET" else 1
-        for left in reversed(range(tries)):
+        pauses = iter(PAUSES_S)
+        while True:
             try:
                 answer = self._http.request(method, path, **request)
                 break
-            except httpx.HTTPError as error:
-                if left == 0 or isinstance(error, httpx.ConnectError):
+            except httpx.TransportError as error:
+                pause = next(pauses, None)
+                if pause is None or not (method == "GET" or isinstance(error, BEFORE_SENDING)):
                     raise Unreachable(self.url, str(error) or type(error).__name__) from error
+                time.sleep(pause)
         if answer.is_error:
             raise ProblemError(_problem(answer))
         return answer
+
+
+def check_url(url: str) -> str:
+    """Return a service's address without its last slash.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL:
+        parsed = httpx.URL()
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise ValueError(f"{url!r} is not the address of a service: expected for example http://127.0.0.1:8000")
+    return url.rstrip("/")
 
 
 def _problem(answer: httpx.Response) -> Json:

@@ -26,9 +26,13 @@ def evaluate_run(run: Path, overrides: Iterable[str], against: str | None, conso
     """Evaluate a run; returns `offline` and, with a service, `served`, `difference` and `agrees`.
 
     Raises:
-        Stop: no such run, or the service answers from another bundle.
+        Stop: no such run, or the service answers from another bundle or catalog.
+        ProblemError, Unreachable: no such service or domain.
     """
     config = load_config(run, overrides) if run.is_file() else run_config(run)
+    if against is not None:
+        with Client(against) as client:
+            client.domain(config.domain)  # whoever is not there is known before minutes are spent
     path = config.output / BUNDLE
     if config.backbone.folder is None or not path.is_file():
         raise Stop(f"{config.output} holds no bundle", 'swaprec train with stage = "adapt" makes one', USAGE)

@@ -122,4 +122,6 @@ def _standing(standing: Standing) -> dict[str, Any]:
 
 
 def _waiting(parts: Parts, name: str) -> dict[str, Any]:
-    return {"status": "loading", "reason": parts.live.waiting.get(name, "being made ready")}
+    if name in parts.live.broken:
+        return {"status": "broken", "reason": parts.live.broken[name]}
+    return {"status": "loading", "reason": parts.live.loading.get(name, "being made ready")}

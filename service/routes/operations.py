@@ -22,10 +22,13 @@ async def livez() -> dict[str, str]:
 
 @router.get("/readyz", summary="Can it answer?", responses=problems(503))
 async def readyz(parts: Given, response: Response) -> dict[str, Any]:
-    """Answer 200 once every domain that was live before the start is live again; a later activation changes nothing."""
-    waiting = parts.live.waiting
-    response.status_code = 503 if waiting else 200
-    return {"status": "loading" if waiting else "ready", "waiting": waiting}
+    """Answer 200 once the domains that were live before the start are live again; a later activation changes nothing.
+
+    A domain that cannot be restored is named and keeps no other from being served.
+    """
+    loading = parts.live.loading
+    response.status_code = 503 if loading else 200
+    return {"status": "loading" if loading else "ready", "loading": loading, "broken": parts.live.broken}
 
 
 @router.get("/metrics", summary="Metrics for Prometheus", response_class=Response)

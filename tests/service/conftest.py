@@ -23,8 +23,8 @@ ITEMS = [{"item_id": f"i{n}", "title": text, "popularity": n % 7} for n, text in
 
 
 @contextmanager
-def running(settings: Settings, *, ready: bool = True) -> Iterator[httpx.Client]:
-    """Serve in a thread until the block ends; yields a client, by default once everything answers."""
+def running(settings: Settings) -> Iterator[httpx.Client]:
+    """Serve in a thread until the block ends; yields a client."""
     listener = listen(settings)
     server = uvicorn.Server(uvicorn.Config(create_app(settings), log_level="warning", lifespan="on"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
@@ -32,7 +32,7 @@ def running(settings: Settings, *, ready: bool = True) -> Iterator[httpx.Client]
     with httpx.Client(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=30) as client:
         try:
             wait_until(lambda: server.started or not thread.is_alive())
-            if server.started and ready:
+            if server.started:
                 wait_until(lambda: client.get("/readyz").status_code == 200)
             yield client
         finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import socket
@@ -84,3 +85,32 @@ def test_the_service_killed_during_activation_heals_and_finishes_it(tmp_path: Pa
             assert (answer["version"], len(answer["items"])) == (seed, 10)
     process.send_signal(signal.SIGTERM)
     assert process.wait(20) in (0, -signal.SIGTERM)
+
+
+@pytest.mark.slow
+def test_a_service_that_is_told_to_stop_ends_soon_and_its_job_goes_on_later(tmp_path: Path) -> None:
+    data, port = tmp_path / "data", free_port()
+    tiny_backbone(data / "backbones" / "tiny")
+    items = [{"item_id": f"i{n}", "title": f"film {n}"} for n in range(20_000)]
+    process = start(data, port)
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+        client.put("/domains/movies", json={})
+        job = client.post("/domains/movies/items?wait=false", json=items).json()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(10) in (0, -signal.SIGTERM)
+    process = start(data, port)
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+        assert wait_for_job(client, job)["status"] == "succeeded"
+        assert client.get("/domains/movies").json()["searchable_items"] == 20_000
+    process.kill()
+    process.wait()
+
+
+def test_a_service_that_cannot_start_says_why_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "backbones" / "broken").mkdir(parents=True)
+    environment = {**os.environ, "SWAPREC_DATA": str(tmp_path), "SWAPREC_PORT": str(free_port())}
+    command = [sys.executable, "-m", "swaprec", "serve"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 1
+    assert "is not a backbone folder: config.json, model.safetensors, tokenizer.json missing" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -13,13 +13,13 @@ from service.app import only_process
 from service.errors import StateError
 from service.server import PortTaken, listen
 from service.settings import Settings
-from tests.service.conftest import activate, running, wait_until
+from tests.service.conftest import activate, running
 from transrec.backbone import Backbone
 
 
 def test_probes_answer(client: httpx.Client) -> None:
     assert client.get("/livez").json() == {"status": "ok"}
-    assert client.get("/readyz").json() == {"status": "ready", "waiting": {}}
+    assert client.get("/readyz").json() == {"status": "ready", "loading": {}, "broken": {}}
 
 
 def test_metrics_count_requests_rows_and_memory(movies: httpx.Client) -> None:
@@ -97,8 +97,9 @@ def test_without_its_backbone_a_domain_says_what_is_missing(settings: Settings, 
     with running(settings) as client:
         client.put("/domains/movies", json={})
     (settings.data / "backbones" / "tiny").rename(tmp_path / "elsewhere")
-    with running(settings, ready=False) as client:
-        wait_until(lambda: "backbone" in client.get("/readyz").json()["waiting"].get("movies", ""))
+    with running(settings) as client:
+        assert "backbone" in client.get("/readyz").json()["broken"]["movies"]
+        assert client.get("/domains/movies").json()["status"] == "broken"
         answer = client.post("/recommend?domain=movies", json={"history": ["a"]})
         assert (answer.status_code, answer.json()["code"]) == (422, "backbone_not_found")
         assert "SWAPREC_BACKBONES" in answer.json()["detail"]
