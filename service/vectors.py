@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from adapters_store.files import room_or_error
+from adapters_store.files import write_beside
 from service.catalog import KEY_BYTES, Catalog
 from transrec.adapters import Adapter
 from transrec.backbone import Backbone
@@ -95,16 +94,7 @@ def _write(path: Path, known: dict[bytes, Floats]) -> None:
     content = save(
         {"keys": keys.copy(), "vectors": vectors}, {"swaprec": json.dumps({"digest": _digest(keys, vectors)})}
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.part")
-    try:
-        with room_or_error(path), beside.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.rename(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    write_beside(path, content)
 
 
 def _digest(keys: NDArray[np.uint8], vectors: Floats) -> str:

@@ -9,10 +9,10 @@ import threading
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from adapters_store.activations import now
 from service.errors import DomainNotFound, JobNotFound, OutOfSpace, StateError
 from service.state import CatalogRows, DomainRecord, Item, Job, Upserted
 
@@ -247,11 +247,6 @@ class SqliteState:
                     )
         except sqlite3.DatabaseError as error:
             raise StateError(f"{self._path} cannot be used as state: {error}") from error
-
-
-def now() -> str:
-    """Return the time in UTC, ISO-8601."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 @contextmanager

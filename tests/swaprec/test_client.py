@@ -35,7 +35,7 @@ def test_a_bundle_is_pushed_activated_rolled_back_and_deleted(client: Client, wo
     assert client.version("walk", 1)["live"]
     assert client.activate("walk", "none")["result"]["version"] == "none"
     assert client.rollback("walk")["version"] == 1
-    assert {job["kind"] for job in client.jobs("walk")} == {"activate"}
+    assert {job["kind"] for job in client.jobs("walk")} == {"activate", "import"}
     assert client.info()["domains"][0]["version"] == 1
     with pytest.raises(ProblemError, match="version_in_use"):
         client.delete_version("walk", 1)
