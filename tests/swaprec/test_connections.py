@@ -85,9 +85,12 @@ def test_a_refusal_is_not_repeated_and_need_not_be_json() -> None:
 
 @pytest.mark.parametrize("body", [b"<html>hello</html>", b"[1, 2]"])
 def test_another_program_at_the_address_is_said_plainly(body: bytes) -> None:
-    with answering(reply(b"200 OK", body)) as (url, _), Client(url) as client:
-        with pytest.raises(Unreachable, match="something else"):
-            client.info()
+    with (
+        answering(reply(b"200 OK", body)) as (url, _),
+        Client(url) as client,
+        pytest.raises(Unreachable, match="something else"),
+    ):
+        client.info()
 
 
 @pytest.mark.parametrize("url", ["", "foo", "127.0.0.1:8000", "ftp://host", "http://", "http://[::1"])
