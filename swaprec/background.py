@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass
@@ -27,6 +26,8 @@ class Server:
 
     pid: int
     port: int
+    began: int = 0
+    """When the process began, in the kernel's ticks: with the pid, what no other process has."""
 
     @property
     def url(self) -> str:
@@ -49,21 +50,13 @@ def start(folder: Path, data: Path, backbone: Path, port: int) -> Server:
         "SWAPREC_HOST": "127.0.0.1",
     }
     log = folder / "server.log"
-    with log.open("w") as file:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "swaprec", "serve"],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    server = Server(process.pid, server_port)
+    pid = _spawn([sys.executable, "-m", "swaprec", "serve"], environment, log)
+    server = Server(pid, server_port, _began(pid))
     (folder / FILE).write_text(json.dumps(asdict(server)), "utf-8")
     with Client(server.url) as client:
         until = time.monotonic() + START_S
         while not client.ready():
-            if process.poll() is not None or time.monotonic() > until:
+            if not _is_ours(server) or time.monotonic() > until:
                 last = "\n".join(log.read_text("utf-8").splitlines()[-5:])
                 stop(folder)
                 raise Stop(f"the service did not come up:\n{last}", f"the whole log is in {log}")
@@ -76,27 +69,53 @@ def stop(folder: Path) -> bool:
     path = folder / FILE
     if not path.is_file():
         return False
-    pid = int(json.loads(path.read_text("utf-8"))["pid"])
-    path.unlink()
-    if not _is_ours(pid):
+    server = _noted(path)
+    if server is None or not _is_ours(server):
+        path.unlink()
         return False
-    os.kill(pid, signal.SIGTERM)
+    os.kill(server.pid, signal.SIGTERM)
     until = time.monotonic() + STOP_S
-    while _is_ours(pid):
+    while _is_ours(server):
         with contextlib.suppress(ChildProcessError):
-            os.waitpid(pid, os.WNOHANG)
+            os.waitpid(server.pid, os.WNOHANG)
         if time.monotonic() > until:
-            os.kill(pid, signal.SIGKILL)
+            os.kill(server.pid, signal.SIGKILL)
         time.sleep(0.05)
+    path.unlink()
     return True
 
 
-def _is_ours(pid: int) -> bool:
-    """Whether the pid is still our server and not another process that was given its number."""
+def _spawn(command: list[str], environment: dict[str, str], log: Path) -> int:
+    """Start a process that outlives this one and its terminal; what it says goes to the log."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    files = [
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_OPEN, 1, str(log), flags, 0o644),
+        (os.POSIX_SPAWN_DUP2, 1, 2),
+    ]
+    return os.posix_spawn(command[0], command, environment, file_actions=files, setsid=True)
+
+
+def _noted(path: Path) -> Server | None:
+    """What was written down, or None if that was cut short."""
     try:
-        return b"swaprec\0serve" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        return Server(**json.loads(path.read_text("utf-8")))
+    except (ValueError, TypeError):
+        return None
+
+
+def _is_ours(server: Server) -> bool:
+    """Whether the process still runs, and is not another one that was given its number."""
+    return server.began != 0 and _began(server.pid) == server.began
+
+
+def _began(pid: int) -> int:
+    """When a process began (`man 5 proc`: starttime), 0 if it is gone or only waits to be reaped."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()
     except OSError:
-        return False
+        return 0
+    return 0 if fields[0] in "ZX" else int(fields[19])
 
 
 def _free(port: int) -> bool:
