@@ -33,6 +33,7 @@ LOCAL = "http://127.0.0.1:8000"
 def demo(
     folder: Annotated[Path, typer.Option(help="Where everything is kept.")] = Path(".swaprec/demo"),
     port: Annotated[int, typer.Option(help="Port of the service; a free one is taken if it is busy.")] = 8000,
+    keep: Annotated[bool, typer.Option(help="Leave the service up at the end.")] = True,
     stop: Annotated[bool, typer.Option("--stop", help="End the demo's service.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -42,10 +43,12 @@ def demo(
 
         ended = background.stop(folder)
         show.talk().print("ended" if ended else f"no service of {folder} runs")
+        if as_json:
+            show.emit_json({"stopped": ended})
         return
     from swaprec.demo import demo as run_demo
 
-    report = run_demo(folder.absolute(), port, show.talk() if as_json else show.data())
+    report = run_demo(folder.absolute(), port, show.talk() if as_json else show.data(), keep=keep)
     if as_json:
         show.emit_json(report)
 
@@ -193,10 +196,6 @@ def recommend(
     if answer["fallback"]["used"]:
         title += f", popular items ({answer['fallback']['reason']})"
     show.data().print(show.table(title, ("rank", "item", "title", "score"), rows, right=(0, 3)))
-
-
-def _score(item: dict[str, Any]) -> str:
-    return "" if item["score"] is None else f"{item['score']:.3f}"
 
 
 def main() -> None:

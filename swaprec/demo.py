@@ -25,6 +25,7 @@ from training.config import RunConfig, load_config
 from training.data import load_dataset
 from training.progress import Reporter
 from training.run import RunResult, finished, run
+from transrec.backbone import fingerprint_of
 
 SOURCE, TARGETS = "drama", ("comedy", "action")
 
@@ -43,11 +44,11 @@ class Split:
         self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - started
 
 
-def demo(folder: Path, port: int, console: Console) -> dict[str, Any]:
-    """Run the whole demo and leave the service up; returns what was measured.
+def demo(folder: Path, port: int, console: Console, *, keep: bool = True) -> dict[str, Any]:
+    """Run the whole demo and, with `keep`, leave the service up; returns what was measured.
 
     Raises:
-        Stop: a part could not be done.
+        Stop: a part could not be done; then no service is left either.
     """
     split = Split(_install_seconds())
     background.stop(folder)
@@ -59,11 +60,31 @@ def demo(folder: Path, port: int, console: Console) -> dict[str, Any]:
     with split.part("train"):
         console.print("[bold]2[/] pretrain on dramas, train one adapter for comedies and one for action films")
         configs = {name: demo_config(name, folder, encoder) for name in (SOURCE, *TARGETS)}
-        results = {name: _trained(config, console) for name, config in configs.items()}
+        results = {name: trained(config, console) for name, config in configs.items()}
         domains = [Domain(name, load_dataset(configs[name].data), results[name]) for name in TARGETS]
+    try:
+        report = _served(folder, results[SOURCE], domains, port, console, split)
+    except BaseException:
+        background.stop(folder)
+        raise
+    spent = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in report["seconds"].items())
+    console.print(f"\n[bold]Time[/] {spent}")
+    if keep:
+        _farewell(report, folder, console)
+    else:
+        background.stop(folder)
+    return report
+
+
+def _served(
+    folder: Path, source: RunResult, domains: list[Domain], port: int, console: Console, split: Split
+) -> dict[str, Any]:
+    """Start the service, fill it, show it."""
     with split.part("serve"):
         console.print("[bold]3[/] start the service, load the catalogs, push the adapters")
-        server = background.start(folder, folder / "data", results[SOURCE].artifact, port)
+        # one data folder a backbone: domains of an earlier one would not fit the one that is served now
+        data = folder / "data" / source.report["backbone"][:12]
+        server = background.start(folder, data, source.artifact, port)
         if server.port != port:
             console.print(f"  port {port} is taken, using {server.port}")
         with Client(server.url) as client:
@@ -71,9 +92,8 @@ def demo(folder: Path, port: int, console: Console) -> dict[str, Any]:
                 publish(client, domain, console)
     with split.part("show"), Client(server.url) as client:
         report = show(client, domains, console)
-    report |= {"url": server.url, "seconds": {name: round(value, 1) for name, value in split.seconds.items()}}
-    _farewell(report, server, folder, console)
-    return report
+    seconds = {name: round(value, 1) for name, value in split.seconds.items()}
+    return report | {"url": server.url, "pid": server.pid, "seconds": seconds}
 
 
 def demo_config(name: str, folder: Path, encoder: Path) -> RunConfig:
@@ -85,10 +105,10 @@ def demo_config(name: str, folder: Path, encoder: Path) -> RunConfig:
         return load_config(path, [f"output={runs / name}", f"data.folder={folder / 'films'}", source])
 
 
-def _trained(config: RunConfig, console: Console) -> RunResult:
-    """Run a configuration, or take the result of the same run before."""
+def trained(config: RunConfig, console: Console) -> RunResult:
+    """Run a configuration, or take the result of the same run before, on the same data and backbone."""
     found = finished(config)
-    if found is not None:
+    if found is not None and _still_holds(config, found):
         console.print(f"  {config.domain}: trained before")
         return found
     shutil.rmtree(config.output, ignore_errors=True)
@@ -97,17 +117,23 @@ def _trained(config: RunConfig, console: Console) -> RunResult:
     return result
 
 
+def _still_holds(config: RunConfig, found: RunResult) -> bool:
+    """Whether a run's data and backbone are still what they were; its configuration names only their folders."""
+    if config.backbone.folder is not None and found.report["backbone"] != fingerprint_of(config.backbone.folder):
+        return False
+    return bool(found.report["data"]["digest"] == load_dataset(config.data).digest)
+
+
 def _install_seconds() -> dict[str, float]:
     """What `make install` noted, if it made this environment."""
     path = Path(sys.prefix) / ".install-seconds"
     return {"install": float(path.read_text())} if path.is_file() else {}
 
 
-def _farewell(report: dict[str, Any], server: background.Server, folder: Path, console: Console) -> None:
-    spent = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in report["seconds"].items())
+def _farewell(report: dict[str, Any], folder: Path, console: Console) -> None:
+    url, command = report["url"], "swaprec" if shutil.which("swaprec") else sys.argv[0]
     body = '{"history": ["1", "95"], "k": 5, "include": ["metadata"]}'
-    console.print(f"\n[bold]Time[/] {spent}")
-    console.print(f"[bold]The service stays up[/] at {server.url} (OpenAPI: {server.url}/docs)")
-    console.print(f"  curl -s '{server.url}/recommend?domain=comedy' -d '{body}'", soft_wrap=True)
-    console.print(f"  curl -s {server.url}/domains", soft_wrap=True)
-    console.print(f"  swaprec demo --stop --folder {folder}   ends it (pid {server.pid})", soft_wrap=True)
+    console.print(f"[bold]The service stays up[/] at {url} (OpenAPI: {url}/docs)", soft_wrap=True)
+    console.print(f"  curl -s '{url}/recommend?domain=comedy' -d '{body}'", soft_wrap=True)
+    console.print(f"  curl -s {url}/domains", soft_wrap=True)
+    console.print(f"  {command} demo --stop --folder {folder}   ends it (pid {report['pid']})", soft_wrap=True)

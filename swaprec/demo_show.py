@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,7 @@ from training.run import RunResult
 
 SHOWN = 10
 LAST = 5
+SWAP_ANSWERS = 50
 BASELINES = ("none", "popularity", "item_knn")
 
 
@@ -124,6 +126,12 @@ class Asker(threading.Thread):
         self.failures: list[str] = []
         self.enough = threading.Event()
 
+    def wait_for(self, version: str) -> None:
+        """Wait until this version has answered some more requests, or some have failed."""
+        until, began = self.answers[version] + SWAP_ANSWERS, len(self.failures)
+        while self.answers[version] < until and len(self.failures) == began and self.is_alive():
+            time.sleep(0.01)
+
     def run(self) -> None:
         """Ask."""
         with Client(self._url) as client:
@@ -140,8 +148,12 @@ def swap_under_requests(client: Client, domain: Domain, console: Console) -> dic
     asker = Asker(client.url, domain.name, history)
     asker.start()
     try:
+        before = str(client.domain(domain.name)["live_version"])
+        asker.wait_for(before)
         client.activate(domain.name, "none")
+        asker.wait_for("none")
         back = client.rollback(domain.name)["version"]
+        asker.wait_for(str(back))
     finally:
         asker.enough.set()
         asker.join()
