@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from swaprec import show
-from swaprec.client import Client
+from swaprec.client import Client, check_url
 from swaprec.errors import FAILED, INTERRUPTED, REFUSED, UNREACHABLE, USAGE, ProblemError, Stop, Unreachable
 
 app = typer.Typer(
@@ -24,9 +24,26 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Url = Annotated[str, typer.Option(envvar="SWAPREC_URL", help="Address of the service.")]
+
+def _address(url: str | None) -> str | None:
+    try:
+        return check_url(url) if url is not None else None
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+Url = Annotated[str, typer.Option(envvar="SWAPREC_URL", help="Address of the service.", callback=_address)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 LOCAL = "http://127.0.0.1:8000"
+HINTS = {
+    "domain_not_found": "swaprec push RUN --catalog --create makes the run's domain",
+    "incompatible_bundle": "train it on the backbone that the domain runs, or send it again",
+    "queue_full": "wait a second",
+    "domain_loading": "wait until GET /readyz answers 200",
+    "out_of_space": "make room in the service's data folder; nothing was changed",
+    "internal": "the service's log has it",
+}
+"""What to do about what the service refuses, by the problem's code, where its detail does not say."""
 
 
 @app.command()
@@ -105,7 +122,7 @@ def train(
 def evaluate(
     run: Annotated[Path, typer.Argument(help="A run's folder, or its TOML file.")],
     overrides: Annotated[list[str] | None, typer.Argument(help="section.key=value …, with a TOML file.")] = None,
-    against: Annotated[str | None, typer.Option(help="Ask this service too, and compare.")] = None,
+    against: Annotated[str | None, typer.Option(help="Ask this service too, and compare.", callback=_address)] = None,
     as_json: AsJson = False,
 ) -> None:
     """Evaluate a run's bundle on the held-out users; with --against through a running service, too."""
@@ -217,16 +234,26 @@ def main() -> None:
 
 def explained(error: Exception) -> tuple[int, str, str]:
     """Return exit code, message and hint of an error."""
+    code, message, hint = FAILED, str(error) or type(error).__name__, ""
     if isinstance(error, Stop):
-        return error.code, str(error), error.hint
-    if isinstance(error, Unreachable):
-        return UNREACHABLE, str(error), "swaprec serve starts one; --url or SWAPREC_URL says where it is"
-    if isinstance(error, ProblemError):
-        listed = "".join(f"\n  {'.'.join(map(str, one.get('loc', [])))}: {one.get('msg', '')}" for one in error.errors)
-        return REFUSED, f"{error}{listed}", ""
-    if isinstance(error, ModuleNotFoundError):
-        return FAILED, str(error), "pip install 'swaprec[train]' brings what training needs"
-    if type(error).__module__.startswith(("training.", "transrec.", "service.", "adapters_store.", "builtins")):
-        wrong = USAGE if type(error).__name__ == "ConfigError" else FAILED
-        return wrong, str(error) or type(error).__name__, ""
-    return FAILED, f"{type(error).__name__}: {error}", "SWAPREC_DEBUG=1 shows where"
+        code, hint = error.code, error.hint
+    elif isinstance(error, Unreachable):
+        code, hint = UNREACHABLE, "swaprec serve starts one; --url or SWAPREC_URL says where it is"
+    elif isinstance(error, ProblemError):
+        code, hint = REFUSED, HINTS.get(error.code, "")
+        message += "".join(
+            f"\n  {'.'.join(map(str, one.get('loc', [])))}: {one.get('msg', '')}" for one in error.errors
+        )
+    elif isinstance(error, ModuleNotFoundError):
+        hint = "pip install 'swaprec[train]' brings what training needs"
+    elif type(error).__name__ == "ConfigError":
+        code, hint = USAGE, "docs/training.md lists every key of a run's file"
+    elif not _meant_for_people(error):
+        message, hint = f"{type(error).__name__}: {error}", "SWAPREC_DEBUG=1 shows where"
+    return code, message, hint
+
+
+def _meant_for_people(error: Exception) -> bool:
+    """Whether somebody worded it: our own errors (known by module, without loading it) and the system's."""
+    ours = ("training.", "transrec.", "service.", "adapters_store.")
+    return isinstance(error, OSError) or type(error).__module__.startswith(ours)

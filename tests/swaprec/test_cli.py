@@ -90,6 +90,8 @@ def test_an_import_says_what_it_could_not_use(tmp_path: Path) -> None:
     ("arguments", "code", "says"),
     [
         (("recommend", "walk", "--url", "http://127.0.0.1:9"), UNREACHABLE, "swaprec serve starts one"),
+        (("recommend", "walk", "--url", "walk"), USAGE, "expected for example http://127.0.0.1:8000"),
+        (("evaluate", ".", "--against", "127.0.0.1:80"), USAGE, "expected for example http://127.0.0.1:8000"),
         (("train", "nowhere.toml"), USAGE, "nowhere.toml: there is no such file"),
         (("push", "nowhere"), USAGE, "nowhere is not there"),
         (("evaluate", "nowhere"), USAGE, "nowhere is not the folder of a run"),
@@ -112,6 +114,7 @@ def test_a_refusal_of_the_service_has_its_own_code(url: str) -> None:
     done = swaprec("recommend", "nowhere", "i1", "--url", url)
     assert done.returncode == REFUSED
     assert "domain_not_found" in done.stderr
+    assert "hint: swaprec push RUN --catalog --create" in done.stderr
 
 
 def test_every_command_explains_itself_quickly_and_without_torch() -> None:
