@@ -21,6 +21,7 @@ from rich.console import Console
 from swaprec import background, demo_data
 from swaprec.client import Client
 from swaprec.demo_show import Domain, publish, show
+from swaprec.show import line
 from training.config import RunConfig, load_config
 from training.data import load_dataset
 from training.progress import Reporter
@@ -53,12 +54,12 @@ def demo(folder: Path, port: int, console: Console, *, keep: bool = True) -> dic
     split = Split(_install_seconds())
     background.stop(folder)
     with split.part("fetch"):
-        console.print("[bold]1[/] MiniLM and MovieLens-100K")
+        console.print(line("1", " MiniLM and MovieLens-100K"))
         demo_data.fetch(folder / "cache")
         encoder = demo_data.minilm(folder / "cache", folder / "minilm")
         demo_data.films(folder / "cache", folder / "films")
     with split.part("train"):
-        console.print("[bold]2[/] pretrain on dramas, train one adapter for comedies and one for action films")
+        console.print(line("2", " pretrain on dramas, train one adapter for comedies and one for action films"))
         configs = {name: demo_config(name, folder, encoder) for name in (SOURCE, *TARGETS)}
         results = {name: trained(config, console) for name, config in configs.items()}
         domains = [Domain(name, load_dataset(configs[name].data), results[name]) for name in TARGETS]
@@ -68,7 +69,7 @@ def demo(folder: Path, port: int, console: Console, *, keep: bool = True) -> dic
         background.stop(folder)
         raise
     spent = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in report["seconds"].items())
-    console.print(f"\n[bold]Time[/] {spent}")
+    console.print(line("\nTime", f" {spent}"))
     if keep:
         _farewell(report, folder, console)
     else:
@@ -81,7 +82,7 @@ def _served(
 ) -> dict[str, Any]:
     """Start the service, fill it, show it."""
     with split.part("serve"):
-        console.print("[bold]3[/] start the service, load the catalogs, push the adapters")
+        console.print(line("3", " start the service, load the catalogs, push the adapters"))
         # one data folder a backbone: domains of an earlier one would not fit the one that is served now
         data = folder / "data" / source.report["backbone"][:12]
         server = background.start(folder, data, source.artifact, port)
@@ -133,7 +134,7 @@ def _install_seconds() -> dict[str, float]:
 def _farewell(report: dict[str, Any], folder: Path, console: Console) -> None:
     url, command = report["url"], "swaprec" if shutil.which("swaprec") else sys.argv[0]
     body = '{"history": ["1", "95"], "k": 5, "include": ["metadata"]}'
-    console.print(f"[bold]The service stays up[/] at {url} (OpenAPI: {url}/docs)", soft_wrap=True)
+    console.print(line("The service stays up", f" at {url} (OpenAPI: {url}/docs)"), soft_wrap=True)
     console.print(f"  curl -s '{url}/recommend?domain=comedy' -d '{body}'", soft_wrap=True)
     console.print(f"  curl -s {url}/domains", soft_wrap=True)
     console.print(f"  {command} demo --stop --folder {folder}   ends it (pid {report['pid']})", soft_wrap=True)

@@ -10,11 +10,12 @@ from typing import Any
 
 from rich.console import Console
 
+from adapters_store.bundle import read_bundle
 from swaprec.against import compare
 from swaprec.catalog import catalog_items
 from swaprec.client import Client
-from swaprec.errors import ProblemError, Unreachable
-from swaprec.show import bytes_text, interval, table
+from swaprec.errors import ProblemError, Stop, Unreachable
+from swaprec.show import bytes_text, interval, line, table
 from training.data import Dataset
 from training.run import RunResult
 
@@ -51,23 +52,28 @@ def publish(client: Client, domain: Domain, console: Console) -> None:
 
 
 def show(client: Client, domains: list[Domain], console: Console) -> dict[str, Any]:
-    """Show everything; returns what was measured, by domain."""
-    measured: dict[str, Any] = {}
-    for domain in domains:
-        measured[domain.name] = _user(client, domain, console)
+    """Show everything; returns what was measured.
+
+    Raises:
+        Stop: the service does not answer what was trained, or a request failed during the swap.
+    """
+    measured = {domain.name: _user(client, domain, console) for domain in domains}
     _quality(domains, console)
     for domain in domains:
-        digest = client.domain(domain.name)["live_version"]
-        card = client.version(domain.name, digest)
-        compared = compare(domain.result.report["test"], domain.dataset, client, domain.name, card["digest"])
-        measured[domain.name] |= {"served": compared.served, "difference": compared.difference}
-        console.print(
-            f"  {domain.name}: served HR@10 {compared.served['hr']:.4f}, trained {compared.offline['hr']:.4f}, "
-            f"tied users {compared.offline['tied_users']}: {'the same' if compared.agrees else 'THEY DIFFER'}"
-        )
-    _memory(client, console)
-    measured["swap"] = swap_under_requests(client, domains[0], console)
-    return {"domains": measured}
+        measured[domain.name] |= _served(client, domain, console)
+    memory = _memory(client, console)
+    return {"domains": measured, "memory": memory, "swap": swap_under_requests(client, domains[0], console)}
+
+
+def _served(client: Client, domain: Domain, console: Console) -> dict[str, Any]:
+    """Ask the service for every held-out user and compare with the trainer."""
+    digest = read_bundle(domain.result.artifact).digest
+    compared = compare(domain.result.report["test"], domain.dataset, client, domain.name, digest)
+    told = f"served HR@10 {compared.served['hr']:.4f}, trained {compared.offline['hr']:.4f}"
+    if not compared.agrees:
+        raise Stop(f"{domain.name}: {told}: they differ by {compared.difference:.4f}", "the bar is 0.001")
+    console.print(f"  {domain.name}: {told}, tied users {compared.offline['tied_users']}: the same")
+    return {"trained": compared.offline, "served": compared.served, "difference": compared.difference}
 
 
 def _user(client: Client, domain: Domain, console: Console) -> dict[str, Any]:
@@ -78,7 +84,7 @@ def _user(client: Client, domain: Domain, console: Console) -> dict[str, Any]:
     place = next((item["rank"] for item in answer["items"] if item["item_id"] == ids[target]), None)
     user = domain.dataset.user_ids[0]
     seen = ", ".join(titles[row] for row in known[-LAST:])
-    console.print(f"\n[bold]{domain.name}[/] user {user} watched {len(known)} films, last: {seen}", soft_wrap=False)
+    console.print(line(f"\n{domain.name}", f" user {user} watched {len(known)} films, last: {seen}"))
     rows = [
         (item["rank"], item["metadata"]["title"], item["metadata"].get("genres", ""), f"{item['score']:.3f}")
         for item in answer["items"][:SHOWN]
@@ -89,7 +95,10 @@ def _user(client: Client, domain: Domain, console: Console) -> dict[str, Any]:
         if place is not None
         else "not a candidate: it had been watched before"
     )
-    console.print(f"really watched next: [bold]{titles[target]}[/], {of}")
+    hits, users = domain.result.report["test"]["hr"], len(split.test)
+    console.print(
+        f"really watched next: {titles[target]}, {of}; of all {users} users {hits:.0%} find theirs among the first 10"
+    )
     return {"user": user, "next": titles[target], "rank": place}
 
 
@@ -101,11 +110,11 @@ def _quality(domains: list[Domain], console: Console) -> None:
         for name in BASELINES:
             found = report["baselines"][name]
             rows.append(("", name.replace("_", "-"), interval(found), f"{found['ndcg']:.4f}"))
-    title = "\nAll held-out users, whole catalog (the two domains share their users)"
-    console.print(table(title, ("domain", "", "HR@10 [95 %]", "NDCG@10"), rows, right=(3,)))
+    console.print(line("\nAll held-out users, whole catalog", " (the two domains share their users)"))
+    console.print(table("", ("domain", "", "HR@10 [95 %]", "NDCG@10"), rows, right=(3,)))
 
 
-def _memory(client: Client, console: Console) -> None:
+def _memory(client: Client, console: Console) -> list[dict[str, Any]]:
     info = client.info()
     backbone = info["backbones"][0]
     rows = [["(backbone, once)", "", "", "", bytes_text(backbone["memory_bytes"])]]
@@ -113,7 +122,10 @@ def _memory(client: Client, console: Console) -> None:
         parts = domain["memory_bytes"]
         cells = [bytes_text(parts[name]) for name in ("adapter", "vectors", "ids")]
         rows.append([f"{domain['domain']}@{domain['version']}", *cells, bytes_text(sum(parts.values()))])
-    console.print(table("\nMemory", ("", "adapter", "vectors", "ids", "in all"), rows, right=(1, 2, 3, 4)))
+    console.print(line("\nMemory"))
+    console.print(table("", ("", "adapter", "vectors", "ids", "in all"), rows, right=(1, 2, 3, 4)))
+    domains: list[dict[str, Any]] = info["domains"]
+    return domains
 
 
 class Asker(threading.Thread):
@@ -143,7 +155,11 @@ class Asker(threading.Thread):
 
 
 def swap_under_requests(client: Client, domain: Domain, console: Console) -> dict[str, Any]:
-    """Swap to `none` and roll back while requests run; returns the answers by version and the failures."""
+    """Swap to `none` and roll back while requests run; returns the answers by version.
+
+    Raises:
+        Stop: a request failed, or one of the two versions did not answer.
+    """
     history = [domain.dataset.item_ids[row] for row in domain.dataset.sequences[0][:LAST]]
     asker = Asker(client.url, domain.name, history)
     asker.start()
@@ -158,8 +174,9 @@ def swap_under_requests(client: Client, domain: Domain, console: Console) -> dic
         asker.enough.set()
         asker.join()
     told = ", ".join(f"{count} by version {version}" for version, count in sorted(asker.answers.items()))
-    console.print(
-        f"\n[bold]Swap[/] {domain.name} to none and back to {back} while requests ran: {told}, "
-        f"{len(asker.failures)} failed"
-    )
-    return {"answers": dict(asker.answers), "failures": asker.failures}
+    if asker.failures or min(asker.answers[before], asker.answers["none"]) < SWAP_ANSWERS:
+        why = asker.failures[0] if asker.failures else "a version fell silent"
+        raise Stop(f"swap of {domain.name} while requests ran: {told}, {len(asker.failures)} failed: {why}")
+    swapped = f" {domain.name} to none and back to {back} while requests ran: {told}, 0 failed"
+    console.print(line("\nSwap", swapped))
+    return {"answers": dict(asker.answers), "failures": 0}

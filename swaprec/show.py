@@ -10,18 +10,19 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 WIDTH = 80
 
 
 def talk() -> Console:
     """Return the console for people, on stderr."""
-    return Console(stderr=True, width=min(WIDTH, _columns()), highlight=False)
+    return Console(stderr=True, width=min(WIDTH, _columns()), highlight=False, markup=False, emoji=False)
 
 
 def data() -> Console:
     """Return the console for results, on stdout."""
-    return Console(width=min(WIDTH, _columns()), highlight=False)
+    return Console(width=min(WIDTH, _columns()), highlight=False, markup=False, emoji=False)
 
 
 def emit_json(value: Any) -> None:
@@ -31,13 +32,18 @@ def emit_json(value: Any) -> None:
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], right: Sequence[int] = ()) -> Table:
-    """Build a plain table; `right` names the columns that hold numbers."""
-    drawn = Table(title=title, title_justify="left", box=None, pad_edge=False, title_style="bold")
+    """Build a plain table; `right` names the columns that hold numbers. Cells are text, never markup."""
+    drawn = Table(title=title or None, title_justify="left", box=None, pad_edge=False, title_style="bold")
     for place, column in enumerate(columns):
         drawn.add_column(column, justify="right" if place in right else "left", overflow="ellipsis", no_wrap=True)
     for row in rows:
-        drawn.add_row(*(str(cell) for cell in row))
+        drawn.add_row(*(Text(str(cell)) for cell in row))
     return drawn
+
+
+def line(strong: str, rest: str = "") -> Text:
+    """Write a line that begins with something strong."""
+    return Text.assemble((strong, "bold"), rest)
 
 
 def interval(report: dict[str, float], name: str = "hr") -> str:

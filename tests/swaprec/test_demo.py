@@ -2,19 +2,29 @@ from __future__ import annotations
 
 import io
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import polars as pl
+import pytest
 from rich.console import Console
 
+from swaprec.client import Client
 from swaprec.demo import SOURCE, TARGETS, demo_config, trained
+from swaprec.demo_show import SWAP_ANSWERS, Domain, publish, show, swap_under_requests
+from swaprec.errors import Stop
+from swaprec.evaluation import run_config
 from tests.swaprec.conftest import World
-from tests.tiny import tiny_backbone
+from tests.tiny import tiny_adapter, tiny_backbone, tiny_bundle
 from tests.training.conftest import tiny_log
 from training.config import RunConfig, parse_config
+from training.data import Dataset, load_dataset
+from training.run import finished
+from transrec.backbone import Backbone
 
 
 def console() -> Console:
-    return Console(file=io.StringIO(), width=80)
+    return Console(file=io.StringIO(), width=80, markup=False)
 
 
 def said(console: Console) -> str:
@@ -69,3 +79,56 @@ def test_the_demos_configurations_meet_in_its_folder(tmp_path: Path) -> None:
         assert (target.stage, target.domain) == ("adapt", name)
         assert target.backbone.folder == source.output / "backbone"
         assert target.data.folder == source.data.folder
+
+
+def domain_of(world: World) -> Domain:
+    config = run_config(world.run)
+    result = finished(config)
+    assert result is not None
+    return Domain("walk", load_dataset(config.data), result)
+
+
+def test_a_domain_is_filled_and_shown_with_the_film_that_was_watched_next(client: Client, world: World) -> None:
+    domain, told = domain_of(world), console()
+    publish(client, domain, told)
+    report = show(client, [domain], told)
+    text = " ".join(said(told).split())
+    assert "40 films, answered by version none, now by version 1" in text
+    measured, split = report["domains"]["walk"], domain.dataset.split()
+    assert measured["user"] == domain.dataset.user_ids[0]
+    assert measured["next"] == domain.titles[split.test[0]]
+    assert f"really watched next: {measured['next']}, " in text
+    assert measured["difference"] == 0
+    assert [one["domain"] for one in report["memory"]] == ["walk"]
+    assert max(map(len, said(told).splitlines())) <= 80
+
+
+def test_the_swap_is_answered_by_both_versions_and_ends_where_it_began(client: Client, world: World) -> None:
+    domain, told = domain_of(world), console()
+    publish(client, domain, told)
+    answers = swap_under_requests(client, domain, told)["answers"]
+    assert answers.keys() == {"1", "none"}
+    assert min(answers.values()) >= SWAP_ANSWERS
+    assert client.domain("walk")["live_version"] == 1
+
+
+def test_a_service_that_does_not_answer_the_runs_bundle_stops_the_demo(
+    client: Client, world: World, tmp_path: Path
+) -> None:
+    domain, told = domain_of(world), console()
+    publish(client, domain, told)
+    backbone = Backbone.load(world.backbone)
+    client.push(tiny_bundle(tmp_path / "other.safetensors", backbone, "walk", tiny_adapter(backbone)), activate=True)
+    with pytest.raises(Stop, match="walk answers from version 2"):
+        show(client, [domain], told)
+
+
+def test_a_failed_request_stops_the_demo(client: Client, world: World) -> None:
+    publish(client, domain_of(world), console())
+    with pytest.raises(Stop, match="failed: 422"):
+        swap_under_requests(client, replace(domain_of(world), dataset=with_an_impossible_id(world)), console())
+
+
+def with_an_impossible_id(world: World) -> Dataset:
+    dataset = domain_of(world).dataset
+    return replace(dataset, items=dataset.items.with_columns(item_id=pl.lit("")))

@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from swaprec.show import bytes_text, data, line, table, talk
+
+
+def shown(thing: object, **options: bool) -> str:
+    console = Console(file=io.StringIO(), width=80, **options)  # type: ignore[arg-type]
+    console.print(thing)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+@pytest.mark.parametrize("title", ["Alien [bold]cut[/bold]", "Odd [/] title", "Up :smile: again", "[link=x]y[/link]"])
+def test_a_title_is_shown_as_it_is_whatever_is_in_it(title: str) -> None:
+    assert title in shown(table("", ("title",), [(title,)]))
+    assert f"Film {title}" in shown(line("Film", f" {title}"))
+
+
+@pytest.mark.parametrize("console", [talk, data])
+def test_what_is_said_is_text_too(console: object, capsys: pytest.CaptureFixture[str]) -> None:
+    assert callable(console)
+    console().print("not used: [/] :smile:")
+    both = capsys.readouterr()
+    assert both.out + both.err == "not used: [/] :smile:\n"
+
+
+@pytest.mark.parametrize(
+    ("size", "text"), [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (5 << 20, "5.0 MiB"), (3 << 30, "3.0 GiB")]
+)
+def test_bytes_are_written_for_people(size: int, text: str) -> None:
+    assert bytes_text(size) == text
