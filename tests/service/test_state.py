@@ -97,6 +97,21 @@ def test_ids_and_texts_of_any_script_survive(state: State) -> None:
     assert state.items_by_id("movies", [odd.item_id])[odd.item_id] == odd
 
 
+def test_an_id_with_a_nul_is_an_id_like_any(state: State) -> None:
+    state.put_domain(MOVIES)
+    assert state.upsert_items("movies", items("a", "a\0b")).accepted == 2
+    assert state.upsert_items("movies", items("a\0b", text="new")).updated == 1
+    assert state.catalog("movies").ids == ["a", "a\0b"]
+
+
+def test_more_items_than_fit_in_one_question_are_found(state: State) -> None:
+    state.put_domain(MOVIES)
+    names = [str(number) for number in range(1203)]
+    state.upsert_items("movies", items(*names))
+    assert set(state.items_by_id("movies", [*names, "zz"])) == set(names)
+    assert state.upsert_items("movies", items(*names)).unchanged == 1203
+
+
 def test_generations_only_count_up(state: State, reopen: Callable[[], State]) -> None:
     state.put_domain(MOVIES)
     assert [state.next_index_generation("movies") for _ in range(3)] == [1, 2, 3]
@@ -142,6 +157,18 @@ def test_threads_write_at_once_without_losing_anything(state: State) -> None:
         thread.join()
     rows = state.catalog("movies")
     assert (len(set(rows.ids)), rows.generation) == (120, 120)
+
+
+def test_threads_that_ended_leave_no_open_files(state: State) -> None:
+    def ask() -> None:
+        state.domains()
+
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(100):
+        thread = threading.Thread(target=ask)
+        thread.start()
+        thread.join()
+    assert len(list(Path("/proc/self/fd").iterdir())) < before + 20
 
 
 def test_a_file_that_is_no_database_keeps_the_service_from_starting(tmp_path: Path) -> None:
