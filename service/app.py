@@ -21,7 +21,7 @@ from service.imports import Imports
 from service.index import use_one_thread
 from service.jobs import Jobs
 from service.live import LiveTable
-from service.parts import Parts
+from service.parts import Parts, problems
 from service.routes import adapters, domains, items, jobs, operations, recommend
 from service.schemas import ProblemBody
 from service.settings import Settings
@@ -47,7 +47,7 @@ def create_app(settings: Settings, parts: Parts | None = None) -> FastAPI:
         version=version("swaprec"),
         summary="Adapter-swapped recommendations: many domains from one frozen model.",
         lifespan=lambda app: _lifespan(app, settings, parts),
-        responses={500: {"model": ProblemBody, "description": "Internal error."}},
+        responses={500: {"model": ProblemBody, "description": "Internal error."}, **problems(422)},
     )
     for router in ROUTERS:
         app.include_router(router)

@@ -5,18 +5,20 @@ What was spooled and acknowledged as a job is gone on with after a crash; storin
 
 from __future__ import annotations
 
-import json
+import codecs
+import os
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import anyio
 from pydantic import ValidationError
+from pydantic_core import from_json
 
-from adapters_store.files import PART, room_or_error
+from adapters_store.files import PART, room_or_error, sync_folder
 from service.activation import Activator
 from service.errors import MalformedBody, PayloadTooLarge
 from service.jobs import Jobs, Progress
@@ -27,6 +29,9 @@ KIND = "import"
 ROWS = 1000
 MAX_REJECTED = 1000
 MAX_ARRAY_BYTES = 64 * 1024 * 1024
+MAX_ROW_BYTES = 256 * 1024
+MAX_ID = 256
+MAX_DETAIL = 1000
 
 Advance = Callable[[int, int], None]
 
@@ -41,11 +46,13 @@ class Report:
     rejected_count: int = 0
     rejected: list[dict[str, Any]] = field(default_factory=list)
 
-    def reject(self, index: int, item_id: str | None, code: str, detail: str) -> None:
-        """Count a row that cannot be stored."""
+    def reject(self, index: int, raw: object, code: str, detail: str) -> None:
+        """Count a row that cannot be stored; of a long id or reason the beginning is shown."""
         self.rejected_count += 1
         if len(self.rejected) < MAX_REJECTED:
-            self.rejected.append({"index": index, "item_id": item_id, "code": code, "detail": detail})
+            given = raw.get("item_id") if isinstance(raw, dict) else None
+            item_id = given[:MAX_ID] if isinstance(given, str) else None
+            self.rejected.append({"index": index, "item_id": item_id, "code": code, "detail": detail[:MAX_DETAIL]})
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON."""
@@ -60,9 +67,11 @@ class Imports:
         self._folder = folder
         self._state, self._activator, self._jobs = state, activator, jobs
         folder.mkdir(parents=True, exist_ok=True)
-        for path in folder.glob(f"*{PART}"):
-            path.unlink()
-        jobs.kinds[KIND] = self._import_job
+        wanted = {job.detail["file"] for job in jobs.unfinished(KIND)}
+        for path in folder.iterdir():
+            if path.name not in wanted:
+                path.unlink()
+        jobs.kinds[KIND], jobs.after[KIND] = self._import_job, self._forget
 
     async def spool(self, body: AsyncIterator[bytes], max_bytes: int, *, ndjson: bool) -> Path:
         """Write a body to a file of its own.
@@ -86,10 +95,22 @@ class Imports:
         return path
 
     def submit(self, domain: str, spooled: Path) -> Job:
-        """Import as a job; from here on a crash loses nothing."""
+        """Import as a job; from here on neither a crash nor a power cut loses anything.
+
+        Raises:
+            OutOfSpace: nothing is left.
+        """
         kept = spooled.with_suffix("")
-        spooled.rename(kept)
-        return self._jobs.submit(KIND, domain, {"file": kept.name})
+        try:
+            with room_or_error(self._folder), spooled.open("rb") as file:
+                os.fsync(file.fileno())
+            spooled.rename(kept)
+            sync_folder(self._folder)
+            return self._jobs.submit(KIND, domain, {"file": kept.name})
+        except BaseException:
+            spooled.unlink(missing_ok=True)
+            kept.unlink(missing_ok=True)
+            raise
 
     def run(self, domain: str, spooled: Path, told: Advance | None = None) -> Report:
         """Store every row that can be stored, make the catalog searchable, and say what could not be.
@@ -97,24 +118,29 @@ class Imports:
         Raises:
             MalformedBody: an array that is no JSON; nothing was stored.
         """
-        report = Report()
-        size = spooled.stat().st_size
+        report, done, total = Report(), 0, 0
         found = _rows(spooled, report)
         while rows := list(islice(found, ROWS)):
-            done = self._state.upsert_items(domain, [item for _, item in rows])
-            report.accepted += done.accepted
-            report.updated += done.updated
-            report.unchanged += done.unchanged
+            stored = self._state.upsert_items(domain, [item for _, _, item in rows])
+            report.accepted += stored.accepted
+            report.updated += stored.updated
+            report.unchanged += stored.unchanged
+            done, total, _ = rows[-1]
             if told is not None:
-                told(rows[-1][0], size)
+                told(done, total)
+        if told is not None and done != total:  # the last rows were rejected
+            told(total, total)
         self._activator.catalog_changed(domain)
         return report
 
     def _import_job(self, job: Job, progress: Progress) -> dict[str, Any]:
-        path = self._folder / job.detail["file"]
-        report = self.run(job.domain, path, progress.stage("import"))
-        path.unlink(missing_ok=True)
-        return report.to_json()
+        return self.run(job.domain, self._path(job), progress.stage("import")).to_json()
+
+    def _forget(self, job: Job) -> None:
+        self._path(job).unlink(missing_ok=True)
+
+    def _path(self, job: Job) -> Path:
+        return self._folder / str(job.detail["file"])
 
 
 def _check_size(size: int, limit: int, *, ndjson: bool) -> None:
@@ -123,42 +149,63 @@ def _check_size(size: int, limit: int, *, ndjson: bool) -> None:
         raise PayloadTooLarge(f"more than {limit} bytes of items{hint}")
 
 
-def _rows(path: Path, report: Report) -> Iterator[tuple[int, Item]]:
-    """Yield (bytes or rows read, item); rejected rows go to the report."""
+class _TooLong(ValueError):
+    """A row over the limit."""
+
+
+def _rows(path: Path, report: Report) -> Iterator[tuple[int, int, Item]]:
+    """Yield (done, total, item), in bytes of lines or in rows of an array; rejected rows go to the report."""
     array = ".ndjson" not in path.name
-    for index, (place, raw) in enumerate(_array(path) if array else _lines(path)):
-        item_id = raw.get("item_id") if isinstance(raw, dict) else None
+    for index, (done, total, raw) in enumerate(_array(path) if array else _lines(path)):
+        if isinstance(raw, ValueError):
+            report.reject(index, None, "item_too_large" if isinstance(raw, _TooLong) else "malformed_json", str(raw))
+            continue
         try:
-            if isinstance(raw, ValueError):
-                raise raw
-            yield place, ItemBody.model_validate(raw).to_item()
+            item = ItemBody.model_validate(raw).to_item()
         except ValidationError as error:
             told = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
-            report.reject(index, item_id, "invalid_item", told)
+            report.reject(index, raw, "invalid_item", told)
         except ValueError as error:
-            report.reject(
-                index, item_id, "malformed_json" if isinstance(raw, ValueError) else "invalid_item", str(error)
-            )
+            report.reject(index, raw, "invalid_item", str(error))
+        else:
+            yield done, total, item
 
 
-def _lines(path: Path) -> Iterator[tuple[int, Any]]:
-    place = 0
+def _lines(path: Path) -> Iterator[tuple[int, int, Any]]:
+    done, total = 0, path.stat().st_size
     with path.open("rb") as file:
-        for line in file:
-            place += len(line)
-            if not line.strip():
-                continue
-            try:
-                yield place, json.loads(line)
-            except ValueError as error:
-                yield place, error
+        while line := file.readline(MAX_ROW_BYTES):
+            done += len(line)
+            if len(line) == MAX_ROW_BYTES and not line.endswith(b"\n"):
+                done += _skip_line(file)
+                yield done, total, _TooLong(f"longer than {MAX_ROW_BYTES} bytes")
+            elif line.strip():
+                yield done, total, _value(line)
 
 
-def _array(path: Path) -> Iterator[tuple[int, Any]]:
-    try:
-        value = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise MalformedBody(f"the body is not JSON: {error}") from error
+def _skip_line(file: BinaryIO) -> int:
+    """Read to the end of a line without keeping it; returns the bytes."""
+    skipped = 0
+    while part := file.readline(MAX_ROW_BYTES):
+        skipped += len(part)
+        if part.endswith(b"\n"):
+            break
+    return skipped
+
+
+def _array(path: Path) -> Iterator[tuple[int, int, Any]]:
+    value = _value(path.read_bytes())
+    if isinstance(value, ValueError):
+        raise MalformedBody(f"the body is not JSON: {value}") from value
     if not isinstance(value, list):
         raise MalformedBody("expected a JSON array of items, or application/x-ndjson with one item a line")
-    yield from enumerate(value, 1)
+    for index, raw in enumerate(value, 1):
+        yield index, len(value), raw
+
+
+def _value(text: bytes) -> Any:
+    """Parse strictly: no NaN, no lone surrogate, no nesting that nothing could print; the error is returned."""
+    try:
+        return from_json(text.removeprefix(codecs.BOM_UTF8), allow_inf_nan=False)
+    except ValueError as error:
+        return error

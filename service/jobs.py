@@ -54,13 +54,18 @@ class Progress:
 
 
 class Jobs:
-    """Runs jobs by kind. `kinds` is filled before `resume` is called."""
+    """Runs jobs by kind.
+
+    `kinds` is filled before `resume` is called. `after` is told of a job, by kind, once its end is written down.
+    """
 
     def __init__(self, state: State) -> None:
         self._state = state
         self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="job")
         self._closing = threading.Event()
+        self._left = [job for job in reversed(state.jobs(limit=1_000_000)) if not job.ended]
         self.kinds: dict[str, Work] = {}
+        self.after: dict[str, Callable[[Job], None]] = {}
 
     def submit(self, kind: str, domain: str, detail: dict[str, Any]) -> Job:
         """Write a job down and queue it; it survives a crash from here on."""
@@ -69,10 +74,15 @@ class Jobs:
         return job
 
     def resume(self) -> None:
-        """Queue again what a process that is gone had not finished."""
-        for job in reversed(self._state.jobs(limit=1_000_000)):
-            if not job.ended and job.kind in self.kinds:
+        """Queue again what a process that is gone had not finished, and nothing that came in since."""
+        for job in self._left:
+            if job.kind in self.kinds:
                 self._pool.submit(self._run, job)
+        self._left = []
+
+    def unfinished(self, kind: str) -> list[Job]:
+        """Return the jobs of a kind that a process that is gone left behind."""
+        return [job for job in self._left if job.kind == kind]
 
     def background(self, work: Callable[[], None]) -> Future[None]:
         """Run something that needs no record."""
@@ -90,9 +100,18 @@ class Jobs:
             self._state.update_job(job.id, status="succeeded", result=result)
         except Stopped:
             _log.info("job %s (%s of %s) goes on after the next start", job.id, job.kind, job.domain)
+            return
         except JobNotFound:
             _log.info("job %s went with its domain", job.id)
         except Exception as error:  # noqa: BLE001 - whatever it is, the job's reader must learn of it
             _log.exception("job %s (%s of %s) failed", job.id, job.kind, job.domain)
             problem = problem_of(error).body | {"error": str(error)}
+            self._fail(job, problem)
+        if job.kind in self.after:
+            self.after[job.kind](job)
+
+    def _fail(self, job: Job, problem: dict[str, Any]) -> None:
+        try:
             self._state.update_job(job.id, status="failed", error=problem)
+        except JobNotFound:
+            _log.info("job %s went with its domain", job.id)

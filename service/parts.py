@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Request
+from pydantic import BaseModel, ValidationError
 
 from adapters_store.store import Store
 from service.activation import Activator
 from service.engine import Engine
-from service.errors import PayloadTooLarge
+from service.errors import InvalidRequest, MalformedBody, PayloadTooLarge
 from service.imports import Imports
 from service.jobs import Jobs
 from service.live import LiveTable
@@ -19,6 +20,8 @@ from service.schemas import ProblemBody
 from service.settings import Settings
 from service.state import State
 from service.telemetry import Telemetry
+
+M = TypeVar("M", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +39,7 @@ class Parts:
     telemetry: Telemetry
 
 
-def _parts(request: Request) -> Parts:
+async def _parts(request: Request) -> Parts:  # async: a plain function would cost a thread at every request
     parts: Parts = request.app.state.parts
     return parts
 
@@ -56,6 +59,23 @@ async def read_body(request: Request, limit: int) -> bytes:
         if len(body) > limit:
             raise PayloadTooLarge(f"more than {limit} bytes")
     return bytes(body)
+
+
+def parse_body(model: type[M], body: bytes, example: str) -> M:
+    """Read a JSON body.
+
+    Raises:
+        MalformedBody: no JSON; InvalidRequest: with every value that is wrong.
+    """
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_context=False, include_input=False)
+        if found[0]["type"] == "json_invalid":
+            raise MalformedBody(f"{found[0]['msg']}; expected for example {example}") from error
+        listed = [{"loc": list(one["loc"]), "msg": one["msg"]} for one in found]
+        told = f"{len(listed)} value{'s are' if len(listed) > 1 else ' is'} not as expected"
+        raise InvalidRequest(told, listed) from error
 
 
 async def stream(request: Request) -> AsyncIterator[bytes]:

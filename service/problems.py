@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from adapters_store import errors as store
-from service.errors import ServiceError
+from service.errors import MalformedBody, PayloadTooLarge, ServiceError
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -38,6 +38,9 @@ def problem_of(error: BaseException) -> Problem:
 
 def status_problem(status: int, detail: str) -> Problem:
     """Return the problem of a bare status, such as the router's 404."""
+    for kind in (MalformedBody, PayloadTooLarge):
+        if kind.status == status:
+            return problem(status, kind.code, kind.title, detail)
     phrase = http.HTTPStatus(status).phrase
     return problem(status, phrase.lower().replace(" ", "_"), phrase, detail)
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
 from service.state import Item
 
 MAX_K = 500
 MAX_HISTORY = 1000
+MAX_ATTRIBUTES_BYTES = 64 * 1024
 
 ItemId = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 DomainName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
@@ -106,6 +108,14 @@ class ItemBody(Body):
     timestamp: str | None = Field(None, max_length=64)
     popularity: float = Field(0.0, ge=0, allow_inf_nan=False, description="Order of the fallback, highest first.")
     attributes: dict[str, Any] = {}
+
+    @field_validator("attributes")
+    @classmethod
+    def _small_json(cls, value: dict[str, Any]) -> dict[str, Any]:
+        size = len(json.dumps(value, allow_nan=False))  # 1e999 is JSON and infinite
+        if size > MAX_ATTRIBUTES_BYTES:
+            raise ValueError(f"{size} bytes of JSON, at most {MAX_ATTRIBUTES_BYTES} are kept")
+        return value
 
     def to_item(self) -> Item:
         """Return what state keeps.

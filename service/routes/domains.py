@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from adapters_store.store import check_domain_name
 from service.errors import BackboneNotFound, Conflict
 from service.live import Standing, version_name
-from service.parts import Given, Parts, problems
+from service.parts import Given, Parts, parse_body, problems, read_body
 from service.schemas import DomainBody
 from service.state import DomainRecord
+
+_BODY = {"content": {"application/json": {"schema": DomainBody.model_json_schema()}}}
 
 router = APIRouter(prefix="/domains", tags=["domains"])
 
@@ -29,13 +31,21 @@ def get_domain(domain: str, parts: Given) -> dict[str, Any]:
     return _card(parts, parts.state.get_domain(domain))
 
 
-@router.put("/{domain}", summary="Create or change a domain", responses={201: {}, **problems(409, 422, 507)})
-def put_domain(domain: str, body: DomainBody, parts: Given, response: Response) -> dict[str, Any]:
-    """Create a domain, which then answers under `none`; doing it again changes its title."""
+@router.put(
+    "/{domain}",
+    summary="Create or change a domain",
+    openapi_extra={"requestBody": _BODY},
+    responses={201: {"description": "It was created."}, **problems(400, 409, 413, 422, 507)},
+)
+async def put_domain(domain: str, request: Request, parts: Given, response: Response) -> dict[str, Any]:
+    """Create a domain, which then answers under `none`; doing it again changes its title. The body may be empty."""
     check_domain_name(domain)
-    created = create_domain(parts, domain, body)
+    body = parse_body(
+        DomainBody, await read_body(request, parts.settings.max_body_bytes) or b"{}", '{"title": "Films"}'
+    )
+    created = await run_in_threadpool(create_domain, parts, domain, body)
     response.status_code = 201 if created else 200
-    return _card(parts, parts.state.get_domain(domain))
+    return await run_in_threadpool(get_domain, domain, parts)
 
 
 @router.delete("/{domain}", summary="Delete a domain", status_code=204, responses=problems(404))

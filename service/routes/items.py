@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
@@ -16,6 +17,7 @@ router = APIRouter(prefix="/domains/{domain}/items", tags=["items"])
 
 NDJSON = "application/x-ndjson"
 PAGE = 100
+_CURSOR = re.compile(r"[0-9]{1,18}")
 _ITEMS = {"type": "array", "items": {"type": "object"}}
 _BODY = {"required": True, "content": {"application/json": {"schema": _ITEMS}, NDJSON: {"schema": {"type": "string"}}}}
 
@@ -33,7 +35,7 @@ async def post_items(
     wait: Annotated[bool, Query(description="False: answer with a job as soon as the body is stored.")] = True,
 ) -> Response:
     """Store a JSON array, or NDJSON with one item a line; 200 once all of it is searchable, 202 with a job if large."""
-    parts.state.get_domain(domain)
+    await run_in_threadpool(parts.live.get, domain)  # before the body is taken: what cannot be searched is not stored
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind not in ("application/json", NDJSON):
         raise UnsupportedMedia(f"content type {kind or 'missing'!r}: expected application/json or {NDJSON}")
@@ -56,7 +58,7 @@ def list_items(
     limit: Annotated[int, Query(ge=1, le=1000)] = PAGE,
 ) -> dict[str, Any]:
     """Return a page of the catalog, in the order in which items came."""
-    if cursor is not None and not cursor.isdigit():
+    if cursor is not None and not _CURSOR.fullmatch(cursor):
         raise InvalidRequest(
             "cursor: expected the next_cursor of a page", [{"loc": ["query", "cursor"], "msg": cursor}]
         )

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.errors import PayloadTooLarge
+from service.jobs import Jobs, Progress
+from service.settings import Settings
+from service.state import DomainRecord, Job
+from service.state.sqlite import SqliteState
+from tests.service.conftest import running, wait_for_job, wait_until
+from transrec.backbone import Backbone
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Iterator[SqliteState]:
+    state = SqliteState(tmp_path / "state")
+    state.put_domain(DomainRecord("movies", "f"))
+    yield state
+    state.close()
+
+
+def test_only_what_an_earlier_process_left_is_resumed(state: SqliteState) -> None:
+    left = state.create_job("count", "movies", {})
+    done: list[str] = []
+
+    def count(job: Job, _: Progress) -> dict[str, Any]:
+        done.append(job.id)
+        return {}
+
+    jobs = Jobs(state)
+    jobs.kinds["count"] = count
+    began = jobs.submit("count", "movies", {})
+    jobs.resume()
+    jobs.resume()
+    wait_until(lambda: {job.status for job in state.jobs()} == {"succeeded"})
+    jobs.close()
+    assert sorted(done) == sorted([began.id, left.id])
+
+
+def test_the_end_of_a_job_is_told_once_it_is_written_down(state: SqliteState) -> None:
+    told: list[str] = []
+    jobs = Jobs(state)
+
+    def refuse(_: Job, __: Progress) -> dict[str, Any]:
+        raise PayloadTooLarge("too much")
+
+    jobs.kinds["refuse"], jobs.after["refuse"] = refuse, lambda job: told.append(state.get_job(job.id).status)
+    jobs.submit("refuse", "movies", {})
+    wait_until(lambda: told != [])
+    jobs.close()
+    assert told == ["failed"]
+    assert state.jobs()[0].error is not None
+    assert state.jobs()[0].error["code"] == "payload_too_large"
+
+
+def test_a_job_whose_domain_goes_away_ends_quietly(state: SqliteState) -> None:
+    going, gone = threading.Event(), threading.Event()
+    told: list[str] = []
+    jobs = Jobs(state)
+
+    def wait(job: Job, _: Progress) -> dict[str, Any]:
+        going.set()
+        assert gone.wait(10)
+        state.get_domain(job.domain)
+        return {}
+
+    jobs.kinds["wait"], jobs.after["wait"] = wait, lambda job: told.append(job.id)
+    job = jobs.submit("wait", "movies", {})
+    assert going.wait(10)
+    state.delete_domain("movies")
+    gone.set()
+    wait_until(lambda: told == [job.id])
+    jobs.close()
+    assert state.jobs() == []
+
+
+def test_an_interrupted_import_goes_on_at_the_next_start_and_what_nobody_wants_is_removed(
+    settings: Settings, backbone: Backbone
+) -> None:
+    with running(settings) as client:
+        client.put("/domains/movies", json={})
+    shelf = settings.data / "imports"
+    for name in ("wanted.ndjson", "orphan.json", "cut.ndjson.part"):
+        (shelf / name).write_text('{"item_id": "a", "title": "storm"}\n', "utf-8")
+    state = SqliteState(settings.data)
+    job = state.create_job("import", "movies", {"file": "wanted.ndjson"})
+    state.update_job(job.id, status="running", stage="import")
+    state.close()
+    with running(settings) as client:
+        assert wait_for_job(client, job.to_json())["result"]["accepted"] == 1
+        assert client.get("/domains/movies").json()["backbone"] == backbone.fingerprint
+        wait_until(lambda: list(shelf.iterdir()) == [])
