@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -32,12 +32,22 @@ def emit_json(value: Any) -> None:
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], right: Sequence[int] = ()) -> Table:
-    """Build a plain table; `right` names the columns that hold numbers. Cells are text, never markup."""
+    """Build a plain table; `right` names the columns that hold numbers. Cells are text, never markup.
+
+    Only the widest column is ever shortened: an id or a score that is cut is of no use.
+    """
+    cells = [[Text(str(cell)) for cell in row] for row in rows]
+    widths = [max(len(column), *(len(row[place]) for row in cells), 0) for place, column in enumerate(columns)]
+    widest = widths.index(max(widths))
+    widths[widest] = min(
+        widths[widest], max(10, min(WIDTH, _columns()) - sum(widths) + widths[widest] - 2 * len(widths))
+    )
     drawn = Table(title=title or None, title_justify="left", box=None, pad_edge=False, title_style="bold")
-    for place, column in enumerate(columns):
-        drawn.add_column(column, justify="right" if place in right else "left", overflow="ellipsis", no_wrap=True)
-    for row in rows:
-        drawn.add_row(*(Text(str(cell)) for cell in row))
+    for place, (column, width) in enumerate(zip(columns, widths, strict=True)):
+        side: Literal["left", "right"] = "right" if place in right else "left"
+        drawn.add_column(column, justify=side, overflow="ellipsis", no_wrap=True, min_width=width, max_width=width)
+    for row in cells:
+        drawn.add_row(*row)
     return drawn
 
 

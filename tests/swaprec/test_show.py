@@ -34,3 +34,14 @@ def test_what_is_said_is_text_too(console: object, capsys: pytest.CaptureFixture
 )
 def test_bytes_are_written_for_people(size: int, text: str) -> None:
     assert bytes_text(size) == text
+
+
+def test_only_the_widest_column_is_shortened() -> None:
+    title = "Four flight attendants were arrested in an airport after " * 3
+    rows = [(1, "N51706", title, "1.234"), (10, "N5", "x", "")]
+    lines = shown(table("", ("rank", "item", "title", "score"), rows, right=(0, 3))).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[1].startswith("   1  N51706  Four flight attendants")
+    assert lines[1].rstrip().endswith("…  1.234")
+    assert lines[2].split() == ["10", "N5", "x"]
+    assert shown(table("", ("rank", "item"), [])).split() == ["rank", "item"]
