@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,7 +32,7 @@ def write_beside(path: Path, content: bytes) -> None:
         OutOfSpace: the disk is full; nothing is left behind.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}{PART}")
+    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}{PART}")
     try:
         with room_or_error(path), beside.open("wb") as file:
             file.write(content)

@@ -145,6 +145,7 @@ class Activator:
 
     def catalog_changed(self, domain: str) -> None:
         """Embed new and changed items under the live and the previous version, and publish: they are searchable."""
+        self._embed_ahead(domain)
         with self._locks[domain]:
             record, standing = self._state.get_domain(domain), self._live.get(domain)
             catalog = Catalog.of(self._state.catalog(domain))
@@ -153,6 +154,14 @@ class Activator:
             live = self._rebuilt(record, standing.live, catalog)
             previous = self._rebuilt(record, standing.previous, catalog) if standing.previous is not None else None
             self._publish(Standing(live, previous))
+
+    def _embed_ahead(self, domain: str) -> None:
+        """Embed what is new outside the domain's lock, so that a rollback need not wait for it."""
+        record, standing = self._state.get_domain(domain), self._live.get(domain)
+        catalog = Catalog.of(self._state.catalog(domain))
+        for value in (standing.live, standing.previous):
+            if value is not None:
+                self._embed(record, self._load(record, value.version), catalog)
 
     def delete_version(self, domain: str, version: int) -> None:
         """Delete a version and its vectors.
@@ -168,10 +177,11 @@ class Activator:
     def remove(self, domain: str) -> None:
         """Remove a domain with everything that is kept of it; what still answers a request goes with that request."""
         with self._locks[domain]:
-            self._state.delete_domain(domain)
+            self._state.get_domain(domain)
             self._live.remove(domain)
             self._store.remove_domain(domain)
             self._vectors.forget(domain)
+            self._state.delete_domain(domain)  # last: a crash before leaves a domain that can be deleted again
 
     def _activate(self, job: Job, progress: Progress) -> dict[str, Any]:
         domain, named = job.domain, job.detail["version"]

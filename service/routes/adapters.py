@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request, Response
@@ -99,7 +100,7 @@ def delete_version(domain: str, version: Number, parts: Given) -> None:
 @router.post(_VERSION + "/activate", summary="Activate a version", status_code=202, responses=problems(404, 422))
 def activate_version(domain: str, version: str, parts: Given) -> Response:
     """Make a version (or `none`) live, as a job: load, embed, index, verify, flip."""
-    if version != NONE and not (version.isdigit() and int(version) > 0):
+    if version != NONE and not re.fullmatch("[1-9][0-9]{0,17}", version):
         raise InvalidRequest(
             f"version {version!r}: expected a number or none", [{"loc": ["path", "version"], "msg": version}]
         )

@@ -6,10 +6,9 @@ import json
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import ValidationError
 
-from service.errors import DomainLoading, InvalidRequest, MalformedBody, QueueFull
-from service.parts import Given, problems, read_body
+from service.errors import DomainLoading, QueueFull
+from service.parts import Given, parse_body, problems, read_body
 from service.recommend import recommend
 from service.schemas import RecommendRequest, RecommendResponse
 
@@ -29,7 +28,8 @@ async def post_recommend(
     request: Request, parts: Given, domain: Annotated[str, Query(description="Which domain.")]
 ) -> Response:
     """Answer from the domain's live value; the answer names the version and index generation that produced it."""
-    wanted = parse(await read_body(request, parts.settings.max_body_bytes))
+    body = await read_body(request, parts.settings.max_body_bytes)
+    wanted = parse_body(RecommendRequest, body, '{"history": ["n101"]}')
     try:
         standing = parts.live.get(domain)
         live = standing.live if wanted.version is None else parts.live.serving(domain, wanted.version)
@@ -43,19 +43,3 @@ async def post_recommend(
     if answer["unknown_items"]:
         parts.telemetry.unknown_items.inc(len(answer["unknown_items"]))
     return Response(json.dumps(answer, ensure_ascii=False).encode(), media_type="application/json")
-
-
-def parse(body: bytes) -> RecommendRequest:
-    """Read a request.
-
-    Raises:
-        MalformedBody: no JSON; InvalidRequest: with every value that is wrong.
-    """
-    try:
-        return RecommendRequest.model_validate_json(body)
-    except ValidationError as error:
-        found = error.errors(include_url=False, include_context=False)
-        if found[0]["type"] == "json_invalid":
-            raise MalformedBody(f'{found[0]["msg"]}; expected for example {{"history": ["n101"]}}') from error
-        listed = [{"loc": list(one["loc"]), "msg": one["msg"]} for one in found]
-        raise InvalidRequest(f"{len(listed)} values are not as expected", listed) from error

@@ -178,7 +178,7 @@ def test_the_live_version_is_not_deleted(movies: httpx.Client, bundle: Make) -> 
     assert (answer.status_code, answer.json()["code"]) == (409, "version_in_use")
 
 
-@pytest.mark.parametrize(("named", "status"), [("9", 404), ("latest", 422), ("0", 422)])
+@pytest.mark.parametrize(("named", "status"), [("9", 404), ("latest", 422), ("0", 422), ("²", 422), ("9" * 5000, 422)])
 def test_activating_what_is_not_there_queues_nothing(movies: httpx.Client, named: str, status: int) -> None:
     assert movies.post(f"/adapters/movies/versions/{named}/activate").status_code == status
     assert movies.get("/jobs").json()["items"] == []
