@@ -74,6 +74,7 @@ def test_the_demos_configurations_meet_in_its_folder(tmp_path: Path) -> None:
     encoder.mkdir()
     source = demo_config(SOURCE, tmp_path, encoder)
     assert (source.stage, source.backbone.encoder) == ("pretrain", str(encoder))
+    assert source.train.threads == 1
     for name in TARGETS:
         target = demo_config(name, tmp_path, encoder)
         assert (target.stage, target.domain) == ("adapt", name)
