@@ -10,9 +10,10 @@ from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import parse_options_header
 
 from adapters_store.upload import Upload
-from service.errors import MalformedBody, UnsupportedMedia
+from service.errors import InvalidRequest, MalformedBody, UnsupportedMedia
 
 MAX_FIELD_BYTES = 4096
+FILE, FIELDS = "file", ("domain", "activate", "create")
 
 
 @dataclass(slots=True)
@@ -31,7 +32,8 @@ class Form:
         """Parse a whole body.
 
         Raises:
-            UnsupportedMedia: no multipart form; MalformedBody: a broken one, or without a file.
+            UnsupportedMedia: no multipart form; MalformedBody: a broken one, or not with exactly one file;
+            InvalidRequest: a field that does not exist, so that a misspelled one is not ignored.
         """
         kind, options = parse_options_header(content_type)
         if kind != b"multipart/form-data" or b"boundary" not in options:
@@ -87,10 +89,17 @@ class Form:
     def _end_headers(self) -> None:
         _, options = parse_options_header(self._headers.get(b"content-disposition", b""))
         self._name = options.get(b"name", b"").decode("utf-8", "replace")
-        self.has_file = self.has_file or self._name == "file"
+        if self._name not in (FILE, *FIELDS):
+            raise InvalidRequest(
+                f"the form has a part named {self._name[:64]!r}: expected {FILE}, and if wanted {', '.join(FIELDS)}",
+                [{"loc": ["body", self._name[:64]], "msg": "unknown field"}],
+            )
+        if self._name in self.fields or (self._name == FILE and self.has_file):
+            raise MalformedBody(f"the form has two parts named {self._name}: one upload is one bundle")
+        self.has_file = self.has_file or self._name == FILE
 
     def _on_data(self, data: bytes, start: int, end: int) -> None:
-        if self._name == "file":
+        if self._name == FILE:
             self.upload.write(data[start:end])
             return
         self._value += data[start:end]
@@ -98,5 +107,5 @@ class Form:
             raise MalformedBody(f"field {self._name!r} is longer than {MAX_FIELD_BYTES} bytes")
 
     def _end(self) -> None:
-        if self._name != "file":
+        if self._name != FILE:
             self.fields[self._name] = self._value.decode("utf-8", "replace")

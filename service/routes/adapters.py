@@ -10,14 +10,16 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import FileResponse
 from starlette.concurrency import run_in_threadpool
 
-from adapters_store.bundle import read_bundle
-from adapters_store.store import Added, Card
+from adapters_store.bundle import Bundle, read_bundle
+from adapters_store.errors import BundleError
+from adapters_store.store import Added, Card, check_domain_name
 from adapters_store.upload import Sealed
 from service.errors import InvalidRequest
 from service.live import NONE
 from service.parts import Given, Parts, problems, stream
-from service.routes.domains import create_domain
+from service.routes.domains import create_domain, find_backbone
 from service.schemas import DomainBody
+from service.state import DomainRecord
 from service.uploads import Form
 
 router = APIRouter(prefix="/adapters", tags=["adapters"])
@@ -48,14 +50,18 @@ Number = Annotated[int, Path(ge=1)]
         **problems(400, 404, 413, 415, 422, 507),
     },
 )
-async def post_adapter(request: Request, parts: Given) -> Response:
+async def post_adapter(
+    request: Request,
+    parts: Given,
+    domain: Annotated[str | None, Query(description="Must agree with the manifest, if given.")] = None,
+) -> Response:
     """Stream a bundle in, check it against the domain's backbone, and keep it as the domain's next version."""
     with parts.store.receive(parts.settings.max_bundle_bytes) as upload:
         form = Form(upload)
         await form.read(request.headers.get("content-type", ""), stream(request))
         activate, create = form.flag("activate"), form.flag("create")
         sealed = await run_in_threadpool(upload.seal)
-        added = await run_in_threadpool(_add, parts, sealed, form.fields.get("domain"), create)
+        added = await run_in_threadpool(_add, parts, sealed, _agreed(domain, form.fields.get("domain")), create)
     card, place = added.card.to_json(), f"/adapters/{added.card.domain}/versions/{added.version}"
     if not activate:
         return _json(card, 201 if added.created else 200, {"Location": place})
@@ -108,15 +114,38 @@ def activate_version(domain: str, version: str, parts: Given) -> Response:
     return _json(job.to_json(), 202, {"Location": f"/jobs/{job.id}"})
 
 
+def _agreed(queried: str | None, field: str | None) -> str | None:
+    if None not in (queried, field) and queried != field:
+        raise InvalidRequest(
+            f"the address names domain {queried!r}, the form {field!r}: one is enough, the manifest has it too",
+            [{"loc": ["query", "domain"], "msg": f"the form has {field!r}"}],
+        )
+    return field if queried is None else queried
+
+
 def _add(parts: Parts, sealed: Sealed, domain: str | None, create: bool) -> Added:
     """Check and keep a bundle; the domain is the manifest's."""
-    manifest = read_bundle(sealed.path).manifest
-    name = domain if domain is not None else manifest.domain
-    known = any(record.name == name for record in parts.state.domains())
-    if create and not known:
-        create_domain(parts, name, DomainBody(backbone=manifest.backbone))
+    bundle = read_bundle(sealed.path)
+    name = bundle.manifest.domain if domain is None else domain
+    if create and all(record.name != name for record in parts.state.domains()):
+        _create(parts, name, bundle)
     record = parts.state.get_domain(name)
     return parts.store.add(name, sealed, parts.activator.check(record))
+
+
+def _create(parts: Parts, name: str, bundle: Bundle) -> None:
+    """Create the domain of a bundle that will be accepted; for one that will not, nothing is created."""
+    manifest = bundle.manifest
+    if name != manifest.domain:
+        raise InvalidRequest(
+            f"the manifest names domain {manifest.domain!r}, the upload {name!r}: nothing was created",
+            [{"loc": ["body", "domain"], "msg": f"the manifest has {manifest.domain!r}"}],
+        )
+    check_domain_name(name)
+    problems_found = parts.activator.check(DomainRecord(name, find_backbone(parts, manifest.backbone)))(bundle)
+    if problems_found:
+        raise BundleError(problems_found)
+    create_domain(parts, name, DomainBody(backbone=manifest.backbone))
 
 
 def _shown(card: Card, live: int | None) -> dict[str, Any]:

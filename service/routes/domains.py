@@ -70,8 +70,9 @@ def create_domain(parts: Parts, name: str, body: DomainBody) -> bool:
     """Create a domain, or change its title; return whether it was created.
 
     Raises:
-        BackboneNotFound: none or several fit; Conflict: it runs another backbone already.
+        InvalidName; BackboneNotFound: none or several fit; Conflict: it runs another backbone already.
     """
+    check_domain_name(name)
     known = next((record for record in parts.state.domains() if record.name == name), None)
     if known is None or body.backbone is not None:
         fingerprint = find_backbone(parts, body.backbone)

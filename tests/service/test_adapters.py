@@ -161,6 +161,50 @@ def test_a_domain_that_contradicts_the_manifest_is_refused(movies: httpx.Client,
     assert "names domain 'movies'" in answer.json()["detail"]
 
 
+@pytest.mark.parametrize("name", ["../evil", "..", "UPPER case", "books"])
+def test_a_refused_upload_creates_no_domain_whatever_name_it_gives(
+    client: httpx.Client, bundle: Make, name: str
+) -> None:
+    answer = upload(client, bundle(1, "films"), create="true", domain=name)
+    assert (answer.status_code, "nothing was created" in answer.json()["detail"]) == (422, True)
+    assert client.get("/domains").json()["items"] == []
+    assert client.get("/adapters").json()["items"] == []
+
+
+def test_a_bundle_that_does_not_fit_creates_no_domain(
+    client: httpx.Client, bundle: Make, tmp_path: Path, settings: Settings
+) -> None:
+    good = read_bundle(bundle(1, "books"))
+    tensors = {**good.tensors, "item.0.ffn.up.bias": np.full(16, np.nan, np.float32)}
+    write_bundle(tmp_path / "nan.safetensors", good.manifest, tensors)
+    answer = upload(client, tmp_path / "nan.safetensors", create="true")
+    assert (answer.status_code, answer.json()["code"]) == (422, "incompatible_bundle")
+    assert client.get("/domains").json()["items"] == []
+    assert files(settings) == set()
+
+
+def test_the_domain_in_the_address_must_agree_too(movies: httpx.Client, bundle: Make, settings: Settings) -> None:
+    movies.put("/domains/books", json={})
+    for params, fields in (({"domain": "books"}, {}), ({"domain": "movies"}, {"domain": "books"})):
+        with bundle(1).open("rb") as file:
+            answer = movies.post("/adapters", params=params, files={"file": file}, data=fields)
+        assert answer.status_code == 422, answer.text
+    assert files(settings) == set()
+    with bundle(1).open("rb") as file:
+        assert movies.post("/adapters", params={"domain": "movies"}, files={"file": file}).status_code == 201
+
+
+def test_a_misspelled_field_and_a_second_file_are_refused(
+    movies: httpx.Client, bundle: Make, settings: Settings
+) -> None:
+    answer = upload(movies, bundle(1), activat="true")
+    assert (answer.status_code, answer.json()["errors"][0]["loc"]) == (422, ["body", "activat"])
+    content = bundle(1).read_bytes()
+    answer = movies.post("/adapters", files=[("file", ("a", content)), ("file", ("b", content))])
+    assert (answer.status_code, "two parts named file" in answer.json()["detail"]) == (400, True)
+    assert files(settings) == set()
+
+
 def test_a_version_is_shown_downloaded_and_deleted(movies: httpx.Client, bundle: Make) -> None:
     for seed in (1, 2, 3):
         upload(movies, bundle(seed))
