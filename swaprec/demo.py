@@ -104,7 +104,9 @@ def demo_config(name: str, folder: Path, encoder: Path) -> RunConfig:
     source = f"backbone.encoder={encoder}" if name == SOURCE else f"backbone.folder={runs / SOURCE / 'backbone'}"
     with resources.as_file(packaged) as path:
         # one thread: batches this small gain little from a second, and lose much where another program wants the core
-        return load_config(path, [f"output={runs / name}", f"data.folder={folder / 'films'}", source, "train.threads=1"])
+        return load_config(
+            path, [f"output={runs / name}", f"data.folder={folder / 'films'}", source, "train.threads=1"]
+        )
 
 
 def trained(config: RunConfig, console: Console) -> RunResult:
