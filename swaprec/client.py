@@ -18,6 +18,7 @@ POLL_S = 0.1
 PAUSES_S = (0.1, 0.4)
 BEFORE_SENDING = (httpx.ConnectError, httpx.ConnectTimeout)
 CHUNK_ROWS = 500
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 Json = dict[str, Any]
 OnJob = Callable[[Json], None]
@@ -34,7 +35,9 @@ class Client:
 
     def __init__(self, url: str = "http://127.0.0.1:8000", timeout: float = 60.0) -> None:
         self.url = check_url(url)
-        self._http = httpx.Client(base_url=self.url, timeout=timeout)
+        # a proxy of the environment does not reach this machine's own services
+        proxied = httpx.URL(self.url).host not in LOOPBACK
+        self._http = httpx.Client(base_url=self.url, timeout=timeout, trust_env=proxied)
 
     def __enter__(self) -> Self:
         return self

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from swaprec.client import Client
-from swaprec.errors import FAILED, REFUSED, UNREACHABLE, USAGE
+from swaprec.errors import FAILED, INTERRUPTED, REFUSED, UNREACHABLE, USAGE
 from tests.swaprec.conftest import World
 
 
@@ -125,3 +126,27 @@ def test_every_command_explains_itself_quickly_and_without_torch() -> None:
     code = "import sys, swaprec.cli; print(sorted({'torch', 'transformers', 'polars', 'fastapi'} & set(sys.modules)))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert loaded == "[]\n"
+
+
+def test_ctrl_c_ends_a_training_with_its_own_code_and_no_traceback(world: World, tmp_path: Path) -> None:
+    config = tmp_path / "run.toml"
+    config.write_text(
+        f'stage = "adapt"\ndomain = "walk"\noutput = "run"\ndata.folder = "{world.log}"\n'
+        f'backbone.folder = "{world.backbone}"\nadapter.user.kind = "houlsby"\ntrain.epochs = 100000\n',
+        "utf-8",
+    )
+    command = [sys.executable, "-m", "swaprec", "train", str(config)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert any("epoch 2/" in line for line in process.stderr), "it ended before it trained"
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=60)[1]
+    assert process.returncode == INTERRUPTED
+    assert "Traceback" not in said
+    assert (tmp_path / "run" / "checkpoint.pt").exists()
+
+
+def test_a_proxy_does_not_stand_before_a_service_on_this_machine(url: str) -> None:
+    proxies = dict.fromkeys(("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"), "http://127.0.0.1:9")
+    done = swaprec("recommend", "nowhere", "i1", "--url", url, **proxies, NO_PROXY="", no_proxy="")
+    assert done.returncode == REFUSED, done.stderr
