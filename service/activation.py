@@ -1,8 +1,9 @@
 """Making versions live: load, embed, index, verify aside; then one record in the store and one assignment.
 
-Two rules keep a domain consistent. What takes long (embedding) happens outside the domain's lock, against a snapshot;
-under the lock only what changed meanwhile is caught up. And the store's activation log is written before the flip is
-seen by anyone, so that a restart answers from the version that was acknowledged.
+Three rules keep a domain consistent. What takes long (embedding) happens outside the domain's flip lock, against a
+snapshot; under the lock only what changed meanwhile is caught up. The store's activation log is written before the
+flip is seen by anyone, so that a restart answers from the version that was acknowledged. And nothing waits for a lock
+on behalf of a domain that does not answer yet.
 """
 
 from __future__ import annotations
@@ -10,31 +11,36 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import defaultdict
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from adapters_store.bundle import Bundle, check_bundle
-from adapters_store.errors import BundleError, Problem, StoreError
+from adapters_store.errors import BundleError, Problem, StoreError, VersionNotFound
 from adapters_store.store import Store
 from service.catalog import Catalog
-from service.engine import Engine
+from service.engine import Engine, History
 from service.errors import BackboneNotFound, Conflict, ServiceError
 from service.index import ExactIndex
 from service.jobs import Jobs, Progress
-from service.live import LiveDomain, LiveTable, Standing, Version, version_name
+from service.live import NONE, LiveDomain, LiveTable, Standing, Version, version_name
 from service.problems import problem_of
 from service.state import DomainRecord, Job, State
 from service.vectors import VectorFiles
 from transrec.adapters import Adapter, AdapterSpec, SpecError, expected_tensors
+from transrec.backbone import resolve_dtype
 
 KIND = "activate"
 MIN_DISTINCT = 0.1
 PROBES = 64
+SAMPLE = 4096
+TOLERANCE = 1e-3
+
+_DAMAGE = (BundleError, VersionNotFound, BackboneNotFound, OSError)
 
 _log = logging.getLogger("swaprec")
 
@@ -48,6 +54,22 @@ class Prepared:
     dtype: str
     adapter: Adapter | None
     adapter_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A catalog at one generation, with the texts to embed."""
+
+    catalog: Catalog
+    texts: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Turns:
+    """A domain's locks: `change` lets one catalog change embed at a time, `flip` guards what is published."""
+
+    change: threading.Lock = field(default_factory=threading.Lock)
+    flip: threading.RLock = field(default_factory=threading.RLock)
 
 
 class Activator:
@@ -67,7 +89,7 @@ class Activator:
         self._engines = engines
         self._jobs = jobs
         self._observe_swap = observe_swap
-        self._locks: defaultdict[str, threading.RLock] = defaultdict(threading.RLock)
+        self._turns: dict[str, Turns] = {}
         jobs.kinds[KIND] = self._activate
 
     def check(self, record: DomainRecord) -> Callable[[Bundle], list[Problem]]:
@@ -127,41 +149,58 @@ class Activator:
         """Go back, at once, to the value that was live before.
 
         Raises:
-            Conflict: there is none.
+            Conflict: there is none; DomainLoading: the domain does not answer yet.
         """
-        with self._locks[domain]:
+        self._live.get(domain)
+        with self._turn(domain).flip:
             standing = self._live.get(domain)
             if standing.previous is None:
                 name = version_name(standing.live.version)
-                raise Conflict(f"{domain} has no version to go back to: {name} is the only one that was live")
+                raise Conflict(f"{domain} has no version to go back to: {name} is the only one in memory")
             self._flip(standing.previous, standing.live, "rollback")
             return self._live.get(domain).live
 
     def domain_created(self, record: DomainRecord) -> None:
-        """Make a new domain answer: an empty catalog under `none`."""
-        with self._locks[record.name]:
-            if self._live.find(record.name) is None:
-                self._publish(Standing(self._build(record, self._load(record, None))))
+        """Make a new domain answer: an empty catalog under `none`. One that is restored, or broken, stays as it is."""
+        if self._live.knows(record.name):
+            return
+        with self._turn(record.name).flip:
+            if not self._live.knows(record.name):
+                value = self._build(record, self._load(record, None), self._snapshot(record.name))
+                self._live.publish(Standing(value))
 
     def catalog_changed(self, domain: str) -> None:
-        """Embed new and changed items under the live and the previous version, and publish: they are searchable."""
-        self._embed_ahead(domain)
-        with self._locks[domain]:
-            record, standing = self._state.get_domain(domain), self._live.get(domain)
-            catalog = Catalog.of(self._state.catalog(domain))
-            if catalog.generation == standing.live.catalog.generation:
-                return
-            live = self._rebuilt(record, standing.live, catalog)
-            previous = self._rebuilt(record, standing.previous, catalog) if standing.previous is not None else None
-            self._publish(Standing(live, previous))
+        """Embed new and changed items under the live and the previous version, and publish: they are searchable.
 
-    def _embed_ahead(self, domain: str) -> None:
-        """Embed what is new outside the domain's lock, so that a rollback need not wait for it."""
+        Changes that come while one embeds wait and are then mostly done: the next one embeds for all of them.
+        """
+        self._live.get(domain)
+        turn = self._turn(domain)
+        with turn.change:
+            snapshot = self._snapshot(domain)
+            if self._is_current(domain, snapshot):
+                return
+            self._embed_ahead(domain, snapshot)
+            with turn.flip:
+                record, standing = self._state.get_domain(domain), self._live.get(domain)
+                snapshot = self._snapshot(domain)
+                live = self._build(record, self._load(record, standing.live.version), snapshot)
+                previous = standing.previous and self._warm(record, standing.previous.version, snapshot)
+                self._live.publish(Standing(live, previous))
+
+    def _is_current(self, domain: str, snapshot: Snapshot) -> bool:
+        # Both: an activation may have built the live value of a catalog that the one before it has not seen.
+        standing = self._live.get(domain)
+        warm = [value for value in (standing.live, standing.previous) if value is not None]
+        return all(value.catalog.generation >= snapshot.catalog.generation for value in warm)
+
+    def _embed_ahead(self, domain: str, snapshot: Snapshot) -> None:
+        """Embed what is new outside the flip lock, so that a rollback need not wait for it."""
         record, standing = self._state.get_domain(domain), self._live.get(domain)
-        catalog = Catalog.of(self._state.catalog(domain))
-        for value in (standing.live, standing.previous):
-            if value is not None:
-                self._embed(record, self._load(record, value.version), catalog)
+        self._embed(record, self._load(record, standing.live.version), snapshot.texts)
+        if standing.previous is not None:
+            with suppress(*_DAMAGE):  # `_warm` meets it again and says so
+                self._embed(record, self._load(record, standing.previous.version), snapshot.texts)
 
     def delete_version(self, domain: str, version: int) -> None:
         """Delete a version and its vectors.
@@ -169,59 +208,89 @@ class Activator:
         Raises:
             VersionNotFound, VersionInUse: nothing was deleted.
         """
-        with self._locks[domain]:
+        with self._turn(domain).flip:
             card = self._store.card(domain, version)
             self._store.delete(domain, version)
             self._vectors.forget(domain, card.digest)
 
     def remove(self, domain: str) -> None:
         """Remove a domain with everything that is kept of it; what still answers a request goes with that request."""
-        with self._locks[domain]:
+        with self._turn(domain).flip:
             self._state.get_domain(domain)
             self._live.remove(domain)
             self._store.remove_domain(domain)
             self._vectors.forget(domain)
             self._state.delete_domain(domain)  # last: a crash before leaves a domain that can be deleted again
 
+    def _turn(self, domain: str) -> Turns:
+        """Return the locks of a domain that exists.
+
+        Raises:
+            DomainNotFound.
+        """
+        self._state.get_domain(domain)
+        return self._turns.setdefault(domain, Turns())
+
+    def _snapshot(self, domain: str) -> Snapshot:
+        """Read the catalog; values of one generation share it in memory."""
+        rows, standing = self._state.catalog(domain), self._live.find(domain)
+        if standing is not None and standing.live.catalog.generation == rows.generation:
+            return Snapshot(standing.live.catalog, rows.texts)
+        return Snapshot(Catalog.of(rows), rows.texts)
+
     def _activate(self, job: Job, progress: Progress) -> dict[str, Any]:
         domain, named = job.domain, job.detail["version"]
-        version: Version = None if named == "none" else int(named)
+        version: Version = None if named == NONE else int(named)
         record = self._state.get_domain(domain)
         progress.stage("load")
         prepared = self._load(record, version)
-        self._embed(record, prepared, Catalog.of(self._state.catalog(domain)), progress.stage("embed"))
-        with self._locks[domain]:
+        self._embed(record, prepared, self._snapshot(domain).texts, progress.stage("embed"))
+        with self._turn(domain).flip:
             progress.stage("index")
-            value = self._build(record, prepared)
+            snapshot = self._snapshot(domain)
+            value = self._build(record, prepared, snapshot)
             progress.stage("verify")
-            verify(value)
+            verify(value, snapshot.texts)
             progress.stage("flip")
             standing = self._live.find(domain)
             before = standing.live if standing is not None else None
             if before is not None and before.version == version and standing is not None:
                 before = standing.previous  # activated again: what a rollback returns to stays
             self._flip(value, before, "activate")
+            digests = [card.digest for card in self._store.versions(domain)]
+            self._vectors.keep(domain, [*digests, record.backbone])
         return {"version": version_name(version), "index_generation": value.index_generation}
 
     def _restore(self, domain: str) -> None:
         try:
-            with self._locks[domain]:
-                record = self._state.get_domain(domain)
+            with self._turn(domain).flip:
+                record, snapshot = self._state.get_domain(domain), self._snapshot(domain)
                 live, previous = self._store.live(domain), self._store.previous(domain)
-                value = self._build(record, self._load(record, live))
-                self._publish(Standing(value))
-                if len(self._store.activations(domain)) > 0 and previous != live:
-                    self._publish(Standing(value, self._build(record, self._load(record, previous))))
+                value = self._build(record, self._load(record, live), snapshot)
+                self._live.publish(Standing(value))
+                if self._store.activations(domain) and previous != live:
+                    self._live.publish(Standing(value, self._warm(record, previous, snapshot)))
         except Exception as error:  # noqa: BLE001 - one broken domain must not keep the others from answering
             _log.exception("domain %s cannot be restored", domain)
             why = error if isinstance(error, ServiceError) else None
             self._live.wait(domain, why or _Broken(f"{domain} cannot be restored: {problem_of(error).body['detail']}"))
 
+    def _warm(self, record: DomainRecord, version: Version, snapshot: Snapshot) -> LiveDomain | None:
+        """Build what a rollback returns to; None where it is damaged, which must not keep the live value from going on.
+
+        The caller holds the domain's flip lock.
+        """
+        try:
+            return self._build(record, self._load(record, version), snapshot)
+        except _DAMAGE:
+            _log.exception("%s cannot go back to version %s", record.name, version_name(version))
+            return None
+
     def _load(self, record: DomainRecord, version: Version) -> Prepared:
         """Read a version and check it against the backbone, once more: the backbone may be another one now."""
         backbone = self.engine(record).backbone
         if version is None:
-            return Prepared(None, backbone.fingerprint, "auto", None, 0)
+            return Prepared(None, backbone.fingerprint, resolve_dtype("auto", backbone.device), None, 0)
         bundle = self._store.open(record.name, version)
         problems = self.check(record)(bundle)
         if problems:
@@ -229,66 +298,79 @@ class Activator:
         spec = AdapterSpec.parse(bundle.manifest.spec)
         adapter = Adapter.from_tensors(spec, backbone.shape, bundle.tensors).to(backbone.device)
         size = sum(values.nbytes for values in bundle.tensors.values())
-        return Prepared(version, bundle.digest, bundle.manifest.dtype, adapter, size)
+        dtype = resolve_dtype(bundle.manifest.dtype, backbone.device)
+        return Prepared(version, bundle.digest, dtype, adapter, size)
 
     def _embed(
-        self, record: DomainRecord, prepared: Prepared, catalog: Catalog, told: Callable[[int, int], None] | None = None
+        self,
+        record: DomainRecord,
+        prepared: Prepared,
+        texts: Sequence[str],
+        told: Callable[[int, int], None] | None = None,
     ) -> NDArray[np.float32]:
         backbone = self.engine(record).backbone
         name, digest = record.name, prepared.digest
-        return self._vectors.complete(name, digest, catalog, backbone, prepared.adapter, prepared.dtype, told)
+        return self._vectors.complete(name, digest, texts, backbone, prepared.adapter, prepared.dtype, told)
 
-    def _build(self, record: DomainRecord, prepared: Prepared, catalog: Catalog | None = None) -> LiveDomain:
-        """Build a value of the catalog as it is now; the caller holds the domain's lock."""
-        catalog = catalog or Catalog.of(self._state.catalog(record.name))
+    def _build(self, record: DomainRecord, prepared: Prepared, snapshot: Snapshot) -> LiveDomain:
+        """Build a value; the caller holds the domain's flip lock and took the snapshot under it."""
         engine = self.engine(record)
         return LiveDomain(
             domain=record.name,
             version=prepared.version,
             digest=prepared.digest,
             index_generation=self._state.next_index_generation(record.name),
-            catalog=catalog,
-            index=ExactIndex(self._embed(record, prepared, catalog)),
+            catalog=snapshot.catalog,
+            index=ExactIndex(self._embed(record, prepared, snapshot.texts)),
             engine=engine,
             slot=engine.take_slot(prepared.adapter.user if prepared.adapter is not None else None),
             adapter_bytes=prepared.adapter_bytes,
         )
 
-    def _rebuilt(self, record: DomainRecord, value: LiveDomain, catalog: Catalog) -> LiveDomain:
-        return self._build(record, self._load(record, value.version), catalog)
-
     def _flip(self, value: LiveDomain, previous: LiveDomain | None, reason: str) -> None:
         self._store.record_activation(value.domain, value.version, reason)
         started = time.perf_counter()
-        self._publish(Standing(value, previous))
+        self._live.publish(Standing(value, previous))
         self._observe_swap(time.perf_counter() - started)
         _log.info("%s answers from version %s (%s)", value.domain, version_name(value.version), reason)
-
-    def _publish(self, standing: Standing) -> None:
-        self._live.publish(standing)
 
 
 class _Broken(ServiceError):
     status, code, title = 503, "domain_broken", "Domain broken"
 
 
-def verify(value: LiveDomain) -> None:
+def verify(value: LiveDomain, texts: Sequence[str]) -> None:
     """Check a value before it goes live.
 
     Raises:
-        StoreError: vectors that are not finite, or that are nearly all the same.
+        StoreError: vectors that are not finite or nearly all the same, an index that does not hold them, or a user
+            side that overflows.
     """
-    vectors = value.index.vectors
-    if not np.isfinite(vectors).all():
-        bad = int((~np.isfinite(vectors).all(1)).sum())
-        raise StoreError(
-            f"{bad} of {len(vectors)} item vectors are not finite under version {value.version}: not activated"
-        )
-    texts = len(np.unique(value.catalog.keys, axis=0))
-    distinct = len(np.unique(vectors, axis=0))
-    if texts > PROBES and distinct < MIN_DISTINCT * texts:
-        raise StoreError(f"{texts} different items have only {distinct} different vectors: the adapter collapsed them")
+    vectors, name = value.index.vectors, version_name(value.version)
+    if len(vectors) != len(value.catalog.ids):
+        raise StoreError(f"{len(vectors)} item vectors for {len(value.catalog.ids)} items: not activated")
+    bad = int((~np.isfinite(vectors).all(1)).sum())
+    if bad:
+        raise StoreError(f"{bad} of {len(vectors)} item vectors are not finite under version {name}: not activated")
+    # A sample: telling all rows of a large catalog apart would keep requests waiting.
+    sample = np.linspace(0, len(vectors) - 1, min(len(vectors), SAMPLE)).astype(np.int64)
+    different, distinct = len({texts[row] for row in sample}), len(np.unique(vectors[sample], axis=0))
+    if different > PROBES and distinct < MIN_DISTINCT * different:
+        raise StoreError(f"{different} different items have only {distinct} different vectors: the adapter collapsed")
     if len(vectors):
-        scores, rows = value.index.search(vectors[:PROBES], 1)
-        if not np.isfinite(scores).all() or (rows < 0).any():
-            raise StoreError("the index does not answer its own items: not activated")
+        _verify_answers(value, sample[:: max(1, len(sample) // PROBES)])
+
+
+def _verify_answers(value: LiveDomain, probes: NDArray[np.int64]) -> None:
+    """Encode histories of one item and of many, and search: what a request does."""
+    window = value.engine.backbone.config.max_history
+    histories = [probes[start : start + size].tolist() for size in (1, window) for start in range(len(probes))]
+    users = value.engine.encode([History(rows, value.slot, value.index) for rows in histories])
+    if not np.isfinite(users).all():
+        raise StoreError("the user side overflows: histories have vectors that are not finite; not activated")
+    scores, rows = value.index.search(users, 1)
+    direct = np.einsum("bd,bd->b", users, value.index.vectors[rows[:, 0]])
+    if not np.isfinite(scores).all() or not np.allclose(
+        scores[:, 0], direct, rtol=TOLERANCE, atol=TOLERANCE * np.abs(scores).max()
+    ):
+        raise StoreError("the index does not answer from its own vectors: not activated")

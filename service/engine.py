@@ -40,12 +40,19 @@ class Slot:
 
 
 @dataclass(frozen=True, slots=True)
-class Query:
-    """One request's share of a batch: rows of the index's vectors, oldest first, and how many answers it wants."""
+class History:
+    """What is encoded: rows of the index's vectors, oldest first, and whose adapter reads them."""
 
     rows: Sequence[int]
     slot: Slot
     index: ExactIndex
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One request's share of a batch, and how many answers it wants."""
+
+    history: History
     k: int
     answer: asyncio.Future[Found]
 
@@ -96,12 +103,12 @@ class Engine:
         """Encode a history, given as rows of `index.vectors`, and search: scores and rows, best first.
 
         Raises:
-            QueueFull: too many wait.
+            QueueFull: too many wait; FloatingPointError: the adapter's weights overflow on this history.
         """
         if len(self._waiting) >= self._max_queue:
             raise QueueFull(len(self._waiting))
         loop = asyncio.get_running_loop()
-        query = Query(rows, slot, index, k, loop.create_future())
+        query = Query(History(rows, slot, index), k, loop.create_future())
         self._waiting.append(query)
         self._schedule(loop)
         return await query.answer
@@ -120,45 +127,33 @@ class Engine:
         if not batch:
             return
         try:
-            users = self.encode(batch)
-            self._search(batch, users)
+            users = self.encode([query.history for query in batch])
+            if self._observe is not None:
+                self._observe(len(batch), len({query.history.slot.number for query in batch}))
+            _search(batch, users)
         except Exception as error:  # noqa: BLE001 - whatever it is belongs to the requests that wait
             for query in batch:
                 if not query.answer.done():
                     query.answer.set_exception(error)
 
     @torch.inference_mode()
-    def encode(self, batch: Sequence[Query]) -> Floats:
-        """Encode the histories of a batch to user vectors [B, d] in one forward."""
-        window = min(self._encoder.shape.history, max(len(query.rows) for query in batch))
+    def encode(self, batch: Sequence[History]) -> Floats:
+        """Encode histories to user vectors [B, d] in one forward; safe from any thread."""
+        window = min(self._encoder.shape.history, max(len(history.rows) for history in batch))
         vectors = np.zeros((len(batch), window, self._encoder.shape.width), np.float32)
-        places, mask = pad_left([query.rows for query in batch], window)
-        for number, query in enumerate(batch):
+        places, mask = pad_left([history.rows for history in batch], window)
+        for number, history in enumerate(batch):
             kept = mask[number]
-            vectors[number, kept] = query.index.vectors[places[number, kept]]
-        bank = self._bank  # read after the queries: it is at least as new as their slots
+            vectors[number, kept] = history.index.vectors[places[number, kept]]
+        bank = self._bank  # read after the histories: it is at least as new as their slots
         device = self.backbone.device
-        slots = torch.tensor([query.slot.number for query in batch], device=device)
+        slots = torch.tensor([history.slot.number for history in batch], device=device)
         adapt = bank.rows(slots) if slots.any() else None
         users = self._encoder(
             torch.from_numpy(vectors).to(device), torch.from_numpy(mask).to(device), adapt, last_only=True
         )
-        if self._observe is not None:
-            self._observe(len(batch), len(set(slots.tolist())))
         result: Floats = users.cpu().numpy()
         return result
-
-    @staticmethod
-    def _search(batch: Sequence[Query], users: Floats) -> None:
-        by_index: dict[int, list[int]] = {}
-        for place, query in enumerate(batch):
-            by_index.setdefault(id(query.index), []).append(place)
-        for places in by_index.values():
-            index = batch[places[0]].index
-            scores, rows = index.search(users[places], max(batch[place].k for place in places))
-            for line, place in enumerate(places):
-                query = batch[place]
-                query.answer.set_result((scores[line, : query.k], rows[line, : query.k]))
 
     def _grow(self, hidden: int) -> None:
         """Make a larger table beside and switch; a batch that runs keeps the one it read."""
@@ -167,3 +162,19 @@ class Engine:
         bank = old.resized(slots, max(hidden, old.hidden))
         self._bank = bank
         self._free.extend(range(old.slots, slots))
+
+
+def _search(batch: Sequence[Query], users: Floats) -> None:
+    by_index: dict[int, list[int]] = {}
+    finite = np.asarray(np.isfinite(users).all(axis=1))
+    for place, query in enumerate(batch):
+        if finite[place]:
+            by_index.setdefault(id(query.history.index), []).append(place)
+        else:  # FAISS would answer such a vector with one row, k times
+            query.answer.set_exception(FloatingPointError("the user vector of this history is not finite"))
+    for places in by_index.values():
+        index = batch[places[0]].history.index
+        scores, rows = index.search(users[places], max(batch[place].k for place in places))
+        for line, place in enumerate(places):
+            query = batch[place]
+            query.answer.set_result((scores[line, : query.k], rows[line, : query.k]))

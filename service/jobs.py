@@ -1,10 +1,15 @@
-"""Work that outlives its request: queued in state, done by a few threads, gone on with after a crash."""
+"""Work that outlives its request: queued in state, done by a few threads, gone on with after a crash.
+
+Jobs of one domain run one after the other, in the order in which they were asked for: of two activations the one that
+was asked for last is live in the end. Jobs of different domains run side by side.
+"""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -64,20 +69,27 @@ class Jobs:
         self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="job")
         self._closing = threading.Event()
         self._left = [job for job in reversed(state.jobs(limit=1_000_000)) if not job.ended]
+        self._lines: dict[str, deque[Job]] = {}
+        self._lining = threading.Lock()
+        for job in self._left:
+            self._lines.setdefault(job.domain, deque()).append(job)
         self.kinds: dict[str, Work] = {}
         self.after: dict[str, Callable[[Job], None]] = {}
 
     def submit(self, kind: str, domain: str, detail: dict[str, Any]) -> Job:
         """Write a job down and queue it; it survives a crash from here on."""
-        job = self._state.create_job(kind, domain, detail)
-        self._pool.submit(self._run, job)
+        with self._lining:
+            job = self._state.create_job(kind, domain, detail)
+            line = self._lines.setdefault(domain, deque())
+            line.append(job)
+            if len(line) == 1:
+                self._pool.submit(self._run_first, domain)
         return job
 
     def resume(self) -> None:
-        """Queue again what a process that is gone had not finished, and nothing that came in since."""
-        for job in self._left:
-            if job.kind in self.kinds:
-                self._pool.submit(self._run, job)
+        """Go on with what a process that is gone had not finished, before what came in since for the same domains."""
+        for domain in dict.fromkeys(job.domain for job in self._left):
+            self._pool.submit(self._run_first, domain)
         self._left = []
 
     def unfinished(self, kind: str) -> list[Job]:
@@ -92,6 +104,19 @@ class Jobs:
         """Stop what runs at its next step, drop what is queued; the next process resumes both."""
         self._closing.set()
         self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _run_first(self, domain: str) -> None:
+        """Run a domain's first job, then queue its next; a job stays in line until it ended."""
+        line = self._lines[domain]
+        try:
+            self._run(line[0])
+        finally:
+            with self._lining:
+                line.popleft()
+                if not line:
+                    del self._lines[domain]
+                elif not self._closing.is_set():
+                    self._pool.submit(self._run_first, domain)
 
     def _run(self, job: Job) -> None:
         try:

@@ -81,6 +81,10 @@ class LiveTable:
         """Return where a domain stands, None while it does not."""
         return self._standings.get(domain)
 
+    def knows(self, domain: str) -> bool:
+        """Whether a domain answers, will soon, or is known to be broken."""
+        return domain in self._standings or domain in self._waiting
+
     def serving(self, domain: str, version: Version | str) -> LiveDomain:
         """Return the value of a version that a request pins.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,41 +17,47 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from adapters_store.files import write_beside
-from service.catalog import KEY_BYTES, Catalog
+from adapters_store.files import PART, write_beside
 from transrec.adapters import Adapter
 from transrec.backbone import Backbone
 from transrec.embed import embed_batches
 
 KEEP_EVERY_S = 20.0
+KEY_BYTES = 16
 
 Floats = NDArray[np.float32]
 Progress = Callable[[int, int], None]
 
 
 class VectorFiles:
-    """One file a version in `<data>/vectors/<domain>/`."""
+    """One file a version in `<data>/vectors/<domain>/`.
+
+    Made once, by the process that holds the data folder: what a killed process had half written is removed.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        for path in folder.glob(f"*/.*{PART}"):
+            path.unlink(missing_ok=True)
 
     def complete(
         self,
         domain: str,
         digest: str,
-        catalog: Catalog,
+        texts: Sequence[str],
         backbone: Backbone,
         adapter: Adapter | None,
         dtype: str,
         progress: Progress | None = None,
     ) -> Floats:
-        """Return vectors [n, d] of a catalog under a version, embedding only texts that have none yet.
+        """Return vectors [n, d] of texts under a version, embedding only those that have none yet.
 
         What is embedded is kept every few seconds, so that an interrupted embedding goes on where it was.
         """
         path = self._folder / domain / f"{digest[:32]}-{dtype}.safetensors"
         known = _read(path, backbone.config.width)
-        missing = {key.tobytes(): text for key, text in zip(catalog.keys, catalog.texts, strict=True)}
+        keys = [hashlib.blake2b(text.encode(), digest_size=KEY_BYTES).digest() for text in texts]
+        missing = dict(zip(keys, texts, strict=True))
         todo = [key for key in missing if key not in known]
         done, kept = 0, time.monotonic()
         for places, vectors in embed_batches(backbone, [missing[key] for key in todo], adapter, dtype=dtype):
@@ -64,15 +70,22 @@ class VectorFiles:
                 kept = time.monotonic()
         if todo:
             _write(path, {key: known[key] for key in missing})
-        table = np.empty((len(catalog.ids), backbone.config.width), np.float32)
-        for row, key in enumerate(catalog.keys):
-            table[row] = known[key.tobytes()]
+        table = np.empty((len(keys), backbone.config.width), np.float32)
+        for row, key in enumerate(keys):
+            table[row] = known[key]
         return table
 
     def forget(self, domain: str, digest: str | None = None) -> None:
         """Remove a version's file, or all of a domain."""
         for path in (self._folder / domain).glob(f"{digest[:32]}-*" if digest else "*"):
             path.unlink(missing_ok=True)
+
+    def keep(self, domain: str, digests: Collection[str]) -> None:
+        """Remove the files of every version that is not one of these."""
+        kept = {digest[:32] for digest in digests}
+        for path in (self._folder / domain).glob("*.safetensors"):
+            if path.name.partition("-")[0] not in kept:
+                path.unlink(missing_ok=True)
 
 
 def _read(path: Path, width: int) -> dict[bytes, Floats]:

@@ -42,4 +42,4 @@ async def post_recommend(
         parts.telemetry.fallbacks.labels(answer["fallback"]["reason"]).inc()
     if answer["unknown_items"]:
         parts.telemetry.unknown_items.inc(len(answer["unknown_items"]))
-    return Response(json.dumps(answer, ensure_ascii=False).encode(), media_type="application/json")
+    return Response(json.dumps(answer, ensure_ascii=False, allow_nan=False).encode(), media_type="application/json")

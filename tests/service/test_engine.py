@@ -108,6 +108,21 @@ def test_a_client_that_left_disturbs_nobody(backbone: Backbone, index: ExactInde
     assert asyncio.run(ask()) == expected(backbone, index, [2], None, 3)
 
 
+def test_an_adapter_that_overflows_spoils_no_answer_but_its_own(backbone: Backbone, index: ExactIndex) -> None:
+    engine = Engine(backbone, slots=4, max_queue=10)
+    good, wild = (engine.take_slot(tiny_adapter(backbone, 1, scale=scale).user) for scale in (0.3, 1e30))
+
+    async def ask() -> list[object]:
+        asked = (engine.query([1, 2], slot, index, 5) for slot in (good, wild, good))
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    first, spoiled, last = asyncio.run(ask())
+    assert isinstance(spoiled, FloatingPointError)
+    for found in (first, last):
+        assert isinstance(found, tuple)
+        assert found[1].tolist() == expected(backbone, index, [1, 2], 1)
+
+
 def test_an_empty_index_answers_nothing() -> None:
     empty = ExactIndex(np.zeros((0, 16), np.float32))
     scores, rows = empty.search(np.ones((2, 16), np.float32), 5)

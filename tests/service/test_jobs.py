@@ -42,6 +42,30 @@ def test_only_what_an_earlier_process_left_is_resumed(state: SqliteState) -> Non
     assert sorted(done) == sorted([began.id, left.id])
 
 
+def test_jobs_of_a_domain_run_in_the_order_in_which_they_were_asked_for(state: SqliteState) -> None:
+    state.put_domain(DomainRecord("books", "f"))
+    left = state.create_job("note", "movies", {"name": "left", "wait": True})
+    noted: list[str] = []
+    go_on = threading.Event()
+
+    def note(job: Job, _: Progress) -> dict[str, Any]:
+        assert not job.detail["wait"] or go_on.wait(10)
+        noted.append(job.detail["name"])
+        return {}
+
+    jobs = Jobs(state)
+    jobs.kinds["note"] = note
+    first, second = (jobs.submit("note", "movies", {"name": name, "wait": False}) for name in ("first", "second"))
+    jobs.resume()
+    other = jobs.submit("note", "books", {"name": "other", "wait": False})
+    wait_until(lambda: state.get_job(other.id).ended)
+    assert noted == ["other"], "a domain waits for itself only"
+    go_on.set()
+    wait_until(lambda: all(state.get_job(job.id).ended for job in (left, first, second)))
+    jobs.close()
+    assert noted == ["other", "left", "first", "second"]
+
+
 def test_the_end_of_a_job_is_told_once_it_is_written_down(state: SqliteState) -> None:
     told: list[str] = []
     jobs = Jobs(state)
