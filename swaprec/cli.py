@@ -172,7 +172,7 @@ def import_log(
     as_json: AsJson = False,
 ) -> None:
     """Bring an interaction log into the canonical form."""
-    from training.data import clean
+    from training.cleaning import clean
     from training.importers import canonical, read_tables
 
     tables = clean(read_tables(form, source))

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from swaprec.errors import Stop
-from training.data import clean
+from training.cleaning import clean
 from training.importers import canonical, recbole
 
 MINILM = (

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import string
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from transrec.adapters import AdapterSpec, SpecError
 
@@ -46,6 +47,20 @@ class DataConfig(Section):
     min_interactions: int = Field(5, ge=3)
     users: int = Field(0, ge=0)
 
+    @field_validator("text")
+    @classmethod
+    def _names_columns(cls, template: str) -> str:
+        try:
+            fields = [part for part in string.Formatter().parse(template) if part[1] is not None]
+        except ValueError as error:
+            raise ValueError(f"{template!r} is no template such as {{title}} ({{year}}): {error}") from error
+        if not fields:
+            raise ValueError(f"{template!r} names no column: all items would have one text; expected {{title}}")
+        for _, name, form, turned in fields:
+            if not name or name.isdigit() or form or turned or set(name) & set(".["):
+                raise ValueError(f"{template!r}: expected plain column names in braces, such as {{title}}")
+        return template
+
 
 class BackboneSource(Section):
     """A backbone folder to adapt, or an encoder checkpoint to pretrain from."""
@@ -59,6 +74,12 @@ class BackboneSource(Section):
     heads: int = Field(2, ge=1)
     blocks: int = Field(2, ge=1)
 
+    @model_validator(mode="after")
+    def _heads_share_the_width(self) -> BackboneSource:
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} cannot be shared by {self.heads} heads: give a multiple of them")
+        return self
+
 
 class AdapterTables(Section):
     """The adapter's spec as the file gives it."""
@@ -71,8 +92,8 @@ class TrainConfig(Section):
     """How it trains. The defaults are what was measured to work; the paper's recipe is in the example files."""
 
     loss: Literal["bce", "in_batch_debiased", "full_softmax"] = "in_batch_debiased"
-    lr: float = Field(1e-3, gt=0)
-    encoder_lr: float = Field(5e-5, gt=0)
+    lr: float = Field(1e-3, gt=0, allow_inf_nan=False)
+    encoder_lr: float = Field(5e-5, gt=0, allow_inf_nan=False)
     schedule: Literal["constant", "cosine"] = "constant"
     batch_size: int = Field(64, ge=1)
     epochs: int = Field(20, ge=1)
@@ -94,12 +115,14 @@ class RunConfig(Section):
     data: DataConfig
     backbone: BackboneSource
     domain: str = Field("source", pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=2**32)
     adapter: AdapterTables = AdapterTables()
     train: TrainConfig = TrainConfig()
 
     @model_validator(mode="after")
     def _needs_its_backbone(self) -> RunConfig:
+        if not self.output.name:
+            raise ValueError("output: expected a folder, got nothing")
         if self.stage == "adapt" and self.backbone.folder is None:
             raise ValueError("backbone.folder: stage adapt needs the folder that a pretraining wrote")
         if self.stage == "pretrain" and self.backbone.encoder is None:
@@ -126,7 +149,9 @@ def load_config(path: Path, overrides: Iterable[str] = ()) -> RunConfig:
         raw = tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError as error:
         raise ConfigError(str(path), ["there is no such file"]) from error
-    except tomllib.TOMLDecodeError as error:
+    except OSError as error:
+        raise ConfigError(str(path), [f"cannot be read: {error.strerror}"]) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(str(path), [f"not TOML: {error}"]) from error
     _anchor(raw, path.parent)
     changes: dict[str, Any] = {}
@@ -152,7 +177,8 @@ def parse_config(raw: Mapping[str, Any], source: str = "configuration") -> RunCo
     try:
         config = RunConfig.model_validate(raw)
     except ValidationError as error:
-        problems = [_worded(detail) for detail in error.errors() if detail["loc"][:1] != ("adapter",)] + problems
+        known = error.errors() if not problems else [told for told in error.errors() if told["loc"][:1] != ("adapter",)]
+        raise ConfigError(source, [_worded(detail) for detail in known] + problems) from error
     if problems:
         raise ConfigError(source, problems)
     return config
@@ -161,7 +187,10 @@ def parse_config(raw: Mapping[str, Any], source: str = "configuration") -> RunCo
 def _worded(detail: Mapping[str, Any]) -> str:
     place = ".".join(str(part) for part in detail["loc"])
     if detail["type"] != "extra_forbidden":
-        return f"{place}: {detail['msg']}" if place else str(detail["msg"]).removeprefix("Value error, ")
+        says = str(detail["msg"]).removeprefix("Value error, ")
+        if detail["type"] == "model_type":
+            says = f"expected a table of settings, got {detail['input']!r}"
+        return f"{place}: {says}" if place else says
     known = _keys_at(detail["loc"][:-1])
     near = difflib.get_close_matches(str(detail["loc"][-1]), known, n=1)
     hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(known)}"
@@ -183,11 +212,18 @@ def _anchor(raw: dict[str, Any], base: Path) -> None:
     """Make relative paths of plain data absolute; an encoder is a path only where a folder of that name exists."""
     for table, key in (("", "output"), ("data", "folder"), ("backbone", "folder"), ("backbone", "encoder")):
         section = raw.get(table) if table else raw
-        if not isinstance(section, dict) or not isinstance(section.get(key), str):
+        if not isinstance(section, dict) or not isinstance(section.get(key), str) or not section[key]:
             continue
-        given = Path(section[key]).expanduser()
+        given = _expanded(section[key])
         if key != "encoder" or (base / given).is_dir():
             section[key] = str((base / given).resolve())
+
+
+def _expanded(path: str) -> Path:
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # no such user: the folder is then reported as missing
+        return Path(path)
 
 
 def _set(raw: dict[str, Any], override: str, source: str) -> None:
@@ -201,6 +237,8 @@ def _set(raw: dict[str, Any], override: str, source: str) -> None:
     *tables, key = name.split(".")
     for table in tables:
         raw = raw.setdefault(table, {})
+        if not isinstance(raw, dict):
+            raise ConfigError(source, [f"override {override!r}: {table} was set to a single value before"])
     raw[key] = parsed
 
 

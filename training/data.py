@@ -11,13 +11,13 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from training.cleaning import clean
 from training.config import DataConfig, WhereConfig
 from training.importers import read_tables
-from training.importers.tables import DataError, Tables
+from training.importers.tables import DataError
 from training.rejections import Rejections
 
 Integers = NDArray[np.int64]
-MOSTLY = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,23 +81,16 @@ def load_dataset(config: DataConfig) -> Dataset:
             or no user left.
     """
     tables = read_tables(config.format, config.folder)
-    rejected = tables.rejected
-    items = _clean_items(tables.items, rejected)
-    log = _known_only(tables.interactions, items, rejected, config)
+    try:
+        tables = clean(tables)
+    except DataError as error:
+        raise DataError(f"{config.folder}: {error}") from error
+    items, log, rejected = tables.items, tables.interactions, tables.rejected
     if config.where is not None:
         items = items.filter(_matches(config.where, items))
     texts = item_texts(items, config.text)
     user_ids, sequences = _sequences(items, log, config, rejected)
     return Dataset(config.folder.name, items, texts, user_ids, sequences, _digest(items, texts, sequences), rejected)
-
-
-def clean(tables: Tables) -> Tables:
-    """Drop what no run could use (see `rejected`), for writing the canonical form."""
-    items = _clean_items(tables.items, tables.rejected)
-    known = tables.interactions.filter(pl.col("item_id").is_in(items["item_id"].implode()))
-    lost = tables.interactions.height - known.height
-    tables.rejected.add("interaction with an item that the catalog lacks", lost, "")
-    return Tables(items, known, tables.rejected)
 
 
 def item_texts(items: pl.DataFrame, template: str) -> list[str]:
@@ -110,39 +103,23 @@ def item_texts(items: pl.DataFrame, template: str) -> list[str]:
     missing = sorted(set(names) - set(items.columns))
     if missing:
         raise DataError(f"text {template!r} names {', '.join(missing)}; the items have {', '.join(items.columns)}")
-    columns = items.select(pl.col(name).cast(pl.String).fill_null("") for name in dict.fromkeys(names))
+    columns = items.select(_as_text(items, name) for name in dict.fromkeys(names))
     return [template.format(**row) for row in columns.iter_rows(named=True)]
-
-
-def _clean_items(items: pl.DataFrame, rejected: Rejections) -> pl.DataFrame:
-    items = items.with_columns(pl.col("title").str.strip_chars())
-    untitled = items.filter(pl.col("title").fill_null("") == "")
-    rejected.add("item without a title", untitled.height, untitled["item_id"][0] if untitled.height else "")
-    items = items.filter(pl.col("title").fill_null("") != "")
-    again = items.filter(pl.col("item_id").is_first_distinct().not_())
-    rejected.add("item id that occurred before", again.height, again["item_id"][0] if again.height else "")
-    return items.unique("item_id", keep="first", maintain_order=True)
-
-
-def _known_only(log: pl.DataFrame, items: pl.DataFrame, rejected: Rejections, config: DataConfig) -> pl.DataFrame:
-    known = pl.col("item_id").is_in(items["item_id"].implode())
-    strange = log.filter(known.not_())
-    example = strange["item_id"][0] if strange.height else ""
-    if strange.height > MOSTLY * log.height:
-        raise DataError(
-            f"{config.folder}: {strange.height} of {log.height} interactions name items that the catalog lacks "
-            f"(for example {example}): is this the catalog of this log?"
-        )
-    rejected.add("interaction with an item that the catalog lacks", strange.height, example)
-    return log.filter(known)
 
 
 def _matches(where: WhereConfig, items: pl.DataFrame) -> pl.Expr:
     if where.column not in items.columns:
         raise DataError(f"data.where names column {where.column!r}; the items have {', '.join(items.columns)}")
-    words = pl.col(where.column).cast(pl.String).fill_null("").str.replace_all(r"[|,;]", " ").str.split(" ")
+    words = _as_text(items, where.column).str.replace_all(r"[|,;]", " ").str.split(" ")
     chosen = words.list.set_intersection(where.any).list.len() > 0 if where.any else pl.lit(value=True)
     return chosen & (words.list.set_intersection(where.none).list.len() == 0) if where.none else chosen
+
+
+def _as_text(items: pl.DataFrame, column: str) -> pl.Expr:
+    values = pl.col(column)
+    if isinstance(items.schema[column], pl.List):
+        values = values.cast(pl.List(pl.String)).list.join("|")
+    return values.cast(pl.String).fill_null("")
 
 
 def _sequences(

@@ -73,6 +73,42 @@ def test_a_missing_file_and_a_broken_override_are_plain_errors(tmp_path: Path) -
         load_config(written(tmp_path, GOOD), ["train.epochs"])
 
 
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (["train=3", "train.epochs=3"], "train was set to a single value before"),
+        (["adapter=3"], "adapter: expected a table of settings, got 3"),
+        (["data=3"], "data: expected a table of settings, got 3"),
+        (["data.text='{title'"], "is no template"),
+        (["data.text='{}'"], "expected plain column names"),
+        (["data.text='{title.upper}'"], "expected plain column names"),
+        (["data.text='title'"], "names no column"),
+        (["train.lr=inf"], "finite"),
+        (["backbone.heads=3"], "width 64 cannot be shared by 3 heads"),
+        (["seed=-1"], "seed"),
+        (["output=''"], "output: expected a folder, got nothing"),
+    ],
+)
+def test_values_that_no_run_can_use_are_refused_before_it_starts(
+    tmp_path: Path, overrides: list[str], says: str
+) -> None:
+    with pytest.raises(ConfigError, match=says):
+        load_config(written(tmp_path, GOOD), overrides)
+
+
+def test_what_is_no_file_of_text_is_a_plain_error(tmp_path: Path) -> None:
+    (tmp_path / "run.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match="not TOML"):
+        load_config(tmp_path / "run.toml")
+    with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
+        load_config(tmp_path)
+
+
+def test_the_home_of_nobody_is_left_to_be_reported_as_missing(tmp_path: Path) -> None:
+    config = load_config(written(tmp_path, GOOD), ["data.folder=~nobody-of-this-name/x"])
+    assert "~nobody-of-this-name" in str(config.data.folder)
+
+
 def test_every_packaged_configuration_is_a_run() -> None:
     folder = Path(str(resources.files("training").joinpath("configs")))
     found = sorted(folder.rglob("*.toml"))

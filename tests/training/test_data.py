@@ -5,8 +5,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from training.cleaning import clean
 from training.config import DataConfig, WhereConfig
-from training.data import Dataset, clean, item_texts, load_dataset
+from training.data import Dataset, item_texts, load_dataset
 from training.importers import canonical, read_tables
 from training.importers.tables import DataError, Tables
 
@@ -137,9 +138,91 @@ def test_recbole_files_are_read_by_their_typed_header(tmp_path: Path) -> None:
     )
     (tmp_path / "x.item").write_text("item_id:token\tmovie_title:token_seq\tclass:token_seq\n7\tUp\tComedy\n", "utf-8")
     tables = read_tables("recbole", tmp_path)
-    assert tables.interactions.rows() == [("1", "7", 881250949.0)]
+    assert tables.interactions.rows() == [("1", "7", "881250949"), ("1", "8", "later")]
     assert tables.items.rows() == [("7", "Up", "Comedy")]
-    assert tables.rejected.counts == {"x.inter: 4 fields expected": 1, "no timestamp": 1}
+    tables = clean(tables)
+    assert tables.interactions.rows() == [("1", "7", 881250949.0)]
+    assert tables.rejected.counts == {"x.inter: 4 fields expected": 1, "interaction without a usable timestamp": 1}
+
+
+def test_a_user_with_two_lines_keeps_the_first(tmp_path: Path) -> None:
+    (tmp_path / "users.tsv").write_text("U1\tN1 N2\nU1\tN2 N1\n", "utf-8")
+    (tmp_path / "items.tsv").write_text("N1\tEn\nN2\tTo\n", "utf-8")
+    tables = read_tables("adapter4rec", tmp_path)
+    assert tables.interactions["item_id"].to_list() == ["N1", "N2"]
+    assert tables.rejected.counts == {"user with a second line": 1}
+
+
+def test_only_a_newline_ends_a_line_and_another_encoding_is_named(tmp_path: Path) -> None:
+    (tmp_path / "x.inter").write_bytes(b"\xef\xbb\xbfuser_id:token\titem_id:token\r\n1\t7\r\n")
+    (tmp_path / "x.item").write_text("item_id:token\ttitle:token_seq\n7\tUp\u2028and\x0caway\n", "utf-8")
+    tables = read_tables("recbole", tmp_path)
+    assert tables.items["title"].to_list() == ["Up\u2028and\x0caway"]
+    assert tables.interactions.select("user_id", "item_id").rows() == [("1", "7")]
+    (tmp_path / "x.item").write_bytes("item_id:token\ttitle:token_seq\n7\tÉté\n".encode("latin-1"))
+    with pytest.raises(DataError, match=r"x\.item is not UTF-8"):
+        read_tables("recbole", tmp_path)
+
+
+def interactions(times: list[object], kind: pl.DataType | None = None) -> Tables:
+    items = pl.DataFrame({"item_id": ["a"], "title": ["x"]})
+    users = [f"u{place}" for place in range(len(times))]
+    log = pl.DataFrame({"user_id": users, "item_id": "a", "timestamp": pl.Series(times, dtype=kind, strict=False)})
+    return Tables(items, log)
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        ["9", "10", "later", None],
+        ["2020-09-01", "2020-10-01", "later", None],
+        ["2020-09-01T00:00:00Z", "2020-09-01T00:00:01Z", "later", None],
+        [9.0, 10.0, float("nan"), float("inf")],
+        [9, 10, None, None],
+    ],
+)
+def test_times_sort_as_times_and_rows_without_one_are_counted(times: list[object]) -> None:
+    tables = clean(interactions(times))
+    assert tables.interactions.sort("timestamp")["user_id"].to_list() == ["u0", "u1"]
+    assert tables.rejected.counts == {"interaction without a usable timestamp": 2}
+
+
+def test_times_that_nobody_can_read_are_an_error() -> None:
+    with pytest.raises(DataError, match="text such as 'soon': expected numbers or ISO dates"):
+        clean(interactions(["soon", "later"]))
+    with pytest.raises(DataError, match="has the type Boolean"):
+        clean(interactions([True, False]))
+
+
+def test_rows_without_an_id_are_counted() -> None:
+    items = pl.DataFrame({"item_id": ["a", None, ""], "title": ["x", "y", "z"]})
+    rows = [("u1", "a", 1), (None, "a", 2), ("u2", None, 3), ("u3", " ", 4)]
+    log = pl.DataFrame(rows, schema={"user_id": pl.String, "item_id": pl.String, "timestamp": pl.Int64}, orient="row")
+    tables = clean(Tables(items, log))
+    assert tables.interactions.rows() == [("u1", "a", 1)]
+    assert tables.rejected.counts == {
+        "item without an id": 2,
+        "interaction without a user": 1,
+        "interaction without an item": 2,
+    }
+
+
+def test_columns_of_lists_serve_texts_and_filters(tmp_path: Path) -> None:
+    write(tmp_path, LOG)
+    genres = [["Drama"], ["Comedy", "Drama"], ["Comedy"], [], None, ["Action"]]
+    frame = pl.DataFrame({"item_id": list("abcdef"), "title": list("abcdef"), "genres": genres})
+    frame.write_parquet(tmp_path / "items.parquet")
+    dataset = load(
+        tmp_path, text="{title} {genres}", min_interactions=3, where=WhereConfig(column="genres", none=["Drama"])
+    )
+    assert dataset.texts == ["c Comedy", "d ", "e ", "f Action"]
+
+
+def test_ids_that_are_no_texts_are_named(tmp_path: Path) -> None:
+    write(tmp_path, LOG)
+    pl.DataFrame({"item_id": [["a"]], "title": ["x"]}).write_parquet(tmp_path / "items.parquet")
+    with pytest.raises(DataError, match="ids and titles must be texts or numbers"):
+        load(tmp_path)
 
 
 def test_an_import_can_be_written_in_the_canonical_form(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import polars as pl
 
-from training.importers.tables import Tables, one_file
+from training.importers.tables import Tables, lines_of, one_file
 from training.rejections import Rejections
 
 
@@ -22,7 +22,11 @@ def read(folder: Path) -> Tables:
     rejected = Rejections()
     items = _rows(one_file(folder, "*[in][te][ew][ms]*.tsv", "file of items or news"), rejected)
     users = _rows(one_file(folder, "*users*.tsv", "file of users"), rejected)
-    log = [(user, item, place) for user, line in users for place, item in enumerate(line.split())]
+    histories: dict[str, str] = {}
+    for user, line in users:
+        histories.setdefault(user, line)  # a second line cannot be put in order with the first
+    rejected.add("user with a second line", len(users) - len(histories), "")
+    log = [(user, item, place) for user, line in histories.items() for place, item in enumerate(line.split())]
     return Tables(
         pl.DataFrame(items, schema={"item_id": pl.String, "title": pl.String}, orient="row"),
         pl.DataFrame(log, schema={"user_id": pl.String, "item_id": pl.String, "timestamp": pl.Int64}, orient="row"),
@@ -32,7 +36,7 @@ def read(folder: Path) -> Tables:
 
 def _rows(path: Path, rejected: Rejections) -> list[tuple[str, str]]:
     rows = []
-    for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+    for number, line in enumerate(lines_of(path), 1):
         key, tab, rest = line.partition("\t")
         if tab and key.strip() and rest.strip():
             rows.append((key.strip(), rest.strip()))

@@ -41,4 +41,7 @@ def _read(path: Path, columns: tuple[str, ...]) -> pl.DataFrame:
     missing = [name for name in columns if name not in frame.columns]
     if missing:
         raise DataError(f"{path} lacks {', '.join(missing)}; it has {', '.join(frame.columns)}")
-    return frame.with_columns(pl.col(name).cast(pl.String) for name in columns if name != "timestamp")
+    try:
+        return frame.with_columns(pl.col(name).cast(pl.String) for name in columns if name != "timestamp")
+    except PolarsError as error:
+        raise DataError(f"{path}: ids and titles must be texts or numbers: {str(error).splitlines()[0]}") from error

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import polars as pl
 
-from training.importers.tables import DataError, Tables, one_file
+from training.importers.tables import DataError, Tables, lines_of, one_file
 from training.rejections import Rejections
 
 _TITLES = ("title", "movie_title", "name", "item_name")
@@ -27,19 +27,16 @@ def read(folder: Path) -> Tables:
     missing = [name for name in ("user_id", "item_id") if name not in log.columns]
     if missing:
         raise DataError(f"{folder}: the interaction file lacks {', '.join(missing)}")
-    if "timestamp" in log.columns:
-        time = pl.col("timestamp").cast(pl.Float64, strict=False)
-        bad = log.filter(time.is_null())
-        rejected.add("no timestamp", bad.height, bad.row(0) if bad.height else "")
-        log = log.filter(time.is_not_null()).with_columns(time)
-    else:
-        log = log.with_row_index("timestamp").with_columns(pl.col("timestamp").cast(pl.Float64))
+    if "timestamp" not in log.columns:
+        log = log.with_row_index("timestamp")
     return Tables(items.rename({title: "title"}), log.select("user_id", "item_id", "timestamp"), rejected)
 
 
 def _read(path: Path, rejected: Rejections) -> pl.DataFrame:
-    header, *lines = path.read_text("utf-8").splitlines() or [""]
+    header, *lines = lines_of(path)
     names = [field.partition(":")[0] for field in header.split("\t")]
+    if len(set(names)) < len(names):
+        raise DataError(f"{path}: a name stands twice in the header: {', '.join(names)}")
     rows = []
     for number, line in enumerate(lines, 2):
         fields = line.split("\t")

@@ -27,6 +27,19 @@ class Tables:
     rejected: Rejections = field(default_factory=Rejections)
 
 
+def lines_of(path: Path) -> list[str]:
+    """Read the lines of a UTF-8 file; only a newline ends one, whatever a title contains.
+
+    Raises:
+        DataError: it is not UTF-8.
+    """
+    try:
+        text = path.read_text("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 (byte {error.start}): convert it, for example with iconv") from error
+    return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
+
+
 def one_file(folder: Path, pattern: str, what: str) -> Path:
     """Find the only file of a pattern in a folder.
 
