@@ -25,8 +25,8 @@ def room_or_error(where: Path) -> Iterator[None]:
         raise
 
 
-def write_beside(path: Path, content: bytes) -> None:
-    """Write a file so that a crash leaves the old one or the new one.
+def write_beside(path: Path, content: bytes, mode: int = 0o666) -> None:
+    """Write a file so that a crash leaves the old one or the new one; `mode` is narrowed by the umask.
 
     Raises:
         OutOfSpace: the disk is full; nothing is left behind.
@@ -34,7 +34,7 @@ def write_beside(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}{PART}")
     try:
-        with room_or_error(path), beside.open("wb") as file:
+        with room_or_error(path), open(beside, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

@@ -11,15 +11,19 @@ from pathlib import Path
 
 import torch
 from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
 
 from adapters_store.store import Store
 from service.activation import Activator
+from service.document import describe_keys
 from service.edge import Edge, install_problems
 from service.engine import Engine
 from service.errors import StateError
+from service.gate import Gate
 from service.imports import Imports
 from service.index import use_one_thread
 from service.jobs import Jobs
+from service.keys import open_keys
 from service.live import LiveTable
 from service.parts import Parts, problems
 from service.routes import adapters, domains, items, jobs, operations, recommend
@@ -42,7 +46,8 @@ def create_app(settings: Settings, parts: Parts | None = None) -> FastAPI:
         settings: frozen.
         parts: what `started` gave; without them the app opens its own when it starts.
     """
-    app = FastAPI(
+    app = FastAPIOffline(
+        redoc_url=None,
         title="swaprec",
         version=version("swaprec"),
         summary="Adapter-swapped recommendations: many domains from one frozen model.",
@@ -52,6 +57,8 @@ def create_app(settings: Settings, parts: Parts | None = None) -> FastAPI:
     for router in ROUTERS:
         app.include_router(router)
     install_problems(app)
+    describe_keys(app)
+    app.add_middleware(Gate)  # the last that is added is the outermost
     app.add_middleware(Edge)
     return app
 
@@ -85,6 +92,7 @@ def assemble(settings: Settings) -> Parts:
     Raises:
         StateError, BackboneError: what keeps the service from starting.
     """
+    keys = open_keys(settings)
     torch.set_num_threads(settings.threads)
     use_one_thread()
     state = SqliteState(settings.data)
@@ -102,7 +110,7 @@ def assemble(settings: Settings) -> Parts:
     imports = Imports(settings.data / "imports", state, activator, working)
     if not engines:
         _log.warning("no backbone: put a folder into %s or name it in SWAPREC_BACKBONES", settings.data / "backbones")
-    return Parts(settings, state, store, engines, live, activator, imports, working, telemetry)
+    return Parts(settings, state, store, engines, live, activator, imports, working, telemetry, keys)
 
 
 def backbone_folders(settings: Settings) -> list[Path]:

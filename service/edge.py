@@ -15,6 +15,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.errors import DomainNotFound
+from service.parts import caller
 from service.problems import MEDIA_TYPE, Problem, problem, problem_of, status_problem
 
 _SANE = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -67,45 +69,54 @@ def _handled() -> tuple[type[Exception], ...]:
 
 
 async def _on_any(request: Request, error: Exception) -> Response:
+    if isinstance(error, DomainNotFound):
+        error = DomainNotFound(error.name, filter(caller(request).covers, error.existing))
     found = problem_of(error)
     if found.status >= 500 and found.body["code"] == "internal":  # noqa: PLR2004 - server errors
         _log.error("request %s failed", request.state.request_id, exc_info=error)
-    return _answer(request, found)
+    return answer(request, found)
 
 
 async def _on_status(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - what it was registered for
     found = status_problem(error.status_code, str(error.detail))
-    return _answer(request, Problem(found.status, found.body, dict(error.headers or {})))
+    return answer(request, Problem(found.status, found.body, dict(error.headers or {})))
 
 
 async def _on_gone(request: Request, _: Exception) -> Response:
     # Nobody reads this; it keeps a client that left in the middle of its body out of the log and of the 5xx counts.
-    return _answer(request, problem(400, "client_gone", "Client gone", "the body ended before it was complete"))
+    return answer(request, problem(400, "client_gone", "Client gone", "the body ended before it was complete"))
 
 
 async def _on_validation(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - what it was registered for
     found = error.errors()
     if any(one["type"] == "json_invalid" for one in found):
-        return _answer(request, problem(400, "malformed_body", "Malformed body", "the body is not JSON"))
+        return answer(request, problem(400, "malformed_body", "Malformed body", "the body is not JSON"))
     listed = [{"loc": list(one["loc"]), "msg": one["msg"]} for one in found]
     detail = f"{len(listed)} value{'s are' if len(listed) > 1 else ' is'} not as expected"
-    return _answer(request, problem(422, "invalid_request", "Invalid request", detail, listed))
+    return answer(request, problem(422, "invalid_request", "Invalid request", detail, listed))
 
 
-def _answer(request: Request, found: Problem) -> Response:
+def answer(request: Request, found: Problem) -> Response:
+    """Make the answer of a problem, with the request's id."""
     request_id = request.state.request_id
     body = json.dumps(found.body | {"request_id": request_id}).encode()
     return Response(body, found.status, {**found.headers, "X-Request-Id": request_id}, MEDIA_TYPE)
 
 
 def _request_id(scope: Scope) -> str:
+    text = header(scope, b"x-request-id")
+    return text if text is not None and _SANE.fullmatch(text) else uuid.uuid4().hex
+
+
+def header(scope: Scope, wanted: bytes) -> str | None:
+    """Return the first header of a name (in lower case)."""
     for name, value in scope["headers"]:
-        if name == b"x-request-id":
-            text = value.decode("latin-1")
-            return text if _SANE.fullmatch(text) else uuid.uuid4().hex
-    return uuid.uuid4().hex
+        if name == wanted:
+            text: str = value.decode("latin-1")
+            return text
+    return None
 
 
 def _count(scope: Scope, status: int, seconds: float) -> None:

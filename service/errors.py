@@ -28,13 +28,29 @@ class MalformedBody(ServiceError):
     status, code, title = 400, "malformed_body", "Malformed body"
 
 
+class Unauthorized(ServiceError):
+    """A request without a key that is known."""
+
+    status, code, title = 401, "unauthorized", "Unauthorized"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail, headers={"WWW-Authenticate": "Bearer"})
+
+
+class Forbidden(ServiceError):
+    """A key that may not do this."""
+
+    status, code, title = 403, "forbidden", "Forbidden"
+
+
 class DomainNotFound(ServiceError):
     """A domain that does not exist."""
 
     status, code, title = 404, "domain_not_found", "Domain not found"
 
     def __init__(self, name: str, existing: Iterable[str]) -> None:
-        there = ", ".join(sorted(existing)) or "none yet: PUT /domains/{name} makes one"
+        self.name, self.existing = name, tuple(existing)
+        there = ", ".join(sorted(self.existing)) or "none yet: PUT /domains/{name} makes one"
         super().__init__(f"domain {name!r} does not exist; there is {there}")
 
 

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final, Literal
 
 from service.catalog import Catalog
 from service.engine import Engine, Slot
 from service.errors import DomainLoading, ServiceError, VersionNotServable
 from service.index import ExactIndex
 
-NONE = "none"
+NONE: Final = "none"
 
 Version = int | None
 """None is `none`, the frozen backbone."""
 
 
-def version_name(version: Version) -> int | str:
+def version_name(version: Version) -> int | Literal["none"]:
     """How a version is written in answers."""
     return NONE if version is None else version
 

@@ -15,6 +15,7 @@ from service.engine import Engine
 from service.errors import InvalidRequest, MalformedBody, PayloadTooLarge
 from service.imports import Imports
 from service.jobs import Jobs
+from service.keys import Key, Keys
 from service.live import LiveTable
 from service.schemas import ProblemBody
 from service.settings import Settings
@@ -37,6 +38,7 @@ class Parts:
     imports: Imports
     jobs: Jobs
     telemetry: Telemetry
+    keys: Keys
 
 
 async def _parts(request: Request) -> Parts:  # async: a plain function would cost a thread at every request
@@ -44,7 +46,18 @@ async def _parts(request: Request) -> Parts:  # async: a plain function would co
     return parts
 
 
+def caller(request: Request) -> Key:
+    """Return whose key the request came with."""
+    key: Key = request.state.key
+    return key
+
+
+async def _caller(request: Request) -> Key:
+    return caller(request)
+
+
 Given = Annotated[Parts, Depends(_parts)]
+Caller = Annotated[Key, Depends(_caller)]
 
 
 async def read_body(request: Request, limit: int) -> bytes:
@@ -93,6 +106,8 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 _MEANINGS = {
     400: "Malformed body.",
+    401: "No key that is known here.",
+    403: "The key may not do this.",
     404: "Domain, version, item or job not found.",
     409: "Contradicts what is there.",
     413: "Body too large.",

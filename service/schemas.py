@@ -11,6 +11,7 @@ from service.state import Item
 
 MAX_K = 500
 MAX_HISTORY = 1000
+MAX_ARMS = 8
 MAX_ATTRIBUTES_BYTES = 64 * 1024
 
 ItemId = Annotated[str, StringConstraints(min_length=1, max_length=256)]
@@ -56,37 +57,34 @@ class RecommendRequest(Body):
         return [entry if isinstance(entry, str) else entry.item_id for entry in self.history]
 
 
-class RecommendedItem(BaseModel):
-    """One recommendation; `score` is null for a popular item of a fallback."""
+class VersionArm(Body):
+    """A version that is in memory."""
 
-    item_id: str
-    rank: int
-    score: float | None
-    source: Literal["model", "popular"]
-    metadata: dict[str, Any] | None = None
-
-
-class Fallback(BaseModel):
-    """Whether the answer does not come from the model, and why."""
-
-    used: bool
-    reason: Literal["empty_history", "all_unknown", "empty_catalog"] | None
-
-
-class RecommendResponse(BaseModel):
-    """Recommendations and what produced them."""
-
-    recommendation_id: str
-    domain: str
     version: int | Literal["none"]
-    digest: str
-    index_generation: int
-    items: list[RecommendedItem]
-    history_used: int
-    history_truncated: bool
-    unknown_items: list[str]
-    fallback: Fallback
-    timing_ms: dict[str, float] | None = None
+
+
+class StrategyArm(Body):
+    """What needs no model."""
+
+    strategy: Literal["popular"]
+
+
+class CompareRequest(Body):
+    """One history, answered by several arms."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [{"history": ["n101"], "arms": [{"version": 3}, {"version": "none"}, {"strategy": "popular"}]}]
+        },
+    )
+
+    history: list[ItemId | HistoryItem] = Field(max_length=MAX_HISTORY, description="Oldest first; may be empty.")
+    k: int = Field(10, ge=1, le=MAX_K, description="How many items.")
+    arms: list[VersionArm | StrategyArm] = Field(
+        [], max_length=MAX_ARMS, description="Empty: every version in memory, and popular items."
+    )
+    include: list[Literal["metadata"]] = Field([], description="What to add to the answer.")
 
 
 class DomainBody(Body):

@@ -9,6 +9,7 @@ import socket
 import uvicorn
 
 from service.app import create_app, started
+from service.keys import open_keys
 from service.settings import Settings
 
 BACKLOG = 1024
@@ -42,9 +43,10 @@ def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT; what was accepted is answered first.
 
     Raises:
-        PortTaken, StateError, BackboneError: what keeps it from starting.
+        Exposed, PortTaken, StateError, BackboneError: what keeps it from starting.
     """
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s")
+    open_keys(settings)  # before the port: nobody is kept waiting by a service that will not start
     listener = listen(settings)
     with listener, started(settings) as parts:
         config = uvicorn.Config(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 MIB = 1024 * 1024
@@ -26,7 +25,10 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     insecure: bool = Field(
         default=False,
-        description="Allow an address other than loopback. Without keys anyone there may write.",
+        description="Allow an address other than loopback without keys: anyone who reaches it may write.",
+    )
+    keys: Path | None = Field(
+        None, description="File of the keys, as `swaprec keys` writes it. Empty: `keys.json` in the data folder."
     )
     device: str = Field("auto", description="`auto`, `cpu` or a CUDA device.")
     threads: int = Field(1, ge=1, description="Torch threads of one operation. One is best for small models.")
@@ -42,19 +44,3 @@ class Settings(BaseSettings):
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(Path(part) for part in value.split(os.pathsep) if part) if isinstance(value, str) else value
-
-    @model_validator(mode="after")
-    def _private_unless_told(self) -> Settings:
-        if not self.insecure and not _is_loopback(self.host):
-            raise ValueError(
-                f"host {self.host} is reachable from outside and there are no keys: listen on 127.0.0.1, "
-                "or set SWAPREC_INSECURE=1 if a proxy or firewall protects it"
-            )
-        return self
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

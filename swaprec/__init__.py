@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from swaprec.client import Client
+from swaprec.client import AsyncClient, Client
 from swaprec.errors import ProblemError, Unreachable
 
-__all__ = ["Client", "ProblemError", "Unreachable"]
+__all__ = ["AsyncClient", "Client", "ProblemError", "Unreachable"]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from service.answers import Recommendation, RecommendedItem
 from swaprec.client import Client
 from swaprec.errors import Stop
 from training.data import Dataset
@@ -84,7 +84,7 @@ def compare(
     return Comparison(offline, summarise(Ranks(better, ties), split.repeated("test")))
 
 
-def _check(answer: dict[str, Any], domain: str, digest: str) -> None:
+def _check(answer: Recommendation, domain: str, digest: str) -> None:
     """Refuse an answer that says nothing about the bundle: another version's, or one of another catalog."""
     if answer["digest"] != digest:
         raise Stop(
@@ -100,13 +100,13 @@ def _check(answer: dict[str, Any], domain: str, digest: str) -> None:
         )
 
 
-def _place(items: list[dict[str, object]], target: str) -> tuple[int, int]:
+def _place(items: Sequence[RecommendedItem], target: str) -> tuple[int, int]:
     """How many better and equal items the answer shows; a target that is not in it is a miss, however short it is."""
     found = next((item for item in items if item["item_id"] == target), None)
-    if found is None:
+    if found is None or found["score"] is None:
         return max(len(items), ASKED), 0
     scores = np.array([item["score"] for item in items], np.float64)
-    score = float(found["score"])  # type: ignore[arg-type]
+    score = found["score"]
     margin = tie_margin(score)
     better = int((scores > score + margin).sum())
     return better, int((scores >= score - margin).sum()) - better - 1

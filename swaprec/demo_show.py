@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from adapters_store.bundle import read_bundle
+from service.answers import DomainMemory
 from swaprec.against import compare
 from swaprec.catalog import catalog_items
 from swaprec.client import Client
@@ -114,7 +115,7 @@ def _quality(domains: list[Domain], console: Console) -> None:
     console.print(table("", ("domain", "", "HR@10 [95 %]", "NDCG@10"), rows, right=(3,)))
 
 
-def _memory(client: Client, console: Console) -> list[dict[str, Any]]:
+def _memory(client: Client, console: Console) -> list[DomainMemory]:
     info = client.info()
     backbone = info["backbones"][0]
     rows = [["(backbone, once)", "", "", "", bytes_text(backbone["memory_bytes"])]]
@@ -124,8 +125,7 @@ def _memory(client: Client, console: Console) -> list[dict[str, Any]]:
         rows.append([f"{domain['domain']}@{domain['version']}", *cells, bytes_text(sum(parts.values()))])
     console.print(line("\nMemory"))
     console.print(table("", ("", "adapter", "vectors", "ids", "in all"), rows, right=(1, 2, 3, 4)))
-    domains: list[dict[str, Any]] = info["domains"]
-    return domains
+    return info["domains"]
 
 
 class Asker(threading.Thread):

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
+from service.answers import AdapterCard, Job
 from swaprec.client import Client
 from swaprec.errors import USAGE, Stop
 
 
 def publish(
     client: Client, bundle: Path, *, catalog: bool, activate: bool, create: bool, console: Console
-) -> dict[str, Any]:
+) -> AdapterCard:
     """Push a bundle, its run's catalog before it if asked; returns the version's card.
 
     Raises:
@@ -25,7 +25,7 @@ def publish(
 
     said: set[str] = set()
 
-    def told(job: dict[str, Any]) -> None:
+    def told(job: Job) -> None:
         tenths = f" {10 * job['done'] // job['total'] * 10} %" if job["total"] else ""
         line = f"{job['kind']}: {job['stage'] or job['status']}{tenths}"
         if line not in said:

@@ -14,9 +14,11 @@ from adapters_store.bundle import Bundle, read_bundle
 from adapters_store.errors import BundleError
 from adapters_store.store import Added, Card, check_domain_name
 from adapters_store.upload import Sealed
+from service.answers import AdapterCard, Job, Page
 from service.errors import InvalidRequest
+from service.keys import Key
 from service.live import NONE
-from service.parts import Given, Parts, problems, stream
+from service.parts import Caller, Given, Parts, problems, stream
 from service.routes.domains import create_domain, find_backbone
 from service.schemas import DomainBody
 from service.state import DomainRecord
@@ -43,16 +45,18 @@ Number = Annotated[int, Path(ge=1)]
     "",
     summary="Upload a bundle",
     status_code=201,
+    response_model=AdapterCard,
     openapi_extra={"requestBody": _BODY},
     responses={
-        200: {"description": "The same bytes are a version already."},
-        202: {"description": "Accepted, and being activated as a job."},
+        200: {"model": AdapterCard, "description": "The same bytes are a version already."},
+        202: {"model": AdapterCard, "description": "Accepted, and being activated as a job."},
         **problems(400, 404, 413, 415, 422, 507),
     },
 )
 async def post_adapter(
     request: Request,
     parts: Given,
+    key: Caller,
     domain: Annotated[str | None, Query(description="Must agree with the manifest, if given.")] = None,
 ) -> Response:
     """Stream a bundle in, check it against the domain's backbone, and keep it as the domain's next version."""
@@ -61,7 +65,7 @@ async def post_adapter(
         await form.read(request.headers.get("content-type", ""), stream(request))
         activate, create = form.flag("activate"), form.flag("create")
         sealed = await run_in_threadpool(upload.seal)
-        added = await run_in_threadpool(_add, parts, sealed, _agreed(domain, form.fields.get("domain")), create)
+        added = await run_in_threadpool(_add, parts, key, sealed, _agreed(domain, form.fields.get("domain")), create)
     card, place = added.card.to_json(), f"/adapters/{added.card.domain}/versions/{added.version}"
     if not activate:
         return _json(card, 201 if added.created else 200, {"Location": place})
@@ -69,10 +73,10 @@ async def post_adapter(
     return _json(card | {"job": job.to_json()}, 202, {"Location": f"/jobs/{job.id}"})
 
 
-@router.get("", summary="List versions", responses=problems(404))
-def list_versions(parts: Given, domain: Annotated[str | None, Query()] = None) -> dict[str, Any]:
+@router.get("", summary="List versions", response_model=Page[AdapterCard], responses=problems(404))
+def list_versions(parts: Given, key: Caller, domain: Annotated[str | None, Query()] = None) -> dict[str, Any]:
     """Return the cards of all versions, or of a domain's, and which are live."""
-    names = [domain] if domain is not None else [record.name for record in parts.state.domains()]
+    names = [domain] if domain is not None else [one.name for one in parts.state.domains() if key.covers(one.name)]
     cards: list[dict[str, Any]] = []
     for name in names:
         parts.state.get_domain(name)
@@ -81,7 +85,7 @@ def list_versions(parts: Given, domain: Annotated[str | None, Query()] = None) -
     return {"items": cards, "next_cursor": None}
 
 
-@router.get(_VERSION, summary="Show a version", responses=problems(404))
+@router.get(_VERSION, summary="Show a version", response_model=AdapterCard, responses=problems(404))
 def get_version(domain: str, version: Number, parts: Given) -> dict[str, Any]:
     """Return a version's card: kind, parameters, metrics, curves, digest, bytes."""
     parts.state.get_domain(domain)
@@ -103,7 +107,13 @@ def delete_version(domain: str, version: Number, parts: Given) -> None:
     parts.activator.delete_version(domain, version)
 
 
-@router.post(_VERSION + "/activate", summary="Activate a version", status_code=202, responses=problems(404, 422))
+@router.post(
+    _VERSION + "/activate",
+    summary="Activate a version",
+    status_code=202,
+    response_model=Job,
+    responses=problems(404, 422),
+)
 def activate_version(domain: str, version: str, parts: Given) -> Response:
     """Make a version (or `none`) live, as a job: load, embed, index, verify, flip."""
     if version != NONE and not re.fullmatch("[1-9][0-9]{0,17}", version):
@@ -123,11 +133,13 @@ def _agreed(queried: str | None, field: str | None) -> str | None:
     return field if queried is None else queried
 
 
-def _add(parts: Parts, sealed: Sealed, domain: str | None, create: bool) -> Added:
+def _add(parts: Parts, key: Key, sealed: Sealed, domain: str | None, create: bool) -> Added:
     """Check and keep a bundle; the domain is the manifest's."""
     bundle = read_bundle(sealed.path)
     name = bundle.manifest.domain if domain is None else domain
+    key.check("write", name)
     if create and all(record.name != name for record in parts.state.domains()):
+        key.check("admin", name)
         _create(parts, name, bundle)
     record = parts.state.get_domain(name)
     return parts.store.add(name, sealed, parts.activator.check(record))

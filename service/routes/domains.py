@@ -8,9 +8,10 @@ from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from adapters_store.store import check_domain_name
+from service.answers import Domain, Page, RolledBack
 from service.errors import BackboneNotFound, Conflict
 from service.live import Standing, version_name
-from service.parts import Given, Parts, parse_body, problems, read_body
+from service.parts import Caller, Given, Parts, parse_body, problems, read_body
 from service.schemas import DomainBody
 from service.state import DomainRecord
 
@@ -19,13 +20,16 @@ _BODY = {"content": {"application/json": {"schema": DomainBody.model_json_schema
 router = APIRouter(prefix="/domains", tags=["domains"])
 
 
-@router.get("", summary="List domains")
-def list_domains(parts: Given) -> dict[str, Any]:
+@router.get("", summary="List domains", response_model=Page[Domain])
+def list_domains(parts: Given, key: Caller) -> dict[str, Any]:
     """Return every domain with what it answers from."""
-    return {"items": [_card(parts, record) for record in parts.state.domains()], "next_cursor": None}
+    return {
+        "items": [_card(parts, record) for record in parts.state.domains() if key.covers(record.name)],
+        "next_cursor": None,
+    }
 
 
-@router.get("/{domain}", summary="Show a domain", responses=problems(404))
+@router.get("/{domain}", summary="Show a domain", response_model=Domain, responses=problems(404))
 def get_domain(domain: str, parts: Given) -> dict[str, Any]:
     """Return a domain: backbone, items, live version, index generation, memory by part, status."""
     return _card(parts, parts.state.get_domain(domain))
@@ -34,8 +38,9 @@ def get_domain(domain: str, parts: Given) -> dict[str, Any]:
 @router.put(
     "/{domain}",
     summary="Create or change a domain",
+    response_model=Domain,
     openapi_extra={"requestBody": _BODY},
-    responses={201: {"description": "It was created."}, **problems(400, 409, 413, 422, 507)},
+    responses={201: {"model": Domain, "description": "It was created."}, **problems(400, 409, 413, 422, 507)},
 )
 async def put_domain(domain: str, request: Request, parts: Given, response: Response) -> dict[str, Any]:
     """Create a domain, which then answers under `none`; doing it again changes its title. The body may be empty."""
@@ -54,7 +59,12 @@ def delete_domain(domain: str, parts: Given) -> None:
     parts.activator.remove(domain)
 
 
-@router.post("/{domain}/rollback", summary="Go back to the version before", responses=problems(404, 409, 503))
+@router.post(
+    "/{domain}/rollback",
+    summary="Go back to the version before",
+    response_model=RolledBack,
+    responses=problems(404, 409, 503),
+)
 async def rollback(domain: str, parts: Given) -> dict[str, Any]:
     """Make the value that was live before live again, at once."""
     live = await run_in_threadpool(parts.activator.rollback, domain)

@@ -9,6 +9,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
+from service import answers
+from service.answers import ImportReport, Job, Page
 from service.errors import InvalidRequest, ItemNotFound, UnsupportedMedia
 from service.parts import Given, problems, stream
 from service.state import Item
@@ -25,8 +27,12 @@ _BODY = {"required": True, "content": {"application/json": {"schema": _ITEMS}, N
 @router.post(
     "",
     summary="Add or change items in bulk",
+    response_model=ImportReport,
     openapi_extra={"requestBody": _BODY},
-    responses={202: {"description": "The import goes on as a job."}, **problems(400, 404, 413, 415, 503, 507)},
+    responses={
+        202: {"model": Job, "description": "The import goes on as a job."},
+        **problems(400, 404, 413, 415, 503, 507),
+    },
 )
 async def post_items(
     domain: str,
@@ -50,7 +56,7 @@ async def post_items(
     return _json(report.to_json(), 200)
 
 
-@router.get("", summary="List items", responses=problems(404, 422))
+@router.get("", summary="List items", response_model=Page[answers.Item], responses=problems(404, 422))
 def list_items(
     domain: str,
     parts: Given,
@@ -67,7 +73,7 @@ def list_items(
     return {"items": [_shown(item) for _, item in found], "next_cursor": following}
 
 
-@router.get("/{item_id:path}", summary="Show an item", responses=problems(404))
+@router.get("/{item_id:path}", summary="Show an item", response_model=answers.Item, responses=problems(404))
 def get_item(domain: str, item_id: str, parts: Given) -> dict[str, Any]:
     """Return an item as it is stored."""
     parts.state.get_domain(domain)

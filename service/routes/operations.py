@@ -8,19 +8,20 @@ from typing import Any
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from service.answers import Alive, Info, Readiness
 from service.live import version_name
 from service.parts import Given, problems
 
 router = APIRouter(tags=["operations"])
 
 
-@router.get("/livez", summary="Is the process alive?")
+@router.get("/livez", summary="Is the process alive?", response_model=Alive)
 async def livez() -> dict[str, str]:
     """Answer as long as the event loop turns; loading never makes it fail."""
     return {"status": "ok"}
 
 
-@router.get("/readyz", summary="Can it answer?", responses=problems(503))
+@router.get("/readyz", summary="Can it answer?", response_model=Readiness, responses=problems(503))
 async def readyz(parts: Given, response: Response) -> dict[str, Any]:
     """Answer 200 once the domains that were live before the start are live again; a later activation changes nothing.
 
@@ -37,7 +38,7 @@ async def metrics(parts: Given) -> Response:
     return Response(parts.telemetry.text(), media_type=CONTENT_TYPE_LATEST)
 
 
-@router.get("/info", summary="What runs here")
+@router.get("/info", summary="What runs here", response_model=Info)
 def info(parts: Given) -> dict[str, Any]:
     """Return version, backbones with their device and size, and the memory of each domain by part."""
     standings = sorted(parts.live.all(), key=lambda standing: standing.live.domain)

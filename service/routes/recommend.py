@@ -7,10 +7,12 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
+from service.answers import Comparison, Recommendation
+from service.compare import compare
 from service.errors import DomainLoading, QueueFull
 from service.parts import Given, parse_body, problems, read_body
 from service.recommend import recommend
-from service.schemas import RecommendRequest, RecommendResponse
+from service.schemas import CompareRequest, RecommendRequest
 
 router = APIRouter(tags=["recommend"])
 
@@ -20,7 +22,7 @@ _BODY = {"required": True, "content": {"application/json": {"schema": RecommendR
 @router.post(
     "/recommend",
     summary="Recommend items of a domain to a history",
-    response_model=RecommendResponse,
+    response_model=Recommendation,
     openapi_extra={"requestBody": _BODY},
     responses=problems(400, 404, 409, 413, 422, 429, 503),
 )
@@ -42,4 +44,26 @@ async def post_recommend(
         parts.telemetry.fallbacks.labels(answer["fallback"]["reason"]).inc()
     if answer["unknown_items"]:
         parts.telemetry.unknown_items.inc(len(answer["unknown_items"]))
+    return Response(json.dumps(answer, ensure_ascii=False, allow_nan=False).encode(), media_type="application/json")
+
+
+@router.post(
+    "/compare",
+    summary="Compare what several versions recommend",
+    response_model=Comparison,
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": CompareRequest.model_json_schema()}},
+        }
+    },
+    responses=problems(400, 404, 409, 413, 422, 429, 503),
+)
+async def post_compare(
+    request: Request, parts: Given, domain: Annotated[str, Query(description="Which domain.")]
+) -> Response:
+    """Answer one history by every arm, with how much they agree and what moved."""
+    body = await read_body(request, parts.settings.max_body_bytes)
+    wanted = parse_body(CompareRequest, body, '{"history": ["n101"], "arms": [{"version": 3}]}')
+    answer = await compare(parts.live, domain, wanted, parts.state)
     return Response(json.dumps(answer, ensure_ascii=False, allow_nan=False).encode(), media_type="application/json")

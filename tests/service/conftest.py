@@ -23,13 +23,15 @@ ITEMS = [{"item_id": f"i{n}", "title": text, "popularity": n % 7} for n, text in
 
 
 @contextmanager
-def running(settings: Settings) -> Iterator[httpx.Client]:
-    """Serve in a thread until the block ends; yields a client."""
+def running(settings: Settings, token: str = "") -> Iterator[httpx.Client]:
+    """Serve in a thread until the block ends; yields a client, which sends the token if there is one."""
     listener = listen(settings)
     server = uvicorn.Server(uvicorn.Config(create_app(settings), log_level="warning", lifespan="on"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
-    with httpx.Client(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=30) as client:
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    with httpx.Client(base_url=url, timeout=30, headers=headers) as client:
         try:
             wait_until(lambda: server.started or not thread.is_alive())
             if server.started:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import httpx
 import pytest
-from pydantic import ValidationError
 
 from service.app import only_process
 from service.errors import StateError
-from service.server import PortTaken, listen
+from service.keys import Exposed
+from service.server import PortTaken, listen, serve
 from service.settings import Settings
 from tests.service.conftest import activate, running
 from transrec.backbone import Backbone
@@ -62,10 +62,10 @@ def test_the_openapi_document_names_every_route_and_its_problems(client: httpx.C
     assert "ProblemBody" in document["components"]["schemas"]
 
 
-def test_a_public_address_is_refused_without_being_told_so() -> None:
-    with pytest.raises(ValidationError, match="SWAPREC_INSECURE=1"):
-        Settings(host="0.0.0.0")  # noqa: S104 - the point
-    assert Settings(host="0.0.0.0", insecure=True).host == "0.0.0.0"  # noqa: S104 - the point
+def test_a_public_address_is_refused_without_being_told_so(tmp_path: Path) -> None:
+    public = Settings(data=tmp_path, host="0.0.0.0", port=0)  # noqa: S104 - the point
+    with pytest.raises(Exposed, match="SWAPREC_INSECURE=1"):
+        serve(public)
 
 
 def test_a_taken_port_is_one_clear_error() -> None:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 
 from swaprec.client import Client, check_url
-from swaprec.errors import ProblemError, Unreachable
+from swaprec.errors import Busy, ProblemError, Unreachable
 
 BODY = b'{"items": []}'
 
@@ -101,3 +101,18 @@ def test_what_is_no_address_is_refused_before_anything_is_sent(url: str) -> None
 
 def test_an_address_may_end_with_a_slash() -> None:
     assert check_url("http://127.0.0.1:8000/") == "http://127.0.0.1:8000"
+
+
+def test_a_busy_service_is_asked_again_when_it_says_when() -> None:
+    busy = b"HTTP/1.1 429 Busy\r\nRetry-After: 0\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}"
+    with answering(busy, busy, reply(b"200 OK", BODY)) as (url, asked), Client(url) as client:
+        assert client.recommend("walk", []) == {"items": []}
+        assert len(asked) == 3
+    with answering(*[busy] * 4) as (url, asked), Client(url) as client:
+        with pytest.raises(Busy):
+            client.recommend("walk", [])
+        assert len(asked) == 4
+    with answering(busy) as (url, asked), Client(url) as client:
+        with pytest.raises(Busy):
+            client.rollback("walk")
+        assert len(asked) == 1

@@ -1,0 +1,224 @@
+"""What answers look like: the OpenAPI document and the client's types are both made of these."""
+
+from __future__ import annotations
+
+from typing import (
+    Annotated,
+    Any,
+    Generic,
+    Literal,
+    NotRequired,  # typing's own does not do for pydantic on Python 3.11
+    TypeVar,
+)
+
+from pydantic import ConfigDict, Field
+from typing_extensions import TypedDict
+
+T = TypeVar("T")
+Version = int | Literal["none"]
+
+_EXACT = ConfigDict(extra="forbid")  # a field that is answered and not documented is an error, not dropped
+
+
+class Page(TypedDict, Generic[T]):
+    """A part of a list; `next_cursor` asks for what follows and is null at the end."""
+
+    items: list[T]
+    next_cursor: str | None
+
+
+class RecommendedItem(TypedDict):
+    """One recommendation."""
+
+    item_id: str
+    rank: int
+    score: Annotated[float | None, Field(description="Null for a popular item of a fallback.")]
+    source: Literal["model", "popular"]
+    metadata: NotRequired[dict[str, Any]]
+
+
+class Fallback(TypedDict):
+    """Whether the answer does not come from the model, and why."""
+
+    used: bool
+    reason: Literal["empty_history", "all_unknown", "empty_catalog"] | None
+
+
+class Recommendation(TypedDict):
+    """Recommendations and what produced them."""
+
+    recommendation_id: str
+    domain: str
+    version: Version
+    digest: str
+    index_generation: int
+    items: list[RecommendedItem]
+    history_used: int
+    history_truncated: bool
+    unknown_items: list[str]
+    fallback: Fallback
+    timing_ms: NotRequired[dict[str, float]]
+
+
+class Arm(TypedDict):
+    """One column of a comparison."""
+
+    name: Annotated[str, Field(description="The version, or `popular`.")]
+    version: Version | None
+    index_generation: int
+    items: list[RecommendedItem]
+    fallback: Fallback
+
+
+class Moved(TypedDict):
+    """An item that some arms recommend: its rank in each, null where it is not among the k."""
+
+    item_id: str
+    ranks: list[int | None]
+
+
+class Comparison(TypedDict):
+    """Several answers to one history."""
+
+    domain: str
+    k: int
+    arms: list[Arm]
+    overlap_at_k: Annotated[list[list[float]], Field(description="Share of common items, arm by arm.")]
+    moved: Annotated[list[Moved], Field(description="Items whose ranks differ, best rank first.")]
+    unknown_items: list[str]
+
+
+class Job(TypedDict):
+    """Work that outlives its request."""
+
+    id: str
+    kind: str
+    domain: str
+    detail: dict[str, Any]
+    status: Literal["queued", "running", "succeeded", "failed"]
+    stage: str
+    done: int
+    total: int
+    result: dict[str, Any] | None
+    error: dict[str, Any] | None
+    created_at: str
+    updated_at: str
+
+
+class AdapterCard(TypedDict):
+    """A version: what its bundle says of itself, and whether it is live."""
+
+    domain: str
+    version: int
+    digest: str
+    size: Annotated[int, Field(description="Bytes.")]
+    kind: str
+    backbone: str
+    dtype: str
+    data_digest: str
+    parameters: dict[str, float]
+    metrics: dict[str, Any]
+    curves: dict[str, list[float]]
+    created_at: str
+    uploaded_at: str
+    live: NotRequired[bool]
+    job: NotRequired[Annotated[Job, Field(description="With `activate=true`.")]]
+
+
+class Domain(TypedDict):
+    """A domain and what it answers from."""
+
+    __pydantic_config__ = _EXACT  # type: ignore[misc]
+
+    domain: str
+    title: str
+    backbone: str
+    created_at: str
+    items: int
+    versions: list[int]
+    status: Literal["ready", "loading", "broken"]
+    reason: NotRequired[Annotated[str, Field(description="Why it does not answer.")]]
+    live_version: NotRequired[Version]
+    previous_version: NotRequired[Version | None]
+    index_generation: NotRequired[int]
+    searchable_items: NotRequired[int]
+    memory_bytes: NotRequired[dict[str, int]]
+
+
+class RolledBack(TypedDict):
+    """What is live again."""
+
+    domain: str
+    version: Version
+    digest: str
+    index_generation: int
+
+
+class Item(TypedDict):
+    """An item as it is stored."""
+
+    item_id: str
+    text: str
+    popularity: float
+    metadata: dict[str, Any]
+
+
+class RejectedRow(TypedDict):
+    """A row of an import that was not stored."""
+
+    index: int
+    item_id: str | None
+    code: str
+    detail: str
+
+
+class ImportReport(TypedDict):
+    """What an import did; of the rejected rows the first thousand are listed, all are counted."""
+
+    accepted: int
+    updated: int
+    unchanged: int
+    rejected_count: int
+    rejected: list[RejectedRow]
+
+
+class Alive(TypedDict):
+    """The process turns."""
+
+    status: Literal["ok"]
+
+
+class Readiness(TypedDict):
+    """Which domains do not answer, and why."""
+
+    status: Literal["ready", "loading"]
+    loading: dict[str, str]
+    broken: dict[str, str]
+
+
+class LoadedBackbone(TypedDict):
+    """A backbone in memory."""
+
+    name: str
+    fingerprint: str
+    device: str
+    parameters: int
+    memory_bytes: int
+    adapters_in_table: int
+
+
+class DomainMemory(TypedDict):
+    """What a domain takes."""
+
+    domain: str
+    version: Version
+    items: int
+    memory_bytes: dict[str, int]
+
+
+class Info(TypedDict):
+    """What runs."""
+
+    version: str
+    backbones: list[LoadedBackbone]
+    domains: list[DomainMemory]

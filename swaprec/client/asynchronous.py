@@ -1,0 +1,238 @@
+"""`AsyncClient`: the same methods, awaited."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import httpx
+
+from service.answers import (
+    AdapterCard,
+    Comparison,
+    Domain,
+    ImportReport,
+    Info,
+    Item,
+    Job,
+    Recommendation,
+    RolledBack,
+    Version,
+)
+from swaprec.client import calls
+from swaprec.client.calls import Arm, Call
+from swaprec.client.download import Download
+from swaprec.client.wire import DONE, POLL_GROWTH, POLL_LONGEST_S, POLL_S, Attempts, body_of, options, refusal
+from swaprec.errors import problem_error
+
+T = TypeVar("T")
+OnJob = Callable[[Job], object]
+Row = Mapping[str, Any]
+
+
+class AsyncClient:
+    """A connection to a service; an asynchronous context manager. Methods and errors are those of `Client`.
+
+    Args:
+        url: address; `SWAPREC_URL` if not given, else http://127.0.0.1:8000.
+        key: token of a key; `SWAPREC_KEY` if not given.
+        timeout: seconds that one step of a request may take.
+
+    Raises (every method):
+        ProblemError: the service refused, in a subclass for each status; Unreachable: nobody answers there.
+    """
+
+    def __init__(self, url: str | None = None, key: str | None = None, timeout: float = 60.0) -> None:
+        self._http = httpx.AsyncClient(**options(url, key, timeout))
+        self.url = str(self._http.base_url).rstrip("/")
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._http.aclose()
+
+    async def recommend(self, domain: str, history: Sequence[str], k: int = 10, **wishes: Any) -> Recommendation:
+        """Recommend `k` items to a history, oldest first; further fields of the request as keywords."""
+        return await self._do(calls.recommend(domain, history, k, wishes))
+
+    async def compare(
+        self, domain: str, history: Sequence[str], arms: Sequence[Arm] = (), k: int = 10, include: Sequence[str] = ()
+    ) -> Comparison:
+        """Answer one history by several arms, such as `{"version": 3}` or `{"strategy": "popular"}`."""
+        return await self._do(calls.compare(domain, history, arms, k, include))
+
+    async def put_domain(self, domain: str, title: str = "", backbone: str | None = None) -> Domain:
+        """Create a domain or change its title."""
+        return await self._do(calls.put_domain(domain, title, backbone))
+
+    async def domains(self) -> list[Domain]:
+        """List domains."""
+        return (await self._do(calls.domains()))["items"]
+
+    async def domain(self, name: str) -> Domain:
+        """Show a domain."""
+        return await self._do(calls.domain(name))
+
+    async def delete_domain(self, name: str) -> None:
+        """Delete a domain with all that belongs to it."""
+        await self._do(calls.delete_domain(name))
+
+    async def rollback(self, domain: str) -> RolledBack:
+        """Go back to the version that was live before."""
+        return await self._do(calls.rollback(domain))
+
+    async def import_items(
+        self, domain: str, items: Iterable[Row] | AsyncIterable[Row], on_job: OnJob | None = None
+    ) -> ImportReport:
+        """Stream items to a domain; returns the report once all of them are searchable."""
+        job = await self.wait(await self._do(calls.import_items(domain, _chunks(items))), on_job)
+        report: Any = job["result"]
+        return report  # type: ignore[no-any-return]
+
+    async def items(self, domain: str, limit: int = 100) -> AsyncIterator[Item]:
+        """Yield a domain's items, page by page."""
+        cursor: str | None = None
+        while True:
+            page = await self._do(calls.items(domain, limit, cursor))
+            for item in page["items"]:
+                yield item
+            cursor = page["next_cursor"]
+            if cursor is None:
+                return
+
+    async def item(self, domain: str, item_id: str) -> Item:
+        """Show an item."""
+        return await self._do(calls.item(domain, item_id))
+
+    async def push(
+        self, bundle: Path, *, activate: bool = False, create: bool = False, on_job: OnJob | None = None
+    ) -> AdapterCard:
+        """Upload a bundle; with `activate` wait until it is live. Returns the version's card.
+
+        Raises:
+            ProblemError: also when the activation fails; the old version then goes on serving.
+        """
+        with bundle.open("rb") as file:
+            card = await self._do(calls.upload((bundle.name, file), activate=activate, create=create))
+        if "job" in card:
+            await self.wait(card.pop("job"), on_job)
+        return card
+
+    async def versions(self, domain: str | None = None) -> list[AdapterCard]:
+        """List versions, of all domains or of one."""
+        return (await self._do(calls.versions(domain)))["items"]
+
+    async def version(self, domain: str, version: int) -> AdapterCard:
+        """Show a version's card."""
+        return await self._do(calls.version(domain, version))
+
+    async def download(self, domain: str, version: int, path: Path) -> Path:
+        """Fetch a version's bundle, compare its digest with the card's, and put it at `path`.
+
+        Raises:
+            OSError: it cannot be written, or what came is not what the card names; `path` is as it was.
+        """
+        digest = (await self.version(domain, version))["digest"]
+        with Download(path, digest) as part:
+            async with self._http.stream("GET", calls.file_path(domain, version)) as answer:
+                if answer.is_error:
+                    await answer.aread()
+                    raise refusal(answer)
+                async for chunk in answer.aiter_bytes():
+                    part.write(chunk)
+        return path
+
+    async def delete_version(self, domain: str, version: int) -> None:
+        """Delete a version."""
+        await self._do(calls.delete_version(domain, version))
+
+    async def activate(self, domain: str, version: Version, on_job: OnJob | None = None) -> Job:
+        """Make a version, or `none`, live; returns the ended job."""
+        return await self.wait(await self._do(calls.activate(domain, version)), on_job)
+
+    async def jobs(self, domain: str | None = None, limit: int = 100) -> list[Job]:
+        """List jobs, newest first."""
+        return (await self._do(calls.jobs(domain, limit)))["items"]
+
+    async def job(self, job_id: str) -> Job:
+        """Show a job."""
+        return await self._do(calls.job(job_id))
+
+    async def wait(self, job: Job, on_job: OnJob | None = None) -> Job:
+        """Wait until a job ended; `on_job` is told of each step.
+
+        Raises:
+            ProblemError: it failed.
+        """
+        pause = POLL_S
+        while job["status"] not in DONE:
+            await asyncio.sleep(pause)
+            pause = min(pause * POLL_GROWTH, POLL_LONGEST_S)
+            job = await self.job(job["id"])
+            if on_job is not None:
+                on_job(job)
+        if job["status"] == "failed":
+            raise problem_error(job["error"] or {})
+        return job
+
+    async def info(self) -> Info:
+        """Say what runs there."""
+        return await self._do(calls.info())
+
+    async def metrics(self) -> str:
+        """Return the metrics in Prometheus' text form."""
+        answer = await self._send(Call("GET", "/metrics", repeatable=True))
+        if answer.is_error:
+            raise refusal(answer)
+        return answer.text
+
+    async def alive(self) -> bool:
+        """Whether a process answers there."""
+        return await self._probe("/livez")
+
+    async def ready(self) -> bool:
+        """Whether the service can answer for every domain that it knows."""
+        return await self._probe("/readyz")
+
+    async def _probe(self, path: str) -> bool:
+        try:
+            return (await self._http.get(path)).status_code == httpx.codes.OK
+        except httpx.TransportError:
+            return False
+
+    async def _do(self, call: Call[T]) -> T:
+        body: T = body_of(self.url, call, await self._send(call))
+        return body
+
+    async def _send(self, call: Call[Any]) -> httpx.Response:
+        attempts = Attempts(self.url, call)
+        while True:
+            try:
+                answer = await self._http.request(call.method, call.path, **call.request)
+            except httpx.TransportError as error:
+                await asyncio.sleep(attempts.after_error(error))
+                continue
+            pause = attempts.after_answer(answer)
+            if pause is None:
+                return answer
+            await asyncio.sleep(pause)
+
+
+async def _chunks(rows: Iterable[Row] | AsyncIterable[Row]) -> AsyncIterator[bytes]:
+    if isinstance(rows, AsyncIterable):
+        async for row in rows:
+            for chunk in calls.ndjson([row]):
+                yield chunk
+    else:
+        for chunk in calls.ndjson(rows):
+            yield chunk

@@ -1,0 +1,165 @@
+"""What each method asks: both clients send these, so that they cannot differ."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, Literal, TypeVar
+from urllib.parse import quote
+
+from service.answers import (
+    AdapterCard,
+    Comparison,
+    Domain,
+    Info,
+    Item,
+    Job,
+    Page,
+    Readiness,
+    Recommendation,
+    RolledBack,
+    Version,
+)
+
+T = TypeVar("T")
+Arm = Mapping[str, Any]
+NDJSON = "application/x-ndjson"
+CHUNK_ROWS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[T]):
+    """One request whose answer is a JSON object of type T; `repeatable` where sending it twice does no harm."""
+
+    method: Literal["GET", "POST", "PUT", "DELETE"]
+    path: str
+    repeatable: bool = False
+    request: dict[str, Any] = field(default_factory=dict)
+
+
+def recommend(domain: str, history: Sequence[str], k: int, wishes: Mapping[str, Any]) -> Call[Recommendation]:
+    """`POST /recommend`: it changes nothing, so that it may be repeated."""
+    body = {"history": list(history), "k": k, **wishes}
+    return Call("POST", "/recommend", repeatable=True, request={"params": {"domain": domain}, "json": body})
+
+
+def compare(
+    domain: str, history: Sequence[str], arms: Sequence[Arm], k: int, include: Sequence[str]
+) -> Call[Comparison]:
+    """`POST /compare`."""
+    body = {"history": list(history), "arms": list(arms), "k": k, "include": list(include)}
+    return Call("POST", "/compare", repeatable=True, request={"params": {"domain": domain}, "json": body})
+
+
+def put_domain(domain: str, title: str, backbone: str | None) -> Call[Domain]:
+    """`PUT /domains/{domain}`."""
+    return Call(
+        "PUT", f"/domains/{_part(domain)}", repeatable=True, request={"json": {"title": title, "backbone": backbone}}
+    )
+
+
+def domains() -> Call[Page[Domain]]:
+    """`GET /domains`."""
+    return Call("GET", "/domains", repeatable=True)
+
+
+def domain(name: str) -> Call[Domain]:
+    """`GET /domains/{domain}`."""
+    return Call("GET", f"/domains/{_part(name)}", repeatable=True)
+
+
+def delete_domain(name: str) -> Call[None]:
+    """`DELETE /domains/{domain}`."""
+    return Call("DELETE", f"/domains/{_part(name)}")
+
+
+def rollback(domain: str) -> Call[RolledBack]:
+    """`POST /domains/{domain}/rollback`."""
+    return Call("POST", f"/domains/{_part(domain)}/rollback")
+
+
+def import_items(domain: str, content: object) -> Call[Job]:
+    """`POST /domains/{domain}/items`, as a job, since embedding may take longer than a connection waits."""
+    request = {"params": {"wait": "false"}, "content": content, "headers": {"Content-Type": NDJSON}}
+    return Call("POST", f"/domains/{_part(domain)}/items", request=request)
+
+
+def items(domain: str, limit: int, cursor: str | None) -> Call[Page[Item]]:
+    """`GET /domains/{domain}/items`."""
+    params: dict[str, str | int] = {"limit": limit} if cursor is None else {"limit": limit, "cursor": cursor}
+    return Call("GET", f"/domains/{_part(domain)}/items", repeatable=True, request={"params": params})
+
+
+def item(domain: str, item_id: str) -> Call[Item]:
+    """`GET /domains/{domain}/items/{item_id}`."""
+    return Call("GET", f"/domains/{_part(domain)}/items/{_part(item_id)}", repeatable=True)
+
+
+def upload(file: tuple[str, Any], *, activate: bool, create: bool) -> Call[AdapterCard]:
+    """`POST /adapters`."""
+    fields = {"activate": str(activate).lower(), "create": str(create).lower()}
+    return Call("POST", "/adapters", request={"files": {"file": file}, "data": fields})
+
+
+def versions(domain: str | None) -> Call[Page[AdapterCard]]:
+    """`GET /adapters`."""
+    params = {} if domain is None else {"domain": domain}
+    return Call("GET", "/adapters", repeatable=True, request={"params": params})
+
+
+def version(domain: str, number: int) -> Call[AdapterCard]:
+    """`GET /adapters/{domain}/versions/{version}`."""
+    return Call("GET", f"/adapters/{_part(domain)}/versions/{number}", repeatable=True)
+
+
+def file_path(domain: str, number: int) -> str:
+    """Return the path of `GET /adapters/{domain}/versions/{version}/file`."""
+    return f"/adapters/{_part(domain)}/versions/{number}/file"
+
+
+def delete_version(domain: str, number: int) -> Call[None]:
+    """`DELETE /adapters/{domain}/versions/{version}`."""
+    return Call("DELETE", f"/adapters/{_part(domain)}/versions/{number}")
+
+
+def activate(domain: str, version: Version) -> Call[Job]:
+    """`POST /adapters/{domain}/versions/{version}/activate`."""
+    return Call("POST", f"/adapters/{_part(domain)}/versions/{version}/activate")
+
+
+def jobs(domain: str | None, limit: int) -> Call[Page[Job]]:
+    """`GET /jobs`."""
+    params: dict[str, str | int] = {"limit": limit} if domain is None else {"limit": limit, "domain": domain}
+    return Call("GET", "/jobs", repeatable=True, request={"params": params})
+
+
+def job(job_id: str) -> Call[Job]:
+    """`GET /jobs/{job_id}`."""
+    return Call("GET", f"/jobs/{_part(job_id)}", repeatable=True)
+
+
+def info() -> Call[Info]:
+    """`GET /info`."""
+    return Call("GET", "/info", repeatable=True)
+
+
+def readiness() -> Call[Readiness]:
+    """`GET /readyz`."""
+    return Call("GET", "/readyz")
+
+
+def ndjson(rows: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
+    """Yield rows as NDJSON, some hundred lines at a time."""
+    lines: list[str] = []
+    for row in rows:
+        lines.append(json.dumps(row, ensure_ascii=False) + "\n")
+        if len(lines) == CHUNK_ROWS:
+            yield "".join(lines).encode()
+            lines.clear()
+    yield "".join(lines).encode()
+
+
+def _part(name: str) -> str:
+    quoted = quote(name, safe="")
+    return quoted.replace(".", "%2E") if quoted in (".", "..") else quoted  # which would be taken for folders

@@ -1,0 +1,114 @@
+"""What both clients know of HTTP: addresses, keys, what is repeated and when, and problems."""
+
+from __future__ import annotations
+
+import os
+import random
+from typing import Any
+
+import httpx
+
+from swaprec.client.calls import Call
+from swaprec.errors import ProblemError, Unreachable, problem_error
+
+LOCAL = "http://127.0.0.1:8000"
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+PAUSES_S = (0.1, 0.4, 1.0)
+LONGEST_PAUSE_S = 5.0
+BEFORE_SENDING = (httpx.ConnectError, httpx.ConnectTimeout)
+BUSY = (429, 503)
+POLL_S, POLL_LONGEST_S, POLL_GROWTH = 0.05, 1.0, 1.3
+DONE = ("succeeded", "failed")
+
+
+def options(url: str | None, key: str | None, timeout: float) -> dict[str, Any]:
+    """Return how to open a connection; what is not given comes from `SWAPREC_URL` and `SWAPREC_KEY`.
+
+    Raises:
+        ValueError: no address.
+    """
+    address = check_url(os.environ.get("SWAPREC_URL", LOCAL) if url is None else url)
+    token = os.environ.get("SWAPREC_KEY", "") if key is None else key
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    # A proxy of the environment does not reach this machine's own services.
+    proxied = httpx.URL(address).host not in LOOPBACK
+    return {"base_url": address, "timeout": timeout, "headers": headers, "trust_env": proxied}
+
+
+def check_url(url: str) -> str:
+    """Return a service's address without its last slash.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL:
+        parsed = httpx.URL()
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise ValueError(f"{url!r} is not the address of a service: expected for example {LOCAL}")
+    return url.rstrip("/")
+
+
+class Attempts:
+    """Decides after each attempt of a call whether to go on: what may be repeated is, a few times.
+
+    A connection that could not be made sent nothing: any call is tried again. One that broke later, or a service that
+    is busy and says when to come back, is tried again where the call may be repeated.
+    """
+
+    def __init__(self, url: str, call: Call[Any]) -> None:
+        self._url = url
+        self._call = call
+        self._pauses = iter(PAUSES_S)
+
+    def after_error(self, error: httpx.TransportError) -> float:
+        """Return how many seconds to wait before the next attempt.
+
+        Raises:
+            Unreachable: it is the end.
+        """
+        pause = next(self._pauses, None)
+        if pause is None or not (self._call.repeatable or isinstance(error, BEFORE_SENDING)):
+            raise Unreachable(self._url, str(error) or type(error).__name__) from error
+        return pause
+
+    def after_answer(self, answer: httpx.Response) -> float | None:
+        """Return how many seconds to wait before the next attempt, None where the answer stands."""
+        if answer.status_code not in BUSY or not self._call.repeatable:
+            return None
+        asked = answer.headers.get("Retry-After", "")
+        if not asked.isdecimal() or next(self._pauses, None) is None:
+            return None
+        return min(float(asked), LONGEST_PAUSE_S) * random.uniform(0.5, 1.0)  # noqa: S311 - so that not all come at once
+
+
+def body_of(url: str, call: Call[Any], answer: httpx.Response) -> Any:
+    """Return the JSON object of an answer.
+
+    Raises:
+        ProblemError: the service refused; Unreachable: what answers there is no swaprec.
+    """
+    if answer.is_error:
+        raise refusal(answer)
+    if answer.status_code == httpx.codes.NO_CONTENT:
+        return None
+    body = _json(answer)
+    if not isinstance(body, dict):
+        raise Unreachable(url, f"what answers there is something else ({call.method} {call.path} is no JSON object)")
+    return body
+
+
+def refusal(answer: httpx.Response) -> ProblemError:
+    """Return the error of an answer whose body was read."""
+    body = _json(answer)
+    if not isinstance(body, dict) or "status" not in body:
+        body = {"status": answer.status_code, "detail": answer.text}
+    return problem_error(body)
+
+
+def _json(answer: httpx.Response) -> Any:
+    try:
+        return answer.json()
+    except ValueError:
+        return None
