@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: install demo serve test lint fix bench clean
+.PHONY: install demo serve test lint fix bench docs clean
 
 install: $(STAMP)
 
@@ -32,6 +32,9 @@ lint: install
 fix: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: install
+	$(BIN)/python -m swaprec.reference
 
 bench: install
 	$(BIN)/python -m benchmarks.serve

@@ -15,7 +15,7 @@ from fastapi_offline import FastAPIOffline
 
 from adapters_store.store import Store
 from service.activation import Activator
-from service.document import describe_keys
+from service.document import describe
 from service.edge import Edge, install_problems
 from service.engine import Engine
 from service.errors import StateError
@@ -57,7 +57,7 @@ def create_app(settings: Settings, parts: Parts | None = None) -> FastAPI:
     for router in ROUTERS:
         app.include_router(router)
     install_problems(app)
-    describe_keys(app)
+    describe(app)
     app.add_middleware(Gate)  # the last that is added is the outermost
     app.add_middleware(Edge)
     return app

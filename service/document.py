@@ -1,4 +1,4 @@
-"""The OpenAPI document: what FastAPI makes of the routes, and which key each of them needs."""
+"""The OpenAPI document: what FastAPI makes of the routes, their bodies as named schemas, and the keys they need."""
 
 from __future__ import annotations
 
@@ -9,28 +9,51 @@ from fastapi import FastAPI
 from service.gate import is_open, needed
 from service.parts import problems
 
+_INNER, _SHARED = "#/$defs/", "#/components/schemas/"
 
-def describe_keys(app: FastAPI) -> None:
-    """Name the key's scope at every operation, and the answers to a request without it."""
+
+def describe(app: FastAPI) -> None:
+    """Complete the document that an app answers with."""
     plain = app.openapi
 
     def openapi() -> dict[str, Any]:
         document = plain()
         if "security" in document:
             return document
-        document.setdefault("components", {})["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+        components = document.setdefault("components", {})
+        components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
         document["security"] = [{}, {"key": []}]
         for path, operations in document["paths"].items():
             for method, operation in operations.items():
-                _describe(operation, method.upper(), path)
+                _describe_key(operation, method.upper(), path)
+                for content in operation.get("requestBody", {}).get("content", {}).values():
+                    _share(content, components.setdefault("schemas", {}))
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-def _describe(operation: dict[str, Any], method: str, path: str) -> None:
+def _describe_key(operation: dict[str, Any], method: str, path: str) -> None:
     if is_open(path):
         operation["security"] = []
         return
     operation["x-scope"] = needed(method, path)
     operation["responses"] |= {str(status): answer for status, answer in problems(401, 403).items()}
+
+
+def _share(content: dict[str, Any], schemas: dict[str, Any]) -> None:
+    """Move a body's schema, which its route reads by itself, to the shared ones: references must begin at the root."""
+    schema = content.get("schema", {})
+    if schema.get("title") is None or "$ref" in schema:
+        return
+    for name, inner in {**schema.pop("$defs", {}), schema["title"]: schema}.items():
+        schemas[name] = _rerooted(inner)
+    content["schema"] = {"$ref": _SHARED + schema["title"]}
+
+
+def _rerooted(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _rerooted(one) for name, one in value.items() if name != "$defs"}
+    if isinstance(value, list):
+        return [_rerooted(one) for one in value]
+    return value.replace(_INNER, _SHARED) if isinstance(value, str) and value.startswith(_INNER) else value

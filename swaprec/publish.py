@@ -6,9 +6,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from service.answers import AdapterCard, Job
+from service.answers import AdapterCard
 from swaprec.client import Client
 from swaprec.errors import USAGE, Stop
+from swaprec.show import JobLines
 
 
 def publish(
@@ -23,15 +24,7 @@ def publish(
     if not path.is_file():
         raise Stop(f"{path} is not there", "swaprec train writes a bundle into its output folder", USAGE)
 
-    said: set[str] = set()
-
-    def told(job: Job) -> None:
-        tenths = f" {10 * job['done'] // job['total'] * 10} %" if job["total"] else ""
-        line = f"{job['kind']}: {job['stage'] or job['status']}{tenths}"
-        if line not in said:
-            said.add(line)
-            console.print(line)
-
+    told = JobLines(console)
     if not catalog:
         return client.push(path, activate=activate, create=create, on_job=told)
     from swaprec.catalog import catalog_items

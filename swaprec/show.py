@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 import sys
+import textwrap
 from collections.abc import Sequence
 from typing import Any, Literal
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from service.answers import Job
 
 WIDTH = 80
 
@@ -56,6 +59,13 @@ def line(strong: str, rest: str = "") -> Text:
     return Text.assemble((strong, "bold"), rest)
 
 
+def hanging(strong: str, rest: str, indent: int = 9) -> str:
+    """Write a paragraph whose first word stands out to the left."""
+    return textwrap.fill(
+        rest, min(WIDTH, _columns()), initial_indent=strong.ljust(indent), subsequent_indent=" " * indent
+    )
+
+
 def interval(report: dict[str, float], name: str = "hr") -> str:
     """Write a measure with its 95 % interval."""
     return f"{report[name]:.4f} [{report[f'{name}_low']:.4f}, {report[f'{name}_high']:.4f}]"
@@ -75,3 +85,25 @@ def _columns() -> int:
         return os.get_terminal_size(2).columns
     except OSError:
         return WIDTH
+
+
+def progress(job: Job) -> str:
+    """Write how far a job is."""
+    share = f" {100 * job['done'] // job['total']} %" if job["total"] else ""
+    return (job["stage"] or job["status"]) + share
+
+
+class JobLines:
+    """Prints a line whenever a job comes to another stage or another tenth of it."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._said: set[str] = set()
+
+    def __call__(self, job: Job) -> None:
+        """Hear of a step."""
+        tenths = f" {10 * job['done'] // job['total'] * 10} %" if job["total"] else ""
+        line = f"{job['kind']}: {job['stage'] or job['status']}{tenths}"
+        if line not in self._said:
+            self._said.add(line)
+            self._console.print(line)

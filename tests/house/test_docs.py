@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import typer.main
 from service.app import create_app
 from service.settings import Settings
 from swaprec.cli import app
+from swaprec.reference import pages
 from training.config import BackboneSource, DataConfig, RunConfig, TrainConfig
 
 ROOT = Path(__file__).parents[2]
@@ -39,13 +41,31 @@ def code(path: Path) -> list[str]:
 def test_every_command_of_a_document_exists_with_its_options(path: Path) -> None:
     targets = set(re.findall(r"^([a-z]+):", text("Makefile"), re.MULTILINE))
     for line in code(path):
-        if found := re.match(r"(?:SWAPREC\S+ |\.venv/bin/)?swaprec ([a-z]+)([^#]*)", line):
+        if found := re.match(r"(?:SWAPREC\S+ |\.venv/bin/)*swaprec ([a-z]+)([^#]*)", line):
             name, rest = found.groups()
             assert name in COMMANDS, f"{path.name}: {line}"
-            known = {option for parameter in COMMANDS[name].params for option in parameter.opts}
+            command, inner = COMMANDS[name], re.match(r" ([a-z]+)", rest)
+            if hasattr(command, "commands") and inner is not None:
+                assert inner[1] in command.commands, f"{path.name}: {line}"
+                command = command.commands[inner[1]]
+            known = {option for parameter in command.params for option in [*parameter.opts, *parameter.secondary_opts]}
+            known |= {"--help", "--install-completion"}
             assert set(re.findall(r"(?<= )--[a-z-]+", rest)) <= known, f"{path.name}: {line}"
         if found := re.match(r"make ((?:[a-z]+ ?)+)", line):
             assert set(found[1].split()) <= targets, f"{path.name}: {line}"
+
+
+@pytest.mark.parametrize("name", ["cli.md", "http-reference.md"])
+def test_the_reference_pages_are_what_the_program_says(name: str) -> None:
+    assert text(f"docs/{name}") == pages()[name].rstrip() + "\n", "make docs writes them"
+
+
+def test_every_reference_of_the_openapi_document_leads_somewhere() -> None:
+    document = create_app(Settings()).openapi()
+    for place in re.findall(r'"\$ref": "#/([^"]+)"', json.dumps(document)):
+        found = document
+        for part in place.split("/"):
+            found = found[part]
 
 
 def test_the_readme_names_both_commands() -> None:

@@ -8,10 +8,24 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer.main
+from typer.testing import CliRunner
 
+from swaprec.cli import app
 from swaprec.client import Client
 from swaprec.errors import FAILED, INTERRUPTED, REFUSED, UNREACHABLE, USAGE
 from tests.swaprec.conftest import World
+
+COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+
+
+def commands() -> list[tuple[str, ...]]:
+    """The words of every command."""
+    return [
+        words
+        for name, command in COMMANDS.items()
+        for words in ([(name, inner) for inner in command.commands] if hasattr(command, "commands") else [(name,)])
+    ]
 
 
 def swaprec(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -119,13 +133,21 @@ def test_a_refusal_of_the_service_has_its_own_code(url: str) -> None:
 
 
 def test_every_command_explains_itself_quickly_and_without_torch() -> None:
-    for name in ("demo", "serve", "train", "evaluate", "push", "import", "recommend"):
-        done = swaprec(name, "--help")
-        assert done.returncode == 0
-        assert "--help" in done.stdout
+    assert {"demo", "serve", "train", "evaluate", "push", "import", "recommend"} <= set(COMMANDS)
+    for words in commands():
+        done = CliRunner().invoke(app, [*words, "--help"])
+        assert done.exit_code == 0
+        assert "--help" in done.output
     code = "import sys, swaprec.cli; print(sorted({'torch', 'transformers', 'polars', 'fastapi'} & set(sys.modules)))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert loaded == "[]\n"
+
+
+def test_every_command_that_answers_answers_in_json() -> None:
+    talking = {("serve",)}
+    for words in commands():
+        if words not in talking:
+            assert "--json" in CliRunner().invoke(app, [*words, "--help"]).output, words
 
 
 def test_ctrl_c_ends_a_training_with_its_own_code_and_no_traceback(world: World, tmp_path: Path) -> None:

@@ -1,0 +1,152 @@
+"""Bundles and versions: upload, look, make live, go back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import typer
+
+from service.answers import AdapterCard, Version
+from swaprec import show
+from swaprec.cli.ask import parse_version
+from swaprec.cli.options import LOCAL, AsJson, Domain, Key, Url, Yes, complete_domain, complete_version, confirm
+from swaprec.client import Client
+
+versions = typer.Typer(help="Versions of a domain: list, show, download, delete.", no_args_is_help=True)
+Number = Annotated[int, typer.Argument(help="Which version.", autocompletion=complete_version)]
+
+
+def push(
+    bundle: Annotated[Path, typer.Argument(help="A bundle, or the folder of the run that made it.")],
+    catalog: Annotated[bool, typer.Option("--catalog", help="Also load the run's catalog into the domain.")] = False,
+    activate: Annotated[bool, typer.Option("--activate", help="Make it live and wait for it.")] = False,
+    create: Annotated[bool, typer.Option("--create", help="Create the domain if it does not exist.")] = False,
+    url: Url = LOCAL,
+    key: Key = "",
+    as_json: AsJson = False,
+) -> None:
+    """Upload a bundle to a running service."""
+    from swaprec.publish import publish
+
+    with Client(url, key) as client:
+        card = publish(client, bundle, catalog=catalog, activate=activate, create=create, console=show.talk())
+    if as_json:
+        show.emit_json(card)
+    else:
+        typer.echo(f"{card['domain']}@{card['version']}")
+
+
+def activate(
+    domain: Domain,
+    version: Annotated[str, typer.Argument(help="A number, or none.", autocompletion=complete_version)],
+    url: Url = LOCAL,
+    key: Key = "",
+    as_json: AsJson = False,
+) -> None:
+    """Make a version live, and wait until it is."""
+    wanted = cast("Version", parse_version(version))
+    with Client(url, key) as client:
+        job = client.activate(domain, wanted, show.JobLines(show.talk()))
+    if as_json:
+        show.emit_json(job)
+    else:
+        typer.echo(f"{domain}@{version}")
+
+
+def rollback(domain: Domain, url: Url = LOCAL, key: Key = "", as_json: AsJson = False) -> None:
+    """Go back, at once, to the version that was live before."""
+    with Client(url, key) as client:
+        answer = client.rollback(domain)
+    if as_json:
+        show.emit_json(answer)
+    else:
+        typer.echo(f"{domain}@{answer['version']}")
+
+
+@versions.command("list")
+def list_versions(
+    domain: Annotated[
+        str | None, typer.Argument(help="Which domain; all if not given.", autocompletion=complete_domain)
+    ] = None,
+    url: Url = LOCAL,
+    key: Key = "",
+    as_json: AsJson = False,
+) -> None:
+    """List versions with their metrics; a star marks what is live."""
+    with Client(url, key) as client:
+        cards = client.versions(domain)
+    if as_json:
+        show.emit_json(cards)
+        return
+    rows = [
+        (
+            f"{card['domain']}@{card['version']}" + ("*" if card.get("live") else ""),
+            card["kind"],
+            f"{card['parameters'].get('total', 0):,.0f}",
+            _measure(card),
+            show.bytes_text(card["size"]),
+            card["uploaded_at"][:16].replace("T", " "),
+        )
+        for card in cards
+    ]
+    columns = ("version", "kind", "parameters", "HR@10", "size", "uploaded")
+    show.data().print(show.table("", columns, rows, right=(2, 3, 4)))
+
+
+@versions.command("show")
+def show_version(domain: Domain, version: Number, url: Url = LOCAL, key: Key = "", as_json: AsJson = False) -> None:
+    """Show a version's card: kind, parameters, metrics, digest, bytes."""
+    with Client(url, key) as client:
+        card = client.version(domain, version)
+    if as_json:
+        show.emit_json(card)
+        return
+    rows = [
+        ("version", f"{domain}@{version}" + (", live" if card.get("live") else "")),
+        ("kind", card["kind"]),
+        ("parameters", ", ".join(f"{name} {value:,.6g}" for name, value in card["parameters"].items())),
+        ("HR@10", _measure(card)),
+        ("backbone", card["backbone"][:12]),
+        ("dtype", card["dtype"]),
+        ("digest", card["digest"][:16]),
+        ("size", show.bytes_text(card["size"])),
+        ("trained", card["created_at"]),
+        ("uploaded", card["uploaded_at"]),
+    ]
+    show.data().print(show.table("", ("", ""), rows))
+
+
+@versions.command()
+def download(
+    domain: Domain,
+    version: Number,
+    path: Annotated[Path, typer.Argument(help="Where the bundle is put.")],
+    url: Url = LOCAL,
+    key: Key = "",
+    as_json: AsJson = False,
+) -> None:
+    """Fetch a version's bundle."""
+    with Client(url, key) as client:
+        client.download(domain, version, path)
+    if as_json:
+        show.emit_json({"path": str(path), "size": path.stat().st_size})
+    else:
+        typer.echo(str(path))
+
+
+@versions.command()
+def delete(
+    domain: Domain, version: Number, yes: Yes = False, url: Url = LOCAL, key: Key = "", as_json: AsJson = False
+) -> None:
+    """Delete a version that is neither live nor what a rollback returns to."""
+    confirm(f"Delete {domain}@{version}?", yes=yes)
+    with Client(url, key) as client:
+        client.delete_version(domain, version)
+    if as_json:
+        show.emit_json({"deleted": f"{domain}@{version}"})
+
+
+def _measure(card: AdapterCard) -> str:
+    test: dict[str, Any] = card["metrics"].get("test", card["metrics"])
+    return f"{test['hr']:.4f}" if isinstance(test.get("hr"), float) else ""

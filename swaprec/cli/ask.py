@@ -1,0 +1,104 @@
+"""Asking a running service: recommendations, and versions side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from service.answers import Comparison, RecommendedItem
+from swaprec import show
+from swaprec.cli.options import LOCAL, AsJson, Domain, History, Key, Url
+from swaprec.client import Client
+from swaprec.client.calls import Arm
+from swaprec.errors import USAGE, Stop
+
+K = Annotated[int, typer.Option("-k", help="How many.")]
+
+
+def recommend(
+    domain: Domain,
+    history: History = None,
+    k: K = 10,
+    version: Annotated[str | None, typer.Option(help="Pin a version, or none.")] = None,
+    url: Url = LOCAL,
+    key: Key = "",
+    as_json: AsJson = False,
+) -> None:
+    """Ask a running service for recommendations."""
+    wishes = {} if version is None else {"version": parse_version(version)}
+    with Client(url, key) as client:
+        answer = client.recommend(domain, history or [], k=k, include=["metadata"], **wishes)
+    if as_json:
+        show.emit_json(answer)
+        return
+    rows = [(item["rank"], item["item_id"], _title(item), _score(item)) for item in answer["items"]]
+    title = f"{domain}, version {answer['version']}"
+    if answer["fallback"]["used"]:
+        title += f", popular items ({answer['fallback']['reason']})"
+    if answer["unknown_items"]:
+        show.talk().print(f"not in the catalog: {', '.join(answer['unknown_items'])}")
+    show.data().print(show.table(title, ("rank", "item", "title", "score"), rows, right=(0, 3)))
+
+
+def compare(
+    domain: Domain,
+    history: History = None,
+    arms: Annotated[
+        list[str] | None, typer.Option("--arm", help="A version, none, or popular; all in memory if not given.")
+    ] = None,
+    k: K = 10,
+    url: Url = LOCAL,
+    key: Key = "",
+    as_json: AsJson = False,
+) -> None:
+    """Show what several versions recommend, side by side."""
+    with Client(url, key) as client:
+        answer = client.compare(domain, history or [], [_arm(arm) for arm in arms or ()], k, ["metadata"])
+    if as_json:
+        show.emit_json(answer)
+    else:
+        _show(answer)
+
+
+def parse_version(text: str) -> int | str:
+    """Read a version.
+
+    Raises:
+        Stop: neither a number nor none.
+    """
+    if text != "none" and not text.isdecimal():
+        raise Stop(f"version {text!r}: expected a number or none", "swaprec versions list shows them", USAGE)
+    return text if text == "none" else int(text)
+
+
+def _arm(text: str) -> Arm:
+    return {"strategy": text} if text == "popular" else {"version": parse_version(text)}
+
+
+def _show(answer: Comparison) -> None:
+    names = [arm["name"] for arm in answer["arms"]]
+    width = max(12, (show.WIDTH - 6) // max(1, len(names)) - 2)
+    columns = [[_cut(_title(item) or item["item_id"], width) for item in arm["items"]] for arm in answer["arms"]]
+    table = [(place + 1, *(_at(column, place) for column in columns)) for place in range(answer["k"])]
+    show.data().print(show.table(answer["domain"], ("rank", *names), table, right=(0,)))
+    shares = [[f"{share:.2f}" for share in row] for row in answer["overlap_at_k"]]
+    overlaps = [(name, *row) for name, row in zip(names, shares, strict=True)]
+    show.data().print(show.table(f"overlap at {answer['k']}", ("", *names), overlaps, right=range(1, len(names) + 1)))
+
+
+def _at(column: Sequence[str], place: int) -> str:
+    return column[place] if place < len(column) else ""
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def _title(item: RecommendedItem) -> str:
+    return str(item.get("metadata", {}).get("title", ""))
+
+
+def _score(item: RecommendedItem) -> str:
+    return "" if item["score"] is None else f"{item['score']:.3f}"

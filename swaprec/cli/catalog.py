@@ -1,0 +1,151 @@
+"""Domains and their items."""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from swaprec import show
+from swaprec.cli.options import LOCAL, AsJson, Domain, Key, Url, Yes, confirm
+from swaprec.client import Client
+
+domains = typer.Typer(help="Domains: list, show, create, delete.", no_args_is_help=True)
+items = typer.Typer(help="The items of a domain: list, show, load.", no_args_is_help=True)
+Limit = Annotated[int, typer.Option("-n", "--limit", help="How many at most.", min=1)]
+
+
+@domains.command("list")
+def list_domains(url: Url = LOCAL, key: Key = "", as_json: AsJson = False) -> None:
+    """List domains and what they answer from."""
+    with Client(url, key) as client:
+        found = client.domains()
+    if as_json:
+        show.emit_json(found)
+        return
+    rows = [
+        (
+            one["domain"],
+            one["status"],
+            one.get("live_version", ""),
+            f"{one['items']:,}",
+            show.bytes_text(sum(one.get("memory_bytes", {}).values())),
+            one["title"],
+        )
+        for one in found
+    ]
+    columns = ("domain", "status", "live", "items", "memory", "title")
+    show.data().print(show.table("", columns, rows, right=(3, 4)))
+
+
+@domains.command("show")
+def show_domain(domain: Domain, url: Url = LOCAL, key: Key = "", as_json: AsJson = False) -> None:
+    """Show a domain: what it answers from, what a rollback returns to, what it takes."""
+    with Client(url, key) as client:
+        found = client.domain(domain)
+    if as_json:
+        show.emit_json(found)
+        return
+    memory = ", ".join(f"{part} {show.bytes_text(size)}" for part, size in found.get("memory_bytes", {}).items())
+    rows = [
+        ("domain", domain + (f" ({found['title']})" if found["title"] else "")),
+        ("status", found["status"] + (f": {found['reason']}" if "reason" in found else "")),
+        ("live", found.get("live_version", "")),
+        ("rollback to", found.get("previous_version") or ""),
+        ("versions", ", ".join(map(str, found["versions"]))),
+        ("items", f"{found['items']:,} stored, {found.get('searchable_items', 0):,} searchable"),
+        ("memory", memory),
+        ("backbone", found["backbone"][:12]),
+        ("created", found["created_at"]),
+    ]
+    show.data().print(show.table("", ("", ""), rows))
+
+
+@domains.command()
+def create(
+    domain: Domain,
+    title: Annotated[str, typer.Option(help="A title for people.")] = "",
+    backbone: Annotated[
+        str | None, typer.Option(help="Fingerprint or folder's name; needed where several are loaded.")
+    ] = None,
+    url: Url = LOCAL,
+    key: Key = "",
+    as_json: AsJson = False,
+) -> None:
+    """Create a domain, or change its title; it answers at once, from the frozen backbone."""
+    with Client(url, key) as client:
+        found = client.put_domain(domain, title, backbone)
+    if as_json:
+        show.emit_json(found)
+    else:
+        typer.echo(domain)
+
+
+@domains.command()
+def delete(domain: Domain, yes: Yes = False, url: Url = LOCAL, key: Key = "", as_json: AsJson = False) -> None:
+    """Delete a domain with its items, versions and vectors."""
+    with Client(url, key) as client:
+        found = client.domain(domain)
+        confirm(f"Delete {domain} with {found['items']:,} items and {len(found['versions'])} versions?", yes=yes)
+        client.delete_domain(domain)
+    if as_json:
+        show.emit_json({"deleted": domain})
+
+
+@items.command("list")
+def list_items(domain: Domain, limit: Limit = 20, url: Url = LOCAL, key: Key = "", as_json: AsJson = False) -> None:
+    """List items in the order in which they came."""
+    with Client(url, key) as client:
+        found = list(islice(client.items(domain, min(limit, 1000)), limit))
+    if as_json:
+        show.emit_json(found)
+        return
+    rows = [(one["item_id"], one["metadata"].get("title", one["text"])) for one in found]
+    show.data().print(show.table("", ("item", "title"), rows))
+
+
+@items.command("show")
+def show_item(
+    domain: Domain,
+    item_id: Annotated[str, typer.Argument(help="Which item.")],
+    url: Url = LOCAL,
+    key: Key = "",
+    as_json: AsJson = False,
+) -> None:
+    """Show an item as it is stored, with the text that is embedded."""
+    with Client(url, key) as client:
+        found = client.item(domain, item_id)
+    if as_json:
+        show.emit_json(found)
+        return
+    rows = [("item", item_id), ("text", found["text"]), ("popularity", f"{found['popularity']:g}")]
+    rows += [(name, str(value)) for name, value in found["metadata"].items()]
+    show.data().print(show.table("", ("", ""), rows))
+
+
+@items.command("load")
+def load_items(
+    domain: Domain,
+    file: Annotated[Path, typer.Argument(help=".ndjson, .json, .csv or .parquet; - is NDJSON from stdin.")],
+    url: Url = LOCAL,
+    key: Key = "",
+    as_json: AsJson = False,
+) -> None:
+    """Add or change items from a file and wait until they are searchable.
+
+    Columns item_id, title, text, category, timestamp and popularity are the item's own; others become attributes.
+    """
+    from swaprec.rows import read_rows
+
+    with Client(url, key) as client:
+        report = client.import_items(domain, read_rows(file), show.JobLines(show.talk()))
+    for row in report["rejected"][:10]:
+        show.talk().print(f"not loaded: row {row['index']} ({row['item_id']}): {row['detail']}")
+    if as_json:
+        show.emit_json(report)
+    else:
+        counts = ("accepted", "updated", "unchanged", "rejected")
+        numbers = [report["accepted"], report["updated"], report["unchanged"], report["rejected_count"]]
+        typer.echo(", ".join(f"{number:,} {name}" for number, name in zip(numbers, counts, strict=True)))

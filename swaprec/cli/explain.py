@@ -1,0 +1,55 @@
+"""From any error to exit code, message and one hint: nobody sees a traceback who did not ask for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from swaprec.errors import FAILED, REFUSED, UNREACHABLE, USAGE, ProblemError, Stop, Unreachable
+
+HINTS = {
+    "domain_not_found": "swaprec push RUN --catalog --create makes the run's domain",
+    "incompatible_bundle": "train it on the backbone that the domain runs, or send it again",
+    "queue_full": "wait a second",
+    "domain_loading": "wait until GET /readyz answers 200",
+    "out_of_space": "make room in the service's data folder; nothing was changed",
+    "unauthorized": "--key or SWAPREC_KEY names a key; on the service's machine swaprec keys add makes one",
+    "forbidden": "swaprec keys add --scope … makes a key that may",
+    "internal": "the service's log has it",
+}
+"""What to do about what the service refuses, by the problem's code, where its detail does not say."""
+
+_OURS = ("training.", "transrec.", "service.", "adapters_store.")
+
+Explained = tuple[int, str, str]
+
+
+def explained(error: Exception) -> Explained:
+    """Return exit code, message and hint of an error."""
+    for kind, explain in _KINDS.items():
+        # By name: the error's class may lie in a module that is slow to load and was not.
+        if any(kind in (one, one.__name__) for one in type(error).__mro__):
+            return explain(error)
+    if isinstance(error, OSError) or type(error).__module__.startswith(_OURS):
+        return FAILED, str(error) or type(error).__name__, ""
+    return FAILED, f"{type(error).__name__}: {error}", "SWAPREC_DEBUG=1 shows where"
+
+
+def _problem(error: Any) -> Explained:
+    listed = [f"\n  {'.'.join(map(str, one.get('loc', [])))}: {one.get('msg', '')}" for one in error.errors]
+    return REFUSED, str(error) + "".join(listed), HINTS.get(error.code, "")
+
+
+def _with(code: int, hint: str) -> Callable[[Any], Explained]:
+    return lambda error: (code, str(error), hint)
+
+
+_KINDS: dict[type[Exception] | str, Callable[[Any], Explained]] = {
+    Stop: lambda error: (error.code, str(error), error.hint),
+    Unreachable: _with(UNREACHABLE, "swaprec serve starts one; --url or SWAPREC_URL says where it is"),
+    ProblemError: _problem,
+    ModuleNotFoundError: _with(FAILED, "pip install 'swaprec[train]' brings what training needs"),
+    "ConfigError": _with(USAGE, "docs/training.md lists every key of a run's file"),
+    "Exposed": _with(USAGE, ""),
+    "KeyNotFound": _with(USAGE, "swaprec keys list shows them"),
+}

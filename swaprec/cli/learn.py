@@ -1,0 +1,87 @@
+"""Training: from a log to a bundle, and what it is worth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from swaprec import show
+from swaprec.cli.options import AsJson, address
+from swaprec.errors import Stop
+
+
+def train(
+    config: Annotated[Path, typer.Argument(help="The run's TOML file.")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="section.key=value …")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Pretrain a backbone, or train an adapter."""
+    from training.config import load_config
+    from training.progress import Reporter
+    from training.run import run
+
+    loaded = load_config(config, overrides or ())
+    console = show.talk()
+    result = run(loaded, Reporter(loaded.domain, console, loaded.output / "metrics.jsonl"), resume=resume)
+    for line in result.report["data"]["rejected"].items():
+        console.print(f"not used: {line[1]['count']} times {line[0]}, for example {line[1]['example']}")
+    if as_json:
+        show.emit_json(result.report | {"artifact": str(result.artifact)})
+        return
+    rows = [(loaded.domain, show.interval(result.report["test"]), f"{result.report['test']['ndcg']:.4f}")]
+    for name, report in result.report["baselines"].items():
+        rows.append((name.replace("_", "-"), show.interval(report), f"{report['ndcg']:.4f}"))
+    show.data().print(show.table("", ("", "HR@10 [95 %]", "NDCG@10"), rows, right=(2,)))
+    typer.echo(str(result.artifact))
+
+
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="A run's folder, or its TOML file.")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="section.key=value …, with a TOML file.")] = None,
+    against: Annotated[str | None, typer.Option(help="Ask this service too, and compare.", callback=address)] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Evaluate a run on its held-out users.
+
+    With --against through a running service, too: the two must agree.
+    """
+    from swaprec.evaluation import evaluate_run
+
+    compared = evaluate_run(run, overrides or (), against, show.talk())
+    if as_json:
+        show.emit_json(compared)
+    else:
+        rows = [
+            (side, show.interval(compared[side]), f"{compared[side]['ndcg']:.4f}", compared[side]["tied_users"])
+            for side in ("offline", "served")
+            if side in compared
+        ]
+        show.data().print(show.table("", ("", "HR@10 [95 %]", "NDCG@10", "tied"), rows, right=(2, 3)))
+    if against is not None and not compared["agrees"]:
+        raise Stop(
+            f"the two sides differ by {compared['difference']:.4f}", "is the same bundle live, in the same dtype?"
+        )
+
+
+def import_log(
+    form: Annotated[str, typer.Argument(metavar="FORMAT", help="canonical, adapter4rec or recbole.")],
+    source: Annotated[Path, typer.Argument(help="Folder of the log.")],
+    destination: Annotated[Path, typer.Argument(help="Folder for items.parquet and interactions.parquet.")],
+    as_json: AsJson = False,
+) -> None:
+    """Bring an interaction log into the canonical form."""
+    from training.cleaning import clean
+    from training.importers import canonical, read_tables
+
+    tables = clean(read_tables(form, source))
+    canonical.write(tables, destination)
+    for line in tables.rejected.lines():
+        show.talk().print(f"not used: {line}")
+    counts = {"items": tables.items.height, "interactions": tables.interactions.height}
+    if as_json:
+        show.emit_json(counts | {"rejected": tables.rejected.to_json()})
+    else:
+        typer.echo(f"{counts['items']} items, {counts['interactions']} interactions in {destination}")

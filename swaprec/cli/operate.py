@@ -1,0 +1,141 @@
+"""Running the service, and looking after it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from swaprec import show
+from swaprec.cli.options import LOCAL, AsJson, Key, Url, complete_domain
+from swaprec.client import Client
+from swaprec.errors import FAILED, USAGE, Stop
+
+jobs = typer.Typer(help="Activations and imports: list, show, wait.", no_args_is_help=True)
+JobId = Annotated[str, typer.Argument(help="The job's id, or its beginning.")]
+
+
+def demo(
+    folder: Annotated[Path, typer.Option(help="Where everything is kept.")] = Path(".swaprec/demo"),
+    port: Annotated[int, typer.Option(help="Port of the service; a free one is taken if it is busy.")] = 8000,
+    keep: Annotated[bool, typer.Option(help="Leave the service up at the end.")] = True,
+    stop: Annotated[bool, typer.Option("--stop", help="End the demo's service.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """From real logs to live answers: fetch, train, serve, swap."""
+    if stop:
+        from swaprec import background
+
+        ended = background.stop(folder)
+        show.talk().print("ended" if ended else f"no service of {folder} runs")
+        if as_json:
+            show.emit_json({"stopped": ended})
+        return
+    from swaprec.demo import demo as run_demo
+
+    report = run_demo(folder.absolute(), port, show.talk() if as_json else show.data(), keep=keep)
+    if as_json:
+        show.emit_json(report)
+
+
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Data folder.")] = None,
+) -> None:
+    """Run the service; docs/configuration.md lists its settings."""
+    from pydantic import ValidationError
+
+    from service.server import serve as run_service
+    from service.settings import Settings
+
+    given: dict[str, Any] = {"host": host, "port": port, "data": data}
+    try:
+        settings = Settings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        told = "; ".join(f"{'.'.join(map(str, one['loc'])) or 'settings'}: {one['msg']}" for one in error.errors())
+        raise Stop(told, "docs/configuration.md lists every setting", USAGE) from error
+    run_service(settings)
+
+
+def doctor(
+    data: Annotated[Path | None, typer.Option(help="Data folder; SWAPREC_DATA if not given.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Look at what a service needs here, and say what to do."""
+    from swaprec.doctor import examine
+
+    findings = examine(data)
+    if as_json:
+        show.emit_json([finding.to_json() for finding in findings])
+    else:
+        for finding in findings:
+            typer.echo(show.hanging(finding.state, f"{finding.what}: {finding.found}"))
+            if finding.advice:
+                typer.echo(show.hanging("", finding.advice))
+    bad = [finding.what for finding in findings if finding.state == "bad"]
+    if bad:
+        raise Stop(f"not right: {', '.join(bad)}", code=FAILED)
+
+
+@jobs.command("list")
+def list_jobs(
+    domain: Annotated[
+        str | None, typer.Argument(help="Which domain; all if not given.", autocompletion=complete_domain)
+    ] = None,
+    limit: Annotated[int, typer.Option("-n", "--limit", help="How many at most.", min=1, max=1000)] = 20,
+    url: Url = LOCAL,
+    key: Key = "",
+    as_json: AsJson = False,
+) -> None:
+    """List jobs, newest first."""
+    with Client(url, key) as client:
+        found = client.jobs(domain, limit)
+    if as_json:
+        show.emit_json(found)
+        return
+    rows = [
+        (
+            one["id"][:12],
+            one["kind"],
+            one["domain"],
+            one["status"],
+            show.progress(one),
+            one["updated_at"][:19].replace("T", " "),
+        )
+        for one in found
+    ]
+    show.data().print(show.table("", ("job", "kind", "domain", "status", "progress", "updated"), rows))
+
+
+@jobs.command("show")
+def show_job(job: JobId, url: Url = LOCAL, key: Key = "", as_json: AsJson = False) -> None:
+    """Show a job: stage, progress, result or error."""
+    with Client(url, key) as client:
+        found = client.job(_whole(client, job))
+    if as_json:
+        show.emit_json(found)
+        return
+    rows: list[tuple[str, object]] = [(name, found[name]) for name in ("id", "kind", "domain", "status")]
+    rows += [("progress", show.progress(found)), ("created", found["created_at"]), ("updated", found["updated_at"])]
+    for name, part in (("detail", found["detail"]), ("result", found["result"]), ("error", found["error"])):
+        rows += [(f"{name}.{field}", value) for field, value in (part or {}).items()]
+    show.data().print(show.table("", ("", ""), rows))
+
+
+@jobs.command("wait")
+def wait_for_job(job: JobId, url: Url = LOCAL, key: Key = "", as_json: AsJson = False) -> None:
+    """Wait until a job ended; the exit code says whether it succeeded."""
+    with Client(url, key) as client:
+        found = client.wait(client.job(_whole(client, job)), show.JobLines(show.talk()))
+    if as_json:
+        show.emit_json(found)
+    else:
+        typer.echo(found["status"])
+
+
+def _whole(client: Client, job_id: str) -> str:
+    """Complete the beginning of an id."""
+    fitting = [one["id"] for one in client.jobs(limit=1000) if one["id"].startswith(job_id)]
+    return fitting[0] if len(fitting) == 1 else job_id

@@ -1,0 +1,71 @@
+"""Options that many commands share."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from swaprec.client import Client, check_url
+from swaprec.client.wire import LOCAL
+from swaprec.errors import USAGE, ProblemError, Stop, Unreachable
+
+COMPLETION_S = 1.0
+
+
+def address(url: str | None) -> str | None:
+    """Check an address that was given."""
+    try:
+        return check_url(url) if url is not None else None
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def complete_domain(incomplete: str) -> list[str]:
+    """Offer the domains of the service at `SWAPREC_URL`, none where it does not answer at once."""
+    try:
+        with Client(timeout=COMPLETION_S) as client:
+            return [one["domain"] for one in client.domains() if one["domain"].startswith(incomplete)]
+    except (ProblemError, Unreachable, ValueError):
+        return []
+
+
+def complete_version(context: typer.Context, incomplete: str) -> list[str]:
+    """Offer the versions of the domain that stands before."""
+    try:
+        with Client(timeout=COMPLETION_S) as client:
+            versions = ["none", *(str(one["version"]) for one in client.versions(context.params.get("domain")))]
+            return [one for one in versions if one.startswith(incomplete)]
+    except (ProblemError, Unreachable, ValueError):
+        return []
+
+
+Url = Annotated[str, typer.Option(envvar="SWAPREC_URL", help="Address of the service.", callback=address)]
+Key = Annotated[
+    str,
+    typer.Option(
+        "--key", envvar="SWAPREC_KEY", help="Token of a key, where the service needs one.", show_default=False
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+Domain = Annotated[str, typer.Argument(help="Which domain.", autocompletion=complete_domain)]
+History = Annotated[list[str] | None, typer.Argument(help="Item ids, oldest first.")]
+
+__all__ = ["LOCAL", "AsJson", "Domain", "History", "Key", "Url", "Yes", "address", "confirm"]
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask before something is lost.
+
+    Raises:
+        Stop: the answer is no, or there is nobody to ask.
+    """
+    if yes:
+        return
+    try:
+        agreed = typer.confirm(question, err=True)
+    except typer.Abort as error:
+        raise Stop(f"{question} Nobody answered: nothing was done", "--yes answers", USAGE) from error
+    if not agreed:
+        raise Stop("nothing was done")

@@ -1,0 +1,264 @@
+"""Looks at what a service needs on this machine: each check finds one thing and says what to do about it."""
+
+from __future__ import annotations
+
+import fcntl
+import importlib.metadata
+import os
+import shutil
+import socket
+import sqlite3
+import stat
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from service.errors import StateError
+from service.keys import KeyFile, key_path, open_keys
+from service.settings import Settings
+from swaprec.client import Client
+from swaprec.errors import ProblemError, Unreachable
+
+GIB = 1024**3
+ROOM_BYTES = 2 * GIB
+MEMORY_BYTES = 2 * GIB
+PROBE_S = 2.0
+NETWORKED = ("nfs", "nfs4", "cifs", "smb3", "fuse.sshfs", "9p", "ceph", "glusterfs")
+COUNTS = ("SELECT count(*) FROM domains", "SELECT count(*) FROM items")
+PACKAGES = ("torch", "transformers", "faiss-cpu", "fastapi", "uvicorn")
+
+State = Literal["ok", "warning", "bad"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check found; `advice` says what to do, and is empty where all is well."""
+
+    state: State
+    what: str
+    found: str
+    advice: str = ""
+
+    def to_json(self) -> dict[str, str]:
+        """Return plain JSON."""
+        return asdict(self)
+
+
+def examine(data: Path | None) -> list[Finding]:
+    """Run every check, each for itself: what one of them meets does not keep the others from looking."""
+    try:
+        settings = Settings() if data is None else Settings(data=data)
+    except ValidationError as error:
+        told = "; ".join(f"SWAPREC_{str(one['loc'][0]).upper()}: {one['msg']}" for one in error.errors())
+        return [Finding("bad", "settings", told, "docs/configuration.md lists every setting")]
+    return [_checked(check, settings) for check in CHECKS]
+
+
+def _checked(check: Callable[[Settings], Finding], settings: Settings) -> Finding:
+    try:
+        return check(settings)
+    except Exception as error:  # noqa: BLE001 - a doctor reports what it meets
+        return Finding("bad", check.__name__.strip("_"), f"{type(error).__name__}: {error}")
+
+
+def _python(_: Settings) -> Finding:
+    version = ".".join(map(str, sys.version_info[:3]))
+    if sys.platform != "linux":
+        return Finding(
+            "bad", "python", f"{version} on {sys.platform}", "swaprec runs on Linux; elsewhere in a container"
+        )
+    return Finding("ok", "python", f"{version}, {sys.executable}")
+
+
+def _packages(_: Settings) -> Finding:
+    found, missing = [], []
+    for name in PACKAGES:
+        try:
+            found.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            missing.append(name)
+    if missing:
+        return Finding("bad", "packages", f"missing: {', '.join(missing)}", "pip install swaprec again")
+    try:
+        importlib.metadata.version("polars")
+    except importlib.metadata.PackageNotFoundError:
+        return Finding("ok", "packages", ", ".join(found), "training needs pip install 'swaprec[train]'")
+    return Finding("ok", "packages", ", ".join(found))
+
+
+def _device(settings: Settings) -> Finding:
+    import torch
+
+    from transrec.backbone import resolve_device, resolve_dtype
+
+    device = resolve_device(settings.device)
+    if settings.device.startswith("cuda") and not torch.cuda.is_available():
+        advice = "set SWAPREC_DEVICE=auto, or make the driver visible here (containers: --gpus all)"
+        return Finding("bad", "device", f"{settings.device}, and torch finds no CUDA", advice)
+    name = torch.cuda.get_device_name(device) if device.startswith("cuda") else "no GPU"
+    return Finding("ok", "device", f"{device} ({name}), item vectors in {resolve_dtype('auto', device)}")
+
+
+def _threads(settings: Settings) -> Finding:
+    cores = len(os.sched_getaffinity(0))
+    found = (
+        f"{cores} cores, SWAPREC_THREADS={settings.threads}, OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', '-')}"
+    )
+    if settings.threads > cores:
+        return Finding(
+            "warning", "threads", found, "more threads than cores are many times slower: set SWAPREC_THREADS=1"
+        )
+    return Finding("ok", "threads", found)
+
+
+def _memory(_: Settings) -> Finding:
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    for line in Path("/proc/meminfo").read_text("utf-8").splitlines():
+        if line.startswith("MemAvailable:"):
+            free = int(line.split()[1]) * 1024
+    found = f"{free / GIB:.1f} GiB available"
+    if free < MEMORY_BYTES:
+        return Finding("warning", "memory", found, "a service with one backbone takes about 1 GiB")
+    return Finding("ok", "memory", found)
+
+
+def _data(settings: Settings) -> Finding:
+    folder = settings.data.absolute()
+    there = _existing(folder)
+    try:
+        with tempfile.TemporaryFile(dir=there) as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        advice = f"make it writable for user {os.getuid()}, or choose another with SWAPREC_DATA"
+        return Finding("bad", "data folder", f"{there}: {error.strerror}", advice)
+    kind = _filesystem(there)
+    if kind in NETWORKED:
+        advice = "SQLite and its locks need a local disk: choose another with SWAPREC_DATA"
+        return Finding("warning", "data folder", f"{folder} lies on {kind}", advice)
+    when = "" if there == folder else ", will be made at the first start"
+    return Finding("ok", "data folder", f"{folder} ({kind}), writable, locks work{when}")
+
+
+def _existing(folder: Path) -> Path:
+    """Return the folder, or the nearest one above it that is there: a doctor makes nothing."""
+    return next(path for path in (folder, *folder.parents) if path.is_dir())
+
+
+def _filesystem(folder: Path) -> str:
+    mounts = [line.split()[1:3] for line in Path("/proc/self/mounts").read_text("utf-8").splitlines()]
+    holding = [(place, kind) for place, kind in mounts if folder.is_relative_to(place.replace("\\040", " "))]
+    return max(holding, key=lambda one: len(one[0]))[1] if holding else "unknown"
+
+
+def _disk(settings: Settings) -> Finding:
+    usage = shutil.disk_usage(_existing(settings.data.absolute()))
+    found = f"{usage.free / GIB:.1f} of {usage.total / GIB:.1f} GiB free"
+    if usage.free < ROOM_BYTES:
+        return Finding("warning", "disk", found, "uploads and imports end with 507 when it is full: make room")
+    return Finding("ok", "disk", found)
+
+
+def _holder(settings: Settings) -> Finding:
+    path = settings.data / ".lock"
+    if not path.exists():
+        return Finding("ok", "lock", "no service has run from this folder yet")
+    with path.open("r") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return Finding("ok", "lock", "a service runs from this folder; a second one is refused")
+    return Finding("ok", "lock", "free: no service runs from this folder")
+
+
+def _state(settings: Settings) -> Finding:
+    path = settings.data / "state.db"
+    if not path.exists():
+        return Finding("ok", "state", f"{path} will be made at the first start")
+    try:
+        with sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=PROBE_S) as db:
+            domains, items = db.execute(
+                "SELECT (SELECT count(*) FROM domains), (SELECT count(*) FROM items)"
+            ).fetchone()
+    except sqlite3.DatabaseError as error:
+        return Finding("bad", "state", f"{path}: {error}", "restore it from a backup; adapters/ has the versions")
+    return Finding("ok", "state", f"{domains} domains, {items:,} items in {path}")
+
+
+def _backbones(settings: Settings) -> Finding:
+    from service.app import backbone_folders
+    from transrec.backbone import FILES, fingerprint_of
+
+    found, broken = [], []
+    for folder in backbone_folders(settings):
+        missing = [name for name in FILES if not (folder / name).is_file()]
+        if missing:
+            broken.append(f"{folder} lacks {', '.join(missing)}")
+        else:
+            found.append(f"{folder.name} ({fingerprint_of(folder)[:12]})")
+    if broken:
+        return Finding("bad", "backbones", "; ".join(broken), "name folders that swaprec train wrote")
+    if not found:
+        advice = (
+            f"put a folder that swaprec train wrote into {settings.data / 'backbones'}, or name it in SWAPREC_BACKBONES"
+        )
+        return Finding("warning", "backbones", "none: nothing can be recommended", advice)
+    return Finding("ok", "backbones", ", ".join(found))
+
+
+def _keys(settings: Settings) -> Finding:
+    path = key_path(settings)
+    try:
+        open_keys(settings)
+        keys = KeyFile(path).read()
+    except StateError as error:
+        return Finding("bad", "keys", str(error))
+    if path.exists() and stat.S_IMODE(path.stat().st_mode) & 0o077:
+        return Finding("warning", "keys", f"others may read {path}", f"chmod 600 {path}")
+    if not keys:
+        how = "SWAPREC_INSECURE=1: anyone may write" if settings.insecure else f"only {settings.host} is listened on"
+        return Finding("warning" if settings.insecure else "ok", "keys", f"none; {how}")
+    return Finding("ok", "keys", f"{len(keys)}: {', '.join(f'{key.name} ({key.scope})' for key in keys[:5])}")
+
+
+def _port(settings: Settings) -> Finding:
+    url = f"http://{'127.0.0.1' if settings.host in ('0.0.0.0', '::') else settings.host}:{settings.port}"  # noqa: S104 - a name for all
+    with socket.socket() as probe:
+        probe.settimeout(PROBE_S)
+        taken = settings.port != 0 and probe.connect_ex(("127.0.0.1", settings.port)) == 0
+    if not taken:
+        return Finding("ok", "port", f"{settings.port} is free")
+    with Client(url, timeout=PROBE_S) as client:
+        if not client.alive():
+            advice = "end it, or choose another with SWAPREC_PORT"
+            return Finding("bad", "port", f"another program answers on {settings.port}", advice)
+        return _service(client, url)
+
+
+def _service(client: Client, url: str) -> Finding:
+    try:
+        info: Any = client.info()
+    except (ProblemError, Unreachable) as error:
+        return Finding("warning", "service", f"{url} answers: {error}", "SWAPREC_KEY names a key that sees all domains")
+    ready = "ready" if client.ready() else "loading"
+    return Finding("ok", "service", f"swaprec {info['version']} at {url}, {ready}, {len(info['domains'])} domains")
+
+
+CHECKS: tuple[Callable[[Settings], Finding], ...] = (
+    _python,
+    _packages,
+    _device,
+    _threads,
+    _memory,
+    _data,
+    _disk,
+    _holder,
+    _state,
+    _backbones,
+    _keys,
+    _port,
+)
