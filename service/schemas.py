@@ -86,6 +86,7 @@ class RecommendResponse(BaseModel):
     history_truncated: bool
     unknown_items: list[str]
     fallback: Fallback
+    degraded: bool = Field(description="State does not answer: the catalog may be behind, metadata may be missing.")
     timing_ms: dict[str, float] | None = None
 
 

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 MIB = 1024 * 1024
@@ -16,11 +16,16 @@ MIB = 1024 * 1024
 class Settings(BaseSettings):
     """All that can be set. Each field's description is its row in docs/configuration.md."""
 
-    model_config = SettingsConfigDict(env_prefix="SWAPREC_", frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(env_prefix="SWAPREC_", frozen=True, extra="forbid", validate_by_name=True)
 
     data: Path = Field(Path(".swaprec"), description="Data folder: state, adapter store, vectors, backbones.")
     backbones: Annotated[tuple[Path, ...], NoDecode] = Field(
         (), description="Backbone folders, separated by `:`. Empty: every folder in `<data>/backbones`."
+    )
+    redis_url: SecretStr | None = Field(
+        None,
+        validation_alias="REDIS_URL",  # the name that hosting sets
+        description="Redis 7.0 or later to keep state in. Empty: SQLite in the data folder.",
     )
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
@@ -42,6 +47,11 @@ class Settings(BaseSettings):
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(Path(part) for part in value.split(os.pathsep) if part) if isinstance(value, str) else value
+
+    @field_validator("redis_url", mode="before")
+    @classmethod
+    def _set_or_not(cls, value: object) -> object:
+        return value or None
 
     @model_validator(mode="after")
     def _private_unless_told(self) -> Settings:

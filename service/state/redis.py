@@ -54,6 +54,10 @@ class RedisState:
         try:
             self._version, self._warnings = _check_server(self._link)
             self._link.epoch = _agree(self._link, folder, known)
+        except StateUnavailable as error:
+            self._link.close()
+            todo = "start it, or correct REDIS_URL; without REDIS_URL state is kept in the data folder"
+            raise StateError(f"{error.detail}. What to do: {todo}") from error
         except BaseException:
             self._link.close()
             raise

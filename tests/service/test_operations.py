@@ -19,7 +19,7 @@ from transrec.backbone import Backbone
 
 def test_probes_answer(client: httpx.Client) -> None:
     assert client.get("/livez").json() == {"status": "ok"}
-    assert client.get("/readyz").json() == {"status": "ready", "loading": {}, "broken": {}}
+    assert client.get("/readyz").json() == {"status": "ready", "loading": {}, "broken": {}, "degraded": {}}
 
 
 def test_metrics_count_requests_rows_and_memory(movies: httpx.Client) -> None:
@@ -39,6 +39,7 @@ def test_info_says_what_runs_and_what_each_domain_takes(
 ) -> None:
     activate(movies, bundle(1))
     info = movies.get("/info").json()
+    assert info["state"]["backend"] == "sqlite"
     assert info["backbones"][0]["fingerprint"] == backbone.fingerprint
     assert info["domains"][0]["memory_bytes"]["vectors"] == 60 * 16 * 4
     assert info["domains"][0]["memory_bytes"]["adapter"] > 0
