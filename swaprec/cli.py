@@ -40,7 +40,9 @@ HINTS = {
     "incompatible_bundle": "train it on the backbone that the domain runs, or send it again",
     "queue_full": "wait a second",
     "domain_loading": "wait until GET /readyz answers 200",
-    "out_of_space": "make room in the service's data folder; nothing was changed",
+    "state_unavailable": "the service's Redis does not answer; once it does, send it again",
+    "state_lost": "bring back the Redis that the service wrote to; docs/configuration.md, State in Redis",
+    "out_of_space": "make room in the service's data folder, or in its Redis; nothing was changed",
     "internal": "the service's log has it",
 }
 """What to do about what the service refuses, by the problem's code, where its detail does not say."""
