@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from adapters_store.errors import BundleError, Problem, StoreError, VersionNotFo
 from adapters_store.store import Store
 from service.catalog import Catalog
 from service.engine import Engine, History
-from service.errors import BackboneNotFound, Conflict, ServiceError
+from service.errors import BackboneNotFound, Conflict, ServiceError, StateUnavailable
 from service.index import ExactIndex
 from service.jobs import Jobs, Progress
 from service.live import NONE, LiveDomain, LiveTable, Standing, Version, version_name
@@ -129,7 +130,7 @@ class Activator:
 
         def restore_all() -> None:
             for name in names:
-                self._restore(name)
+                self._jobs.patiently(partial(self._restore, name))
             self._jobs.resume()
 
         self._jobs.background(restore_all)
@@ -270,6 +271,8 @@ class Activator:
                 self._live.publish(Standing(value))
                 if self._store.activations(domain) and previous != live:
                     self._live.publish(Standing(value, self._warm(record, previous, snapshot)))
+        except StateUnavailable:
+            raise
         except Exception as error:  # noqa: BLE001 - one broken domain must not keep the others from answering
             _log.exception("domain %s cannot be restored", domain)
             why = error if isinstance(error, ServiceError) else None

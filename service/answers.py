@@ -57,6 +57,9 @@ class Recommendation(TypedDict):
     history_truncated: bool
     unknown_items: list[str]
     fallback: Fallback
+    degraded: Annotated[
+        bool, Field(description="State does not answer: the catalog may be behind, metadata may be missing.")
+    ]
     timing_ms: NotRequired[dict[str, float]]
 
 
@@ -194,6 +197,17 @@ class Readiness(TypedDict):
     status: Literal["ready", "loading"]
     loading: dict[str, str]
     broken: dict[str, str]
+    degraded: Annotated[dict[str, str], Field(description="What is missing while recommendations go on.")]
+
+
+class StateInfo(TypedDict):
+    """Where domains, catalogs and jobs are kept."""
+
+    backend: Literal["sqlite", "redis"]
+    where: str
+    server: NotRequired[str]
+    trouble: Annotated[str | None, Field(description="Why it does not answer now.")]
+    warnings: list[str]
 
 
 class LoadedBackbone(TypedDict):
@@ -220,5 +234,6 @@ class Info(TypedDict):
     """What runs."""
 
     version: str
+    state: StateInfo
     backbones: list[LoadedBackbone]
     domains: list[DomainMemory]

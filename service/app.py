@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import logging
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, nullcontext
+from contextlib import ExitStack, asynccontextmanager, contextmanager, nullcontext
 from importlib.metadata import version
 from pathlib import Path
 
@@ -23,12 +23,13 @@ from service.gate import Gate
 from service.imports import Imports
 from service.index import use_one_thread
 from service.jobs import Jobs
-from service.keys import open_keys
+from service.keys import Keys, open_keys
 from service.live import LiveTable
 from service.parts import Parts, problems
 from service.routes import adapters, domains, items, jobs, operations, recommend
 from service.schemas import ProblemBody
 from service.settings import Settings
+from service.state import State, redis, sqlite
 from service.state.sqlite import SqliteState
 from service.telemetry import Telemetry
 from service.vectors import VectorFiles
@@ -52,7 +53,7 @@ def create_app(settings: Settings, parts: Parts | None = None) -> FastAPI:
         version=version("swaprec"),
         summary="Adapter-swapped recommendations: many domains from one frozen model.",
         lifespan=lambda app: _lifespan(app, settings, parts),
-        responses={500: {"model": ProblemBody, "description": "Internal error."}, **problems(422)},
+        responses={500: {"model": ProblemBody, "description": "Internal error."}, **problems(422, 503)},
     )
     for router in ROUTERS:
         app.include_router(router)
@@ -95,7 +96,17 @@ def assemble(settings: Settings) -> Parts:
     keys = open_keys(settings)
     torch.set_num_threads(settings.threads)
     use_one_thread()
-    state = SqliteState(settings.data)
+    with ExitStack() as opened:
+        state = open_state(settings)
+        opened.callback(state.close)
+        parts = _connected(settings, state, keys)
+        opened.pop_all()
+    if not parts.engines:
+        _log.warning("no backbone: put a folder into %s or name it in SWAPREC_BACKBONES", settings.data / "backbones")
+    return parts
+
+
+def _connected(settings: Settings, state: State, keys: Keys) -> Parts:
     live = LiveTable(state.get_domain)
     telemetry = Telemetry(live)
     engines = {
@@ -108,9 +119,28 @@ def assemble(settings: Settings) -> Parts:
     vectors = VectorFiles(settings.data / "vectors")
     activator = Activator(state, store, live, vectors, engines, working, telemetry.swap_seconds.observe)
     imports = Imports(settings.data / "imports", state, activator, working)
-    if not engines:
-        _log.warning("no backbone: put a folder into %s or name it in SWAPREC_BACKBONES", settings.data / "backbones")
     return Parts(settings, state, store, engines, live, activator, imports, working, telemetry, keys)
+
+
+def open_state(settings: Settings) -> State:
+    """Open the state that the settings name.
+
+    Raises:
+        StateError: it cannot be used, or the data folder belongs to another one.
+    """
+    if settings.redis_url is None:
+        if (settings.data / redis.FILE).exists():
+            raise StateError(
+                f"the state of {settings.data} is in Redis: set REDIS_URL, or remove {settings.data / redis.FILE} "
+                "to go on without its catalogs"
+            )
+        return SqliteState(settings.data)
+    known = set(Store(settings.data / "adapters").domains())
+    if (settings.data / sqlite.FILE).exists():
+        embedded = SqliteState(settings.data)
+        known |= {record.name for record in embedded.domains()}
+        embedded.close()
+    return redis.RedisState(settings.redis_url.get_secret_value(), settings.data, known)
 
 
 def backbone_folders(settings: Settings) -> list[Path]:

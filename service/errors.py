@@ -127,4 +127,19 @@ class OutOfSpace(ServiceError):
 
 
 class StateError(Exception):
-    """State that cannot be opened; the service does not start."""
+    """State that cannot be opened or used."""
+
+
+class StateUnavailable(ServiceError, StateError):
+    """State that does not answer now. Whether a write was done is unknown; doing it again is safe."""
+
+    status, code, title = 503, "state_unavailable", "State unavailable"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail, headers={"Retry-After": "2"})
+
+
+class StateLost(StateUnavailable):
+    """State that answers but is not what this service wrote: an empty catalog is never served in its place."""
+
+    code, title = "state_lost", "State lost"

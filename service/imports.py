@@ -10,6 +10,7 @@ import os
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -23,7 +24,7 @@ from service.activation import Activator
 from service.errors import MalformedBody, PayloadTooLarge
 from service.jobs import Jobs, Progress
 from service.schemas import ItemBody
-from service.state import Item, Job, State
+from service.state import Item, Job, State, Upserted
 
 KIND = "import"
 ROWS = 1000
@@ -34,6 +35,7 @@ MAX_ID = 256
 MAX_DETAIL = 1000
 
 Advance = Callable[[int, int], None]
+Patiently = Callable[[Callable[[], Any]], Any]
 
 
 @dataclass(slots=True)
@@ -112,8 +114,12 @@ class Imports:
             kept.unlink(missing_ok=True)
             raise
 
-    def run(self, domain: str, spooled: Path, told: Advance | None = None) -> Report:
+    def run(
+        self, domain: str, spooled: Path, told: Advance | None = None, patiently: Patiently = lambda call: call()
+    ) -> Report:
         """Store every row that can be stored, make the catalog searchable, and say what could not be.
+
+        A job's `patiently` waits where state is gone, so that its report counts every row once.
 
         Raises:
             MalformedBody: an array that is no JSON; nothing was stored.
@@ -121,7 +127,8 @@ class Imports:
         report, done, total = Report(), 0, 0
         found = _rows(spooled, report)
         while rows := list(islice(found, ROWS)):
-            stored = self._state.upsert_items(domain, [item for _, _, item in rows])
+            items = [item for _, _, item in rows]
+            stored: Upserted = patiently(partial(self._state.upsert_items, domain, items))
             report.accepted += stored.accepted
             report.updated += stored.updated
             report.unchanged += stored.unchanged
@@ -130,11 +137,12 @@ class Imports:
                 told(done, total)
         if told is not None and done != total:  # the last rows were rejected
             told(total, total)
-        self._activator.catalog_changed(domain)
+        patiently(partial(self._activator.catalog_changed, domain))
         return report
 
     def _import_job(self, job: Job, progress: Progress) -> dict[str, Any]:
-        return self.run(job.domain, self._path(job), progress.stage("import")).to_json()
+        told = progress.stage("import")
+        return self.run(job.domain, self._path(job), told, progress.patiently).to_json()
 
     def _forget(self, job: Job) -> None:
         self._path(job).unlink(missing_ok=True)

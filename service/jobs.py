@@ -12,17 +12,21 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from contextlib import suppress
+from typing import Any, TypeVar
 
-from service.errors import JobNotFound
+from service.errors import JobNotFound, StateUnavailable
 from service.problems import problem_of
 from service.state import Job, State
 
 WRITE_EVERY_S = 0.2
+RETRY_S = 0.5
 WORKERS = 2
 
+T = TypeVar("T")
+
 Work = Callable[[Job, "Progress"], dict[str, Any]]
-"""Does a job and returns its result; must be safe to run again after a crash."""
+"""Does a job and returns its result; must be safe to run again after a crash, and while state comes and goes."""
 
 _log = logging.getLogger("swaprec")
 
@@ -37,6 +41,14 @@ class Progress:
     def __init__(self, state: State, job_id: str, closing: threading.Event) -> None:
         self._state, self._id, self._written, self._closing = state, job_id, 0.0, closing
 
+    def patiently(self, call: Callable[[], T]) -> T:
+        """Do something that needs state; while state is gone wait, and do it again.
+
+        Raises:
+            Stopped: the service stops; the job is resumed by the next process.
+        """
+        return _patiently(call, self._closing)
+
     def stage(self, name: str) -> Callable[[int, int], None]:
         """Begin a stage; returns what to call with (done, total).
 
@@ -44,7 +56,7 @@ class Progress:
             Stopped: the service stops; the job is resumed by the next process.
         """
         self._stop_if_closing()
-        self._state.update_job(self._id, stage=name, done=0, total=0)
+        self._tell(stage=name, done=0, total=0)
         return self._advance
 
     def _stop_if_closing(self) -> None:
@@ -54,8 +66,12 @@ class Progress:
     def _advance(self, done: int, total: int) -> None:
         self._stop_if_closing()
         if time.monotonic() - self._written >= WRITE_EVERY_S or done == total:
-            self._state.update_job(self._id, done=done, total=total)
+            self._tell(done=done, total=total)
             self._written = time.monotonic()
+
+    def _tell(self, **changes: Any) -> None:
+        with suppress(StateUnavailable):  # progress is a courtesy; what the job writes itself waits for state
+            self._state.update_job(self._id, **changes)
 
 
 class Jobs:
@@ -100,6 +116,14 @@ class Jobs:
         """Run something that needs no record."""
         return self._pool.submit(work)
 
+    def patiently(self, call: Callable[[], T]) -> T:
+        """Do something that needs state; while state is gone wait, and do it again.
+
+        Raises:
+            Stopped: the service stops.
+        """
+        return _patiently(call, self._closing)
+
     def close(self) -> None:
         """Stop what runs at its next step, drop what is queued; the next process resumes both."""
         self._closing.set()
@@ -120,9 +144,10 @@ class Jobs:
 
     def _run(self, job: Job) -> None:
         try:
-            self._state.update_job(job.id, status="running")
-            result = self.kinds[job.kind](job, Progress(self._state, job.id, self._closing))
-            self._state.update_job(job.id, status="succeeded", result=result)
+            self._write(job, status="running")
+            progress = Progress(self._state, job.id, self._closing)
+            result = self.patiently(lambda: self.kinds[job.kind](job, progress))
+            self._write(job, status="succeeded", result=result)
         except Stopped:
             _log.info("job %s (%s of %s) goes on after the next start", job.id, job.kind, job.domain)
             return
@@ -131,12 +156,30 @@ class Jobs:
         except Exception as error:  # noqa: BLE001 - whatever it is, the job's reader must learn of it
             _log.exception("job %s (%s of %s) failed", job.id, job.kind, job.domain)
             problem = problem_of(error).body | {"error": str(error)}
-            self._fail(job, problem)
+            if not self._failed(job, problem):
+                return
         if job.kind in self.after:
             self.after[job.kind](job)
 
-    def _fail(self, job: Job, problem: dict[str, Any]) -> None:
+    def _failed(self, job: Job, problem: dict[str, Any]) -> bool:
+        """Write down that a job failed; return False where the service stops before state takes it."""
         try:
-            self._state.update_job(job.id, status="failed", error=problem)
+            self._write(job, status="failed", error=problem)
         except JobNotFound:
             _log.info("job %s went with its domain", job.id)
+        except Stopped:
+            return False
+        return True
+
+    def _write(self, job: Job, **changes: Any) -> None:
+        self.patiently(lambda: self._state.update_job(job.id, **changes))
+
+
+def _patiently(call: Callable[[], T], closing: threading.Event) -> T:
+    while True:
+        try:
+            return call()
+        except StateUnavailable as error:
+            _log.debug("a job waits: %s", error)
+            if closing.wait(RETRY_S):
+                raise Stopped from None

@@ -5,10 +5,13 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from service.errors import InvalidRequest
+from starlette.concurrency import run_in_threadpool
+
+from service.errors import InvalidRequest, StateUnavailable
 from service.live import LiveDomain, version_name
 from service.schemas import RecommendRequest
 from service.state import State
@@ -48,11 +51,12 @@ async def recommend(live: LiveDomain, request: RecommendRequest, state: State) -
         "version": version_name(live.version),
         "digest": live.digest,
         "index_generation": live.index_generation,
-        "items": _items(live, request, ranked, state),
+        "items": await _items(live, request, ranked, state),
         "history_used": min(len(rows), length),
         "history_truncated": len(rows) > length,
         "unknown_items": unknown,
         "fallback": {"used": ranked.fallback is not None, "reason": ranked.fallback},
+        "degraded": state.trouble() is not None,
     }
     if "timing" in request.include:
         answer["timing_ms"] = {"total": round(1000 * (time.perf_counter() - started), 3)}
@@ -85,7 +89,7 @@ async def _ranked(
     return Ranked(chosen_rows, [None] * len(chosen_rows), reason)
 
 
-def _items(live: LiveDomain, request: RecommendRequest, ranked: Ranked, state: State) -> list[dict[str, Any]]:
+async def _items(live: LiveDomain, request: RecommendRequest, ranked: Ranked, state: State) -> list[dict[str, Any]]:
     source = "model" if ranked.fallback is None else "popular"
     ids = live.catalog.ids
     items: list[dict[str, Any]] = [
@@ -93,7 +97,8 @@ def _items(live: LiveDomain, request: RecommendRequest, ranked: Ranked, state: S
         for place, (row, score) in enumerate(zip(ranked.rows, ranked.scores, strict=True), 1)
     ]
     if "metadata" in request.include:
-        found = state.items_by_id(live.domain, [item["item_id"] for item in items])
-        for item in items:
-            item["metadata"] = found[item["item_id"]].metadata if item["item_id"] in found else {}
+        with suppress(StateUnavailable):  # the answer says that it is degraded
+            found = await run_in_threadpool(state.items_by_id, live.domain, [item["item_id"] for item in items])
+            for item in items:
+                item["metadata"] = found[item["item_id"]].metadata if item["item_id"] in found else {}
     return items

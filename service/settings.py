@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 MIB = 1024 * 1024
@@ -15,11 +15,16 @@ MIB = 1024 * 1024
 class Settings(BaseSettings):
     """All that can be set. Each field's description is its row in docs/configuration.md."""
 
-    model_config = SettingsConfigDict(env_prefix="SWAPREC_", frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(env_prefix="SWAPREC_", frozen=True, extra="forbid", validate_by_name=True)
 
     data: Path = Field(Path(".swaprec"), description="Data folder: state, adapter store, vectors, backbones.")
     backbones: Annotated[tuple[Path, ...], NoDecode] = Field(
         (), description="Backbone folders, separated by `:`. Empty: every folder in `<data>/backbones`."
+    )
+    redis_url: SecretStr | None = Field(
+        None,
+        validation_alias="REDIS_URL",  # the name that hosting sets
+        description="Redis 7.0 or later to keep state in. Empty: SQLite in the data folder.",
     )
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")

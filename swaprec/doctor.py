@@ -176,6 +176,8 @@ def _holder(settings: Settings) -> Finding:
 
 
 def _state(settings: Settings) -> Finding:
+    if settings.redis_url is not None:
+        return _redis(settings.redis_url.get_secret_value())
     path = settings.data / "state.db"
     if not path.exists():
         return Finding("ok", "state", f"{path} will be made at the first start")
@@ -187,6 +189,25 @@ def _state(settings: Settings) -> Finding:
     except sqlite3.DatabaseError as error:
         return Finding("bad", "state", f"{path}: {error}", "restore it from a backup; adapters/ has the versions")
     return Finding("ok", "state", f"{domains} domains, {items:,} items in {path}")
+
+
+def _redis(url: str) -> Finding:
+    import redis
+
+    from service.state.redis_link import shown
+
+    try:
+        with redis.Redis.from_url(url, socket_timeout=PROBE_S, socket_connect_timeout=PROBE_S) as client:
+            server: Any = client.info("server")
+            persistence: Any = client.info("persistence")
+    except (redis.RedisError, ValueError) as error:
+        advice = "start it, or correct REDIS_URL; without it state is SQLite"
+        return Finding("bad", "state", f"{shown(url)}: {error}", advice)
+    found = f"Redis {server['redis_version']} at {shown(url)}"
+    if not persistence.get("aof_enabled"):
+        advice = "set appendonly to yes: what it acknowledged is lost when it stops"
+        return Finding("warning", "state", f"{found}, appendonly off", advice)
+    return Finding("ok", "state", f"{found}, appendonly on")
 
 
 def _backbones(settings: Settings) -> Finding:

@@ -25,11 +25,17 @@ async def livez() -> dict[str, str]:
 async def readyz(parts: Given, response: Response) -> dict[str, Any]:
     """Answer 200 once the domains that were live before the start are live again; a later activation changes nothing.
 
-    A domain that cannot be restored is named and keeps no other from being served.
+    A domain that cannot be restored is named and keeps no other from being served. With its state gone the service
+    still answers recommendations: it stays ready, and says what it lacks under `degraded`.
     """
-    loading = parts.live.loading
+    loading, trouble = parts.live.loading, parts.state.trouble()
     response.status_code = 503 if loading else 200
-    return {"status": "loading" if loading else "ready", "loading": loading, "broken": parts.live.broken}
+    return {
+        "status": "loading" if loading else "ready",
+        "loading": loading,
+        "broken": parts.live.broken,
+        "degraded": {} if trouble is None else {"state": trouble},
+    }
 
 
 @router.get("/metrics", summary="Metrics for Prometheus", response_class=Response)
@@ -40,10 +46,11 @@ async def metrics(parts: Given) -> Response:
 
 @router.get("/info", summary="What runs here", response_model=Info)
 def info(parts: Given) -> dict[str, Any]:
-    """Return version, backbones with their device and size, and the memory of each domain by part."""
+    """Return version, state, backbones with their device and size, and the memory of each domain by part."""
     standings = sorted(parts.live.all(), key=lambda standing: standing.live.domain)
     return {
         "version": version("swaprec"),
+        "state": parts.state.describe(),
         "backbones": [
             {
                 "name": engine.backbone.name,

@@ -6,6 +6,7 @@ import json
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
+from starlette.concurrency import run_in_threadpool
 
 from service.answers import Comparison, Recommendation
 from service.compare import compare
@@ -33,7 +34,10 @@ async def post_recommend(
     body = await read_body(request, parts.settings.max_body_bytes)
     wanted = parse_body(RecommendRequest, body, '{"history": ["n101"]}')
     try:
-        standing = parts.live.get(domain)
+        # In a thread only where there is nothing in memory: why that is so may have to be asked of state.
+        standing = parts.live.find(domain)
+        if standing is None:
+            standing = await run_in_threadpool(parts.live.get, domain)
         live = standing.live if wanted.version is None else parts.live.serving(domain, wanted.version)
         answer = await recommend(live, wanted, parts.state)
     except (QueueFull, DomainLoading) as error:

@@ -75,7 +75,11 @@ class Job:
 
 
 class State(Protocol):
-    """What every backend does. All writes are durable when the call returns, or raise and change nothing."""
+    """What every backend does. All writes are durable when the call returns, or raise and change nothing.
+
+    A shared backend may also raise StateUnavailable: it does not answer now. A read is then to be tried again; of a
+    write it is unknown whether it was done, and doing it again is safe.
+    """
 
     def put_domain(self, record: DomainRecord) -> bool:
         """Create a domain or change its title; return whether it was created."""
@@ -131,6 +135,14 @@ class State(Protocol):
 
     def jobs(self, domain: str | None = None, limit: int = 100) -> list[Job]:
         """Return jobs, newest first."""
+        ...
+
+    def trouble(self) -> str | None:
+        """Return why state cannot be used now, None while it can; asks nobody, so that it costs nothing."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """Return which backend this is and how it stands, for people."""
         ...
 
     def close(self) -> None:

@@ -195,6 +195,14 @@ class SqliteState:
         query = f"SELECT {_JOB_FIELDS} FROM jobs {where} ORDER BY number DESC LIMIT ?"  # noqa: S608 - constants
         return [_job(row) for row in self._db().execute(query, values)]
 
+    def trouble(self) -> str | None:
+        """Return None: a file in the data folder does not go away."""
+        return None
+
+    def describe(self) -> dict[str, Any]:
+        """Return which backend this is, for people."""
+        return {"backend": "sqlite", "where": str(self._path), "trouble": None, "warnings": []}
+
     def close(self) -> None:
         """Close every thread's connection."""
         with self._lock:

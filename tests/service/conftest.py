@@ -16,6 +16,7 @@ import uvicorn
 from service.app import create_app
 from service.server import listen
 from service.settings import Settings
+from tests.service.redis_server import RedisServer, redis_running
 from tests.tiny import tiny_adapter, tiny_backbone, tiny_bundle, tiny_texts
 from transrec.backbone import Backbone
 
@@ -111,3 +112,24 @@ def bundle(tmp_path: Path, backbone: Backbone) -> Callable[..., Path]:
         return tiny_bundle(path, backbone, domain, tiny_adapter(backbone, seed))
 
     return make
+
+
+@pytest.fixture(scope="session")
+def one_redis() -> Iterator[RedisServer]:
+    """A server for all tests that leave it as they found it."""
+    with redis_running() as server:
+        yield server
+
+
+@pytest.fixture
+def empty_redis(one_redis: RedisServer) -> RedisServer:
+    """A server without anything in it."""
+    one_redis.ask("FLUSHALL")
+    return one_redis
+
+
+@pytest.fixture
+def own_redis() -> Iterator[RedisServer]:
+    """A server that the test may kill, stop and starve."""
+    with redis_running() as server:
+        yield server

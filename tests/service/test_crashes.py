@@ -1,4 +1,4 @@
-"""`kill -9`: nothing acknowledged is lost, and the next start works by itself."""
+"""`kill -9` of the whole service: nothing acknowledged is lost, the next start works by itself (`test_kill`: state)."""
 
 from __future__ import annotations
 
@@ -14,43 +14,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.state.sqlite import SqliteState
 from tests.service.conftest import upload, wait_for_job, wait_until
 from tests.service.process import start
 from tests.tiny import tiny_adapter, tiny_backbone, tiny_bundle
-
-WRITER = """
-import sys
-from pathlib import Path
-from service.state import DomainRecord, Item
-from service.state.sqlite import SqliteState
-state = SqliteState(Path(sys.argv[1]))
-state.put_domain(DomainRecord("movies", "f"))
-print("ready", flush=True)
-for number in range(int(sys.argv[2]), 10**9):
-    state.upsert_items("movies", [Item(f"{number}-{part}", f"text {number}") for part in range(3)])
-    print(number, flush=True)
-"""
-
-
-def test_state_killed_at_ten_random_moments_keeps_every_acknowledged_write(tmp_path: Path) -> None:
-    rng = random.Random(0)
-    acknowledged: set[int] = set()
-    for turn in range(10):
-        command = [sys.executable, "-c", WRITER, str(tmp_path), str(turn * 100_000)]
-        writer = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        assert writer.stdout is not None
-        assert writer.stdout.readline() == "ready\n"
-        time.sleep(rng.uniform(0.0, 0.15))
-        writer.send_signal(signal.SIGKILL)
-        whole = writer.communicate()[0].rpartition("\n")[0]  # a line torn by the kill was not acknowledged
-        acknowledged |= {int(line) for line in whole.splitlines()}
-        state = SqliteState(tmp_path)
-        ids = state.catalog("movies").ids
-        state.close()
-        assert {f"{number}-{part}" for number in acknowledged for part in range(3)} <= set(ids)
-        assert len(ids) % 3 == 0, "a transaction was cut in two"
-    assert len(acknowledged) > 10
 
 
 def free_port() -> int:

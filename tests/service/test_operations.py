@@ -19,7 +19,7 @@ from transrec.backbone import Backbone
 
 def test_probes_answer(client: httpx.Client) -> None:
     assert client.get("/livez").json() == {"status": "ok"}
-    assert client.get("/readyz").json() == {"status": "ready", "loading": {}, "broken": {}}
+    assert client.get("/readyz").json() == {"status": "ready", "loading": {}, "broken": {}, "degraded": {}}
 
 
 def test_metrics_count_requests_rows_and_memory(movies: httpx.Client) -> None:
@@ -39,6 +39,7 @@ def test_info_says_what_runs_and_what_each_domain_takes(
 ) -> None:
     activate(movies, bundle(1))
     info = movies.get("/info").json()
+    assert info["state"]["backend"] == "sqlite"
     assert info["backbones"][0]["fingerprint"] == backbone.fingerprint
     assert info["domains"][0]["memory_bytes"]["vectors"] == 60 * 16 * 4
     assert info["domains"][0]["memory_bytes"]["adapter"] > 0
@@ -57,7 +58,9 @@ def test_the_openapi_document_names_every_route_and_its_problems(client: httpx.C
     document = client.get("/openapi.json").json()
     operation = document["paths"]["/recommend"]["post"]
     assert {"200", "400", "404", "409", "413", "422", "429", "503"} <= set(operation["responses"])
-    assert "history" in operation["requestBody"]["content"]["application/json"]["schema"]["properties"]
+    schema = operation["requestBody"]["content"]["application/json"]["schema"]
+    assert schema == {"$ref": "#/components/schemas/RecommendRequest"}
+    assert "history" in document["components"]["schemas"]["RecommendRequest"]["properties"]
     assert all(one.get("summary") for path in document["paths"].values() for one in path.values())
     assert "ProblemBody" in document["components"]["schemas"]
 
@@ -66,6 +69,16 @@ def test_a_public_address_is_refused_without_being_told_so(tmp_path: Path) -> No
     public = Settings(data=tmp_path, host="0.0.0.0", port=0)  # noqa: S104 - the point
     with pytest.raises(Exposed, match="SWAPREC_INSECURE=1"):
         serve(public)
+
+
+def test_the_api_pages_need_no_network(client: httpx.Client) -> None:
+    page = client.get("/docs")
+    assert page.status_code == 200
+    used = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+    assert len(used) >= 3
+    for address in used:
+        assert address.startswith("/")
+        assert client.get(address).status_code == 200
 
 
 def test_a_taken_port_is_one_clear_error() -> None:

@@ -1,4 +1,4 @@
-"""What every backend of the state must do; a second backend joins by one more parameter of the fixture."""
+"""What every backend of the state must do: one suite, run on each, Redis being a real server."""
 
 from __future__ import annotations
 
@@ -13,16 +13,20 @@ import pytest
 
 from service.errors import DomainNotFound, JobNotFound, StateError
 from service.state import DomainRecord, Item, State
+from service.state.redis import RedisState
 from service.state.sqlite import FILE, SqliteState
+from tests.service.redis_server import RedisServer
 
-BACKENDS: dict[str, Callable[[Path], State]] = {"sqlite": SqliteState}
 MOVIES = DomainRecord("movies", "f" * 64, "Films")
 
 
-@pytest.fixture(params=BACKENDS)
+@pytest.fixture(params=["sqlite", "redis"])
 def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], State]:
     """Open the same state again, as a restart does."""
-    return lambda: BACKENDS[request.param](tmp_path)
+    if request.param == "sqlite":
+        return lambda: SqliteState(tmp_path)
+    server: RedisServer = request.getfixturevalue("empty_redis")
+    return lambda: RedisState(server.url, tmp_path)
 
 
 @pytest.fixture
@@ -169,6 +173,64 @@ def test_threads_that_ended_leave_no_open_files(state: State) -> None:
         thread.start()
         thread.join()
     assert len(list(Path("/proc/self/fd").iterdir())) < before + 20
+
+
+def test_equal_items_are_unchanged_however_they_are_written(state: State) -> None:
+    state.put_domain(MOVIES)
+    state.upsert_items("movies", [Item("a", "film", 1, {"x": 1, "y": 2}), Item("b", "film")])
+    same = state.upsert_items("movies", [Item("a", "film", 1.0, {"y": 2, "x": 1}), Item("b", "film", 0, {})])
+    assert (same.unchanged, same.generation) == (2, 1)
+    assert state.upsert_items("movies", [Item("a", "film", 1.0, {})]).updated == 1
+    assert state.items_by_id("movies", ["a"])["a"].metadata == {}
+
+
+def test_a_domain_that_is_made_again_begins_anew(state: State) -> None:
+    state.put_domain(MOVIES)
+    state.upsert_items("movies", items("a", "b"))
+    job = state.create_job("import", "movies", {})
+    kept = state.create_job("import", "books", {})
+    state.delete_domain("movies")
+    with pytest.raises(JobNotFound):
+        state.get_job(job.id)
+    assert [one.id for one in state.jobs()] == [kept.id]
+    state.put_domain(MOVIES)
+    assert state.upsert_items("movies", items("b")).generation == 1
+    assert state.catalog("movies").ids == ["b"]
+    assert state.next_index_generation("movies") == 1
+
+
+def test_of_more_than_a_thousand_jobs_the_oldest_that_ended_are_forgotten(state: State) -> None:
+    running, ended = (state.create_job("import", "movies", {}) for _ in range(2))
+    state.update_job(ended.id, status="succeeded")
+    made = [state.create_job("import", "books", {"n": n}) for n in range(1000)]
+    assert {job.id for job in state.jobs(limit=5000)} == {running.id, *(job.id for job in made)}
+    assert state.get_job(running.id) == running
+    assert state.jobs("movies") == [running]
+
+
+def test_a_catalog_is_read_as_it_was_at_one_moment(state: State) -> None:
+    state.put_domain(MOVIES)
+    names = [str(number) for number in range(5000)]
+    state.upsert_items("movies", items(*names, text="0"))
+    ended = threading.Event()
+
+    def write() -> None:
+        turn = 0
+        while not ended.is_set():
+            turn += 1
+            state.upsert_items("movies", [*items("0", "2500", "4999", text=str(turn)), *items(f"new {turn}")])
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        for _ in range(20):
+            rows = state.catalog("movies")
+            first = rows.texts[0].split()[0]
+            assert [rows.texts[row].split()[0] for row in (2500, 4999)] == [first, first]
+            assert (len(rows.ids) - 5000, rows.generation - 1) == (int(first), int(first))
+    finally:
+        ended.set()
+        writer.join()
 
 
 def test_a_file_that_is_no_database_keeps_the_service_from_starting(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from service.settings import Settings
 from swaprec.client import Client
 from swaprec.errors import FAILED, REFUSED, USAGE
 from tests.service.conftest import running
+from tests.service.redis_server import redis_running
 from tests.swaprec.conftest import World
 from tests.swaprec.test_cli import swaprec
 
@@ -195,6 +196,15 @@ def test_the_doctor_finds_a_healthy_place_healthy(walk: str, tmp_path: Path, wor
     assert "a service runs from this folder" in next(one["found"] for one in found if one["what"] == "lock")
     shown = read("doctor", **env, SWAPREC_PORT="1")
     assert "1 domains, 40 items" in " ".join(shown.split())
+
+
+def test_the_doctor_knocks_at_redis(tmp_path: Path) -> None:
+    env = {"SWAPREC_DATA": str(tmp_path / "data"), "SWAPREC_PORT": "0"}
+    with redis_running() as server:
+        found = json.loads(read("doctor", "--json", **env, REDIS_URL=server.url))
+    assert "appendonly on" in next(one["found"] for one in found if one["what"] == "state")
+    gone = swaprec("doctor", **env, REDIS_URL="redis://user:secret@127.0.0.1:9/0")
+    assert (gone.returncode, "secret" in gone.stdout, "correct REDIS_URL" in gone.stdout) == (FAILED, False, True)
 
 
 def test_the_doctor_says_what_is_wrong_and_what_to_do(tmp_path: Path, world: World) -> None:

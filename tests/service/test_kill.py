@@ -1,0 +1,200 @@
+"""`kill -9` of a writer, and of its Redis, at random moments: nothing acknowledged is lost, the next start just works.
+
+Ten rounds a backend; `SWAPREC_KILL_ROUNDS=200` makes it more, `SWAPREC_KILL_SEED` makes them others. With `-s` it
+prints what it saw.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adapters_store.store import Store
+from service.state import State
+from tests.service.kill_writer import DOMAIN, open_state
+from tests.service.redis_server import RedisServer
+
+ROUNDS = int(os.environ.get("SWAPREC_KILL_ROUNDS", "10"))
+SEED = int(os.environ.get("SWAPREC_KILL_SEED", "0"))
+WRITER = Path(__file__).with_name("kill_writer.py")
+
+Begun = dict[str, Any]
+
+
+@dataclass
+class Known:
+    """What was acknowledged, and of the write that a kill cut off: what may have become of it."""
+
+    ids: list[str] = field(default_factory=list)
+    texts: dict[str, str] = field(default_factory=dict)
+    generation: int = 0
+    index_generation: int = 0
+    domains: dict[str, str | None] = field(default_factory=dict)
+    jobs: dict[str, str] = field(default_factory=dict)
+    versions: dict[int, list[int]] = field(default_factory=dict)
+    open: Begun | None = None
+    seen: Counter[str] = field(default_factory=Counter)
+
+    def take(self, log: str) -> None:
+        """Read what one writer said; a line torn by the kill was not said."""
+        self.open = None
+        for line in log.splitlines(keepends=True):
+            if not line.endswith("\n"):
+                break
+            what, more = json.loads(line)
+            if what == "begin":
+                self.open = more
+            elif what == "done":
+                assert self.open is not None
+                self.seen[self.open["what"]] += 1
+                self.acknowledge(self.open | more)
+                self.open = None
+
+    def acknowledge(self, done: Begun) -> None:
+        if done["what"] == "upsert":
+            self.texts |= dict.fromkeys(done["ids"], done["text"])
+            assert done["generation"] == self.generation + 1, "a write was lost, or done twice"
+            self.generation += 1
+        elif done["what"] == "job":
+            self.jobs[done["job"]] = done["stage"]
+        elif done["what"] == "generation":
+            assert done["index_generation"] > self.index_generation
+            self.index_generation = done["index_generation"]
+        elif done["what"] == "domain":
+            self.domains[done["name"]] = done["title"]
+        elif done["what"] == "version":
+            self.versions[done["version"]] = done["value"]
+
+    def cut(self, what: str) -> Begun | None:
+        """Return the write that was cut off, if it is of this kind."""
+        return self.open if self.open is not None and self.open["what"] == what else None
+
+    def compare(self, state: State, store: Store) -> None:
+        """Hold what is there against what must be there; what was cut off is known from here on."""
+        self._compare_items(state)
+        self._compare_domains(state)
+        self._compare_jobs(state)
+        self._compare_versions(store)
+        found = state.next_index_generation(DOMAIN)
+        assert found > self.index_generation
+        self.index_generation = found
+        self.seen["cut off"] += self.open is not None
+
+    def _compare_items(self, state: State) -> None:
+        rows, cut = state.catalog(DOMAIN), self.cut("upsert")
+        there = dict(zip(rows.ids, rows.texts, strict=True))
+        if cut is not None and rows.generation == self.generation + 1:
+            self.seen["cut off but done"] += 1
+            self.generation += 1
+            self.texts |= dict.fromkeys(cut["ids"], cut["text"])
+        assert rows.generation == self.generation
+        assert there == self.texts, "whole or not at all"
+        assert rows.ids[: len(self.ids)] == self.ids, "rows keep their places"
+        assert len(there) == len(rows.ids), "an id has one row"
+        found = state.items_by_id(DOMAIN, rows.ids)
+        assert {name: item.metadata["mark"] for name, item in found.items()} == there
+        self.ids = rows.ids
+
+    def _compare_domains(self, state: State) -> None:
+        there = {record.name: record.title for record in state.domains() if record.name != DOMAIN}
+        cut = self.cut("domain") or {"name": "", "title": None}
+        for name in {*there, *self.domains} - {cut["name"]}:
+            assert there.get(name) == self.domains.get(name)
+            if name in there:
+                assert state.catalog(name).texts == [there[name]]
+        if cut["name"]:
+            assert there.get(cut["name"]) in (self.domains.get(cut["name"]), cut["title"])
+            if cut["name"] in there:
+                texts = state.catalog(cut["name"]).texts
+                assert texts in ([], [self.domains.get(cut["name"])], [cut["title"]])
+                state.delete_domain(cut["name"])  # half made: two writes were one step of the writer
+            self.domains[cut["name"]] = None
+
+    def _compare_jobs(self, state: State) -> None:
+        there, cut = {job.id: job for job in state.jobs(DOMAIN, limit=10_000)}, self.cut("job")
+        assert self.jobs.keys() <= there.keys()
+        for job_id, stage in self.jobs.items():
+            found = there[job_id].stage or there[job_id].detail["stage"]
+            assert found == stage or (cut is not None and cut["job"] == job_id and found == cut["stage"])
+            self.jobs[job_id] = found
+        for job_id in there.keys() - self.jobs.keys():
+            assert cut is not None, "a job of which nobody was told"
+            assert cut["job"] is None
+            self.jobs[job_id] = there[job_id].detail["stage"]
+
+    def _compare_versions(self, store: Store) -> None:
+        there, cut = {card.version for card in store.versions(DOMAIN)}, self.cut("version")
+        assert self.versions.keys() <= there
+        assert len(there - self.versions.keys()) <= (cut is not None)
+        for version in there - self.versions.keys():
+            assert cut is not None
+            self.versions[version] = cut["value"]
+        newest = max(there, default=0)
+        live = store.live(DOMAIN) or 0
+        assert live == newest or (cut is not None and live == newest - 1)
+        if newest:
+            assert store.open(DOMAIN, newest).tensors["a"].tolist() == self.versions[newest] * 500
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def backend(request: pytest.FixtureRequest) -> tuple[str, RedisServer | None]:
+    return request.param, request.getfixturevalue("own_redis") if request.param == "redis" else None
+
+
+def start(backend: str, folder: Path, url: str, seed: int) -> subprocess.Popen[str]:
+    root = Path(__file__).parents[2]
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    command = [sys.executable, str(WRITER), backend, str(folder), url, str(seed)]
+    writer = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+    assert writer.stdout is not None
+    assert writer.stdout.readline() == '["ready", {}]\n'
+    return writer
+
+
+def kill(writer: subprocess.Popen[str], server: RedisServer | None, rng: random.Random) -> str:
+    """Kill the writer at a random moment, or its Redis before; returns how."""
+    time.sleep(rng.uniform(0.0, 0.2))
+    how = rng.choice(["writer", "redis, then writer", "redis, and later writer"]) if server is not None else "writer"
+    if how != "writer":
+        assert server is not None
+        server.kill()
+        time.sleep(rng.uniform(0.0, 0.05))
+    if how == "redis, and later writer":
+        assert server is not None
+        server.start()  # the writer is to go on by itself
+        time.sleep(rng.uniform(0.3, 1.0))
+    assert writer.poll() is None, "the writer ended by itself"
+    writer.kill()
+    if how == "redis, then writer":
+        assert server is not None
+        server.start()
+    return how
+
+
+def test_killed_at_random_moments_nothing_acknowledged_is_lost(
+    backend: tuple[str, RedisServer | None], tmp_path: Path
+) -> None:
+    name, server = backend
+    rng, known, ways = random.Random(SEED), Known(), Counter[str]()
+    url = server.url if server is not None else ""
+    for turn in range(1, ROUNDS + 1):
+        writer = start(name, tmp_path, url, turn)
+        ways[kill(writer, server, rng)] += 1
+        known.take(writer.communicate()[0])
+        state = open_state(name, tmp_path, url)
+        known.compare(state, Store(tmp_path / "adapters"))
+        state.close()
+    sys.stdout.write(f"\n{name}: {ROUNDS} rounds, seed {SEED}: {dict(ways)}, acknowledged {dict(known.seen)}\n")
+    assert sum(known.seen.values()) > 10 * ROUNDS
+    store = Store(tmp_path / "adapters")
+    assert all(store.open(DOMAIN, one).tensors["a"][:2].tolist() == value for one, value in known.versions.items())

@@ -1,0 +1,252 @@
+"""Redis gone, slow, full, back, back empty: what is said, what is kept. Each on a real server that is really killed."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from service.errors import OutOfSpace, StateError, StateLost, StateUnavailable
+from service.state import DomainRecord, Item
+from service.state import redis as backend
+from service.state.redis import FILE, RedisState
+from service.state.redis_link import shown
+from tests.service.conftest import wait_until
+from tests.service.redis_server import RedisServer
+
+MOVIES = DomainRecord("movies", "f" * 64, "Films")
+
+
+@pytest.fixture
+def state(own_redis: RedisServer, tmp_path: Path) -> Iterator[RedisState]:
+    opened = RedisState(own_redis.url, tmp_path)
+    opened.put_domain(MOVIES)
+    opened.upsert_items("movies", [Item("a", "kept")])
+    yield opened
+    opened.close()
+
+
+def healed(state: RedisState) -> None:
+    wait_until(lambda: state.trouble() is None, 5)
+
+
+def seconds(call: Callable[[], object]) -> float:
+    began = time.monotonic()
+    with pytest.raises(StateUnavailable):
+        call()
+    return time.monotonic() - began
+
+
+@pytest.mark.parametrize("url", ["unix:///nowhere/s", "redis://user:secret@127.0.0.1:1/0?password=secret"])
+def test_without_redis_the_error_says_where_and_what_to_do_but_no_password(url: str, tmp_path: Path) -> None:
+    with pytest.raises(StateError, match=r"does not answer: .*start it, or correct REDIS_URL") as caught:
+        RedisState(url, tmp_path)
+    assert "secret" not in str(caught.value)
+    assert not (tmp_path / FILE).exists()
+
+
+def test_a_url_is_shown_without_password_and_options() -> None:
+    assert shown("redis://user:secret@host:6379/3?password=secret") == "redis://user@host:6379/3"
+    assert shown("rediss://:secret@[::1]:6380") == "rediss://[::1]:6380"
+    assert shown("redis://[") == "REDIS_URL"
+
+
+def test_what_is_no_url_of_redis_is_one_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(StateError, match=r"expected redis://host:6379/0"):
+        RedisState("http://host", tmp_path)
+
+
+def test_a_wrong_password_is_named_as_that(own_redis: RedisServer, tmp_path: Path) -> None:
+    own_redis.ask("CONFIG", "SET", "requirepass", "right")
+    for credentials in ("", ":wrong-secret@"):
+        url = own_redis.url.replace("unix://", f"unix://{credentials}")
+        with pytest.raises(StateError, match="refuses user or password") as caught:
+            RedisState(url, tmp_path)
+        assert "wrong-secret" not in str(caught.value)
+    RedisState(own_redis.url.replace("unix://", "unix://:right@"), tmp_path).close()
+
+
+def test_a_redis_that_throws_items_away_is_refused(own_redis: RedisServer, tmp_path: Path) -> None:
+    own_redis.ask("CONFIG", "SET", "maxmemory", 100_000_000, "maxmemory-policy", "allkeys-lru")
+    with pytest.raises(StateError, match="maxmemory-policy allkeys-lru: it would throw items away"):
+        RedisState(own_redis.url, tmp_path)
+
+
+def test_a_redis_that_forgets_is_warned_of(own_redis: RedisServer, tmp_path: Path) -> None:
+    own_redis.ask("CONFIG", "SET", "appendonly", "no", "maxmemory-policy", "volatile-lru")
+    opened = RedisState(own_redis.url, tmp_path)
+    told = " ".join(opened.describe()["warnings"])
+    assert "appendonly off" in told
+    assert "volatile-lru" in told
+    opened.close()
+    own_redis.ask("CONFIG", "SET", "appendonly", "yes", "appendfsync", "everysec", "maxmemory-policy", "noeviction")
+    opened = RedisState(own_redis.url, tmp_path)
+    assert ["appendfsync always" in warning for warning in opened.describe()["warnings"]] == [True]
+    opened.close()
+
+
+def test_an_old_redis_is_refused(empty_redis: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backend, "OLDEST", (99, 0))  # there is no old one to install beside the new one
+    with pytest.raises(StateError, match=r"is Redis [0-9.]+, expected 7\.0 or later"):
+        RedisState(empty_redis.url, tmp_path)
+
+
+def test_state_of_a_newer_version_is_not_touched(empty_redis: RedisServer, tmp_path: Path) -> None:
+    RedisState(empty_redis.url, tmp_path).close()
+    empty_redis.ask("SET", "swaprec:{state}:schema", "99")
+    with pytest.raises(StateError, match="schema 99"):
+        RedisState(empty_redis.url, tmp_path)
+
+
+def test_an_empty_redis_is_refused_where_the_data_folder_knows_domains(
+    empty_redis: RedisServer, tmp_path: Path
+) -> None:
+    with pytest.raises(StateError, match=r"is empty, while .* knows the domains books, movies"):
+        RedisState(empty_redis.url, tmp_path, {"movies", "books"})
+    assert empty_redis.ask("DBSIZE") == 0
+    (tmp_path / FILE).write_text("any\n")
+    RedisState(empty_redis.url, tmp_path, {"movies", "books"}).close()
+    RedisState(empty_redis.url, tmp_path, {"movies", "books"}).close()
+
+
+def test_the_redis_of_another_data_folder_is_refused(empty_redis: RedisServer, tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    RedisState(empty_redis.url, one).close()
+    empty_redis.ask("FLUSHALL")
+    with pytest.raises(StateError, match=r"is empty, while the data folder .*one was used with epoch"):
+        RedisState(empty_redis.url, one)
+    RedisState(empty_redis.url, two).close()
+    with pytest.raises(StateError, match="belongs to another data folder"):
+        RedisState(empty_redis.url, one)
+    RedisState(empty_redis.url, tmp_path / "a new replica").close()
+
+
+def test_killed_and_started_again_it_has_everything_and_goes_on_by_itself(
+    state: RedisState, own_redis: RedisServer
+) -> None:
+    job = state.create_job("import", "movies", {"n": 1})
+    before = state.catalog("movies")
+    own_redis.kill()
+    for call in (lambda: state.catalog("movies"), lambda: state.put_domain(MOVIES), lambda: state.get_job(job.id)):
+        assert seconds(call) < 1
+    assert "does not answer" in (state.trouble() or "")
+    own_redis.start()
+    healed(state)
+    assert state.catalog("movies") == before
+    assert state.get_job(job.id) == job
+    assert state.upsert_items("movies", [Item("b", "new")]).generation == 2
+
+
+def test_emptied_while_it_runs_it_is_never_taken_for_an_empty_catalog(
+    state: RedisState, own_redis: RedisServer
+) -> None:
+    own_redis.ask("FLUSHALL")
+    calls = (
+        lambda: state.catalog("movies"),
+        lambda: state.put_domain(MOVIES),
+        state.domains,
+        lambda: state.upsert_items("movies", [Item("a", "x")]),
+    )
+    for call in calls:
+        with pytest.raises(StateLost, match="is not the Redis that this service wrote to"):
+            call()
+    assert own_redis.ask("DBSIZE") == 0
+
+
+def test_back_empty_it_is_refused_and_back_with_its_file_it_goes_on(state: RedisState, own_redis: RedisServer) -> None:
+    own_redis.kill()
+    kept = own_redis.folder / "kept"
+    (own_redis.folder / "appendonlydir").rename(kept)
+    own_redis.start()
+    wait_until(lambda: "is not the Redis" in (state.trouble() or ""), 5)
+    with pytest.raises(StateLost):
+        state.catalog("movies")
+    own_redis.kill()
+    own_redis.forget()
+    kept.rename(own_redis.folder / "appendonlydir")
+    own_redis.start()
+    healed(state)
+    assert state.catalog("movies").ids == ["a"]
+
+
+def test_a_redis_that_hangs_costs_one_timeout_then_nothing(state: RedisState, own_redis: RedisServer) -> None:
+    with own_redis.stopped():
+        assert seconds(lambda: state.upsert_items("movies", [Item("b", "given up")])) < 3
+        assert seconds(lambda: state.upsert_items("movies", [Item("c", "given up")])) < 0.1
+        assert seconds(lambda: state.catalog("movies")) < 0.1
+    healed(state)
+    assert "c" not in state.catalog("movies").ids
+
+
+def test_a_write_that_was_given_up_does_not_undo_a_later_one(state: RedisState, own_redis: RedisServer) -> None:
+    with own_redis.stopped():
+        assert seconds(lambda: state.upsert_items("movies", [Item("a", "first")])) < 3
+        state._link._trouble = None  # both wait at the door of a server that hangs
+        later = threading.Thread(target=lambda: state.upsert_items("movies", [Item("a", "second")]))
+        later.start()
+        time.sleep(0.3)
+    later.join()
+    healed(state)
+    assert state.catalog("movies").texts == ["second"]
+
+
+def test_a_job_of_which_nobody_was_told_does_not_run_one_day(state: RedisState, own_redis: RedisServer) -> None:
+    with own_redis.stopped():
+        assert seconds(lambda: state.create_job("activate", "movies", {"version": 1})) < 3
+    healed(state)
+    assert state.jobs() == []
+    assert state.jobs("movies") == []
+
+
+def test_a_full_redis_refuses_whole_writes_and_takes_small_and_freeing_ones(
+    state: RedisState, own_redis: RedisServer
+) -> None:
+    job = state.create_job("import", "movies", {})
+    used = own_redis.ask("INFO", "memory")["used_memory"]
+    own_redis.ask("CONFIG", "SET", "maxmemory", used + 3_000_000)
+    stored = 1
+    with pytest.raises(OutOfSpace, match="is full"):  # noqa: PT012 - one of many is refused, not known which
+        for turn in range(100):
+            state.upsert_items("movies", [Item(f"{turn}-{n}", "x" * 1000) for n in range(100)])
+            stored += 100
+    rows = state.catalog("movies")
+    assert (len(rows.ids), rows.generation) == (stored, 1 + stored // 100)
+    assert state.update_job(job.id, status="failed", error={"detail": "full"}).ended
+    assert state.trouble() is None
+    state.delete_domain("movies")
+    state.put_domain(MOVIES)
+    assert state.upsert_items("movies", [Item("a", "there is room again")]).accepted == 1
+
+
+def test_dropped_connections_lose_nothing_and_do_nothing_twice(state: RedisState, own_redis: RedisServer) -> None:
+    ended = threading.Event()
+
+    def drop() -> None:
+        while not ended.is_set():
+            own_redis.ask("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            time.sleep(0.002)
+
+    def write(worker: int) -> None:
+        for number in range(50):
+            while True:
+                try:
+                    state.upsert_items("movies", [Item(f"{worker}-{number}", "film")])
+                except StateUnavailable:
+                    time.sleep(0.05)
+                else:
+                    break
+
+    dropper = threading.Thread(target=drop)
+    writers = [threading.Thread(target=write, args=(worker,)) for worker in range(4)]
+    for thread in (dropper, *writers):
+        thread.start()
+    for thread in writers:
+        thread.join()
+    ended.set()
+    dropper.join()
+    healed(state)
+    rows = state.catalog("movies")
+    assert (len(rows.ids), len(set(rows.ids)), rows.generation) == (201, 201, 201)
