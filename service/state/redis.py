@@ -10,8 +10,10 @@ from __future__ import annotations
 import json
 import logging
 import uuid
+from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -239,7 +241,9 @@ class _Reading:
 
     def __init__(self, link: Link, domain: str) -> None:
         self._link, self._domain = link, domain
-        self._found: dict[int, bytes] = {}
+        self._ids: list[str] = []
+        self._texts: list[str] = []
+        self._popularity: list[float] = []
 
     def finish(self) -> CatalogRows | None:
         """Return the catalog, None to begin anew: more changed than the log keeps, or it is another domain now.
@@ -247,39 +251,58 @@ class _Reading:
         Raises:
             _GoneMeanwhile: there is no such domain.
         """
-        about, _ = self._page(None, [])
-        wanted = list(range(about.rows))
+        about, _, _ = self._page(None, [])
+        wanted = deque([range(about.rows)])
         while True:
-            page, wanted = wanted[:PAGE], wanted[PAGE:]
-            now_, changes = self._page(about.generation, page)
-            if now_.born != about.born or len(changes) != now_.generation - about.generation:
+            page = _take(wanted)
+            seen, changes, items = self._page(about.generation, page)
+            if seen.born != about.born or len(changes) != seen.generation - about.generation:
                 return None
+            for row, item in zip(chain(*page), items, strict=True):
+                self._put(row, item)
             if changes:
                 again = {int(row) for change in changes for row in change[b"changed"].split(b",") if row}
-                wanted += sorted(again | set(range(about.rows, now_.rows)))
-                about = now_
+                wanted.extend(range(row, row + 1) for row in sorted(again) if row < about.rows)
+                wanted.append(range(about.rows, seen.rows))
+                about = seen
             elif not wanted:
-                return self._rows(about)
+                return CatalogRows(about.generation, self._ids, self._texts, self._popularity)
 
-    def _page(self, since: int | None, rows: Sequence[int]) -> tuple[_About, list[dict[bytes, bytes]]]:
+    def _page(self, since: int | None, runs: Sequence[range]) -> tuple[_About, list[dict[bytes, bytes]], list[Any]]:
         _, items, _, log = _catalog(self._domain)
+        rows = [edge for run in runs if run for edge in (run[0], run[-1])]
 
         def ask(pipe: Any) -> None:
             pipe.hmget(_domain(self._domain), "born", "generation", "rows")
             pipe.xrange(log, LAST if since is None else f"({since}", "+")
             if rows:
-                pipe.hmget(items, list(rows))
+                pipe.eval(scripts.READ_ITEMS, 1, items, *rows)
 
-        about, changes, *values = self._link.read(ask)
+        about, changes, *found = self._link.read(ask)
         if about[0] is None:
             raise _GoneMeanwhile
-        self._found.update(zip(rows, values[0] if values else (), strict=True))
-        return _About(about[0], int(about[1]), int(about[2])), [change for _, change in changes]
+        there = _About(about[0], int(about[1]), int(about[2]))
+        return there, [change for _, change in changes], json.loads(found[0]) if found else []
 
-    def _rows(self, about: _About) -> CatalogRows:
-        items = [json.loads(self._found[row]) for row in range(about.rows)]
-        columns = tuple(map(list, zip(*items, strict=True))) or ([], [], [])
-        return CatalogRows(about.generation, *columns)
+    def _put(self, row: int, item: tuple[str, str, float]) -> None:
+        if row == len(self._ids):
+            self._ids.append(item[0])
+            self._texts.append(item[1])
+            self._popularity.append(item[2])
+        else:  # its id stays
+            self._texts[row], self._popularity[row] = item[1:]
+
+
+def _take(wanted: deque[range]) -> list[range]:
+    """Take a page of rows off the front."""
+    page, room = [], PAGE
+    while wanted and room:
+        run = wanted.popleft()
+        page.append(run[:room])
+        if len(run) > room:
+            wanted.appendleft(run[room:])
+        room -= len(page[-1])
+    return page
 
 
 def _check_server(link: Link) -> tuple[str, list[str]]:
@@ -292,6 +315,8 @@ def _check_server(link: Link) -> tuple[str, list[str]]:
     version = str(info.get("redis_version", "0"))
     if tuple(int(part) for part in version.split(".")[:2] if part.isdigit()) < OLDEST:
         raise StateError(f"{link.shown} is Redis {version}, expected 7.0 or later: upgrade it")
+    if info.get("role") == "slave":
+        raise StateError(f"{link.shown} is a replica, which takes no writes: name its primary in REDIS_URL")
     policy = str(info.get("maxmemory_policy", "noeviction"))
     if policy.startswith("allkeys") and info.get("maxmemory"):
         raise StateError(

@@ -15,8 +15,8 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import redis
+from redis import exceptions as theirs
 from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, ConnectionError, OutOfMemoryError, ResponseError, TimeoutError  # noqa: A004 - theirs are not Python's
 from redis.retry import Retry
 
 from service.errors import OutOfSpace, StateError, StateLost, StateUnavailable
@@ -29,7 +29,7 @@ TIMEOUT_S = 2.0
 CONNECT_S = 1.0
 LOOK_S = 0.5
 
-_GONE = (ConnectionError, TimeoutError)
+_GONE = (theirs.ConnectionError, theirs.TimeoutError)
 _log = logging.getLogger("swaprec")
 
 Ask = Callable[[Any], object]
@@ -120,7 +120,7 @@ class Link:
             except _GONE as error:
                 with self._lock:
                     self._fence += 1  # should it still arrive, it must not undo what is written from now on
-                if failed or isinstance(error, (TimeoutError, AuthenticationError)):
+                if failed or isinstance(error, (theirs.TimeoutError, theirs.AuthenticationError)):
                     raise
                 failed = True
                 continue
@@ -145,12 +145,12 @@ class Link:
 
     def _ours(self, error: redis.RedisError) -> StateUnavailable | OutOfSpace:
         text = str(error)
-        if isinstance(error, OutOfMemoryError) or (text.startswith("MISCONF") and "No space left" in text):
+        if isinstance(error, theirs.OutOfMemoryError) or (text.startswith("MISCONF") and "No space left" in text):
             return OutOfSpace(
                 f"{self.shown} is full ({text}): give it more memory or disk and try again; nothing was changed"
             )
         found = StateUnavailable(f"{self.shown} {_reason(error)}")
-        if isinstance(error, _GONE) and self.epoch:
+        if isinstance(error, (*_GONE, theirs.ReadOnlyError)) and self.epoch:
             self._trouble = found
         return found
 
@@ -180,6 +180,8 @@ class Link:
         except _Lost:
             return self._lost("it changed just now")
         except redis.RedisError as error:
+            for client in (self._client, self._watcher):  # another server may have taken over the name
+                client.connection_pool.disconnect(inuse_connections=False)
             return StateUnavailable(f"{self.shown} {_reason(error)}")
         return None
 
@@ -223,19 +225,19 @@ def _twice(call: Callable[[], list[Any]]) -> list[Any]:
     """Once more where a connection broke: it may only have been an old one. Not after a timeout: that took long."""
     try:
         return call()
-    except AuthenticationError:
+    except theirs.AuthenticationError:
         raise
-    except ConnectionError:
+    except theirs.ConnectionError:
         return call()
 
 
 def _reason(error: redis.RedisError) -> str:
     text = str(error) or type(error).__name__
-    if isinstance(error, AuthenticationError) or text.startswith(("NOAUTH", "WRONGPASS")):
+    if isinstance(error, theirs.AuthenticationError) or text.startswith(("NOAUTH", "WRONGPASS")):
         return f"refuses user or password ({text}): check REDIS_URL"
-    if isinstance(error, TimeoutError):
+    if isinstance(error, theirs.TimeoutError):
         return f"does not answer within {TIMEOUT_S:g} s"
-    if isinstance(error, ResponseError):
+    if isinstance(error, theirs.ResponseError):
         return f"refuses: {text}"
     return f"does not answer: {text}"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -21,6 +22,7 @@ from service.state.redis import FILE
 from tests.service.conftest import ITEMS, activate, running, wait_for_job, wait_until
 from tests.service.redis_server import RedisServer
 
+ROOT = Path(__file__).parents[2]
 ASKED = {"history": ["i1", "i2"], "include": ["metadata"]}
 
 
@@ -56,6 +58,36 @@ def healthy(client: httpx.Client) -> bool:
     ready = client.get("/readyz")
     assert ready.status_code == 200, "it must stay ready"
     return ready.json()["degraded"] == {}
+
+
+def test_redis_url_is_read_from_the_environment_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDIS_URL", "redis://:secret@host")
+    found = Settings()
+    assert found.redis_url is not None
+    assert found.redis_url.get_secret_value() == "redis://:secret@host"
+    assert "secret@" not in repr(found)
+    monkeypatch.setenv("REDIS_URL", "")
+    assert Settings().redis_url is None
+
+
+def test_the_server_of_the_tests_dies_with_them_whatever_happens() -> None:
+    code = "import time; from tests.service.redis_server import redis_running\n"
+    code += "with redis_running() as server: print(server.process.pid, server.folder, flush=True); time.sleep(60)"
+    tests = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert tests.stdout is not None
+    pid, folder = tests.stdout.readline().split()
+    assert Path(f"/proc/{pid}").exists()
+    tests.kill()
+    tests.communicate()
+    wait_until(lambda: not _runs(int(pid)), 5)
+    shutil.rmtree(folder)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 def test_info_says_which_state_is_used(served: httpx.Client, on_redis: Settings) -> None:

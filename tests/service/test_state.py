@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -228,6 +229,31 @@ def test_a_catalog_is_read_as_it_was_at_one_moment(state: State) -> None:
             first = rows.texts[0].split()[0]
             assert [rows.texts[row].split()[0] for row in (2500, 4999)] == [first, first]
             assert (len(rows.ids) - 5000, rows.generation - 1) == (int(first), int(first))
+    finally:
+        ended.set()
+        writer.join()
+
+
+def test_a_catalog_is_never_mixed_from_two_domains_of_one_name(state: State) -> None:
+    ended, names = threading.Event(), [str(number) for number in range(2500)]
+    state.put_domain(MOVIES)
+
+    def renew() -> None:
+        turn = 0
+        while not ended.is_set():
+            turn += 1
+            state.upsert_items("movies", items(*names[: 2500 - turn % 7], text=str(turn)))
+            state.delete_domain("movies")
+            state.put_domain(MOVIES)
+
+    writer = threading.Thread(target=renew)
+    writer.start()
+    try:
+        for _ in range(100):
+            with suppress(DomainNotFound):
+                rows = state.catalog("movies")
+                assert len({text.split()[0] for text in rows.texts}) == bool(rows.ids)
+                assert len(rows.ids) in {0, *range(2494, 2501)}
     finally:
         ended.set()
         writer.join()

@@ -88,6 +88,21 @@ def test_a_redis_that_forgets_is_warned_of(own_redis: RedisServer, tmp_path: Pat
     opened.close()
 
 
+def test_a_replica_is_refused_and_one_that_becomes_it_is_waited_for(own_redis: RedisServer, tmp_path: Path) -> None:
+    opened = RedisState(own_redis.url, tmp_path)
+    opened.put_domain(MOVIES)
+    own_redis.ask("REPLICAOF", "127.0.0.1", 1)
+    with pytest.raises(StateError, match="is a replica"):
+        RedisState(own_redis.url, tmp_path)
+    with pytest.raises(StateUnavailable, match="read only replica"):
+        opened.put_domain(MOVIES)
+    assert opened.trouble()
+    own_redis.ask("REPLICAOF", "NO", "ONE")
+    healed(opened)
+    assert not opened.put_domain(MOVIES)
+    opened.close()
+
+
 def test_an_old_redis_is_refused(empty_redis: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backend, "OLDEST", (99, 0))  # there is no old one to install beside the new one
     with pytest.raises(StateError, match=r"is Redis [0-9.]+, expected 7\.0 or later"):
