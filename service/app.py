@@ -103,9 +103,7 @@ def assemble(settings: Settings) -> Parts:
     activator = Activator(state, store, live, vectors, engines, working, telemetry.swap_seconds.observe)
     imports = Imports(settings.data / "imports", state, activator, working)
     if not engines:
-        _log.warning(
-            "no backbone yet: put a folder into %s or name it in SWAPREC_BACKBONES", settings.data / "backbones"
-        )
+        _log.warning("no backbone: put a folder into %s or name it in SWAPREC_BACKBONES", settings.data / "backbones")
     return Parts(settings, state, store, engines, live, activator, imports, working, telemetry, keys)
 
 
