@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: install demo serve test lint fix bench docs clean
+.PHONY: install demo serve test lint fix bench docs image up down clean
 
 install: $(STAMP)
 
@@ -38,6 +38,15 @@ docs: install
 
 bench: install
 	$(BIN)/python -m benchmarks.serve
+
+image:
+	docker compose build
+
+up:
+	docker compose up --detach --build --wait
+
+down:
+	docker compose down
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache build *.egg-info

@@ -128,12 +128,16 @@ class Activator:
         for name in names:
             self._live.wait(name, "being restored")
 
-        def restore_all() -> None:
-            for name in names:
-                self._jobs.patiently(partial(self._restore, name))
+        def restore_then_resume() -> None:
+            self.restore_all(names)
             self._jobs.resume()
 
-        self._jobs.background(restore_all)
+        self._jobs.background(restore_then_resume)
+
+    def restore_all(self, names: Sequence[str]) -> None:
+        """Make domains live again one after the other, waiting for a state that is away."""
+        for name in names:
+            self._jobs.patiently(partial(self._restore, name))
 
     def submit(self, domain: str, version: Version) -> Job:
         """Queue the activation of a version, or of `none`.

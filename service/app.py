@@ -15,9 +15,9 @@ from fastapi_offline import FastAPIOffline
 
 from adapters_store.store import Store
 from service.activation import Activator
+from service.backbones import Backbones
 from service.document import describe
 from service.edge import Edge, install_problems
-from service.engine import Engine
 from service.errors import StateError
 from service.gate import Gate
 from service.imports import Imports
@@ -33,7 +33,6 @@ from service.state import State, redis, sqlite
 from service.state.sqlite import SqliteState
 from service.telemetry import Telemetry
 from service.vectors import VectorFiles
-from transrec.backbone import Backbone
 
 ROUTERS = (recommend.router, adapters.router, domains.router, items.router, jobs.router, operations.router)
 
@@ -109,12 +108,7 @@ def assemble(settings: Settings) -> Parts:
 def _connected(settings: Settings, state: State, keys: Keys) -> Parts:
     live = LiveTable(state.get_domain)
     telemetry = Telemetry(live)
-    engines = {
-        backbone.fingerprint: Engine(
-            backbone, slots=settings.slots, max_queue=settings.max_queue, observe=telemetry.observe_batch
-        )
-        for backbone in (Backbone.load(folder, settings.device) for folder in backbone_folders(settings))
-    }
+    engines = Backbones(settings, telemetry.observe_batch)
     store, working = Store(settings.data / "adapters"), Jobs(state)
     vectors = VectorFiles(settings.data / "vectors")
     activator = Activator(state, store, live, vectors, engines, working, telemetry.swap_seconds.observe)
@@ -141,14 +135,6 @@ def open_state(settings: Settings) -> State:
         known |= {record.name for record in embedded.domains()}
         embedded.close()
     return redis.RedisState(settings.redis_url.get_secret_value(), settings.data, known)
-
-
-def backbone_folders(settings: Settings) -> list[Path]:
-    """Return the folders that are named, or all in `<data>/backbones`."""
-    if settings.backbones:
-        return list(settings.backbones)
-    shelf = settings.data / "backbones"
-    return sorted(path for path in shelf.iterdir() if path.is_dir() and path.name[0] != ".") if shelf.is_dir() else []
 
 
 @contextmanager

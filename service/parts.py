@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from adapters_store.store import Store
 from service.activation import Activator
-from service.engine import Engine
+from service.backbones import Backbones
 from service.errors import InvalidRequest, MalformedBody, PayloadTooLarge
 from service.imports import Imports
 from service.jobs import Jobs
@@ -32,7 +32,7 @@ class Parts:
     settings: Settings
     state: State
     store: Store
-    engines: Mapping[str, Engine]
+    engines: Backbones
     live: LiveTable
     activator: Activator
     imports: Imports

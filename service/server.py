@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import logging
+import signal
 import socket
+import sys
 
 import uvicorn
 
@@ -40,12 +42,14 @@ def listen(settings: Settings) -> socket.socket:
 
 
 def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT; what was accepted is answered first.
+    """Serve until SIGTERM or SIGINT; what was accepted is answered first, and jobs stop at a step they go on from.
 
     Raises:
         Exposed, PortTaken, StateError, BackboneError: what keeps it from starting.
     """
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s")
+    # uvicorn raises the signal again when it is done: that must still let go of what `started` holds, and be no failure
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     open_keys(settings)  # before the port: nobody is kept waiting by a service that will not start
     listener = listen(settings)
     with listener, started(settings) as parts:

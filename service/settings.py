@@ -49,3 +49,8 @@ class Settings(BaseSettings):
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(Path(part) for part in value.split(os.pathsep) if part) if isinstance(value, str) else value
+
+    @field_validator("redis_url", mode="before")
+    @classmethod
+    def _set_or_not(cls, value: object) -> object:
+        return value or None  # a compose file passes an unset variable on as an empty one

@@ -45,13 +45,28 @@ class Split:
         self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - started
 
 
-def demo(folder: Path, port: int, console: Console, *, keep: bool = True) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A service that runs already, and its data folder, which the demo shares."""
+
+    url: str
+    data: Path
+
+
+def demo(
+    folder: Path, port: int, console: Console, *, keep: bool = True, running: Running | None = None
+) -> dict[str, Any]:
     """Run the whole demo and, with `keep`, leave the service up; returns what was measured.
+
+    With `running` no service is started or ended: that one is filled.
 
     Raises:
         Stop: a part could not be done; then no service is left either.
     """
     split = Split(_install_seconds())
+    if running is not None:
+        with Client(running.url) as client:
+            client.info()  # before minutes of training
     background.stop(folder)
     with split.part("fetch"):
         console.print(line("1", " MiniLM and MovieLens-100K"))
@@ -64,13 +79,13 @@ def demo(folder: Path, port: int, console: Console, *, keep: bool = True) -> dic
         results = {name: trained(config, console) for name, config in configs.items()}
         domains = [Domain(name, load_dataset(configs[name].data), results[name]) for name in TARGETS]
     try:
-        report = _served(folder, results[SOURCE], domains, port, console, split)
+        report = _served(folder, results[SOURCE], domains, port, console, split, running)
     except BaseException:
         background.stop(folder)
         raise
     spent = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in report["seconds"].items())
     console.print(line("\nTime", f" {spent}"))
-    if keep:
+    if keep or running is not None:
         _farewell(report, folder, console)
     else:
         background.stop(folder)
@@ -78,23 +93,46 @@ def demo(folder: Path, port: int, console: Console, *, keep: bool = True) -> dic
 
 
 def _served(
-    folder: Path, source: RunResult, domains: list[Domain], port: int, console: Console, split: Split
+    folder: Path,
+    source: RunResult,
+    domains: list[Domain],
+    port: int,
+    console: Console,
+    split: Split,
+    running: Running | None,
 ) -> dict[str, Any]:
-    """Start the service, fill it, show it."""
+    """Start the service, or take the one that runs; fill it, show it."""
     with split.part("serve"):
-        console.print(line("3", " start the service, load the catalogs, push the adapters"))
-        # one data folder a backbone: domains of an earlier one would not fit the one that is served now
-        data = folder / "data" / source.report["backbone"][:12]
-        server = background.start(folder, data, source.artifact, port)
-        if server.port != port:
-            console.print(f"  port {port} is taken, using {server.port}")
-        with Client(server.url) as client:
+        if running is not None:
+            console.print(line("3", f" load the catalogs, push the adapters to {running.url}"))
+            shelve(source, running.data / "backbones")
+            url, pid = running.url, None
+        else:
+            console.print(line("3", " start the service, load the catalogs, push the adapters"))
+            # one data folder a backbone: domains of an earlier one would not fit the one that is served now
+            data = folder / "data" / source.report["backbone"][:12]
+            server = background.start(folder, data, source.artifact, port)
+            url, pid = server.url, server.pid
+            if server.port != port:
+                console.print(f"  port {port} is taken, using {server.port}")
+        with Client(url) as client:
             for domain in domains:
                 publish(client, domain, console)
-    with split.part("show"), Client(server.url) as client:
+    with split.part("show"), Client(url) as client:
         report = show(client, domains, console)
     seconds = {name: round(value, 1) for name, value in split.seconds.items()}
-    return report | {"url": server.url, "pid": server.pid, "seconds": seconds}
+    return report | {"url": url, "pid": pid, "seconds": seconds}
+
+
+def shelve(source: RunResult, shelf: Path) -> Path:
+    """Copy a run's backbone to where a service looks for backbones; it is there whole or not at all."""
+    place = shelf / f"demo-{source.report['backbone'][:12]}"
+    if not place.is_dir():
+        beside = shelf / f".{place.name}.part"
+        shutil.rmtree(beside, ignore_errors=True)
+        shutil.copytree(source.artifact, beside)
+        beside.rename(place)
+    return place
 
 
 def demo_config(name: str, folder: Path, encoder: Path) -> RunConfig:
@@ -140,4 +178,5 @@ def _farewell(report: dict[str, Any], folder: Path, console: Console) -> None:
     console.print(line("The service stays up", f" at {url} (OpenAPI: {url}/docs)"), soft_wrap=True)
     console.print(f"  curl -s '{url}/recommend?domain=comedy' -d '{body}'", soft_wrap=True)
     console.print(f"  curl -s {url}/domains", soft_wrap=True)
-    console.print(f"  {command} demo --stop --folder {folder}   ends it (pid {report['pid']})", soft_wrap=True)
+    if report["pid"] is not None:
+        console.print(f"  {command} demo --stop --folder {folder}   ends it (pid {report['pid']})", soft_wrap=True)

@@ -42,7 +42,7 @@ class Domain:
 
 def publish(client: Client, domain: Domain, console: Console) -> None:
     """Create a domain, load its catalog, ask `none` once, push and activate its adapter."""
-    client.put_domain(domain.name, title=f"MovieLens-100K, {domain.name}")
+    client.put_domain(domain.name, title=f"MovieLens-100K, {domain.name}", backbone=domain.result.report["backbone"])
     report = client.import_items(domain.name, catalog_items(domain.dataset))
     before = client.recommend(domain.name, [domain.dataset.item_ids[0]], k=1)
     card = client.push(domain.result.artifact, activate=True)
@@ -62,7 +62,7 @@ def show(client: Client, domains: list[Domain], console: Console) -> dict[str, A
     _quality(domains, console)
     for domain in domains:
         measured[domain.name] |= _served(client, domain, console)
-    memory = _memory(client, console)
+    memory = _memory(client, domains[0].result.report["backbone"], console)
     return {"domains": measured, "memory": memory, "swap": swap_under_requests(client, domains[0], console)}
 
 
@@ -115,9 +115,9 @@ def _quality(domains: list[Domain], console: Console) -> None:
     console.print(table("", ("domain", "", "HR@10 [95 %]", "NDCG@10"), rows, right=(3,)))
 
 
-def _memory(client: Client, console: Console) -> list[DomainMemory]:
+def _memory(client: Client, fingerprint: str, console: Console) -> list[DomainMemory]:
     info = client.info()
-    backbone = info["backbones"][0]
+    backbone = next(one for one in info["backbones"] if one["fingerprint"] == fingerprint)
     rows = [["(backbone, once)", "", "", "", bytes_text(backbone["memory_bytes"])]]
     for domain in info["domains"]:
         parts = domain["memory_bytes"]

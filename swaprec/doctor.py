@@ -211,7 +211,7 @@ def _redis(url: str) -> Finding:
 
 
 def _backbones(settings: Settings) -> Finding:
-    from service.app import backbone_folders
+    from service.backbones import backbone_folders
     from transrec.backbone import FILES, fingerprint_of
 
     found, broken = [], []

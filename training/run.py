@@ -224,13 +224,16 @@ def _count(trained: nn.Module) -> dict[str, float]:
 
 
 def _commit() -> str:
-    """The checkout's commit, empty where the code does not lie in one."""
-    done = subprocess.run(  # noqa: S603 - a fixed command
-        ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"],  # noqa: S607 - git is where the user has it
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    """The checkout's commit, empty where the code does not lie in one, or there is no git."""
+    try:
+        done = subprocess.run(  # noqa: S603 - a fixed command
+            ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"],  # noqa: S607 - git is where the user has it
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except FileNotFoundError:
+        return ""
     return done.stdout.strip()
 
 

@@ -99,22 +99,29 @@ def create_domain(parts: Parts, name: str, body: DomainBody) -> bool:
 
 
 def find_backbone(parts: Parts, wanted: str | None) -> str:
-    """Return the fingerprint that a name, a beginning, or nothing stands for.
+    """Return the fingerprint that a name, a beginning, or nothing stands for; before giving up, look for new folders.
 
     Raises:
         BackboneNotFound: none or several do.
     """
-    loaded = {fingerprint: engine.backbone.name for fingerprint, engine in parts.engines.items()}
-    fitting = [
-        fingerprint
-        for fingerprint, name in loaded.items()
-        if wanted is None or name == wanted or fingerprint.startswith(wanted)
-    ]
+    fitting = _fitting(parts, wanted)
+    if not fitting and parts.engines.look_again():
+        fitting = _fitting(parts, wanted)
     if len(fitting) == 1:
         return fitting[0]
+    loaded = {fingerprint: engine.backbone.name for fingerprint, engine in parts.engines.items()}
     there = ", ".join(f"{name} ({fingerprint[:12]})" for fingerprint, name in loaded.items()) or "none"
     what = "no backbone named" if wanted is None else f"backbone {wanted!r} fits {len(fitting)}"
-    raise BackboneNotFound(f"{what}; loaded: {there}")
+    hint = "" if fitting else "; put its folder, as `swaprec train` makes it, into backbones/ of the data folder"
+    raise BackboneNotFound(f"{what}; loaded: {there}{hint}")
+
+
+def _fitting(parts: Parts, wanted: str | None) -> list[str]:
+    return [
+        fingerprint
+        for fingerprint, engine in parts.engines.items()
+        if wanted is None or engine.backbone.name == wanted or fingerprint.startswith(wanted)
+    ]
 
 
 def _card(parts: Parts, record: DomainRecord) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from swaprec import show
-from swaprec.cli.options import LOCAL, AsJson, Key, Url, complete_domain
+from swaprec.cli.options import LOCAL, AsJson, Key, Url, address, complete_domain
 from swaprec.client import Client
 from swaprec.errors import FAILED, USAGE, Stop
 
@@ -21,6 +21,12 @@ def demo(
     port: Annotated[int, typer.Option(help="Port of the service; a free one is taken if it is busy.")] = 8000,
     keep: Annotated[bool, typer.Option(help="Leave the service up at the end.")] = True,
     stop: Annotated[bool, typer.Option("--stop", help="End the demo's service.")] = False,
+    url: Annotated[
+        str | None, typer.Option(envvar="SWAPREC_DEMO_URL", help="Fill this service; start none.", callback=address)
+    ] = None,
+    data: Annotated[
+        Path, typer.Option(envvar="SWAPREC_DATA", help="Data folder of the service at --url, to put a backbone in.")
+    ] = Path(".swaprec"),
     as_json: AsJson = False,
 ) -> None:
     """From real logs to live answers: fetch, train, serve, swap."""
@@ -32,9 +38,11 @@ def demo(
         if as_json:
             show.emit_json({"stopped": ended})
         return
+    from swaprec.demo import Running
     from swaprec.demo import demo as run_demo
 
-    report = run_demo(folder.absolute(), port, show.talk() if as_json else show.data(), keep=keep)
+    running = Running(url, data) if url is not None else None
+    report = run_demo(folder.absolute(), port, show.talk() if as_json else show.data(), keep=keep, running=running)
     if as_json:
         show.emit_json(report)
 

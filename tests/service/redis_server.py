@@ -37,7 +37,7 @@ class RedisServer:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start on what the folder has, and wait until it answers."""
+        """Start on what the folder has, and wait until it answers. It dies with the thread that calls this."""
         ours = ("--port", "0", "--unixsocket", "s", "--save", "", "--appendonly", "yes", "--appendfsync", "always")
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,11 +16,11 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from service.app import open_state
+from service.app import open_state, started
 from service.errors import StateError
 from service.settings import Settings
 from service.state.redis import FILE
-from tests.service.conftest import ITEMS, activate, running, wait_for_job, wait_until
+from tests.service.conftest import ITEMS, activate, running, upload, wait_for_job, wait_until
 from tests.service.redis_server import RedisServer
 
 ROOT = Path(__file__).parents[2]
@@ -172,8 +173,8 @@ def test_a_full_redis_is_out_of_space_and_answers_go_on(served: httpx.Client, ow
     assert served.post("/domains/movies/items", json=[{"item_id": "new", "title": "new"}]).status_code == 200
 
 
-def test_a_job_outlives_its_redis(on_redis: Settings, own_redis: RedisServer) -> None:
-    items = [{"item_id": f"i{n}", "title": f"film {n}"} for n in range(8000)]
+def test_an_import_outlives_its_redis_and_counts_every_row_once(on_redis: Settings, own_redis: RedisServer) -> None:
+    items = [{"item_id": f"i{n}", "title": f"film {n}"} for n in range(20_000)]
     with running(on_redis) as client:
         client.put("/domains/movies", json={})
         job = client.post("/domains/movies/items?wait=false", json=items).json()
@@ -182,10 +183,52 @@ def test_a_job_outlives_its_redis(on_redis: Settings, own_redis: RedisServer) ->
         time.sleep(1)
         own_redis.start()
         wait_until(lambda: healthy(client), 5)
+        found = client.get(f"/jobs/{job['id']}").json()
+        assert found["status"] == "running", "it was killed too late to prove anything"
         ended = wait_for_job(client, job)
         assert ended["status"] == "succeeded", ended
-        assert ended["result"]["accepted"] + ended["result"]["unchanged"] == 8000
-        assert client.get("/domains/movies").json()["searchable_items"] == 8000
+        result = ended["result"]
+        assert result["accepted"] + result["unchanged"] == 20_000
+        assert result["unchanged"] in (0, 1000), "of the rows that were on their way it is not known"
+        assert client.get("/domains/movies").json()["searchable_items"] == 20_000
+
+
+def test_an_activation_waits_for_its_redis(
+    served: httpx.Client, own_redis: RedisServer, bundle: Callable[..., Path]
+) -> None:
+    more = [{"item_id": f"n{n}", "title": f"film {n}"} for n in range(5000)]
+    served.post("/domains/movies/items", json=more)
+    accepted = upload(served, bundle(2), activate="true").json()
+    own_redis.kill()
+    time.sleep(1)
+    assert asked(served)["version"] == 1
+    own_redis.start()
+    wait_until(lambda: healthy(served), 5)
+    assert wait_for_job(served, accepted["job"])["status"] == "succeeded"
+    assert asked(served)["version"] == 2
+
+
+def test_a_service_that_starts_while_redis_goes_away_comes_up_by_itself(
+    on_redis: Settings, own_redis: RedisServer
+) -> None:
+    with running(on_redis) as client:
+        for name in ("movies", "books"):
+            client.put(f"/domains/{name}", json={})
+            client.post(f"/domains/{name}/items", json=ITEMS)
+    names = ["movies", "books"]
+    with started(on_redis) as parts:
+        own_redis.kill()
+        for name in names:
+            parts.live.wait(name, "being restored")
+        restoring = threading.Thread(target=parts.activator.restore_all, args=(names,), daemon=True)
+        restoring.start()
+        restoring.join(1.5)
+        assert restoring.is_alive(), "it cannot be done without Redis"
+        own_redis.start()
+        restoring.join(10)
+        assert parts.live.loading == {}
+        assert parts.live.broken == {}
+        assert {standing.live.domain for standing in parts.live.all()} == set(names)
 
 
 def test_everything_is_live_again_after_a_restart(on_redis: Settings, bundle: Callable[..., Path]) -> None:

@@ -9,11 +9,13 @@ import polars as pl
 import pytest
 from rich.console import Console
 
+from service.settings import Settings
 from swaprec.client import Client
-from swaprec.demo import SOURCE, TARGETS, demo_config, trained
+from swaprec.demo import SOURCE, TARGETS, Running, demo, demo_config, shelve, trained
 from swaprec.demo_show import SWAP_ANSWERS, Domain, publish, show, swap_under_requests
-from swaprec.errors import Stop
+from swaprec.errors import Stop, Unreachable
 from swaprec.evaluation import run_config
+from tests.service.conftest import running
 from tests.swaprec.conftest import World
 from tests.tiny import tiny_adapter, tiny_backbone, tiny_bundle
 from tests.training.conftest import tiny_log
@@ -102,6 +104,25 @@ def test_a_domain_is_filled_and_shown_with_the_film_that_was_watched_next(client
     assert measured["difference"] == 0
     assert [one["domain"] for one in report["memory"]] == ["walk"]
     assert max(map(len, said(told).splitlines())) <= 80
+
+
+def test_a_running_service_is_filled_with_a_backbone_that_it_had_not_seen(world: World, tmp_path: Path) -> None:
+    domain, told = domain_of(world), console()
+    source = replace(domain.result, artifact=world.backbone)
+    with running(Settings(data=tmp_path / "data", port=0)) as http, Client(str(http.base_url)) as client:
+        assert client.info()["backbones"] == []
+        shelved = shelve(source, tmp_path / "data" / "backbones")
+        assert shelve(source, tmp_path / "data" / "backbones") == shelved
+        publish(client, domain, told)
+        assert client.domain("walk")["live_version"] == 1
+        assert [one["name"] for one in client.info()["backbones"]] == [shelved.name]
+    assert [path.name for path in shelved.parent.iterdir()] == [shelved.name]
+
+
+def test_a_service_that_does_not_run_is_noticed_before_anything_is_fetched(tmp_path: Path) -> None:
+    with pytest.raises(Unreachable):
+        demo(tmp_path / "demo", 8000, console(), running=Running("http://127.0.0.1:9", tmp_path))
+    assert not (tmp_path / "demo").exists()
 
 
 def test_the_swap_is_answered_by_both_versions_and_ends_where_it_began(client: Client, world: World) -> None:

@@ -83,6 +83,14 @@ def test_the_manifest_says_what_the_bundle_is(log: Path, backbone: Path, tmp_pat
     assert manifest.created_at.endswith("Z")
 
 
+def test_where_there_is_no_git_a_bundle_names_no_commit(
+    log: Path, backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    result = run(adapt(log, backbone, tmp_path / "run", epochs=1))
+    assert read_bundle(result.artifact).manifest.commit == ""
+
+
 def test_only_the_adapter_changes(log: Path, backbone: Path, tmp_path: Path) -> None:
     before = Backbone.load(backbone).fingerprint
     run(adapt(log, backbone, tmp_path / "run", epochs=1))
