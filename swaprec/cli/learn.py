@@ -67,7 +67,7 @@ def evaluate(
 
 
 def import_log(
-    form: Annotated[str, typer.Argument(metavar="FORMAT", help="canonical, adapter4rec or recbole.")],
+    form: Annotated[str, typer.Argument(metavar="FORMAT", help="canonical, csv, adapter4rec or recbole.")],
     source: Annotated[Path, typer.Argument(help="Folder of the log.")],
     destination: Annotated[Path, typer.Argument(help="Folder for items.parquet and interactions.parquet.")],
     as_json: AsJson = False,

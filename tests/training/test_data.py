@@ -145,6 +145,36 @@ def test_recbole_files_are_read_by_their_typed_header(tmp_path: Path) -> None:
     assert tables.rejected.counts == {"x.inter: 4 fields expected": 1, "interaction without a usable timestamp": 1}
 
 
+def test_csv_files_keep_quoted_commas_and_newlines(tmp_path: Path) -> None:
+    (tmp_path / "items.csv").write_text('item_id,name,category\n07,"Up, and\naway",film\n8,Jaws\n', "utf-8")
+    (tmp_path / "interactions.csv").write_text("user_id,item_id,timestamp\nu,07,2026-11-23T10:00:00\n", "utf-8")
+    tables = read_tables("csv", tmp_path)
+    assert tables.items.rows() == [("07", "Up, and\naway", "film")]
+    assert tables.items.columns == ["item_id", "title", "category"]
+    assert tables.rejected.counts == {"items.csv: 3 fields expected": 1}
+    assert clean(tables).interactions["item_id"].to_list() == ["07"]
+
+
+@pytest.mark.parametrize(
+    ("items", "log", "says"),
+    [
+        (
+            "id,title\n",
+            "user,item_id\n",
+            "items lacks item_id; it has id, title; the file of interactions lacks user_id",
+        ),
+        ("", "user_id,item_id\n", "items.csv: expected a header of different names, got an empty line"),
+        ("item_id,item_id\n", "", "got item_id, item_id"),
+        ('item_id,title\n1,"a"b\n', "user_id,item_id\n", "line 2: .*need them doubled"),
+    ],
+)
+def test_csv_files_that_cannot_be_read_say_where_and_why(tmp_path: Path, items: str, log: str, says: str) -> None:
+    (tmp_path / "items.csv").write_text(items, "utf-8")
+    (tmp_path / "interactions.csv").write_text(log, "utf-8")
+    with pytest.raises(DataError, match=says):
+        read_tables("csv", tmp_path)
+
+
 def test_a_user_with_two_lines_keeps_the_first(tmp_path: Path) -> None:
     (tmp_path / "users.tsv").write_text("U1\tN1 N2\nU1\tN2 N1\n", "utf-8")
     (tmp_path / "items.tsv").write_text("N1\tEn\nN2\tTo\n", "utf-8")
@@ -235,7 +265,12 @@ def test_an_import_can_be_written_in_the_canonical_form(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("form", "says"), [("csv", "expected one of canonical"), ("recbole", "expected one item file")]
+    ("form", "says"),
+    [
+        ("excel", "expected one of canonical"),
+        ("csv", "expected one file of items"),
+        ("recbole", "expected one item file"),
+    ],
 )
 def test_an_unknown_form_or_an_empty_folder_is_named(tmp_path: Path, form: str, says: str) -> None:
     with pytest.raises(DataError, match=says):

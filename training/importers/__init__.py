@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from training.importers import adapter4rec, canonical, recbole
+from training.importers import adapter4rec, canonical, csv_files, recbole
 from training.importers.tables import DataError, Tables
 
 READERS: dict[str, Callable[[Path], Tables]] = {
     "canonical": canonical.read,
+    "csv": csv_files.read,
     "adapter4rec": adapter4rec.read,
     "recbole": recbole.read,
 }

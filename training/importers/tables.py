@@ -27,6 +27,32 @@ class Tables:
     rejected: Rejections = field(default_factory=Rejections)
 
 
+TITLES = ("title", "movie_title", "name", "item_name")
+
+
+def to_tables(folder: Path, items: pl.DataFrame, log: pl.DataFrame, rejected: Rejections) -> Tables:
+    """Name the columns of two files as we name them: the title is the first of `TITLES` that is there.
+
+    Without a column `timestamp` the order of the file is the order of events.
+
+    Raises:
+        DataError: columns that are missing, in both files at once.
+    """
+    title = next((name for name in TITLES if name in items.columns), None)
+    lacks = [name for name, there in (("item_id", "item_id" in items.columns), ("title", title)) if not there]
+    missing = [name for name in ("user_id", "item_id") if name not in log.columns]
+    problems = [
+        f"the file of {what} lacks {', '.join(names)}; it has {', '.join(frame.columns)}"
+        for what, names, frame in (("items", lacks, items), ("interactions", missing, log))
+        if names
+    ]
+    if problems or title is None:
+        raise DataError(f"{folder}: {'; '.join(problems)}")
+    if "timestamp" not in log.columns:
+        log = log.with_row_index("timestamp")
+    return Tables(items.rename({title: "title"}), log.select("user_id", "item_id", "timestamp"), rejected)
+
+
 def lines_of(path: Path) -> list[str]:
     """Read the lines of a UTF-8 file; only a newline ends one, whatever a title contains.
 

@@ -1,0 +1,44 @@
+"""Two CSV files with a header: `items.csv` (item_id, title, …) and `interactions.csv` (user_id, item_id, timestamp)."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import polars as pl
+
+from training.importers.tables import DataError, Tables, one_file, to_tables
+from training.rejections import Rejections
+
+
+def read(folder: Path) -> Tables:
+    """Read the two files of a folder; quoted fields may hold commas and newlines.
+
+    Raises:
+        DataError: not one of each, not UTF-8, no header, or a column is missing.
+    """
+    rejected = Rejections()
+    items = _read(one_file(folder, "items.csv", "file of items"), rejected)
+    log = _read(one_file(folder, "interactions.csv", "file of interactions"), rejected)
+    return to_tables(folder, items, log, rejected)
+
+
+def _read(path: Path, rejected: Rejections) -> pl.DataFrame:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, strict=True)
+            names = [name.strip() for name in next(reader, [])]
+            if not names or len(set(names)) < len(names) or not all(names):
+                found = ", ".join(names) or "an empty line"
+                raise DataError(f"{path}: expected a header of different names, got {found}")
+            rows = []
+            for fields in reader:
+                if len(fields) == len(names):
+                    rows.append(fields)
+                elif fields:
+                    rejected.add(f"{path.name}: {len(names)} fields expected", 1, f"line {reader.line_num}: {fields}")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 (byte {error.start}): convert it, for example with iconv") from error
+    except csv.Error as error:
+        raise DataError(f"{path}, line {reader.line_num}: {error}; fields with quotes need them doubled") from error
+    return pl.DataFrame(rows, schema=dict.fromkeys(names, pl.String), orient="row")
