@@ -110,7 +110,7 @@ def test_an_import_says_what_it_could_not_use(tmp_path: Path) -> None:
         (("train", "nowhere.toml"), USAGE, "nowhere.toml: there is no such file"),
         (("push", "nowhere"), USAGE, "nowhere is not there"),
         (("evaluate", "nowhere"), USAGE, "nowhere is not the folder of a run"),
-        (("import", "csv", ".", "out"), FAILED, "expected one of canonical, adapter4rec, recbole"),
+        (("import", "excel", ".", "out"), FAILED, "expected one of canonical, csv, adapter4rec, recbole"),
         (("serve", "--host", "0.0.0.0"), USAGE, "SWAPREC_INSECURE=1"),  # noqa: S104 - the point
         (("recomend",), USAGE, "No such command"),
     ],
