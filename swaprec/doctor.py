@@ -188,7 +188,7 @@ def _state(settings: Settings) -> Finding:
             ).fetchone()
     except sqlite3.DatabaseError as error:
         return Finding("bad", "state", f"{path}: {error}", "restore it from a backup; adapters/ has the versions")
-    return Finding("ok", "state", f"{domains} domains, {items:,} items in {path}")
+    return Finding("ok", "state", f"domains: {domains}, items: {items:,}, in {path}")
 
 
 def _redis(url: str) -> Finding:

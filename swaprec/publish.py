@@ -22,7 +22,9 @@ def publish(
     """
     path = bundle / "bundle.safetensors" if bundle.is_dir() else bundle
     if not path.is_file():
-        raise Stop(f"{path} is not there", "swaprec train writes a bundle into its output folder", USAGE)
+        raise Stop(
+            f"{path} is not there", 'swaprec train with stage = "adapt" writes a bundle into its output folder', USAGE
+        )
 
     told = JobLines(console)
     if not catalog:

@@ -34,7 +34,7 @@ def read_text_encoder(name_or_path: str) -> tuple[TextShape, dict[str, Tensor], 
     except (OSError, ValueError) as error:
         raise BackboneError(
             f"encoder {name_or_path!r} cannot be read: {str(error).splitlines()[0]} "
-            "(expected the hub name or the folder of a BERT or RoBERTa checkpoint)"
+            "(expected the folder of a BERT or RoBERTa checkpoint, or its hub name where there is a network)"
         ) from error
     if found["missing_keys"]:  # the library would draw them at random
         raise BackboneError(f"encoder {name_or_path!r} lacks weights: {', '.join(sorted(found['missing_keys'])[:5])}")
