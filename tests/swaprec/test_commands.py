@@ -195,7 +195,7 @@ def test_the_doctor_finds_a_healthy_place_healthy(walk: str, tmp_path: Path, wor
     assert states["service"] == states["state"] == states["data folder"] == states["backbones"] == "ok"
     assert "a service runs from this folder" in next(one["found"] for one in found if one["what"] == "lock")
     shown = read("doctor", **env, SWAPREC_PORT="1")
-    assert "1 domains, 40 items" in " ".join(shown.split())
+    assert "domains: 1, items: 40" in " ".join(shown.split())
 
 
 def test_the_doctor_knocks_at_redis(tmp_path: Path) -> None:

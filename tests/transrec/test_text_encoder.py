@@ -52,7 +52,7 @@ def test_a_checkpoint_of_another_architecture_is_refused_by_name(tmp_path: Path)
 
 
 def test_a_checkpoint_that_is_not_there_is_an_error_that_says_what_was_expected(tmp_path: Path) -> None:
-    with pytest.raises(BackboneError, match="hub name or the folder of a BERT or RoBERTa checkpoint"):
+    with pytest.raises(BackboneError, match="folder of a BERT or RoBERTa checkpoint, or its hub name"):
         Backbone.from_encoder(str(tmp_path / "nowhere"))
 
 
