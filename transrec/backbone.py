@@ -194,7 +194,7 @@ class Backbone:
     def shape(self) -> AdapterShape:
         """The sizes that an adapter must fit."""
         text, user = self.config.text, self.config.user
-        return AdapterShape(text.layers, text.hidden, user.blocks, user.width)
+        return AdapterShape(text.layers, text.hidden, user.blocks, user.width, text.intermediate)
 
     @property
     def parameters_total(self) -> int:

@@ -57,13 +57,15 @@ def embed_batches(
     depend on the machine that the trainer or the server happens to have.
     """
     encoder = backbone.item_encoder(resolve_dtype(dtype, backbone.device))
-    item_side = None if adapter is None else _cast(adapter, encoder.norm.weight.dtype, backbone.device).item
+    item_side = None if adapter is None else adapter.item.for_serving(encoder)
+    # What runs after the encoder runs in float32, as the projection does.
+    outside = None if adapter is None else adapter.item.like(backbone.model.item_encoder)
 
     def encode(batch: tuple[NDArray[np.int64], torch.Tensor]) -> tuple[NDArray[np.int64], Vectors]:
         places, ids = batch
         with torch.inference_mode():
             pooled = encoder(Tokens(ids.to(backbone.device)), item_side)
-            return places, backbone.model.project(pooled.float()).cpu().numpy()
+            return places, backbone.model.project(pooled.float(), outside).cpu().numpy()
 
     batches = length_batches(backbone.tokenize(distinct))
     workers = torch.get_num_threads() if backbone.device.type == "cpu" else 1
@@ -89,14 +91,6 @@ def length_batches(
         for start in range(0, len(places), size):
             chunk = places[start : start + size]
             yield chunk, torch.tensor([tokens[place] for place in chunk], dtype=torch.int64)
-
-
-def _cast(adapter: Adapter, dtype: torch.dtype, device: torch.device) -> Adapter:
-    weight = next(adapter.parameters(), None)
-    if weight is None or (weight.dtype == dtype and weight.device == device):
-        return adapter
-    copy = Adapter.from_tensors(adapter.spec, adapter.shape, adapter.to_tensors())
-    return copy.to(device=device, dtype=dtype)
 
 
 def _places_of(texts: Sequence[str], distinct: Sequence[str]) -> NDArray[np.int64]:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from transrec.adapters import Adapt
+from transrec.seam import Adapt, unchanged
 from transrec.text_encoder import Pooling, TextEncoder, TextShape
 from transrec.user_encoder import UserEncoder, UserShape, xavier
 from transrec.window import pad_left
@@ -28,8 +28,11 @@ class TransRec(nn.Module):
         self.user_encoder = UserEncoder(user)
         xavier(self.projection)
 
-    def project(self, pooled: Tensor) -> Tensor:
-        """Pooled encoder output [n, H] -> item vectors [n, d]."""
+    def project(self, pooled: Tensor, adapt: Adapt | None = None) -> Tensor:
+        """Pooled encoder output [n, H], or what `adapt` made of it -> item vectors [n, d]."""
+        return (adapt or unchanged).vector(pooled, self._project)
+
+    def _project(self, pooled: Tensor) -> Tensor:
         return F.gelu(self.projection(pooled))
 
 
@@ -45,6 +48,7 @@ def encode_users(
     An empty history is allowed and gives a finite vector that means nothing.
     """
     device = user_encoder.position.weight.device
+    adapt = adapt and adapt.for_serving(user_encoder)
     encoded = []
     for start in range(0, len(histories), ENCODE_ROWS):
         rows, mask = pad_left(histories[start : start + ENCODE_ROWS], user_encoder.shape.history)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from transrec.adapters import Adapt, unchanged
+from transrec.seam import EMBEDDING, Adapt, unchanged
 
 MASKED = -1e9  # additive: a row that is all padding stays finite
 
@@ -41,20 +42,23 @@ class UserBlock(nn.Module):
         self.ffn_norm = nn.LayerNorm(width, eps=1e-6)
         self.dropout = nn.Dropout(shape.dropout)
 
-    def forward(self, x: Tensor, mask: Tensor, layer: int, adapt: Adapt, *, last_only: bool = False) -> Tensor:
+    def forward(
+        self, x: Tensor, mask: Tensor | None, layer: int, adapt: Adapt, *, last_only: bool = False
+    ) -> Tensor:
         """Run `x [B, L, d]` under the additive `mask [B, 1, L, L]`; with `last_only` return [B, 1, d]."""
         queries = x[:, -1:] if last_only else x
-        mask = mask[:, :, -1:] if last_only else mask
-        h = F.scaled_dot_product_attention(
-            self._split(self.query(queries)),
-            self._split(self.key(x)),
-            self._split(self.value(x)),
-            attn_mask=mask,
-        )  # [B, heads, Q, d/heads]
-        h = self.dropout(self.out(h.transpose(1, 2).flatten(2)))
-        a = self.attention_norm(queries + adapt(layer, "attention", h))
-        h = self.dropout(self.ffn_out(self.ffn_in(a).relu()))
-        return self.ffn_norm(a + adapt(layer, "ffn", h))  # type: ignore[no-any-return]
+        if last_only and mask is not None:
+            mask = mask[:, :, -1:]
+        q = self._split(adapt.linear(layer, "query", self.query, queries))
+        k = self._split(adapt.linear(layer, "key", self.key, x))
+        v = self._split(adapt.linear(layer, "value", self.value, x))
+        k, v, mask = adapt.extend(layer, k, v, mask)
+        h = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)  # [B, heads, Q, d/heads]
+        h = self.dropout(adapt.linear(layer, "attention_out", self.out, h.transpose(1, 2).flatten(2)))
+        a = adapt.norm(layer, "attention_norm", self.attention_norm, queries + adapt.after(layer, "attention", queries, h))
+        h = adapt.linear(layer, "ffn_in", self.ffn_in, a).relu()
+        h = self.dropout(adapt.linear(layer, "ffn_out", self.ffn_out, h))
+        return adapt.norm(layer, "ffn_norm", self.ffn_norm, a + adapt.after(layer, "ffn", a, h))
 
     def _split(self, x: Tensor) -> Tensor:
         return x.view(*x.shape[:2], self.heads, -1).transpose(1, 2)  # [B, heads, L, d/heads]
@@ -79,12 +83,30 @@ class UserEncoder(nn.Module):
         one query a row.
         """
         adapt = adapt or unchanged
-        x: Tensor = self.dropout(self.norm(vectors + self.position.weight[-vectors.shape[1] :]))
+        x = vectors + self.position.weight[-vectors.shape[1] :]
+        x = self.dropout(adapt.norm(EMBEDDING, "norm", self.norm, x))
         allowed = causal_mask(mask, x.dtype)
         top = len(self.blocks) - 1
+        states = {}
         for layer, block in enumerate(self.blocks):
+            if layer in adapt.reads:
+                states[layer] = x
             x = block(x, allowed, layer, adapt, last_only=last_only and layer == top)
+        if adapt.reads:
+            x = adapt.leave(x, states, allowed, _every_position)
         return x[:, -1] if last_only else x
+
+    def parts(self, layer: int) -> Mapping[str, nn.Module]:
+        """Return the linears and layer norms of a block, or the norm before the first, by their names at the seam."""
+        if layer == EMBEDDING:
+            return {"norm": self.norm}
+        named = dict(self.blocks[layer].named_children())
+        named["attention_out"] = named.pop("out")
+        return named
+
+
+def _every_position(x: Tensor) -> Tensor:
+    return x
 
 
 def causal_mask(mask: Tensor, dtype: torch.dtype) -> Tensor:

@@ -1,0 +1,42 @@
+"""Adapters: what trains in a domain, given by a spec and handed to the encoders as an argument.
+
+A kind is one class: it extends `SideAdapter`, names itself and the settings it reads, answers the questions of the
+seam (`transrec.seam`) that concern it, and enters by `register`. The modules named here hold all kinds.
+"""
+
+from __future__ import annotations
+
+from transrec.adapters import chains, tokens, weights
+from transrec.adapters.adapter import Adapter, ParameterCount, count_parameters, expected_tensors
+from transrec.adapters.bottlenecks import AdapterBank, Bottleneck, Bottlenecks, Compacter, gathers, stack
+from transrec.adapters.side import Merged, Reach, SideAdapter
+from transrec.adapters.spec import KINDS, AdapterShape, AdapterSpec, SideShape, SideSpec, SpecError
+from transrec.seam import Adapt, Place, unchanged
+
+__all__ = [
+    "KINDS",
+    "Adapt",
+    "Adapter",
+    "AdapterBank",
+    "AdapterShape",
+    "AdapterSpec",
+    "Bottleneck",
+    "Bottlenecks",
+    "Compacter",
+    "Merged",
+    "ParameterCount",
+    "Place",
+    "Reach",
+    "SideAdapter",
+    "SideShape",
+    "SideSpec",
+    "SpecError",
+    "chains",
+    "count_parameters",
+    "expected_tensors",
+    "gathers",
+    "stack",
+    "tokens",
+    "unchanged",
+    "weights",
+]

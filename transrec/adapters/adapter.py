@@ -1,0 +1,114 @@
+"""The adapter of one domain: an item side and a user side, to and from the tensors of a bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from transrec.adapters.side import Reach, SideAdapter, register
+from transrec.adapters.spec import KINDS, AdapterShape, AdapterSpec, SideShape, SideSpec, SpecError
+
+
+@register
+class Nothing(SideAdapter):
+    """The frozen backbone."""
+
+    kind = "none"
+
+    def _reach(self) -> Reach | None:
+        return None
+
+
+class Adapter(nn.Module):
+    """The small trained modules of one domain: an item side and a user side.
+
+    Raises:
+        SpecError: a spec that does not fit the shape, with the problems of both sides.
+    """
+
+    def __init__(self, spec: AdapterSpec, shape: AdapterShape) -> None:
+        super().__init__()
+        self.spec = spec
+        self.shape = shape
+        problems: list[str] = []
+        item = _build(spec.item, shape.item, problems)
+        user = _build(spec.user, shape.user, problems)
+        if item is None or user is None:
+            raise SpecError(problems)
+        user.share(item)
+        self.item, self.user = item, user
+
+    @classmethod
+    def create(cls, spec: AdapterSpec, shape: AdapterShape, seed: int) -> Adapter:
+        """Make a fresh adapter whose random weights depend on `seed` alone."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return cls(spec, shape)
+
+    @classmethod
+    def from_tensors(cls, spec: AdapterSpec, shape: AdapterShape, tensors: Mapping[str, Any]) -> Adapter:
+        """Build an adapter from named tensors or arrays, frozen.
+
+        Raises:
+            SpecError: names or shapes that differ from `expected_tensors`.
+        """
+        expected = expected_tensors(spec, shape)
+        given = {name: torch.as_tensor(value) for name, value in tensors.items()}
+        problems = [f"missing tensor {name}" for name in expected if name not in given]
+        problems += [f"unexpected tensor {name}" for name in given if name not in expected]
+        problems += [
+            f"{name}: expected {list(size)}, got {list(given[name].shape)}"
+            for name, size in expected.items()
+            if name in given and tuple(given[name].shape) != size
+        ]
+        if problems:
+            raise SpecError(problems)
+        adapter = cls(spec, shape)
+        adapter.load_state_dict({name: value.float() for name, value in given.items()})
+        return adapter.requires_grad_(requires_grad=False).eval()
+
+    def to_tensors(self) -> dict[str, Tensor]:
+        """Return copies of the tensors by name, for example `item.5.attention.down.weight`."""
+        return {name: value.detach().cpu().clone().contiguous() for name, value in self.state_dict().items()}
+
+
+def _build(spec: SideSpec, shape: SideShape, problems: list[str]) -> SideAdapter | None:
+    try:
+        return cast("SideAdapter", KINDS[spec.kind](spec, shape))
+    except SpecError as error:
+        problems += error.problems
+        return None
+
+
+def expected_tensors(spec: AdapterSpec, shape: AdapterShape) -> dict[str, tuple[int, ...]]:
+    """Return the names and shapes that a bundle of this spec must hold on a backbone of this shape."""
+    with torch.device("meta"):
+        return {name: tuple(value.shape) for name, value in Adapter(spec, shape).state_dict().items()}
+
+
+@dataclass(frozen=True, slots=True)
+class ParameterCount:
+    """Trainable parameters of an adapter."""
+
+    item: int
+    user: int
+
+    @property
+    def total(self) -> int:
+        """Both sides."""
+        return self.item + self.user
+
+
+def count_parameters(spec: AdapterSpec, shape: AdapterShape) -> ParameterCount:
+    """Count what trains: on the houlsby item side `layers · 2 · (2Hr + r + H)`.
+
+    A compacter's rule that both sides use counts as the item side's.
+    """
+    with torch.device("meta"):
+        adapter = Adapter(spec, shape)
+    item, user = (sum(weight.numel() for weight in side.parameters()) for side in (adapter.item, adapter.user))
+    return ParameterCount(item=item, user=user)

@@ -1,0 +1,185 @@
+"""One side's adapter: the class that every kind extends, and the shifts of weights that several kinds share."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any, ClassVar, NamedTuple, Self, TypeVar, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from transrec.adapters.spec import KINDS, SideShape, SideSpec, SpecError
+from transrec.seam import EMBEDDING, NORMS, Adapt, Encoder
+
+
+Chosen = TypeVar("Chosen", bound="SideAdapter")
+Module = TypeVar("Module", bound=nn.Module)
+
+
+class Reach(NamedTuple):
+    """From where on an item encoder's states change: below block `layer` nothing does, −1: not even the embeddings do.
+
+    With `attention`, the attention of block `layer` is itself still frozen: what changes comes after it.
+    """
+
+    layer: int
+    attention: bool = True
+
+
+EVERYTHING = Reach(EMBEDDING, attention=False)
+
+
+class SideAdapter(Adapt, nn.Module):
+    """What trains on one side. A kind extends this, names itself, and overrides the seam's questions it answers.
+
+    Raises:
+        SpecError: a spec whose numbers do not fit the encoder.
+    """
+
+    kind: ClassVar[str]
+    keys: ClassVar[Mapping[str, tuple[Any, Any]]] = {}
+    compats: ClassVar[tuple[str, ...]] = ()
+    item_only: ClassVar[str] = ""
+
+    def __init__(self, spec: SideSpec, shape: SideShape) -> None:
+        super().__init__()
+        self.spec, self.shape = spec, shape
+        problems = [f"{shape.side}.{problem}" for problem in self.misfits(spec, shape)]
+        if problems:
+            raise SpecError(problems)
+        self.layers = spec.chosen(shape.layers)
+        if spec.train_layer_norm:
+            self.norms = Shifts(self._norm_places(), shape, weights=True)
+
+    @classmethod
+    def misfits(cls, _spec: SideSpec, _shape: SideShape) -> list[str]:
+        """Return what of a spec does not fit the encoder."""
+        return []
+
+    @property
+    def trains_norms(self) -> bool:
+        """Whether layer norms are shifted too."""
+        return "norms" in self._modules
+
+    def norm(self, layer: int, name: str, norm: nn.Module, x: Tensor) -> Tensor:
+        """Run a layer norm on `x [..., H]`, shifted where the spec trains it."""
+        shift = self.norms.find(layer, name) if self.trains_norms else None
+        return norm(x) if shift is None else shift.norm(cast("nn.LayerNorm", norm), x)  # type: ignore[no-any-return]
+
+    def reach(self) -> Reach | None:
+        """From where on the encoder's states change; None where they never do. A kind overrides `_reach`."""
+        if self.trains_norms and self.spec.layers == "all":
+            return EVERYTHING
+        return self._reach()
+
+    def _reach(self) -> Reach | None:
+        return Reach(self.layers[0]) if self.layers else None
+
+    def for_serving(self, encoder: Encoder) -> Adapt:
+        """Return itself in the dtype and on the device of the encoder."""
+        return self.like(encoder)
+
+    def like(self, encoder: Encoder) -> Self:
+        """Return itself, or a copy, in the dtype and on the device of the encoder."""
+        weight = encoder.parts(EMBEDDING)["norm"].weight
+        assert isinstance(weight, Tensor)  # noqa: S101 - a layer norm has one
+        return placed(self, weight.device, weight.dtype)
+
+    def share(self, item: SideAdapter) -> None:
+        """Take from the item side what both sides have in common; a user side is told so once, when it is built."""
+
+    def _norm_places(self) -> list[tuple[int, str]]:
+        embedding = [(EMBEDDING, "norm")] if self.spec.layers == "all" else []
+        return embedding + [(layer, name) for layer in self.layers for name in NORMS]
+
+
+def register(kind: type[Chosen]) -> type[Chosen]:
+    """Enter a kind under its name."""
+    KINDS[kind.kind] = kind
+    return kind
+
+
+class Shift(nn.Module):
+    """What is added to a linear's bias, or to a layer norm's weight and bias; zeros at first, so that it begins as none."""
+
+    def __init__(self, size: int, *, weight: bool) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(size)) if weight else None
+        self.bias = nn.Parameter(torch.zeros(size))
+
+    def norm(self, norm: nn.LayerNorm, x: Tensor) -> Tensor:
+        """Run a shifted layer norm."""
+        weight, bias = self.shifted(norm)
+        return F.layer_norm(x, norm.normalized_shape, weight, bias, norm.eps)
+
+    def linear(self, linear: nn.Linear, x: Tensor) -> Tensor:
+        """Run a linear with a shifted bias."""
+        return F.linear(x, *self.shifted(linear))
+
+    def shifted(self, part: nn.Linear | nn.LayerNorm) -> tuple[Tensor, Tensor]:
+        """Return weight and bias with what is added."""
+        return part.weight if self.weight is None else part.weight + self.weight, part.bias + self.bias
+
+
+class Shifts(nn.Module):
+    """Shifts by layer and name, for example `5.ffn_norm.bias` and `embedding.norm.weight`."""
+
+    def __init__(self, places: list[tuple[int, str]], shape: SideShape, *, weights: bool = False) -> None:
+        super().__init__()
+        self.places = places
+        for layer, name in places:
+            key = _key(layer)
+            if key not in self._modules:
+                self.add_module(key, nn.ModuleDict())
+            size = shape.ffn if name == "ffn_in" else shape.width
+            cast("nn.ModuleDict", self._modules[key])[name] = Shift(size, weight=weights)
+
+    def find(self, layer: int, name: str) -> Shift | None:
+        """Return the shift at a place, if there is one."""
+        named = self._modules.get(_key(layer))
+        return cast("Shift | None", None if named is None else named._modules.get(name))  # noqa: SLF001 - a ModuleDict's own mapping, without its checks
+
+    def merged(self, encoder: Encoder) -> dict[tuple[int, str], tuple[Tensor, Tensor | None]]:
+        """Return the shifted weights by place, in the dtype of the encoder."""
+        table: dict[tuple[int, str], tuple[Tensor, Tensor | None]] = {}
+        for layer, name in self.places:
+            part = encoder.parts(layer)[name]
+            assert isinstance(part, nn.Linear | nn.LayerNorm)  # noqa: S101 - the seam has no other parts
+            shift = self.find(layer, name)
+            assert shift is not None  # noqa: S101 - it is one of the places
+            table[layer, name] = placed(shift, part.weight.device, part.weight.dtype).shifted(part)
+        return table
+
+
+def _key(layer: int) -> str:
+    return "embedding" if layer == EMBEDDING else str(layer)
+
+
+class Merged(Adapt):
+    """Weights of the encoder with an adapter's change added, by place: what serves a kind that changes weights only."""
+
+    def __init__(self, table: Mapping[tuple[int, str], tuple[Tensor, Tensor | None]]) -> None:
+        self._table = {place: tuple(t if t is None else t.detach() for t in pair) for place, pair in table.items()}
+
+    def linear(self, layer: int, name: str, linear: nn.Module, x: Tensor) -> Tensor:
+        """Run the merged linear where there is one."""
+        found = self._table.get((layer, name))
+        return linear(x) if found is None else F.linear(x, *found)  # type: ignore[no-any-return]
+
+    def norm(self, layer: int, name: str, norm: nn.Module, x: Tensor) -> Tensor:
+        """Run the merged layer norm where there is one."""
+        found = self._table.get((layer, name))
+        if found is None:
+            return norm(x)  # type: ignore[no-any-return]
+        norm = cast("nn.LayerNorm", norm)
+        return F.layer_norm(x, norm.normalized_shape, *found, norm.eps)
+
+
+def placed(module: Module, device: torch.device, dtype: torch.dtype) -> Module:
+    """Return a module on a device in a dtype: itself if it is there, else a copy."""
+    weight = next(module.parameters(), None)
+    if weight is None or (weight.dtype == dtype and weight.device == device):
+        return module
+    return copy.deepcopy(module).to(device=device, dtype=dtype)
