@@ -1,8 +1,8 @@
 """The user encoder for everybody: rows of many domains in one forward, each with its own adapter.
 
 Requests are collected while the event loop works off what has arrived, then run as one batch: no timer, no thread
-between a request and its answer. Adapters live in a table of slots; a slot is used again only when the last live
-value that names it is gone.
+between a request and its answer. Bottlenecks live in a table, gathered row by row; a row of the table is used again
+only when the last live value that names it is gone. Adapters of other kinds run as groups of their own in the batch.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import asyncio
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from service.errors import QueueFull
 from service.index import ExactIndex
-from transrec.adapters import AdapterBank, SideAdapter
+from transrec.adapters import Adapt, AdapterBank, SideAdapter, gathers
 from transrec.backbone import Backbone
 from transrec.window import pad_left
 
@@ -31,12 +31,12 @@ Found = tuple[Floats, NDArray[np.int64]]
 
 
 class Slot:
-    """A row of the adapter table, held by a live value."""
+    """A user-side adapter, held by a live value: a row of the table, or one that runs on its `own`."""
 
-    __slots__ = ("__weakref__", "number")
+    __slots__ = ("__weakref__", "number", "own")
 
-    def __init__(self, number: int) -> None:
-        self.number = number
+    def __init__(self, number: int, own: Adapt | None = None) -> None:
+        self.number, self.own = number, own
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +87,11 @@ class Engine:
         return self._bank.slots - 1 - len(self._free)
 
     def take_slot(self, adapter: SideAdapter | None) -> Slot:
-        """Write a user-side adapter into a free row; safe from any thread while batches run."""
-        if adapter is None or len(adapter) == 0:
+        """Write a user-side adapter into a free row if it is one for the table; safe from any thread while batches run."""
+        if adapter is None or not adapter.layers:
             return self._none
+        if not gathers(adapter):
+            return Slot(0, adapter.for_serving(self._encoder))
         with self._writing:
             if not self._free or adapter.spec.hidden > self._bank.hidden:
                 self._grow(adapter.spec.hidden)
@@ -129,7 +131,7 @@ class Engine:
         try:
             users = self.encode([query.history for query in batch])
             if self._observe is not None:
-                self._observe(len(batch), len({query.history.slot.number for query in batch}))
+                self._observe(len(batch), len({id(query.history.slot) for query in batch}))
             _search(batch, users)
         except Exception as error:  # noqa: BLE001 - whatever it is belongs to the requests that wait
             for query in batch:
@@ -138,22 +140,35 @@ class Engine:
 
     @torch.inference_mode()
     def encode(self, batch: Sequence[History]) -> Floats:
-        """Encode histories to user vectors [B, d] in one forward; safe from any thread."""
+        """Encode histories to user vectors [B, d]; safe from any thread."""
         window = min(self._encoder.shape.history, max(len(history.rows) for history in batch))
         vectors = np.zeros((len(batch), window, self._encoder.shape.width), np.float32)
         places, mask = pad_left([history.rows for history in batch], window)
         for number, history in enumerate(batch):
             kept = mask[number]
             vectors[number, kept] = history.index.vectors[places[number, kept]]
-        bank = self._bank  # read after the histories: it is at least as new as their slots
+        users = np.empty((len(batch), self._encoder.shape.width), np.float32)
         device = self.backbone.device
-        slots = torch.tensor([history.slot.number for history in batch], device=device)
-        adapt = bank.rows(slots) if slots.any() else None
-        users = self._encoder(
-            torch.from_numpy(vectors).to(device), torch.from_numpy(mask).to(device), adapt, last_only=True
-        )
-        result: Floats = users.cpu().numpy()
-        return result
+        for group, adapt in self._groups(batch):
+            inputs, real = torch.from_numpy(vectors[group]).to(device), torch.from_numpy(mask[group]).to(device)
+            users[group] = self._encoder(inputs, real, adapt, last_only=True).cpu().numpy()
+        return users
+
+    def _groups(self, batch: Sequence[History]) -> Iterator[tuple[list[int] | slice, Adapt | None]]:
+        """Yield the places of rows that run in one forward, and what adapts them."""
+        own: dict[int, list[int]] = {}
+        gathered = []
+        for place, history in enumerate(batch):
+            if history.slot.own is None:
+                gathered.append(place)
+            else:
+                own.setdefault(id(history.slot), []).append(place)
+        for places in own.values():
+            yield places, batch[places[0]].slot.own
+        if gathered:
+            bank = self._bank  # read after the histories: it is at least as new as their slots
+            slots = torch.tensor([batch[place].slot.number for place in gathered], device=self.backbone.device)
+            yield gathered if own else slice(None), bank.rows(slots) if slots.any() else None
 
     def _grow(self, hidden: int) -> None:
         """Make a larger table beside and switch; a batch that runs keeps the one it read."""

@@ -54,7 +54,7 @@ class Subject:
     def item_vectors(self, rows: NDArray[np.int64]) -> Tensor:
         """Vectors [m, d] of distinct catalog rows, differentiable."""
         side = None if self.adapter is None else self.adapter.item
-        return self.backbone.model.project(self.states.pooled(rows, side))
+        return self.backbone.model.project(self.states.pooled(rows, side), side)
 
     def user_vectors(self, vectors: Tensor, mask: Tensor) -> Tensor:
         """User vectors [B, L, d] at every position of `vectors [B, L, d]`."""

@@ -25,7 +25,7 @@ from training.evaluate import evaluate
 from training.loop import Course, Subject, TrainingError, fit
 from training.progress import Reporter
 from training.states import ItemStates, TokenStates, frozen_states
-from transrec.adapters import Adapter, count_parameters
+from transrec.adapters import Adapter, SideAdapter, count_parameters
 from transrec.backbone import Backbone, resolve_dtype
 from transrec.user_encoder import UserShape
 
@@ -118,8 +118,7 @@ def _adapt(config: RunConfig, dataset: Dataset, reporter: Reporter, resume: bool
         raise TrainingError(
             "adapter: kind none on both sides trains nothing; give [adapter.item] or [adapter.user] a kind"
         )
-    layers = spec.item.chosen(shape.item_layers)
-    states = _states(config, backbone, dataset, layers[0] if layers else None, reporter)
+    states = _states(config, backbone, dataset, adapter.item, reporter)
     subject = Subject(backbone, adapter, states, nn.ModuleDict({"adapter": adapter}), {"adapter": config.train.lr})
     course = fit(subject, dataset, config.train, config.output, config.seed, reporter, resume=resume)
     seconds = time.monotonic() - started
@@ -134,14 +133,14 @@ def _adapt(config: RunConfig, dataset: Dataset, reporter: Reporter, resume: bool
 
 
 def _states(
-    config: RunConfig, backbone: Backbone, dataset: Dataset, layer: int | None, reporter: Reporter
+    config: RunConfig, backbone: Backbone, dataset: Dataset, adapter: SideAdapter | None, reporter: Reporter
 ) -> ItemStates:
     if config.train.train_encoder:
         return TokenStates(backbone, backbone.tokenize(dataset.texts))
     return frozen_states(
         backbone,
         dataset.texts,
-        layer,
+        adapter,
         config.output / "cache",
         keep=config.train.cache,
         dtype=config.train.embed_dtype,

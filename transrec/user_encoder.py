@@ -42,9 +42,7 @@ class UserBlock(nn.Module):
         self.ffn_norm = nn.LayerNorm(width, eps=1e-6)
         self.dropout = nn.Dropout(shape.dropout)
 
-    def forward(
-        self, x: Tensor, mask: Tensor | None, layer: int, adapt: Adapt, *, last_only: bool = False
-    ) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None, layer: int, adapt: Adapt, *, last_only: bool = False) -> Tensor:
         """Run `x [B, L, d]` under the additive `mask [B, 1, L, L]`; with `last_only` return [B, 1, d]."""
         queries = x[:, -1:] if last_only else x
         if last_only and mask is not None:
@@ -55,7 +53,9 @@ class UserBlock(nn.Module):
         k, v, mask = adapt.extend(layer, k, v, mask)
         h = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)  # [B, heads, Q, d/heads]
         h = self.dropout(adapt.linear(layer, "attention_out", self.out, h.transpose(1, 2).flatten(2)))
-        a = adapt.norm(layer, "attention_norm", self.attention_norm, queries + adapt.after(layer, "attention", queries, h))
+        a = adapt.norm(
+            layer, "attention_norm", self.attention_norm, queries + adapt.after(layer, "attention", queries, h)
+        )
         h = adapt.linear(layer, "ffn_in", self.ffn_in, a).relu()
         h = self.dropout(adapt.linear(layer, "ffn_out", self.ffn_out, h))
         return adapt.norm(layer, "ffn_norm", self.ffn_norm, a + adapt.after(layer, "ffn", a, h))

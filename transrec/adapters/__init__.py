@@ -9,11 +9,12 @@ from __future__ import annotations
 from transrec.adapters import chains, tokens, weights
 from transrec.adapters.adapter import Adapter, ParameterCount, count_parameters, expected_tensors
 from transrec.adapters.bottlenecks import AdapterBank, Bottleneck, Bottlenecks, Compacter, gathers, stack
-from transrec.adapters.side import Merged, Reach, SideAdapter
+from transrec.adapters.side import EVERYTHING, Merged, Reach, SideAdapter
 from transrec.adapters.spec import KINDS, AdapterShape, AdapterSpec, SideShape, SideSpec, SpecError
 from transrec.seam import Adapt, Place, unchanged
 
 __all__ = [
+    "EVERYTHING",
     "KINDS",
     "Adapt",
     "Adapter",

@@ -74,7 +74,9 @@ class Bottlenecks(SideAdapter):
         super().__init__(spec, shape)
         form = self.form_of(spec)
         for layer in self.layers:
-            places = {place: Bottleneck(shape.width, spec.hidden, form) for place in self.places_of(spec)}
+            places: dict[str, nn.Module] = {
+                place: Bottleneck(shape.width, spec.hidden, form) for place in self.places_of(spec)
+            }
             self.add_module(str(layer), nn.ModuleDict(places))
 
     @classmethod
@@ -182,7 +184,7 @@ class Compacter(SideAdapter):
         self.register_parameter("rule", rule)
         self._rule = (rule,)  # in a tuple: a parameter that the item side owns is not listed twice
         for layer in self.layers:
-            places = {
+            places: dict[str, nn.Module] = {
                 place: nn.ModuleDict(
                     {
                         "down": KroneckerLinear(shape.width, spec.hidden, spec.n),
@@ -195,7 +197,7 @@ class Compacter(SideAdapter):
 
     @classmethod
     def misfits(cls, spec: SideSpec, shape: SideShape) -> list[str]:
-        """n must divide both sizes of a weight."""
+        """N must divide both sizes of a weight."""
         sizes = (("hidden", spec.hidden), ("the encoder's width", shape.width))
         return [f"n: {spec.n} does not divide {name} {size}" for name, size in sizes if size % spec.n]
 
@@ -203,7 +205,7 @@ class Compacter(SideAdapter):
         """Use the item side's rule."""
         if isinstance(item, Compacter) and item.spec.n == self.spec.n:
             self.register_parameter("rule", None)
-            self._rule = item._rule
+            self._rule = item._rule  # noqa: SLF001 - of its own class
 
     def after(self, layer: int, place: Place, x: Tensor, h: Tensor) -> Tensor:
         """Adapt `h [..., H]` with weights made on the spot: the form for training."""

@@ -1,4 +1,4 @@
-"""Kinds that run beside the encoder and read its states: k_adapter (Wang et al. 2021), side (after IISAN, arXiv 2404.02059)."""
+"""Kinds beside the encoder that read its states: k_adapter (Wang et al. 2021), side (after IISAN, arXiv 2404.02059)."""
 
 from __future__ import annotations
 

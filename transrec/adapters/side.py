@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from transrec.adapters.spec import KINDS, SideShape, SideSpec, SpecError
 from transrec.seam import EMBEDDING, NORMS, Adapt, Encoder
 
-
 Chosen = TypeVar("Chosen", bound="SideAdapter")
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -66,7 +65,7 @@ class SideAdapter(Adapt, nn.Module):
     def norm(self, layer: int, name: str, norm: nn.Module, x: Tensor) -> Tensor:
         """Run a layer norm on `x [..., H]`, shifted where the spec trains it."""
         shift = self.norms.find(layer, name) if self.trains_norms else None
-        return norm(x) if shift is None else shift.norm(cast("nn.LayerNorm", norm), x)  # type: ignore[no-any-return]
+        return cast("Tensor", norm(x)) if shift is None else shift.norm(cast("nn.LayerNorm", norm), x)
 
     def reach(self) -> Reach | None:
         """From where on the encoder's states change; None where they never do. A kind overrides `_reach`."""
@@ -102,7 +101,7 @@ def register(kind: type[Chosen]) -> type[Chosen]:
 
 
 class Shift(nn.Module):
-    """What is added to a linear's bias, or to a layer norm's weight and bias; zeros at first, so that it begins as none."""
+    """What is added to a linear's bias, or to a layer norm's weight and bias; zeros at first, which begins as none."""
 
     def __init__(self, size: int, *, weight: bool) -> None:
         super().__init__()
@@ -161,20 +160,22 @@ class Merged(Adapt):
     """Weights of the encoder with an adapter's change added, by place: what serves a kind that changes weights only."""
 
     def __init__(self, table: Mapping[tuple[int, str], tuple[Tensor, Tensor | None]]) -> None:
-        self._table = {place: tuple(t if t is None else t.detach() for t in pair) for place, pair in table.items()}
+        self._table = {
+            place: (weight.detach(), None if bias is None else bias.detach()) for place, (weight, bias) in table.items()
+        }
 
     def linear(self, layer: int, name: str, linear: nn.Module, x: Tensor) -> Tensor:
         """Run the merged linear where there is one."""
         found = self._table.get((layer, name))
-        return linear(x) if found is None else F.linear(x, *found)  # type: ignore[no-any-return]
+        return super().linear(layer, name, linear, x) if found is None else F.linear(x, found[0], found[1])
 
     def norm(self, layer: int, name: str, norm: nn.Module, x: Tensor) -> Tensor:
         """Run the merged layer norm where there is one."""
         found = self._table.get((layer, name))
         if found is None:
-            return norm(x)  # type: ignore[no-any-return]
+            return super().norm(layer, name, norm, x)
         norm = cast("nn.LayerNorm", norm)
-        return F.layer_norm(x, norm.normalized_shape, *found, norm.eps)
+        return F.layer_norm(x, norm.normalized_shape, found[0], found[1], norm.eps)
 
 
 def placed(module: Module, device: torch.device, dtype: torch.dtype) -> Module:

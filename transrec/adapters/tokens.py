@@ -1,4 +1,4 @@
-"""Kinds that add learned tokens: prompt (Lester et al. 2021) at the input, prefix (Li and Liang 2021) in every layer."""
+"""Kinds that add learned tokens: prompt (Lester et al. 2021) at the input, prefix (Li and Liang 2021) in layers."""
 
 from __future__ import annotations
 

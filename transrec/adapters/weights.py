@@ -114,7 +114,7 @@ class BitFit(SideAdapter):
     def linear(self, layer: int, name: str, linear: nn.Module, x: Tensor) -> Tensor:
         """Run a linear with its shifted bias."""
         shift = self.biases.find(layer, name)
-        return linear(x) if shift is None else shift.linear(cast("nn.Linear", linear), x)  # type: ignore[no-any-return]
+        return super().linear(layer, name, linear, x) if shift is None else shift.linear(cast("nn.Linear", linear), x)
 
     def norm(self, layer: int, name: str, norm: nn.Module, x: Tensor) -> Tensor:
         """Run a layer norm with its shifted bias."""
