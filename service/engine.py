@@ -87,7 +87,7 @@ class Engine:
         return self._bank.slots - 1 - len(self._free)
 
     def take_slot(self, adapter: SideAdapter | None) -> Slot:
-        """Write a user-side adapter into a free row if it is one for the table; safe from any thread while batches run."""
+        """Write bottlenecks into a free row, keep others as they are; safe from any thread while batches run."""
         if adapter is None or not adapter.layers:
             return self._none
         if not gathers(adapter):

@@ -31,6 +31,29 @@ WORDS = (
 
 SPEC = AdapterSpec.parse({"item": {"kind": "houlsby", "hidden": 8}, "user": {"kind": "houlsby", "hidden": 4}})
 
+TINY_KINDS: dict[str, dict[str, Any]] = {
+    "houlsby": {"hidden": 8},
+    "houlsby_parallel": {"hidden": 8},
+    "pfeiffer": {"hidden": 8},
+    "compacter": {"hidden": 8},
+    "k_adapter": {"hidden": 8, "heads": 2},
+    "lora": {"hidden": 4},
+    "prompt": {"tokens": 3},
+    "prefix": {"tokens": 3},
+    "bitfit": {},
+    "layer_norm": {},
+    "side": {"hidden": 8},
+}
+"""Every kind that trains, in a size that fits the tiny models."""
+
+ITEM_ONLY = ("prompt", "side")
+
+
+def tiny_spec(kind: str, **more: Any) -> AdapterSpec:
+    """A kind on both sides, beside houlsby on the user side where it is one for items only."""
+    side = {"kind": kind, **TINY_KINDS[kind], **more}
+    return AdapterSpec.parse({"item": side, "user": {"kind": "houlsby", "hidden": 4} if kind in ITEM_ONLY else side})
+
 
 def tiny_tokenizer() -> Tokenizer:
     """A WordPiece tokenizer over letters and a few words."""

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from adapters_store.bundle import read_bundle
-from tests.tiny import tiny_adapter, tiny_backbone, tiny_texts
+from tests.tiny import tiny_adapter, tiny_backbone, tiny_spec, tiny_texts
 from training.checkpoint import CheckpointError
 from training.config import RunConfig, parse_config
 from training.data import load_dataset
@@ -176,14 +176,26 @@ def test_a_whole_encoder_can_be_pretrained(log: Path, checkpoint: Path, tmp_path
 
 
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
-@pytest.mark.parametrize("layer", [None, 0, 1])
-def test_cached_states_give_what_the_encoder_gives(tmp_path: Path, pooling: Any, layer: int | None) -> None:
+@pytest.mark.parametrize(
+    "item",
+    [
+        {"kind": "none"},
+        {"kind": "houlsby", "layers": [0]},
+        {"kind": "houlsby", "layers": [1]},
+        {"kind": "houlsby", "layers": [1], "train_layer_norm": True},
+        {"kind": "lora", "layers": [1]},
+        {"kind": "prefix", "layers": [0]},
+        {"kind": "bitfit", "layers": [1]},
+        {"kind": "layer_norm", "layers": [1]},
+        {"kind": "side"},
+    ],
+    ids=str,
+)
+def test_cached_states_give_what_the_encoder_gives(tmp_path: Path, pooling: Any, item: dict[str, Any]) -> None:
     backbone = tiny_backbone(pooling=pooling)
     texts = tiny_texts(30)
-    layers = [layer] if layer is not None else "all"
-    kind = {"kind": "houlsby" if layer is not None else "none", "hidden": 8, "layers": layers}
-    side = tiny_adapter(backbone, spec=AdapterSpec.parse({"item": kind})).item
-    states = frozen_states(backbone, texts, layer, tmp_path, keep="float32", dtype="float32")
+    side = tiny_adapter(backbone, spec=AdapterSpec.parse({"item": item})).item
+    states = frozen_states(backbone, texts, side, tmp_path, keep="float32", dtype="float32")
     rows = np.array([7, 3, 29, 0, 12])
     with torch.inference_mode():
         found = states.pooled(rows, side)
@@ -191,8 +203,20 @@ def test_cached_states_give_what_the_encoder_gives(tmp_path: Path, pooling: Any,
             tokens = Tokens(torch.tensor(backbone.tokenize([texts[row]])))
             assert torch.allclose(found[place], backbone.model.item_encoder(tokens, side)[0], atol=1e-5)
     assert len(list(tmp_path.iterdir())) == 1
-    again = frozen_states(backbone, texts, layer, tmp_path, keep="float32", dtype="float32")
+    again = frozen_states(backbone, texts, side, tmp_path, keep="float32", dtype="float32")
     assert torch.equal(again.pooled(rows, side), states.pooled(rows, side))
+
+
+@pytest.mark.parametrize("kind", ["prompt", "k_adapter", "bitfit"])
+def test_where_nothing_can_be_cached_nothing_is(tmp_path: Path, kind: str) -> None:
+    backbone = tiny_backbone(pooling="cls")
+    side = tiny_adapter(backbone, spec=tiny_spec(kind)).item
+    states = frozen_states(backbone, tiny_texts(5), side, tmp_path)
+    tokens = Tokens(torch.tensor(backbone.tokenize([tiny_texts(5)[3]])))
+    with torch.inference_mode():
+        found = states.pooled(np.array([3]), side)
+        assert torch.allclose(found, backbone.model.item_encoder(tokens, side), atol=1e-5)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_another_encoder_or_content_has_its_own_cache(tmp_path: Path) -> None:

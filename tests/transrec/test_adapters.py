@@ -58,10 +58,10 @@ def test_a_spec_survives_its_json() -> None:
 
 def test_every_problem_of_a_spec_is_named_at_once() -> None:
     with pytest.raises(SpecError) as caught:
-        AdapterSpec.parse({"item": {"kind": "lora", "hiden": 4, "hidden": 0}, "usr": {}, "user": {"layers": "top"}})
+        AdapterSpec.parse({"item": {"kind": "lore", "hiden": 4, "hidden": 0}, "usr": {}, "user": {"layers": "top"}})
     text = str(caught.value)
     assert len(caught.value.problems) == 5
-    assert all(word in text for word in ("usr", "hiden", "'lora'", "item.hidden", "'top'"))
+    assert all(word in text for word in ("usr", "hiden", "'lore'", "item.hidden", "'top'"))
 
 
 def test_a_layer_beyond_the_encoder_is_refused() -> None:
@@ -138,16 +138,16 @@ def test_a_slot_written_over_with_nothing_is_none_again() -> None:
     bank = stack([tiny_adapter(backbone).user], 2, 16)
     bank.write(0, None)
     h = torch.randn(1, 4, 16)
-    assert torch.equal(bank.rows(torch.tensor([0]))(1, "ffn", h), h)
+    assert torch.equal(bank.rows(torch.tensor([0])).after(1, "ffn", h, h), h)
 
 
 def test_a_table_that_grew_answers_as_before() -> None:
     backbone = tiny_backbone()
     bank = stack([None, tiny_adapter(backbone).user], 2, 16)
     h, index = torch.randn(1, 4, 16), torch.tensor([1])
-    assert torch.equal(bank.resized(8, 4).rows(index)(0, "ffn", h), bank.rows(index)(0, "ffn", h))
-    wider = bank.resized(2, 9).rows(index)(0, "ffn", h)
-    assert torch.allclose(wider, bank.rows(index)(0, "ffn", h), atol=1e-6)
+    assert torch.equal(bank.resized(8, 4).rows(index).after(0, "ffn", h, h), bank.rows(index).after(0, "ffn", h, h))
+    wider = bank.resized(2, 9).rows(index).after(0, "ffn", h, h)
+    assert torch.allclose(wider, bank.rows(index).after(0, "ffn", h, h), atol=1e-6)
 
 
 def test_an_adapter_too_wide_for_the_table_is_refused() -> None:

@@ -5,6 +5,7 @@ import torch
 
 from tests.tiny import tiny_adapter, tiny_backbone
 from transrec.model import encode_users
+from transrec.seam import unchanged
 from transrec.user_encoder import UserEncoder, UserShape
 from transrec.window import pad_left
 
@@ -53,7 +54,7 @@ def test_one_head_written_out_by_hand_gives_the_same_block() -> None:
     a = block.attention_norm(x + block.out(torch.stack(rows)).unsqueeze(0))
     expected = block.ffn_norm(a + block.ffn_out(torch.relu(block.ffn_in(a))))
     mask = torch.zeros(1, 1, 3, 3).masked_fill(~torch.ones(3, 3, dtype=torch.bool).tril(), -1e9)
-    assert torch.allclose(block(x, mask, 0, lambda _layer, _place, h: h), expected, atol=1e-6)
+    assert torch.allclose(block(x, mask, 0, unchanged), expected, atol=1e-6)
 
 
 def test_a_long_history_keeps_its_newest_items_and_a_short_one_sits_at_the_end() -> None:
