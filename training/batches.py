@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from transrec.window import pad_left
 
 Integers = NDArray[np.int64]
-Candidates = Literal["negatives", "batch", "catalog"]
-"""What a window's items compete with: one sampled negative a position, the batch's items, or the whole catalog."""
+Candidates = Literal["negatives", "last_negative", "batch", "catalog"]
+"""What a window's items compete with: one sampled negative a position, or at the last one, the batch's items, or the
+whole catalog."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +86,11 @@ def batches(
         chosen = order[start : start + size]
         rows, real = windows.rows[chosen], windows.real[chosen]
         taken = [sequences[owner] for owner in windows.owner[chosen]]
-        drawn = _negatives(taken, real[:, 1:], items, rng) if candidates == "negatives" else rows[:, 1:]
-        distinct = (
-            everything if candidates == "catalog" else np.unique(np.concatenate([rows[real], drawn[real[:, 1:]]]))
-        )
+        asked = real[:, 1:].copy()
+        if candidates == "last_negative":
+            asked[:, :-1] = False
+        drawn = _negatives(taken, asked, items, rng) if candidates.endswith(("negatives", "negative")) else rows[:, 1:]
+        distinct = everything if candidates == "catalog" else np.unique(np.concatenate([rows[real], drawn[asked]]))
         place = np.zeros(items, np.int64)
         place[distinct] = np.arange(len(distinct))
         own = np.zeros((len(chosen), len(distinct)), np.bool_)

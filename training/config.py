@@ -91,7 +91,7 @@ class AdapterTables(Section):
 class TrainConfig(Section):
     """How it trains. The defaults are what was measured to work; the paper's recipe is in the example files."""
 
-    loss: Literal["bce", "in_batch_debiased", "full_softmax"] = "in_batch_debiased"
+    loss: Literal["bce", "cpc", "in_batch_debiased", "full_softmax"] = "in_batch_debiased"
     lr: float = Field(1e-3, gt=0, allow_inf_nan=False)
     encoder_lr: float = Field(5e-5, gt=0, allow_inf_nan=False)
     schedule: Literal["constant", "cosine"] = "constant"
@@ -110,7 +110,7 @@ class TrainConfig(Section):
 class RunConfig(Section):
     """A whole run."""
 
-    stage: Literal["pretrain", "adapt"]
+    stage: Literal["pretrain", "adapt", "finetune"]
     output: Path
     data: DataConfig
     backbone: BackboneSource
@@ -123,8 +123,8 @@ class RunConfig(Section):
     def _needs_its_backbone(self) -> RunConfig:
         if not self.output.name:
             raise ValueError("output: expected a folder, got nothing")
-        if self.stage == "adapt" and self.backbone.folder is None:
-            raise ValueError("backbone.folder: stage adapt needs the folder that a pretraining wrote")
+        if self.stage != "pretrain" and self.backbone.folder is None:
+            raise ValueError(f"backbone.folder: stage {self.stage} needs the folder that a pretraining wrote")
         if self.stage == "pretrain" and self.backbone.encoder is None:
             raise ValueError("backbone.encoder: stage pretrain needs the name or folder of a checkpoint")
         return self

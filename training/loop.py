@@ -31,7 +31,12 @@ from transrec.backbone import Backbone
 from transrec.metrics import hit_rate, ndcg, rank_targets
 from transrec.model import encode_users
 
-CANDIDATES: dict[str, Candidates] = {"bce": "negatives", "in_batch_debiased": "batch", "full_softmax": "catalog"}
+CANDIDATES: dict[str, Candidates] = {
+    "bce": "negatives",
+    "cpc": "last_negative",
+    "in_batch_debiased": "batch",
+    "full_softmax": "catalog",
+}
 ENCODE_ITEMS = 2048
 
 Weights = dict[str, Tensor]

@@ -1,4 +1,4 @@
-"""SASRec losses over windows: the paper's BCE, and the cross-entropies that train faster.
+"""Losses over windows: the paper's BCE (SASRec) and CPC, and the cross-entropies that train faster.
 
 A window is L + 1 catalog rows; position t of `users` predicts item t + 1. `items` holds the vectors of the batch's
 distinct items, and `places` say where in it a window's items stand.
@@ -6,7 +6,7 @@ distinct items, and `places` say where in it a window's items stand.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -38,6 +38,13 @@ def bce(batch: Predictions) -> Tensor:
     return F.softplus(-positive).mean() + F.softplus(negative).mean()
 
 
+def cpc(batch: Predictions) -> Tensor:
+    """The two terms of `bce` at the last position only: the paper's CPC, on the same network."""
+    last = torch.zeros_like(batch.real)
+    last[:, -1] = batch.real[:, -1]
+    return bce(replace(batch, real=last))
+
+
 def in_batch_debiased(batch: Predictions) -> Tensor:
     """Cross-entropy over the batch's items, `s - log popularity`, the user's own other items masked."""
     logits = batch.users @ batch.items.T - batch.log_popularity  # [B, L, m]
@@ -52,4 +59,4 @@ def full_softmax(batch: Predictions) -> Tensor:
     return F.cross_entropy(batch.users[batch.real] @ batch.items.T, batch.targets[batch.real])
 
 
-LOSSES = {"bce": bce, "in_batch_debiased": in_batch_debiased, "full_softmax": full_softmax}
+LOSSES = {"bce": bce, "cpc": cpc, "in_batch_debiased": in_batch_debiased, "full_softmax": full_softmax}

@@ -1,4 +1,4 @@
-"""A run from its configuration to its result: `pretrain` writes a backbone folder, `adapt` a bundle."""
+"""A run from its configuration to its result: `pretrain` and `finetune` write a backbone folder, `adapt` a bundle."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ def run(config: RunConfig, reporter: Reporter | None = None, *, resume: bool = F
     _claim(config, resume=resume)
     with _threads(config.train.threads), reporter or Reporter(config.domain) as told:
         dataset = load_dataset(config.data)
-        stage = _pretrain if config.stage == "pretrain" else _adapt
+        stage = _adapt if config.stage == "adapt" else _pretrain
         return stage(config, dataset, told, resume)
 
 
 def finished(config: RunConfig) -> RunResult | None:
     """Return the result of this very configuration, if it was run before and is still there."""
-    artifact = config.output / (BACKBONE if config.stage == "pretrain" else BUNDLE)
+    artifact = config.output / (BUNDLE if config.stage == "adapt" else BACKBONE)
     if not (config.output / RESULT).is_file() or not artifact.exists():
         return None
     if (config.output / CONFIG).read_text("utf-8") != config.model_dump_json(indent=1):
@@ -83,18 +83,14 @@ def _claim(config: RunConfig, *, resume: bool) -> None:
 
 
 def _pretrain(config: RunConfig, dataset: Dataset, reporter: Reporter, resume: bool) -> RunResult:
+    """Train everything but, unless asked, the encoder; `finetune` goes on from a backbone and always asks."""
     started = time.monotonic()
-    source = config.backbone
-    shape = UserShape(source.width, source.max_history, source.heads, source.blocks, config.train.dropout)
-    assert source.encoder is not None  # noqa: S101 - RunConfig has checked it
-    backbone = Backbone.from_encoder(
-        source.encoder, pooling=source.pooling, user=shape, max_tokens=source.max_tokens, seed=config.seed
-    )
+    backbone = _begin(config)
     states = _states(config, backbone, dataset, None, reporter)
     model = backbone.model
     trained = nn.ModuleDict({"projection": model.projection, "user_encoder": model.user_encoder})
     rates = {"projection": config.train.lr, "user_encoder": config.train.lr}
-    if config.train.train_encoder:
+    if _trains_encoder(config):
         trained["item_encoder"], rates["item_encoder"] = model.item_encoder, config.train.encoder_lr
     trained.requires_grad_(requires_grad=True)
     subject = Subject(backbone, None, states, trained, rates)
@@ -106,6 +102,23 @@ def _pretrain(config: RunConfig, dataset: Dataset, reporter: Reporter, resume: b
     fingerprint = backbone.save(artifact)
     facts = {"backbone": fingerprint, "parameters": _count(trained)}
     return RunResult(artifact, _report(config, dataset, backbone, None, course, seconds, facts, reporter))
+
+
+def _begin(config: RunConfig) -> Backbone:
+    """Return the backbone to train: one that was trained before, or a fresh one on a checkpoint's encoder."""
+    source = config.backbone
+    if config.stage == "finetune":
+        assert source.folder is not None  # noqa: S101 - RunConfig has checked it
+        return Backbone.load(source.folder)
+    shape = UserShape(source.width, source.max_history, source.heads, source.blocks, config.train.dropout)
+    assert source.encoder is not None  # noqa: S101 - RunConfig has checked it
+    return Backbone.from_encoder(
+        source.encoder, pooling=source.pooling, user=shape, max_tokens=source.max_tokens, seed=config.seed
+    )
+
+
+def _trains_encoder(config: RunConfig) -> bool:
+    return config.stage == "finetune" or (config.stage == "pretrain" and config.train.train_encoder)
 
 
 def _adapt(config: RunConfig, dataset: Dataset, reporter: Reporter, resume: bool) -> RunResult:
@@ -135,7 +148,7 @@ def _adapt(config: RunConfig, dataset: Dataset, reporter: Reporter, resume: bool
 def _states(
     config: RunConfig, backbone: Backbone, dataset: Dataset, adapter: SideAdapter | None, reporter: Reporter
 ) -> ItemStates:
-    if config.train.train_encoder:
+    if _trains_encoder(config):
         return TokenStates(backbone, backbone.tokenize(dataset.texts))
     return frozen_states(
         backbone,

@@ -8,7 +8,7 @@ import pytest
 from service.engine import MAX_BATCH, Engine, Slot
 from service.errors import QueueFull
 from service.index import ExactIndex
-from tests.tiny import SPEC, tiny_adapter, tiny_backbone
+from tests.tiny import SPEC, TINY_KINDS, tiny_adapter, tiny_backbone, tiny_spec
 from transrec.adapters import AdapterSpec
 from transrec.backbone import Backbone
 from transrec.model import encode_users
@@ -48,6 +48,24 @@ def test_domains_in_one_batch_answer_as_they_do_alone(backbone: Backbone, index:
     found = answer(engine, index, [(rows, slots[seed]) for rows, seed in asked])
     assert seen == [(6, 4)]
     assert found == [expected(backbone, index, rows, seed) for rows, seed in asked]
+
+
+def test_kinds_that_are_no_bottlenecks_share_the_batch_as_groups_of_their_own(
+    backbone: Backbone, index: ExactIndex
+) -> None:
+    seen: list[tuple[int, int]] = []
+    engine = Engine(backbone, slots=8, max_queue=100, observe=lambda rows, adapters: seen.append((rows, adapters)))
+    sides = [tiny_adapter(backbone, spec=tiny_spec(kind)).user for kind in TINY_KINDS]
+    slots = [engine.take_slot(side) for side in sides] + [engine.take_slot(None)]
+    asked = [([place, 7, 3 * place][: 1 + place % 3], slot) for place, slot in enumerate(slots)] * 2
+    found = answer(engine, index, asked)
+    assert seen == [(24, 12)]
+    for (rows, _), side, ids in zip(asked, [*sides, None] * 2, found, strict=True):
+        user = encode_users(backbone.model.user_encoder, [np.array(rows)], index.vectors, side)
+        assert ids == index.search(user, 5)[1][0].tolist()
+    assert engine.slots_in_use == 6, (
+        "houlsby, its parallel form, pfeiffer, compacter, and houlsby beside prompt and side"
+    )
 
 
 def test_a_row_in_use_is_never_overwritten(backbone: Backbone, index: ExactIndex) -> None:

@@ -53,7 +53,7 @@ def test_pretraining_writes_a_backbone_better_than_chance(backbone: Path, log: P
     assert report["test"]["users"] == len(load_dataset(pretrain(log, backbone, backbone).data).sequences)
 
 
-@pytest.mark.parametrize("loss", ["bce", "in_batch_debiased", "full_softmax"])
+@pytest.mark.parametrize("loss", ["bce", "cpc", "in_batch_debiased", "full_softmax"])
 def test_an_adapter_trains_under_each_loss_and_its_bundle_evaluates_the_same(
     log: Path, tmp_path: Path, loss: str
 ) -> None:
@@ -70,6 +70,28 @@ def test_an_adapter_trains_under_each_loss_and_its_bundle_evaluates_the_same(
     assert again == result.report["test"] == bundle.manifest.metrics["test"]
     assert result.report["curves"]["loss"][-1] < result.report["curves"]["loss"][0]
     assert set(result.report["baselines"]) == {"none", "popularity", "recent_popularity", "item_knn"}
+
+
+def test_a_backbone_pretrained_with_cpc_is_adapted_with_it(log: Path, checkpoint: Path, tmp_path: Path) -> None:
+    source = run(pretrain(log, checkpoint, tmp_path / "source", loss="cpc", epochs=2))
+    assert Backbone.load(source.artifact).config.loss == "cpc"
+    target = run(adapt(log, source.artifact, tmp_path / "run", loss="cpc", epochs=1))
+    assert 0 < target.report["test"]["hr"] <= 1
+
+
+def test_full_fine_tuning_trains_everything_and_leaves_its_start_alone(
+    log: Path, backbone: Path, tmp_path: Path
+) -> None:
+    before = Backbone.load(backbone)
+    raw = adapt(log, backbone, tmp_path / "full", adapter={}, epochs=1).model_dump(mode="json")
+    result = run(parse_config({**raw, "stage": "finetune"}))
+    after = Backbone.load(result.artifact)
+    same = [
+        name for name, value in after.model.state_dict().items() if torch.equal(value, before.model.state_dict()[name])
+    ]
+    assert result.report["parameters"]["total"] == before.parameters_total
+    assert all("word" in name or "token_type" in name or ".position" in name for name in same), same
+    assert Backbone.load(backbone).fingerprint == before.fingerprint != after.fingerprint
 
 
 def test_the_manifest_says_what_the_bundle_is(log: Path, backbone: Path, tmp_path: Path) -> None:
