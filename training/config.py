@@ -41,7 +41,7 @@ class DataConfig(Section):
     """Where the interaction log lies and how its items become texts."""
 
     folder: Path
-    format: Literal["canonical", "adapter4rec", "recbole"] = "canonical"
+    format: Literal["canonical", "csv", "adapter4rec", "recbole"] = "canonical"
     text: str = "{title}"
     where: WhereConfig | None = None
     min_interactions: int = Field(5, ge=3)

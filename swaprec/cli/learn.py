@@ -66,6 +66,28 @@ def evaluate(
         )
 
 
+def params(
+    spec: Annotated[Path, typer.Argument(help="A run's TOML file, or one with the tables [item] and [user].")],
+    backbone: Annotated[Path | None, typer.Option(help="Count on this backbone folder.")] = None,
+    like: Annotated[str | None, typer.Option(help="Count on bert-base, roberta-base or minilm.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Count what an adapter trains, and its share of full fine-tuning."""
+    from swaprec.parameters import count
+
+    counted = count(spec, backbone, like)
+    if as_json:
+        show.emit_json(counted.to_json())
+        return
+    rows = [
+        (name, f"{number:,}", f"{number / counted.full:.2%}")
+        for name, number in (("item", counted.item), ("user", counted.user), ("total", counted.total))
+    ]
+    show.data().print(
+        show.table("", ("", "trains", "of full"), [*rows, ("full", f"{counted.full:,}", "100%")], right=(1, 2))
+    )
+
+
 def import_log(
     form: Annotated[str, typer.Argument(metavar="FORMAT", help="canonical, csv, adapter4rec or recbole.")],
     source: Annotated[Path, typer.Argument(help="Folder of the log.")],

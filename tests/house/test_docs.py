@@ -14,6 +14,7 @@ from service.settings import Settings
 from swaprec.cli import app
 from swaprec.reference import pages
 from training.config import BackboneSource, DataConfig, RunConfig, TrainConfig
+from transrec.adapters import KINDS
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -110,3 +111,15 @@ def test_every_link_leads_somewhere(path: Path) -> None:
 def test_every_decision_is_numbered_once() -> None:
     numbers = [path.name[:4] for path in sorted((ROOT / "docs/adr").glob("*.md"))]
     assert numbers == [f"{number:04}" for number in range(1, len(numbers) + 1)]
+
+
+def test_every_kind_of_adapter_and_what_it_reads_is_in_the_documents() -> None:
+    text = (ROOT / "docs" / "training.md").read_text("utf-8")
+    rows = {line.split("`")[1]: line for line in text.splitlines() if line.startswith("| `")}
+    shared = {"train_layer_norm", "compat"}
+    for name, kind in KINDS.items():
+        if name == "none":
+            continue
+        like = rows["houlsby"] if "as houlsby" in rows[name] else ""
+        missing = {key for key in kind.keys if f"`{key}`" not in rows[name] + like} - shared
+        assert not missing, (name, missing)
