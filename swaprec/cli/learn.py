@@ -88,6 +88,20 @@ def params(
     )
 
 
+def import_peft(
+    folder: Annotated[Path, typer.Argument(help="Folder with adapter_config.json and adapter_model.safetensors.")],
+    output: Annotated[Path, typer.Argument(help="The bundle to write, a .safetensors file.")],
+    backbone: Annotated[Path, typer.Option(help="Folder of the backbone whose item encoder it was trained for.")],
+    domain: Annotated[str, typer.Option(help="The domain it is for.")],
+) -> None:
+    """Make a LoRA checkpoint of the peft library the item side of a bundle."""
+    from swaprec.from_peft import bundle_from_peft
+
+    spec = bundle_from_peft(folder, backbone, domain, output)
+    show.talk().print(f"lora of rank {spec.item.hidden} on layers {spec.item.to_json()['layers']}")
+    typer.echo(str(output))
+
+
 def import_log(
     form: Annotated[str, typer.Argument(metavar="FORMAT", help="canonical, csv, adapter4rec or recbole.")],
     source: Annotated[Path, typer.Argument(help="Folder of the log.")],

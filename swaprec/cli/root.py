@@ -27,6 +27,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "train": learn.train,
     "evaluate": learn.evaluate,
     "import": learn.import_log,
+    "import-peft": learn.import_peft,
     "params": learn.params,
     "push": adapters.push,
     "activate": adapters.activate,
