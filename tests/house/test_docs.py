@@ -42,7 +42,7 @@ def code(path: Path) -> list[str]:
 def test_every_command_of_a_document_exists_with_its_options(path: Path) -> None:
     targets = set(re.findall(r"^([a-z]+):", text("Makefile"), re.MULTILINE))
     for line in code(path):
-        if found := re.match(r"(?:SWAPREC\S+ |\.venv/bin/)*swaprec ([a-z-]+)([^#]*)", line):
+        if found := re.match(r"(?:SWAPREC\S+ |\.venv/bin/)*swaprec ([a-z][a-z-]*)([^#]*)", line):
             name, rest = found.groups()
             assert name in COMMANDS, f"{path.name}: {line}"
             command, inner = COMMANDS[name], re.match(r" ([a-z]+)", rest)
