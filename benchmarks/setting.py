@@ -20,8 +20,7 @@ from adapters_store.store import Store
 from service.state import DomainRecord, Item
 from service.state.sqlite import SqliteState
 from transrec.adapters import Adapter, AdapterSpec, expected_tensors
-from transrec.backbone import Backbone, BackboneConfig
-from transrec.model import TransRec
+from transrec.backbone import Backbone, BackboneConfig, build
 from transrec.text_encoder import TextShape
 from transrec.user_encoder import UserShape
 
@@ -102,7 +101,8 @@ def _backbone(folder: Path) -> Backbone:
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     text = TextShape("bert", 2, 64, 2, 128, len(words), 32, 2, 1e-12, 0)
     torch.manual_seed(0)
-    backbone = Backbone(BackboneConfig(text, UserShape(), "cls"), TransRec(text, "cls", UserShape()), tokenizer)
+    config = BackboneConfig(text, UserShape())
+    backbone = Backbone(config, build(config), tokenizer)
     backbone.save(folder)
     return backbone
 

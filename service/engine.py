@@ -72,7 +72,7 @@ class Engine:
     ) -> None:
         self.backbone = backbone
         self._encoder = backbone.model.user_encoder
-        self._bank = AdapterBank(backbone.shape.user_blocks, backbone.shape.user_width, 1, slots).to(backbone.device)
+        self._bank = AdapterBank(backbone.shape.user.layers, backbone.shape.user.width, 1, slots).to(backbone.device)
         self._free = deque(range(1, slots))  # slot 0 stays zeros: none
         self._none = Slot(0)
         self._writing = threading.Lock()

@@ -212,11 +212,11 @@ def _redis(url: str) -> Finding:
 
 def _backbones(settings: Settings) -> Finding:
     from service.backbones import backbone_folders
-    from transrec.backbone import FILES, fingerprint_of
+    from transrec.backbone import files_of, fingerprint_of
 
     found, broken = [], []
     for folder in backbone_folders(settings):
-        missing = [name for name in FILES if not (folder / name).is_file()]
+        missing = [name for name in files_of(folder) if not (folder / name).is_file()]
         if missing:
             broken.append(f"{folder} lacks {', '.join(missing)}")
         else:

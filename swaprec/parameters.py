@@ -11,16 +11,21 @@ from typing import Any
 import torch
 
 from swaprec.errors import USAGE, Stop
-from transrec.adapters import AdapterShape, AdapterSpec, SpecError, count_parameters
-from transrec.backbone import BackboneConfig
-from transrec.model import TransRec
+from transrec.adapters import AdapterSpec, SpecError, count_parameters
+from transrec.backbone import BackboneConfig, adapter_shape, build
+from transrec.image_encoder import ImageShape
+from transrec.images import Preprocessing
 from transrec.text_encoder import TextShape
 from transrec.user_encoder import UserShape
 
+_USER = UserShape()
 LIKE = {
-    "bert-base": TextShape("bert", 12, 768, 12, 3072, 30522, 512, 2, 1e-12, 0),
-    "roberta-base": TextShape("roberta", 12, 768, 12, 3072, 50265, 514, 1, 1e-5, 1),
-    "minilm": TextShape("bert", 6, 384, 12, 1536, 30522, 512, 2, 1e-12, 0),
+    "bert-base": BackboneConfig(TextShape("bert", 12, 768, 12, 3072, 30522, 512, 2, 1e-12, 0), _USER),
+    "roberta-base": BackboneConfig(TextShape("roberta", 12, 768, 12, 3072, 50265, 514, 1, 1e-5, 1), _USER),
+    "minilm": BackboneConfig(TextShape("bert", 6, 384, 12, 1536, 30522, 512, 2, 1e-12, 0), _USER),
+    "vit-base": BackboneConfig(
+        None, _USER, image=ImageShape(12, 768, 12, 3072, 16, 1, 1e-12, Preprocessing(size=224, resize=224))
+    ),
 }
 """Sizes of encoders that people start from: nothing has to be downloaded to count."""
 
@@ -63,14 +68,13 @@ def count(path: Path, folder: Path | None, like: str | None) -> Counted:
         raise Stop(
             f"{path}: {'; '.join(error.problems)}", "docs/training.md lists what each kind reads", USAGE
         ) from error
-    name, text, user = _sizes(raw, path, folder, like)
-    shape = AdapterShape(text.layers, text.hidden, user.blocks, user.width, text.intermediate)
+    name, config = _sizes(raw, path, folder, like)
     try:
-        counted = count_parameters(spec, shape)
+        counted = count_parameters(spec, adapter_shape(config))
     except SpecError as error:
         raise Stop(f"{path} does not fit {name}: {'; '.join(error.problems)}", code=USAGE) from error
     with torch.device("meta"):
-        full = sum(parameter.numel() for parameter in TransRec(text, "cls", user).parameters())
+        full = sum(parameter.numel() for parameter in build(config).parameters())
     return Counted(name, counted.item, counted.user, full)
 
 
@@ -83,16 +87,15 @@ def _read(path: Path) -> dict[str, Any]:
         raise Stop(f"{path} is not TOML: {error}", code=USAGE) from error
 
 
-def _sizes(raw: dict[str, Any], path: Path, folder: Path | None, like: str | None) -> tuple[str, TextShape, UserShape]:
+def _sizes(raw: dict[str, Any], path: Path, folder: Path | None, like: str | None) -> tuple[str, BackboneConfig]:
     if like is not None:
         if like not in LIKE:
             raise Stop(f"--like {like}: expected one of {', '.join(LIKE)}", code=USAGE)
-        return like, LIKE[like], UserShape()
+        return like, LIKE[like]
     source = raw.get("backbone", {})
     if folder is None and isinstance(source, dict) and isinstance(source.get("folder"), str):
         folder = path.parent / source["folder"]
     if folder is None or not (folder / "config.json").is_file():
         found = "names no backbone" if folder is None else f"counts on {folder}, which is no backbone folder"
         raise Stop(f"{path} {found}", f"--backbone names one, --like counts on {', '.join(LIKE)}", USAGE)
-    config = BackboneConfig.parse(json.loads((folder / "config.json").read_text("utf-8")))
-    return str(folder), config.text, config.user
+    return str(folder), BackboneConfig.parse(json.loads((folder / "config.json").read_text("utf-8")))

@@ -10,9 +10,10 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 
 from adapters_store.bundle import Manifest, write_bundle
 from transrec.adapters import Adapter, AdapterSpec
-from transrec.backbone import Backbone, BackboneConfig
-from transrec.model import TransRec
-from transrec.text_encoder import Architecture, Pooling, TextShape
+from transrec.backbone import Backbone, BackboneConfig, build
+from transrec.content import Content
+from transrec.item_encoder import Pooling
+from transrec.text_encoder import Architecture, TextShape
 from transrec.user_encoder import UserShape
 
 SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -88,7 +89,7 @@ def tiny_backbone(folder: Path | None = None, seed: int = 0, **config: Any) -> B
     made = tiny_config(**config)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        backbone = Backbone(made, TransRec(made.text, made.pooling, made.user), tiny_tokenizer())
+        backbone = Backbone(made, build(made), tiny_tokenizer() if made.text else None)
     if folder is not None:
         backbone.save(folder)
     return backbone
@@ -105,6 +106,11 @@ def tiny_adapter(backbone: Backbone, seed: int = 0, spec: AdapterSpec = SPEC, sc
 def tiny_texts(count: int) -> list[str]:
     """Distinct item texts of different lengths."""
     return [f"film {'the ' * (n % 4)}{n}" for n in range(count)]
+
+
+def tiny_contents(count: int) -> list[Content]:
+    """The same as contents."""
+    return [Content(text) for text in tiny_texts(count)]
 
 
 def tiny_bundle(path: Path, backbone: Backbone, domain: str, adapter: Adapter, **manifest: Any) -> Path:

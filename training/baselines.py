@@ -21,7 +21,7 @@ Scores = Callable[[Sequence[NDArray[np.int64]]], torch.Tensor]
 
 def baseline_reports(dataset: Dataset, split: str = "test", k: int = 10) -> dict[str, dict[str, float]]:
     """Report HR@k and NDCG@k of each baseline over the whole catalog, history masked."""
-    held_out, items = dataset.split(), len(dataset.texts)
+    held_out, items = dataset.split(), len(dataset.contents)
     known = held_out.history(split)
     clicks = np.concatenate(known) if known else np.zeros(0, np.int64)
     last = np.array([row[-1] for row in known], np.int64)

@@ -43,9 +43,16 @@ class DataConfig(Section):
     folder: Path
     format: Literal["canonical", "csv", "adapter4rec", "recbole"] = "canonical"
     text: str = "{title}"
+    images: Path | None = None
     where: WhereConfig | None = None
     min_interactions: int = Field(5, ge=3)
     users: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _has_something_to_read(self) -> DataConfig:
+        if not self.text and self.images is None:
+            raise ValueError('text "" and no images: there is nothing to read of an item')
+        return self
 
     @field_validator("text")
     @classmethod
@@ -54,6 +61,8 @@ class DataConfig(Section):
             fields = [part for part in string.Formatter().parse(template) if part[1] is not None]
         except ValueError as error:
             raise ValueError(f"{template!r} is no template such as {{title}} ({{year}}): {error}") from error
+        if not template:
+            return template
         if not fields:
             raise ValueError(f"{template!r} names no column: all items would have one text; expected {{title}}")
         for _, name, form, turned in fields:
@@ -63,11 +72,14 @@ class DataConfig(Section):
 
 
 class BackboneSource(Section):
-    """A backbone folder to adapt, or an encoder checkpoint to pretrain from."""
+    """A backbone folder to adapt, or encoder checkpoints to pretrain from: of texts, of images, or both."""
 
     folder: Path | None = None
     encoder: str | None = None
+    image_encoder: str | None = None
+    from_scratch: bool = False
     pooling: Literal["cls", "mean"] = "cls"
+    image_pooling: Literal["cls", "mean"] = "cls"
     width: int = Field(64, ge=2)
     max_history: int = Field(20, ge=1)
     max_tokens: int = Field(30, ge=3)
@@ -125,9 +137,23 @@ class RunConfig(Section):
             raise ValueError("output: expected a folder, got nothing")
         if self.stage != "pretrain" and self.backbone.folder is None:
             raise ValueError(f"backbone.folder: stage {self.stage} needs the folder that a pretraining wrote")
-        if self.stage == "pretrain" and self.backbone.encoder is None:
-            raise ValueError("backbone.encoder: stage pretrain needs the name or folder of a checkpoint")
+        if self.stage == "pretrain" and self.backbone.encoder is None and self.backbone.image_encoder is None:
+            raise ValueError(
+                "backbone.encoder: stage pretrain needs the name or folder of a checkpoint, here or as image_encoder"
+            )
+        if self.stage == "pretrain":
+            self._reads_what_is_there()
         return self
+
+    def _reads_what_is_there(self) -> None:
+        for key, encoder, source in (
+            ("text", self.backbone.encoder, self.data.text),
+            ("images", self.backbone.image_encoder, self.data.images),
+        ):
+            if (encoder is None) != (not source):
+                what = "nobody reads it" if source else "there is nothing to read"
+                which = "image_encoder" if key == "images" else "encoder"
+                raise ValueError(f"data.{key} and backbone.{which} belong together: {what}")
 
     @property
     def spec(self) -> AdapterSpec:
@@ -208,14 +234,22 @@ def _keys_at(place: Sequence[Any]) -> list[str]:
     return list(tables.get(".".join(map(str, place)), RunConfig).model_fields)
 
 
+_ENCODERS = ("encoder", "image_encoder")
+
+
 def _anchor(raw: dict[str, Any], base: Path) -> None:
     """Make relative paths of plain data absolute; an encoder is a path only where a folder of that name exists."""
-    for table, key in (("", "output"), ("data", "folder"), ("backbone", "folder"), ("backbone", "encoder")):
+    for table, key in (
+        ("", "output"),
+        ("data", "folder"),
+        ("data", "images"),
+        *(("backbone", key) for key in ("folder", *_ENCODERS)),
+    ):
         section = raw.get(table) if table else raw
         if not isinstance(section, dict) or not isinstance(section.get(key), str) or not section[key]:
             continue
         given = _expanded(section[key])
-        if key != "encoder" or (base / given).is_dir():
+        if key not in _ENCODERS or (base / given).is_dir():
             section[key] = str((base / given).resolve())
 
 

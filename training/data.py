@@ -16,6 +16,8 @@ from training.config import DataConfig, WhereConfig
 from training.importers import read_tables
 from training.importers.tables import DataError
 from training.rejections import Rejections
+from transrec.content import Content, Picture, Pictures
+from transrec.images import ImageError, check
 
 Integers = NDArray[np.int64]
 
@@ -53,11 +55,16 @@ class Dataset:
 
     name: str
     items: pl.DataFrame
-    texts: list[str]
+    contents: list[Content]
     user_ids: list[str]
     sequences: list[Integers]
     digest: str
     rejected: Rejections
+
+    @property
+    def texts(self) -> list[str]:
+        """What is read as text, empty where nothing is."""
+        return [content.text for content in self.contents]
 
     @property
     def item_ids(self) -> list[str]:
@@ -88,9 +95,49 @@ def load_dataset(config: DataConfig) -> Dataset:
     items, log, rejected = tables.items, tables.interactions, tables.rejected
     if config.where is not None:
         items = items.filter(_matches(config.where, items))
-    texts = item_texts(items, config.text)
+    items, contents = _contents(items, config, rejected)
     user_ids, sequences = _sequences(items, log, config, rejected)
-    return Dataset(config.folder.name, items, texts, user_ids, sequences, _digest(items, texts, sequences), rejected)
+    digest = _digest(items, contents, sequences)
+    return Dataset(config.folder.name, items, contents, user_ids, sequences, digest, rejected)
+
+
+def _contents(items: pl.DataFrame, config: DataConfig, rejected: Rejections) -> tuple[pl.DataFrame, list[Content]]:
+    """Read texts and pictures; an item that has none of what is asked for is left out, and counted."""
+    texts = item_texts(items, config.text) if config.text else [""] * items.height
+    if config.images is None:
+        return items, [Content(text) for text in texts]
+    contents = [Content(text, image) for text, image in zip(texts, _pictures(items, config, rejected), strict=True)]
+    empty = [row for row, content in enumerate(contents) if not content.text and content.image is None]
+    rejected.add("item without an image", len(empty), items["item_id"][empty[0]] if empty else "")
+    kept = np.setdiff1d(np.arange(items.height), empty)
+    return items[kept.tolist()], [contents[row] for row in kept]
+
+
+def _pictures(items: pl.DataFrame, config: DataConfig, rejected: Rejections) -> list[Picture | None]:
+    """Find each item's picture by the column `image`, and read it to its end once: a damaged one is told of now.
+
+    Raises:
+        DataError: no such folder or zip, or no such column.
+    """
+    assert config.images is not None  # noqa: S101 - asked only then
+    if "image" not in items.columns:
+        raise DataError(f"data.images: the items lack a column image; they have {', '.join(items.columns)}")
+    found: list[Picture | None] = []
+    try:
+        pictures = Pictures(config.images)
+    except ImageError as error:
+        raise DataError(f"data.images: {error}") from error
+    for name in items["image"].cast(pl.String).fill_null("").to_list():
+        picture = None
+        try:
+            picture = pictures.find(name) if name else None
+            if picture is not None:
+                check(picture.read(), name)
+        except ImageError as error:
+            rejected.add("damaged image", 1, str(error))
+            picture = None
+        found.append(picture)
+    return found
 
 
 def item_texts(items: pl.DataFrame, template: str) -> list[str]:
@@ -139,10 +186,11 @@ def _sequences(
     return users["user_id"].to_list(), [np.asarray(row, np.int64) for row in users["row"].to_list()]
 
 
-def _digest(items: pl.DataFrame, texts: Sequence[str], sequences: Sequence[Integers]) -> str:
+def _digest(items: pl.DataFrame, contents: Sequence[Content], sequences: Sequence[Integers]) -> str:
     total = hashlib.sha256()
-    for item_id, text in zip(items["item_id"], texts, strict=True):
-        total.update(f"{item_id}\0{text}\n".encode())
+    for item_id, content in zip(items["item_id"], contents, strict=True):
+        image = f"\0{content.image.digest}" if content.image is not None else ""
+        total.update(f"{item_id}\0{content.text}{image}\n".encode())
     for row in sequences:
         total.update(row.tobytes() + b"\n")
     return total.hexdigest()

@@ -36,7 +36,7 @@ def evaluate(
         split: `valid` or `test`.
         dtype: of the item embedding; a bundle's manifest names the one that it was measured with.
     """
-    vectors = embed(backbone, dataset.texts, adapter, dtype=dtype)
+    vectors = embed(backbone, dataset.contents, adapter, dtype=dtype)
     held_out = dataset.split()
     known = held_out.history(split)
     side = None if adapter is None else adapter.user

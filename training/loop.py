@@ -108,17 +108,17 @@ def fit(
     torch.manual_seed(seed)
     course, best = (_resumed(folder, subject, optimizer) if resume else None) or (Course(), subject.weights())
     steps = config.epochs * math.ceil(len(windows.rows) / config.batch_size)
-    popularity = _log_popularity(split, len(dataset.texts))
+    popularity = _log_popularity(split, len(dataset.contents))
     reporter.begin(config.epochs, course.epoch)
     while course.epoch < config.epochs and not course.stalled(config.patience):
         started = time.monotonic()
         rng = np.random.default_rng([seed, course.epoch])
-        epoch = batches(windows, split.train, len(dataset.texts), config.batch_size, rng, CANDIDATES[config.loss])
+        epoch = batches(windows, split.train, len(dataset.contents), config.batch_size, rng, CANDIDATES[config.loss])
         loss, encoded = _epoch(subject, optimizer, config, epoch, popularity, course, steps)
         course.epoch += 1
         course.curves["loss"].append(loss)
         if course.epoch % config.evaluate_every == 0 or course.epoch == config.epochs:
-            best = _validated(subject, split, len(dataset.texts), course, best)
+            best = _validated(subject, split, len(dataset.contents), course, best)
         _checkpoint(folder, subject, optimizer, course, best)
         reporter.epoch(course.epoch, encoded / (time.monotonic() - started), course.curves)
     subject.trained.load_state_dict(best)

@@ -24,8 +24,8 @@ from training.data import Dataset, load_dataset
 from training.evaluate import evaluate
 from training.loop import Course, Subject, TrainingError, fit
 from training.progress import Reporter
-from training.states import ItemStates, TokenStates, frozen_states
-from transrec.adapters import Adapter, SideAdapter, count_parameters
+from training.states import ItemStates, item_states
+from transrec.adapters import Adapter, Paired, SideAdapter, count_parameters
 from transrec.backbone import Backbone, resolve_dtype
 from transrec.user_encoder import UserShape
 
@@ -105,15 +105,21 @@ def _pretrain(config: RunConfig, dataset: Dataset, reporter: Reporter, resume: b
 
 
 def _begin(config: RunConfig) -> Backbone:
-    """Return the backbone to train: one that was trained before, or a fresh one on a checkpoint's encoder."""
+    """Return the backbone to train: one that was trained before, or a fresh one on checkpoints' encoders."""
     source = config.backbone
     if config.stage == "finetune":
         assert source.folder is not None  # noqa: S101 - RunConfig has checked it
         return Backbone.load(source.folder)
     shape = UserShape(source.width, source.max_history, source.heads, source.blocks, config.train.dropout)
-    assert source.encoder is not None  # noqa: S101 - RunConfig has checked it
     return Backbone.from_encoder(
-        source.encoder, pooling=source.pooling, user=shape, max_tokens=source.max_tokens, seed=config.seed
+        source.encoder,
+        source.image_encoder,
+        pooling=source.pooling,
+        image_pooling=source.image_pooling,
+        user=shape,
+        max_tokens=source.max_tokens,
+        from_scratch=source.from_scratch,
+        seed=config.seed,
     )
 
 
@@ -146,15 +152,14 @@ def _adapt(config: RunConfig, dataset: Dataset, reporter: Reporter, resume: bool
 
 
 def _states(
-    config: RunConfig, backbone: Backbone, dataset: Dataset, adapter: SideAdapter | None, reporter: Reporter
+    config: RunConfig, backbone: Backbone, dataset: Dataset, adapter: SideAdapter | Paired | None, reporter: Reporter
 ) -> ItemStates:
-    if _trains_encoder(config):
-        return TokenStates(backbone, backbone.tokenize(dataset.texts))
-    return frozen_states(
+    return item_states(
         backbone,
-        dataset.texts,
+        dataset.contents,
         adapter,
         config.output / "cache",
+        trains_encoder=_trains_encoder(config),
         keep=config.train.cache,
         dtype=config.train.embed_dtype,
         progress=reporter.stage("cache what is frozen"),
@@ -192,7 +197,7 @@ def _report(
         "dtype": dtype,
         "data": {
             "digest": dataset.digest,
-            "items": len(dataset.texts),
+            "items": len(dataset.contents),
             "users": len(dataset.sequences),
             "rejected": dataset.rejected.to_json(),
         },

@@ -3,37 +3,42 @@
 Whatever lies below the reach of an adapter never changes during a run. Where it reaches no state that is the pooled
 output, or what a `side` tower reads; below a houlsby adapter it is the input of the first adapted block and the output
 of that block's attention (the adapter sits after it); below a lora adapter, which changes the attention, the input
-alone. A run then pays for the layers above only.
+alone. A run then pays for the layers above only. Pictures of an encoder that trains are cached as pixels.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from transrec.adapters import EVERYTHING, Adapt, Reach, SideAdapter
+from transrec.adapters import EVERYTHING, Adapt, Paired, Reach, SideAdapter, unchanged
 from transrec.backbone import Backbone, resolve_dtype
-from transrec.embed import length_batches
-from transrec.text_encoder import FrozenPrefix, Tokens
+from transrec.content import Content
+from transrec.inputs import ImageInputs, Inputs, Loads, PairInputs, batches
+from transrec.item_encoder import FrozenPrefix, ItemEncoder
+from transrec.pair_encoder import PairEncoder, beside
+from transrec.seam import MODALITIES
 
 BUCKET_TOKENS = 4
 """Token lengths are rounded up to this in training batches: few groups, few pads."""
 
 Progress = Callable[[int, int], None]
+Integers = NDArray[np.int64]
 
 
 class ItemStates(Protocol):
     """Where training begins: rows of the catalog -> pooled encoder output, through whatever trains."""
 
-    def pooled(self, rows: NDArray[np.int64], adapt: Adapt | None) -> Tensor:
+    def pooled(self, rows: Integers, adapt: Adapt | None) -> Tensor:
         """Return [m, H], or [m, S, H] for a tower, for distinct `rows [m]`, differentiable in the adapter."""
         ...
 
@@ -43,10 +48,11 @@ class PooledStates:
     """The frozen encoder's pooled output [n, H], or the states [n, S, H] that a tower reads."""
 
     table: Tensor
+    starts: Integers
 
-    def pooled(self, rows: NDArray[np.int64], _adapt: Adapt | None) -> Tensor:
+    def pooled(self, rows: Integers, _adapt: Adapt | None) -> Tensor:
         """Look up."""
-        return self.table[torch.from_numpy(rows)]
+        return self.table[torch.from_numpy(self.starts[rows])]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,54 +62,101 @@ class PrefixStates:
     Where the attention of the first adapted block is adapted too, the table is `[Σ T, 1, H]`.
     """
 
-    backbone: Backbone
+    encoder: ItemEncoder
     reach: Reach
     table: Tensor
-    starts: NDArray[np.int64]
+    starts: Integers
 
-    def pooled(self, rows: NDArray[np.int64], adapt: Adapt | None) -> Tensor:
+    def pooled(self, rows: Integers, adapt: Adapt | None) -> Tensor:
         """Run the layers from the first adapted one on, in buckets of similar length."""
         lengths = self.starts[rows + 1] - self.starts[rows]
-        encoder = self.backbone.model.item_encoder
         parts, places = [], []
         for chosen, width in length_buckets(lengths):
             prefix = self._gather(rows[chosen], lengths[chosen], width)
-            parts.append(encoder.suffix(prefix, self.reach.layer, adapt))
+            parts.append(self.encoder.suffix(prefix, self.reach.layer, adapt))
             places.append(chosen)
         return _in_order(parts, places)
 
-    def _gather(self, rows: NDArray[np.int64], lengths: NDArray[np.int64], width: int) -> FrozenPrefix:
+    def _gather(self, rows: Integers, lengths: Integers, width: int) -> FrozenPrefix:
         offsets = np.arange(width)
         real = offsets < lengths[:, None]
         index = self.starts[rows][:, None] + np.minimum(offsets, lengths[:, None] - 1)
-        device = self.backbone.device
+        device = self.encoder.norm.weight.device
         states = self.table[torch.from_numpy(index)].to(device).float()  # [m, T, 2 or 1, H]
         mask = None if real.all() else torch.from_numpy(real).to(device)
         return FrozenPrefix(states[:, :, 0], states[:, :, 1] if self.reach.attention else None, mask)
 
 
 @dataclass(frozen=True, slots=True)
-class TokenStates:
-    """Nothing is frozen: tokens run through the whole encoder."""
+class InputStates:
+    """Nothing is frozen: inputs run through the whole encoder."""
 
-    backbone: Backbone
-    tokens: list[list[int]]
+    encoder: ItemEncoder
+    inputs: Loads
 
-    def pooled(self, rows: NDArray[np.int64], adapt: Adapt | None) -> Tensor:
+    def pooled(self, rows: Integers, adapt: Adapt | None) -> Tensor:
         """Encode distinct items, in batches of one length."""
         parts, places = [], []
-        for chosen, ids in length_batches([self.tokens[row] for row in rows]):
-            parts.append(self.backbone.model.item_encoder(Tokens(ids.to(self.backbone.device)), adapt))
-            places.append(chosen)
+        order = {int(row): place for place, row in enumerate(rows)}
+        for chosen in batches(self.inputs, rows):
+            parts.append(self.encoder(self.inputs.load(chosen, self.encoder.norm.weight.device), adapt))
+            places.append(np.array([order[int(row)] for row in chosen], np.int64))
         return _in_order(parts, places)
 
 
-def frozen_states(
+@dataclass(frozen=True, slots=True)
+class PairStates:
+    """States of a pair of encoders: each item's of text and of image side by side, zeros where one is missing."""
+
+    encoder: PairEncoder
+    inputs: PairInputs
+    sides: tuple[ItemStates, ItemStates]
+
+    def pooled(self, rows: Integers, adapt: Adapt | None) -> Tensor:
+        """Return [m, W_t + W_i]."""
+        adapt = adapt or unchanged
+        parts: list[Tensor | None] = []
+        there = (self.inputs.has_text, self.inputs.has_image)
+        widths = self.encoder.widths(adapt)
+        for states, has, width, modality in zip(self.sides, there, widths, MODALITIES, strict=True):
+            places = np.flatnonzero(has[rows])
+            if len(places) == 0:
+                parts.append(None)
+                continue
+            found = states.pooled(rows[places], adapt.part(modality)).flatten(1)
+            whole = found.new_zeros(len(rows), width)
+            parts.append(whole.index_copy(0, torch.from_numpy(places).to(found.device), found))
+        return beside(parts[0], parts[1], widths)
+
+
+class KeptPixels:
+    """Pictures decoded once, uint8 `[n, 3, S, S]` in a memory-mapped file."""
+
+    def __init__(self, inputs: ImageInputs, has: NDArray[np.bool_], cache: Path, told: Progress | None) -> None:
+        self.groups, self.tokens = inputs.groups, inputs.tokens
+        path = cache / f"{_digest(inputs.fingerprint())}.npy"
+        if not path.is_file():
+            size = inputs.shape.preprocessing.size
+            rows = np.flatnonzero(has)
+            with _new_table(path, (len(has), 3, size, size), "uint8") as table:
+                for done, row in enumerate(rows, 1):
+                    table[row] = inputs.pixels(int(row))
+                    if told is not None and (done % 100 == 0 or done == len(rows)):
+                        told(done, len(rows))
+        self._table = np.load(path, mmap_mode="r")
+
+    def load(self, places: Integers, device: torch.device | str) -> Tensor:
+        """Return pixels, uint8 [b, 3, S, S]."""
+        return torch.from_numpy(self._table[places]).to(device)
+
+
+def item_states(
     backbone: Backbone,
-    texts: Sequence[str],
-    adapter: SideAdapter | None,
+    contents: Sequence[Content],
+    adapter: SideAdapter | Paired | None,
     cache: Path,
     *,
+    trains_encoder: bool = False,
     keep: str = "float16",
     dtype: str = "auto",
     progress: Progress | None = None,
@@ -112,80 +165,142 @@ def frozen_states(
 
     Args:
         backbone: frozen.
-        texts: of the catalog.
+        contents: of the catalog.
         adapter: the item side.
-        cache: folder for the memory-mapped file, keyed by encoder, layer and content.
+        cache: folder for memory-mapped files, keyed by encoder, layer and content.
+        trains_encoder: nothing of it is frozen.
         keep: `float16` halves the file; `float32` is exact.
         dtype: in which the frozen layers run.
         progress: told (items done, items in all).
     """
-    tokens = backbone.tokenize(texts)
-    reach = adapter.reach() if adapter is not None else None
-    if reach == EVERYTHING:
-        return TokenStates(backbone, tokens)
-    reads = adapter if adapter is not None and adapter.reads else None
-    lengths = _lengths(backbone, tokens, reach)
-    starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
     kind = resolve_dtype(dtype, backbone.device)
-    key = _key(backbone, tokens, f"{reach} {sorted(reads.reads) if reads else ()} {keep} {kind}")
-    path = cache / f"{key}.npy"
-    if not path.is_file():
-        cache.mkdir(parents=True, exist_ok=True)
-        beside = path.with_suffix(".part")
-        shape = (int(starts[-1]), _states_an_item(reach, reads), backbone.config.text.hidden)
-        table = np.lib.format.open_memmap(beside, mode="w+", dtype=keep, shape=shape)
-        for rows, states in _frozen(backbone, tokens, reach, reads, kind, progress):
-            for row, state in zip(rows, states, strict=True):
-                table[starts[row] : starts[row + 1]] = state
-        table.flush()
-        beside.rename(path)
-    stored = torch.from_numpy(np.load(path, mmap_mode="c"))
-    if reach is not None:
-        return PrefixStates(backbone, reach, stored, starts)
-    pooled = stored.float().to(backbone.device)
-    return PooledStates(pooled if reads else pooled[:, 0])
+    fast, exact = backbone.item_encoder(kind), backbone.model.item_encoder
+    inputs = backbone.inputs(contents)
+    kept = Kept(cache, keep, kind, trains_encoder, progress)
+    if isinstance(inputs, PairInputs):
+        assert isinstance(exact, PairEncoder)  # noqa: S101 - its inputs are pairs
+        assert isinstance(fast, PairEncoder)  # noqa: S101 - a copy of it
+        text, image = (adapter.text, adapter.image) if isinstance(adapter, Paired) else (None, None)
+        sides = (
+            kept.states(exact.text, fast.text, inputs.text, inputs.has_text, text),
+            kept.states(exact.image, fast.image, inputs.image, inputs.has_image, image),
+        )
+        return PairStates(exact, inputs, sides)
+    assert not isinstance(exact, PairEncoder)  # noqa: S101 - its inputs are no pairs
+    assert not isinstance(fast, PairEncoder)  # noqa: S101 - a copy of it
+    assert not isinstance(adapter, Paired)  # noqa: S101 - it fits the backbone
+    return kept.states(exact, fast, inputs, np.ones(len(contents), np.bool_), adapter)
 
 
-def _lengths(backbone: Backbone, tokens: list[list[int]], reach: Reach | None) -> NDArray[np.int64]:
-    """How many token states of each item are kept: one where only the pooled position matters."""
-    top = backbone.config.text.layers - 1
-    one = reach is None or (backbone.config.pooling == "cls" and reach == Reach(top))
-    return np.ones(len(tokens), np.int64) if one else np.array([len(row) for row in tokens], np.int64)
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Where and how states are kept."""
+
+    cache: Path
+    keep: str
+    dtype: str
+    trains_encoder: bool
+    told: Progress | None
+
+    def states(
+        self,
+        encoder: ItemEncoder,
+        fast: ItemEncoder,
+        inputs: Inputs,
+        has: NDArray[np.bool_],
+        adapter: SideAdapter | None,
+    ) -> ItemStates:
+        """Return the states of one encoder, of the items that it reads."""
+        reach = adapter.reach() if adapter is not None else None
+        if self.trains_encoder or reach == EVERYTHING:
+            if isinstance(inputs, ImageInputs):
+                return InputStates(encoder, KeptPixels(inputs, has, self.cache, self.told))
+            return InputStates(encoder, inputs)
+        frozen = Frozen(encoder, fast, inputs, has, reach, adapter if adapter is not None and adapter.reads else None)
+        return frozen.states(self.cache, self.keep, self.dtype, self.told)
 
 
-def _states_an_item(reach: Reach | None, reads: SideAdapter | None) -> int:
-    if reach is not None:
-        return 2 if reach.attention else 1
-    return len(reads.reads) + 1 if reads else 1
+@dataclass(frozen=True, slots=True)
+class Frozen:
+    """What of one encoder is frozen, for which items: below `reach`, or the states that `reads` leaves.
+
+    `encoder` trains on; `fast` is the same in the dtype in which the frozen layers run.
+    """
+
+    encoder: ItemEncoder
+    fast: ItemEncoder
+    inputs: Inputs
+    has: NDArray[np.bool_]
+    reach: Reach | None
+    reads: SideAdapter | None
+
+    def states(self, cache: Path, keep: str, kind: str, told: Progress | None) -> ItemStates:
+        """Find the states in the cache, or compute them."""
+        lengths = self._lengths()
+        starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+        path = cache / f"{self._key(keep, kind)}.npy"
+        if not path.is_file():
+            shape = (int(starts[-1]), self._states_an_item(), self.encoder.width)
+            with _new_table(path, shape, keep) as table:
+                for rows, states in self._compute(told):
+                    for row, state in zip(rows, states, strict=True):
+                        table[starts[row] : starts[row + 1]] = state
+        stored = torch.from_numpy(np.load(path, mmap_mode="c"))
+        if self.reach is not None:
+            return PrefixStates(self.encoder, self.reach, stored, starts)
+        pooled = stored.float().to(self.encoder.norm.weight.device)
+        return PooledStates(pooled if self.reads else pooled[:, 0], starts)
+
+    def _lengths(self) -> Integers:
+        """How many token states of each item are kept: one where only the pooled position matters."""
+        top = len(self.encoder.blocks) - 1
+        one = self.reach is None or (self.encoder.reads_one and self.reach == Reach(top))
+        return np.where(self.has, 1 if one else self.inputs.tokens, 0)
+
+    def _states_an_item(self) -> int:
+        if self.reach is not None:
+            return 2 if self.reach.attention else 1
+        return self.reads.leaves if self.reads else 1
+
+    @torch.inference_mode()
+    def _compute(self, told: Progress | None) -> Iterator[tuple[Integers, NDArray[np.float32]]]:
+        """Yield rows [b] and their states [b, T, S, H]; T is 1 where no state is reached."""
+        wanted, done = np.flatnonzero(self.has), 0
+        for rows in batches(self.inputs, wanted):
+            batch = self.inputs.load(rows, self.encoder.norm.weight.device)
+            if self.reach is None:
+                pooled = self.fast(batch, self.reads)
+                states = pooled[:, None] if self.reads else pooled[:, None, None]
+            else:
+                prefix = self.fast.prefix(batch, self.reach.layer, attention=self.reach.attention)
+                states = torch.stack([prefix.x] if prefix.h is None else [prefix.x, prefix.h], 2)
+            yield rows, states.float().cpu().numpy()
+            done += len(rows)
+            if told is not None:
+                told(done, len(wanted))
+
+    def _key(self, keep: str, kind: str) -> str:
+        reads = sorted(self.reads.reads) if self.reads else ()
+        total = hashlib.sha256(f"{self.encoder.reads_one} {self.reach} {reads} {keep} {kind}".encode())
+        for name, value in self.encoder.state_dict().items():
+            total.update(name.encode())
+            total.update(value.cpu().numpy().tobytes())
+        total.update(self.has.tobytes())
+        return _digest(total.digest() + self.inputs.fingerprint())
 
 
-@torch.inference_mode()
-def _frozen(
-    backbone: Backbone,
-    tokens: list[list[int]],
-    reach: Reach | None,
-    reads: SideAdapter | None,
-    kind: str,
-    progress: Progress | None,
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
-    """Yield rows [b] and their states [b, T, S, H]; T is 1 where no state is reached."""
-    encoder = backbone.item_encoder(resolve_dtype(kind, backbone.device))
-    done = 0
-    for rows, ids in length_batches(tokens):
-        batch = Tokens(ids.to(backbone.device))
-        if reach is None:
-            pooled = encoder(batch, reads)
-            states = pooled[:, None] if reads else pooled[:, None, None]
-        else:
-            prefix = encoder.prefix(batch, reach.layer, attention=reach.attention)
-            states = torch.stack([prefix.x] if prefix.h is None else [prefix.x, prefix.h], 2)
-        yield rows, states.float().cpu().numpy()
-        done += len(rows)
-        if progress is not None:
-            progress(done, len(tokens))
+@contextmanager
+def _new_table(path: Path, shape: tuple[int, ...], dtype: str) -> Iterator[NDArray[Any]]:
+    """Make a memory-mapped file that is there only once it is whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside_it = path.with_suffix(".part")
+    table = np.lib.format.open_memmap(beside_it, mode="w+", dtype=dtype, shape=shape)
+    yield table
+    table.flush()
+    beside_it.rename(path)
 
 
-def length_buckets(lengths: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], int]]:
+def length_buckets(lengths: Integers) -> Iterator[tuple[Integers, int]]:
     """Yield places of similar length and the width that holds them."""
     rounded = np.where(lengths == 1, 1, -(-lengths // BUCKET_TOKENS) * BUCKET_TOKENS)
     for width in np.unique(rounded):
@@ -193,18 +308,12 @@ def length_buckets(lengths: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int6
         yield chosen, int(lengths[chosen].max())
 
 
-def _in_order(parts: list[Tensor], places: list[NDArray[np.int64]]) -> Tensor:
+def _in_order(parts: list[Tensor], places: list[Integers]) -> Tensor:
     if len(parts) == 1:
         return parts[0]
     back = np.argsort(np.concatenate(places), kind="stable")
     return torch.cat(parts).index_select(0, torch.from_numpy(back).to(parts[0].device))
 
 
-def _key(backbone: Backbone, tokens: list[list[int]], rest: str) -> str:
-    total = hashlib.sha256(f"{backbone.config.pooling} {rest}".encode())
-    for name, value in backbone.model.item_encoder.state_dict().items():
-        total.update(name.encode())
-        total.update(value.cpu().numpy().tobytes())
-    for row in tokens:
-        total.update(np.array([len(row), *row], np.int32).tobytes())
-    return total.hexdigest()[:32]
+def _digest(value: bytes) -> str:
+    return hashlib.sha256(value).hexdigest()[:32]

@@ -1,7 +1,7 @@
 """A backbone: a pretrained, frozen TransRec in a folder, known by the fingerprint of its content.
 
-The folder holds `config.json`, `model.safetensors` and `tokenizer.json`. Nothing else is read, and nothing in it
-is executed.
+The folder holds `config.json`, `model.safetensors` and, where it reads texts, `tokenizer.json`. Nothing else is read,
+and nothing in it is executed.
 """
 
 from __future__ import annotations
@@ -21,31 +21,48 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
+from torch import Tensor
 
-from transrec.adapters import AdapterShape
+from transrec.adapters import AdapterShape, SideShape, user_side
 from transrec.checkpoints import read_text_encoder
-from transrec.errors import BackboneError
-from transrec.model import TransRec
-from transrec.text_encoder import Architecture, Pooling, TextEncoder, TextShape
+from transrec.content import Content
+from transrec.errors import BackboneError, ContentError
+from transrec.image_checkpoints import read_image_encoder
+from transrec.image_encoder import ImageEncoder, ImageShape
+from transrec.images import Preprocessing
+from transrec.inputs import ImageInputs, Inputs, PairInputs, TextInputs
+from transrec.item_encoder import Pooling
+from transrec.model import AnyEncoder, TransRec, draw
+from transrec.seam import LINEARS, MODALITIES, Modality
+from transrec.text_encoder import Architecture, TextEncoder, TextShape
 from transrec.user_encoder import UserShape
 
 FORMAT = 1
-FILES = ("config.json", "model.safetensors", "tokenizer.json")
+CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
 Dtype = Literal["float32", "bfloat16"]
 TORCH_DTYPES: dict[Dtype, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 @dataclass(frozen=True, slots=True)
 class BackboneConfig:
-    """What `config.json` holds: everything but the weights and the tokenizer."""
+    """What `config.json` holds: everything but the weights and the tokenizer.
 
-    text: TextShape
+    A backbone reads texts, images, or both: the shapes that are there say which. `pooling` is the text encoder's.
+    """
+
+    text: TextShape | None
     user: UserShape
-    pooling: Pooling
+    pooling: Pooling = "cls"
     max_tokens: int = 30
-    modality: Literal["text"] = "text"
     source: str = ""
     loss: str = "none"
+    image: ImageShape | None = None
+    image_pooling: Pooling = "cls"
+
+    @property
+    def modalities(self) -> tuple[Modality, ...]:
+        """What it reads of an item."""
+        return tuple(modality for modality in MODALITIES if getattr(self, modality) is not None)
 
     @property
     def width(self) -> int:
@@ -68,17 +85,35 @@ class BackboneConfig:
         found = value.pop("format", None)
         if found != FORMAT:
             raise BackboneError(f"backbone format {found!r}: this version of swaprec reads format {FORMAT}")
+        value.pop("modality", None)  # of the first releases, which read texts only
         try:
-            text = TextShape(**value.pop("text"))
-            config = cls(text=text, user=UserShape(**value.pop("user")), **value)
+            text, image = value.pop("text"), value.pop("image", None)
+            config = cls(
+                text=text and TextShape(**text),
+                image=image and _image_shape(image),
+                user=UserShape(**value.pop("user")),
+                **value,
+            )
         except (KeyError, TypeError) as error:
             raise BackboneError(f"config.json is not a backbone's: {error}") from error
-        if config.text.architecture not in get_args(Architecture) or config.pooling not in get_args(Pooling):
+        config.check()
+        return config
+
+    def check(self) -> None:
+        """Check what was read.
+
+        Raises:
+            BackboneError: an unknown architecture or pooling, or nothing that it reads.
+        """
+        if not self.modalities:
+            raise BackboneError("config.json is not a backbone's: it has neither text nor image")
+        architecture = self.text.architecture if self.text is not None else "bert"
+        poolings = {self.pooling, self.image_pooling}
+        if architecture not in get_args(Architecture) or not poolings <= set(get_args(Pooling)):
             raise BackboneError(
-                f"architecture {config.text.architecture!r} with pooling {config.pooling!r}: expected one of "
+                f"architecture {architecture!r} with pooling {self.pooling!r}: expected one of "
                 f"{get_args(Architecture)} with one of {get_args(Pooling)}"
             )
-        return config
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON that `parse` reads back."""
@@ -95,7 +130,7 @@ class Backbone:
         self,
         config: BackboneConfig,
         model: TransRec,
-        tokenizer: Tokenizer,
+        tokenizer: Tokenizer | None,
         *,
         fingerprint: str = "",
         name: str = "",
@@ -103,11 +138,12 @@ class Backbone:
         self.config = config
         self.model = model.requires_grad_(requires_grad=False).eval()
         self.tokenizer = tokenizer
-        self.tokenizer.no_padding()
-        self.tokenizer.enable_truncation(config.max_tokens)
+        if tokenizer is not None:
+            tokenizer.no_padding()
+            tokenizer.enable_truncation(config.max_tokens)
         self.fingerprint = fingerprint
         self.name = name
-        self._casts: dict[torch.dtype, TextEncoder] = {}
+        self._casts: dict[torch.dtype, AnyEncoder] = {}
         self._cast_lock = threading.Lock()
 
     @classmethod
@@ -118,17 +154,16 @@ class Backbone:
             BackboneError: a missing or damaged file, or weights that do not fit the config.
         """
         folder = Path(folder)
-        missing = [name for name in FILES if not (folder / name).is_file()]
+        missing = [name for name in files_of(folder) if not (folder / name).is_file()]
         if missing:
             raise BackboneError(
                 f"{folder} is not a backbone folder: {', '.join(missing)} missing "
                 '(`swaprec train` with stage = "pretrain" writes one)'
             )
         try:
-            config = BackboneConfig.parse(json.loads((folder / "config.json").read_text("utf-8")))
-            tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-            model = _empty_model(config)
-            model.load_state_dict(load_file(folder / "model.safetensors"), assign=True)
+            config = BackboneConfig.parse(json.loads((folder / CONFIG).read_text("utf-8")))
+            tokenizer = Tokenizer.from_file(str(folder / TOKENIZER)) if config.text is not None else None
+            model = _loaded(config, load_file(folder / WEIGHTS))
         except (SafetensorError, RuntimeError, json.JSONDecodeError) as error:
             raise BackboneError(f"{folder}: {str(error).splitlines()[0]}") from error
         return cls(
@@ -142,24 +177,46 @@ class Backbone:
     @classmethod
     def from_encoder(
         cls,
-        name_or_path: str,
+        text: str | None = None,
+        image: str | None = None,
         *,
         pooling: Pooling = "cls",
+        image_pooling: Pooling = "cls",
         user: UserShape | None = None,
         max_tokens: int = 30,
+        from_scratch: bool = False,
         seed: int = 0,
     ) -> Backbone:
-        """Start a backbone from a BERT or RoBERTa checkpoint: its encoder, a fresh projection and user encoder.
+        """Start a backbone from checkpoints: their encoders, a fresh projection and user encoder.
+
+        Args:
+            text: name or folder of a BERT or RoBERTa checkpoint.
+            image: name or folder of a Vision Transformer checkpoint; with both, items have a text and an image.
+            pooling: of the text encoder.
+            image_pooling: of the image encoder.
+            user: sizes of the user encoder.
+            max_tokens: of a text.
+            from_scratch: take the checkpoints' sizes and tokenizer, and draw the weights.
+            seed: of what is drawn.
 
         Raises:
             BackboneError: no such checkpoint, or one of another architecture.
         """
-        shape, state, tokenizer = read_text_encoder(name_or_path)
-        config = BackboneConfig(shape, user or UserShape(), pooling, max_tokens, source=Path(name_or_path).name)
+        text_shape, text_state, tokenizer = read_text_encoder(text) if text is not None else (None, {}, None)
+        image_shape, image_state = read_image_encoder(image) if image is not None else (None, {})
+        source = "+".join(Path(name).name for name in (text, image) if name is not None)
+        config = BackboneConfig(
+            text_shape, user or UserShape(), pooling, max_tokens, source, "none", image_shape, image_pooling
+        )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            model = TransRec(shape, pooling, config.user)
-        model.item_encoder.load_state_dict(state)
+            model = build(config)
+            if from_scratch:
+                draw(model.item_encoder)
+        if not from_scratch:
+            for encoder, state in ((model.text_encoder, text_state), (model.image_encoder, image_state)):
+                if encoder is not None:
+                    encoder.load_state_dict(state)
         return cls(config, model, tokenizer)
 
     def save(self, folder: Path | str) -> str:
@@ -173,10 +230,11 @@ class Backbone:
         shutil.rmtree(beside, ignore_errors=True)
         beside.mkdir(parents=True)
         try:
-            (beside / "config.json").write_text(json.dumps(self.config.to_json(), indent=1, sort_keys=True), "utf-8")
-            self.tokenizer.save(str(beside / "tokenizer.json"), pretty=False)
+            (beside / CONFIG).write_text(json.dumps(self.config.to_json(), indent=1, sort_keys=True), "utf-8")
+            if self.tokenizer is not None:
+                self.tokenizer.save(str(beside / TOKENIZER), pretty=False)
             state = {name: value.detach().cpu().contiguous() for name, value in self.model.state_dict().items()}
-            save_file(state, beside / "model.safetensors")
+            save_file(state, beside / WEIGHTS)
             fingerprint = fingerprint_of(beside)
             if not (folder.is_dir() and _holds(folder, fingerprint)):
                 beside.rename(folder)
@@ -193,8 +251,7 @@ class Backbone:
     @property
     def shape(self) -> AdapterShape:
         """The sizes that an adapter must fit."""
-        text, user = self.config.text, self.config.user
-        return AdapterShape(text.layers, text.hidden, user.blocks, user.width, text.intermediate)
+        return adapter_shape(self.config)
 
     @property
     def parameters_total(self) -> int:
@@ -203,12 +260,37 @@ class Backbone:
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text with its special tokens, cut to `max_tokens`, not padded."""
+        assert self.tokenizer is not None, "this backbone reads no texts"  # noqa: S101 - `inputs` asks only where it does
         return [encoding.ids for encoding in self.tokenizer.encode_batch_fast(list(texts))]
 
-    def item_encoder(self, dtype: Dtype) -> TextEncoder:
+    def inputs(self, contents: Sequence[Content]) -> Inputs:
+        """Return what contents are to the item encoder. What it does not read of them is left out."""
+        texts = TextInputs(self.tokenize([content.text for content in contents])) if self.config.text else None
+        images = ImageInputs(contents, self.config.image) if self.config.image else None
+        if texts is not None and images is not None:
+            return PairInputs(texts, images, contents)
+        found = texts or images
+        assert found is not None  # noqa: S101 - the config was checked
+        return found
+
+    def read(self, content: Content) -> Content:
+        """Return what of a content the item encoder reads; its key names the vector.
+
+        Raises:
+            ContentError: it has nothing of that.
+        """
+        read = Content(
+            content.text if self.config.text is not None else "",
+            content.image if self.config.image is not None else None,
+        )
+        if not read.text and read.image is None:
+            raise ContentError(f"it has no {' and no '.join(self.config.modalities)}: the backbone reads nothing else")
+        return read
+
+    def item_encoder(self, dtype: Dtype) -> AnyEncoder:
         """Return the item encoder in a dtype; a copy in bfloat16 is made once and kept."""
         wanted = TORCH_DTYPES[dtype]
-        if wanted == self.model.item_encoder.norm.weight.dtype:
+        if wanted == self.model.projection.weight.dtype:
             return self.model.item_encoder
         with self._cast_lock:
             if wanted not in self._casts:
@@ -216,23 +298,66 @@ class Backbone:
             return self._casts[wanted]
 
 
-def _empty_model(config: BackboneConfig) -> TransRec:
+def adapter_shape(config: BackboneConfig) -> AdapterShape:
+    """Return the sizes that an adapter must fit."""
+    width = config.user.width
+    items = []
+    for modality in config.modalities:
+        shape = config.text if modality == "text" else config.image
+        assert shape is not None  # noqa: S101 - it is one of the modalities
+        side = SideShape("item", shape.layers, shape.hidden, shape.intermediate, width, _biased(shape), modality)
+        items.append(side)
+    return AdapterShape(tuple(items), user_side(config.user.blocks, width))
+
+
+def _biased(shape: TextShape | ImageShape) -> tuple[str, ...]:
+    without = isinstance(shape, ImageShape) and not shape.qkv_bias
+    return tuple(name for name in LINEARS if not (without and name in ("query", "key", "value")))
+
+
+def build(config: BackboneConfig) -> TransRec:
+    """Build the modules of a config with weights drawn as torch does."""
+    text = TextEncoder(config.text, config.pooling) if config.text is not None else None
+    image = ImageEncoder(config.image, config.image_pooling) if config.image is not None else None
+    return TransRec(text, image, config.user)
+
+
+def _loaded(config: BackboneConfig, state: dict[str, Tensor]) -> TransRec:
     """Build the modules without drawing or even allocating weights: loading assigns them."""
     with torch.device("meta"):
-        return TransRec(config.text, config.pooling, config.user)
+        model = build(config)
+    model.load_state_dict(state, assign=True)
+    return model
+
+
+def _image_shape(value: dict[str, Any]) -> ImageShape:
+    given: dict[str, Any] = {**value["preprocessing"]}
+    given |= {name: tuple(given[name]) for name in ("mean", "std")}
+    return ImageShape(**{**value, "preprocessing": Preprocessing(**given)})
+
+
+def files_of(folder: Path) -> tuple[str, ...]:
+    """Name the files that the folder's backbone consists of."""
+    try:
+        config = json.loads((folder / CONFIG).read_text("utf-8"))
+        images_only = config.get("image") is not None and config.get("text") is None
+    except (OSError, ValueError, AttributeError):
+        images_only = False
+    return (CONFIG, WEIGHTS) if images_only else (CONFIG, WEIGHTS, TOKENIZER)
 
 
 def _holds(folder: Path, fingerprint: str) -> bool:
-    found = fingerprint_of(folder) if all((folder / name).is_file() for name in FILES) else "nothing of ours"
+    whole = all((folder / name).is_file() for name in files_of(folder))
+    found = fingerprint_of(folder) if whole else "nothing of ours"
     if found != fingerprint:
         raise FileExistsError(f"{folder} exists and holds {found[:12]}; move it away or choose another folder")
     return True
 
 
 def fingerprint_of(folder: Path) -> str:
-    """SHA-256 over the three files of a backbone folder, 64 hex digits."""
+    """SHA-256 over the files of a backbone folder, 64 hex digits."""
     total = hashlib.sha256()
-    for name in FILES:
+    for name in files_of(folder):
         with (folder / name).open("rb") as file:
             total.update(hashlib.file_digest(file, "sha256").digest())
     return total.hexdigest()

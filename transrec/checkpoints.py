@@ -26,7 +26,7 @@ def read_text_encoder(name_or_path: str) -> tuple[TextShape, dict[str, Tensor], 
     try:
         config = AutoConfig.from_pretrained(name_or_path)
         shape = _shape(config.to_dict(), name_or_path)
-        with _quiet():
+        with quiet():
             model, found = AutoModel.from_pretrained(name_or_path, add_pooling_layer=False, output_loading_info=True)
             tokenizer = AutoTokenizer.from_pretrained(name_or_path, use_fast=True)
     except BackboneError:
@@ -43,7 +43,7 @@ def read_text_encoder(name_or_path: str) -> tuple[TextShape, dict[str, Tensor], 
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep the library's bars and its report about the unused pooler off the terminal; errors are raised anyway."""
     from transformers.utils import logging
 

@@ -14,14 +14,18 @@ from torch import Tensor, nn
 Place = Literal["attention", "ffn"]
 PLACES: tuple[Place, ...] = ("attention", "ffn")
 
+Modality = Literal["text", "image"]
+MODALITIES: tuple[Modality, ...] = ("text", "image")
+"""What items are made of, in the order in which a pair of encoders lays their states side by side."""
+
 LINEARS = ("query", "key", "value", "attention_out", "ffn_in", "ffn_out")
 """The names under which a block asks for its linears."""
 
 NORMS = ("attention_norm", "ffn_norm")
 """The names under which a block asks for its layer norms."""
 
-EMBEDDING = -1
-"""The layer number of what lies before the first block: its one part is the layer norm `norm`."""
+OUTSIDE = -1
+"""The layer number of the layer norm `norm` outside the blocks: before the first, or after the last one of images."""
 
 States = Mapping[int, Tensor]
 """Hidden states by number: k is the input of block k, and the number of blocks is the last block's output."""
@@ -31,7 +35,7 @@ class Encoder(Protocol):
     """What a kind may ask of an encoder whose weights it merges with its own."""
 
     def parts(self, layer: int) -> Mapping[str, nn.Module]:
-        """Return a block's linears and layer norms under the names of `LINEARS` and `NORMS`; `norm` of `EMBEDDING`."""
+        """Return a block's linears and layer norms under the names of `LINEARS` and `NORMS`; `norm` of `OUTSIDE`."""
         ...
 
 
@@ -39,14 +43,20 @@ class Adapt:
     """An adapter's answers to an encoder. This one adapts nothing.
 
     `reads` names the hidden states that `leave` wants; with `reads_tokens` it wants every token of the last one too,
-    which an encoder that pools one position would otherwise not compute.
+    which an encoder that pools one position would otherwise not compute. `leaves` is how many states of an item
+    `leave` returns.
     """
 
     reads: frozenset[int] = frozenset()
     reads_tokens: bool = False
+    leaves: int = 1
+
+    def part(self, _modality: Modality) -> Adapt:
+        """Return what adapts one encoder of a pair."""
+        return self
 
     def words(self, x: Tensor) -> Tensor:
-        """Adapt word embeddings [n, T, H], before positions are added and normalised."""
+        """Adapt the embeddings [n, T, H] of words, before positions are added and normalised, or of patches."""
         return x
 
     def enter(self, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:

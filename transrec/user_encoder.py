@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from transrec.seam import EMBEDDING, Adapt, unchanged
+from transrec.seam import OUTSIDE, Adapt, unchanged
 
 MASKED = -1e9  # additive: a row that is all padding stays finite
 
@@ -84,7 +84,7 @@ class UserEncoder(nn.Module):
         """
         adapt = adapt or unchanged
         x = vectors + self.position.weight[-vectors.shape[1] :]
-        x = self.dropout(adapt.norm(EMBEDDING, "norm", self.norm, x))
+        x = self.dropout(adapt.norm(OUTSIDE, "norm", self.norm, x))
         allowed = causal_mask(mask, x.dtype)
         top = len(self.blocks) - 1
         states = {}
@@ -98,7 +98,7 @@ class UserEncoder(nn.Module):
 
     def parts(self, layer: int) -> Mapping[str, nn.Module]:
         """Return the linears and layer norms of a block, or the norm before the first, by their names at the seam."""
-        if layer == EMBEDDING:
+        if layer == OUTSIDE:
             return {"norm": self.norm}
         named = dict(self.blocks[layer].named_children())
         named["attention_out"] = named.pop("out")

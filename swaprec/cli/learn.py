@@ -69,7 +69,7 @@ def evaluate(
 def params(
     spec: Annotated[Path, typer.Argument(help="A run's TOML file, or one with the tables [item] and [user].")],
     backbone: Annotated[Path | None, typer.Option(help="Count on this backbone folder.")] = None,
-    like: Annotated[str | None, typer.Option(help="Count on bert-base, roberta-base or minilm.")] = None,
+    like: Annotated[str | None, typer.Option(help="Count on bert-base, roberta-base, minilm or vit-base.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Count what an adapter trains, and its share of full fine-tuning."""
@@ -93,11 +93,15 @@ def import_peft(
     output: Annotated[Path, typer.Argument(help="The bundle to write, a .safetensors file.")],
     backbone: Annotated[Path, typer.Option(help="Folder of the backbone whose item encoder it was trained for.")],
     domain: Annotated[str, typer.Option(help="The domain it is for.")],
+    as_json: AsJson = False,
 ) -> None:
     """Make a LoRA checkpoint of the peft library the item side of a bundle."""
     from swaprec.from_peft import bundle_from_peft
 
     spec = bundle_from_peft(folder, backbone, domain, output)
+    if as_json:
+        show.emit_json({"bundle": str(output), "domain": domain, "spec": spec.to_json()})
+        return
     show.talk().print(f"lora of rank {spec.item.hidden} on layers {spec.item.to_json()['layers']}")
     typer.echo(str(output))
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from adapters_store.bundle import read_bundle
-from tests.tiny import tiny_adapter, tiny_backbone, tiny_spec, tiny_texts
+from tests.tiny import tiny_adapter, tiny_backbone, tiny_contents, tiny_spec, tiny_texts
 from training.checkpoint import CheckpointError
 from training.config import RunConfig, parse_config
 from training.data import load_dataset
@@ -17,7 +17,7 @@ from training.evaluate import evaluate
 from training.loop import TrainingError
 from training.progress import Reporter
 from training.run import finished, run
-from training.states import frozen_states
+from training.states import item_states
 from transrec.adapters import Adapter, AdapterSpec, expected_tensors
 from transrec.backbone import Backbone
 from transrec.text_encoder import Tokens
@@ -217,7 +217,7 @@ def test_cached_states_give_what_the_encoder_gives(tmp_path: Path, pooling: Any,
     backbone = tiny_backbone(pooling=pooling)
     texts = tiny_texts(30)
     side = tiny_adapter(backbone, spec=AdapterSpec.parse({"item": item})).item
-    states = frozen_states(backbone, texts, side, tmp_path, keep="float32", dtype="float32")
+    states = item_states(backbone, tiny_contents(30), side, tmp_path, keep="float32", dtype="float32")
     rows = np.array([7, 3, 29, 0, 12])
     with torch.inference_mode():
         found = states.pooled(rows, side)
@@ -225,7 +225,7 @@ def test_cached_states_give_what_the_encoder_gives(tmp_path: Path, pooling: Any,
             tokens = Tokens(torch.tensor(backbone.tokenize([texts[row]])))
             assert torch.allclose(found[place], backbone.model.item_encoder(tokens, side)[0], atol=1e-5)
     assert len(list(tmp_path.iterdir())) == 1
-    again = frozen_states(backbone, texts, side, tmp_path, keep="float32", dtype="float32")
+    again = item_states(backbone, tiny_contents(30), side, tmp_path, keep="float32", dtype="float32")
     assert torch.equal(again.pooled(rows, side), states.pooled(rows, side))
 
 
@@ -233,7 +233,7 @@ def test_cached_states_give_what_the_encoder_gives(tmp_path: Path, pooling: Any,
 def test_where_nothing_can_be_cached_nothing_is(tmp_path: Path, kind: str) -> None:
     backbone = tiny_backbone(pooling="cls")
     side = tiny_adapter(backbone, spec=tiny_spec(kind)).item
-    states = frozen_states(backbone, tiny_texts(5), side, tmp_path)
+    states = item_states(backbone, tiny_contents(5), side, tmp_path)
     tokens = Tokens(torch.tensor(backbone.tokenize([tiny_texts(5)[3]])))
     with torch.inference_mode():
         found = states.pooled(np.array([3]), side)
@@ -242,7 +242,7 @@ def test_where_nothing_can_be_cached_nothing_is(tmp_path: Path, kind: str) -> No
 
 
 def test_another_encoder_or_content_has_its_own_cache(tmp_path: Path) -> None:
-    frozen_states(tiny_backbone(seed=0), tiny_texts(5), None, tmp_path)
-    frozen_states(tiny_backbone(seed=1), tiny_texts(5), None, tmp_path)
-    frozen_states(tiny_backbone(seed=0), tiny_texts(6), None, tmp_path)
+    item_states(tiny_backbone(seed=0), tiny_contents(5), None, tmp_path)
+    item_states(tiny_backbone(seed=1), tiny_contents(5), None, tmp_path)
+    item_states(tiny_backbone(seed=0), tiny_contents(6), None, tmp_path)
     assert len(list(tmp_path.iterdir())) == 3

@@ -78,7 +78,7 @@ class Plain:
         return y + self.adapter.get(f"biases.{place}.bias", torch.zeros(()))
 
     def norm(self, place: str, x: Tensor) -> Tensor:
-        name = "norm" if place == "embedding.norm" else f"blocks.{place}"
+        name = "norm" if place == "outside.norm" else f"blocks.{place}"
         weight = self.weights[f"{name}.weight"] + self.adapter.get(f"norms.{place}.weight", torch.zeros(()))
         bias = self.weights[f"{name}.bias"] + self.adapter.get(f"norms.{place}.bias", torch.zeros(()))
         bias = bias + self.adapter.get(f"biases.{place}.bias", torch.zeros(()))

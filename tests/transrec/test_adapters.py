@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from swaprec.parameters import LIKE
 from tests.tiny import tiny_adapter, tiny_backbone
 from transrec.adapters import (
     Adapter,
@@ -16,9 +17,10 @@ from transrec.adapters import (
     stack,
     unchanged,
 )
+from transrec.backbone import adapter_shape
 
-BERT_BASE = AdapterShape(item_layers=12, item_width=768, user_blocks=2, user_width=64)
-MINILM = AdapterShape(item_layers=6, item_width=384, user_blocks=2, user_width=64)
+BERT_BASE = adapter_shape(LIKE["bert-base"])
+MINILM = adapter_shape(LIKE["minilm"])
 
 
 def houlsby(item: int = 64, user: int = 16, **side: object) -> AdapterSpec:
@@ -118,7 +120,7 @@ def test_rows_of_different_adapters_in_one_forward_equal_one_by_one() -> None:
         tiny_adapter(backbone, 2, wide).user,
         tiny_adapter(backbone, 3, top).user,
     ]
-    bank = stack(sides, backbone.shape.user_blocks, backbone.shape.user_width)
+    bank = stack(sides, backbone.shape.user)
     index = torch.tensor([3, 0, 1, 2, 1])
     vectors, mask = torch.randn(5, 6, 16), torch.ones(5, 6, dtype=torch.bool)
     mask[:, :2] = False
@@ -135,7 +137,7 @@ def test_rows_of_different_adapters_in_one_forward_equal_one_by_one() -> None:
 
 def test_a_slot_written_over_with_nothing_is_none_again() -> None:
     backbone = tiny_backbone()
-    bank = stack([tiny_adapter(backbone).user], 2, 16)
+    bank = stack([tiny_adapter(backbone).user], backbone.shape.user)
     bank.write(0, None)
     h = torch.randn(1, 4, 16)
     assert torch.equal(bank.rows(torch.tensor([0])).after(1, "ffn", h, h), h)
@@ -143,7 +145,7 @@ def test_a_slot_written_over_with_nothing_is_none_again() -> None:
 
 def test_a_table_that_grew_answers_as_before() -> None:
     backbone = tiny_backbone()
-    bank = stack([None, tiny_adapter(backbone).user], 2, 16)
+    bank = stack([None, tiny_adapter(backbone).user], backbone.shape.user)
     h, index = torch.randn(1, 4, 16), torch.tensor([1])
     assert torch.equal(bank.resized(8, 4).rows(index).after(0, "ffn", h, h), bank.rows(index).after(0, "ffn", h, h))
     wider = bank.resized(2, 9).rows(index).after(0, "ffn", h, h)
@@ -152,6 +154,6 @@ def test_a_table_that_grew_answers_as_before() -> None:
 
 def test_an_adapter_too_wide_for_the_table_is_refused() -> None:
     backbone = tiny_backbone()
-    bank = stack([None], 2, 16)
+    bank = stack([None], backbone.shape.user)
     with pytest.raises(ValueError, match="hidden size 4 does not fit a table of 1"):
         bank.write(0, tiny_adapter(backbone).user)

@@ -9,8 +9,9 @@ import torch
 
 from tests.tiny import tiny_adapter, tiny_backbone, tiny_texts
 from transrec.backbone import Backbone, resolve_dtype
-from transrec.embed import embed, length_batches
+from transrec.embed import embed
 from transrec.errors import BackboneError
+from transrec.inputs import TextInputs, batches
 from transrec.text_encoder import Tokens
 
 
@@ -106,7 +107,9 @@ def test_nothing_embeds_to_nothing() -> None:
 def test_batches_hold_one_length_and_every_row_once() -> None:
     tokens = [[1] * (3 + n % 4) for n in range(40)]
     seen = []
-    for places, ids in length_batches(tokens, budget=30):
+    inputs = TextInputs(tokens)
+    for places in batches(inputs, budget=30):
+        ids = inputs.load(places, "cpu").ids
         assert ids.numel() <= 30
         assert {len(tokens[place]) for place in places} == {ids.shape[1]}
         seen += places.tolist()

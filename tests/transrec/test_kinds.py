@@ -9,15 +9,16 @@ import numpy as np
 import pytest
 import torch
 
+from swaprec.parameters import LIKE
 from tests.tiny import ITEM_ONLY, TINY_KINDS, tiny_adapter, tiny_backbone, tiny_spec, tiny_texts
 from transrec.adapters import KINDS, Adapter, AdapterShape, AdapterSpec, SpecError, count_parameters, expected_tensors
-from transrec.backbone import Backbone
+from transrec.backbone import Backbone, adapter_shape
 from transrec.embed import embed
 from transrec.model import encode_users
 from transrec.text_encoder import Tokens
 
-BERT_BASE = AdapterShape(item_layers=12, item_width=768, user_blocks=2, user_width=64)
-MINILM = AdapterShape(item_layers=6, item_width=384, user_blocks=2, user_width=64)
+BERT_BASE = adapter_shape(LIKE["bert-base"])
+MINILM = adapter_shape(LIKE["minilm"])
 BOTH_SIDES = [kind for kind in TINY_KINDS if kind not in ITEM_ONLY]
 BEGINS_AS_NONE = ["k_adapter", "lora", "bitfit", "layer_norm", "side"]
 
@@ -124,12 +125,11 @@ def test_a_step_changes_the_specs_tensors_and_nothing_else_bit_for_bit(kind: str
 def _step(backbone: Backbone, adapter: Adapter) -> None:
     optimizer = torch.optim.Adam(adapter.parameters(), lr=1e-2)
     for _ in range(2):  # a zero factor lets no gradient through to its partner in the first step
-        tokens = Tokens(
-            torch.tensor([backbone.tokenize(["film storm the"])[0], backbone.tokenize(["film oslo the"])[0]])
-        )
+        titles = [f"film {word} the" for word in ("storm", "oslo", "news", "violin", "film", "the")]
+        tokens = Tokens(torch.tensor(backbone.tokenize(titles)))
         pooled = backbone.model.item_encoder(tokens, adapter.item)
         items = backbone.model.project(pooled, adapter.item).unsqueeze(0)
-        users = backbone.model.user_encoder(items, torch.ones(1, 2, dtype=torch.bool), adapter.user)
+        users = backbone.model.user_encoder(items, torch.ones(1, 6, dtype=torch.bool), adapter.user)
         optimizer.zero_grad()
         (users.square().sum() + (users * torch.arange(16.0)).sum()).backward()
         optimizer.step()
@@ -156,7 +156,7 @@ def test_layer_norms_train_where_the_spec_says_so(kind: str) -> None:
     with_norms = set(expected_tensors(tiny_spec(kind, train_layer_norm=True), backbone.shape))
     without = set(expected_tensors(tiny_spec(kind), backbone.shape))
     added = with_norms - without
-    assert "item.norms.embedding.norm.weight" in added
+    assert "item.norms.outside.norm.weight" in added
     assert "user.norms.1.ffn_norm.bias" in added
     assert len(added) == 2 * 2 * 5
     adapter = tiny_adapter(backbone, spec=tiny_spec(kind, train_layer_norm=True))

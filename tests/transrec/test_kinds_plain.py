@@ -36,7 +36,7 @@ def plain_item(backbone: Backbone, adapter: Adapter, ids: list[int]) -> Tensor:
     net = plain(weights, adapter, "item", backbone.config.text.norm_eps)
     x = [
         net.norm(
-            "embedding.norm",
+            "outside.norm",
             weights["word.weight"][i] + weights["position.weight"][t] + weights["token_type.weight"][0],
         )
         for t, i in enumerate(ids)
@@ -54,12 +54,12 @@ def plain_item(backbone: Backbone, adapter: Adapter, ids: list[int]) -> Tensor:
 
 def tower(net: Plain, states: list[Tensor]) -> Tensor:
     a, z = net.adapter, torch.zeros_like(states[0])
-    for place, (number, state) in enumerate(states_of(a, [[state] for state in states])):
-        share = gate(a["gates"][place])
-        mixed = share * state[0] + (1 - share) * z
-        inner = torch.relu(a[f"{number}.down.weight"] @ mixed + a[f"{number}.down.bias"])
-        z = mixed + a[f"{number}.up.weight"] @ inner + a[f"{number}.up.bias"]
-    return a["out.weight"] @ (a["tower.weight"] @ z + a["tower.bias"]) + a["out.bias"]
+    for place, state in enumerate(states[-1::-2][::-1]):  # every second from the top
+        share, level = gate(a["tower.gates"][place]), f"tower.levels.{place}"
+        mixed = share * state + (1 - share) * z
+        inner = torch.relu(a[f"{level}.down.weight"] @ mixed + a[f"{level}.down.bias"])
+        z = mixed + a[f"{level}.up.weight"] @ inner + a[f"{level}.up.bias"]
+    return a["out.weight"] @ (a["tower.end.weight"] @ z + a["tower.end.bias"]) + a["out.bias"]
 
 
 @pytest.mark.parametrize("kind", TINY_KINDS)
@@ -84,7 +84,7 @@ def test_a_user_is_what_the_plain_form_says(kind: str) -> None:
         return range(t + 1)
 
     with torch.inference_mode():
-        x = [net.norm("embedding.norm", v + weights["position.weight"][2 + t]) for t, v in enumerate(vectors)]
+        x = [net.norm("outside.norm", v + weights["position.weight"][2 + t]) for t, v in enumerate(vectors)]
         states = net.run(x, past)
         out = net.k_chain(states, past, 2, USER_EPS) if kind == "k_adapter" else states[-1]
         padded = torch.cat([torch.zeros(2, 16), vectors]).unsqueeze(0)

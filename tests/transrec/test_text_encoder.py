@@ -86,7 +86,7 @@ def test_padding_changes_no_output() -> None:
 def test_items_of_different_domains_in_one_forward_equal_one_by_one() -> None:
     backbone = tiny_backbone()
     sides = [None, tiny_adapter(backbone, 1).item, tiny_adapter(backbone, 2).item]
-    bank = stack(sides, backbone.shape.item_layers, backbone.shape.item_width)
+    bank = stack(sides, backbone.shape.items[0])
     index = torch.tensor([2, 0, 1, 1])
     ids = torch.randint(5, len(WORDS), (4, 6))
     encoder = backbone.model.item_encoder

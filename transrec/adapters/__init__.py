@@ -9,8 +9,8 @@ from __future__ import annotations
 from transrec.adapters import chains, tokens, weights
 from transrec.adapters.adapter import Adapter, ParameterCount, count_parameters, expected_tensors
 from transrec.adapters.bottlenecks import AdapterBank, Bottleneck, Bottlenecks, Compacter, gathers, stack
-from transrec.adapters.side import EVERYTHING, Merged, Reach, SideAdapter
-from transrec.adapters.spec import KINDS, AdapterShape, AdapterSpec, SideShape, SideSpec, SpecError
+from transrec.adapters.side import EVERYTHING, Merged, Paired, Reach, SideAdapter
+from transrec.adapters.spec import KINDS, AdapterShape, AdapterSpec, SideShape, SideSpec, SpecError, user_side
 from transrec.seam import Adapt, Place, unchanged
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "Bottlenecks",
     "Compacter",
     "Merged",
+    "Paired",
     "ParameterCount",
     "Place",
     "Reach",
@@ -39,5 +40,6 @@ __all__ = [
     "stack",
     "tokens",
     "unchanged",
+    "user_side",
     "weights",
 ]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from transrec.adapters.side import Reach, SideAdapter, register
+from transrec.adapters.side import Paired, Reach, SideAdapter, register
 from transrec.adapters.spec import KINDS, AdapterShape, AdapterSpec, SideShape, SideSpec, SpecError
 
 
@@ -35,11 +35,12 @@ class Adapter(nn.Module):
         self.spec = spec
         self.shape = shape
         problems: list[str] = []
-        item = _build(spec.item, shape.item, problems)
-        user = _build(spec.user, shape.user, problems)
+        item = _build(spec.item, shape.items, problems)
+        user = _build(spec.user, (shape.user,), problems)
         if item is None or user is None:
             raise SpecError(problems)
-        user.share(item)
+        assert isinstance(user, SideAdapter)  # noqa: S101 - there is one user encoder
+        user.share(item.text if isinstance(item, Paired) else item)
         self.item, self.user = item, user
 
     @classmethod
@@ -76,9 +77,10 @@ class Adapter(nn.Module):
         return {name: value.detach().cpu().clone().contiguous() for name, value in self.state_dict().items()}
 
 
-def _build(spec: SideSpec, shape: SideShape, problems: list[str]) -> SideAdapter | None:
+def _build(spec: SideSpec, shapes: Sequence[SideShape], problems: list[str]) -> SideAdapter | Paired | None:
+    kind = cast("type[SideAdapter]", KINDS[spec.kind])
     try:
-        return cast("SideAdapter", KINDS[spec.kind](spec, shape))
+        return kind.beside(spec, *shapes) if len(shapes) > 1 else kind(spec, shapes[0])
     except SpecError as error:
         problems += error.problems
         return None

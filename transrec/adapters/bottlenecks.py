@@ -358,11 +358,11 @@ def gathers(adapter: SideAdapter) -> bool:
     return isinstance(adapter, Bottlenecks | Compacter) and not adapter.trains_norms
 
 
-def stack(adapters: Iterable[SideAdapter | None], layers: int, width: int) -> AdapterBank:
+def stack(adapters: Iterable[SideAdapter | None], shape: SideShape) -> AdapterBank:
     """Build a table that holds exactly these adapters, slot i for the i-th."""
     sides = list(adapters)
     hidden = max((side.spec.hidden for side in sides if side is not None), default=1)
-    bank = AdapterBank(layers, width, hidden, len(sides))
+    bank = AdapterBank(shape.layers, shape.width, hidden, len(sides))
     for slot, side in enumerate(sides):
         bank.write(slot, side)
     return bank

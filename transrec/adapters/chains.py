@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from transrec.adapters.bottlenecks import Bottleneck
-from transrec.adapters.side import EVERYTHING, Reach, SideAdapter, register
+from transrec.adapters.side import EVERYTHING, Paired, Reach, SideAdapter, register
 from transrec.adapters.spec import SideShape, SideSpec
 from transrec.seam import States, unchanged
 from transrec.user_encoder import UserBlock, UserShape
@@ -91,13 +91,56 @@ class KAdapter(SideAdapter):
         return EVERYTHING  # it changes no state, but it reads those of all tokens: only the tokens can be cached
 
 
+class Tower(nn.Module):
+    """`z_k = A_k(g_k h_k + (1 − g_k) z_{k−1})` over pooled states h_k, z_0 = 0, then `Linear(H → d)`.
+
+    g = sigmoid(θ / 0.1), θ = 0 at first; A_k are bottlenecks.
+    """
+
+    def __init__(self, levels: int, width: int, hidden: int, vector: int) -> None:
+        super().__init__()
+        self.gates = nn.Parameter(torch.zeros(levels))
+        self.levels = nn.ModuleList(Bottleneck(width, hidden) for _ in range(levels))
+        self.end = nn.Linear(width, vector)
+        nn.init.xavier_normal_(self.end.weight)
+        nn.init.zeros_(self.end.bias)
+
+    def shares(self) -> Tensor:
+        """Return the gates, each between 0 and 1."""
+        return torch.sigmoid(self.gates / GATE_TEMPERATURE)
+
+    def forward(self, states: Tensor) -> Tensor:
+        """Climb over `states [n, S, H]` to [n, d]."""
+        z = torch.zeros_like(states[:, 0])
+        for number, (share, level) in enumerate(zip(self.shares(), self.levels, strict=True)):
+            z = level(share * states[:, number] + (1 - share) * z)
+        return self.end(z)  # type: ignore[no-any-return]
+
+
+class CrossTower(Tower):
+    """`z_k = A_k(g_k h_k + (1 − g_k) P i_k + z_{k−1})`: text states h_k meet image states i_k, brought to H_t by P."""
+
+    def __init__(self, levels: int, widths: tuple[int, int], hidden: int, vector: int) -> None:
+        super().__init__(levels, widths[0], hidden, vector)
+        self.meet = nn.Linear(widths[1], widths[0], bias=False)
+        nn.init.xavier_normal_(self.meet.weight)
+
+    def climb(self, text: Tensor, image: Tensor) -> Tensor:
+        """Climb over `text [n, S_t, H_t]` and `image [n, S_i, H_i]`, matched from the top, to [n, d]."""
+        count = len(self.levels)
+        text, image = text[:, -count:], self.meet(image[:, -count:])
+        z = torch.zeros_like(text[:, 0])
+        for number, (share, level) in enumerate(zip(self.shares(), self.levels, strict=True)):
+            z = level(share * text[:, number] + (1 - share) * image[:, number] + z)
+        return self.end(z)  # type: ignore[no-any-return]
+
+
 @register
 class SideTower(SideAdapter):
-    """A tower over the frozen encoder's pooled states h_k: `z_k = A_k(g_k h_k + (1 − g_k) z_{k−1})`, z_0 = 0.
+    """A tower over the frozen encoder's pooled states.
 
-    g = sigmoid(θ / 0.1), θ = 0 at first; A_k are bottlenecks. The item vector is the backbone's own plus `W tower`,
-    where the tower ends in `Linear(H → d)` and W [d, d] is zero at first: it begins as none. No gradient enters the
-    encoder, so its states are computed once for each item.
+    The item vector is the backbone's own plus `W tower`, W [d, d] zero at first: it begins as none. No gradient enters
+    the encoder, so its states are computed once for each item.
     `compat = "iisan"`: the tower replaces the backbone's own vector.
     """
 
@@ -110,15 +153,14 @@ class SideTower(SideAdapter):
         super().__init__(spec, shape)
         self._states = [layer + 1 for layer in self.layers]
         self.reads = frozenset(self._states)
-        self.gates = nn.Parameter(torch.zeros(len(self.layers)))
-        for layer in self.layers:
-            self.add_module(str(layer), Bottleneck(shape.width, spec.hidden))
-        self.tower = nn.Linear(shape.width, shape.vector)
-        self.out = nn.Linear(shape.vector, shape.vector)
-        nn.init.xavier_normal_(self.tower.weight)
-        for zero in (self.tower.bias, self.out.bias):
-            nn.init.zeros_(zero)
-        (nn.init.zeros_ if spec.compat is None else nn.init.xavier_normal_)(self.out.weight)
+        self.leaves = len(self.layers) + 1
+        self.tower = Tower(len(self.layers), shape.width, spec.hidden, shape.vector)
+        self.out = _zero_linear(shape.vector, shape.vector, spec)
+
+    @classmethod
+    def beside(cls, spec: SideSpec, text: SideShape, image: SideShape) -> PairedTowers:
+        """Build three towers: text, image, and one across."""
+        return PairedTowers(spec, cls(spec, text), cls(spec, image))
 
     def leave(self, x: Tensor, states: States, _mask: Tensor | None, pool: Callable[[Tensor], Tensor]) -> Tensor:
         """Pool each state that is read: [n, S + 1, H], the encoder's own output last. Nothing trained runs yet."""
@@ -126,16 +168,53 @@ class SideTower(SideAdapter):
 
     def vector(self, pooled: Tensor, project: Callable[[Tensor], Tensor]) -> Tensor:
         """Climb the tower over `pooled [n, S + 1, H]` to item vectors [n, d]."""
-        gates = torch.sigmoid(self.gates / GATE_TEMPERATURE)
-        z = torch.zeros_like(pooled[:, 0])
-        for number, layer in enumerate(self.layers):
-            mixed = gates[number] * pooled[:, number] + (1 - gates[number]) * z
-            z = cast("Bottleneck", self._modules[str(layer)]).forward(mixed)
-        change: Tensor = self.out(self.tower(z))
+        change: Tensor = self.out(self.tower(pooled[:, :-1]))
         return change if self.spec.compat is not None else project(pooled[:, -1]) + change
 
     def _reach(self) -> Reach | None:
         return None
+
+
+class PairedTowers(Paired):
+    """Towers over the states of both encoders of a pair, and one across; `W [text ; image ; cross]` is added.
+
+    An item that has no text, or no image, has a zero in place of that tower and of the one across.
+    """
+
+    def __init__(self, spec: SideSpec, text: SideTower, image: SideTower) -> None:
+        super().__init__(spec, text, image)
+        vector, levels = text.shape.vector, min(len(text.layers), len(image.layers))
+        self.cross = CrossTower(levels, (text.shape.width, image.shape.width), spec.hidden, vector)
+        self.out = _zero_linear(3 * vector, vector, spec)
+        for side in (text, image):
+            del side.out  # theirs is one
+
+    def vector(self, pooled: Tensor, project: Callable[[Tensor], Tensor]) -> Tensor:
+        """Climb all towers over `pooled [n, (S_t + 1) H_t + (S_i + 1) H_i]` to item vectors [n, d]."""
+        cut = self.text.leaves * self.text.shape.width
+        text = pooled[:, :cut].reshape(len(pooled), self.text.leaves, self.text.shape.width)
+        image = pooled[:, cut:].reshape(len(pooled), self.image.leaves, self.image.shape.width)
+        has_text, has_image = (part.abs().sum((1, 2), keepdim=True)[:, 0] > 0 for part in (text, image))
+        towers = [
+            self._tower(self.text)(text[:, :-1]) * has_text,
+            self._tower(self.image)(image[:, :-1]) * has_image,
+            self.cross.climb(text[:, :-1], image[:, :-1]) * (has_text & has_image),
+        ]
+        change: Tensor = self.out(torch.cat(towers, 1))
+        own = torch.cat([text[:, -1], image[:, -1]], 1)
+        return change if self.spec.compat is not None else project(own) + change
+
+    @staticmethod
+    def _tower(side: SideAdapter) -> Tower:
+        return cast("SideTower", side).tower
+
+
+def _zero_linear(inputs: int, outputs: int, spec: SideSpec) -> nn.Linear:
+    """Make the linear that adds a tower: zero at first, or, where the tower replaces the vector, random."""
+    linear = nn.Linear(inputs, outputs)
+    nn.init.zeros_(linear.bias)
+    (nn.init.zeros_ if spec.compat is None else nn.init.xavier_normal_)(linear.weight)
+    return linear
 
 
 def _keep(part: Tensor) -> Tensor:

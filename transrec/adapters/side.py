@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
-from typing import Any, ClassVar, NamedTuple, Self, TypeVar, cast
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, NamedTuple, Protocol, Self, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from transrec.adapters.spec import KINDS, SideShape, SideSpec, SpecError
-from transrec.seam import EMBEDDING, NORMS, Adapt, Encoder
+from transrec.seam import NORMS, OUTSIDE, Adapt, Encoder, Modality
 
 Chosen = TypeVar("Chosen", bound="SideAdapter")
 Module = TypeVar("Module", bound=nn.Module)
@@ -27,7 +27,7 @@ class Reach(NamedTuple):
     attention: bool = True
 
 
-EVERYTHING = Reach(EMBEDDING, attention=False)
+EVERYTHING = Reach(OUTSIDE, attention=False)
 
 
 class SideAdapter(Adapt, nn.Module):
@@ -69,9 +69,15 @@ class SideAdapter(Adapt, nn.Module):
 
     def reach(self) -> Reach | None:
         """From where on the encoder's states change; None where they never do. A kind overrides `_reach`."""
-        if self.trains_norms and self.spec.layers == "all":
+        return self._norms_reach() if self.trains_norms else self._reach()
+
+    def _norms_reach(self) -> Reach:
+        """From where on shifted layer norms change states."""
+        own = self._reach()
+        if own is None or own == EVERYTHING or (self.spec.layers == "all" and not self.shape.pre_norm):
             return EVERYTHING
-        return self._reach()
+        # A pre-norm block normalises before its attention; the norm outside the blocks comes last there.
+        return Reach(self.layers[0], attention=False) if self.shape.pre_norm else own
 
     def _reach(self) -> Reach | None:
         return Reach(self.layers[0]) if self.layers else None
@@ -82,16 +88,75 @@ class SideAdapter(Adapt, nn.Module):
 
     def like(self, encoder: Encoder) -> Self:
         """Return itself, or a copy, in the dtype and on the device of the encoder."""
-        weight = encoder.parts(EMBEDDING)["norm"].weight
+        weight = encoder.parts(OUTSIDE)["norm"].weight
         assert isinstance(weight, Tensor)  # noqa: S101 - a layer norm has one
         return placed(self, weight.device, weight.dtype)
 
-    def share(self, item: SideAdapter) -> None:
-        """Take from the item side what both sides have in common; a user side is told so once, when it is built."""
+    def share(self, other: SideAdapter) -> None:
+        """Take from a side that was built before what both have in common; told once, when the adapter is built."""
+
+    @classmethod
+    def beside(cls, spec: SideSpec, text: SideShape, image: SideShape) -> SideAdapter | Paired:
+        """Build this kind for a pair of item encoders: on each of them by itself, unless a kind knows better."""
+        return Paired(spec, cls(spec, text), cls(spec, image))
 
     def _norm_places(self) -> list[tuple[int, str]]:
-        embedding = [(EMBEDDING, "norm")] if self.spec.layers == "all" else []
-        return embedding + [(layer, name) for layer in self.layers for name in NORMS]
+        outside = [(OUTSIDE, "norm")] if self.spec.layers == "all" else []
+        return outside + [(layer, name) for layer in self.layers for name in NORMS]
+
+
+class Paired(Adapt, nn.Module):
+    """One kind on both encoders of a pair: the text encoder's adapter and the image encoder's."""
+
+    def __init__(self, spec: SideSpec, text: SideAdapter, image: SideAdapter) -> None:
+        super().__init__()
+        image.share(text)
+        self.spec, self.text, self.image = spec, text, image
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """The text encoder's adapted layers; none on either side for `none`."""
+        return self.text.layers
+
+    def part(self, modality: Modality) -> SideAdapter:
+        """Return one encoder's adapter."""
+        return self.text if modality == "text" else self.image
+
+    def for_serving(self, encoder: Encoder) -> Adapt:
+        """Return both in their cheapest form."""
+        pair = cast("PairOfEncoders", encoder)
+        return _Both(self, self.text.for_serving(pair.text), self.image.for_serving(pair.image))
+
+    def like(self, encoder: Encoder) -> Self:
+        """Return itself, or a copy, in the dtype and on the device of the encoders."""
+        weight = encoder.parts(OUTSIDE)["norm"].weight
+        assert isinstance(weight, Tensor)  # noqa: S101 - a layer norm has one
+        return placed(self, weight.device, weight.dtype)
+
+    def share(self, other: SideAdapter) -> None:
+        """Nothing is built before the item side."""
+
+
+class PairOfEncoders(Encoder, Protocol):
+    """The two encoders of a pair."""
+
+    text: Encoder
+    image: Encoder
+
+
+class _Both(Adapt):
+    """What serves a pair: two adapters in their cheapest form."""
+
+    def __init__(self, own: Adapt, text: Adapt, image: Adapt) -> None:
+        self._own, self._parts = own, {"text": text, "image": image}
+
+    def part(self, modality: Modality) -> Adapt:
+        """Return one encoder's."""
+        return self._parts[modality]
+
+    def vector(self, pooled: Tensor, project: Callable[[Tensor], Tensor]) -> Tensor:
+        """Turn the pair's states into vectors as the adapter itself does."""
+        return self._own.vector(pooled, project)
 
 
 def register(kind: type[Chosen]) -> type[Chosen]:
@@ -123,7 +188,7 @@ class Shift(nn.Module):
 
 
 class Shifts(nn.Module):
-    """Shifts by layer and name, for example `5.ffn_norm.bias` and `embedding.norm.weight`."""
+    """Shifts by layer and name, for example `5.ffn_norm.bias` and `outside.norm.weight`."""
 
     def __init__(self, places: list[tuple[int, str]], shape: SideShape, *, weights: bool = False) -> None:
         super().__init__()
@@ -153,7 +218,7 @@ class Shifts(nn.Module):
 
 
 def _key(layer: int) -> str:
-    return "embedding" if layer == EMBEDDING else str(layer)
+    return "outside" if layer == OUTSIDE else str(layer)
 
 
 class Merged(Adapt):

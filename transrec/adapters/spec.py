@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol, get_args
 
-from transrec.seam import LINEARS
+from transrec.seam import LINEARS, Modality
 
 Side = Literal["item", "user"]
 SIDES: tuple[Side, ...] = get_args(Side)
@@ -50,7 +50,7 @@ class SideSpec:
         hidden: bottleneck width, or rank.
         positions: the sublayers that are followed by a bottleneck.
         layers: all; the first and the last (`ends`); every second from the top; a number of last ones; or a list.
-        train_layer_norm: whether the layer norms of those layers train too (with `all`, the embedding's as well).
+        train_layer_norm: whether the layer norms of those layers train too (with `all`, the one outside them as well).
         compat: whose departure from the method is reproduced; None is the method.
         alpha: of lora, whose update is scaled by alpha / hidden.
         n: of compacter, the number of Kronecker factors.
@@ -140,12 +140,13 @@ class SideShape:
     """The sizes of one encoder that an adapter must fit.
 
     Attributes:
-        side: which encoder.
+        side: item or user.
         layers: its blocks.
         width: of its states, H.
         ffn: width inside its feed-forward sublayers.
         vector: width d of item and user vectors.
         biased: the linears that have a bias, by their names at the seam.
+        modality: what it reads; None on the user side.
     """
 
     side: Side
@@ -153,30 +154,26 @@ class SideShape:
     width: int
     ffn: int
     vector: int
-    biased: tuple[str, ...]
+    biased: tuple[str, ...] = LINEARS
+    modality: Modality | None = None
+
+    @property
+    def pre_norm(self) -> bool:
+        """Whether its blocks normalise before their sublayers, and once more after the last: image encoders do."""
+        return self.modality == "image"
+
+
+def user_side(blocks: int, width: int) -> SideShape:
+    """Return the user encoder's sizes; its attention has no biases."""
+    return SideShape("user", blocks, width, 4 * width, width, ("ffn_in", "ffn_out"))
 
 
 @dataclass(frozen=True, slots=True)
 class AdapterShape:
-    """The sizes of a backbone that an adapter must fit; `item_ffn` 0 stands for four times the width."""
+    """The sizes of a backbone that an adapter must fit: its item encoders, text before image, and its user encoder."""
 
-    item_layers: int
-    item_width: int
-    user_blocks: int
-    user_width: int
-    item_ffn: int = 0
-
-    @property
-    def item(self) -> SideShape:
-        """The item encoder's sizes."""
-        ffn = self.item_ffn or 4 * self.item_width
-        return SideShape("item", self.item_layers, self.item_width, ffn, self.user_width, LINEARS)
-
-    @property
-    def user(self) -> SideShape:
-        """The user encoder's sizes; its attention has no biases."""
-        width = self.user_width
-        return SideShape("user", self.user_blocks, width, 4 * width, width, ("ffn_in", "ffn_out"))
+    items: tuple[SideShape, ...]
+    user: SideShape
 
 
 def _parse_side(side: Side, value: object, problems: list[str]) -> SideSpec:

@@ -32,6 +32,12 @@ class Prompt(SideAdapter):
         super().__init__(spec, shape)
         self.tokens = nn.Parameter(torch.randn(spec.tokens, shape.width) * TOKEN_STD)
 
+    @classmethod
+    def misfits(cls, spec: SideSpec, shape: SideShape) -> list[str]:
+        """Its compat form overwrites words."""
+        wrong = spec.compat is not None and shape.modality == "image"
+        return ["compat: adapter4rec overwrites words, and images have none"] if wrong else []
+
     def words(self, x: Tensor) -> Tensor:
         """Overwrite the first of the word embeddings [n, T, H], in the authors' form."""
         if self.spec.compat is None:

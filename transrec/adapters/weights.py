@@ -96,7 +96,7 @@ class LoRA(SideAdapter):
 
 @register
 class BitFit(SideAdapter):
-    """Every bias that the chosen layers have, of linears and layer norms; with `all`, the embedding norm's too.
+    """Every bias that the chosen layers have, of linears and layer norms; with `all`, the outer norm's too.
 
     A bundle holds what is added to a bias, not the bias: it begins as none.
     """
@@ -122,9 +122,9 @@ class BitFit(SideAdapter):
         return super().norm(layer, name, norm, x) if shift is None else shift.norm(cast("nn.LayerNorm", norm), x)
 
     def _reach(self) -> Reach | None:
-        if self.spec.layers == "all":
+        if self.spec.layers == "all" and not self.shape.pre_norm:
             return EVERYTHING
-        # An encoder without biases in its attention would be frozen up to its output; the text encoders have them.
+        # An encoder without biases in its attention would be frozen up to its output; most have them.
         return Reach(self.layers[0], attention=False)
 
     def for_serving(self, encoder: Encoder) -> Adapt:
@@ -135,7 +135,7 @@ class BitFit(SideAdapter):
 
 @register
 class LayerNormTuning(SideAdapter):
-    """Weights and biases of the layer norms; with `all`, the embedding's too. It begins as none."""
+    """Weights and biases of the layer norms; with `all`, the one outside the blocks too. It begins as none."""
 
     kind = "layer_norm"
     keys: ClassVar = {"layers": ("all", "all")}

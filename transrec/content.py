@@ -1,0 +1,106 @@
+"""What an item is made of, as the encoders read it: a text, a picture, or both."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from zipfile import BadZipFile, ZipFile
+
+from transrec.images import ImageError, digest_of
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture by its content's digest; its bytes are read when it is embedded, and not kept.
+
+    Two of one digest are equal, wherever they lie.
+    """
+
+    digest: str
+    read: Callable[[], bytes] = field(compare=False)
+    name: str = field(default="image", compare=False)
+
+    @classmethod
+    def of(cls, content: bytes, name: str = "image") -> Picture:
+        """A picture in memory."""
+        return cls(digest_of(content), lambda: content, name)
+
+    @classmethod
+    def at(cls, path: Path, digest: str | None = None) -> Picture:
+        """A picture in a file; without its digest the file is read once to find it.
+
+        Raises:
+            ImageError: the file cannot be read.
+        """
+        return cls(digest or digest_of(_read(path)), lambda: _read(path), path.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """A text and a picture, of which either may be missing; missing text is empty."""
+
+    text: str = ""
+    image: Picture | None = None
+
+    def key(self) -> bytes:
+        """A short name of the content: equal contents have equal names. 16 bytes.
+
+        A text alone is named by its own bytes, so that catalogs of texts keep the vectors they have.
+        """
+        named = self.text.encode()
+        if self.image is not None:
+            named = b"\xff" + bytes.fromhex(self.image.digest) + named  # no text begins with this byte
+        return hashlib.blake2b(named, digest_size=16).digest()
+
+
+class Pictures:
+    """The pictures of a data set: files in a folder, or in a zip that is never unpacked.
+
+    Raises:
+        ImageError: there is no such folder or zip.
+    """
+
+    def __init__(self, source: Path) -> None:
+        self._zip = None if source.is_dir() else _open_zip(source)
+        self._folder = source
+        self._names = {} if self._zip is None else {name.rpartition("/")[2]: name for name in self._zip.namelist()}
+
+    def find(self, name: str) -> Picture | None:
+        """Return a picture by its file name, None where there is none of this name.
+
+        Raises:
+            ImageError: it is there and cannot be read.
+        """
+        if self._zip is None:
+            path = self._folder / name
+            inside = path.resolve().is_relative_to(self._folder.resolve())
+            return Picture.at(path) if inside and path.is_file() else None
+        member = name if name in self._names.values() else self._names.get(name)
+        if member is None:
+            return None
+        return Picture(digest_of(self._member(member)), lambda: self._member(member), name)
+
+    def _member(self, name: str) -> bytes:
+        assert self._zip is not None  # noqa: S101 - its names came from there
+        try:
+            return self._zip.read(name)
+        except (OSError, BadZipFile, RuntimeError) as error:
+            raise ImageError(f"{name}: cannot be read from {self._folder.name}: {error}") from error
+
+
+def _open_zip(source: Path) -> ZipFile:
+    try:
+        return ZipFile(source)
+    except FileNotFoundError as error:
+        raise ImageError(f"{source}: there is no such folder or zip of images") from error
+    except (OSError, BadZipFile) as error:
+        raise ImageError(f"{source} is no zip: {error}") from error
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ImageError(f"{path.name}: cannot be read: {error.strerror}") from error

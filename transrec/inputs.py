@@ -1,0 +1,135 @@
+"""From contents to what an encoder takes: token ids, pixels, or both, in batches that need no padding."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from transrec.content import Content
+from transrec.image_encoder import ImageShape
+from transrec.images import decode, pixels
+from transrec.pair_encoder import Pair
+from transrec.text_encoder import Tokens
+
+BATCH_TOKENS = 4096
+
+Integers = NDArray[np.int64]
+
+
+class Loads(Protocol):
+    """What gives an encoder its inputs; `load` may be called from any thread.
+
+    Attributes:
+        groups: int64 [n]; items of one group make a batch.
+        tokens: int64 [n]; how many tokens each item costs.
+    """
+
+    groups: Integers
+    tokens: Integers
+
+    def load(self, places: Integers, device: torch.device | str) -> Any:
+        """Return the encoder's input for items of one group."""
+        ...
+
+
+class Inputs(Loads, Protocol):
+    """What a list of contents is to an encoder."""
+
+    def fingerprint(self) -> bytes:
+        """Return what changes when any of the items does."""
+        ...
+
+
+class TextInputs:
+    """Texts as token ids; a group is a length."""
+
+    def __init__(self, ids: Sequence[Sequence[int]]) -> None:
+        self.ids = ids
+        self.tokens = np.array([len(row) for row in ids], np.int64)
+        self.groups = self.tokens
+
+    def load(self, places: Integers, device: torch.device | str) -> Tokens:
+        """Return ids [b, T], never padded."""
+        return Tokens(torch.tensor([self.ids[place] for place in places], dtype=torch.int64, device=device))
+
+    def fingerprint(self) -> bytes:
+        """Hash the ids."""
+        total = hashlib.sha256()
+        for row in self.ids:
+            total.update(np.array([len(row), *row], np.int32).tobytes())
+        return total.digest()
+
+
+class ImageInputs:
+    """Pictures as pixels, decoded when they are needed; all are one group."""
+
+    def __init__(self, contents: Sequence[Content], shape: ImageShape) -> None:
+        self._contents, self.shape = contents, shape
+        self.tokens = np.full(len(contents), shape.first + shape.patches, np.int64)
+        self.groups = np.zeros(len(contents), np.int64)
+
+    def load(self, places: Integers, device: torch.device | str) -> torch.Tensor:
+        """Return pixels, uint8 [b, 3, S, S].
+
+        Raises:
+            ImageError: a picture is missing or damaged.
+        """
+        return torch.from_numpy(np.stack([self.pixels(int(place)) for place in places])).to(device)
+
+    def pixels(self, place: int) -> NDArray[np.uint8]:
+        """Return one item's pixels, uint8 [3, S, S]."""
+        image = self._contents[place].image
+        assert image is not None  # noqa: S101 - an item without one is refused where it comes in
+        return pixels(decode(image.read(), image.name), self.shape.preprocessing)
+
+    def fingerprint(self) -> bytes:
+        """Hash the pictures' digests and how they are prepared."""
+        total = hashlib.sha256(repr(self.shape.preprocessing).encode())
+        for content in self._contents:
+            total.update((content.image.digest if content.image is not None else "").encode() + b"\n")
+        return total.digest()
+
+
+class PairInputs:
+    """Texts and pictures; a group is a length of the text (0: none) and whether there is a picture."""
+
+    def __init__(self, texts: TextInputs, images: ImageInputs, contents: Sequence[Content]) -> None:
+        self.text, self.image = texts, images
+        self.has_text = np.array([bool(content.text) for content in contents], np.bool_)
+        self.has_image = np.array([content.image is not None for content in contents], np.bool_)
+        self.tokens = texts.tokens * self.has_text + images.tokens * self.has_image
+        self.groups = 2 * texts.tokens * self.has_text + self.has_image
+
+    def load(self, places: Integers, device: torch.device | str) -> Pair:
+        """Return both, or the one that this group has."""
+        first = places[0]
+        return Pair(
+            self.text.load(places, device) if self.has_text[first] else None,
+            self.image.load(places, device) if self.has_image[first] else None,
+        )
+
+    def fingerprint(self) -> bytes:
+        """Hash both."""
+        return self.text.fingerprint() + self.image.fingerprint()
+
+
+def batches(inputs: Loads, rows: Integers | None = None, budget: int = BATCH_TOKENS) -> Iterator[Integers]:
+    """Yield places [b] of one group each, of at most `budget` tokens.
+
+    Args:
+        inputs: of all items.
+        rows: those that are wanted; None: all.
+        budget: tokens a batch.
+    """
+    rows = np.arange(len(inputs.groups)) if rows is None else rows
+    groups = inputs.groups[rows]
+    for group in np.unique(groups):
+        places = rows[groups == group]
+        size = max(1, budget // int(inputs.tokens[places[0]]))
+        for start in range(0, len(places), size):
+            yield places[start : start + size]
