@@ -23,17 +23,20 @@ from numpy.typing import NDArray
 from adapters_store.bundle import Bundle, check_bundle
 from adapters_store.errors import BundleError, Problem, StoreError, VersionNotFound
 from adapters_store.store import Store
+from service.blobs import Blobs
 from service.catalog import Catalog
 from service.engine import Engine, History
 from service.errors import BackboneNotFound, Conflict, ServiceError, StateUnavailable
 from service.index import ExactIndex
+from service.intake import Intake
 from service.jobs import Jobs, Progress
 from service.live import NONE, LiveDomain, LiveTable, Standing, Version, version_name
 from service.problems import problem_of
 from service.state import DomainRecord, Job, State
 from service.vectors import VectorFiles
 from transrec.adapters import Adapter, AdapterSpec, SpecError, expected_tensors
-from transrec.backbone import resolve_dtype
+from transrec.backbone import Dtype, resolve_dtype
+from transrec.content import Content
 
 KIND = "activate"
 MIN_DISTINCT = 0.1
@@ -52,17 +55,17 @@ class Prepared:
 
     version: Version
     digest: str
-    dtype: str
+    dtype: Dtype
     adapter: Adapter | None
     adapter_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A catalog at one generation, with the texts to embed."""
+    """A catalog at one generation, with the contents to embed."""
 
     catalog: Catalog
-    texts: list[str]
+    contents: list[Content]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +85,13 @@ class Activator:
         store: Store,
         live: LiveTable,
         vectors: VectorFiles,
+        blobs: Blobs,
         engines: Mapping[str, Engine],
         jobs: Jobs,
         observe_swap: Callable[[float], None],
     ) -> None:
         self._state, self._store, self._live, self._vectors = state, store, live, vectors
-        self._engines = engines
+        self._blobs, self._engines = blobs, engines
         self._jobs = jobs
         self._observe_swap = observe_swap
         self._turns: dict[str, Turns] = {}
@@ -121,6 +125,22 @@ class Activator:
                 "name its folder in SWAPREC_BACKBONES"
             )
         return engine
+
+    def intake(self, domain: str) -> Intake:
+        """Return what turns rows that came in into items of a domain.
+
+        Raises:
+            DomainNotFound, BackboneNotFound.
+        """
+        return Intake(self.engine(self._state.get_domain(domain)).backbone, self._blobs)
+
+    def adapter(self, live: LiveDomain) -> Adapter | None:
+        """Read the adapter of a live value from the store once more, for items that no catalog has.
+
+        Raises:
+            VersionNotFound: it was deleted meanwhile; BundleError: it is damaged.
+        """
+        return self._load(self._state.get_domain(live.domain), live.version).adapter
 
     def restore(self) -> None:
         """Make live again, in the background, what the store's log says; called once at the start."""
@@ -202,10 +222,10 @@ class Activator:
     def _embed_ahead(self, domain: str, snapshot: Snapshot) -> None:
         """Embed what is new outside the flip lock, so that a rollback need not wait for it."""
         record, standing = self._state.get_domain(domain), self._live.get(domain)
-        self._embed(record, self._load(record, standing.live.version), snapshot.texts)
+        self._embed(record, self._load(record, standing.live.version), snapshot.contents)
         if standing.previous is not None:
             with suppress(*_DAMAGE):  # `_warm` meets it again and says so
-                self._embed(record, self._load(record, standing.previous.version), snapshot.texts)
+                self._embed(record, self._load(record, standing.previous.version), snapshot.contents)
 
     def delete_version(self, domain: str, version: int) -> None:
         """Delete a version and its vectors.
@@ -239,9 +259,10 @@ class Activator:
     def _snapshot(self, domain: str) -> Snapshot:
         """Read the catalog; values of one generation share it in memory."""
         rows, standing = self._state.catalog(domain), self._live.find(domain)
+        contents = self.intake(domain).contents(rows)
         if standing is not None and standing.live.catalog.generation == rows.generation:
-            return Snapshot(standing.live.catalog, rows.texts)
-        return Snapshot(Catalog.of(rows), rows.texts)
+            return Snapshot(standing.live.catalog, contents)
+        return Snapshot(Catalog.of(rows), contents)
 
     def _activate(self, job: Job, progress: Progress) -> dict[str, Any]:
         domain, named = job.domain, job.detail["version"]
@@ -249,13 +270,13 @@ class Activator:
         record = self._state.get_domain(domain)
         progress.stage("load")
         prepared = self._load(record, version)
-        self._embed(record, prepared, self._snapshot(domain).texts, progress.stage("embed"))
+        self._embed(record, prepared, self._snapshot(domain).contents, progress.stage("embed"))
         with self._turn(domain).flip:
             progress.stage("index")
             snapshot = self._snapshot(domain)
             value = self._build(record, prepared, snapshot)
             progress.stage("verify")
-            verify(value, snapshot.texts)
+            verify(value, snapshot.contents)
             progress.stage("flip")
             standing = self._live.find(domain)
             before = standing.live if standing is not None else None
@@ -312,12 +333,12 @@ class Activator:
         self,
         record: DomainRecord,
         prepared: Prepared,
-        texts: Sequence[str],
+        contents: Sequence[Content],
         told: Callable[[int, int], None] | None = None,
     ) -> NDArray[np.float32]:
         backbone = self.engine(record).backbone
         name, digest = record.name, prepared.digest
-        return self._vectors.complete(name, digest, texts, backbone, prepared.adapter, prepared.dtype, told)
+        return self._vectors.complete(name, digest, contents, backbone, prepared.adapter, prepared.dtype, told)
 
     def _build(self, record: DomainRecord, prepared: Prepared, snapshot: Snapshot) -> LiveDomain:
         """Build a value; the caller holds the domain's flip lock and took the snapshot under it."""
@@ -328,10 +349,11 @@ class Activator:
             digest=prepared.digest,
             index_generation=self._state.next_index_generation(record.name),
             catalog=snapshot.catalog,
-            index=ExactIndex(self._embed(record, prepared, snapshot.texts)),
+            index=ExactIndex(self._embed(record, prepared, snapshot.contents)),
             engine=engine,
             slot=engine.take_slot(prepared.adapter.user if prepared.adapter is not None else None),
             adapter_bytes=prepared.adapter_bytes,
+            dtype=prepared.dtype,
         )
 
     def _flip(self, value: LiveDomain, previous: LiveDomain | None, reason: str) -> None:
@@ -346,7 +368,7 @@ class _Broken(ServiceError):
     status, code, title = 503, "domain_broken", "Domain broken"
 
 
-def verify(value: LiveDomain, texts: Sequence[str]) -> None:
+def verify(value: LiveDomain, contents: Sequence[Content]) -> None:
     """Check a value before it goes live.
 
     Raises:
@@ -361,7 +383,7 @@ def verify(value: LiveDomain, texts: Sequence[str]) -> None:
         raise StoreError(f"{bad} of {len(vectors)} item vectors are not finite under version {name}: not activated")
     # A sample: telling all rows of a large catalog apart would keep requests waiting.
     sample = np.linspace(0, len(vectors) - 1, min(len(vectors), SAMPLE)).astype(np.int64)
-    different, distinct = len({texts[row] for row in sample}), len(np.unique(vectors[sample], axis=0))
+    different, distinct = len({contents[row] for row in sample}), len(np.unique(vectors[sample], axis=0))
     if different > PROBES and distinct < MIN_DISTINCT * different:
         raise StoreError(f"{different} different items have only {distinct} different vectors: the adapter collapsed")
     if len(vectors):

@@ -16,6 +16,8 @@ from fastapi_offline import FastAPIOffline
 from adapters_store.store import Store
 from service.activation import Activator
 from service.backbones import Backbones
+from service.blobs import Blobs
+from service.cold import ColdItems
 from service.document import describe
 from service.edge import Edge, install_problems
 from service.errors import StateError
@@ -26,6 +28,7 @@ from service.jobs import Jobs
 from service.keys import Keys, open_keys
 from service.live import LiveTable
 from service.parts import Parts, problems
+from service.recommend import Reader
 from service.routes import adapters, domains, items, jobs, operations, recommend
 from service.schemas import ProblemBody
 from service.settings import Settings
@@ -83,6 +86,7 @@ def started(settings: Settings) -> Iterator[Parts]:
             yield parts
         finally:
             parts.jobs.close()
+            parts.reader.cold.close()
             parts.state.close()
 
 
@@ -110,10 +114,11 @@ def _connected(settings: Settings, state: State, keys: Keys) -> Parts:
     telemetry = Telemetry(live)
     engines = Backbones(settings, telemetry.observe_batch)
     store, working = Store(settings.data / "adapters"), Jobs(state)
-    vectors = VectorFiles(settings.data / "vectors")
-    activator = Activator(state, store, live, vectors, engines, working, telemetry.swap_seconds.observe)
+    vectors, blobs = VectorFiles(settings.data / "vectors"), Blobs(settings.data / "blobs")
+    activator = Activator(state, store, live, vectors, blobs, engines, working, telemetry.swap_seconds.observe)
     imports = Imports(settings.data / "imports", state, activator, working)
-    return Parts(settings, state, store, engines, live, activator, imports, working, telemetry, keys)
+    reader = Reader(state, ColdItems(activator.adapter, settings.max_queue))
+    return Parts(settings, state, store, engines, live, activator, imports, working, telemetry, keys, reader)
 
 
 def open_state(settings: Settings) -> State:

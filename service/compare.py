@@ -7,14 +7,13 @@ from typing import Any
 
 from service.answers import Arm, Comparison, Moved, RecommendedItem
 from service.live import LiveDomain, LiveTable, version_name
-from service.recommend import recommend
+from service.recommend import Reader, recommend
 from service.schemas import CompareRequest, RecommendRequest, StrategyArm, VersionArm
-from service.state import State
 
 POPULAR = StrategyArm(strategy="popular")
 
 
-async def compare(table: LiveTable, domain: str, request: CompareRequest, state: State) -> Comparison:
+async def compare(table: LiveTable, domain: str, request: CompareRequest, reader: Reader) -> Comparison:
     """Answer a history by every arm; all of them see one and the same standing of the domain.
 
     Raises:
@@ -24,7 +23,9 @@ async def compare(table: LiveTable, domain: str, request: CompareRequest, state:
     warm = [value for value in (standing.live, standing.previous) if value is not None]
     chosen = request.arms or [*(VersionArm(version=version_name(value.version)) for value in warm), POPULAR]
     values = [table.serving(domain, arm.version) if isinstance(arm, VersionArm) else standing.live for arm in chosen]
-    answers = [await recommend(value, _request(request, arm), state) for value, arm in zip(values, chosen, strict=True)]
+    answers = [
+        await recommend(value, _request(request, arm), reader) for value, arm in zip(values, chosen, strict=True)
+    ]
     known = standing.live.catalog.row_of
     ids = list(dict.fromkeys(_ids(request)))
     columns = [_column(value, arm, answer) for value, arm, answer in zip(values, chosen, answers, strict=True)]
@@ -39,7 +40,7 @@ async def compare(table: LiveTable, domain: str, request: CompareRequest, state:
 
 
 def _ids(request: CompareRequest) -> list[str]:
-    return [entry if isinstance(entry, str) else entry.item_id for entry in request.history]
+    return [entry for entry in request.entries() if isinstance(entry, str)]
 
 
 def _request(request: CompareRequest, arm: VersionArm | StrategyArm) -> RecommendRequest:
@@ -48,7 +49,7 @@ def _request(request: CompareRequest, arm: VersionArm | StrategyArm) -> Recommen
     given: dict[str, Any] = {"k": request.k, "include": list(request.include)}
     if isinstance(arm, StrategyArm):
         return RecommendRequest.model_validate(given | {"history": [], "exclude": {"item_ids": ids}})
-    return RecommendRequest.model_validate(given | {"history": ids})
+    return RecommendRequest.model_validate(given | {"history": request.history})
 
 
 def _column(value: LiveDomain, arm: VersionArm | StrategyArm, answer: dict[str, Any]) -> Arm:

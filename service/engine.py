@@ -8,8 +8,6 @@ only when the last live value that names it is gone. Adapters of other kinds run
 from __future__ import annotations
 
 import asyncio
-import threading
-import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,7 +18,8 @@ from numpy.typing import NDArray
 
 from service.errors import QueueFull
 from service.index import ExactIndex
-from transrec.adapters import Adapt, AdapterBank, SideAdapter, gathers
+from service.slots import Slot, SlotTable
+from transrec.adapters import Adapt, SideAdapter
 from transrec.backbone import Backbone
 from transrec.window import pad_left
 
@@ -30,22 +29,26 @@ Floats = NDArray[np.float32]
 Found = tuple[Floats, NDArray[np.int64]]
 
 
-class Slot:
-    """A user-side adapter, held by a live value: a row of the table, or one that runs on its `own`."""
-
-    __slots__ = ("__weakref__", "number", "own")
-
-    def __init__(self, number: int, own: Adapt | None = None) -> None:
-        self.number, self.own = number, own
-
-
 @dataclass(frozen=True, slots=True)
 class History:
-    """What is encoded: rows of the index's vectors, oldest first, and whose adapter reads them."""
+    """What is encoded: rows of the index's vectors, oldest first, and whose adapter reads them.
+
+    Row −1 − j stands for `fresh[j]`, the vector of something that the index does not hold.
+    """
 
     rows: Sequence[int]
     slot: Slot
     index: ExactIndex
+    fresh: Floats | None = None
+
+    def vectors(self, rows: NDArray[np.int64]) -> Floats:
+        """Look up `rows [n]`: vectors [n, d]."""
+        if self.fresh is None:
+            return self.index.vectors[rows]
+        own = rows < 0
+        found = np.empty((len(rows), self.index.vectors.shape[1]), np.float32)
+        found[~own], found[own] = self.index.vectors[rows[~own]], self.fresh[-1 - rows[own]]
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +75,7 @@ class Engine:
     ) -> None:
         self.backbone = backbone
         self._encoder = backbone.model.user_encoder
-        self._bank = AdapterBank(backbone.shape.user.layers, backbone.shape.user.width, 1, slots).to(backbone.device)
-        self._free = deque(range(1, slots))  # slot 0 stays zeros: none
-        self._none = Slot(0)
-        self._writing = threading.Lock()
+        self._table = SlotTable(self._encoder, backbone.shape.user, slots, backbone.device)
         self._waiting: deque[Query] = deque()
         self._max_queue = max_queue
         self._scheduled = False
@@ -84,25 +84,14 @@ class Engine:
     @property
     def slots_in_use(self) -> int:
         """Adapters in the table."""
-        return self._bank.slots - 1 - len(self._free)
+        return self._table.in_use
 
     def take_slot(self, adapter: SideAdapter | None) -> Slot:
-        """Write bottlenecks into a free row, keep others as they are; safe from any thread while batches run."""
-        if adapter is None or not adapter.layers:
-            return self._none
-        if not gathers(adapter):
-            return Slot(0, adapter.for_serving(self._encoder))
-        with self._writing:
-            if not self._free or adapter.spec.hidden > self._bank.hidden:
-                self._grow(adapter.spec.hidden)
-            number = self._free.popleft()
-            self._bank.write(number, adapter)
-        slot = Slot(number)
-        weakref.finalize(slot, self._free.append, number).atexit = False
-        return slot
+        """Make room for a user side; safe from any thread while batches run."""
+        return self._table.take(adapter)
 
-    async def query(self, rows: Sequence[int], slot: Slot, index: ExactIndex, k: int) -> Found:
-        """Encode a history, given as rows of `index.vectors`, and search: scores and rows, best first.
+    async def query(self, history: History, k: int) -> Found:
+        """Encode a history and search its index: scores and rows, best first.
 
         Raises:
             QueueFull: too many wait; FloatingPointError: the adapter's weights overflow on this history.
@@ -110,7 +99,7 @@ class Engine:
         if len(self._waiting) >= self._max_queue:
             raise QueueFull(len(self._waiting))
         loop = asyncio.get_running_loop()
-        query = Query(History(rows, slot, index), k, loop.create_future())
+        query = Query(history, k, loop.create_future())
         self._waiting.append(query)
         self._schedule(loop)
         return await query.answer
@@ -146,7 +135,7 @@ class Engine:
         places, mask = pad_left([history.rows for history in batch], window)
         for number, history in enumerate(batch):
             kept = mask[number]
-            vectors[number, kept] = history.index.vectors[places[number, kept]]
+            vectors[number, kept] = history.vectors(places[number, kept])
         users = np.empty((len(batch), self._encoder.shape.width), np.float32)
         device = self.backbone.device
         for group, adapt in self._groups(batch):
@@ -166,17 +155,9 @@ class Engine:
         for places in own.values():
             yield places, batch[places[0]].slot.own
         if gathered:
-            bank = self._bank  # read after the histories: it is at least as new as their slots
+            bank = self._table.bank  # read after the histories: it is at least as new as their slots
             slots = torch.tensor([batch[place].slot.number for place in gathered], device=self.backbone.device)
             yield gathered if own else slice(None), bank.rows(slots) if slots.any() else None
-
-    def _grow(self, hidden: int) -> None:
-        """Make a larger table beside and switch; a batch that runs keeps the one it read."""
-        old = self._bank
-        slots = old.slots if self._free else old.slots * 2
-        bank = old.resized(slots, max(hidden, old.hidden))
-        self._bank = bank
-        self._free.extend(range(old.slots, slots))
 
 
 def _search(batch: Sequence[Query], users: Floats) -> None:

@@ -22,15 +22,16 @@ from pydantic_core import from_json
 from adapters_store.files import PART, room_or_error, sync_folder
 from service.activation import Activator
 from service.errors import MalformedBody, PayloadTooLarge
+from service.intake import Intake
 from service.jobs import Jobs, Progress
-from service.schemas import ItemBody
+from service.schemas import MAX_IMAGE_B64, ItemBody
 from service.state import Item, Job, State, Upserted
 
 KIND = "import"
 ROWS = 1000
 MAX_REJECTED = 1000
 MAX_ARRAY_BYTES = 64 * 1024 * 1024
-MAX_ROW_BYTES = 256 * 1024
+MAX_ROW_BYTES = MAX_IMAGE_B64 + 256 * 1024
 MAX_ID = 256
 MAX_DETAIL = 1000
 
@@ -125,9 +126,11 @@ class Imports:
             MalformedBody: an array that is no JSON; nothing was stored.
         """
         report, done, total = Report(), 0, 0
-        found = _rows(spooled, report)
+        intake = self._activator.intake(domain)
+        found = _rows(spooled, report, intake)
         while rows := list(islice(found, ROWS)):
             items = [item for _, _, item in rows]
+            intake.settle()
             stored: Upserted = patiently(partial(self._state.upsert_items, domain, items))
             report.accepted += stored.accepted
             report.updated += stored.updated
@@ -161,7 +164,7 @@ class _TooLong(ValueError):
     """A row over the limit."""
 
 
-def _rows(path: Path, report: Report) -> Iterator[tuple[int, int, Item]]:
+def _rows(path: Path, report: Report, intake: Intake) -> Iterator[tuple[int, int, Item]]:
     """Yield (done, total, item), in bytes of lines or in rows of an array; rejected rows go to the report."""
     array = ".ndjson" not in path.name
     for index, (done, total, raw) in enumerate(_array(path) if array else _lines(path)):
@@ -169,7 +172,7 @@ def _rows(path: Path, report: Report) -> Iterator[tuple[int, int, Item]]:
             report.reject(index, None, "item_too_large" if isinstance(raw, _TooLong) else "malformed_json", str(raw))
             continue
         try:
-            item = ItemBody.model_validate(raw).to_item()
+            item = intake.item(ItemBody.model_validate(raw))
         except ValidationError as error:
             told = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
             report.reject(index, raw, "invalid_item", told)

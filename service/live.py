@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from service.catalog import Catalog
-from service.engine import Engine, Slot
+from service.engine import Engine
 from service.errors import DomainLoading, ServiceError, VersionNotServable
 from service.index import ExactIndex
+from service.slots import Slot
+from transrec.backbone import Dtype
 
 NONE: Final = "none"
 
@@ -26,8 +28,9 @@ def version_name(version: Version) -> int | Literal["none"]:
 class LiveDomain:
     """A version of a domain, ready to answer. Nothing in it ever changes.
 
-    `digest` is the bundle's, or the backbone's fingerprint for `none`. The engine's slot is given back when the last
-    reference to it is gone, so that a request that still holds an old value is answered by the old weights.
+    `dtype` is what its items are embedded in. `digest` is the bundle's, or the backbone's fingerprint for `none`. The
+    engine's slot is given back when the last reference to it is gone, so that a request that still holds an old value
+    is answered by the old weights.
     """
 
     domain: str
@@ -39,6 +42,7 @@ class LiveDomain:
     engine: Engine
     slot: Slot
     adapter_bytes: int
+    dtype: Dtype
 
     def memory(self) -> dict[str, int]:
         """Bytes that this value adds to the process, by part."""

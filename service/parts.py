@@ -17,6 +17,7 @@ from service.imports import Imports
 from service.jobs import Jobs
 from service.keys import Key, Keys
 from service.live import LiveTable
+from service.recommend import Reader
 from service.schemas import ProblemBody
 from service.settings import Settings
 from service.state import State
@@ -39,6 +40,7 @@ class Parts:
     jobs: Jobs
     telemetry: Telemetry
     keys: Keys
+    reader: Reader
 
 
 async def _parts(request: Request) -> Parts:  # async: a plain function would cost a thread at every request

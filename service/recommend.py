@@ -11,10 +11,14 @@ from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 
+from service.cold import ColdItems
+from service.engine import History
 from service.errors import InvalidRequest, StateUnavailable
+from service.intake import raw_content
 from service.live import LiveDomain, version_name
-from service.schemas import RecommendRequest
+from service.schemas import RawItem, RecommendRequest
 from service.state import State
+from transrec.content import Content
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,24 +30,43 @@ class Ranked:
     fallback: str | None
 
 
-async def recommend(live: LiveDomain, request: RecommendRequest, state: State) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """What a request needs beside the live value: state for metadata, and the encoder of items that no catalog has."""
+
+    state: State
+    cold: ColdItems
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A history as far as the domain knows it: `entries`, oldest first, are rows or items that no catalog has."""
+
+    entries: list[int | RawItem]
+    unknown: list[str]
+
+    @property
+    def rows(self) -> list[int]:
+        """The rows among them."""
+        return [entry for entry in self.entries if isinstance(entry, int)]
+
+
+async def recommend(live: LiveDomain, request: RecommendRequest, reader: Reader) -> dict[str, Any]:
     """Answer a request from one live value.
 
     Raises:
-        InvalidRequest: unknown items where the request forbids them; QueueFull.
+        InvalidRequest: unknown items where the request forbids them, or a raw item that cannot be read; QueueFull.
     """
     started = time.perf_counter()
     row_of = live.catalog.row_of
-    ids = request.history_ids()
-    rows = [row_of[item_id] for item_id in ids if item_id in row_of]
-    unknown = list(dict.fromkeys(item_id for item_id in ids if item_id not in row_of))
-    if unknown and request.on_unknown == "error":
+    known = _known(request, row_of)
+    if known.unknown and request.on_unknown == "error":
         raise InvalidRequest(
-            f"{len(unknown)} items of the history are not in the catalog of {live.domain}",
-            [{"loc": ["history"], "msg": f"unknown item {item_id!r}"} for item_id in unknown],
+            f"{len(known.unknown)} items of the history are not in the catalog of {live.domain}",
+            [{"loc": ["history"], "msg": f"unknown item {item_id!r}"} for item_id in known.unknown],
         )
-    hidden = _hidden(request, rows, row_of)
-    ranked = await _ranked(live, request, rows, hidden, known=bool(ids))
+    hidden = _hidden(request, known.rows, row_of)
+    ranked = await _ranked(live, request, known, hidden, reader)
     length = live.engine.backbone.config.max_history
     answer: dict[str, Any] = {
         "recommendation_id": uuid.uuid4().hex,
@@ -51,16 +74,52 @@ async def recommend(live: LiveDomain, request: RecommendRequest, state: State) -
         "version": version_name(live.version),
         "digest": live.digest,
         "index_generation": live.index_generation,
-        "items": await _items(live, request, ranked, state),
-        "history_used": min(len(rows), length),
-        "history_truncated": len(rows) > length,
-        "unknown_items": unknown,
+        "items": await _items(live, request, ranked, reader.state),
+        "history_used": min(len(known.entries), length),
+        "history_truncated": len(known.entries) > length,
+        "unknown_items": known.unknown,
         "fallback": {"used": ranked.fallback is not None, "reason": ranked.fallback},
-        "degraded": state.trouble() is not None,
+        "degraded": reader.state.trouble() is not None,
     }
     if "timing" in request.include:
         answer["timing_ms"] = {"total": round(1000 * (time.perf_counter() - started), 3)}
     return answer
+
+
+def _known(request: RecommendRequest, row_of: dict[str, int]) -> Known:
+    entries: list[int | RawItem] = []
+    unknown: dict[str, None] = {}
+    for entry in request.entries():
+        row = row_of.get(entry) if isinstance(entry, str) else entry
+        if row is not None:
+            entries.append(row)
+        elif isinstance(entry, str):
+            unknown[entry] = None
+    return Known(entries, list(unknown))
+
+
+async def _history(live: LiveDomain, known: Known, cold: ColdItems) -> History:
+    """Return what the user encoder reads; raw items that it would not see are not encoded."""
+    seen = known.entries[-live.engine.backbone.config.max_history :]
+    raw = [entry for entry in seen if not isinstance(entry, int)]
+    if not raw:
+        return History(known.rows, live.slot, live.index)
+    contents = await run_in_threadpool(_contents, live, raw)
+    places = iter(range(len(raw)))
+    rows = [entry if isinstance(entry, int) else -1 - next(places) for entry in seen]
+    return History(rows, live.slot, live.index, await cold.vectors(live, contents))
+
+
+def _contents(live: LiveDomain, raw: Sequence[RawItem]) -> list[Content]:
+    problems, contents = [], []
+    for entry in raw:
+        try:
+            contents.append(raw_content(live.engine.backbone, entry))
+        except ValueError as error:
+            problems.append({"loc": ["history"], "msg": str(error)})
+    if problems:
+        raise InvalidRequest(f"{len(problems)} raw items of the history cannot be read", problems)
+    return contents
 
 
 def _hidden(request: RecommendRequest, rows: Sequence[int], row_of: dict[str, int]) -> set[int]:
@@ -70,18 +129,19 @@ def _hidden(request: RecommendRequest, rows: Sequence[int], row_of: dict[str, in
 
 
 async def _ranked(
-    live: LiveDomain, request: RecommendRequest, rows: Sequence[int], hidden: set[int], *, known: bool
+    live: LiveDomain, request: RecommendRequest, known: Known, hidden: set[int], reader: Reader
 ) -> Ranked:
     wanted = request.offset + request.k
     if not live.catalog.ids:
         return Ranked([], [], "empty_catalog")
-    if rows:
+    if known.entries:
+        history = await _history(live, known, reader.cold)
         # More than asked for, so that enough is left when the hidden ones are dropped.
-        scores, found = await live.engine.query(rows, live.slot, live.index, wanted + len(hidden))
+        scores, found = await live.engine.query(history, wanted + len(hidden))
         pairs = [(row, score) for row, score in zip(found.tolist(), scores.tolist(), strict=True) if row not in hidden]
         chosen = pairs[request.offset : wanted]
         return Ranked([row for row, _ in chosen], [score for _, score in chosen], None)
-    reason = "all_unknown" if known else "empty_history"
+    reason = "all_unknown" if known.unknown else "empty_history"
     if request.fallback == "none":
         return Ranked([], [], reason)
     popular = [int(row) for row in live.catalog.by_popularity[: wanted + len(hidden)] if int(row) not in hidden]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
-
-from service.state import Item
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 MAX_K = 500
 MAX_HISTORY = 1000
 MAX_ARMS = 8
+MAX_TEXT = 20_000
+MAX_IMAGE_B64 = 28 * 1024 * 1024
 MAX_ATTRIBUTES_BYTES = 64 * 1024
 
 ItemId = Annotated[str, StringConstraints(min_length=1, max_length=256)]
@@ -31,6 +31,20 @@ class HistoryItem(Body):
     timestamp: str | None = None
 
 
+class RawItem(Body):
+    """An item that no catalog has: a text, a picture, or both; it is embedded as the domain's own items are."""
+
+    text: str | None = Field(None, min_length=1, max_length=MAX_TEXT)
+    image_b64: str | None = Field(None, min_length=1, description="JPEG, PNG, WebP, GIF or BMP in base64.")
+    timestamp: str | None = None
+
+    @model_validator(mode="after")
+    def _has_something(self) -> RawItem:
+        if self.text is None and self.image_b64 is None:
+            raise ValueError("expected item_id, text or image_b64")
+        return self
+
+
 class Exclude(Body):
     """What must not be recommended."""
 
@@ -38,12 +52,27 @@ class Exclude(Body):
     item_ids: list[ItemId] = Field([], max_length=MAX_HISTORY)
 
 
-class RecommendRequest(Body):
+HistoryEntry = ItemId | HistoryItem | RawItem
+
+
+class HistoryRequest(Body):
+    """What begins with a history."""
+
+    history: list[HistoryEntry] = Field(
+        max_length=MAX_HISTORY,
+        description="Oldest first; may be empty. Ids, or texts and pictures of things that the catalog lacks.",
+    )
+
+    def entries(self) -> list[str | RawItem]:
+        """The history, oldest first: ids, and what has none."""
+        return [entry.item_id if isinstance(entry, HistoryItem) else entry for entry in self.history]
+
+
+class RecommendRequest(HistoryRequest):
     """A history, oldest first, and what is wanted of the answer."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"history": ["n101", "n205"], "k": 10}]})
 
-    history: list[ItemId | HistoryItem] = Field(max_length=MAX_HISTORY, description="Oldest first; may be empty.")
     k: int = Field(10, ge=1, le=MAX_K, description="How many items.")
     offset: int = Field(0, ge=0, le=MAX_K, description="How many of the best to leave out.")
     version: int | Literal["none"] | None = Field(None, description="Pin a version; 409 where it is not in memory.")
@@ -51,10 +80,6 @@ class RecommendRequest(Body):
     fallback: Literal["popular", "none"] = Field("popular", description="What answers without a known history.")
     on_unknown: Literal["ignore", "error"] = Field("ignore", description="What to do about unknown items.")
     include: list[Literal["metadata", "timing"]] = Field([], description="What to add to the answer.")
-
-    def history_ids(self) -> list[str]:
-        """Ids of the history, oldest first."""
-        return [entry if isinstance(entry, str) else entry.item_id for entry in self.history]
 
 
 class VersionArm(Body):
@@ -69,7 +94,7 @@ class StrategyArm(Body):
     strategy: Literal["popular"]
 
 
-class CompareRequest(Body):
+class CompareRequest(HistoryRequest):
     """One history, answered by several arms."""
 
     model_config = ConfigDict(
@@ -79,7 +104,6 @@ class CompareRequest(Body):
         },
     )
 
-    history: list[ItemId | HistoryItem] = Field(max_length=MAX_HISTORY, description="Oldest first; may be empty.")
     k: int = Field(10, ge=1, le=MAX_K, description="How many items.")
     arms: list[VersionArm | StrategyArm] = Field(
         [], max_length=MAX_ARMS, description="Empty: every version in memory, and popular items."
@@ -97,11 +121,18 @@ class DomainBody(Body):
 
 
 class ItemBody(Body):
-    """An item as it is uploaded. What is embedded is `text`, or `title` where there is no text."""
+    """An item as it is uploaded.
+
+    What is embedded is `text`, or `title` where there is no text, and the picture, as far as the domain's backbone
+    reads them.
+    """
 
     item_id: ItemId
     title: str | None = Field(None, min_length=1, max_length=2000)
-    text: str | None = Field(None, min_length=1, max_length=20_000)
+    text: str | None = Field(None, min_length=1, max_length=MAX_TEXT)
+    image_b64: str | None = Field(
+        None, min_length=1, max_length=MAX_IMAGE_B64, description="JPEG, PNG, WebP, GIF or BMP in base64."
+    )
     category: str | None = Field(None, max_length=200)
     timestamp: str | None = Field(None, max_length=64)
     popularity: float = Field(0.0, ge=0, allow_inf_nan=False, description="Order of the fallback, highest first.")
@@ -115,18 +146,10 @@ class ItemBody(Body):
             raise ValueError(f"{size} bytes of JSON, at most {MAX_ATTRIBUTES_BYTES} are kept")
         return value
 
-    def to_item(self) -> Item:
-        """Return what state keeps.
-
-        Raises:
-            ValueError: neither title nor text.
-        """
-        text = self.text or self.title
-        if text is None:
-            raise ValueError("title or text is needed: it is what the model reads")
+    def metadata(self) -> dict[str, Any]:
+        """Return what is shown of it and not read by the model."""
         given = {name: getattr(self, name) for name in ("title", "category", "timestamp")}
-        metadata = {name: value for name, value in given.items() if value is not None}
-        return Item(self.item_id, text, self.popularity, metadata | self.attributes)
+        return {name: value for name, value in given.items() if value is not None} | self.attributes
 
 
 class ProblemBody(BaseModel):

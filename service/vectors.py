@@ -1,6 +1,6 @@
-"""Item vectors kept on disk between restarts, by version, each under the hash of the text it came from.
+"""Item vectors kept on disk between restarts, by version, each under the hash of the content it came from.
 
-The files are derived: losing one costs an embedding, never an answer. A vector is found by its text, so a file of
+The files are derived: losing one costs an embedding, never an answer. A vector is found by its content, so a file of
 another catalog generation is no danger, only less useful.
 """
 
@@ -20,10 +20,10 @@ from safetensors.numpy import save
 from adapters_store.files import PART, write_beside
 from transrec.adapters import Adapter
 from transrec.backbone import Backbone
+from transrec.content import KEY_BYTES, Content
 from transrec.embed import embed_batches
 
 KEEP_EVERY_S = 20.0
-KEY_BYTES = 16
 
 Floats = NDArray[np.float32]
 Progress = Callable[[int, int], None]
@@ -44,20 +44,20 @@ class VectorFiles:
         self,
         domain: str,
         digest: str,
-        texts: Sequence[str],
+        contents: Sequence[Content],
         backbone: Backbone,
         adapter: Adapter | None,
         dtype: str,
         progress: Progress | None = None,
     ) -> Floats:
-        """Return vectors [n, d] of texts under a version, embedding only those that have none yet.
+        """Return vectors [n, d] of contents under a version, embedding only those that have none yet.
 
         What is embedded is kept every few seconds, so that an interrupted embedding goes on where it was.
         """
         path = self._folder / domain / f"{digest[:32]}-{dtype}.safetensors"
         known = _read(path, backbone.config.width)
-        keys = [hashlib.blake2b(text.encode(), digest_size=KEY_BYTES).digest() for text in texts]
-        missing = dict(zip(keys, texts, strict=True))
+        keys = [content.key() for content in contents]
+        missing = dict(zip(keys, contents, strict=True))
         todo = [key for key in missing if key not in known]
         done, kept = 0, time.monotonic()
         for places, vectors in embed_batches(backbone, [missing[key] for key in todo], adapter, dtype=dtype):

@@ -30,11 +30,22 @@ class Section(BaseModel):
 
 
 class WhereConfig(Section):
-    """Which items take part: by the words of one column."""
+    """Which items take part: by the words of one column, or one of several disjoint parts of the catalog.
 
-    column: str
+    Which part an item is in depends on its id alone.
+    """
+
+    column: str = "title"
     any: list[str] = []
     none: list[str] = []
+    part: int = Field(1, ge=1)
+    parts: int = Field(1, ge=1)
+
+    @model_validator(mode="after")
+    def _one_of_the_parts(self) -> WhereConfig:
+        if self.part > self.parts:
+            raise ValueError(f"part {self.part} of {self.parts}: expected 1 to {self.parts}")
+        return self
 
 
 class DataConfig(Section):

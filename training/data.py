@@ -159,7 +159,14 @@ def _matches(where: WhereConfig, items: pl.DataFrame) -> pl.Expr:
         raise DataError(f"data.where names column {where.column!r}; the items have {', '.join(items.columns)}")
     words = _as_text(items, where.column).str.replace_all(r"[|,;]", " ").str.split(" ")
     chosen = words.list.set_intersection(where.any).list.len() > 0 if where.any else pl.lit(value=True)
-    return chosen & (words.list.set_intersection(where.none).list.len() == 0) if where.none else chosen
+    if where.none:
+        chosen &= words.list.set_intersection(where.none).list.len() == 0
+    return chosen & pl.Series([_part(item, where.parts) == where.part for item in items["item_id"]])
+
+
+def _part(item_id: str, parts: int) -> int:
+    """Return the part of the catalog, from 1, that an item is in."""
+    return 1 + int.from_bytes(hashlib.sha256(item_id.encode()).digest()[:8]) % parts
 
 
 def _as_text(items: pl.DataFrame, column: str) -> pl.Expr:

@@ -10,6 +10,8 @@ from zipfile import BadZipFile, ZipFile
 
 from transrec.images import ImageError, digest_of
 
+KEY_BYTES = 16
+
 
 @dataclass(frozen=True, slots=True)
 class Picture:
@@ -45,14 +47,14 @@ class Content:
     image: Picture | None = None
 
     def key(self) -> bytes:
-        """A short name of the content: equal contents have equal names. 16 bytes.
+        """A short name of the content: equal contents have equal names.
 
         A text alone is named by its own bytes, so that catalogs of texts keep the vectors they have.
         """
         named = self.text.encode()
         if self.image is not None:
             named = b"\xff" + bytes.fromhex(self.image.digest) + named  # no text begins with this byte
-        return hashlib.blake2b(named, digest_size=16).digest()
+        return hashlib.blake2b(named, digest_size=KEY_BYTES).digest()
 
 
 class Pictures:

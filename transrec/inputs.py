@@ -57,6 +57,16 @@ class TextInputs:
         """Return ids [b, T], never padded."""
         return Tokens(torch.tensor([self.ids[place] for place in places], dtype=torch.int64, device=device))
 
+    def padded(self, device: torch.device | str) -> Tokens:
+        """Return all of them in one batch, ids [n, T] and, where lengths differ, a mask."""
+        width = int(self.tokens.max(initial=0))
+        real = np.arange(width) < self.tokens[:, None]
+        ids = np.zeros((len(self.ids), width), np.int64)
+        for line, row in zip(ids, self.ids, strict=True):
+            line[: len(row)] = row
+        mask = None if real.all() else torch.from_numpy(real).to(device)
+        return Tokens(torch.from_numpy(ids).to(device), mask)
+
     def fingerprint(self) -> bytes:
         """Hash the ids."""
         total = hashlib.sha256()
@@ -116,6 +126,15 @@ class PairInputs:
     def fingerprint(self) -> bytes:
         """Hash both."""
         return self.text.fingerprint() + self.image.fingerprint()
+
+
+def take(inputs: Tokens | torch.Tensor | Pair, rows: Integers) -> Any:
+    """Take some rows of what `load` returned."""
+    if isinstance(inputs, Pair):
+        return Pair(*(None if part is None else take(part, rows) for part in (inputs.text, inputs.image)))
+    if isinstance(inputs, Tokens):
+        return Tokens(inputs.ids[rows], None if inputs.mask is None else inputs.mask[rows])
+    return inputs[rows]
 
 
 def batches(inputs: Loads, rows: Integers | None = None, budget: int = BATCH_TOKENS) -> Iterator[Integers]:

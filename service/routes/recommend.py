@@ -39,7 +39,7 @@ async def post_recommend(
         if standing is None:
             standing = await run_in_threadpool(parts.live.get, domain)
         live = standing.live if wanted.version is None else parts.live.serving(domain, wanted.version)
-        answer = await recommend(live, wanted, parts.state)
+        answer = await recommend(live, wanted, parts.reader)
     except (QueueFull, DomainLoading) as error:
         parts.telemetry.rejected.labels(error.code).inc()
         raise
@@ -69,5 +69,5 @@ async def post_compare(
     """Answer one history by every arm, with how much they agree and what moved."""
     body = await read_body(request, parts.settings.max_body_bytes)
     wanted = parse_body(CompareRequest, body, '{"history": ["n101"], "arms": [{"version": 3}]}')
-    answer = await compare(parts.live, domain, wanted, parts.state)
+    answer = await compare(parts.live, domain, wanted, parts.reader)
     return Response(json.dumps(answer, ensure_ascii=False, allow_nan=False).encode(), media_type="application/json")

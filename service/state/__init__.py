@@ -19,12 +19,17 @@ class DomainRecord:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """An item of a catalog. `text` is what is embedded, `popularity` orders the fallback, `metadata` is the rest."""
+    """An item of a catalog.
+
+    `text` and `image`, the digest of a picture that is kept, are what is embedded; either may be empty. `popularity`
+    orders the fallback, `metadata` is the rest.
+    """
 
     item_id: str
     text: str
     popularity: float = 0.0
     metadata: dict[str, Any] = field(default_factory=dict)
+    image: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +50,7 @@ class CatalogRows:
     ids: list[str]
     texts: list[str]
     popularity: list[float]
+    images: list[str]
 
 
 @dataclass(frozen=True, slots=True)

@@ -229,6 +229,10 @@ class _About:
     rows: int
 
 
+_PLAIN = 3
+"""Fields of an item without a picture; one with a picture has its digest behind them."""
+
+
 class _GoneMeanwhile(Exception):
     pass
 
@@ -244,6 +248,7 @@ class _Reading:
         self._ids: list[str] = []
         self._texts: list[str] = []
         self._popularity: list[float] = []
+        self._images: list[str] = []
 
     def finish(self) -> CatalogRows | None:
         """Return the catalog, None to begin anew: more changed than the log keeps, or it is another domain now.
@@ -266,7 +271,7 @@ class _Reading:
                 wanted.append(range(about.rows, seen.rows))
                 about = seen
             elif not wanted:
-                return CatalogRows(about.generation, self._ids, self._texts, self._popularity)
+                return CatalogRows(about.generation, self._ids, self._texts, self._popularity, self._images)
 
     def _page(self, since: int | None, runs: Sequence[range]) -> tuple[_About, list[dict[bytes, bytes]], list[Any]]:
         _, items, _, log = _catalog(self._domain)
@@ -284,13 +289,15 @@ class _Reading:
         there = _About(about[0], int(about[1]), int(about[2]))
         return there, [change for _, change in changes], json.loads(found[0]) if found else []
 
-    def _put(self, row: int, item: tuple[str, str, float]) -> None:
+    def _put(self, row: int, item: Sequence[Any]) -> None:
+        text, popularity, image = item[1], item[2], item[3] if len(item) > _PLAIN else ""
         if row == len(self._ids):
             self._ids.append(item[0])
-            self._texts.append(item[1])
-            self._popularity.append(item[2])
+            self._texts.append(text)
+            self._popularity.append(popularity)
+            self._images.append(image)
         else:  # its id stays
-            self._texts[row], self._popularity[row] = item[1:]
+            self._texts[row], self._popularity[row], self._images[row] = text, popularity, image
 
 
 def _take(wanted: deque[range]) -> list[range]:
@@ -384,13 +391,17 @@ def _catalog(name: str) -> tuple[str, str, str, str]:
 
 def _written(item: Item) -> tuple[str, str, str]:
     """Return id, item and metadata as they are stored: equal items are equal text."""
-    row = json.dumps([item.item_id, item.text, float(item.popularity)], ensure_ascii=False)
-    return item.item_id, row, json.dumps(item.metadata, sort_keys=True, ensure_ascii=False)
+    fields = [item.item_id, item.text, float(item.popularity), *([item.image] if item.image else [])]
+    return (
+        item.item_id,
+        json.dumps(fields, ensure_ascii=False),
+        json.dumps(item.metadata, sort_keys=True, ensure_ascii=False),
+    )
 
 
 def _item(stored: bytes, metadata: bytes | None) -> Item:
-    item_id, text, popularity = json.loads(stored)
-    return Item(item_id, text, popularity, json.loads(metadata or b"{}"))
+    item_id, text, popularity, *image = json.loads(stored)
+    return Item(item_id, text, popularity, json.loads(metadata or b"{}"), image[0] if image else "")
 
 
 def _pages(values: Sequence[T]) -> Iterator[Sequence[T]]:

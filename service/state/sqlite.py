@@ -16,7 +16,7 @@ from adapters_store.activations import now
 from service.errors import DomainNotFound, JobNotFound, OutOfSpace, StateError
 from service.state import CatalogRows, DomainRecord, Item, Job, Upserted
 
-SCHEMA = 1
+SCHEMA = 2
 FILE = "state.db"
 BUSY_MS = 10_000
 KEPT_JOBS = 1000
@@ -29,7 +29,8 @@ CREATE TABLE domains (
 ) WITHOUT ROWID;
 CREATE TABLE items (
   domain TEXT NOT NULL REFERENCES domains(name) ON DELETE CASCADE, row INTEGER NOT NULL, item_id TEXT NOT NULL,
-  text TEXT NOT NULL, popularity REAL NOT NULL, metadata TEXT NOT NULL, PRIMARY KEY (domain, row)
+  text TEXT NOT NULL, popularity REAL NOT NULL, metadata TEXT NOT NULL, image TEXT NOT NULL DEFAULT '',
+  PRIMARY KEY (domain, row)
 ) WITHOUT ROWID;
 CREATE UNIQUE INDEX items_by_id ON items (domain, item_id);
 CREATE TABLE jobs (
@@ -39,7 +40,9 @@ CREATE TABLE jobs (
 );
 CREATE INDEX jobs_by_domain ON jobs (domain);
 """
-_ITEM_FIELDS = "item_id, text, popularity, metadata"
+_UPGRADES = {1: "ALTER TABLE items ADD COLUMN image TEXT NOT NULL DEFAULT ''"}
+"""By the schema they start from, what brings a file one schema further."""
+_ITEM_FIELDS = "item_id, text, popularity, metadata, image"
 _JOB_FIELDS = "id, kind, domain, detail, status, stage, done, total, result, error, created_at, updated_at"
 
 
@@ -99,7 +102,8 @@ class SqliteState:
             row = db.execute("SELECT coalesce(max(row) + 1, 0) FROM items WHERE domain = ?", (domain,)).fetchone()[0]
             rows = [(domain, known[item.item_id][0], *_columns(item)) for item in changed]
             rows += [(domain, row + place, *_columns(item)) for place, item in enumerate(fresh)]
-            db.executemany("INSERT OR REPLACE INTO items VALUES (?, ?, ?, ?, ?, ?)", rows)
+            insert = f"INSERT OR REPLACE INTO items (domain, row, {_ITEM_FIELDS}) VALUES (?, ?, ?, ?, ?, ?, ?)"  # noqa: S608 - constants
+            db.executemany(insert, rows)
             generation = found[0] + bool(rows)
             db.execute("UPDATE domains SET generation = ? WHERE name = ?", (generation, domain))
         return Upserted(len(fresh), len(changed), len(wanted) - len(fresh) - len(changed), generation)
@@ -110,14 +114,15 @@ class SqliteState:
         db.execute("BEGIN")
         try:
             found = db.execute("SELECT generation FROM domains WHERE name = ?", (domain,)).fetchone()
-            rows = db.execute("SELECT item_id, text, popularity FROM items WHERE domain = ? ORDER BY row", (domain,))
-            columns: tuple[Sequence[Any], ...] = tuple(zip(*rows, strict=True)) or ((), (), ())
+            query = "SELECT item_id, text, popularity, image FROM items WHERE domain = ? ORDER BY row"
+            rows = db.execute(query, (domain,))
+            columns: tuple[Sequence[Any], ...] = tuple(zip(*rows, strict=True)) or ((), (), (), ())
         finally:
             db.execute("ROLLBACK")
         if found is None:
             raise DomainNotFound(domain, [record.name for record in self.domains()])
-        ids, texts, popularity = columns
-        return CatalogRows(found[0], list(ids), list(texts), list(popularity))
+        ids, texts, popularity, images = columns
+        return CatalogRows(found[0], list(ids), list(texts), list(popularity), list(images))
 
     def items_by_id(self, domain: str, ids: Sequence[str]) -> dict[str, Item]:
         """Return those of the items that exist."""
@@ -261,7 +266,11 @@ class SqliteState:
                     for statement in _TABLES.split(";"):
                         db.execute(statement)
                     db.execute(f"PRAGMA user_version = {SCHEMA}")
-                elif found != SCHEMA:
+                while found in _UPGRADES:
+                    db.execute(_UPGRADES[found])
+                    found += 1
+                    db.execute(f"PRAGMA user_version = {found}")
+                if found not in (0, SCHEMA):
                     raise StateError(
                         f"{self._path} has schema {found}, this version of swaprec has {SCHEMA}: upgrade swaprec"
                     )
@@ -284,13 +293,13 @@ def _disk_errors() -> Iterator[None]:
         raise
 
 
-def _columns(item: Item) -> tuple[str, str, float, str]:
+def _columns(item: Item) -> tuple[str, str, float, str, str]:
     metadata = json.dumps(item.metadata, sort_keys=True, ensure_ascii=False)
-    return item.item_id, item.text, item.popularity, metadata
+    return item.item_id, item.text, item.popularity, metadata, item.image
 
 
 def _item(row: Sequence[Any]) -> Item:
-    return Item(row[0], row[1], row[2], json.loads(row[3]))
+    return Item(row[0], row[1], row[2], json.loads(row[3]), row[4])
 
 
 def _job(row: Sequence[Any]) -> Job:

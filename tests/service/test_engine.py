@@ -5,9 +5,10 @@ import asyncio
 import numpy as np
 import pytest
 
-from service.engine import MAX_BATCH, Engine, Slot
+from service.engine import MAX_BATCH, Engine, History
 from service.errors import QueueFull
 from service.index import ExactIndex
+from service.slots import Slot
 from tests.tiny import SPEC, TINY_KINDS, tiny_adapter, tiny_backbone, tiny_spec
 from transrec.adapters import AdapterSpec
 from transrec.backbone import Backbone
@@ -26,7 +27,7 @@ def index() -> ExactIndex:
 
 def answer(engine: Engine, index: ExactIndex, asked: list[tuple[list[int], Slot]], k: int = 5) -> list[list[int]]:
     async def ask() -> list[list[int]]:
-        found = await asyncio.gather(*(engine.query(rows, slot, index, k) for rows, slot in asked))
+        found = await asyncio.gather(*(engine.query(History(rows, slot, index), k) for rows, slot in asked))
         return [rows.tolist() for _, rows in found]
 
     return asyncio.run(ask())
@@ -106,7 +107,9 @@ def test_a_full_queue_is_refused_and_those_before_are_answered(backbone: Backbon
     none = engine.take_slot(None)
 
     async def ask() -> list[object]:
-        return await asyncio.gather(*(engine.query([1], none, index, 3) for _ in range(5)), return_exceptions=True)
+        return await asyncio.gather(
+            *(engine.query(History([1], none, index), 3) for _ in range(5)), return_exceptions=True
+        )
 
     found = asyncio.run(ask())
     assert [isinstance(one, QueueFull) for one in found] == [False, False, False, True, True]
@@ -117,8 +120,8 @@ def test_a_client_that_left_disturbs_nobody(backbone: Backbone, index: ExactInde
     none = engine.take_slot(None)
 
     async def ask() -> list[int]:
-        left = asyncio.ensure_future(engine.query([1], none, index, 3))
-        stays = asyncio.ensure_future(engine.query([2], none, index, 3))
+        left = asyncio.ensure_future(engine.query(History([1], none, index), 3))
+        stays = asyncio.ensure_future(engine.query(History([2], none, index), 3))
         await asyncio.sleep(0)
         left.cancel()
         return (await stays)[1].tolist()
@@ -131,7 +134,7 @@ def test_an_adapter_that_overflows_spoils_no_answer_but_its_own(backbone: Backbo
     good, wild = (engine.take_slot(tiny_adapter(backbone, 1, scale=scale).user) for scale in (0.3, 1e30))
 
     async def ask() -> list[object]:
-        asked = (engine.query([1, 2], slot, index, 5) for slot in (good, wild, good))
+        asked = (engine.query(History([1, 2], slot, index), 5) for slot in (good, wild, good))
         return await asyncio.gather(*asked, return_exceptions=True)
 
     first, spoiled, last = asyncio.run(ask())

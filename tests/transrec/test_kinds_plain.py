@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tests.tiny import ITEM_ONLY, TINY_KINDS, tiny_adapter, tiny_backbone, tiny_spec
-from tests.transrec.plain import Plain, gate, gelu, states_of
+from tests.transrec.plain import Plain, gate, gelu
 from transrec.adapters import Adapter
 from transrec.backbone import Backbone
 from transrec.text_encoder import Tokens

@@ -1,0 +1,86 @@
+"""What comes in becomes items and contents, as a domain's backbone reads them."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+
+from service.blobs import Blobs
+from service.schemas import ItemBody, RawItem
+from service.state import CatalogRows, Item
+from transrec.backbone import Backbone
+from transrec.content import Content, Picture
+from transrec.errors import ContentError
+from transrec.images import check
+
+
+class Intake:
+    """Checks and keeps what one backbone embeds."""
+
+    def __init__(self, backbone: Backbone, blobs: Blobs) -> None:
+        self._backbone, self._blobs = backbone, blobs
+        self._reads = backbone.config.modalities
+
+    def item(self, body: ItemBody) -> Item:
+        """Return what state keeps of an item; its picture is kept beside.
+
+        Raises:
+            ValueError: it has nothing that the backbone reads, a picture that nobody reads, or one that is damaged;
+            OutOfSpace.
+        """
+        text, picture = body.text or body.title or "", body.image_b64
+        if picture is not None and "image" not in self._reads:
+            raise ContentError("image_b64: the backbone of this domain reads texts only")
+        if not (text and "text" in self._reads) and picture is None:
+            needed = {"text": "title or text", "image": "image_b64"}
+            wanted = " or ".join(needed[modality] for modality in self._reads)
+            raise ContentError(f"{wanted} is needed: it is what the model reads")
+        image = ""
+        if picture is not None:
+            content = decoded(picture)
+            check(content, "image_b64")
+            image = self._blobs.keep(content)
+        return Item(body.item_id, text, body.popularity, body.metadata(), image)
+
+    def settle(self) -> None:
+        """Make the pictures durable before the items that name them are."""
+        if "image" in self._reads:
+            self._blobs.settle()
+
+    def contents(self, rows: CatalogRows) -> list[Content]:
+        """Return what is embedded of a catalog, row by row."""
+        texts = rows.texts if "text" in self._reads else [""] * len(rows.ids)
+        if "image" not in self._reads:
+            return [Content(text) for text in texts]
+        return [
+            Content(text, self._blobs.picture(image) if image else None)
+            for text, image in zip(texts, rows.images, strict=True)
+        ]
+
+
+def raw_content(backbone: Backbone, entry: RawItem) -> Content:
+    """Return what is embedded of an item that no catalog has.
+
+    Raises:
+        ValueError: it has nothing that the backbone reads, or a picture that is damaged.
+    """
+    image = None
+    if entry.image_b64 is not None and "image" in backbone.config.modalities:
+        content = decoded(entry.image_b64)
+        check(content, "image_b64")
+        image = Picture.of(content)
+    return backbone.read(Content(entry.text or "", image))
+
+
+def decoded(picture: str) -> bytes:
+    """Return the bytes of a picture in base64, also as a data URL.
+
+    Raises:
+        ContentError: it is no base64.
+    """
+    if picture.startswith("data:"):
+        picture = picture.partition(",")[2]
+    try:
+        return base64.b64decode(picture, validate=True)
+    except binascii.Error as error:
+        raise ContentError(f"image_b64: not base64: {error}") from error
