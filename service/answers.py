@@ -162,6 +162,7 @@ class Item(TypedDict):
 
     item_id: str
     text: str
+    image: Annotated[str, Field(description="SHA-256 of its picture; empty without one.")]
     popularity: float
     metadata: dict[str, Any]
 

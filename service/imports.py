@@ -31,7 +31,7 @@ KIND = "import"
 ROWS = 1000
 MAX_REJECTED = 1000
 MAX_ARRAY_BYTES = 64 * 1024 * 1024
-MAX_ROW_BYTES = MAX_IMAGE_B64 + 256 * 1024
+MAX_ROW_BYTES = 256 * 1024
 MAX_ID = 256
 MAX_DETAIL = 1000
 
@@ -167,7 +167,8 @@ class _TooLong(ValueError):
 def _rows(path: Path, report: Report, intake: Intake) -> Iterator[tuple[int, int, Item]]:
     """Yield (done, total, item), in bytes of lines or in rows of an array; rejected rows go to the report."""
     array = ".ndjson" not in path.name
-    for index, (done, total, raw) in enumerate(_array(path) if array else _lines(path)):
+    limit = MAX_ROW_BYTES + (MAX_IMAGE_B64 if intake.reads_images else 0)
+    for index, (done, total, raw) in enumerate(_array(path) if array else _lines(path, limit)):
         if isinstance(raw, ValueError):
             report.reject(index, None, "item_too_large" if isinstance(raw, _TooLong) else "malformed_json", str(raw))
             continue
@@ -182,14 +183,14 @@ def _rows(path: Path, report: Report, intake: Intake) -> Iterator[tuple[int, int
             yield done, total, item
 
 
-def _lines(path: Path) -> Iterator[tuple[int, int, Any]]:
+def _lines(path: Path, limit: int) -> Iterator[tuple[int, int, Any]]:
     done, total = 0, path.stat().st_size
     with path.open("rb") as file:
-        while line := file.readline(MAX_ROW_BYTES):
+        while line := file.readline(limit):
             done += len(line)
-            if len(line) == MAX_ROW_BYTES and not line.endswith(b"\n"):
+            if len(line) == limit and not line.endswith(b"\n"):
                 done += _skip_line(file)
-                yield done, total, _TooLong(f"longer than {MAX_ROW_BYTES} bytes")
+                yield done, total, _TooLong(f"longer than {limit} bytes")
             elif line.strip():
                 yield done, total, _value(line)
 

@@ -21,6 +21,11 @@ class Intake:
         self._backbone, self._blobs = backbone, blobs
         self._reads = backbone.config.modalities
 
+    @property
+    def reads_images(self) -> bool:
+        """Whether items of this backbone may have pictures."""
+        return "image" in self._reads
+
     def item(self, body: ItemBody) -> Item:
         """Return what state keeps of an item; its picture is kept beside.
 
@@ -29,7 +34,7 @@ class Intake:
             OutOfSpace.
         """
         text, picture = body.text or body.title or "", body.image_b64
-        if picture is not None and "image" not in self._reads:
+        if picture is not None and not self.reads_images:
             raise ContentError("image_b64: the backbone of this domain reads texts only")
         if not (text and "text" in self._reads) and picture is None:
             needed = {"text": "title or text", "image": "image_b64"}
@@ -44,13 +49,13 @@ class Intake:
 
     def settle(self) -> None:
         """Make the pictures durable before the items that name them are."""
-        if "image" in self._reads:
+        if self.reads_images:
             self._blobs.settle()
 
     def contents(self, rows: CatalogRows) -> list[Content]:
         """Return what is embedded of a catalog, row by row."""
         texts = rows.texts if "text" in self._reads else [""] * len(rows.ids)
-        if "image" not in self._reads:
+        if not self.reads_images:
             return [Content(text) for text in texts]
         return [
             Content(text, self._blobs.picture(image) if image else None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import json
 import sys
@@ -11,7 +12,7 @@ from typing import Any, TextIO
 
 from swaprec.errors import USAGE, Stop
 
-OWN = ("item_id", "title", "text", "category", "timestamp", "popularity", "attributes")
+OWN = ("item_id", "title", "text", "image_b64", "category", "timestamp", "popularity", "attributes")
 KINDS = ".ndjson, .jsonl, .json, .csv or .parquet"
 
 
@@ -29,6 +30,27 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
     if path.suffix not in readers:
         raise Stop(f"{path} has no form that is read", f"expected {KINDS}", USAGE)
     return map(_item, readers[path.suffix](path))
+
+
+def with_pictures(rows: Iterable[dict[str, Any]], source: Path) -> Iterator[dict[str, Any]]:
+    """Add to each row the picture that its column `image` names, from a folder or a zip.
+
+    A row whose picture is missing goes on without it: the service says what it lacks.
+
+    Raises:
+        Stop: there is no such folder or zip, or a file in it cannot be read.
+    """
+    from transrec.content import Pictures
+    from transrec.images import ImageError
+
+    try:
+        pictures = Pictures(source)
+        for row in rows:
+            name = row.get("attributes", {}).pop("image", None)
+            picture = pictures.find(str(name)) if name else None
+            yield row if picture is None else row | {"image_b64": base64.b64encode(picture.read()).decode()}
+    except ImageError as error:
+        raise Stop(str(error), "give a folder or a zip with the files that the column image names", USAGE) from error
 
 
 def _item(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from adapters_store.bundle import Manifest, write_bundle
 from transrec.adapters import Adapter, AdapterSpec
 from transrec.backbone import Backbone, BackboneConfig, build
-from transrec.content import Content
+from transrec.content import Content, Picture
+from transrec.image_encoder import ImageShape
+from transrec.images import Preprocessing
 from transrec.item_encoder import Pooling
+from transrec.seam import Modality
 from transrec.text_encoder import Architecture, TextShape
 from transrec.user_encoder import UserShape
 
@@ -68,7 +75,12 @@ def tiny_tokenizer() -> Tokenizer:
     return tokenizer
 
 
-def tiny_config(architecture: Architecture = "bert", pooling: Pooling = "cls", **user: Any) -> BackboneConfig:
+def tiny_config(
+    architecture: Architecture = "bert",
+    pooling: Pooling = "cls",
+    modalities: Sequence[Modality] = ("text",),
+    **user: Any,
+) -> BackboneConfig:
     text = TextShape(
         architecture=architecture,
         layers=2,
@@ -81,7 +93,15 @@ def tiny_config(architecture: Architecture = "bert", pooling: Pooling = "cls", *
         norm_eps=1e-12,
         pad_id=0,
     )
-    return BackboneConfig(text, UserShape(**{"width": 16, "history": 6, **user}), pooling, max_tokens=12)
+    image = ImageShape(2, 24, 2, 32, patch=8, first=1, norm_eps=1e-6, preprocessing=Preprocessing(size=16, resize=16))
+    return BackboneConfig(
+        text if "text" in modalities else None,
+        UserShape(**{"width": 16, "history": 6, **user}),
+        pooling,
+        max_tokens=12,
+        image=image if "image" in modalities else None,
+        image_pooling=pooling,
+    )
 
 
 def tiny_backbone(folder: Path | None = None, seed: int = 0, **config: Any) -> Backbone:
@@ -108,9 +128,24 @@ def tiny_texts(count: int) -> list[str]:
     return [f"film {'the ' * (n % 4)}{n}" for n in range(count)]
 
 
-def tiny_contents(count: int) -> list[Content]:
-    """The same as contents."""
-    return [Content(text) for text in tiny_texts(count)]
+def tiny_picture(number: int, size: tuple[int, int] = (20, 16)) -> bytes:
+    """A PNG of noise, another one for each number."""
+    noise = np.random.default_rng(number).integers(0, 256, (size[1], size[0], 3), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(noise).save(file, "PNG")
+    return file.getvalue()
+
+
+def tiny_contents(count: int, modalities: Sequence[Modality] = ("text",)) -> list[Content]:
+    """Distinct contents; of a pair every third item has no text, and every sixth no picture."""
+    pair = len(modalities) > 1
+    contents = []
+    for number, text in enumerate(tiny_texts(count)):
+        reads_text = "text" in modalities and not (pair and number % 3 == 1)
+        reads_image = "image" in modalities and not (pair and number % 6 == 2)
+        image = Picture.of(tiny_picture(number)) if reads_image else None
+        contents.append(Content(text if reads_text else "", image))
+    return contents
 
 
 def tiny_bundle(path: Path, backbone: Backbone, domain: str, adapter: Adapter, **manifest: Any) -> Path:

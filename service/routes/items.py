@@ -84,7 +84,13 @@ def get_item(domain: str, item_id: str, parts: Given) -> dict[str, Any]:
 
 
 def _shown(item: Item) -> dict[str, Any]:
-    return {"item_id": item.item_id, "text": item.text, "popularity": item.popularity, "metadata": item.metadata}
+    return {
+        "item_id": item.item_id,
+        "text": item.text,
+        "popularity": item.popularity,
+        "metadata": item.metadata,
+        "image": item.image,
+    }
 
 
 def _json(value: object, status: int, headers: dict[str, str] | None = None) -> Response:

@@ -129,6 +129,9 @@ def show_item(
 def load_items(
     domain: Domain,
     file: Annotated[Path, typer.Argument(help=".ndjson, .json, .csv or .parquet; - is NDJSON from stdin.")],
+    images: Annotated[
+        Path | None, typer.Option(help="Folder or zip with the pictures that the column image names.")
+    ] = None,
     url: Url = LOCAL,
     key: Key = "",
     as_json: AsJson = False,
@@ -137,10 +140,11 @@ def load_items(
 
     Columns item_id, title, text, category, timestamp and popularity are the item's own; others become attributes.
     """
-    from swaprec.rows import read_rows
+    from swaprec.rows import read_rows, with_pictures
 
+    rows = read_rows(file) if images is None else with_pictures(read_rows(file), images)
     with Client(url, key) as client:
-        report = client.import_items(domain, read_rows(file), show.JobLines(show.talk()))
+        report = client.import_items(domain, rows, show.JobLines(show.talk()))
     for row in report["rejected"][:10]:
         show.talk().print(f"not loaded: row {row['index']} ({row['item_id']}): {row['detail']}")
     if as_json:
