@@ -12,7 +12,7 @@ MOSTLY = 0.5
 
 
 def clean(tables: Tables) -> Tables:
-    """Keep items with an id and a title, and interactions with a user, an item of these and a time.
+    """Keep items with an id and a title or an image, and interactions with a user, an item of these and a time.
 
     Timestamps become numbers or dates: text is never compared as text. What is dropped is counted in `rejected`.
 
@@ -25,9 +25,10 @@ def clean(tables: Tables) -> Tables:
 
 
 def _clean_items(items: pl.DataFrame, rejected: Rejections) -> pl.DataFrame:
-    items = items.with_columns(pl.col("title").str.strip_chars())
+    items = items.with_columns(pl.col("title").fill_null("").str.strip_chars())
     items = _without(items, _blank("item_id"), "item without an id", "title", rejected)
-    items = _without(items, _blank("title"), "item without a title", "item_id", rejected)
+    nameless = _blank("title") & (_blank("image") if "image" in items.columns else pl.lit(value=True))
+    items = _without(items, nameless, "item without a title", "item_id", rejected)
     again = pl.col("item_id").is_first_distinct().not_()
     return _without(items, again, "item id that occurred before", "item_id", rejected)
 

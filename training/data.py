@@ -104,11 +104,11 @@ def load_dataset(config: DataConfig) -> Dataset:
 def _contents(items: pl.DataFrame, config: DataConfig, rejected: Rejections) -> tuple[pl.DataFrame, list[Content]]:
     """Read texts and pictures; an item that has none of what is asked for is left out, and counted."""
     texts = item_texts(items, config.text) if config.text else [""] * items.height
-    if config.images is None:
-        return items, [Content(text) for text in texts]
-    contents = [Content(text, image) for text, image in zip(texts, _pictures(items, config, rejected), strict=True)]
-    empty = [row for row, content in enumerate(contents) if not content.text and content.image is None]
-    rejected.add("item without an image", len(empty), items["item_id"][empty[0]] if empty else "")
+    images = _pictures(items, config, rejected) if config.images is not None else [None] * items.height
+    contents = [Content(text, image) for text, image in zip(texts, images, strict=True)]
+    empty = [row for row, content in enumerate(contents) if not content.text.strip() and content.image is None]
+    kind = "item without a title" if config.images is None else "item without an image"
+    rejected.add(kind, len(empty), items["item_id"][empty[0]] if empty else "")
     kept = np.setdiff1d(np.arange(items.height), empty)
     return items[kept.tolist()], [contents[row] for row in kept]
 

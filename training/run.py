@@ -96,6 +96,7 @@ def _pretrain(config: RunConfig, dataset: Dataset, reporter: Reporter, resume: b
     subject = Subject(backbone, None, states, trained, rates)
     course = fit(subject, dataset, config.train, config.output, config.seed, reporter, resume=resume)
     trained.requires_grad_(requires_grad=False)
+    backbone.changed()
     seconds = time.monotonic() - started
     backbone.config = replace(backbone.config, loss=config.train.loss)
     artifact = config.output / BACKBONE

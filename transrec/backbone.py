@@ -287,6 +287,11 @@ class Backbone:
             raise ContentError(f"it has no {' and no '.join(self.config.modalities)}: the backbone reads nothing else")
         return read
 
+    def changed(self) -> None:
+        """Forget copies of the weights: they were trained meanwhile."""
+        with self._cast_lock:
+            self._casts.clear()
+
     def item_encoder(self, dtype: Dtype) -> AnyEncoder:
         """Return the item encoder in a dtype; a copy in bfloat16 is made once and kept."""
         wanted = TORCH_DTYPES[dtype]

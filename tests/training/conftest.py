@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,15 +11,20 @@ import polars as pl
 import pytest
 
 from tests.checkpoints import bert_checkpoint
-from tests.tiny import tiny_texts
+from tests.tiny import tiny_contents, tiny_picture, tiny_texts
 from training.importers import canonical
 from training.importers.tables import Tables
+from transrec.seam import Modality
 
 ITEMS, USERS = 40, 60
 
 
-def tiny_log(folder: Path, seed: int = 0) -> Path:
-    """Users walk through the catalog in small steps: the next item is near the last one."""
+def tiny_log(folder: Path, seed: int = 0, modalities: Sequence[Modality] = ("text",)) -> Path:
+    """Users walk through the catalog in small steps: the next item is near the last one.
+
+    Where images are wanted they lie in `images.zip`, and the items have a column `image`; of a pair some items have
+    one of the two only.
+    """
     rng = np.random.default_rng(seed)
     rows = []
     for user in range(USERS):
@@ -27,7 +34,18 @@ def tiny_log(folder: Path, seed: int = 0) -> Path:
             place = (place + int(rng.integers(1, 4))) % ITEMS
     items = pl.DataFrame({"item_id": [f"i{n}" for n in range(ITEMS)], "title": tiny_texts(ITEMS)})
     log = pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row")
+    if "image" in modalities:
+        contents = tiny_contents(ITEMS, modalities)
+        if "text" in modalities:
+            items = items.with_columns(pl.Series("title", [content.text for content in contents]))
+        items = items.with_columns(
+            pl.Series("image", [None if content.image is None else f"{n}.png" for n, content in enumerate(contents)]),
+        )
     canonical.write(Tables(items, log), folder)
+    if "image" in modalities:
+        with zipfile.ZipFile(folder / "images.zip", "w") as archive:
+            for number in range(ITEMS):
+                archive.writestr(f"{number}.png", tiny_picture(number))
     return folder
 
 
