@@ -1,8 +1,9 @@
-"""Every kind is trained, pushed, and answers as it did offline."""
+"""Every kind, on texts, images and both, is trained, pushed, and answers as it did offline."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -14,53 +15,79 @@ from swaprec.client import Client
 from swaprec.evaluation import evaluate_run, load_adapter
 from swaprec.show import talk
 from tests.service.conftest import running
-from tests.swaprec.conftest import World
-from tests.tiny import TINY_KINDS, tiny_spec
+from tests.tiny import TINY_KINDS, tiny_backbone, tiny_spec
+from tests.training.conftest import tiny_log
 from training.config import RunConfig, parse_config
 from training.data import load_dataset
 from training.run import run
 from transrec.backbone import Backbone
 from transrec.embed import embed
 from transrec.model import encode_users
+from transrec.seam import Modality
+
+Modalities = tuple[Modality, ...]
+SETS: dict[str, Modalities] = {"text": ("text",), "image": ("image",), "pair": ("text", "image")}
 
 
-def run_of(kind: str, world: World, output: Path) -> RunConfig:
-    """A short run of a kind, for a domain of its name."""
-    raw = {"stage": "adapt", "domain": kind, "output": str(output), "data": {"folder": str(world.log)}}
-    train = {"epochs": 2, "lr": 5e-3, "loss": "full_softmax", "embed_dtype": "float32"}
-    adapter = tiny_spec(kind).to_json()
-    return parse_config({**raw, "backbone": {"folder": str(world.backbone)}, "adapter": adapter, "train": train})
+@dataclass(frozen=True)
+class Ground:
+    """Where runs of one modality begin: a backbone folder and a log."""
+
+    backbone: Path
+    log: Path
+    modalities: Modalities
 
 
 @pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory, world: World) -> Iterator[Client]:
-    data = tmp_path_factory.mktemp("kinds")
-    with (
-        running(Settings(data=data, backbones=(world.backbone,), port=0)) as http,
-        Client(str(http.base_url)) as client,
-    ):
+def grounds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ground]:
+    folder = tmp_path_factory.mktemp("grounds")
+    for name, modalities in SETS.items():
+        tiny_backbone(folder / name, modalities=modalities)
+        tiny_log(folder / f"{name}-log", modalities=modalities)
+    return {name: Ground(folder / name, folder / f"{name}-log", SETS[name]) for name in SETS}
+
+
+def run_of(kind: str, ground: Ground, output: Path) -> RunConfig:
+    """A short run of a kind."""
+    images = {"images": str(ground.log / "images.zip")} if "image" in ground.modalities else {}
+    data = {"folder": str(ground.log), "text": "{title}" if "text" in ground.modalities else "", **images}
+    raw = {"stage": "adapt", "domain": f"{ground.backbone.name}-{kind}", "output": str(output), "data": data}
+    train = {"epochs": 2, "lr": 5e-3, "loss": "full_softmax", "embed_dtype": "float32"}
+    adapter = tiny_spec(kind).to_json()
+    return parse_config({**raw, "backbone": {"folder": str(ground.backbone)}, "adapter": adapter, "train": train})
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory, grounds: dict[str, Ground]) -> Iterator[Client]:
+    """One service that has loaded all three backbones."""
+    backbones = tuple(ground.backbone for ground in grounds.values())
+    settings = Settings(data=tmp_path_factory.mktemp("kinds"), backbones=backbones, port=0)
+    with running(settings) as http, Client(str(http.base_url)) as client:
         yield client
 
 
+@pytest.mark.parametrize("name", SETS)
 @pytest.mark.parametrize("kind", TINY_KINDS)
 def test_a_kind_trains_goes_live_and_answers_with_the_offline_rank_lists(
-    kind: str, world: World, service: Client, tmp_path: Path
+    kind: str, name: str, grounds: dict[str, Ground], service: Client, tmp_path: Path
 ) -> None:
-    config = run_of(kind, world, tmp_path / "run")
+    ground = grounds[name]
+    config = run_of(kind, ground, tmp_path / "run")
     result = run(config)
     bundle, dataset = read_bundle(result.artifact), load_dataset(config.data)
     assert bundle.manifest.spec["item"]["kind"] == kind
-    service.put_domain(kind)
-    service.import_items(kind, list(catalog_items(dataset)))
+    service.put_domain(config.domain, backbone=name)
+    report = service.import_items(config.domain, list(catalog_items(dataset)))
+    assert report["accepted"] == len(dataset.contents)
     service.push(result.artifact, activate=True)
-    backbone = Backbone.load(world.backbone)
+    backbone = Backbone.load(ground.backbone)
     adapter = load_adapter(bundle, backbone)
-    vectors = embed(backbone, dataset.texts, adapter, dtype="float32")
+    vectors = embed(backbone, dataset.contents, adapter, dtype="float32")
     histories = dataset.split().history("test")[:6]
     users = encode_users(backbone.model.user_encoder, histories, vectors, adapter.user)
     names = dataset.items["item_id"].to_list()
     for history, user in zip(histories, users, strict=True):
-        answer = service.recommend(kind, [names[row] for row in history], k=8)
+        answer = service.recommend(config.domain, [names[row] for row in history], k=8)
         offline = [row for row in (-(vectors @ user)).argsort(kind="stable") if row not in history][:8]
         served = [item["score"] for item in answer["items"]]
         assert served == pytest.approx([float(vectors[row] @ user) for row in offline], rel=1e-4, abs=1e-5)
