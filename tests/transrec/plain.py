@@ -27,6 +27,7 @@ class Plain:
     eps: float
     activation: Callable[[Tensor], Tensor]
     scale: float = 1.0
+    pre_norm: bool = False
 
     def run(self, x: Vectors, see: Callable[[int], Sequence[int]]) -> list[Vectors]:
         """Return the input of each block and the last one's output."""
@@ -37,12 +38,17 @@ class Plain:
         return states
 
     def block(self, layer: int, x: Vectors, see: Callable[[int], Sequence[int]]) -> Vectors:
-        heard = self.attend(layer, x, see)
+        first, second = f"{layer}.attention_norm", f"{layer}.ffn_norm"
+        heard = self.attend(layer, [self.norm(first, own) for own in x] if self.pre_norm else x, see)
         out = []
         for own, said in zip(x, heard, strict=True):
-            a = self.norm(f"{layer}.attention_norm", own + self.adapted(layer, "attention", own, said))
-            h = self.linear(f"{layer}.ffn_out", self.activation(self.linear(f"{layer}.ffn_in", a)))
-            out.append(self.norm(f"{layer}.ffn_norm", a + self.adapted(layer, "ffn", a, h)))
+            a = own + self.adapted(layer, "attention", own, said)
+            inside = a = a if self.pre_norm else self.norm(first, a)
+            if self.pre_norm:
+                inside = self.norm(second, a)
+            h = self.linear(f"{layer}.ffn_out", self.activation(self.linear(f"{layer}.ffn_in", inside)))
+            y = a + self.adapted(layer, "ffn", a, h)
+            out.append(y if self.pre_norm else self.norm(second, y))
         return out
 
     def attend(self, layer: int, x: Vectors, see: Callable[[int], Sequence[int]]) -> Vectors:

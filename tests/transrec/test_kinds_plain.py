@@ -12,6 +12,7 @@ from tests.tiny import ITEM_ONLY, TINY_KINDS, tiny_adapter, tiny_backbone, tiny_
 from tests.transrec.plain import Plain, gate, gelu
 from transrec.adapters import Adapter
 from transrec.backbone import Backbone
+from transrec.model import TransRec
 from transrec.text_encoder import Tokens
 
 USER_EPS = 1e-6
@@ -33,7 +34,7 @@ def plain_item(backbone: Backbone, adapter: Adapter, ids: list[int]) -> Tensor:
     """The vector of one text."""
     model = backbone.model
     weights = {name: value.detach() for name, value in model.item_encoder.state_dict().items()}
-    net = plain(weights, adapter, "item", backbone.config.text.norm_eps)
+    net = plain(weights, adapter, "item", 1e-12)
     x = [
         net.norm(
             "outside.norm",
@@ -43,11 +44,32 @@ def plain_item(backbone: Backbone, adapter: Adapter, ids: list[int]) -> Tensor:
     ]
     if net.kind == "prompt":
         x = [*x, *net.adapter["tokens"]]
+    return vector_of(net, model, x)
+
+
+def plain_image(backbone: Backbone, adapter: Adapter, pixels: Tensor) -> Tensor:
+    """The vector of one picture, `pixels [3, S, S]`."""
+    weights = {name: value.detach() for name, value in backbone.model.item_encoder.state_dict().items()}
+    net = plain(weights, adapter, "item", 1e-6)
+    net.pre_norm = True
+    normal, patches = (pixels.float() / 255 - 0.5) / 0.5, []
+    for top in range(0, 16, 8):
+        for left in range(0, 16, 8):
+            patch = normal[:, top : top + 8, left : left + 8]
+            seen = torch.stack([(kernel * patch).sum() for kernel in weights["patch.weight"]])
+            patches.append(seen + weights["patch.bias"] + weights["position"][len(patches)])
+    x = [weights["first"][0], *patches]
+    if net.kind == "prompt":
+        x = [*x, *net.adapter["tokens"]]
+    return vector_of(net, backbone.model, x)
+
+
+def vector_of(net: Plain, model: TransRec, x: list[Tensor]) -> Tensor:
+    """From the input of the first block to the item vector."""
     states = net.run(x, lambda _t: range(len(x)))
+    out = [net.norm("outside.norm", own) for own in states[-1]] if net.pre_norm else states[-1]
     if net.kind == "k_adapter":  # it reads the outputs of the layers
-        out = net.k_chain([*states[1:], states[-1]], lambda _t: range(len(x)), 2, USER_EPS)
-    else:
-        out = states[-1]
+        out = net.k_chain([*states[1:], out], lambda _t: range(len(x)), 2, USER_EPS)
     vector = gelu(model.projection.weight @ out[0] + model.projection.bias)
     return vector if net.kind != "side" else vector + tower(net, [state[0] for state in states[1:]])
 
@@ -71,6 +93,16 @@ def test_an_item_is_what_the_plain_form_says(kind: str) -> None:
         pooled = backbone.model.item_encoder(Tokens(torch.tensor([ids])), adapter.item)
         found = backbone.model.project(pooled, adapter.item)[0]
         assert torch.allclose(found, plain_item(backbone, adapter, ids), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", TINY_KINDS)
+def test_a_picture_is_what_the_plain_form_says(kind: str) -> None:
+    backbone = tiny_backbone(modalities=("image",))
+    adapter = tiny_adapter(backbone, spec=tiny_spec(kind))
+    pixels = torch.randint(0, 256, (1, 3, 16, 16), dtype=torch.uint8)
+    with torch.inference_mode():
+        found = backbone.model.project(backbone.model.item_encoder(pixels, adapter.item), adapter.item)[0]
+        assert torch.allclose(found, plain_image(backbone, adapter, pixels[0]), atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("kind", [kind for kind in TINY_KINDS if kind not in ITEM_ONLY])
