@@ -29,7 +29,7 @@ from transrec.content import Content
 from transrec.inputs import TextInputs, batches, take
 
 MAX_BATCH = 64
-KEPT = 16
+KEPT = 32
 
 Floats = NDArray[np.float32]
 
@@ -164,8 +164,12 @@ class Lane:
             if name != 0:
                 yield rows, worn[places[0]].slot.own, worn[places[0]].outside
                 continue
-            slots = torch.tensor([worn[place].slot.number for place in places], device=self._backbone.device)
-            yield rows, self._table(dtype).bank.rows(slots) if slots.any() else None, None
+            slots = np.array([worn[place].slot.number for place in places])
+            if not slots.any():
+                yield rows, None, None
+                continue
+            order, adapt = self._table(dtype).bank.blocks(slots)
+            yield rows[order], adapt, None
 
     def _worn(self, live: LiveDomain) -> Worn:
         key = (live.domain, live.digest, live.dtype)

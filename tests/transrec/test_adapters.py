@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
 from swaprec.parameters import LIKE
-from tests.tiny import tiny_adapter, tiny_backbone
+from tests.tiny import tiny_adapter, tiny_backbone, tiny_spec
 from transrec.adapters import (
     Adapter,
     AdapterShape,
@@ -18,6 +19,7 @@ from transrec.adapters import (
     unchanged,
 )
 from transrec.backbone import adapter_shape
+from transrec.text_encoder import Tokens
 
 BERT_BASE = adapter_shape(LIKE["bert-base"])
 MINILM = adapter_shape(LIKE["minilm"])
@@ -133,6 +135,21 @@ def test_rows_of_different_adapters_in_one_forward_equal_one_by_one() -> None:
             assert slot == 0 or not torch.allclose(
                 alone, encoder(vectors[row : row + 1], mask[row : row + 1], unchanged, last_only=last_only), atol=1e-3
             )
+
+
+@pytest.mark.parametrize("index", [[5, 0, 2, 2, 5, 5, 0], [1, 2, 3], [4], [3, 1, 3, 1]], ids=str)
+def test_rows_in_the_order_of_their_adapters_equal_rows_one_by_one(index: list[int]) -> None:
+    backbone = tiny_backbone()
+    kinds = ["houlsby", "pfeiffer", "compacter", "houlsby_parallel", "houlsby"]
+    sides = [None, *(tiny_adapter(backbone, seed, tiny_spec(kind)).item for seed, kind in enumerate(kinds))]
+    bank = stack(sides, backbone.shape.items[0])  # type: ignore[arg-type]
+    encoder, ids = backbone.model.item_encoder, torch.randint(5, 40, (len(index), 6))
+    order, adapt = bank.blocks(np.array(index))
+    assert sorted(order.tolist()) == list(range(len(index)))
+    with torch.inference_mode():
+        together = encoder(Tokens(ids[order]), adapt)
+        for found, row in zip(together, order, strict=True):
+            assert torch.allclose(found, encoder(Tokens(ids[row : row + 1]), sides[index[row]])[0], atol=1e-5)
 
 
 def test_a_slot_written_over_with_nothing_is_none_again() -> None:

@@ -7,11 +7,13 @@ houlsby (Houlsby et al. 2019), houlsby_parallel, pfeiffer (Pfeiffer et al. 2021)
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, cast
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from transrec.adapters.side import SideAdapter, register
@@ -302,6 +304,39 @@ class AdapterBank(nn.Module):
         """Return the argument for an encoder whose row b wears the adapter in slot `index[b]`; `index` is `[B]`."""
         return _Rows(self, index)
 
+    def blocks(self, index: NDArray[np.int64]) -> tuple[NDArray[np.int64], Adapt]:
+        """Return an order of the rows, and the argument for an encoder whose rows are in that order.
+
+        Rows of one adapter then stand together and its weights are read once for all of them, without a copy where
+        the slots are neighbours: for wide encoders, where gathering a copy for each row costs more than the product.
+        """
+        slots, inverse, counts = np.unique(index, return_inverse=True, return_counts=True)
+        order = np.lexsort((index, counts[inverse]))
+        blocks, start = [], 0
+        for count in np.unique(counts):
+            chosen = slots[counts == count]
+            blocks.append(_Block(start, int(count), len(chosen), self._select(chosen)))
+            start += int(count) * len(chosen)
+        return order, _Blocks(self, blocks)
+
+    def _select(self, slots: NDArray[np.int64]) -> slice | Tensor:
+        first, last = int(slots[0]), int(slots[-1])
+        if last - first + 1 == len(slots):
+            return slice(first, last + 1)
+        return torch.from_numpy(slots).to(self.down.device)
+
+    def at(self, layer: int, place: Place, chosen: slice | Tensor) -> _Weights:
+        """Return the weights of some slots at a place; of a slice without a copy."""
+        row = _row(layer, place)
+        down, down_bias, up, up_bias = (
+            table[row][chosen] if isinstance(chosen, slice) else table[row].index_select(0, chosen)
+            for table in (self.down, self.down_bias, self.up, self.up_bias)
+        )
+        forms = None
+        if not self.plain:
+            forms = self.forms[row][chosen] if isinstance(chosen, slice) else self.forms[row].index_select(0, chosen)
+        return _Weights(down, down_bias, up, up_bias, forms)
+
     def resized(self, slots: int, hidden: int) -> AdapterBank:
         """Return a table at least as large that begins with a copy of this one."""
         bank = AdapterBank(self.layers, self.width, hidden, slots).to(self.down.device, self.down.dtype)
@@ -314,27 +349,71 @@ class AdapterBank(nn.Module):
         return bank
 
 
+class _Weights(NamedTuple):
+    """Bottlenecks for a batched product: `down [G, H, r]`, `up [G, r, H]`, their biases, forms `[G, 5, 1, 1]`."""
+
+    down: Tensor
+    down_bias: Tensor
+    up: Tensor
+    up_bias: Tensor
+    forms: Tensor | None
+
+    def adapt(self, x: Tensor, h: Tensor) -> Tensor:
+        """Adapt `h [G, T, H]`, the output of a sublayer whose input was `x [G, T, H]`."""
+        if self.forms is None:
+            z = torch.baddbmm(self.down_bias, h, self.down).relu_()
+            return torch.baddbmm(h, z, self.up).add_(self.up_bias)
+        parallel, alone, again, gelu = self.forms.unbind(1)  # each [G, 1, 1]
+        z = torch.baddbmm(self.down_bias, torch.where(parallel, x, h), self.down)
+        z = torch.where(gelu, F.gelu(z, approximate="tanh"), z.relu())
+        out = h.masked_fill(alone, 0.0) + torch.baddbmm(self.up_bias, z, self.up)
+        return out + x.masked_fill(~again, 0.0)
+
+
 class _Rows(Adapt):
     """A batch's rows, each with the adapter of its slot."""
 
-    __slots__ = ("_bank", "_index", "_plain")
+    __slots__ = ("_bank", "_index")
 
     def __init__(self, bank: AdapterBank, index: Tensor) -> None:
-        self._bank, self._index, self._plain = bank, index, bank.plain
+        self._bank, self._index = bank, index
 
     def after(self, layer: int, place: Place, x: Tensor, h: Tensor) -> Tensor:
-        """Adapt `h [B, ..., H]`, each row by its own bottleneck."""
-        bank, index, row = self._bank, self._index, _row(layer, place)
-        down, up = bank.down[row].index_select(0, index), bank.up[row].index_select(0, index)
-        down_bias, up_bias = bank.down_bias[row].index_select(0, index), bank.up_bias[row].index_select(0, index)
-        if self._plain:
-            z = torch.baddbmm(down_bias, h, down).relu_()
-            return h + torch.baddbmm(up_bias, z, up)
-        parallel, alone, again, gelu = bank.forms[row].index_select(0, index).unbind(1)  # each [B, 1, 1]
-        z = torch.baddbmm(down_bias, torch.where(parallel, x, h), down)
-        z = torch.where(gelu, F.gelu(z, approximate="tanh"), z.relu())
-        out = h.masked_fill(alone, 0.0) + torch.baddbmm(up_bias, z, up)
-        return out + x.masked_fill(~again, 0.0)
+        """Adapt `h [B, T, H]`, each row by its own bottleneck."""
+        return self._bank.at(layer, place, self._index).adapt(x, h)
+
+
+class _Block(NamedTuple):
+    """Rows from `start` on: `groups` adapters, each worn by `each` rows that follow each other."""
+
+    start: int
+    each: int
+    groups: int
+    slots: slice | Tensor
+
+
+class _Blocks(Adapt):
+    """A batch's rows in the order of their adapters."""
+
+    __slots__ = ("_bank", "_blocks")
+
+    def __init__(self, bank: AdapterBank, blocks: Sequence[_Block]) -> None:
+        self._bank, self._blocks = bank, blocks
+
+    def after(self, layer: int, place: Place, x: Tensor, h: Tensor) -> Tensor:
+        """Adapt `h [B, T, H]`, all rows of an adapter in one product."""
+        if len(self._blocks) == 1:
+            return self._adapt(self._blocks[0], layer, place, x, h)
+        parts = []
+        for block in self._blocks:
+            rows = slice(block.start, block.start + block.each * block.groups)
+            parts.append(self._adapt(block, layer, place, x[rows], h[rows]))
+        return torch.cat(parts)
+
+    def _adapt(self, block: _Block, layer: int, place: Place, x: Tensor, h: Tensor) -> Tensor:
+        shape = block.groups, block.each * h.shape[1], h.shape[2]
+        weights = self._bank.at(layer, place, block.slots)
+        return weights.adapt(x.reshape(shape), h.reshape(shape)).view_as(h)
 
 
 def _row(layer: int, place: Place) -> int:
