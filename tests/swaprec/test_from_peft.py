@@ -11,12 +11,12 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoModel, AutoTokenizer, ViTMAEModel, ViTModel
 
 from adapters_store.bundle import read_bundle
 from swaprec.errors import USAGE, Stop
 from swaprec.from_peft import bundle_from_peft
-from tests.checkpoints import bert_checkpoint, roberta_checkpoint
+from tests.checkpoints import bert_checkpoint, mae_checkpoint, roberta_checkpoint, vit_checkpoint
 from tests.swaprec.test_cli import swaprec
 from transrec.adapters import Adapter, AdapterSpec
 from transrec.backbone import Backbone
@@ -28,10 +28,12 @@ pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is d
 TITLES = ("one two three", "four", "five six seven eight nine ten")
 
 
-def _peft(checkpoint: Path, folder: Path, *, targets: Sequence[str] = ("query", "value"), **more: Any) -> Path:
+def _peft(
+    checkpoint: Path, folder: Path, encoder: Any = None, *, targets: Sequence[str] = ("query", "value"), **more: Any
+) -> Path:
     """Save a LoRA whose updates are all far from zero."""
     config = LoraConfig(**{"r": 4, "lora_alpha": 6, "target_modules": list(targets), **more})
-    model = get_peft_model(AutoModel.from_pretrained(checkpoint), config)
+    model = get_peft_model(encoder or AutoModel.from_pretrained(checkpoint), config)
     generator = torch.Generator().manual_seed(1)
     for name, weight in model.named_parameters():
         if "lora_" in name:
@@ -70,6 +72,29 @@ def test_its_states_are_pefts_own(write: Callable[[Path], Path], settings: dict[
     assert (frozen - plain).abs().max() < 1e-5
     assert (ours - theirs).abs().max() < 1e-5
     assert (ours - plain).abs().max() > 1e-3  # the update is no small thing
+
+
+@pytest.mark.parametrize("mae", [False, True])
+def test_a_lora_of_an_image_encoder_is_pefts_own(mae: bool, tmp_path: Path) -> None:
+    checkpoint = mae_checkpoint(tmp_path / "vit") if mae else vit_checkpoint(tmp_path / "vit")
+    library = ViTMAEModel if mae else ViTModel
+    more: dict[str, Any] = {"mask_ratio": 0.0} if mae else {"add_pooling_layer": False}
+    folder = _peft(
+        checkpoint, tmp_path / "peft", library.from_pretrained(checkpoint, **more), targets=["q_proj", "v_proj"]
+    )
+    backbone = Backbone.from_encoder(image=str(checkpoint))
+    backbone.save(tmp_path / "backbone")
+    bundle_from_peft(folder, tmp_path / "backbone", "movies", tmp_path / "bundle.safetensors")
+    bundle = read_bundle(tmp_path / "bundle.safetensors")
+    adapter = Adapter.from_tensors(AdapterSpec.parse(bundle.manifest.spec), backbone.shape, bundle.tensors)
+    pixels = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8)
+    encoder = backbone.model.image_encoder
+    assert encoder is not None
+    wrapped = PeftModel.from_pretrained(library.from_pretrained(checkpoint, **more), str(folder)).eval()
+    with torch.no_grad():
+        theirs = wrapped(encoder._normal(pixels)).last_hidden_state[:, 0]
+        assert (encoder(pixels, adapter.item) - theirs).abs().max() < 1e-5
+        assert (encoder(pixels) - theirs).abs().max() > 1e-3
 
 
 def _states(backbone: Backbone, adapter: Adapter | None) -> torch.Tensor:

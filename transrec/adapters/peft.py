@@ -13,7 +13,11 @@ from torch import Tensor
 from transrec.adapters.spec import SideSpec
 from transrec.adapters.weights import UPDATED
 
-_NAME = re.compile(r"(?:.*\.)?encoder\.layer\.(\d+)\.attention\.self\.(\w+)\.lora_([AB])(?:\.default)?\.weight")
+_NAME = re.compile(
+    r"(?:.*\.)?(?:encoder\.)?layers?\.(\d+)\.attention\.(?:self\.|attention\.)?(\w+)\.lora_([AB])(?:\.default)?\.weight"
+)
+_OURS = {"query": "query", "value": "value", "q_proj": "query", "v_proj": "value"}
+"""The linears of BERT, RoBERTa and ViT, as the transformers library has named them over time."""
 
 # What changes the update beyond `scale · B A`, with the value that leaves it alone.
 _PLAIN: dict[str, tuple[Any, ...]] = {
@@ -48,14 +52,15 @@ def from_peft(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> tuple
     """
     problems = _problems(config)
     found: dict[tuple[int, str, str], Tensor] = {}
+    strange: dict[str, None] = {}
     for name, tensor in tensors.items():
         match = _NAME.fullmatch(name)
-        if match is None or match[2] not in UPDATED:
-            problems.append(
-                f"{name}: expected LoRA weights of {' and '.join(UPDATED)} of a BERT or RoBERTa encoder only"
-            )
+        if match is None or match[2] not in _OURS:
+            strange[re.sub(r"\.\d+\.", ".*.", name)] = None
         else:
-            found[int(match[1]), match[2], match[3].lower()] = tensor.float()
+            found[int(match[1]), _OURS[match[2]], match[3].lower()] = tensor.float()
+    expected = f"expected LoRA weights of {' and '.join(UPDATED)} of a BERT, RoBERTa or ViT only"
+    problems += [f"{name}: {expected}" for name in strange]
     halves = {(layer, name) for layer, name, _ in found}
     problems += [
         f"layer {layer}, {name}: one of lora_A and lora_B is missing"
