@@ -63,6 +63,35 @@ class Recommendation(TypedDict):
     timing_ms: NotRequired[dict[str, float]]
 
 
+class SimilarItem(TypedDict):
+    """A neighbour."""
+
+    item_id: str
+    rank: int
+    score: Annotated[float, Field(description="Cosine of the two vectors.")]
+    metadata: NotRequired[dict[str, Any]]
+
+
+class Similar(TypedDict):
+    """Neighbours and what produced them."""
+
+    domain: str
+    version: Version
+    digest: str
+    index_generation: int
+    items: list[SimilarItem]
+
+
+class Embedded(TypedDict):
+    """Vectors, in the order of the request, and what produced them."""
+
+    domain: str
+    version: Version
+    digest: str
+    index_generation: int
+    vectors: list[list[float]]
+
+
 class Arm(TypedDict):
     """One column of a comparison."""
 

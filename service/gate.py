@@ -16,7 +16,7 @@ from service.problems import problem_of
 
 _OPEN = ("/livez", "/readyz", "/openapi.json")
 _PAGES = ("/docs", "/redoc", "/static-offline-docs/")
-_ASKING = ("/recommend", "/compare")
+_ASKING = ("/recommend", "/compare", "/similar", "/embed")
 _WHOLE = ("/metrics", "/info")
 _DOMAIN = re.compile("/domains/[^/]+/?")
 _IN_PATH = re.compile("/(?:domains|adapters)/([^/]+)")

@@ -104,21 +104,26 @@ async def _history(live: LiveDomain, known: Known, cold: ColdItems) -> History:
     raw = [entry for entry in seen if not isinstance(entry, int)]
     if not raw:
         return History(known.rows, live.slot, live.index)
-    contents = await run_in_threadpool(_contents, live, raw)
+    contents = await run_in_threadpool(raw_contents, live, raw)
     places = iter(range(len(raw)))
     rows = [entry if isinstance(entry, int) else -1 - next(places) for entry in seen]
     return History(rows, live.slot, live.index, await cold.vectors(live, contents))
 
 
-def _contents(live: LiveDomain, raw: Sequence[RawItem]) -> list[Content]:
+def raw_contents(live: LiveDomain, raw: Sequence[RawItem]) -> list[Content]:
+    """Return what is embedded of raw items.
+
+    Raises:
+        InvalidRequest: with every one that cannot be read.
+    """
     problems, contents = [], []
-    for entry in raw:
+    for place, entry in enumerate(raw):
         try:
             contents.append(raw_content(live.engine.backbone, entry))
         except ValueError as error:
-            problems.append({"loc": ["history"], "msg": str(error)})
+            problems.append({"loc": ["raw", place], "msg": str(error)})
     if problems:
-        raise InvalidRequest(f"{len(problems)} raw items of the history cannot be read", problems)
+        raise InvalidRequest(f"{len(problems)} of {len(raw)} raw items cannot be read", problems)
     return contents
 
 
@@ -157,8 +162,13 @@ async def _items(live: LiveDomain, request: RecommendRequest, ranked: Ranked, st
         for place, (row, score) in enumerate(zip(ranked.rows, ranked.scores, strict=True), 1)
     ]
     if "metadata" in request.include:
-        with suppress(StateUnavailable):  # the answer says that it is degraded
-            found = await run_in_threadpool(state.items_by_id, live.domain, [item["item_id"] for item in items])
-            for item in items:
-                item["metadata"] = found[item["item_id"]].metadata if item["item_id"] in found else {}
+        await add_metadata(live.domain, items, state)
     return items
+
+
+async def add_metadata(domain: str, items: list[dict[str, Any]], state: State) -> None:
+    """Add to items what is kept of them; where state does not answer they stay without, and the answer says so."""
+    with suppress(StateUnavailable):
+        found = await run_in_threadpool(state.items_by_id, domain, [item["item_id"] for item in items])
+        for item in items:
+            item["metadata"] = found[item["item_id"]].metadata if item["item_id"] in found else {}

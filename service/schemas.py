@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_vali
 MAX_K = 500
 MAX_HISTORY = 1000
 MAX_ARMS = 8
+MAX_EMBEDDED = 256
 MAX_TEXT = 20_000
 MAX_IMAGE_B64 = 28 * 1024 * 1024
 MAX_ATTRIBUTES_BYTES = 64 * 1024
@@ -80,6 +81,36 @@ class RecommendRequest(HistoryRequest):
     fallback: Literal["popular", "none"] = Field("popular", description="What answers without a known history.")
     on_unknown: Literal["ignore", "error"] = Field("ignore", description="What to do about unknown items.")
     include: list[Literal["metadata", "timing"]] = Field([], description="What to add to the answer.")
+
+
+class SimilarRequest(Body):
+    """An item of the catalog, or a text, a picture or both, whose neighbours are wanted."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"item_id": "n101", "k": 10}]})
+
+    item_id: ItemId | None = None
+    text: str | None = Field(None, min_length=1, max_length=MAX_TEXT)
+    image_b64: str | None = Field(None, min_length=1, description="JPEG, PNG, WebP, GIF or BMP in base64.")
+    k: int = Field(10, ge=1, le=MAX_K, description="How many items.")
+    version: int | Literal["none"] | None = Field(None, description="Pin a version; 409 where it is not in memory.")
+    include: list[Literal["metadata"]] = Field([], description="What to add to the answer.")
+
+    @model_validator(mode="after")
+    def _one_query(self) -> SimilarRequest:
+        if (self.item_id is None) == (self.text is None and self.image_b64 is None):
+            raise ValueError("expected either item_id, or text, image_b64 or both")
+        return self
+
+
+class EmbedRequest(Body):
+    """Items of the catalog, and texts and pictures, whose vectors are wanted."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"items": ["n101", {"text": "Storm closes roads"}]}]}
+    )
+
+    items: list[HistoryEntry] = Field(min_length=1, max_length=MAX_EMBEDDED)
+    version: int | Literal["none"] | None = Field(None, description="Pin a version; 409 where it is not in memory.")
 
 
 class VersionArm(Body):

@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
+from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
-from service.answers import Comparison, Recommendation
+from service.answers import Comparison, Embedded, Recommendation, Similar
 from service.compare import compare
 from service.errors import DomainLoading, QueueFull
-from service.parts import Given, parse_body, problems, read_body
+from service.live import LiveDomain
+from service.parts import Given, Parts, parse_body, problems, read_body
 from service.recommend import recommend
-from service.schemas import CompareRequest, RecommendRequest
+from service.schemas import CompareRequest, EmbedRequest, RecommendRequest, SimilarRequest
+from service.similar import embed, similar
 
 router = APIRouter(tags=["recommend"])
 
-_BODY = {"required": True, "content": {"application/json": {"schema": RecommendRequest.model_json_schema()}}}
+
+def _expects(body: type[BaseModel]) -> dict[str, Any]:
+    """Describe a body that the route reads by itself."""
+    schema = {"application/json": {"schema": body.model_json_schema()}}
+    return {"requestBody": {"required": True, "content": schema}}
 
 
 @router.post(
     "/recommend",
     summary="Recommend items of a domain to a history",
     response_model=Recommendation,
-    openapi_extra={"requestBody": _BODY},
+    openapi_extra=_expects(RecommendRequest),
     responses=problems(400, 404, 409, 413, 422, 429, 503),
 )
 async def post_recommend(
@@ -34,12 +41,7 @@ async def post_recommend(
     body = await read_body(request, parts.settings.max_body_bytes)
     wanted = parse_body(RecommendRequest, body, '{"history": ["n101"]}')
     try:
-        # In a thread only where there is nothing in memory: why that is so may have to be asked of state.
-        standing = parts.live.find(domain)
-        if standing is None:
-            standing = await run_in_threadpool(parts.live.get, domain)
-        live = standing.live if wanted.version is None else parts.live.serving(domain, wanted.version)
-        answer = await recommend(live, wanted, parts.reader)
+        answer = await recommend(await _live(parts, domain, wanted.version), wanted, parts.reader)
     except (QueueFull, DomainLoading) as error:
         parts.telemetry.rejected.labels(error.code).inc()
         raise
@@ -48,19 +50,14 @@ async def post_recommend(
         parts.telemetry.fallbacks.labels(answer["fallback"]["reason"]).inc()
     if answer["unknown_items"]:
         parts.telemetry.unknown_items.inc(len(answer["unknown_items"]))
-    return Response(json.dumps(answer, ensure_ascii=False, allow_nan=False).encode(), media_type="application/json")
+    return _answer(answer)
 
 
 @router.post(
     "/compare",
     summary="Compare what several versions recommend",
     response_model=Comparison,
-    openapi_extra={
-        "requestBody": {
-            "required": True,
-            "content": {"application/json": {"schema": CompareRequest.model_json_schema()}},
-        }
-    },
+    openapi_extra=_expects(CompareRequest),
     responses=problems(400, 404, 409, 413, 422, 429, 503),
 )
 async def post_compare(
@@ -70,4 +67,50 @@ async def post_compare(
     body = await read_body(request, parts.settings.max_body_bytes)
     wanted = parse_body(CompareRequest, body, '{"history": ["n101"], "arms": [{"version": 3}]}')
     answer = await compare(parts.live, domain, wanted, parts.reader)
-    return Response(json.dumps(answer, ensure_ascii=False, allow_nan=False).encode(), media_type="application/json")
+    return _answer(answer)
+
+
+@router.post(
+    "/similar",
+    summary="Find items like an item, a text or a picture",
+    response_model=Similar,
+    openapi_extra=_expects(SimilarRequest),
+    responses=problems(400, 404, 409, 413, 422, 429, 503),
+)
+async def post_similar(
+    request: Request, parts: Given, domain: Annotated[str, Query(description="Which domain.")]
+) -> Response:
+    """Answer with the nearest items of the live value; a text or picture is encoded with its adapter."""
+    wanted = parse_body(SimilarRequest, await read_body(request, parts.settings.max_body_bytes), '{"item_id": "n101"}')
+    return _answer(await similar(await _live(parts, domain, wanted.version), wanted, parts.reader))
+
+
+@router.post(
+    "/embed",
+    summary="Return vectors of items, texts and pictures",
+    response_model=Embedded,
+    openapi_extra=_expects(EmbedRequest),
+    responses=problems(400, 404, 409, 413, 422, 429, 503),
+)
+async def post_embed(
+    request: Request, parts: Given, domain: Annotated[str, Query(description="Which domain.")]
+) -> Response:
+    """Encode with the adapter of the live value; an item's own vector is the one that is searched."""
+    example = '{"items": ["n101", {"text": "Storm closes roads"}]}'
+    wanted = parse_body(EmbedRequest, await read_body(request, parts.settings.max_body_bytes), example)
+    return _answer(await embed(await _live(parts, domain, wanted.version), wanted, parts.reader))
+
+
+async def _live(parts: Parts, domain: str, version: int | str | None) -> LiveDomain:
+    """Return the value that answers, or the one of a pinned version."""
+    if version is not None:
+        return parts.live.serving(domain, version)
+    # In a thread only where there is nothing in memory: why that is so may have to be asked of state.
+    standing = parts.live.find(domain)
+    if standing is None:
+        standing = await run_in_threadpool(parts.live.get, domain)
+    return standing.live
+
+
+def _answer(value: object) -> Response:
+    return Response(json.dumps(value, ensure_ascii=False, allow_nan=False).encode(), media_type="application/json")

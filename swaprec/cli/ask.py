@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import base64
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -15,11 +17,19 @@ from swaprec.client.calls import Arm
 from swaprec.errors import USAGE, Stop
 
 K = Annotated[int, typer.Option("-k", help="How many.")]
+Texts = Annotated[
+    list[str] | None, typer.Option("--text", help="A text that no catalog has; the newest of the history.")
+]
+Images = Annotated[
+    list[Path] | None, typer.Option("--image", help="A picture that no catalog has; the newest of the history.")
+]
 
 
 def recommend(
     domain: Domain,
     history: History = None,
+    text: Texts = None,
+    image: Images = None,
     k: K = 10,
     version: Annotated[str | None, typer.Option(help="Pin a version, or none.")] = None,
     url: Url = LOCAL,
@@ -29,7 +39,8 @@ def recommend(
     """Ask a running service for recommendations."""
     wishes = {} if version is None else {"version": parse_version(version)}
     with Client(url, key) as client:
-        answer = client.recommend(domain, history or [], k=k, include=["metadata"], **wishes)
+        entries = [*(history or ()), *_raw(text or (), image or ())]
+        answer = client.recommend(domain, entries, k=k, include=["metadata"], **wishes)
     if as_json:
         show.emit_json(answer)
         return
@@ -40,6 +51,33 @@ def recommend(
     if answer["unknown_items"]:
         show.talk().print(f"not in the catalog: {', '.join(answer['unknown_items'])}")
     show.data().print(show.table(title, ("rank", "item", "title", "score"), rows, right=(0, 3)))
+
+
+def similar(
+    domain: Domain,
+    item: Annotated[str | None, typer.Argument(help="An item of the catalog.")] = None,
+    text: Annotated[str | None, typer.Option(help="Or a text.")] = None,
+    image: Annotated[Path | None, typer.Option(help="Or a picture.")] = None,
+    k: K = 10,
+    url: Url = LOCAL,
+    key: Key = "",
+    as_json: AsJson = False,
+) -> None:
+    """Find the items nearest to an item, a text or a picture."""
+    raw = {name: value for one in _raw([text] if text else (), [image] if image else ()) for name, value in one.items()}
+    if (item is None) == (not raw):
+        raise Stop("expected either an item, or --text or --image", code=USAGE)
+    with Client(url, key) as client:
+        answer = client.similar(domain, item if item is not None else raw, k, ["metadata"])
+    if as_json:
+        show.emit_json(answer)
+        return
+    rows = [
+        (one["rank"], one["item_id"], str(one.get("metadata", {}).get("title", "")), f"{one['score']:.3f}")
+        for one in answer["items"]
+    ]
+    title = f"{domain}, version {answer['version']}"
+    show.data().print(show.table(title, ("rank", "item", "title", "cosine"), rows, right=(0, 3)))
 
 
 def compare(
@@ -71,6 +109,17 @@ def parse_version(text: str) -> int | str:
     if text != "none" and not text.isdecimal():
         raise Stop(f"version {text!r}: expected a number or none", "swaprec versions list shows them", USAGE)
     return text if text == "none" else int(text)
+
+
+def _raw(texts: Iterable[str], images: Iterable[Path]) -> list[dict[str, str]]:
+    """Return history entries for what no catalog has."""
+    entries = [{"text": text} for text in texts]
+    for path in images:
+        try:
+            entries.append({"image_b64": base64.b64encode(path.read_bytes()).decode()})
+        except OSError as error:
+            raise Stop(f"{path} cannot be read: {error.strerror}", code=USAGE) from error
+    return entries
 
 
 def _arm(text: str) -> Arm:

@@ -33,6 +33,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "activate": adapters.activate,
     "rollback": adapters.rollback,
     "recommend": ask.recommend,
+    "similar": ask.similar,
     "compare": ask.compare,
 }
 _GROUPS = {

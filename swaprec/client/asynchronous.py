@@ -14,16 +14,18 @@ from service.answers import (
     AdapterCard,
     Comparison,
     Domain,
+    Embedded,
     ImportReport,
     Info,
     Item,
     Job,
     Recommendation,
     RolledBack,
+    Similar,
     Version,
 )
 from swaprec.client import calls
-from swaprec.client.calls import Arm, Call
+from swaprec.client.calls import Arm, Call, Entry
 from swaprec.client.download import Download
 from swaprec.client.wire import DONE, POLL_GROWTH, POLL_LONGEST_S, POLL_S, Attempts, body_of, options, refusal
 from swaprec.errors import problem_error
@@ -61,15 +63,23 @@ class AsyncClient:
         """Close the connection."""
         await self._http.aclose()
 
-    async def recommend(self, domain: str, history: Sequence[str], k: int = 10, **wishes: Any) -> Recommendation:
+    async def recommend(self, domain: str, history: Sequence[Entry], k: int = 10, **wishes: Any) -> Recommendation:
         """Recommend `k` items to a history, oldest first; further fields of the request as keywords."""
         return await self._do(calls.recommend(domain, history, k, wishes))
 
     async def compare(
-        self, domain: str, history: Sequence[str], arms: Sequence[Arm] = (), k: int = 10, include: Sequence[str] = ()
+        self, domain: str, history: Sequence[Entry], arms: Sequence[Arm] = (), k: int = 10, include: Sequence[str] = ()
     ) -> Comparison:
         """Answer one history by several arms, such as `{"version": 3}` or `{"strategy": "popular"}`."""
         return await self._do(calls.compare(domain, history, arms, k, include))
+
+    async def similar(self, domain: str, query: Entry, k: int = 10, include: Sequence[str] = ()) -> Similar:
+        """Find the `k` items nearest to one, or to `{"text": …}`, `{"image_b64": …}` or both."""
+        return await self._do(calls.similar(domain, query, k, include))
+
+    async def embed(self, domain: str, items: Sequence[Entry]) -> Embedded:
+        """Return vectors of items, texts and pictures under the live version."""
+        return await self._do(calls.embed(domain, items))
 
     async def put_domain(self, domain: str, title: str = "", backbone: str | None = None) -> Domain:
         """Create a domain or change its title."""

@@ -12,6 +12,7 @@ from service.answers import (
     AdapterCard,
     Comparison,
     Domain,
+    Embedded,
     Info,
     Item,
     Job,
@@ -19,11 +20,14 @@ from service.answers import (
     Readiness,
     Recommendation,
     RolledBack,
+    Similar,
     Version,
 )
 
 T = TypeVar("T")
 Arm = Mapping[str, Any]
+Entry = str | Mapping[str, Any]
+"""An item's id, or `{"text": …}`, `{"image_b64": …}` or both for what no catalog has."""
 NDJSON = "application/x-ndjson"
 CHUNK_ROWS = 500
 
@@ -38,18 +42,31 @@ class Call(Generic[T]):
     request: dict[str, Any] = field(default_factory=dict)
 
 
-def recommend(domain: str, history: Sequence[str], k: int, wishes: Mapping[str, Any]) -> Call[Recommendation]:
+def recommend(domain: str, history: Sequence[Entry], k: int, wishes: Mapping[str, Any]) -> Call[Recommendation]:
     """`POST /recommend`: it changes nothing, so that it may be repeated."""
     body = {"history": list(history), "k": k, **wishes}
     return Call("POST", "/recommend", repeatable=True, request={"params": {"domain": domain}, "json": body})
 
 
 def compare(
-    domain: str, history: Sequence[str], arms: Sequence[Arm], k: int, include: Sequence[str]
+    domain: str, history: Sequence[Entry], arms: Sequence[Arm], k: int, include: Sequence[str]
 ) -> Call[Comparison]:
     """`POST /compare`."""
     body = {"history": list(history), "arms": list(arms), "k": k, "include": list(include)}
     return Call("POST", "/compare", repeatable=True, request={"params": {"domain": domain}, "json": body})
+
+
+def similar(domain: str, query: Entry, k: int, include: Sequence[str]) -> Call[Similar]:
+    """`POST /similar`."""
+    named = {"item_id": query} if isinstance(query, str) else query
+    body = {**named, "k": k, "include": list(include)}
+    return Call("POST", "/similar", repeatable=True, request={"params": {"domain": domain}, "json": body})
+
+
+def embed(domain: str, items: Sequence[Entry]) -> Call[Embedded]:
+    """`POST /embed`."""
+    body = {"items": list(items)}
+    return Call("POST", "/embed", repeatable=True, request={"params": {"domain": domain}, "json": body})
 
 
 def put_domain(domain: str, title: str, backbone: str | None) -> Call[Domain]:

@@ -165,6 +165,8 @@ def test_every_route_says_what_it_needs() -> None:
     assert {path for (method, path), scope in needed.items() if method == "POST" and scope == "read"} <= {
         "/recommend",
         "/compare",
+        "/similar",
+        "/embed",
     }
     assert all(scope == "read" for (method, _), scope in needed.items() if method == "GET")
 

@@ -93,6 +93,10 @@ def test_a_comparison_has_a_column_an_arm(client: Client, world: World) -> None:
     client.put_domain("walk")
     client.import_items("walk", ITEMS)
     client.push(world.run / "bundle.safetensors", activate=True)
+    near = client.similar("walk", "i1", k=3)
+    assert near["items"][0]["item_id"] != "i1"
+    assert client.embed("walk", ["i1", {"text": "film"}])["vectors"][0] == client.embed("walk", ["i1"])["vectors"][0]
+    assert not client.recommend("walk", ["i1", {"text": "film the 3"}], k=3)["fallback"]["used"]
     compared = client.compare("walk", ["i1"], [{"version": 1}, {"version": "none"}], k=3)
     assert [arm["version"] for arm in compared["arms"]] == [1, "none"]
     assert compared["arms"][0]["items"] == client.recommend("walk", ["i1"], k=3)["items"]
@@ -190,6 +194,8 @@ def test_the_same_from_asyncio(url: str, world: World, tmp_path: Path) -> None:
             several = await asyncio.gather(*(client.recommend("walk", [f"i{n}"], k=3) for n in range(16)))
             assert {answer["version"] for answer in several} == {1}
             assert len((await client.compare("walk", ["i1"]))["arms"]) == 3
+            assert len((await client.similar("walk", {"text": "film"}, k=4))["items"]) == 4
+            assert len((await client.embed("walk", ["i1"]))["vectors"][0]) == 16
             assert (await client.version("walk", 1))["live"]
             assert [one["version"] for one in await client.versions("walk")] == [1]
             assert (await client.download("walk", 1, tmp_path / "b")).read_bytes() == bundle.read_bytes()
@@ -221,7 +227,16 @@ def test_both_clients_have_the_same_methods() -> None:
 
 def test_every_route_has_a_method_of_the_client() -> None:
     asked: set[tuple[str, str]] = set()
-    everything = {"domain": "x", "name": "x", "number": 1, "version": 1, "item_id": "x", "job_id": "x", "wishes": {}}
+    everything = {
+        "domain": "x",
+        "name": "x",
+        "number": 1,
+        "version": 1,
+        "item_id": "x",
+        "job_id": "x",
+        "query": "x",
+        "wishes": {},
+    }
     for make in vars(calls).values():
         if inspect.isfunction(make) and make.__module__ == calls.__name__ and "Call[" in str(make.__annotations__):
             given = {name: everything.get(name, ()) for name in inspect.signature(make).parameters}

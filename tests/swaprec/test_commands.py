@@ -18,6 +18,7 @@ from tests.service.conftest import running
 from tests.service.redis_server import redis_running
 from tests.swaprec.conftest import World
 from tests.swaprec.test_cli import swaprec
+from tests.tiny import tiny_picture
 
 ITEMS = [{"item_id": f"i{n}", "title": f"film {n}"} for n in range(40)]
 
@@ -113,6 +114,19 @@ def test_rows_that_the_service_refuses_are_told(walk: str, tmp_path: Path) -> No
     done = swaprec("items", "load", "walk", tmp_path / "x.csv", "--url", walk)
     assert done.stdout == "1 accepted, 0 updated, 0 unchanged, 2 rejected\n"
     assert "not loaded: row 0 (q1)" in done.stderr
+
+
+def test_texts_and_pictures_are_asked_with(walk: str, tmp_path: Path) -> None:
+    found = json.loads(read("similar", "walk", "--text", "film the 3", "-k", "3", "--json", SWAPREC_URL=walk))
+    assert len(found["items"]) == 3
+    assert found["items"][0]["item_id"] in read("similar", "walk", "--text", "film the 3", SWAPREC_URL=walk)
+    answer = json.loads(read("recommend", "walk", "i1", "--text", "film the 3", "--json", SWAPREC_URL=walk))
+    assert answer["history_used"] == 2
+    (tmp_path / "film.png").write_bytes(tiny_picture(1))
+    refused = swaprec("recommend", "walk", "--image", str(tmp_path / "film.png"), "--url", walk)
+    assert "it has no text: the backbone reads nothing else" in " ".join(refused.stderr.split())
+    for wrong in ((), ("i1", "--text", "film")):
+        assert "expected either an item" in swaprec("similar", "walk", *wrong, "--url", walk).stderr
 
 
 def test_versions_are_compared_side_by_side(walk: str) -> None:

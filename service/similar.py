@@ -1,0 +1,88 @@
+"""Vectors of items and of raw texts and pictures, and what lies near them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from starlette.concurrency import run_in_threadpool
+
+from service.answers import Embedded, Similar
+from service.errors import ItemNotFound
+from service.live import LiveDomain, version_name
+from service.recommend import Reader, add_metadata, raw_contents
+from service.schemas import EmbedRequest, HistoryItem, RawItem, SimilarRequest
+
+Floats = NDArray[np.float32]
+
+
+async def embed(live: LiveDomain, request: EmbedRequest, reader: Reader) -> Embedded:
+    """Return the vectors of items and of raw items under a live value.
+
+    Raises:
+        ItemNotFound: an id that the catalog lacks; InvalidRequest: a raw item that cannot be read; QueueFull.
+    """
+    entries = [entry.item_id if isinstance(entry, HistoryItem) else entry for entry in request.items]
+    vectors = await _vectors(live, entries, reader)
+    return {
+        "domain": live.domain,
+        "version": version_name(live.version),
+        "digest": live.digest,
+        "index_generation": live.index_generation,
+        "vectors": [[float(value) for value in vector] for vector in vectors],
+    }
+
+
+async def similar(live: LiveDomain, request: SimilarRequest, reader: Reader) -> Similar:
+    """Return the items whose vectors point most nearly the same way, the best first; the query itself is left out.
+
+    Raises:
+        ItemNotFound, InvalidRequest, QueueFull: as `embed`.
+    """
+    query: str | RawItem = request.item_id or RawItem(text=request.text, image_b64=request.image_b64)
+    [vector] = await _vectors(live, [query], reader)
+    own = live.catalog.row_of[query] if isinstance(query, str) else None
+    rows, scores = await run_in_threadpool(_nearest, live.index.vectors, vector, request.k, own)
+    items: list[Any] = [
+        {"item_id": live.catalog.ids[row], "rank": rank, "score": score}
+        for rank, (row, score) in enumerate(zip(rows, scores, strict=True), 1)
+    ]
+    if "metadata" in request.include:
+        await add_metadata(live.domain, items, reader.state)
+    return {
+        "domain": live.domain,
+        "version": version_name(live.version),
+        "digest": live.digest,
+        "index_generation": live.index_generation,
+        "items": items,
+    }
+
+
+async def _vectors(live: LiveDomain, entries: Sequence[str | RawItem], reader: Reader) -> Floats:
+    row_of = live.catalog.row_of
+    missing = [entry for entry in entries if isinstance(entry, str) and entry not in row_of]
+    if missing:
+        raise ItemNotFound(f"{live.domain} has no item {', '.join(map(repr, missing[:10]))}")
+    vectors = np.empty((len(entries), live.index.vectors.shape[1]), np.float32)
+    raw = [(place, entry) for place, entry in enumerate(entries) if isinstance(entry, RawItem)]
+    if raw:
+        contents = await run_in_threadpool(raw_contents, live, [entry for _, entry in raw])
+        vectors[[place for place, _ in raw]] = await reader.cold.vectors(live, contents)
+    for place, entry in enumerate(entries):
+        if isinstance(entry, str):
+            vectors[place] = live.index.vectors[row_of[entry]]
+    return vectors
+
+
+def _nearest(vectors: Floats, query: Floats, k: int, own: int | None) -> tuple[list[int], list[float]]:
+    """Rank by the cosine; equal ones in the catalog's order."""
+    lengths = np.linalg.norm(vectors, axis=1) * np.linalg.norm(query)
+    cosine = vectors @ query / np.where(lengths > 0, lengths, 1.0)
+    if own is not None:
+        cosine[own] = -np.inf
+    count = min(k, len(cosine) - (own is not None))
+    best = np.argpartition(-cosine, max(count - 1, 0))[:count] if count < len(cosine) else np.arange(len(cosine))
+    rows = best[np.lexsort((best, -cosine[best]))][:count].tolist()
+    return rows, [float(cosine[row]) for row in rows]
