@@ -26,7 +26,7 @@ from service.slots import Slot, SlotTable
 from transrec.adapters import Adapt, Adapter, Paired
 from transrec.backbone import TORCH_DTYPES, Backbone, Dtype
 from transrec.content import Content
-from transrec.inputs import TextInputs, batches, take
+from transrec.inputs import BATCH_TOKENS, TextInputs, batches, take
 
 MAX_BATCH = 64
 KEPT = 32
@@ -146,7 +146,7 @@ class Lane:
         worn = [worn for ask, worn in asks for _ in ask.contents]
         encoder, project = self._backbone.item_encoder(dtype), self._backbone.model.project
         vectors = np.empty((len(contents), self._backbone.config.width), np.float32)
-        for places, inputs in _inputs(self._backbone, contents):
+        for places, inputs in _inputs(self._backbone, contents):  # each of a bounded number of tokens
             for rows, adapt, outside in self._groups(dtype, [worn[place] for place in places]):
                 pooled = encoder(take(inputs, rows), adapt).float()
                 vectors[places[rows]] = project(pooled, outside).cpu().numpy()
@@ -164,8 +164,8 @@ class Lane:
             if name != 0:
                 yield rows, worn[places[0]].slot.own, worn[places[0]].outside
                 continue
-            slots = np.array([worn[place].slot.number for place in places])
-            if not slots.any():
+            slots = [worn[place].slot.number for place in places]
+            if not any(slots):
                 yield rows, None, None
                 continue
             order, adapt = self._table(dtype).bank.blocks(slots)
@@ -198,13 +198,16 @@ class Lane:
 
 
 def _inputs(backbone: Backbone, contents: Sequence[Content]) -> Iterator[tuple[NDArray[np.int64], Any]]:
-    """Yield places and the encoder's inputs: texts all at once, padded; others by their groups."""
+    """Yield places and the encoder's inputs: texts of any length together, padded; others by their groups."""
     inputs = backbone.inputs(contents)
-    if isinstance(inputs, TextInputs):
-        yield np.arange(len(contents)), inputs.padded(backbone.device)
+    if not isinstance(inputs, TextInputs):
+        for places in batches(inputs):
+            yield places, inputs.load(places, backbone.device)
         return
-    for places in batches(inputs):
-        yield places, inputs.load(places, backbone.device)
+    size = max(1, BATCH_TOKENS // int(inputs.tokens.max()))
+    for start in range(0, len(contents), size):
+        places = np.arange(start, min(start + size, len(contents)))
+        yield places, inputs.padded(places, backbone.device)
 
 
 def _tell(ask: Ask, found: Floats | Exception) -> None:

@@ -131,20 +131,25 @@ class Engine:
     def encode(self, batch: Sequence[History]) -> Floats:
         """Encode histories to user vectors [B, d]; safe from any thread."""
         window = min(self._encoder.shape.history, max(len(history.rows) for history in batch))
-        vectors = np.zeros((len(batch), window, self._encoder.shape.width), np.float32)
-        places, mask = pad_left([history.rows for history in batch], window)
-        for number, history in enumerate(batch):
-            kept = mask[number]
-            vectors[number, kept] = history.vectors(places[number, kept])
         users = np.empty((len(batch), self._encoder.shape.width), np.float32)
-        device = self.backbone.device
-        for group, adapt in self._groups(batch):
-            inputs, real = torch.from_numpy(vectors[group]).to(device), torch.from_numpy(mask[group]).to(device)
-            users[group] = self._encoder(inputs, real, adapt, last_only=True).cpu().numpy()
+        for places, adapt in self._groups(batch):
+            users[places] = self._forward([batch[place] for place in places], window, adapt)
         return users
 
-    def _groups(self, batch: Sequence[History]) -> Iterator[tuple[list[int] | slice, Adapt | None]]:
-        """Yield the places of rows that run in one forward, and what adapts them."""
+    def _forward(self, histories: Sequence[History], window: int, adapt: Adapt | None) -> Floats:
+        """Run the newest `window` items of histories through the encoder, all with one `adapt`."""
+        vectors = np.zeros((len(histories), window, self._encoder.shape.width), np.float32)
+        places, mask = pad_left([history.rows for history in histories], window)
+        for number, history in enumerate(histories):
+            kept = mask[number]
+            vectors[number, kept] = history.vectors(places[number, kept])
+        device = self.backbone.device
+        inputs, real = torch.from_numpy(vectors).to(device), torch.from_numpy(mask).to(device)
+        found: Floats = self._encoder(inputs, real, adapt, last_only=True).cpu().numpy()
+        return found
+
+    def _groups(self, batch: Sequence[History]) -> Iterator[tuple[list[int], Adapt | None]]:
+        """Yield the places of rows that run in one forward, in the order in which they run, and what adapts them."""
         own: dict[int, list[int]] = {}
         gathered = []
         for place, history in enumerate(batch):
@@ -156,8 +161,9 @@ class Engine:
             yield places, batch[places[0]].slot.own
         if gathered:
             bank = self._table.bank  # read after the histories: it is at least as new as their slots
-            slots = torch.tensor([batch[place].slot.number for place in gathered], device=self.backbone.device)
-            yield gathered if own else slice(None), bank.rows(slots) if slots.any() else None
+            slots = [batch[place].slot.number for place in gathered]
+            order, adapt = bank.dress(slots) if any(slots) else (None, None)
+            yield gathered if order is None else [gathered[place] for place in order], adapt
 
 
 def _search(batch: Sequence[Query], users: Floats) -> None:

@@ -57,13 +57,13 @@ class TextInputs:
         """Return ids [b, T], never padded."""
         return Tokens(torch.tensor([self.ids[place] for place in places], dtype=torch.int64, device=device))
 
-    def padded(self, device: torch.device | str) -> Tokens:
-        """Return all of them in one batch, ids [n, T] and, where lengths differ, a mask."""
-        width = int(self.tokens.max(initial=0))
-        real = np.arange(width) < self.tokens[:, None]
-        ids = np.zeros((len(self.ids), width), np.int64)
-        for line, row in zip(ids, self.ids, strict=True):
-            line[: len(row)] = row
+    def padded(self, places: Integers, device: torch.device | str) -> Tokens:
+        """Return texts of any length in one batch, ids [b, T] and, where lengths differ, a mask."""
+        width = int(self.tokens[places].max())
+        real = np.arange(width) < self.tokens[places, None]
+        ids = np.zeros((len(places), width), np.int64)
+        for line, place in zip(ids, places, strict=True):
+            line[: self.tokens[place]] = self.ids[place]
         mask = None if real.all() else torch.from_numpy(real).to(device)
         return Tokens(torch.from_numpy(ids).to(device), mask)
 

@@ -92,7 +92,7 @@ def test_items_of_different_domains_in_one_forward_equal_one_by_one() -> None:
     encoder = backbone.model.item_encoder
     with torch.inference_mode():
         together = encoder(Tokens(ids), bank.rows(index))
-        order, blocks = bank.blocks(index.numpy())
+        order, blocks = bank.blocks(index.tolist())
         assert torch.allclose(encoder(Tokens(ids[order]), blocks), together[order], atol=1e-5)
         for row, slot in enumerate(index.tolist()):
             assert torch.allclose(together[row], encoder(Tokens(ids[row : row + 1]), sides[slot])[0], atol=1e-5)

@@ -7,13 +7,13 @@ houlsby (Houlsby et al. 2019), houlsby_parallel, pfeiffer (Pfeiffer et al. 2021)
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
 from typing import Any, ClassVar, NamedTuple, cast
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from transrec.adapters.side import SideAdapter, register
@@ -255,8 +255,8 @@ class AdapterBank(nn.Module):
     """A fixed table of bottleneck adapters of one side; rows of a batch gather their own.
 
     A slot of zeros is `none`: `U σ(0) + 0` adds nothing. Smaller hidden sizes and missing places are zero-padded,
-    which is exact since σ(0) = 0. Tables are `[slots, H, r]` and `[slots, r, H]` by layer and place, so that a
-    gathered row multiplies without a transpose.
+    which is exact since σ(0) = 0. Tables are `[slots, H, r]` and `[slots, r, H]` by layer and place, so that what is
+    gathered multiplies without a transpose, and each lies by itself: strided ones multiply half as fast.
     """
 
     def __init__(self, layers: int, width: int, hidden: int, slots: int) -> None:
@@ -304,38 +304,43 @@ class AdapterBank(nn.Module):
         """Return the argument for an encoder whose row b wears the adapter in slot `index[b]`; `index` is `[B]`."""
         return _Rows(self, index)
 
-    def blocks(self, index: NDArray[np.int64]) -> tuple[NDArray[np.int64], Adapt]:
+    def blocks(self, index: Sequence[int]) -> tuple[list[int], Adapt]:
         """Return an order of the rows, and the argument for an encoder whose rows are in that order.
 
         Rows of one adapter then stand together and its weights are read once for all of them, without a copy where
         the slots are neighbours: for wide encoders, where gathering a copy for each row costs more than the product.
         """
-        slots, inverse, counts = np.unique(index, return_inverse=True, return_counts=True)
-        order = np.lexsort((index, counts[inverse]))
+        wearers: dict[int, list[int]] = {}
+        for place, slot in enumerate(index):
+            wearers.setdefault(slot, []).append(place)
+        ordered = sorted(wearers.items(), key=lambda worn: (len(worn[1]), worn[0]))
         blocks, start = [], 0
-        for count in np.unique(counts):
-            chosen = slots[counts == count]
-            blocks.append(_Block(start, int(count), len(chosen), self._select(chosen)))
-            start += int(count) * len(chosen)
-        return order, _Blocks(self, blocks)
+        for each, worn in groupby(ordered, key=lambda worn: len(worn[1])):
+            slots = [slot for slot, _ in worn]
+            blocks.append(_Block(start, each, len(slots), self._select(slots)))
+            start += each * len(slots)
+        return [place for _, places in ordered for place in places], _Blocks(self, blocks)
 
-    def _select(self, slots: NDArray[np.int64]) -> slice | Tensor:
-        first, last = int(slots[0]), int(slots[-1])
-        if last - first + 1 == len(slots):
-            return slice(first, last + 1)
-        return torch.from_numpy(slots).to(self.down.device)
+    def dress(self, index: Sequence[int]) -> tuple[list[int] | None, Adapt]:
+        """Return what is cheapest for a narrow encoder: blocks where all adapters have equally many rows, else rows.
 
-    def at(self, layer: int, place: Place, chosen: slice | Tensor) -> _Weights:
-        """Return the weights of some slots at a place; of a slice without a copy."""
-        row = _row(layer, place)
-        down, down_bias, up, up_bias = (
-            table[row][chosen] if isinstance(chosen, slice) else table[row].index_select(0, chosen)
-            for table in (self.down, self.down_bias, self.up, self.up_bias)
-        )
-        forms = None
-        if not self.plain:
-            forms = self.forms[row][chosen] if isinstance(chosen, slice) else self.forms[row].index_select(0, chosen)
-        return _Weights(down, down_bias, up, up_bias, forms)
+        The order is None where rows stay as they are.
+        """
+        counts = Counter(index).values()
+        if min(counts) == max(counts) > 1:
+            return self.blocks(index)
+        return None, self.rows(torch.tensor(index, device=self.down.device))
+
+    def _select(self, slots: Sequence[int]) -> slice | Tensor:
+        if slots[-1] - slots[0] + 1 == len(slots):
+            return slice(slots[0], slots[-1] + 1)
+        return torch.tensor(slots, device=self.down.device)
+
+    def places(self) -> list[_Weights]:
+        """Return every place's tables [slots, …], as views."""
+        forms = self.forms.unbind(0) if not self.plain else [None] * len(self.forms)
+        tables = (self.down.unbind(0), self.down_bias.unbind(0), self.up.unbind(0), self.up_bias.unbind(0), forms)
+        return [_Weights(*found) for found in zip(*tables, strict=True)]
 
     def resized(self, slots: int, hidden: int) -> AdapterBank:
         """Return a table at least as large that begins with a copy of this one."""
@@ -350,7 +355,7 @@ class AdapterBank(nn.Module):
 
 
 class _Weights(NamedTuple):
-    """Bottlenecks for a batched product: `down [G, H, r]`, `up [G, r, H]`, their biases, forms `[G, 5, 1, 1]`."""
+    """Bottlenecks of a place: `down [G, H, r]`, `up [G, r, H]`, their biases, forms `[G, 4, 1, 1]` or None: plain."""
 
     down: Tensor
     down_bias: Tensor
@@ -358,29 +363,35 @@ class _Weights(NamedTuple):
     up_bias: Tensor
     forms: Tensor | None
 
-    def adapt(self, x: Tensor, h: Tensor) -> Tensor:
-        """Adapt `h [G, T, H]`, the output of a sublayer whose input was `x [G, T, H]`."""
+    def adapt(self, chosen: slice | Tensor, x: Tensor, h: Tensor) -> Tensor:
+        """Adapt `h [G, T, H]`, the output of a sublayer whose input was `x [G, T, H]`, by the chosen bottlenecks."""
+        down, down_bias, up, up_bias = self.down, self.down_bias, self.up, self.up_bias
+        if isinstance(chosen, slice):  # neighbours: no copy
+            down, down_bias, up, up_bias = down[chosen], down_bias[chosen], up[chosen], up_bias[chosen]
+        else:
+            down, down_bias = down.index_select(0, chosen), down_bias.index_select(0, chosen)
+            up, up_bias = up.index_select(0, chosen), up_bias.index_select(0, chosen)
         if self.forms is None:
-            z = torch.baddbmm(self.down_bias, h, self.down).relu_()
-            return torch.baddbmm(h, z, self.up).add_(self.up_bias)
-        parallel, alone, again, gelu = self.forms.unbind(1)  # each [G, 1, 1]
-        z = torch.baddbmm(self.down_bias, torch.where(parallel, x, h), self.down)
+            z = torch.baddbmm(down_bias, h, down).relu_()
+            return torch.baddbmm(h, z, up).add_(up_bias)
+        parallel, alone, again, gelu = self.forms[chosen].unbind(1)  # each [G, 1, 1]
+        z = torch.baddbmm(down_bias, torch.where(parallel, x, h), down)
         z = torch.where(gelu, F.gelu(z, approximate="tanh"), z.relu())
-        out = h.masked_fill(alone, 0.0) + torch.baddbmm(self.up_bias, z, self.up)
+        out = torch.baddbmm(h.masked_fill(alone, 0.0), z, up).add_(up_bias)
         return out + x.masked_fill(~again, 0.0)
 
 
 class _Rows(Adapt):
     """A batch's rows, each with the adapter of its slot."""
 
-    __slots__ = ("_bank", "_index")
+    __slots__ = ("_index", "_places")
 
     def __init__(self, bank: AdapterBank, index: Tensor) -> None:
-        self._bank, self._index = bank, index
+        self._places, self._index = bank.places(), index
 
     def after(self, layer: int, place: Place, x: Tensor, h: Tensor) -> Tensor:
         """Adapt `h [B, T, H]`, each row by its own bottleneck."""
-        return self._bank.at(layer, place, self._index).adapt(x, h)
+        return self._places[_row(layer, place)].adapt(self._index, x, h)
 
 
 class _Block(NamedTuple):
@@ -395,25 +406,21 @@ class _Block(NamedTuple):
 class _Blocks(Adapt):
     """A batch's rows in the order of their adapters."""
 
-    __slots__ = ("_bank", "_blocks")
+    __slots__ = ("_blocks", "_places")
 
     def __init__(self, bank: AdapterBank, blocks: Sequence[_Block]) -> None:
-        self._bank, self._blocks = bank, blocks
+        self._places, self._blocks = bank.places(), blocks
 
     def after(self, layer: int, place: Place, x: Tensor, h: Tensor) -> Tensor:
         """Adapt `h [B, T, H]`, all rows of an adapter in one product."""
-        if len(self._blocks) == 1:
-            return self._adapt(self._blocks[0], layer, place, x, h)
+        weights = self._places[_row(layer, place)]
         parts = []
         for block in self._blocks:
             rows = slice(block.start, block.start + block.each * block.groups)
-            parts.append(self._adapt(block, layer, place, x[rows], h[rows]))
-        return torch.cat(parts)
-
-    def _adapt(self, block: _Block, layer: int, place: Place, x: Tensor, h: Tensor) -> Tensor:
-        shape = block.groups, block.each * h.shape[1], h.shape[2]
-        weights = self._bank.at(layer, place, block.slots)
-        return weights.adapt(x.reshape(shape), h.reshape(shape)).view_as(h)
+            shape = block.groups, block.each * h.shape[1], h.shape[2]
+            found = weights.adapt(block.slots, x[rows].reshape(shape), h[rows].reshape(shape))
+            parts.append(found.view(-1, *h.shape[1:]))
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def _row(layer: int, place: Place) -> int:
