@@ -1,7 +1,7 @@
 """What each kind of adapter costs in the forward: `python -m benchmarks.adapters`.
 
 A full batch, of one domain or of 32 domains mixed, against the same batch without an adapter: 4,096 tokens of the item
-encoder, 64 rows of the user encoder, each in the form that serves. Random weights of real sizes; torch and transrec alone.
+encoder, 64 rows of the user encoder, each in the form that serves. Random weights of real sizes.
 """
 
 from __future__ import annotations
