@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from transrec.adapters import chains, tokens, weights
 from transrec.adapters.adapter import Adapter, ParameterCount, count_parameters, expected_tensors
-from transrec.adapters.bottlenecks import AdapterBank, Bottleneck, Bottlenecks, Compacter, gathers, stack
+from transrec.adapters.bank import AdapterBank, gathers, stack
+from transrec.adapters.bottlenecks import Bottleneck, Bottlenecks, Compacter
 from transrec.adapters.chains import PairedTowers
 from transrec.adapters.side import EVERYTHING, Merged, Paired, Reach, SideAdapter
 from transrec.adapters.spec import KINDS, AdapterShape, AdapterSpec, SideShape, SideSpec, SpecError, user_side
