@@ -52,7 +52,19 @@ class DataConfig(Section):
     """Where the interaction log lies and how its items become texts."""
 
     folder: Path
-    format: Literal["canonical", "csv", "adapter4rec", "recbole"] = "canonical"
+    format: Literal[
+        "canonical",
+        "csv",
+        "adapter4rec",
+        "recbole",
+        "mind",
+        "amazon",
+        "movielens",
+        "adressa",
+        "hm",
+        "microlens",
+        "pixelrec",
+    ] = "canonical"
     text: str = "{title}"
     images: Path | None = None
     where: WhereConfig | None = None

@@ -107,7 +107,10 @@ def import_peft(
 
 
 def import_log(
-    form: Annotated[str, typer.Argument(metavar="FORMAT", help="canonical, csv, adapter4rec or recbole.")],
+    form: Annotated[
+        str,
+        typer.Argument(metavar="FORMAT", help="canonical, csv, or the form of a public data set: docs/training.md."),
+    ],
     source: Annotated[Path, typer.Argument(help="Folder of the log.")],
     destination: Annotated[Path, typer.Argument(help="Folder for items.parquet and interactions.parquet.")],
     as_json: AsJson = False,

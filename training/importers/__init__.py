@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from training.importers import adapter4rec, canonical, csv_files, recbole
+from training.importers import adapter4rec, adressa, amazon, canonical, covers, csv_files, hm, mind, movielens, recbole
 from training.importers.tables import DataError, Tables
 
 READERS: dict[str, Callable[[Path], Tables]] = {
@@ -13,6 +13,13 @@ READERS: dict[str, Callable[[Path], Tables]] = {
     "csv": csv_files.read,
     "adapter4rec": adapter4rec.read,
     "recbole": recbole.read,
+    "mind": mind.read,
+    "amazon": amazon.read,
+    "movielens": movielens.read,
+    "adressa": adressa.read,
+    "hm": hm.read,
+    "microlens": covers.read_microlens,
+    "pixelrec": covers.read_pixelrec,
 }
 
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import polars as pl
+from polars.exceptions import PolarsError
 
 from training.rejections import Rejections
 
@@ -53,14 +58,14 @@ def to_tables(folder: Path, items: pl.DataFrame, log: pl.DataFrame, rejected: Re
     return Tables(items.rename({title: "title"}), log.select("user_id", "item_id", "timestamp"), rejected)
 
 
-def lines_of(path: Path) -> list[str]:
-    """Read the lines of a UTF-8 file; only a newline ends one, whatever a title contains.
+def lines_of(path: Path, encoding: str = "utf-8-sig") -> list[str]:
+    """Read the lines of a file; only a newline ends one, whatever a title contains.
 
     Raises:
-        DataError: it is not UTF-8.
+        DataError: it is not in that encoding.
     """
     try:
-        text = path.read_text("utf-8-sig")
+        text = path.read_text(encoding)
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 (byte {error.start}): convert it, for example with iconv") from error
     return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
@@ -77,3 +82,68 @@ def one_file(folder: Path, pattern: str, what: str) -> Path:
         names = ", ".join(path.name for path in found) or "none"
         raise DataError(f"{folder}: expected one {what} ({pattern}), found {names}")
     return found[0]
+
+
+def rows_of(
+    path: Path, names: Sequence[str], rejected: Rejections, separator: str = "\t", encoding: str = "utf-8-sig"
+) -> pl.DataFrame:
+    """Read a file without a header, one row a line; further fields of a line are left out, shorter lines rejected.
+
+    Raises:
+        DataError: it is not there, or not in that encoding.
+    """
+    rows = []
+    for number, line in enumerate(lines_of(_there(path), encoding), 1):
+        fields = line.split(separator)
+        if len(fields) >= len(names):
+            rows.append(fields[: len(names)])
+        elif line.strip():
+            rejected.add(f"{path.name}: {len(names)} fields expected", 1, f"line {number}: {line}")
+    return pl.DataFrame(rows, schema=dict.fromkeys(names, pl.String), orient="row")
+
+
+def csv_frame(path: Path, columns: Mapping[str, str], rejected: Rejections) -> pl.DataFrame:
+    """Read columns of a CSV file with a header, as texts, under our names.
+
+    Raises:
+        DataError: it is not there or no CSV, or lacks a column.
+    """
+    try:
+        frame = pl.read_csv(_there(path), infer_schema=False, encoding="utf8", truncate_ragged_lines=True)
+    except PolarsError as error:
+        raise DataError(f"{path} cannot be read as CSV: {str(error).splitlines()[0]}") from error
+    missing = [name for name in columns if name not in frame.columns]
+    if missing:
+        raise DataError(f"{path} lacks {', '.join(missing)}; it has {', '.join(frame.columns)}")
+    chosen = frame.select(pl.col(theirs).alias(ours) for theirs, ours in columns.items())
+    short = chosen.select(pl.col(chosen.columns[-1]).is_null().sum()).item() if "user_id" in chosen.columns else 0
+    rejected.add(f"{path.name}: row that ends too early", short, "")
+    return chosen.filter(pl.col(chosen.columns[-1]).is_not_null()) if short else chosen
+
+
+def json_lines(path: Path, rejected: Rejections) -> Iterator[dict[str, Any]]:
+    """Yield the objects of a file of JSON lines, compressed or not; what is none is rejected.
+
+    Raises:
+        DataError: a damaged archive.
+    """
+    opened = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opened(path, "rt", encoding="utf-8", errors="replace") as file:
+            for number, line in enumerate(file, 1):
+                try:
+                    value = json.loads(line)
+                except ValueError:
+                    value = None
+                if isinstance(value, dict):
+                    yield value
+                elif line.strip():
+                    rejected.add(f"{path.name}: no JSON object", 1, f"line {number}: {line.strip()}")
+    except (EOFError, gzip.BadGzipFile) as error:
+        raise DataError(f"{path} is damaged or cut off: {error}; fetch it again") from error
+
+
+def _there(path: Path) -> Path:
+    if not path.is_file():
+        raise DataError(f"{path} is not there")
+    return path

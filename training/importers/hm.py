@@ -1,0 +1,39 @@
+"""H&M Personalized Fashion as Kaggle packs it: `articles.csv`, `transactions_train.csv` and the folder `images`.
+
+An article's picture is `images/010/0108775015.jpg`; the column `image` names it below `images`. An article that is
+bought several times on a day counts once.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+
+from training.importers.tables import Tables, csv_frame
+from training.rejections import Rejections
+
+_ARTICLES = {
+    "article_id": "item_id",
+    "prod_name": "title",
+    "product_type_name": "product_type",
+    "colour_group_name": "colour",
+    "department_name": "department",
+    "detail_desc": "description",
+}
+
+
+def read(folder: Path) -> Tables:
+    """Read the two files; pictures are named whether or not they are there.
+
+    Raises:
+        DataError: a file or a column is missing.
+    """
+    rejected = Rejections()
+    items = csv_frame(folder / "articles.csv", _ARTICLES, rejected)
+    number = pl.col("item_id").str.zfill(10)  # some tools drop the zero in front
+    image = pl.concat_str(number.str.head(3), pl.lit("/"), number, pl.lit(".jpg")).alias("image")
+    names = {"customer_id": "user_id", "article_id": "item_id", "t_dat": "timestamp"}
+    log = csv_frame(folder / "transactions_train.csv", names, rejected)
+    log = log.with_columns(number).unique(maintain_order=True)
+    return Tables(items.with_columns(number, image), log, rejected)

@@ -1,0 +1,67 @@
+"""MovieLens as GroupLens packs it: 100K (`u.data`), 1M and 10M (`ratings.dat`), 20M and later (`ratings.csv`)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+
+from training.importers.tables import DataError, Tables, csv_frame, rows_of
+from training.rejections import Rejections
+
+_RATINGS = ("user_id", "item_id", "rating", "timestamp")
+_GENRES = [
+    "unknown",
+    "Action",
+    "Adventure",
+    "Animation",
+    "Children's",
+    "Comedy",
+    "Crime",
+    "Documentary",
+    "Drama",
+    "Fantasy",
+    "Film-Noir",
+    "Horror",
+    "Musical",
+    "Mystery",
+    "Romance",
+    "Sci-Fi",
+    "Thriller",
+    "War",
+    "Western",
+]
+
+
+def read(folder: Path) -> Tables:
+    """Read a folder of any of the releases.
+
+    Raises:
+        DataError: it holds none of them.
+    """
+    rejected = Rejections()
+    for name, of in (("u.data", _hundred), ("ratings.dat", _million), ("ratings.csv", _later)):
+        if (folder / name).is_file():
+            items, log = of(folder, rejected)
+            times = log.with_columns(pl.col("timestamp").cast(pl.Int64, strict=False))
+            return Tables(items, times.select("user_id", "item_id", "timestamp"), rejected)
+    raise DataError(f"{folder}: no u.data, ratings.dat or ratings.csv: this is no MovieLens release")
+
+
+def _hundred(folder: Path, rejected: Rejections) -> tuple[pl.DataFrame, pl.DataFrame]:
+    names = ("item_id", "title", "released", "video", "url", *_GENRES)
+    items = rows_of(folder / "u.item", names, rejected, "|", "latin-1")
+    flags = [pl.when(pl.col(genre) == "1").then(pl.lit(genre)) for genre in _GENRES]
+    genres = pl.concat_str(flags, separator="|", ignore_nulls=True).alias("genres")
+    return items.select("item_id", "title", genres), rows_of(folder / "u.data", _RATINGS, rejected)
+
+
+def _million(folder: Path, rejected: Rejections) -> tuple[pl.DataFrame, pl.DataFrame]:
+    items = rows_of(folder / "movies.dat", ("item_id", "title", "genres"), rejected, "::", "latin-1")
+    return items, rows_of(folder / "ratings.dat", _RATINGS, rejected, "::")
+
+
+def _later(folder: Path, rejected: Rejections) -> tuple[pl.DataFrame, pl.DataFrame]:
+    items = csv_frame(folder / "movies.csv", {"movieId": "item_id", "title": "title", "genres": "genres"}, rejected)
+    names = {"userId": "user_id", "movieId": "item_id", "timestamp": "timestamp"}
+    return items, csv_frame(folder / "ratings.csv", names, rejected)
