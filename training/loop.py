@@ -139,7 +139,7 @@ def _epoch(
     with _training(subject, config.dropout):
         for batch in epoch:
             _schedule(optimizer, subject, config, course.step / steps)
-            loss = LOSSES[config.loss](_predict(subject, batch, popularity))
+            loss = LOSSES[config.loss](predict(subject, batch, popularity))
             if not torch.isfinite(loss):
                 kept = f"the checkpoint of epoch {course.epoch} is intact" if course.epoch else "nothing was kept"
                 raise TrainingError(
@@ -154,7 +154,8 @@ def _epoch(
     return float(np.mean(losses)), encoded
 
 
-def _predict(subject: Subject, batch: Batch, popularity: Tensor) -> Predictions:
+def predict(subject: Subject, batch: Batch, popularity: Tensor) -> Predictions:
+    """Run a batch through the encoders: each distinct item once; `popularity [n]` is the catalog's log popularity."""
     device = subject.backbone.device
     items = subject.item_vectors(batch.distinct)  # [m, d]
     windows, real = torch.from_numpy(batch.windows).to(device), torch.from_numpy(batch.real).to(device)

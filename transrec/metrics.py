@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 TIE_TOLERANCE = 1e-5
 """Two scores tie when they differ by less than this share of the target's score (float32 sums differ by order)."""
 
-BLOCK_SCORES = 16_000_000
+BLOCK_ROWS, BLOCK_SCORES = 64, 1_000_000
+"""Users a block: enough for a fast product, few enough for their scores to stay in the cache while they are counted."""
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -66,7 +67,7 @@ def rank_targets(
         seen: for each row the catalog rows that are not candidates; the target itself always stays one.
     """
     items = torch.from_numpy(np.ascontiguousarray(item_vectors)).T
-    block = max(1, BLOCK_SCORES // max(1, len(item_vectors)))
+    block = max(BLOCK_ROWS, BLOCK_SCORES // max(1, len(item_vectors)))
     parts = []
     for start in range(0, len(targets), block):
         rows = slice(start, start + block)
@@ -87,9 +88,12 @@ def rank_scores(scores: torch.Tensor, targets: Integers, seen: Sequence[Integers
     scores[row_of, column_of] = -torch.inf
     scores.scatter_(1, chosen, target)
     margin = (target.abs() * TIE_TOLERANCE).clamp_min(torch.finfo(torch.float32).tiny)
-    better = (scores > target + margin).sum(1)
-    near = (scores >= target - margin).sum(1)
-    return Ranks(better.numpy(), (near - better - 1).numpy())
+    # Row by row: a comparison with one number, counted by numpy, is ten times as fast as either over the whole block.
+    above, below = (target + margin).flatten().tolist(), (target - margin).flatten().tolist()
+    rows = scores.numpy()
+    better = np.array([np.count_nonzero(row > limit) for row, limit in zip(rows, above, strict=True)], np.int64)
+    near = np.array([np.count_nonzero(row >= limit) for row, limit in zip(rows, below, strict=True)], np.int64)
+    return Ranks(better, near - better - 1)
 
 
 def hit_rate(ranks: Floats, k: int = 10) -> Floats:
