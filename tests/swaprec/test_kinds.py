@@ -14,6 +14,7 @@ from swaprec.catalog import catalog_items
 from swaprec.client import Client
 from swaprec.evaluation import evaluate_run, load_adapter
 from swaprec.show import talk
+from tests.checkpoints import bert_checkpoint
 from tests.service.conftest import running
 from tests.tiny import TINY_KINDS, tiny_backbone, tiny_spec
 from tests.training.conftest import tiny_log
@@ -94,3 +95,22 @@ def test_a_kind_trains_goes_live_and_answers_with_the_offline_rank_lists(
     compared = evaluate_run(tmp_path / "run", (), service.url, talk())
     assert compared["agrees"], compared
     assert compared["difference"] == 0.0
+
+
+def test_a_backbone_pretrained_with_cpc_serves(tmp_path: Path) -> None:
+    log, checkpoint = tiny_log(tmp_path / "log"), bert_checkpoint(tmp_path / "bert")
+    data, train = {"folder": str(log)}, {"epochs": 3, "lr": 5e-3, "loss": "cpc", "embed_dtype": "float32"}
+    sizes = {"encoder": str(checkpoint), "width": 16, "max_history": 6, "max_tokens": 12}
+    raw = {"stage": "pretrain", "output": str(tmp_path / "source"), "data": data, "backbone": sizes, "train": train}
+    source = run(parse_config(raw)).artifact
+    raw = {"stage": "adapt", "domain": "cpc", "output": str(tmp_path / "run"), "data": data, "train": train}
+    config = parse_config(raw | {"backbone": {"folder": str(source)}, "adapter": tiny_spec("houlsby").to_json()})
+    result = run(config)
+    settings = Settings(data=tmp_path / "data", backbones=(source,), port=0)
+    with running(settings) as http, Client(str(http.base_url)) as client:
+        client.put_domain("cpc")
+        client.import_items("cpc", list(catalog_items(load_dataset(config.data))))
+        client.push(result.artifact, activate=True)
+        compared = evaluate_run(tmp_path / "run", (), client.url, talk())
+    assert compared["agrees"], compared
+    assert compared["served"]["hr"] > 0
