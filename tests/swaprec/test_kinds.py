@@ -99,9 +99,10 @@ def test_a_kind_trains_goes_live_and_answers_with_the_offline_rank_lists(
 
 def test_a_backbone_pretrained_with_cpc_serves(tmp_path: Path) -> None:
     log, checkpoint = tiny_log(tmp_path / "log"), bert_checkpoint(tmp_path / "bert")
-    data, train = {"folder": str(log)}, {"epochs": 3, "lr": 5e-3, "loss": "cpc", "embed_dtype": "float32"}
+    data, train = {"folder": str(log)}, {"epochs": 5, "lr": 5e-3, "loss": "cpc", "embed_dtype": "float32"}
     sizes = {"encoder": str(checkpoint), "width": 16, "max_history": 6, "max_tokens": 12}
-    raw = {"stage": "pretrain", "output": str(tmp_path / "source"), "data": data, "backbone": sizes, "train": train}
+    raw = {"stage": "pretrain", "output": str(tmp_path / "source"), "data": data, "backbone": sizes}
+    raw["train"] = train | {"train_encoder": True, "encoder_lr": 3e-3}  # a random encoder tells titles hardly apart
     source = run(parse_config(raw)).artifact
     raw = {"stage": "adapt", "domain": "cpc", "output": str(tmp_path / "run"), "data": data, "train": train}
     config = parse_config(raw | {"backbone": {"folder": str(source)}, "adapter": tiny_spec("houlsby").to_json()})
