@@ -9,6 +9,7 @@ from typing import Any
 
 from adapters_store import errors as store
 from service.errors import MalformedBody, PayloadTooLarge, ServiceError
+from transrec.images import ImageError
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -72,4 +73,5 @@ _TABLE: Mapping[type[BaseException], Callable[[Any], Problem]] = {
     store.InvalidName: _plain(422, "invalid_domain_name", "Invalid domain name"),
     store.VersionNotFound: _plain(404, "version_not_found", "Version not found"),
     store.VersionInUse: _plain(409, "version_in_use", "Version in use"),
+    ImageError: _plain(500, "picture_unreadable", "Picture unreadable"),  # a kept one: of a request it is a 422
 }

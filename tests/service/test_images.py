@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from service.settings import Settings
-from tests.service.conftest import activate, running
+from tests.service.conftest import activate, running, upload, wait_for_job
 from tests.tiny import tiny_adapter, tiny_backbone, tiny_bundle, tiny_contents, tiny_picture, tiny_spec
 from transrec.backbone import Backbone
 from transrec.content import Content
@@ -149,3 +149,28 @@ def test_a_restart_answers_the_same_from_the_kept_pictures(tmp_path: Path) -> No
         path.unlink()  # derived: embedded again from the pictures
     with running(settings) as http:
         assert http.post("/recommend?domain=photos", json=asked).json()["items"] == before
+
+
+def test_a_lost_picture_fails_the_activation_by_name_and_the_old_version_goes_on(tmp_path: Path) -> None:
+    backbone = tiny_backbone(tmp_path / "photos", modalities=("image",))
+    settings = Settings(data=tmp_path / "data", backbones=(tmp_path / "photos",), port=0)
+    contents, asked = tiny_contents(COUNT, ("image",)), {"history": ["i3", "i7"], "k": 8}
+    bundle = tiny_bundle(
+        tmp_path / "b.safetensors", backbone, "photos", tiny_adapter(backbone, 5, tiny_spec("houlsby"))
+    )
+    with running(settings) as http:
+        http.put("/domains/photos")
+        http.post("/domains/photos/items", json=[item(n, content) for n, content in enumerate(contents)])
+        before = http.post("/recommend?domain=photos", json=asked).json()
+        assert contents[9].image is not None
+        lost = contents[9].image.digest
+        (settings.data / "blobs" / lost[:2] / lost).unlink()
+        job = wait_for_job(http, upload(http, bundle, activate="true").json()["job"])
+        assert (job["status"], job["error"]["code"]) == ("failed", "picture_unreadable")
+        assert f"{lost}: cannot be read: No such file" in job["error"]["detail"]
+        after = http.post("/recommend?domain=photos", json=asked).json()
+        assert (after["version"], after["items"]) == ("none", before["items"])
+        again = [item(9, contents[9])]  # the picture comes back with its item
+        assert http.post("/domains/photos/items", json=again).json()["unchanged"] == 1
+        job = http.post("/adapters/photos/versions/1/activate").json()
+        assert wait_for_job(http, job)["status"] == "succeeded"
