@@ -190,7 +190,7 @@ class Item(TypedDict):
     """An item as it is stored."""
 
     item_id: str
-    text: str
+    text: Annotated[str | list[str], Field(description="A list where it has several attributes.")]
     image: Annotated[str, Field(description="SHA-256 of its picture; empty without one.")]
     popularity: float
     metadata: dict[str, Any]

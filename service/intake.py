@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Sequence
 
 from service.blobs import Blobs
 from service.schemas import ItemBody, RawItem
 from service.state import CatalogRows, Item
 from transrec.backbone import Backbone
-from transrec.content import Content, Picture
+from transrec.content import BETWEEN, Content, Picture, joined
 from transrec.errors import ContentError
 from transrec.images import check
 
@@ -33,13 +34,15 @@ class Intake:
             ValueError: it has nothing that the backbone reads, a picture that nobody reads, or one that is damaged;
             OutOfSpace.
         """
-        text, picture = body.text or body.title or "", body.image_b64
+        text, picture = as_text(body.text) or body.title or "", body.image_b64
         if picture is not None and not self.reads_images:
             raise ContentError("image_b64: the backbone of this domain reads texts only")
         if not (text and "text" in self._reads) and picture is None:
             needed = {"text": "title or text", "image": "image_b64"}
             wanted = " or ".join(needed[modality] for modality in self._reads)
             raise ContentError(f"{wanted} is needed: it is what the model reads")
+        if "text" in self._reads:
+            self._backbone.check_attributes(text)
         image = ""
         if picture is not None:
             content = decoded(picture)
@@ -74,7 +77,19 @@ def raw_content(backbone: Backbone, entry: RawItem) -> Content:
         content = decoded(entry.image_b64)
         check(content, "image_b64")
         image = Picture.of(content)
-    return backbone.read(Content(entry.text or "", image))
+    return backbone.read(Content(as_text(entry.text), image))
+
+
+def as_text(given: str | Sequence[str] | None) -> str:
+    """Return one text of a text, of its attributes, or of nothing."""
+    if given is None or isinstance(given, str):
+        return given or ""
+    return joined(given)
+
+
+def as_attributes(text: str) -> str | list[str]:
+    """Return the attributes of a text that has several, else itself."""
+    return text.split(BETWEEN) if BETWEEN in text else text
 
 
 def decoded(picture: str) -> bytes:

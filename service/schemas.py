@@ -11,12 +11,18 @@ MAX_K = 500
 MAX_HISTORY = 1000
 MAX_ARMS = 8
 MAX_EMBEDDED = 256
-MAX_TEXT = 20_000
+MAX_TEXT, MAX_ATTRIBUTES = 20_000, 8
 MAX_IMAGE_B64 = 28 * 1024 * 1024
 MAX_ATTRIBUTES_BYTES = 64 * 1024
 
 ItemId = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 DomainName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
+
+
+OneText = Annotated[str, StringConstraints(min_length=1, max_length=MAX_TEXT)]
+Attribute = Annotated[str, StringConstraints(max_length=MAX_TEXT)]
+Text = OneText | Annotated[list[Attribute], Field(min_length=1, max_length=MAX_ATTRIBUTES)]
+"""A text, or its attributes in the order of the backbone's, such as title and abstract; one of them may be empty."""
 
 
 class Body(BaseModel):
@@ -35,7 +41,7 @@ class HistoryItem(Body):
 class RawItem(Body):
     """An item that no catalog has: a text, a picture, or both; it is embedded as the domain's own items are."""
 
-    text: str | None = Field(None, min_length=1, max_length=MAX_TEXT)
+    text: Text | None = None
     image_b64: str | None = Field(None, min_length=1, description="JPEG, PNG, WebP, GIF or BMP in base64.")
     timestamp: str | None = None
 
@@ -89,7 +95,7 @@ class SimilarRequest(Body):
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"item_id": "n101", "k": 10}]})
 
     item_id: ItemId | None = None
-    text: str | None = Field(None, min_length=1, max_length=MAX_TEXT)
+    text: Text | None = None
     image_b64: str | None = Field(None, min_length=1, description="JPEG, PNG, WebP, GIF or BMP in base64.")
     k: int = Field(10, ge=1, le=MAX_K, description="How many items.")
     version: int | Literal["none"] | None = Field(None, description="Pin a version; 409 where it is not in memory.")
@@ -160,7 +166,7 @@ class ItemBody(Body):
 
     item_id: ItemId
     title: str | None = Field(None, min_length=1, max_length=2000)
-    text: str | None = Field(None, min_length=1, max_length=MAX_TEXT)
+    text: Text | None = None
     image_b64: str | None = Field(
         None, min_length=1, max_length=MAX_IMAGE_B64, description="JPEG, PNG, WebP, GIF or BMP in base64."
     )

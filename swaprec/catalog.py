@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from training.data import Dataset
-from transrec.content import Content
+from transrec.content import BETWEEN, Content
 
 _OWN = ("item_id", "title", "text", "category", "timestamp", "image")
 
@@ -33,8 +33,9 @@ def catalog_items(dataset: Dataset) -> Iterator[dict[str, Any]]:
         }
 
 
-def _embedded(content: Content) -> dict[str, str]:
-    text = {"text": content.text} if content.text else {}
+def _embedded(content: Content) -> dict[str, Any]:
+    attributes = content.text.split(BETWEEN)
+    text: dict[str, Any] = {"text": attributes if len(attributes) > 1 else content.text} if content.text else {}
     if content.image is None:
         return text
     return text | {"image_b64": base64.b64encode(content.image.read()).decode()}

@@ -7,7 +7,7 @@ import string
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -65,7 +65,7 @@ class DataConfig(Section):
         "microlens",
         "pixelrec",
     ] = "canonical"
-    text: str = "{title}"
+    text: str | list[str] = "{title}"
     images: Path | None = None
     where: WhereConfig | None = None
     min_interactions: int = Field(5, ge=3)
@@ -79,19 +79,32 @@ class DataConfig(Section):
 
     @field_validator("text")
     @classmethod
-    def _names_columns(cls, template: str) -> str:
-        try:
-            fields = [part for part in string.Formatter().parse(template) if part[1] is not None]
-        except ValueError as error:
-            raise ValueError(f"{template!r} is no template such as {{title}} ({{year}}): {error}") from error
-        if not template:
-            return template
-        if not fields:
-            raise ValueError(f"{template!r} names no column: all items would have one text; expected {{title}}")
-        for _, name, form, turned in fields:
-            if not name or name.isdigit() or form or turned or set(name) & set(".["):
-                raise ValueError(f"{template!r}: expected plain column names in braces, such as {{title}}")
-        return template
+    def _names_columns(cls, given: str | list[str]) -> str | list[str]:
+        if isinstance(given, list):
+            if not given or not all(given):
+                raise ValueError('expected templates such as ["{title}", "{abstract}"]')
+            for template in given:
+                _check_template(template)
+        elif given:
+            _check_template(given)
+        return given
+
+
+def _check_template(template: str) -> None:
+    """Check a template of column names.
+
+    Raises:
+        ValueError: it is none, or names no column.
+    """
+    try:
+        fields = [part for part in string.Formatter().parse(template) if part[1] is not None]
+    except ValueError as error:
+        raise ValueError(f"{template!r} is no template such as {{title}} ({{year}}): {error}") from error
+    if not fields:
+        raise ValueError(f"{template!r} names no column: all items would have one text; expected {{title}}")
+    for _, name, form, turned in fields:
+        if not name or name.isdigit() or form or turned or set(name) & set(".["):
+            raise ValueError(f"{template!r}: expected plain column names in braces, such as {{title}}")
 
 
 class BackboneSource(Section):
@@ -105,7 +118,7 @@ class BackboneSource(Section):
     image_pooling: Literal["cls", "mean"] = "cls"
     width: int = Field(64, ge=2)
     max_history: int = Field(20, ge=1)
-    max_tokens: int = Field(30, ge=3)
+    max_tokens: Annotated[int, Field(ge=3)] | list[Annotated[int, Field(ge=3)]] = 30
     heads: int = Field(2, ge=1)
     blocks: int = Field(2, ge=1)
 
@@ -177,6 +190,14 @@ class RunConfig(Section):
                 what = "nobody reads it" if source else "there is nothing to read"
                 which = "image_encoder" if key == "images" else "encoder"
                 raise ValueError(f"data.{key} and backbone.{which} belong together: {what}")
+
+    @model_validator(mode="after")
+    def _limits_for_each_attribute(self) -> RunConfig:
+        limits = self.backbone.max_tokens
+        texts = len(self.data.text) if isinstance(self.data.text, list) else 1
+        if self.stage == "pretrain" and texts > 1 and (not isinstance(limits, list) or len(limits) != texts):
+            raise ValueError(f"backbone.max_tokens: data.text has {texts} attributes, give a limit for each of them")
+        return self
 
     @property
     def spec(self) -> AdapterSpec:

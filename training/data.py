@@ -16,7 +16,7 @@ from training.config import DataConfig, WhereConfig
 from training.importers import read_tables
 from training.importers.tables import DataError
 from training.rejections import Rejections
-from transrec.content import Content, Picture, Pictures
+from transrec.content import BETWEEN, Content, Picture, Pictures, joined
 from transrec.images import ImageError, check
 
 Integers = NDArray[np.int64]
@@ -103,14 +103,27 @@ def load_dataset(config: DataConfig) -> Dataset:
 
 def _contents(items: pl.DataFrame, config: DataConfig, rejected: Rejections) -> tuple[pl.DataFrame, list[Content]]:
     """Read texts and pictures; an item that has none of what is asked for is left out, and counted."""
-    texts = item_texts(items, config.text) if config.text else [""] * items.height
+    texts = _texts(items, config)
     images = _pictures(items, config, rejected) if config.images is not None else [None] * items.height
     contents = [Content(text, image) for text, image in zip(texts, images, strict=True)]
-    empty = [row for row, content in enumerate(contents) if not content.text.strip() and content.image is None]
+    empty = [
+        row
+        for row, content in enumerate(contents)
+        if not content.text.replace(BETWEEN, "").strip() and content.image is None
+    ]
     kind = "item without a title" if config.images is None else "item without an image"
     rejected.add(kind, len(empty), items["item_id"][empty[0]] if empty else "")
     kept = np.setdiff1d(np.arange(items.height), empty)
     return items[kept.tolist()], [contents[row] for row in kept]
+
+
+def _texts(items: pl.DataFrame, config: DataConfig) -> list[str]:
+    """Fill the templates: one text an item, joined of several attributes, or empty where none is asked for."""
+    templates = [config.text] if isinstance(config.text, str) else config.text
+    attributes = [item_texts(items, template) for template in templates if template]
+    if len(attributes) > 1:
+        return [joined([one.strip() for one in row]) for row in zip(*attributes, strict=True)]
+    return attributes[0] if attributes else [""] * items.height
 
 
 def _pictures(items: pl.DataFrame, config: DataConfig, rejected: Rejections) -> list[Picture | None]:

@@ -118,7 +118,7 @@ def _begin(config: RunConfig) -> Backbone:
         pooling=source.pooling,
         image_pooling=source.image_pooling,
         user=shape,
-        max_tokens=source.max_tokens,
+        max_tokens=tuple(source.max_tokens) if isinstance(source.max_tokens, list) else source.max_tokens,
         from_scratch=source.from_scratch,
         seed=config.seed,
     )

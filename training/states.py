@@ -23,7 +23,7 @@ from torch import Tensor
 from transrec.adapters import EVERYTHING, Adapt, Paired, Reach, SideAdapter, unchanged
 from transrec.backbone import Backbone, resolve_dtype
 from transrec.content import Content
-from transrec.inputs import ImageInputs, Inputs, Loads, PairInputs, batches
+from transrec.inputs import AttributeInputs, ImageInputs, Inputs, Loads, PairInputs, batches
 from transrec.item_encoder import FrozenPrefix, ItemEncoder
 from transrec.pair_encoder import PairEncoder, beside
 from transrec.seam import MODALITIES
@@ -212,7 +212,8 @@ class Kept:
     ) -> ItemStates:
         """Return the states of one encoder, of the items that it reads."""
         reach = adapter.reach() if adapter is not None else None
-        if self.trains_encoder or reach == EVERYTHING:
+        several = isinstance(inputs, AttributeInputs) and reach is not None  # no prefix is one text's alone
+        if self.trains_encoder or several or reach == EVERYTHING:
             if isinstance(inputs, ImageInputs):
                 return InputStates(encoder, KeptPixels(inputs, has, self.cache, self.told))
             return InputStates(encoder, inputs)

@@ -25,12 +25,12 @@ from torch import Tensor
 
 from transrec.adapters import AdapterShape, SideShape, user_side
 from transrec.checkpoints import read_text_encoder
-from transrec.content import Content
+from transrec.content import BETWEEN, Content
 from transrec.errors import BackboneError, ContentError
 from transrec.image_checkpoints import read_image_encoder
 from transrec.image_encoder import ImageEncoder, ImageShape
 from transrec.images import Preprocessing
-from transrec.inputs import ImageInputs, Inputs, PairInputs, TextInputs
+from transrec.inputs import AttributeInputs, ImageInputs, Inputs, PairInputs, TextInputs
 from transrec.item_encoder import Pooling
 from transrec.model import AnyEncoder, TransRec, draw
 from transrec.seam import LINEARS, MODALITIES, Modality
@@ -48,12 +48,13 @@ class BackboneConfig:
     """What `config.json` holds: everything but the weights and the tokenizer.
 
     A backbone reads texts, images, or both: the shapes that are there say which. `pooling` is the text encoder's.
+    `max_tokens` is one limit, or one for each attribute of a text.
     """
 
     text: TextShape | None
     user: UserShape
     pooling: Pooling = "cls"
-    max_tokens: int = 30
+    max_tokens: int | tuple[int, ...] = 30
     source: str = ""
     loss: str = "none"
     image: ImageShape | None = None
@@ -88,6 +89,8 @@ class BackboneConfig:
         value.pop("modality", None)  # of the first releases, which read texts only
         try:
             text, image = value.pop("text"), value.pop("image", None)
+            if isinstance(value.get("max_tokens"), list):
+                value["max_tokens"] = tuple(value["max_tokens"])
             config = cls(
                 text=text and TextShape(**text),
                 image=image and _image_shape(image),
@@ -138,9 +141,8 @@ class Backbone:
         self.config = config
         self.model = model.requires_grad_(requires_grad=False).eval()
         self.tokenizer = tokenizer
-        if tokenizer is not None:
-            tokenizer.no_padding()
-            tokenizer.enable_truncation(config.max_tokens)
+        limits = config.max_tokens if isinstance(config.max_tokens, tuple) else (config.max_tokens,)
+        self._tokenizers = [] if tokenizer is None else [_cutting(tokenizer, limit) for limit in limits]
         self.fingerprint = fingerprint
         self.name = name
         self._casts: dict[torch.dtype, AnyEncoder] = {}
@@ -183,7 +185,7 @@ class Backbone:
         pooling: Pooling = "cls",
         image_pooling: Pooling = "cls",
         user: UserShape | None = None,
-        max_tokens: int = 30,
+        max_tokens: int | tuple[int, ...] = 30,
         from_scratch: bool = False,
         seed: int = 0,
     ) -> Backbone:
@@ -259,13 +261,22 @@ class Backbone:
         return sum(parameter.numel() for parameter in self.model.parameters())
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of each text with its special tokens, cut to `max_tokens`, not padded."""
-        assert self.tokenizer is not None, "this backbone reads no texts"  # noqa: S101 - `inputs` asks only where it does
-        return [encoding.ids for encoding in self.tokenizer.encode_batch_fast(list(texts))]
+        """Token ids of each text with its special tokens, cut to `max_tokens`, not padded; of one attribute."""
+        return _ids(self._tokenizers[0], texts)
+
+    def _text_inputs(self, texts: Sequence[str]) -> TextInputs | AttributeInputs:
+        if len(self._tokenizers) == 1:
+            return TextInputs(self.tokenize(texts))
+        split = [text.split(BETWEEN) for text in texts]
+        attributes = []
+        for number, tokenizer in enumerate(self._tokenizers):
+            there = [row[number].strip() if number < len(row) else "" for row in split]
+            attributes.append([ids if text else [] for ids, text in zip(_ids(tokenizer, there), there, strict=True)])
+        return AttributeInputs(attributes)
 
     def inputs(self, contents: Sequence[Content]) -> Inputs:
         """Return what contents are to the item encoder. What it does not read of them is left out."""
-        texts = TextInputs(self.tokenize([content.text for content in contents])) if self.config.text else None
+        texts = self._text_inputs([content.text for content in contents]) if self.config.text else None
         images = ImageInputs(contents, self.config.image) if self.config.image else None
         if texts is not None and images is not None:
             return PairInputs(texts, images, contents)
@@ -283,9 +294,20 @@ class Backbone:
             content.text if self.config.text is not None else "",
             content.image if self.config.image is not None else None,
         )
+        self.check_attributes(read.text)
         if not read.text and read.image is None:
             raise ContentError(f"it has no {' and no '.join(self.config.modalities)}: the backbone reads nothing else")
         return read
+
+    def check_attributes(self, text: str) -> None:
+        """Check that a text has no more attributes than are read.
+
+        Raises:
+            ContentError: it has.
+        """
+        found, read = text.count(BETWEEN) + 1, max(1, len(self._tokenizers))
+        if found > read:
+            raise ContentError(f"text: it has {found} attributes, the backbone reads {read}")
 
     def changed(self) -> None:
         """Forget copies of the weights: they were trained meanwhile."""
@@ -318,6 +340,18 @@ def adapter_shape(config: BackboneConfig) -> AdapterShape:
 def _biased(shape: TextShape | ImageShape) -> tuple[str, ...]:
     without = isinstance(shape, ImageShape) and not shape.qkv_bias
     return tuple(name for name in LINEARS if not (without and name in ("query", "key", "value")))
+
+
+def _cutting(tokenizer: Tokenizer, limit: int) -> Tokenizer:
+    """Return a tokenizer that cuts at a limit; where limits differ each has its own."""
+    own = Tokenizer.from_str(tokenizer.to_str())
+    own.no_padding()
+    own.enable_truncation(limit)
+    return own
+
+
+def _ids(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
+    return [encoding.ids for encoding in tokenizer.encode_batch_fast(list(texts))]
 
 
 def build(config: BackboneConfig) -> TransRec:

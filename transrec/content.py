@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from zipfile import BadZipFile, ZipFile
@@ -11,6 +11,8 @@ from zipfile import BadZipFile, ZipFile
 from transrec.images import ImageError, digest_of
 
 KEY_BYTES = 16
+BETWEEN = "\x1f"
+"""Stands between the attributes of a text: the control character that was made to separate units."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,10 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """A text and a picture, of which either may be missing; missing text is empty."""
+    """A text and a picture, of which either may be missing; missing text is empty.
+
+    A text may have several attributes, such as title and abstract: `joined` makes one of them.
+    """
 
     text: str = ""
     image: Picture | None = None
@@ -55,6 +60,12 @@ class Content:
         if self.image is not None:
             named = b"\xff" + bytes.fromhex(self.image.digest) + named  # no text begins with this byte
         return hashlib.blake2b(named, digest_size=KEY_BYTES).digest()
+
+
+def joined(attributes: Sequence[str]) -> str:
+    """Make one text of several attributes; what is empty at the end is left out."""
+    cleaned = [attribute.replace(BETWEEN, " ") for attribute in attributes]
+    return BETWEEN.join(cleaned).rstrip(BETWEEN)
 
 
 class Pictures:

@@ -14,7 +14,7 @@ from transrec.content import Content
 from transrec.image_encoder import ImageShape
 from transrec.images import decode, pixels
 from transrec.pair_encoder import Pair
-from transrec.text_encoder import Tokens
+from transrec.text_encoder import Attributes, Tokens
 
 BATCH_TOKENS = 4096
 
@@ -45,10 +45,32 @@ class Inputs(Loads, Protocol):
         ...
 
 
+Ids = Sequence[Sequence[int]]
+
+
+class AttributeInputs:
+    """Texts of several attributes as token ids; a group is which of them an item has, and how long each is."""
+
+    def __init__(self, attributes: Sequence[Ids]) -> None:
+        self._attributes = [TextInputs(ids) for ids in attributes]
+        lengths = np.stack([one.tokens for one in self._attributes], 1)  # [n, attributes], 0 where there is none
+        self.tokens = lengths.sum(1)
+        self.groups = np.unique(lengths, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
+
+    def load(self, places: Integers, device: torch.device | str) -> Attributes:
+        """Return ids [b, T] of each attribute that these items have."""
+        there = [one for one in self._attributes if one.tokens[places[0]]]
+        return Attributes(tuple(one.load(places, device) for one in there))
+
+    def fingerprint(self) -> bytes:
+        """Hash the ids."""
+        return b"".join(one.fingerprint() for one in self._attributes)
+
+
 class TextInputs:
     """Texts as token ids; a group is a length."""
 
-    def __init__(self, ids: Sequence[Sequence[int]]) -> None:
+    def __init__(self, ids: Ids) -> None:
         self.ids = ids
         self.tokens = np.array([len(row) for row in ids], np.int64)
         self.groups = self.tokens
@@ -106,14 +128,14 @@ class ImageInputs:
 
 
 class PairInputs:
-    """Texts and pictures; a group is a length of the text (0: none) and whether there is a picture."""
+    """Texts and pictures; a group is one of the text's (0: no text) and whether there is a picture."""
 
-    def __init__(self, texts: TextInputs, images: ImageInputs, contents: Sequence[Content]) -> None:
+    def __init__(self, texts: TextInputs | AttributeInputs, images: ImageInputs, contents: Sequence[Content]) -> None:
         self.text, self.image = texts, images
         self.has_text = np.array([bool(content.text) for content in contents], np.bool_)
         self.has_image = np.array([content.image is not None for content in contents], np.bool_)
         self.tokens = texts.tokens * self.has_text + images.tokens * self.has_image
-        self.groups = 2 * texts.tokens * self.has_text + self.has_image
+        self.groups = 2 * (texts.groups + 1) * self.has_text + self.has_image
 
     def load(self, places: Integers, device: torch.device | str) -> Pair:
         """Return both, or the one that this group has."""
@@ -128,10 +150,12 @@ class PairInputs:
         return self.text.fingerprint() + self.image.fingerprint()
 
 
-def take(inputs: Tokens | torch.Tensor | Pair, rows: Integers) -> Any:
+def take(inputs: Tokens | Attributes | torch.Tensor | Pair, rows: Integers) -> Any:
     """Take some rows of what `load` returned."""
     if isinstance(inputs, Pair):
         return Pair(*(None if part is None else take(part, rows) for part in (inputs.text, inputs.image)))
+    if isinstance(inputs, Attributes):
+        return Attributes(tuple(take(part, rows) for part in inputs.parts))
     if isinstance(inputs, Tokens):
         return Tokens(inputs.ids[rows], None if inputs.mask is None else inputs.mask[rows])
     return inputs[rows]

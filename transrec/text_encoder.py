@@ -42,8 +42,15 @@ class Tokens:
     mask: Tensor | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Attributes:
+    """Several texts of each item, such as title and abstract: the tokens of each, for the same rows."""
+
+    parts: tuple[Tokens, ...]
+
+
 class TextEncoder(ItemEncoder):
-    """BERT or RoBERTa up to its pooled output."""
+    """BERT or RoBERTa up to its pooled output; several attributes are encoded one by one and averaged."""
 
     def __init__(self, shape: TextShape, pooling: Pooling) -> None:
         super().__init__(shape.layers, BlockShape(shape.hidden, shape.heads, shape.intermediate, shape.norm_eps))
@@ -53,6 +60,12 @@ class TextEncoder(ItemEncoder):
         self.word = nn.Embedding(shape.vocabulary, shape.hidden)
         self.position = nn.Embedding(shape.positions, shape.hidden)
         self.token_type = nn.Embedding(shape.token_types, shape.hidden)
+
+    def forward(self, inputs: Tokens | Attributes, adapt: Adapt | None = None) -> Tensor:
+        """Encode tokens to [n, H] with the adapter given, or with none."""
+        if isinstance(inputs, Attributes):
+            return torch.stack([super(TextEncoder, self).forward(part, adapt) for part in inputs.parts]).mean(0)
+        return super().forward(inputs, adapt)
 
     def embed(self, inputs: Tokens, adapt: Adapt) -> tuple[Tensor, Tensor | None]:
         """Sum word, position and type embeddings of `ids [n, T]`, and normalise."""

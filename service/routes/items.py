@@ -12,6 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from service import answers
 from service.answers import ImportReport, Job, Page
 from service.errors import InvalidRequest, ItemNotFound, UnsupportedMedia
+from service.intake import as_attributes
 from service.parts import Given, problems, stream
 from service.state import Item
 
@@ -84,13 +85,8 @@ def get_item(domain: str, item_id: str, parts: Given) -> dict[str, Any]:
 
 
 def _shown(item: Item) -> dict[str, Any]:
-    return {
-        "item_id": item.item_id,
-        "text": item.text,
-        "popularity": item.popularity,
-        "metadata": item.metadata,
-        "image": item.image,
-    }
+    shown = {"item_id": item.item_id, "text": as_attributes(item.text), "image": item.image}
+    return shown | {"popularity": item.popularity, "metadata": item.metadata}
 
 
 def _json(value: object, status: int, headers: dict[str, str] | None = None) -> Response:

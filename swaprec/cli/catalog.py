@@ -120,7 +120,11 @@ def show_item(
     if as_json:
         show.emit_json(found)
         return
-    rows = [("item", item_id), ("text", found["text"]), ("popularity", f"{found['popularity']:g}")]
+    rows = [
+        ("item", item_id),
+        ("text", " | ".join([found["text"]] if isinstance(found["text"], str) else found["text"])),
+        ("popularity", f"{found['popularity']:g}"),
+    ]
     rows += [(name, str(value)) for name, value in found["metadata"].items()]
     show.data().print(show.table("", ("", ""), rows))
 

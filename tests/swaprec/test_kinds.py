@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from adapters_store.bundle import read_bundle
@@ -18,7 +19,7 @@ from tests.checkpoints import bert_checkpoint
 from tests.service.conftest import running
 from tests.tiny import TINY_KINDS, tiny_backbone, tiny_spec
 from tests.training.conftest import tiny_log
-from training.config import RunConfig, parse_config
+from training.config import ConfigError, RunConfig, parse_config
 from training.data import load_dataset
 from training.run import run
 from transrec.backbone import Backbone
@@ -115,3 +116,41 @@ def test_a_backbone_pretrained_with_cpc_serves(tmp_path: Path) -> None:
         compared = evaluate_run(tmp_path / "run", (), client.url, talk())
     assert compared["agrees"], compared
     assert compared["served"]["hr"] > 0
+
+
+def test_titles_with_abstracts_train_and_serve_as_offline(tmp_path: Path) -> None:
+    log, checkpoint = tiny_log(tmp_path / "log"), bert_checkpoint(tmp_path / "bert")
+    items = pl.read_parquet(log / "items.parquet")
+    abstracts = ["" if n % 5 == 0 else f"news {'of the storm ' * (n % 3)}{n}" for n in range(items.height)]
+    items.with_columns(pl.Series("abstract", abstracts)).write_parquet(log / "items.parquet")
+    data = {"folder": str(log), "text": ["{title}", "{abstract}"]}
+    train = {"epochs": 5, "lr": 5e-3, "loss": "full_softmax", "embed_dtype": "float32"}
+    sizes = {"encoder": str(checkpoint), "width": 16, "max_history": 6, "max_tokens": [12, 8]}
+    raw = {"stage": "pretrain", "output": str(tmp_path / "source"), "data": data, "backbone": sizes}
+    raw["train"] = train | {"train_encoder": True, "encoder_lr": 3e-3}
+    source = run(parse_config(raw)).artifact
+    raw = {"stage": "adapt", "domain": "news", "output": str(tmp_path / "run"), "data": data, "train": train}
+    config = parse_config(raw | {"backbone": {"folder": str(source)}, "adapter": tiny_spec("houlsby").to_json()})
+    result = run(config)
+    settings = Settings(data=tmp_path / "data", backbones=(source,), port=0)
+    with running(settings) as http, Client(str(http.base_url)) as client:
+        client.put_domain("news")
+        client.import_items("news", list(catalog_items(load_dataset(config.data))))
+        client.push(result.artifact, activate=True)
+        compared = evaluate_run(tmp_path / "run", (), client.url, talk())
+        assert client.item("news", "i1")["text"] == [items["title"][1], abstracts[1]]
+        assert client.item("news", "i5")["text"] == items["title"][5]
+        cold = {"text": [items["title"][1], abstracts[1]]}
+        by_text, by_id = (client.recommend("news", [entry], k=5, exclude={"seen": False}) for entry in (cold, "i1"))
+        assert [one["score"] for one in by_text["items"]] == pytest.approx(
+            [one["score"] for one in by_id["items"]], rel=1e-4
+        )
+        report = client.import_items("news", [{"item_id": "x", "text": ["a", "b", "c"]}])
+        assert "it has 3 attributes, the backbone reads 2" in report["rejected"][0]["detail"]
+    assert compared["agrees"], compared
+
+
+def test_a_limit_for_each_attribute_is_needed() -> None:
+    data, backbone = {"folder": "x", "text": ["{a}", "{b}"]}, {"encoder": "e"}
+    with pytest.raises(ConfigError, match=r"data\.text has 2 attributes, give a limit for each of them"):
+        parse_config({"stage": "pretrain", "output": "x", "data": data, "backbone": backbone})

@@ -46,6 +46,7 @@ def test_mind(tmp_path: Path) -> None:
     assert titles_of(tables) == {"N3": "A vote", "N1": "A cup", "N2": "A storm"}
     assert tables.items.filter(pl.col("item_id") == "N2")["category"].to_list() == ["news"]
     assert log_of(tables) == {"U1": ["N3", "N1", "N2"], "U2": ["N3", "N1"]}
+    assert tables.rejected.counts["item id that occurred before"] == 1
     assert tables.rejected.counts["news.tsv: 5 fields expected"] == 1
     assert tables.rejected.counts["interaction without a usable timestamp"] == 2
 

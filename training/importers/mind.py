@@ -19,7 +19,7 @@ _TIME = "%m/%d/%Y %I:%M:%S %p"
 
 
 def read(folder: Path) -> Tables:
-    """Read all splits below a folder; an item that is in several is kept once.
+    """Read all splits below a folder; an item that stands in several alike counts once.
 
     Raises:
         DataError: one of the two files is nowhere below it.
@@ -29,7 +29,7 @@ def read(folder: Path) -> Tables:
     seen = pl.concat([rows_of(path, _BEHAVIORS, rejected) for path in _found(folder, "behaviors.tsv")])
     seen = seen.with_columns(pl.col("time").str.to_datetime(_TIME, strict=False).dt.epoch("s"))
     log = pl.concat([_histories(seen), _clicks(seen)]).sort("timestamp", maintain_order=True)
-    return Tables(news.unique("item_id", keep="first", maintain_order=True), log, rejected)
+    return Tables(news.unique(maintain_order=True), log, rejected)
 
 
 def _histories(seen: pl.DataFrame) -> pl.DataFrame:
