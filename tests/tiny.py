@@ -51,16 +51,18 @@ TINY_KINDS: dict[str, dict[str, Any]] = {
     "bitfit": {},
     "layer_norm": {},
     "side": {"hidden": 8},
+    "whole": {},
 }
 """Every kind that trains, in a size that fits the tiny models."""
 
-ITEM_ONLY = ("prompt", "side")
+ITEM_ONLY, USER_ONLY = ("prompt", "side"), ("whole",)
 
 
 def tiny_spec(kind: str, **more: Any) -> AdapterSpec:
-    """A kind on both sides, beside houlsby on the user side where it is one for items only."""
+    """A kind on both sides, beside houlsby where it is one for one side only."""
     side = {"kind": kind, **TINY_KINDS[kind], **more}
-    return AdapterSpec.parse({"item": side, "user": {"kind": "houlsby", "hidden": 4} if kind in ITEM_ONLY else side})
+    item = {"kind": "houlsby", "hidden": 8} if kind in USER_ONLY else side
+    return AdapterSpec.parse({"item": item, "user": {"kind": "houlsby", "hidden": 4} if kind in ITEM_ONLY else side})
 
 
 def tiny_tokenizer() -> Tokenizer:

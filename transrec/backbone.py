@@ -334,7 +334,7 @@ def adapter_shape(config: BackboneConfig) -> AdapterShape:
         assert shape is not None  # noqa: S101 - it is one of the modalities
         side = SideShape("item", shape.layers, shape.hidden, shape.intermediate, width, _biased(shape), modality)
         items.append(side)
-    return AdapterShape(tuple(items), user_side(config.user.blocks, width))
+    return AdapterShape(tuple(items), user_side(config.user.blocks, width, config.user.history))
 
 
 def _biased(shape: TextShape | ImageShape) -> tuple[str, ...]:

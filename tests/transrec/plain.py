@@ -76,18 +76,25 @@ class Plain:
         name = f"blocks.{place}"
         if f"{name}.weight" not in self.weights:
             name = name.replace("attention_out", "out")
-        y = self.weights[f"{name}.weight"] @ x
+        y = (self.weights[f"{name}.weight"] + self.whole(f"{place}.weight")) @ x
         if f"{name}.bias" in self.weights:
-            y = y + self.weights[f"{name}.bias"]
+            y = y + self.weights[f"{name}.bias"] + self.whole(f"{place}.bias")
         if f"{place}.a" in self.adapter:
             y = y + self.scale * (self.adapter[f"{place}.b"] @ (self.adapter[f"{place}.a"] @ x))
         return y + self.adapter.get(f"biases.{place}.bias", torch.zeros(()))
+
+    def whole(self, name: str) -> Tensor:
+        """What the kind `whole` adds."""
+        return self.adapter.get(name, torch.zeros(())) if self.kind == "whole" else torch.zeros(())
 
     def norm(self, place: str, x: Tensor) -> Tensor:
         name = "norm" if place == "outside.norm" else f"blocks.{place}"
         weight = self.weights[f"{name}.weight"] + self.adapter.get(f"norms.{place}.weight", torch.zeros(()))
         bias = self.weights[f"{name}.bias"] + self.adapter.get(f"norms.{place}.bias", torch.zeros(()))
         bias = bias + self.adapter.get(f"biases.{place}.bias", torch.zeros(()))
+        if self.kind == "whole":
+            inside = "outside" if place == "outside.norm" else place
+            weight, bias = weight + self.whole(f"{inside}.weight"), bias + self.whole(f"{inside}.bias")
         centred = x - x.mean()
         return centred / torch.sqrt((centred**2).mean() + self.eps) * weight + bias
 

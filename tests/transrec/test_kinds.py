@@ -10,7 +10,16 @@ import pytest
 import torch
 
 from swaprec.parameters import LIKE
-from tests.tiny import ITEM_ONLY, TINY_KINDS, tiny_adapter, tiny_backbone, tiny_contents, tiny_spec, tiny_texts
+from tests.tiny import (
+    ITEM_ONLY,
+    TINY_KINDS,
+    USER_ONLY,
+    tiny_adapter,
+    tiny_backbone,
+    tiny_contents,
+    tiny_spec,
+    tiny_texts,
+)
 from transrec.adapters import KINDS, Adapter, AdapterShape, AdapterSpec, SpecError, count_parameters, expected_tensors
 from transrec.backbone import Backbone, adapter_shape
 from transrec.embed import embed
@@ -24,7 +33,7 @@ MINILM = adapter_shape(LIKE["minilm"])
 Modalities = tuple[Modality, ...]
 MODALITIES: list[Modalities] = [("text",), ("image",), ("text", "image")]
 BOTH_SIDES = [kind for kind in TINY_KINDS if kind not in ITEM_ONLY]
-BEGINS_AS_NONE = ["k_adapter", "lora", "bitfit", "layer_norm", "side"]
+BEGINS_AS_NONE = ["k_adapter", "lora", "bitfit", "layer_norm", "side", "whole"]
 
 
 def test_every_kind_is_in_these_tests() -> None:
@@ -67,7 +76,8 @@ def test_a_fresh_adapter_of_these_kinds_is_none(kind: str, modalities: Modalitie
     adapter = Adapter.create(tiny_spec(kind), backbone.shape, seed=1)
     contents = tiny_contents(9, modalities)
     vectors = embed(backbone, contents, dtype="float32")
-    assert np.allclose(embed(backbone, contents, adapter, dtype="float32"), vectors, atol=1e-6)
+    if kind not in USER_ONLY:
+        assert np.allclose(embed(backbone, contents, adapter, dtype="float32"), vectors, atol=1e-6)
     if kind not in ITEM_ONLY:
         encoder = backbone.model.user_encoder
         plain, adapted = (encode_users(encoder, [np.arange(5)], vectors, side) for side in (None, adapter.user))
@@ -180,6 +190,7 @@ def test_layer_norms_train_where_the_spec_says_so(kind: str) -> None:
     [
         ({"item": {"kind": "houlsby", "tokens": 3}}, "item.tokens: kind houlsby does not use it"),
         ({"user": {"kind": "prompt"}}, "user.kind: prompt makes no sense on the user side"),
+        ({"item": {"kind": "whole"}}, "item.kind: whole makes no sense on the item side: .* full fine-tuning"),
         ({"item": {"kind": "side", "compat": "adapter4rec"}}, "item.compat: expected one of iisan"),
         ({"item": {"kind": "lora", "alpha": 0}}, "item.alpha: expected a positive number"),
         ({"item": {"kind": "adapter"}}, "expected one of houlsby, "),
@@ -216,3 +227,11 @@ def test_an_item_has_one_vector_whatever_it_is_embedded_with(kind: str, modaliti
 def test_the_authors_prompt_overwrites_words_and_is_refused_on_images() -> None:
     with pytest.raises(SpecError, match=r"item\.compat: adapter4rec overwrites words, and images have none"):
         Adapter.create(tiny_spec("prompt", compat="adapter4rec"), tiny_backbone(modalities=("image",)).shape, seed=0)
+
+
+def test_whole_is_as_large_as_the_user_encoder_and_comes_with_iisans_towers() -> None:
+    spec = AdapterSpec.parse({"item": {"kind": "side", "compat": "iisan"}})
+    assert spec.user.kind == "whole"
+    assert count_parameters(spec, BERT_BASE).user == 100_864
+    assert AdapterSpec.parse({"item": spec.to_json()["item"], "user": {"kind": "none"}}).user.kind == "none"
+    assert AdapterSpec.parse(spec.to_json()) == spec

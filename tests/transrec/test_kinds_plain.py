@@ -116,7 +116,8 @@ def test_a_user_is_what_the_plain_form_says(kind: str) -> None:
         return range(t + 1)
 
     with torch.inference_mode():
-        x = [net.norm("outside.norm", v + weights["position.weight"][2 + t]) for t, v in enumerate(vectors)]
+        positions = weights["position.weight"] + net.whole("positions")
+        x = [net.norm("outside.norm", v + positions[2 + t]) for t, v in enumerate(vectors)]
         states = net.run(x, past)
         out = net.k_chain(states, past, 2, USER_EPS) if kind == "k_adapter" else states[-1]
         padded = torch.cat([torch.zeros(2, 16), vectors]).unsqueeze(0)

@@ -41,6 +41,7 @@ class SideAdapter(Adapt, nn.Module):
     keys: ClassVar[Mapping[str, tuple[Any, Any]]] = {}
     compats: ClassVar[tuple[str, ...]] = ()
     item_only: ClassVar[str] = ""
+    user_only: ClassVar[str] = ""
 
     def __init__(self, spec: SideSpec, shape: SideShape) -> None:
         super().__init__()

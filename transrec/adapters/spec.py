@@ -33,6 +33,8 @@ class Kind(Protocol):
     """The departures it can reproduce."""
     item_only: ClassVar[str]
     """Why it makes no sense on the user side; empty where it does."""
+    user_only: ClassVar[str]
+    """Why it makes no sense on the item side; empty where it does."""
 
     def __init__(self, spec: SideSpec, shape: SideShape) -> None: ...
 
@@ -120,6 +122,8 @@ class AdapterSpec:
         sides = {side: _parse_side(side, value.get(side, {}), problems) for side in SIDES}
         if problems:
             raise SpecError(problems)
+        if sides["item"].compat == "iisan" and not value.get("user"):
+            sides["user"] = _parse_side("user", {"kind": "whole"}, problems)  # there the user encoder trains, too
         return cls(**sides)
 
     @property
@@ -147,6 +151,7 @@ class SideShape:
         vector: width d of item and user vectors.
         biased: the linears that have a bias, by their names at the seam.
         modality: what it reads; None on the user side.
+        history: items that the user encoder sees; 0 on the item side.
     """
 
     side: Side
@@ -156,6 +161,7 @@ class SideShape:
     vector: int
     biased: tuple[str, ...] = LINEARS
     modality: Modality | None = None
+    history: int = 0
 
     @property
     def pre_norm(self) -> bool:
@@ -163,9 +169,9 @@ class SideShape:
         return self.modality == "image"
 
 
-def user_side(blocks: int, width: int) -> SideShape:
+def user_side(blocks: int, width: int, history: int) -> SideShape:
     """Return the user encoder's sizes; its attention has no biases."""
-    return SideShape("user", blocks, width, 4 * width, width, ("ffn_in", "ffn_out"))
+    return SideShape("user", blocks, width, 4 * width, width, ("ffn_in", "ffn_out"), history=history)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +211,8 @@ def _misplaced(side: Side, kind: type[Kind] | None, given: Mapping[str, Any]) ->
             problems.append(f"{side}.{key}: kind {kind.kind} does not use it, {knows}")
     if kind is not None and side == "user" and kind.item_only:
         problems.append(f"user.kind: {kind.kind} makes no sense on the user side: {kind.item_only}")
+    if kind is not None and side == "item" and kind.user_only:
+        problems.append(f"item.kind: {kind.kind} makes no sense on the item side: {kind.user_only}")
     return problems
 
 

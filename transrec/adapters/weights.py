@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import ClassVar, cast
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from transrec.adapters.side import EVERYTHING, Merged, Reach, Shifts, SideAdapter, placed, register
 from transrec.adapters.spec import SideShape, SideSpec
-from transrec.seam import LINEARS, Adapt, Encoder
+from transrec.seam import LINEARS, NORMS, OUTSIDE, Adapt, Encoder
 
 UPDATED = ("query", "value")
 
@@ -147,3 +148,80 @@ class LayerNormTuning(SideAdapter):
     def for_serving(self, encoder: Encoder) -> Adapt:
         """Return the merged weights."""
         return Merged(self.norms.merged(encoder))
+
+
+class Change(nn.Module):
+    """What is added to the weight of a part and to its bias, if it has one; zeros at first."""
+
+    def __init__(self, weight: tuple[int, ...], *, biased: bool) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(weight))
+        self.bias = nn.Parameter(torch.zeros(weight[0])) if biased else None
+
+    def changed(self, part: nn.Linear | nn.LayerNorm) -> tuple[Tensor, Tensor | None]:
+        """Return weight and bias with what is added."""
+        return part.weight + self.weight, part.bias if self.bias is None else part.bias + self.bias
+
+
+@register
+class Whole(SideAdapter):
+    """Every weight of the user encoder, positions included: full tuning of that side. It begins as none.
+
+    A bundle holds what is added. IISAN trains its user encoder beside the towers: `compat = "iisan"` on the item side
+    takes this kind on the user side, unless the spec names another.
+    """
+
+    kind = "whole"
+    user_only = "an item encoder that trains as a whole is full fine-tuning, stage finetune, not an adapter"
+
+    def __init__(self, spec: SideSpec, shape: SideShape) -> None:
+        super().__init__(spec, shape)
+        width = shape.width
+        sizes = {"ffn_in": (shape.ffn, width), "ffn_out": (width, shape.ffn), **dict.fromkeys(NORMS, (width,))}
+        self.positions = nn.Parameter(torch.zeros(shape.history, width))
+        self.outside = Change((width,), biased=True)
+        for layer in self.layers:
+            parts = {
+                name: Change(sizes.get(name, (width, width)), biased=name in NORMS or name in shape.biased)
+                for name in (*LINEARS, *NORMS)
+            }
+            self.add_module(str(layer), nn.ModuleDict(parts))
+
+    def linear(self, layer: int, name: str, linear: nn.Module, x: Tensor) -> Tensor:
+        """Run a changed linear."""
+        return F.linear(x, *self._change(layer, name).changed(cast("nn.Linear", linear)))
+
+    def norm(self, layer: int, name: str, norm: nn.Module, x: Tensor) -> Tensor:
+        """Run a changed layer norm; before the first block the positions change as well."""
+        norm = cast("nn.LayerNorm", norm)
+        if layer == OUTSIDE:
+            x = x + self.positions[-x.shape[1] :]
+        return F.layer_norm(x, norm.normalized_shape, *self._change(layer, name).changed(norm), norm.eps)
+
+    def for_serving(self, encoder: Encoder) -> Adapt:
+        """Return the merged weights."""
+        own = self.like(encoder)
+        places = [(OUTSIDE, "norm"), *((layer, name) for layer in self.layers for name in (*LINEARS, *NORMS))]
+        table = {}
+        for layer, name in places:
+            part = encoder.parts(layer)[name]
+            assert isinstance(part, nn.Linear | nn.LayerNorm)  # noqa: S101 - the seam has no other parts
+            table[layer, name] = own._change(layer, name).changed(part)  # noqa: SLF001 - of its own class
+        return _MergedWhole(table, own.positions.detach())
+
+    def _change(self, layer: int, name: str) -> Change:
+        return (
+            self.outside if layer == OUTSIDE else cast("Change", cast("nn.ModuleDict", self._modules[str(layer)])[name])
+        )
+
+
+class _MergedWhole(Merged):
+    """Merged weights, and positions that are added before the first norm."""
+
+    def __init__(self, table: Mapping[tuple[int, str], tuple[Tensor, Tensor | None]], positions: Tensor) -> None:
+        super().__init__(table)
+        self._positions = positions
+
+    def norm(self, layer: int, name: str, norm: nn.Module, x: Tensor) -> Tensor:
+        """Run the merged layer norm, before the first block with the positions' change."""
+        return super().norm(layer, name, norm, x + self._positions[-x.shape[1] :] if layer == OUTSIDE else x)
