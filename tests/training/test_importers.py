@@ -126,6 +126,17 @@ def test_movielens_25m(tmp_path: Path) -> None:
     assert log_of(tables) == {"1": ["1", "2"]}
 
 
+def test_rows_of_another_length_are_counted_and_the_rest_is_read(tmp_path: Path) -> None:
+    (tmp_path / "movies.csv").write_text("movieId,title,genres\n1,Heat,Crime\n2,Casino, The,Crime\n", "utf-8")
+    rows = "1,1,5.0,10\n1,1,5.0,11,more\n1,1\n"
+    (tmp_path / "ratings.csv").write_text(f"userId,movieId,rating,timestamp\n{rows}", "utf-8")
+    tables = read_tables("movielens", tmp_path)
+    assert titles_of(tables) == {"1": "Heat"}
+    assert log_of(tables) == {"1": ["1"]}
+    assert tables.rejected.counts == {"movies.csv: 3 fields expected": 1, "ratings.csv: 4 fields expected": 2}
+    assert "Casino" in tables.rejected.examples["movies.csv: 3 fields expected"]
+
+
 def test_adressa(tmp_path: Path) -> None:
     first = [
         {"userId": "cx:1", "id": "a", "title": "Storm i Trondheim", "time": 1483225202, "eventId": 1, "activeTime": 7},

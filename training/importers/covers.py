@@ -9,7 +9,8 @@ from pathlib import Path
 
 import polars as pl
 
-from training.importers.tables import DataError, Tables, csv_frame, one_file
+from training.importers.csv_files import csv_frame
+from training.importers.tables import DataError, Tables, one_file
 from training.rejections import Rejections
 
 _TITLES, _TAGS = {"item": "item_id", "title": "title"}, {"item_id": "item_id", "title": "title", "tag": "tag"}

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping
 from pathlib import Path
 
 import polars as pl
+from polars.exceptions import PolarsError
 
-from training.importers.tables import DataError, Tables, one_file, to_tables
+from training.importers.tables import DataError, Tables, one_file, there, to_tables
 from training.rejections import Rejections
 
 
@@ -21,6 +23,22 @@ def read(folder: Path) -> Tables:
     items = _read(one_file(folder, "items.csv", "file of items"), rejected)
     log = _read(one_file(folder, "interactions.csv", "file of interactions"), rejected)
     return to_tables(folder, items, log, rejected)
+
+
+def csv_frame(path: Path, columns: Mapping[str, str], rejected: Rejections) -> pl.DataFrame:
+    """Read columns of a CSV file with a header, as texts, under our names; a row of another length is rejected.
+
+    Raises:
+        DataError: it is not there or no CSV, or lacks a column.
+    """
+    try:
+        frame = pl.read_csv(there(path), infer_schema=False)
+    except PolarsError:  # some row has too many fields: row by row they are counted
+        frame = _read(path, rejected)
+    missing = [name for name in columns if name not in frame.columns]
+    if missing:
+        raise DataError(f"{path} lacks {', '.join(missing)}; it has {', '.join(frame.columns)}")
+    return frame.select(pl.col(theirs).alias(ours) for theirs, ours in columns.items())
 
 
 def _read(path: Path, rejected: Rejections) -> pl.DataFrame:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import polars as pl
 
-from training.importers.tables import Tables, csv_frame
+from training.importers.csv_files import csv_frame
+from training.importers.tables import Tables
 from training.rejections import Rejections
 
 _ARTICLES = {

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import polars as pl
 
-from training.importers.tables import DataError, Tables, csv_frame, rows_of
+from training.importers.csv_files import csv_frame
+from training.importers.tables import DataError, Tables, rows_of
 from training.rejections import Rejections
 
 _RATINGS = ("user_id", "item_id", "rating", "timestamp")

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import polars as pl
-from polars.exceptions import PolarsError
 
 from training.rejections import Rejections
 
@@ -93,32 +92,13 @@ def rows_of(
         DataError: it is not there, or not in that encoding.
     """
     rows = []
-    for number, line in enumerate(lines_of(_there(path), encoding), 1):
+    for number, line in enumerate(lines_of(there(path), encoding), 1):
         fields = line.split(separator)
         if len(fields) >= len(names):
             rows.append(fields[: len(names)])
         elif line.strip():
             rejected.add(f"{path.name}: {len(names)} fields expected", 1, f"line {number}: {line}")
     return pl.DataFrame(rows, schema=dict.fromkeys(names, pl.String), orient="row")
-
-
-def csv_frame(path: Path, columns: Mapping[str, str], rejected: Rejections) -> pl.DataFrame:
-    """Read columns of a CSV file with a header, as texts, under our names.
-
-    Raises:
-        DataError: it is not there or no CSV, or lacks a column.
-    """
-    try:
-        frame = pl.read_csv(_there(path), infer_schema=False, encoding="utf8", truncate_ragged_lines=True)
-    except PolarsError as error:
-        raise DataError(f"{path} cannot be read as CSV: {str(error).splitlines()[0]}") from error
-    missing = [name for name in columns if name not in frame.columns]
-    if missing:
-        raise DataError(f"{path} lacks {', '.join(missing)}; it has {', '.join(frame.columns)}")
-    chosen = frame.select(pl.col(theirs).alias(ours) for theirs, ours in columns.items())
-    short = chosen.select(pl.col(chosen.columns[-1]).is_null().sum()).item() if "user_id" in chosen.columns else 0
-    rejected.add(f"{path.name}: row that ends too early", short, "")
-    return chosen.filter(pl.col(chosen.columns[-1]).is_not_null()) if short else chosen
 
 
 def json_lines(path: Path, rejected: Rejections) -> Iterator[dict[str, Any]]:
@@ -143,7 +123,12 @@ def json_lines(path: Path, rejected: Rejections) -> Iterator[dict[str, Any]]:
         raise DataError(f"{path} is damaged or cut off: {error}; fetch it again") from error
 
 
-def _there(path: Path) -> Path:
+def there(path: Path) -> Path:
+    """Return a path that is a file.
+
+    Raises:
+        DataError: it is not there.
+    """
     if not path.is_file():
         raise DataError(f"{path} is not there")
     return path
