@@ -12,6 +12,7 @@ import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,7 +118,11 @@ class Lane:
                 if not taken:
                     self._scheduled = False
                     return
-            self._answer([ask for ask in taken if not ask.answer.done()])
+            try:
+                self._answer([ask for ask in taken if not ask.answer.done()])
+            except Exception as error:  # noqa: BLE001 - the lane must go on, and nobody may wait for ever
+                for ask in taken:
+                    _tell(ask, error)
 
     def _answer(self, asks: Sequence[Ask]) -> None:
         ready: list[tuple[Ask, Worn]] = []
@@ -221,4 +226,5 @@ def _tell(ask: Ask, found: Floats | Exception) -> None:
         else:
             ask.answer.set_result(found)
 
-    ask.loop.call_soon_threadsafe(tell)
+    with suppress(RuntimeError):  # the service has stopped meanwhile
+        ask.loop.call_soon_threadsafe(tell)

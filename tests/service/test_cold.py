@@ -177,3 +177,13 @@ def test_pictures_are_read_too(modalities: Any, tmp_path: Path) -> None:
             assert np.allclose(found, offline(backbone, adapter, [2, fresh], contents), rtol=1e-4, atol=1e-4)
         damaged = http.post("/recommend?domain=a", json={"history": [{"image_b64": b64(tiny_picture(1)[:-40])}]})
         assert (damaged.status_code, "damaged or truncated" in damaged.text) == (422, True)
+
+
+def test_a_batch_that_fails_is_told_to_those_who_wait_and_the_next_one_runs(
+    client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as broken:
+        broken.setattr("service.cold.Lane._answer", lambda *_: 1 / 0)  # a mistake where nobody expects one
+        answer = client.post("/recommend?domain=plain", json={"history": [{"text": "news"}]})
+        assert (answer.status_code, answer.json()["code"]) == (500, "internal")
+    assert ask(client, "plain", [{"text": "news"}])["history_used"] == 1
