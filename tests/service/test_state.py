@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -100,6 +100,24 @@ def test_ids_and_texts_of_any_script_survive(state: State) -> None:
     odd = Item('Ærø "q" \\ 😀\u2028', "Blåbærsyltetøy", metadata={"größe": [1, None, {"x": "y"}]})
     state.upsert_items("movies", [odd])
     assert state.items_by_id("movies", [odd.item_id])[odd.item_id] == odd
+
+
+def test_pictures_stay_with_their_items_and_changing_one_is_a_change(state: State) -> None:
+    state.put_domain(MOVIES)
+    first, second = "a" * 64, "b" * 64
+    state.upsert_items(
+        "movies", [Item("text", "film"), Item("picture", "", image=first), Item("both", "film", image=first)]
+    )
+    rows = state.catalog("movies")
+    assert (rows.texts, rows.images) == (["film", "", "film"], ["", first, first])
+    assert state.items_by_id("movies", ["both"])["both"] == Item("both", "film", image=first)
+    assert [item.image for _, item in state.list_items("movies", -1, 9)] == ["", first, first]
+    again = [Item("picture", "", image=first), Item("both", "film", image=second), Item("text", "film")]
+    done = state.upsert_items("movies", again)
+    assert (done.updated, done.unchanged) == (1, 2)
+    assert state.catalog("movies").images == ["", first, second]
+    assert state.upsert_items("movies", [Item("both", "film")]).updated == 1
+    assert state.catalog("movies").images == ["", first, ""]
 
 
 def test_an_id_with_a_nul_is_an_id_like_any(state: State) -> None:
@@ -294,3 +312,20 @@ except OutOfSpace as error:
 def test_a_full_disk_changes_nothing_and_is_one_clear_error(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", FULL_DISK, str(tmp_path)], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("OutOfSpace ['a'] no room left on the disk")
+
+
+def test_a_file_of_the_first_schema_is_brought_to_this_one_with_all_it_holds(tmp_path: Path) -> None:
+    opened = SqliteState(tmp_path)
+    opened.put_domain(MOVIES)
+    opened.upsert_items("movies", items("a", "b"))
+    opened.close()
+    with closing(sqlite3.connect(tmp_path / FILE)) as old:  # as the first release wrote it
+        old.execute("ALTER TABLE items DROP COLUMN image")
+        old.execute("PRAGMA user_version = 1")
+        old.commit()
+    for _ in range(2):
+        upgraded = SqliteState(tmp_path)
+        assert upgraded.items_by_id("movies", ["a", "b"]) == {item.item_id: item for item in items("a", "b")}
+        upgraded.upsert_items("movies", [Item("c", "", image="c" * 64)])
+        assert upgraded.catalog("movies").images == ["", "", "c" * 64]
+        upgraded.close()
