@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
 
+from service.cold import Lane
+from service.engine import Engine
 from service.settings import Settings
 from tests.service.conftest import activate, running
 from tests.service.test_images import b64
@@ -180,10 +184,15 @@ def test_pictures_are_read_too(modalities: Any, tmp_path: Path) -> None:
 
 
 def test_a_batch_that_fails_is_told_to_those_who_wait_and_the_next_one_runs(
-    client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+    backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    standing: Any = SimpleNamespace(domain="plain", version=None, digest="", dtype="float32")  # what a lane reads of it
+    lane = Lane(Engine(backbone, slots=2, max_queue=4), lambda _: None, max_queue=4)
+    contents = [Content("storm in oslo"), Content("news")]
     with monkeypatch.context() as broken:
-        broken.setattr("service.cold.Lane._answer", lambda *_: 1 / 0)  # a mistake where nobody expects one
-        answer = client.post("/recommend?domain=plain", json={"history": [{"text": "news"}]})
-        assert (answer.status_code, answer.json()["code"]) == (500, "internal")
-    assert ask(client, "plain", [{"text": "news"}])["history_used"] == 1
+        broken.setattr(lane, "_answer", lambda _: 1 / 0)  # a mistake where nobody expects one
+        with pytest.raises(ZeroDivisionError):
+            asyncio.run(lane.vectors(standing, contents))
+    found = asyncio.run(lane.vectors(standing, contents))
+    assert np.allclose(found, embed(backbone, contents, dtype="float32"), atol=1e-5)
+    lane.close()
