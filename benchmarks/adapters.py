@@ -127,7 +127,8 @@ def ratios(seconds: Mapping[str, list[float]], name: str) -> list[float]:
 def compare(side: Side, rounds: int, device: str, dtype: torch.dtype) -> dict[str, list[float]]:
     """Measure every kind that this side can have; ratios by `kind/domains`."""
     everything: dict[str, Forward] = {"none": lambda: side.run(slice(None), None)}
-    kinds = [name for name, kind in KINDS.items() if name != "none" and not (side.name == "user" and kind.item_only)]
+    elsewhere = {name for name, kind in KINDS.items() if (kind.item_only if side.name == "user" else kind.user_only)}
+    kinds = [name for name in KINDS if name not in {"none", *elsewhere}]
     for kind in kinds:
         for domains, forward in forwards(side, kind, device, dtype):
             everything[f"{kind}/{domains}"] = forward
