@@ -31,6 +31,7 @@ class Batch:
     """One batch: distinct catalog rows [m] and, as places within them, its windows and negatives.
 
     windows: int64 [B, L + 1]. real: bool [B, L + 1]. own: bool [B, m]. negatives: int64 [B, L].
+    share: of the whole batch's targets, those that are here; 1 unless several processes divide a batch.
     """
 
     distinct: Integers
@@ -38,6 +39,7 @@ class Batch:
     real: NDArray[np.bool_]
     own: NDArray[np.bool_]
     negatives: Integers
+    share: float = 1.0
 
 
 def cut_windows(sequences: Sequence[Integers], length: int, which: str) -> Windows:
@@ -69,6 +71,7 @@ def batches(
     size: int,
     rng: np.random.Generator,
     candidates: Candidates,
+    part: tuple[int, int] = (0, 1),
 ) -> Iterator[Batch]:
     """Yield one epoch in an order that depends on `rng` alone.
 
@@ -79,8 +82,10 @@ def batches(
         size: windows a batch.
         rng: of this epoch.
         candidates: which distinct items a batch holds.
+        part: which of how many parts of each batch to yield; windows and negatives are drawn for all of it first.
     """
     order = rng.permutation(len(windows.rows))
+    mine = slice(part[0], None, part[1])
     everything = np.arange(items)
     for start in range(0, len(order), size):
         chosen = order[start : start + size]
@@ -90,14 +95,16 @@ def batches(
         if candidates == "last_negative":
             asked[:, :-1] = False
         drawn = _negatives(taken, asked, items, rng) if candidates.endswith(("negatives", "negative")) else rows[:, 1:]
+        targets = asked.sum()
+        rows, real, taken, asked, drawn = rows[mine], real[mine], taken[mine], asked[mine], drawn[mine]
         distinct = everything if candidates == "catalog" else np.unique(np.concatenate([rows[real], drawn[asked]]))
         place = np.zeros(items, np.int64)
         place[distinct] = np.arange(len(distinct))
-        own = np.zeros((len(chosen), len(distinct)), np.bool_)
+        own = np.zeros((len(rows), len(distinct)), np.bool_)
         for line, row in zip(own, taken, strict=True):
             present = place[row]
             line[present[distinct[present] == row]] = True
-        yield Batch(distinct, place[rows], real, own, place[drawn])
+        yield Batch(distinct, place[rows], real, own, place[drawn], float(asked.sum() / max(1, targets)))
 
 
 def _negatives(taken: Sequence[Integers], real: NDArray[np.bool_], items: int, rng: np.random.Generator) -> Integers:

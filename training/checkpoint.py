@@ -13,11 +13,15 @@ NAME = "checkpoint.pt"
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint that cannot be read."""
+    """A checkpoint that cannot be read or written."""
 
 
 def save_checkpoint(folder: Path, content: dict[str, Any]) -> None:
-    """Replace the run's checkpoint."""
+    """Replace the run's checkpoint.
+
+    Raises:
+        CheckpointError: the disk is full, or the folder cannot be written; the last checkpoint is intact.
+    """
     beside = folder / f".{NAME}.part"
     try:
         with beside.open("wb") as file:
@@ -25,6 +29,8 @@ def save_checkpoint(folder: Path, content: dict[str, Any]) -> None:
             file.flush()
             os.fsync(file.fileno())
         beside.rename(folder / NAME)
+    except (OSError, RuntimeError) as error:  # torch words a full disk as a RuntimeError
+        raise CheckpointError(f"{folder} cannot take a checkpoint: {str(error).splitlines()[0]}") from error
     finally:
         beside.unlink(missing_ok=True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import string
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
@@ -114,6 +115,7 @@ class BackboneSource(Section):
     encoder: str | None = None
     image_encoder: str | None = None
     from_scratch: bool = False
+    encoder_layers: int = Field(0, ge=0)
     pooling: Literal["cls", "mean"] = "cls"
     image_pooling: Literal["cls", "mean"] = "cls"
     width: int = Field(64, ge=2)
@@ -150,7 +152,10 @@ class TrainConfig(Section):
     train_encoder: bool = False
     evaluate_every: int = Field(1, ge=1)
     patience: int = Field(0, ge=0)
+    precision: Literal["float32", "bfloat16"] = "float32"
+    recompute: bool = False
     cache: Literal["float16", "float32"] = "float16"
+    cache_folder: Path | None = None
     embed_dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     threads: int = Field(0, ge=0)
 
@@ -158,10 +163,10 @@ class TrainConfig(Section):
 class RunConfig(Section):
     """A whole run."""
 
-    stage: Literal["pretrain", "adapt", "finetune"]
+    stage: Literal["pretrain", "adapt", "finetune", "ids"]
     output: Path
     data: DataConfig
-    backbone: BackboneSource
+    backbone: BackboneSource = BackboneSource()
     domain: str = Field("source", pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")
     seed: int = Field(0, ge=0, lt=2**32)
     adapter: AdapterTables = AdapterTables()
@@ -171,7 +176,7 @@ class RunConfig(Section):
     def _needs_its_backbone(self) -> RunConfig:
         if not self.output.name:
             raise ValueError("output: expected a folder, got nothing")
-        if self.stage != "pretrain" and self.backbone.folder is None:
+        if self.stage in {"adapt", "finetune"} and self.backbone.folder is None:
             raise ValueError(f"backbone.folder: stage {self.stage} needs the folder that a pretraining wrote")
         if self.stage == "pretrain" and self.backbone.encoder is None and self.backbone.image_encoder is None:
             raise ValueError(
@@ -206,7 +211,9 @@ class RunConfig(Section):
 
 
 def load_config(path: Path, overrides: Iterable[str] = ()) -> RunConfig:
-    """Read a run from a TOML file; relative paths start at the file's folder, those of overrides where you stand.
+    """Read a run from a TOML file, or from the `config.json` of another run.
+
+    Relative paths start at the file's folder, those of overrides where you stand.
 
     Args:
         path: the file.
@@ -216,19 +223,20 @@ def load_config(path: Path, overrides: Iterable[str] = ()) -> RunConfig:
         ConfigError: with every problem of file and overrides.
     """
     try:
-        raw = tomllib.loads(path.read_text("utf-8"))
+        text = path.read_text("utf-8")
+        raw = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except FileNotFoundError as error:
         raise ConfigError(str(path), ["there is no such file"]) from error
     except OSError as error:
         raise ConfigError(str(path), [f"cannot be read: {error.strerror}"]) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(str(path), [f"not TOML: {error}"]) from error
-    _anchor(raw, path.parent)
+    except ValueError as error:
+        raise ConfigError(str(path), [f"not {path.suffix.removeprefix('.').upper() or 'TOML'}: {error}"]) from error
+    anchor(raw, path.parent)
     changes: dict[str, Any] = {}
     for override in overrides:
-        _set(changes, override, str(path))
-    _anchor(changes, Path.cwd())
-    return parse_config(_merged(raw, changes), str(path))
+        set_key(changes, override, str(path))
+    anchor(changes, Path.cwd())
+    return parse_config(merged(raw, changes), str(path))
 
 
 def parse_config(raw: Mapping[str, Any], source: str = "configuration") -> RunConfig:
@@ -281,7 +289,7 @@ def _keys_at(place: Sequence[Any]) -> list[str]:
 _ENCODERS = ("encoder", "image_encoder")
 
 
-def _anchor(raw: dict[str, Any], base: Path) -> None:
+def anchor(raw: dict[str, Any], base: Path) -> None:
     """Make relative paths of plain data absolute; an encoder is a path only where a folder of that name exists."""
     for table, key in (
         ("", "output"),
@@ -304,7 +312,12 @@ def _expanded(path: str) -> Path:
         return Path(path)
 
 
-def _set(raw: dict[str, Any], override: str, source: str) -> None:
+def set_key(raw: dict[str, Any], override: str, source: str) -> None:
+    """Set one `table.key=value` in plain data; the value is TOML or, where it is none, a string.
+
+    Raises:
+        ConfigError: it is no such assignment.
+    """
     name, equals, value = override.partition("=")
     if not equals or not name:
         raise ConfigError(source, [f"override {override!r}: expected key=value, for example train.epochs=5"])
@@ -320,9 +333,10 @@ def _set(raw: dict[str, Any], override: str, source: str) -> None:
     raw[key] = parsed
 
 
-def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
+def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return plain data with changes put over it, table by table."""
+    both = dict(base)
     for key, value in changes.items():
-        old = merged.get(key)
-        merged[key] = _merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
-    return merged
+        old = both.get(key)
+        both[key] = merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return both

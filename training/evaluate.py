@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.data import Dataset
-from transrec.adapters import Adapter
+from transrec.adapters import Adapt, Adapter
 from transrec.backbone import Backbone
 from transrec.embed import embed
 from transrec.metrics import Ranks, rank_targets, summarise
@@ -37,9 +37,15 @@ def evaluate(
         dtype: of the item embedding; a bundle's manifest names the one that it was measured with.
     """
     vectors = embed(backbone, dataset.contents, adapter, dtype=dtype)
+    return rank_held_out(backbone, None if adapter is None else adapter.user, dataset, vectors, split)
+
+
+def rank_held_out(
+    backbone: Backbone, side: Adapt | None, dataset: Dataset, vectors: NDArray[np.float32], split: str
+) -> Evaluation:
+    """Rank each user's held-out item by given item vectors [n, d]; `side` is the user side's adapter."""
     held_out = dataset.split()
     known = held_out.history(split)
-    side = None if adapter is None else adapter.user
     users = encode_users(backbone.model.user_encoder, known, vectors, side)
     ranks = rank_targets(users, vectors, held_out.targets(split), known)
     repeated = held_out.repeated(split)

@@ -1,7 +1,8 @@
 """The loop: epochs over windows, validation over the whole catalog, the best weights kept, a checkpoint an epoch.
 
 Everything random comes from the seed and the epoch, or from a generator whose state is in the checkpoint, so that a
-resumed run gives the numbers of an uninterrupted one.
+resumed run gives the numbers of an uninterrupted one. Several processes divide each batch; the leader validates and
+writes.
 """
 
 from __future__ import annotations
@@ -20,14 +21,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from training.batches import Batch, Candidates, batches, cut_windows
-from training.checkpoint import load_checkpoint, save_checkpoint
+from training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from training.config import TrainConfig
 from training.data import Dataset, Split
 from training.losses import LOSSES, Predictions
 from training.progress import Reporter
 from training.states import ItemStates
+from training.team import Team
 from transrec.adapters import Adapter
 from transrec.backbone import Backbone
+from transrec.item_encoder import ItemEncoder
 from transrec.metrics import hit_rate, ndcg, rank_targets
 from transrec.model import encode_users
 
@@ -79,6 +82,8 @@ class Course:
     step: int = 0
     best_epoch: int = 0
     best_hr: float = -1.0
+    seconds: float = 0.0
+    """In epochs, without validation."""
     curves: dict[str, list[float]] = field(default_factory=lambda: {"loss": [], "epoch": [], "hr": [], "ndcg": []})
 
     def stalled(self, patience: int) -> bool:
@@ -95,31 +100,48 @@ def fit(
     reporter: Reporter,
     *,
     resume: bool = False,
+    team: Team | None = None,
 ) -> Course:
-    """Train, and leave the weights of the best validation HR@10 in `subject`.
+    """Train, and leave the weights of the best validation HR@10 in the leader's `subject`.
 
     Raises:
-        TrainingError: the loss is not finite; the checkpoint of the last good epoch is intact.
+        TrainingError: nothing to train on, a loss that is not finite, no memory or no disk left; the checkpoint of the
+            last good epoch is intact.
     """
+    team = team or Team()
     split = dataset.split()
     windows = cut_windows(split.train, subject.backbone.config.max_history, config.windows)
+    if not len(windows.rows):
+        raise TrainingError(
+            f"no user of {dataset.name} has two training interactions: the last two of each are held out for "
+            "validation and test; give users with four or more"
+        )
     groups = [{"params": list(subject.trained[name].parameters()), "lr": rate} for name, rate in subject.rates.items()]
     optimizer = torch.optim.Adam(groups)
-    torch.manual_seed(seed)
-    course, best = (_resumed(folder, subject, optimizer) if resume else None) or (Course(), subject.weights())
+    torch.manual_seed(seed + team.rank)
+    course, best = (_resumed(folder, subject, optimizer, team) if resume else None) or (Course(), subject.weights())
     steps = config.epochs * math.ceil(len(windows.rows) / config.batch_size)
     popularity = _log_popularity(split, len(dataset.contents))
     reporter.begin(config.epochs, course.epoch)
     while course.epoch < config.epochs and not course.stalled(config.patience):
         started = time.monotonic()
         rng = np.random.default_rng([seed, course.epoch])
-        epoch = batches(windows, split.train, len(dataset.contents), config.batch_size, rng, CANDIDATES[config.loss])
-        loss, encoded = _epoch(subject, optimizer, config, epoch, popularity, course, steps)
+        epoch = batches(
+            windows,
+            split.train,
+            len(dataset.contents),
+            config.batch_size,
+            rng,
+            CANDIDATES[config.loss],
+            (team.rank, team.size),
+        )
+        loss, encoded = _epoch(subject, optimizer, config, epoch, popularity, course, steps, team)
         course.epoch += 1
         course.curves["loss"].append(loss)
+        course.seconds += time.monotonic() - started
         if course.epoch % config.evaluate_every == 0 or course.epoch == config.epochs:
-            best = _validated(subject, split, len(dataset.contents), course, best)
-        _checkpoint(folder, subject, optimizer, course, best)
+            best = _validated(subject, split, len(dataset.contents), course, best, team)
+        _checkpoint(folder, subject, optimizer, course, best, team)
         reporter.epoch(course.epoch, encoded / (time.monotonic() - started), course.curves)
     subject.trained.load_state_dict(best)
     return course
@@ -133,25 +155,54 @@ def _epoch(
     popularity: Tensor,
     course: Course,
     steps: int,
+    team: Team,
 ) -> tuple[float, int]:
     """Run one epoch; return its mean loss and how many items were encoded."""
     losses, encoded = [], 0
-    with _training(subject, config.dropout):
+    with _training(subject, config), _told_of_memory(course):
         for batch in epoch:
             _schedule(optimizer, subject, config, course.step / steps)
-            loss = LOSSES[config.loss](predict(subject, batch, popularity))
-            if not torch.isfinite(loss):
-                kept = f"the checkpoint of epoch {course.epoch} is intact" if course.epoch else "nothing was kept"
-                raise TrainingError(
-                    f"the loss became {loss.item()} in epoch {course.epoch + 1}: lower train.lr and start again; {kept}"
-                )
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss = team.sum_gradients(list(subject.trained.parameters()), _backward(subject, batch, popularity, config))
+            if not math.isfinite(loss):
+                raise TrainingError(
+                    f"the loss became {loss} in epoch {course.epoch + 1}: lower train.lr and start again; "
+                    f"{_kept(course)}"
+                )
             optimizer.step()
             course.step += 1
-            losses.append(float(loss.detach()))
+            losses.append(loss)
             encoded += len(batch.distinct)
     return float(np.mean(losses)), encoded
+
+
+def _backward(subject: Subject, batch: Batch, popularity: Tensor, config: TrainConfig) -> Tensor | None:
+    """Leave the gradient of this process's share of a batch; return its loss, None where it has no target."""
+    if not batch.share:
+        return None
+    with torch.autocast(torch.device(subject.backbone.device).type, torch.bfloat16, config.precision == "bfloat16"):
+        predicted = predict(subject, batch, popularity)
+    loss = LOSSES[config.loss](predicted) * batch.share
+    loss.backward()  # type: ignore[no-untyped-call]
+    return loss
+
+
+def _kept(course: Course) -> str:
+    return f"the checkpoint of epoch {course.epoch} is intact" if course.epoch else "nothing was kept"
+
+
+@contextmanager
+def _told_of_memory(course: Course) -> Iterator[None]:
+    """Say what to do where a step finds no memory, on the GPU or off it."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "not enough memory" not in str(error):
+            raise
+        raise TrainingError(
+            f"out of memory in epoch {course.epoch + 1}: lower train.batch_size or backbone.max_history, or set "
+            f"train.recompute = true; {_kept(course)} ({str(error).splitlines()[0]})"
+        ) from error
 
 
 def predict(subject: Subject, batch: Batch, popularity: Tensor) -> Predictions:
@@ -163,8 +214,8 @@ def predict(subject: Subject, batch: Batch, popularity: Tensor) -> Predictions:
     # F.embedding, not items[inputs]: its gradient is summed in a fixed order, so that a seed gives one result.
     users = subject.user_vectors(F.embedding(inputs, items) * seen.unsqueeze(-1), seen)
     return Predictions(
-        users=users,
-        items=items,
+        users=users.float(),
+        items=items.float(),
         targets=windows[:, 1:],
         real=seen & real[:, 1:],
         own=torch.from_numpy(batch.own).to(device),
@@ -180,20 +231,36 @@ def _schedule(optimizer: torch.optim.Optimizer, subject: Subject, config: TrainC
 
 
 @contextmanager
-def _training(subject: Subject, dropout: float) -> Iterator[None]:
+def _training(subject: Subject, config: TrainConfig) -> Iterator[None]:
     """Switch on the user encoder's dropout; the item encoder's stays off, since its states are cached."""
-    encoder = subject.backbone.model.user_encoder
-    for module in encoder.modules():
+    model = subject.backbone.model
+    for module in model.user_encoder.modules():
         if isinstance(module, nn.Dropout):
-            module.p = dropout
-    encoder.train()
+            module.p = config.dropout
+    encoders = [module for module in model.modules() if isinstance(module, ItemEncoder)]
+    for encoder in encoders:
+        encoder.recomputes = config.recompute
+    model.user_encoder.train()
     try:
         yield
     finally:
-        encoder.eval()
+        model.user_encoder.eval()
+        for encoder in encoders:
+            encoder.recomputes = False
 
 
-def _validated(subject: Subject, split: Split, items: int, course: Course, best: Weights) -> Weights:
+def _validated(subject: Subject, split: Split, items: int, course: Course, best: Weights, team: Team) -> Weights:
+    """Note HR@10 and NDCG@10 over the whole catalog; return copies of the weights where they are the best yet."""
+    hr, found = team.told_by_leader(_measured(subject, split, items) if team.leads else None)
+    for name, value in (("epoch", course.epoch), ("hr", hr), ("ndcg", found)):
+        course.curves[name].append(value)
+    if hr <= course.best_hr:
+        return best
+    course.best_hr, course.best_epoch = hr, course.epoch
+    return subject.weights()
+
+
+def _measured(subject: Subject, split: Split, items: int) -> tuple[float, float]:
     with torch.inference_mode():
         rows = np.arange(items)
         parts = [subject.item_vectors(rows[at : at + ENCODE_ITEMS]).cpu() for at in range(0, items, ENCODE_ITEMS)]
@@ -202,13 +269,7 @@ def _validated(subject: Subject, split: Split, items: int, course: Course, best:
     users = encode_users(subject.backbone.model.user_encoder, split.train, vectors, side)
     ranks = rank_targets(users, vectors, split.valid, split.train).expected
     ranks = np.where(split.repeated("valid"), np.inf, ranks)
-    hr = float(hit_rate(ranks).mean())
-    for name, value in (("epoch", course.epoch), ("hr", hr), ("ndcg", float(ndcg(ranks).mean()))):
-        course.curves[name].append(value)
-    if hr <= course.best_hr:
-        return best
-    course.best_hr, course.best_epoch = hr, course.epoch
-    return subject.weights()
+    return float(hit_rate(ranks).mean()), float(ndcg(ranks).mean())
 
 
 def _log_popularity(split: Split, items: int) -> Tensor:
@@ -217,23 +278,44 @@ def _log_popularity(split: Split, items: int) -> Tensor:
 
 
 def _checkpoint(
-    folder: Path, subject: Subject, optimizer: torch.optim.Optimizer, course: Course, best: Weights
+    folder: Path, subject: Subject, optimizer: torch.optim.Optimizer, course: Course, best: Weights, team: Team
 ) -> None:
+    generators = team.gathered(_generators(subject.backbone.device))
+    if not team.leads:
+        return
     content = {
         "weights": subject.weights(),
         "optimizer": optimizer.state_dict(),
-        "rng": torch.get_rng_state(),
+        "rng": generators,
         "course": asdict(course),
         "best": best,
     }
-    save_checkpoint(folder, content)
+    try:
+        save_checkpoint(folder, content)
+    except CheckpointError as error:
+        kept = f"that of epoch {course.epoch - 1} is intact" if course.epoch > 1 else "there is none yet"
+        raise TrainingError(f"{error}; {kept}: make room and go on with --resume") from error
 
 
-def _resumed(folder: Path, subject: Subject, optimizer: torch.optim.Optimizer) -> tuple[Course, Weights] | None:
+def _generators(device: torch.device) -> Weights:
+    """States of what dropout draws from."""
+    states = {"cpu": torch.get_rng_state()}
+    return states | ({"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {})
+
+
+def _resumed(
+    folder: Path, subject: Subject, optimizer: torch.optim.Optimizer, team: Team
+) -> tuple[Course, Weights] | None:
     found = load_checkpoint(folder)
     if found is None:
         return None
+    if len(found["rng"]) != team.size:
+        raise TrainingError(
+            f"{folder} holds a run of {len(found['rng'])} processes: resume it with as many, not with {team.size}"
+        )
     subject.trained.load_state_dict(found["weights"])
     optimizer.load_state_dict(found["optimizer"])
-    torch.set_rng_state(found["rng"])
+    torch.set_rng_state(found["rng"][team.rank]["cpu"])
+    if "cuda" in found["rng"][team.rank]:
+        torch.cuda.set_rng_state(found["rng"][team.rank]["cuda"], subject.backbone.device)
     return Course(**found["course"]), found["best"]

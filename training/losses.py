@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from training.cross_entropy import cross_entropy
+
 
 @dataclass(frozen=True, slots=True)
 class Predictions:
@@ -47,16 +49,20 @@ def cpc(batch: Predictions) -> Tensor:
 
 def in_batch_debiased(batch: Predictions) -> Tensor:
     """Cross-entropy over the batch's items, `s - log popularity`, the user's own other items masked."""
-    logits = batch.users @ batch.items.T - batch.log_popularity  # [B, L, m]
-    own = batch.own.unsqueeze(1).expand_as(logits).clone()
-    own.scatter_(2, batch.targets.unsqueeze(2), value=False)
-    logits = logits.masked_fill(own, -torch.inf)[batch.real]
-    return F.cross_entropy(logits, batch.targets[batch.real])
+    line = torch.arange(len(batch.own), device=batch.own.device).unsqueeze(1).expand_as(batch.real)
+    return cross_entropy(
+        batch.users[batch.real],
+        batch.items,
+        batch.targets[batch.real],
+        bias=-batch.log_popularity,
+        hidden=batch.own,
+        line=line[batch.real],
+    )
 
 
 def full_softmax(batch: Predictions) -> Tensor:
     """Cross-entropy over the whole catalog; `items` is all of it."""
-    return F.cross_entropy(batch.users[batch.real] @ batch.items.T, batch.targets[batch.real])
+    return cross_entropy(batch.users[batch.real], batch.items, batch.targets[batch.real])
 
 
 LOSSES = {"bce": bce, "cpc": cpc, "in_batch_debiased": in_batch_debiased, "full_softmax": full_softmax}

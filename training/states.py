@@ -9,6 +9,7 @@ alone. A run then pays for the layers above only. Pictures of an encoder that tr
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -294,7 +295,7 @@ class Frozen:
 def _new_table(path: Path, shape: tuple[int, ...], dtype: str) -> Iterator[NDArray[Any]]:
     """Make a memory-mapped file that is there only once it is whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside_it = path.with_suffix(".part")
+    beside_it = path.with_suffix(f".{os.getpid()}.part")
     table = np.lib.format.open_memmap(beside_it, mode="w+", dtype=dtype, shape=shape)
     yield table
     table.flush()

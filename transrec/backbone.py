@@ -13,9 +13,9 @@ import os
 import shutil
 import threading
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import torch
 from safetensors import SafetensorError
@@ -187,7 +187,9 @@ class Backbone:
         user: UserShape | None = None,
         max_tokens: int | tuple[int, ...] = 30,
         from_scratch: bool = False,
+        layers: int = 0,
         seed: int = 0,
+        device: str = "auto",
     ) -> Backbone:
         """Start a backbone from checkpoints: their encoders, a fresh projection and user encoder.
 
@@ -199,13 +201,17 @@ class Backbone:
             user: sizes of the user encoder.
             max_tokens: of a text.
             from_scratch: take the checkpoints' sizes and tokenizer, and draw the weights.
+            layers: keep so many of the lowest layers of each encoder; 0 keeps all.
             seed: of what is drawn.
+            device: where it goes.
 
         Raises:
             BackboneError: no such checkpoint, or one of another architecture.
         """
         text_shape, text_state, tokenizer = read_text_encoder(text) if text is not None else (None, {}, None)
         image_shape, image_state = read_image_encoder(image) if image is not None else (None, {})
+        text_shape, text_state = _lowest(text_shape, text_state, layers)
+        image_shape, image_state = _lowest(image_shape, image_state, layers)
         source = "+".join(Path(name).name for name in (text, image) if name is not None)
         config = BackboneConfig(
             text_shape, user or UserShape(), pooling, max_tokens, source, "none", image_shape, image_pooling
@@ -219,7 +225,7 @@ class Backbone:
             for encoder, state in ((model.text_encoder, text_state), (model.image_encoder, image_state)):
                 if encoder is not None:
                     encoder.load_state_dict(state)
-        return cls(config, model, tokenizer)
+        return cls(config, model.to(resolve_device(device)), tokenizer)
 
     def save(self, folder: Path | str) -> str:
         """Write the backbone folder beside its place and rename it in; return its fingerprint.
@@ -400,6 +406,23 @@ def fingerprint_of(folder: Path) -> str:
         with (folder / name).open("rb") as file:
             total.update(hashlib.file_digest(file, "sha256").digest())
     return total.hexdigest()
+
+
+_Shape = TypeVar("_Shape", TextShape, ImageShape)
+
+
+def _lowest(shape: _Shape | None, state: dict[str, Tensor], layers: int) -> tuple[_Shape | None, dict[str, Tensor]]:
+    """Keep the lowest layers of a checkpoint.
+
+    Raises:
+        BackboneError: it has fewer.
+    """
+    if shape is None or not layers:
+        return shape, state
+    if layers > shape.layers:
+        raise BackboneError(f"encoder_layers {layers}: the checkpoint has {shape.layers}")
+    above = tuple(f"blocks.{number}." for number in range(layers, shape.layers))
+    return replace(shape, layers=layers), {name: value for name, value in state.items() if not name.startswith(above)}
 
 
 def resolve_device(device: str) -> str:

@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from transrec.seam import OUTSIDE, Adapt, unchanged
 
@@ -91,6 +93,8 @@ class ItemEncoder(nn.Module):
     norm: nn.LayerNorm
     reads_one: bool
     """Whether the pooling reads the first position only, so that the last block need not compute the others."""
+    recomputes = False
+    """Whether a block forgets what it computed and computes it again on the way back: less memory, more time."""
 
     def __init__(self, layers: int, shape: BlockShape) -> None:
         super().__init__()
@@ -156,6 +160,12 @@ class ItemEncoder(nn.Module):
         return {"norm": self.norm} if layer == OUTSIDE else dict(self.blocks[layer].named_children())
 
     def _run(self, layer: int, x: Tensor, mask: Tensor | None, adapt: Adapt) -> Tensor:
+        if self.recomputes and torch.is_grad_enabled():
+            again: Tensor = checkpoint(self._once, layer, x, mask, adapt, use_reentrant=False)
+            return again
+        return self._once(layer, x, mask, adapt)
+
+    def _once(self, layer: int, x: Tensor, mask: Tensor | None, adapt: Adapt) -> Tensor:
         block, queries = self._block(layer), self._queries(layer, x, adapt)
         return block.finish(x[:, :queries], block.attend(x, mask, queries, layer, adapt), layer, adapt)
 

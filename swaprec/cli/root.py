@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import typer
 
-from swaprec.cli import adapters, ask, catalog, keys, learn, operate
+from swaprec.cli import adapters, ask, catalog, keys, learn, operate, research
 from swaprec.cli.explain import explained
 from swaprec.errors import INTERRUPTED
 
@@ -29,6 +29,8 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "import": learn.import_log,
     "import-peft": learn.import_peft,
     "params": learn.params,
+    "experiment": research.experiment,
+    "report": research.report,
     "push": adapters.push,
     "activate": adapters.activate,
     "rollback": adapters.rollback,

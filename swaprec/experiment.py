@@ -1,0 +1,164 @@
+"""Running an experiment: each run a process of its own, several at once, and a failed one does not stop the others."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from swaprec.show import interval
+from training.checkpoint import NAME as CHECKPOINT
+from training.config import RunConfig
+from training.experiments import CACHE, Experiment, Planned
+from training.run import CONFIG, finished
+
+EXPERIMENT, LOG, REQUEST = "experiment.json", "log.txt", "request.json"
+
+
+@dataclass(slots=True)
+class Tally:
+    """What became of the runs."""
+
+    done: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+def run_experiment(
+    experiment: Experiment, output: Path, jobs: int, console: Console, command: str, *, runs: bool = True
+) -> Tally:
+    """Run what is not there yet: the pretrainings, then all else.
+
+    Args:
+        experiment: what to run.
+        output: its folder.
+        jobs: runs at once; they share the machine's cores.
+        console: told of each run as it ends.
+        command: the line that began it, for the record.
+        runs: False for the pretrainings alone.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    _record(experiment, output, command)
+    tally, workers = Tally(), Workers(jobs, console)
+    try:
+        workers.run(experiment.sources.values(), tally)
+        if not runs:
+            return tally
+        ready = [
+            run for run in experiment.runs if run.source is None or finished(experiment.sources[run.source].config)
+        ]
+        for run in experiment.runs:
+            if run not in ready:
+                tally.failed[run.name] = f"its source {run.source} failed"
+        workers.run(ready, tally)
+    finally:
+        workers.stop()
+    if not tally.failed:
+        shutil.rmtree(output / CACHE, ignore_errors=True)
+    return tally
+
+
+class Workers:
+    """Threads that each wait for one training process."""
+
+    def __init__(self, jobs: int, console: Console) -> None:
+        self._jobs, self._console = jobs, console
+        self._threads = max(1, (os.cpu_count() or 1) // jobs)
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._stopped = False
+
+    def run(self, runs: Iterable[Planned], tally: Tally) -> None:
+        """Run all, and note in `tally` what became of each."""
+        runs = list(runs)
+        with ThreadPoolExecutor(self._jobs) as pool:
+            waiting: dict[Future[str | None], Planned] = {}
+            for run in runs:
+                if finished(run.config) is not None:
+                    tally.kept.append(run.name)
+                else:
+                    waiting[pool.submit(self.train, run.config)] = run
+            for number, (run, failure) in enumerate(_as_they_end(waiting), 1):
+                if failure is None:
+                    tally.done.append(run.name)
+                else:
+                    tally.failed[run.name] = failure
+                self._tell(f"{number}/{len(waiting)} {run.name}: {failure or _result(run.config)}")
+
+    def train(self, config: RunConfig) -> str | None:
+        """Train in a process; returns why it failed, None where it did not."""
+        if self._stopped:
+            return "not begun"
+        config.output.mkdir(parents=True, exist_ok=True)
+        request, log = config.output / REQUEST, config.output / LOG
+        request.write_text(config.model_dump_json(indent=1), "utf-8")
+        _drop_another(config)
+        line = [sys.executable, "-m", "swaprec", "train", str(request), "--resume", "--json"]
+        threads = str(config.train.threads or self._threads)
+        environment = os.environ | {"OMP_NUM_THREADS": threads, "NO_COLOR": "1"}
+        with log.open("ab") as told:
+            process = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=told, env=environment)  # noqa: S603 - our own command
+            self._running.add(process)
+            code = process.wait()
+            self._running.discard(process)
+        return None if code == 0 else f"{_last_line(log)} (exit {code}; {log})"
+
+    def stop(self) -> None:
+        """End what still runs; checkpoints stay."""
+        self._stopped = True
+        for process in list(self._running):
+            process.terminate()
+
+    def _tell(self, line: str) -> None:
+        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _as_they_end(waiting: dict[Future[str | None], Planned]) -> Iterator[tuple[Planned, str | None]]:
+    left = set(waiting)
+    while left:
+        done, left = wait(left, return_when=FIRST_COMPLETED)
+        for future in done:
+            yield waiting[future], future.result()
+
+
+def _drop_another(config: RunConfig) -> None:
+    """Forget the checkpoint of another configuration: `finished` has found that its result is not this run's."""
+    described = config.output / CONFIG
+    if described.is_file() and described.read_text("utf-8") != config.model_dump_json(indent=1):
+        for name in (CHECKPOINT, CONFIG):
+            (config.output / name).unlink(missing_ok=True)
+        shutil.rmtree(config.output / "backbone", ignore_errors=True)
+
+
+def _record(experiment: Experiment, output: Path, command: str) -> None:
+    content: dict[str, Any] = {
+        "title": experiment.title,
+        "question": experiment.question,
+        "command": command,
+        "began_at": time.time(),
+        "runs": [{"name": run.name, "choices": run.choices, "seed": run.config.seed} for run in experiment.runs],
+        "sources": list(experiment.sources),
+    }
+    (output / EXPERIMENT).write_text(json.dumps(content, indent=1), "utf-8")
+
+
+def _result(config: RunConfig) -> str:
+    found = finished(config)
+    if found is None:
+        return "nothing was written"
+    return f"HR@10 {interval(found.report['test'])}, {found.report['seconds']:.0f} s"
+
+
+def _last_line(log: Path) -> str:
+    lines = [line.strip() for line in log.read_text("utf-8", "replace").splitlines() if line.strip()]
+    errors = [line for line in lines if line.startswith("error: ")]
+    return (errors or lines or ["it said nothing"])[-1][:500]

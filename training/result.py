@@ -1,0 +1,109 @@
+"""What a run leaves: `result.json`, and of an adapter's the bundle with its manifest."""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from adapters_store.bundle import Manifest
+from training.config import RunConfig
+from training.data import Dataset
+from training.loop import Course
+from transrec.backbone import Backbone
+
+RESULT = "result.json"
+
+
+def write_result(
+    config: RunConfig,
+    dataset: Dataset,
+    course: Course,
+    seconds: float,
+    test: Mapping[str, float],
+    baselines: Mapping[str, Mapping[str, float]],
+    facts: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Write `result.json` and return what it holds.
+
+    Args:
+        config: of the run.
+        dataset: it was trained and tested on.
+        course: of the training.
+        seconds: of everything before the test.
+        test: metrics on the test split.
+        baselines: the same of each baseline.
+        facts: what else is known, such as parameters.
+    """
+    report = {
+        "stage": config.stage,
+        "domain": config.domain,
+        "seed": config.seed,
+        "test": dict(test),
+        "baselines": {name: dict(one) for name, one in baselines.items()},
+        "curves": course.curves,
+        "best_epoch": course.best_epoch,
+        "seconds": round(seconds, 2),
+        "seconds_an_epoch": round(course.seconds / max(1, course.epoch), 3),
+        "peak_memory_mb": peak_memory(),
+        "commit": commit(),
+        "data": {
+            "digest": dataset.digest,
+            "items": len(dataset.contents),
+            "users": len(dataset.sequences),
+            "rejected": dataset.rejected.to_json(),
+        },
+        **facts,
+    }
+    (config.output / RESULT).write_text(json.dumps(report, indent=1), "utf-8")
+    return report
+
+
+def manifest(config: RunConfig, dataset: Dataset, backbone: Backbone, report: Mapping[str, Any]) -> Manifest:
+    """Describe the bundle of an adapter's run."""
+    return Manifest(
+        domain=config.domain,
+        kind=report["kind"],
+        spec=report["spec"],
+        backbone=backbone.fingerprint,
+        dtype=report["dtype"],
+        data_digest=dataset.digest,
+        max_history=backbone.config.max_history,
+        parameters=report["parameters"],
+        metrics={"test": report["test"], "baselines": report["baselines"], "seconds": report["seconds"]},
+        curves=report["curves"],
+        config=_portable(config),
+        commit=report["commit"],
+        created_at=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+    )
+
+
+def peak_memory() -> float:
+    """Return the most memory that this process has held so far, in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def commit() -> str:
+    """Return the checkout's commit, empty where the code does not lie in one, or there is no git."""
+    try:
+        done = subprocess.run(  # noqa: S603 - a fixed command
+            ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"],  # noqa: S607 - git is where the user has it
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except FileNotFoundError:
+        return ""
+    return done.stdout.strip()
+
+
+def _portable(config: RunConfig) -> dict[str, Any]:
+    """The configuration without the folders of this machine: a bundle travels."""
+    value: dict[str, Any] = config.model_dump(mode="json", exclude={"output": True, "backbone": {"folder"}})
+    value["data"]["folder"] = config.data.folder.name
+    value["train"].pop("cache_folder")
+    return value
