@@ -17,6 +17,7 @@ from typing import Any
 from training.config import ConfigError, RunConfig, anchor, merged, parse_config, set_key
 
 SOURCES, CACHE = "sources", "cache"
+FROM_SOURCE = {"adapt", "finetune"}
 KEYS = {"title", "question", "seeds", "base", "sources", "axes", "skip", "search"}
 
 
@@ -142,11 +143,12 @@ class _Reader:
 
     def source(self, name: str) -> Planned | None:
         """Return a pretraining."""
-        raw = {"stage": "pretrain", **merged(self._raw.get("base", {}), self._raw["sources"][name])}
+        raw = merged(self._raw.get("base", {}), {"stage": "pretrain", **self._raw["sources"][name]})
         return self._planned(f"{SOURCES}/{name}", {}, raw)
 
     def _planned(self, name: str, choices: dict[str, str], raw: dict[str, Any]) -> Planned | None:
-        source = raw.pop("source", None)
+        source = raw.pop("source", None) if raw.get("stage") in FROM_SOURCE else None
+        raw.pop("source", None)
         if source is not None and source not in self._raw.get("sources", {}):
             self._tell(f"{name}: source {source!r} is none of {', '.join(self._raw.get('sources', {})) or 'the file'}")
             return None
