@@ -33,12 +33,12 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def with_pictures(rows: Iterable[dict[str, Any]], source: Path) -> Iterator[dict[str, Any]]:
-    """Add to each row the picture that its column `image` names, from a folder or a zip.
+    """Add to each row the picture that its column `image` names, from a folder, a zip or an LMDB.
 
     A row whose picture is missing goes on without it: the service says what it lacks.
 
     Raises:
-        Stop: there is no such folder or zip, or a file in it cannot be read.
+        Stop: there is no such folder, zip or LMDB, or a picture in it cannot be read.
     """
     from transrec.content import Pictures
     from transrec.images import ImageError
@@ -50,7 +50,9 @@ def with_pictures(rows: Iterable[dict[str, Any]], source: Path) -> Iterator[dict
             picture = pictures.find(str(name)) if name else None
             yield row if picture is None else row | {"image_b64": base64.b64encode(picture.read()).decode()}
     except ImageError as error:
-        raise Stop(str(error), "give a folder or a zip with the files that the column image names", USAGE) from error
+        raise Stop(
+            str(error), "give a folder, a zip or an LMDB with the pictures that the column image names", USAGE
+        ) from error
 
 
 def _item(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -65,6 +65,7 @@ class DataConfig(Section):
         "hm",
         "microlens",
         "pixelrec",
+        "ninerec",
     ] = "canonical"
     text: str | list[str] = "{title}"
     images: Path | None = None

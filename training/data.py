@@ -130,7 +130,7 @@ def _pictures(items: pl.DataFrame, config: DataConfig, rejected: Rejections) -> 
     """Find each item's picture by the column `image`, and read it to its end once: a damaged one is told of now.
 
     Raises:
-        DataError: no such folder or zip, or no such column.
+        DataError: no such folder, zip or LMDB, or no such column.
     """
     assert config.images is not None  # noqa: S101 - asked only then
     if "image" not in items.columns:

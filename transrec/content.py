@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from zipfile import BadZipFile, ZipFile
 
+from transrec.image_lmdb import ImageLmdb, is_lmdb
 from transrec.images import ImageError, digest_of
 
 KEY_BYTES = 16
@@ -69,14 +70,15 @@ def joined(attributes: Sequence[str]) -> str:
 
 
 class Pictures:
-    """The pictures of a data set: files in a folder, or in a zip that is never unpacked.
+    """The pictures of a data set: files in a folder, in a zip that is never unpacked, or in an LMDB.
 
     Raises:
-        ImageError: there is no such folder or zip.
+        ImageError: there is no such folder, zip or LMDB.
     """
 
     def __init__(self, source: Path) -> None:
-        self._zip = None if source.is_dir() else _open_zip(source)
+        self._lmdb = ImageLmdb(source) if is_lmdb(source) else None
+        self._zip = None if source.is_dir() or self._lmdb is not None else _open_zip(source)
         self._folder = source
         self._names = {} if self._zip is None else {name.rpartition("/")[2]: name for name in self._zip.namelist()}
 
@@ -86,6 +88,8 @@ class Pictures:
         Raises:
             ImageError: it is there and cannot be read.
         """
+        if self._lmdb is not None:
+            return _stored(self._lmdb, name)
         if self._zip is None:
             path = self._folder / name
             inside = path.resolve().is_relative_to(self._folder.resolve())
@@ -101,6 +105,13 @@ class Pictures:
             return self._zip.read(name)
         except (OSError, BadZipFile, RuntimeError) as error:
             raise ImageError(f"{name}: cannot be read from {self._folder.name}: {error}") from error
+
+
+def _stored(pictures: ImageLmdb, name: str) -> Picture | None:
+    key = pictures.find(name)
+    if key is None:
+        return None
+    return Picture(digest_of(pictures.read(key, name)), lambda: pictures.read(key, name), name)
 
 
 def _open_zip(source: Path) -> ZipFile:

@@ -53,6 +53,26 @@ def digest_of(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def check_bytes(count: int, name: str = "image") -> None:
+    """Refuse a picture that takes more than `MAX_BYTES` where it is kept.
+
+    Raises:
+        ImageError: it does.
+    """
+    if count > MAX_BYTES:
+        raise ImageError(f"{name}: {count} bytes, at most {MAX_BYTES} are read")
+
+
+def check_pixels(width: int, height: int, name: str = "image") -> None:
+    """Refuse a picture of more than `MAX_PIXELS`, or with a side longer than `MAX_SIDE`.
+
+    Raises:
+        ImageError: it is.
+    """
+    if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
+        raise ImageError(f"{name}: {width} x {height} pixels, at most {MAX_PIXELS} are read")
+
+
 def decode(content: bytes, name: str = "image", *, draft: bool = False) -> Image.Image:
     """Read a picture as RGB, upright; of an animation the first frame; as a draft in few pixels.
 
@@ -63,14 +83,12 @@ def decode(content: bytes, name: str = "image", *, draft: bool = False) -> Image
     """
     from PIL import Image, ImageOps, UnidentifiedImageError
 
-    if len(content) > MAX_BYTES:
-        raise ImageError(f"{name}: {len(content)} bytes, at most {MAX_BYTES} are read")
+    check_bytes(len(content), name)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit below is ours
             file = Image.open(io.BytesIO(content), formats=FORMATS)
-        if file.width * file.height > MAX_PIXELS or max(file.size) > MAX_SIDE:
-            raise ImageError(f"{name}: {file.width} x {file.height} pixels, at most {MAX_PIXELS} are read")
+        check_pixels(*file.size, name)
         if draft:
             file.draft("RGB", (32, 32))
         image = ImageOps.exif_transpose(file)

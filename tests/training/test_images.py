@@ -12,6 +12,7 @@ import torch
 
 from adapters_store.bundle import read_bundle
 from tests.checkpoints import bert_checkpoint, vit_checkpoint
+from tests.lmdbs import pickled, written
 from tests.tiny import TINY_KINDS, tiny_adapter, tiny_backbone, tiny_contents, tiny_picture, tiny_spec
 from tests.training.conftest import ITEMS, tiny_log
 from training.config import ConfigError, DataConfig, parse_config
@@ -21,6 +22,7 @@ from training.run import run
 from training.states import item_states
 from transrec.adapters import Adapter, AdapterSpec
 from transrec.backbone import Backbone
+from transrec.images import decode
 from transrec.seam import Modality
 
 Modalities = tuple[Modality, ...]
@@ -118,6 +120,23 @@ def test_items_without_a_picture_and_damaged_ones_are_counted_and_named(tmp_path
     assert max(int(row.max()) for row in dataset.sequences) < len(dataset.contents) == ITEMS - 3
     with_titles = load_dataset(DataConfig(**{**given, "text": "film {item_id}"}))
     assert len(with_titles.contents) == ITEMS, "an item that has a text can do without a picture"
+
+
+def test_pictures_of_an_lmdb_are_read_as_those_of_a_zip(tmp_path: Path) -> None:
+    log = tiny_log(tmp_path / "log", modalities=IMAGE)
+    values = {str(number): pickled(number, np.asarray(decode(tiny_picture(number)))) for number in range(1, ITEMS)}
+    images = written(tmp_path / "images.lmdb", values | {"2": values["2"][:-20]})
+    dataset = load_dataset(DataConfig(**{**data(log, IMAGE), "images": images}))
+    assert len(dataset.contents) == ITEMS - 2
+    assert dataset.rejected.counts["damaged image"] == 1
+    assert "2.png: no pickled LMDB_Image, damaged or truncated" in dataset.rejected.examples["damaged image"]
+    zipped = load_dataset(DataConfig(**data(log, IMAGE)))
+    pixels = dict(zip(zipped.item_ids, zipped.contents, strict=True))
+    for item, content in zip(dataset.item_ids, dataset.contents, strict=True):
+        assert content.image is not None
+        stored = pixels[item].image
+        assert stored is not None
+        assert decode(content.image.read()).tobytes() == decode(stored.read()).tobytes()
 
 
 def test_the_digest_tells_pictures_apart(tmp_path: Path) -> None:

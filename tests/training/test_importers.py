@@ -207,6 +207,53 @@ def test_pixelrec(tmp_path: Path) -> None:
     assert log_of(tables) == {"u1": ["i6", "i5"]}
 
 
+FOODS = 'v1,"韩国菜,好吃","Korean food, ""tasty"""\nv2,面条,Noodles\nv3,米饭,\n'
+
+
+@pytest.mark.parametrize(
+    "pairs",
+    ["v2,u1,1640\nv1,u1,1630\nv1,u2,1650\nv9,u2,1660\n", "u1,v2,1640\nu1,v1,1630\nu2,v1,1650\nu2,v9,1660\n"],
+    ids=["item_first", "user_first"],
+)
+def test_ninerec(tmp_path: Path, pairs: str) -> None:
+    (tmp_path / "Bili_Food_item.csv").write_text(FOODS, "utf-8")
+    (tmp_path / "Bili_Food_pair.csv").write_text(pairs, "utf-8")
+    (tmp_path / "Bili_Food_url.csv").write_text("v1,http://x\n", "utf-8")
+    tables = read_tables("ninerec", tmp_path)
+    assert titles_of(tables) == {"v1": "韩国菜,好吃", "v2": "面条", "v3": "米饭"}
+    assert tables.items["title_en"].to_list() == ['Korean food, "tasty"', "Noodles", None]
+    assert tables.items["image"].to_list() == ["v1.jpg", "v2.jpg", "v3.jpg"]
+    assert log_of(tables) == {"u1": ["v1", "v2"], "u2": ["v1"]}
+    assert tables.rejected.counts["interaction with an item that the catalog lacks"] == 1
+
+
+def test_ninerec_without_times_has_its_order_from_the_sequences(tmp_path: Path) -> None:
+    (tmp_path / "QB_item.csv").write_text(FOODS, "utf-8")
+    (tmp_path / "QB_pair.csv").write_text("v1,u1\nv2,u1\nv1,u2\n", "utf-8")
+    with pytest.raises(DataError, match=r"expected one \*_pair\.csv with times, or file of sequences"):
+        read_tables("ninerec", tmp_path)
+    (tmp_path / "QB_behaviour.tsv").write_text("u1\tv2 v1\nu2\tv1\nu3\n", "utf-8")
+    tables = read_tables("ninerec", tmp_path)
+    assert log_of(tables) == {"u1": ["v2", "v1"], "u2": ["v1"]}
+    assert tables.rejected.counts == {"QB_behaviour.tsv: no two fields": 1}
+
+
+def test_ninerec_rows_of_another_length_are_counted(tmp_path: Path) -> None:
+    (tmp_path / "DY_item.csv").write_text(f"{FOODS}v4,a,b,c\n", "utf-8")
+    (tmp_path / "DY_pair.csv").write_text("v1,u1,1\nv2,u1\n", "utf-8")
+    tables = read_tables("ninerec", tmp_path)
+    assert log_of(tables) == {"u1": ["v1"]}
+    assert tables.rejected.counts["DY_item.csv: 3 fields expected"] == 1
+    assert tables.rejected.counts["interaction without a usable timestamp"] == 1
+
+
+@pytest.mark.parametrize("items", ["", "v1\tA title\n"], ids=["empty", "tabs"])
+def test_ninerec_items_of_another_form_are_named(tmp_path: Path, items: str) -> None:
+    (tmp_path / "DY_item.csv").write_text(items, "utf-8")
+    with pytest.raises(DataError, match=r"DY_item\.csv: expected rows of item_id, title, title_en, found"):
+        read_tables("ninerec", tmp_path)
+
+
 @pytest.mark.parametrize(
     ("form", "says"),
     [
@@ -217,6 +264,7 @@ def test_pixelrec(tmp_path: Path) -> None:
         ("hm", "articles.csv is not there"),
         ("microlens", "expected one file of titles"),
         ("pixelrec", "and one of item features, found no CSV file"),
+        ("ninerec", "expected one file of items"),
     ],
 )
 def test_a_folder_of_something_else_says_what_is_expected(tmp_path: Path, form: str, says: str) -> None:

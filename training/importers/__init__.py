@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from training.importers import adapter4rec, adressa, amazon, canonical, covers, csv_files, hm, mind, movielens, recbole
+from training.importers import (
+    adapter4rec,
+    adressa,
+    amazon,
+    canonical,
+    covers,
+    csv_files,
+    hm,
+    mind,
+    movielens,
+    ninerec,
+    recbole,
+)
 from training.importers.tables import DataError, Tables
 
 READERS: dict[str, Callable[[Path], Tables]] = {
@@ -20,6 +32,7 @@ READERS: dict[str, Callable[[Path], Tables]] = {
     "hm": hm.read,
     "microlens": covers.read_microlens,
     "pixelrec": covers.read_pixelrec,
+    "ninerec": ninerec.read,
 }
 
 

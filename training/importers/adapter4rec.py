@@ -21,17 +21,23 @@ def read(folder: Path) -> Tables:
     """
     rejected = Rejections()
     items = _rows(one_file(folder, "*[in][te][ew][ms]*.tsv", "file of items or news"), rejected)
-    users = _rows(one_file(folder, "*users*.tsv", "file of users"), rejected)
+    log = sequences(one_file(folder, "*users*.tsv", "file of users"), rejected)
+    return Tables(pl.DataFrame(items, schema={"item_id": pl.String, "title": pl.String}, orient="row"), log, rejected)
+
+
+def sequences(path: Path, rejected: Rejections) -> pl.DataFrame:
+    """Read a file of lines `user<TAB>item item …`, the oldest item first, as interactions.
+
+    Raises:
+        DataError: it is not UTF-8.
+    """
+    users = _rows(path, rejected)
     histories: dict[str, str] = {}
     for user, line in users:
         histories.setdefault(user, line)  # a second line cannot be put in order with the first
     rejected.add("user with a second line", len(users) - len(histories), "")
     log = [(user, item, place) for user, line in histories.items() for place, item in enumerate(line.split())]
-    return Tables(
-        pl.DataFrame(items, schema={"item_id": pl.String, "title": pl.String}, orient="row"),
-        pl.DataFrame(log, schema={"user_id": pl.String, "item_id": pl.String, "timestamp": pl.Int64}, orient="row"),
-        rejected,
-    )
+    return pl.DataFrame(log, schema={"user_id": pl.String, "item_id": pl.String, "timestamp": pl.Int64}, orient="row")
 
 
 def _rows(path: Path, rejected: Rejections) -> list[tuple[str, str]]:

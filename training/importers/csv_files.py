@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -41,11 +41,26 @@ def csv_frame(path: Path, columns: Mapping[str, str], rejected: Rejections) -> p
     return frame.select(pl.col(theirs).alias(ours) for theirs, ours in columns.items())
 
 
-def _read(path: Path, rejected: Rejections) -> pl.DataFrame:
+def headless_frame(path: Path, names: Sequence[str], rejected: Rejections) -> pl.DataFrame:
+    """Read a CSV file without a header, as texts; a row of another length is rejected.
+
+    Raises:
+        DataError: it is not there or no CSV, or no row has so many fields.
+    """
+    try:
+        frame = pl.read_csv(there(path), has_header=False, infer_schema=False)
+    except PolarsError:  # some row has too many fields: row by row they are counted
+        frame = _read(path, rejected, names)
+    if frame.width != len(names) or not frame.height:
+        raise DataError(f"{path}: expected rows of {', '.join(names)}, found {frame.height} of {frame.width} fields")
+    return frame.rename(dict(zip(frame.columns, names, strict=True)))
+
+
+def _read(path: Path, rejected: Rejections, names: Sequence[str] = ()) -> pl.DataFrame:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, strict=True)
-            names = [name.strip() for name in next(reader, [])]
+            names = names or [name.strip() for name in next(reader, [])]
             if not names or len(set(names)) < len(names) or not all(names):
                 found = ", ".join(names) or "an empty line"
                 raise DataError(f"{path}: expected a header of different names, got {found}")
