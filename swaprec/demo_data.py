@@ -6,7 +6,6 @@ import hashlib
 import subprocess
 import sys
 import zipfile
-from dataclasses import replace
 from pathlib import Path
 
 from swaprec.errors import Stop
@@ -50,8 +49,8 @@ def films(cache: Path, folder: Path) -> Path:
     if not (folder / "interactions.parquet").is_file():
         raw = _unpack(cache / MOVIELENS[1], _LOG, _LOG_FILES, folder / "raw")
         tables = recbole.read(raw)
-        named = tables.items.rename({"release_year": "year", "class": "genres"})
-        canonical.write(clean(replace(tables, items=named)), folder)
+        tables.items = tables.items.rename({"release_year": "year", "class": "genres"})
+        canonical.write(clean(tables), folder)
     return folder
 
 

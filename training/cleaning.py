@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 import polars as pl
 from polars.exceptions import ComputeError
 
@@ -21,7 +23,7 @@ def clean(tables: Tables) -> Tables:
     """
     rejected = tables.rejected
     items = _clean_items(tables.items, rejected)
-    return Tables(items, _known_only(_clean_log(tables.interactions, rejected), items, rejected), rejected)
+    return Tables(items, _clean_log(tables.chunks(), items, rejected), rejected)
 
 
 def _clean_items(items: pl.DataFrame, rejected: Rejections) -> pl.DataFrame:
@@ -33,45 +35,70 @@ def _clean_items(items: pl.DataFrame, rejected: Rejections) -> pl.DataFrame:
     return _without(items, again, "item id that occurred before", "item_id", rejected)
 
 
-def _clean_log(log: pl.DataFrame, rejected: Rejections) -> pl.DataFrame:
-    log = log.with_columns(_times(log["timestamp"]))
-    log = _without(log, _blank("user_id"), "interaction without a user", "item_id", rejected)
-    log = _without(log, _blank("item_id"), "interaction without an item", "user_id", rejected)
-    return _without(log, pl.col("timestamp").is_null(), "interaction without a usable timestamp", "user_id", rejected)
-
-
-def _known_only(log: pl.DataFrame, items: pl.DataFrame, rejected: Rejections) -> pl.DataFrame:
-    strange = pl.col("item_id").is_in(items["item_id"].implode()).not_()
-    count = log.select(strange.sum()).item()
-    if count > MOSTLY * log.height:
-        example = log.filter(strange)["item_id"][0]
+def _clean_log(chunks: Iterator[pl.DataFrame], items: pl.DataFrame, rejected: Rejections) -> Iterator[pl.DataFrame]:
+    known, total, strangers, example = items["item_id"].implode(), 0, 0, ""
+    times: _Times | None = None
+    for chunk in chunks:
+        times = times or (_times(chunk["timestamp"]) if chunk.height or chunk["timestamp"].dtype != pl.String else None)
+        if times is None:
+            continue
+        log = chunk.with_columns(times(chunk["timestamp"]))
+        log = _without(log, _blank("user_id"), "interaction without a user", "item_id", rejected)
+        log = _without(log, _blank("item_id"), "interaction without an item", "user_id", rejected)
+        log = _without(
+            log, pl.col("timestamp").is_null(), "interaction without a usable timestamp", "user_id", rejected
+        )
+        strange = log.filter(pl.col("item_id").is_in(known).not_())
+        total, strangers = total + log.height, strangers + strange.height
+        example = example or (strange["item_id"][0] if strange.height else "")
+        yield _without(
+            log,
+            pl.col("item_id").is_in(known).not_(),
+            "interaction with an item that the catalog lacks",
+            "item_id",
+            rejected,
+        )
+    if strangers > MOSTLY * total:
         raise DataError(
-            f"{count} of {log.height} interactions name items that the catalog lacks (for example {example}): "
+            f"{strangers} of {total} interactions name items that the catalog lacks (for example {example}): "
             "is this the catalog of this log?"
         )
-    return _without(log, strange, "interaction with an item that the catalog lacks", "item_id", rejected)
 
 
-def _times(given: pl.Series) -> pl.Series:
-    """Make times that sort as times; what is none becomes null."""
-    if given.dtype.is_float():
-        return given.replace([float("inf"), float("-inf"), float("nan")], None)
-    if given.dtype.is_integer() or given.dtype.is_decimal() or given.dtype in (pl.Datetime, pl.Date):
-        return given
-    if given.dtype != pl.String:
-        raise DataError(f"timestamp has the type {given.dtype}: expected numbers, dates, or text of either")
-    read = [_times(given.cast(pl.Float64, strict=False)), _dates(given)]
-    best = min(read, key=pl.Series.null_count)
-    if given.len() and best.null_count() == given.len():
+_Times = Callable[[pl.Series], pl.Series]
+"""Makes times that sort as times; what is none becomes null."""
+
+
+def _times(given: pl.Series) -> _Times:
+    """Choose how to read a log's times by its first chunk.
+
+    Raises:
+        DataError: nobody can read them.
+    """
+    kind = given.dtype
+    if kind.is_float():
+        return _numbers
+    if kind.is_integer() or kind.is_decimal() or kind in (pl.Datetime, pl.Date):
+        return lambda times: times
+    if kind != pl.String:
+        raise DataError(f"timestamp has the type {kind}: expected numbers, dates, or text of either")
+    best = min((_numbers, _dates), key=lambda read: read(given).null_count())
+    if given.len() and best(given).null_count() == given.len():
         raise DataError(f"timestamp is text such as {given[0]!r}: expected numbers or ISO dates (2024-05-01 12:30:00)")
     return best
 
 
+def _numbers(times: pl.Series) -> pl.Series:
+    return times.cast(pl.Float64, strict=False).replace([float("inf"), float("-inf"), float("nan")], None)
+
+
 def _dates(texts: pl.Series) -> pl.Series:
     try:
-        return texts.str.to_datetime(strict=False)
+        return (
+            texts.str.to_datetime(strict=False, time_unit="us").dt.convert_time_zone("UTC").dt.replace_time_zone(None)
+        )
     except ComputeError:  # no form of a date was recognised
-        return pl.Series(texts.name, [None] * texts.len(), pl.Datetime)
+        return pl.Series(texts.name, [None] * texts.len(), pl.Datetime("us"))
 
 
 def _blank(column: str) -> pl.Expr:

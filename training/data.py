@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import string
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -92,11 +92,14 @@ def load_dataset(config: DataConfig) -> Dataset:
         tables = clean(tables)
     except DataError as error:
         raise DataError(f"{config.folder}: {error}") from error
-    items, log, rejected = tables.items, tables.interactions, tables.rejected
+    items, rejected = tables.items, tables.rejected
     if config.where is not None:
         items = items.filter(_matches(config.where, items))
     items, contents = _contents(items, config, rejected)
-    user_ids, sequences = _sequences(items, log, config, rejected)
+    try:
+        user_ids, sequences = _sequences(items, tables.chunks(), config, rejected)
+    except DataError as error:
+        raise DataError(f"{config.folder}: {error}") from error
     digest = _digest(items, contents, sequences)
     return Dataset(config.folder.name, items, contents, user_ids, sequences, digest, rejected)
 
@@ -190,10 +193,16 @@ def _as_text(items: pl.DataFrame, column: str) -> pl.Expr:
 
 
 def _sequences(
-    items: pl.DataFrame, log: pl.DataFrame, config: DataConfig, rejected: Rejections
+    items: pl.DataFrame, log: Iterator[pl.DataFrame], config: DataConfig, rejected: Rejections
 ) -> tuple[list[str], list[Integers]]:
     rows = items.select("item_id").with_row_index("row")
-    ordered = log.join(rows, on="item_id", maintain_order="left").sort("timestamp", maintain_order=True)
+    known = [
+        chunk.join(rows, on="item_id", maintain_order="left").select(
+            "user_id", "timestamp", pl.col("row").cast(pl.Int32)
+        )
+        for chunk in log
+    ]
+    ordered = pl.concat(known).sort("timestamp", maintain_order=True)
     users = ordered.group_by("user_id", maintain_order=True).agg(pl.col("row").cast(pl.Int64)).sort("user_id")
     short = users.filter(pl.col("row").list.len() < config.min_interactions)
     kind = f"user with fewer than {config.min_interactions} interactions"
@@ -202,7 +211,7 @@ def _sequences(
     if config.users:
         users = users.head(config.users)
     if users.height == 0:
-        raise DataError(f"{config.folder}: no user has {config.min_interactions} interactions with this catalog")
+        raise DataError(f"no user has {config.min_interactions} interactions with this catalog")
     return users["user_id"].to_list(), [np.asarray(row, np.int64) for row in users["row"].to_list()]
 
 

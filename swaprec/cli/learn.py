@@ -120,10 +120,9 @@ def import_log(
     from training.importers import canonical, read_tables
 
     tables = clean(read_tables(form, source))
-    canonical.write(tables, destination)
+    counts = canonical.write(tables, destination)
     for line in tables.rejected.lines():
         show.talk().print(f"not used: {line}")
-    counts = {"items": tables.items.height, "interactions": tables.interactions.height}
     if as_json:
         show.emit_json(counts | {"rejected": tables.rejected.to_json()})
     else:

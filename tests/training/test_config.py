@@ -111,6 +111,6 @@ def test_the_home_of_nobody_is_left_to_be_reported_as_missing(tmp_path: Path) ->
 
 def test_every_packaged_configuration_is_a_run() -> None:
     folder = Path(str(resources.files("training").joinpath("configs")))
-    found = sorted(folder.rglob("*.toml"))
+    found = [path for path in sorted(folder.rglob("*.toml")) if path.parent.name != "experiments"]
     assert len(found) >= 5
     assert {load_config(path).stage for path in found} == {"pretrain", "adapt"}

@@ -219,9 +219,9 @@ def test_times_sort_as_times_and_rows_without_one_are_counted(times: list[object
 
 def test_times_that_nobody_can_read_are_an_error() -> None:
     with pytest.raises(DataError, match="text such as 'soon': expected numbers or ISO dates"):
-        clean(interactions(["soon", "later"]))
+        list(clean(interactions(["soon", "later"])).chunks())
     with pytest.raises(DataError, match="has the type Boolean"):
-        clean(interactions([True, False]))
+        list(clean(interactions([True, False])).chunks())
 
 
 def test_rows_without_an_id_are_counted() -> None:

@@ -11,8 +11,8 @@ import pytest
 
 from training.cleaning import clean
 from training.config import DataConfig
-from training.importers import READERS, read_tables
-from training.importers.tables import DataError, Tables
+from training.importers import READERS, canonical, read_tables
+from training.importers.tables import CHUNK, DataError, Tables
 
 FLAGS = "|".join(["0"] * 19)
 
@@ -168,14 +168,59 @@ def test_hm(tmp_path: Path) -> None:
     )
     (tmp_path / "articles.csv").write_text(f"{columns}\n{rows}", "utf-8")
     bought = (
-        "t_dat,customer_id,article_id,price,sales_channel_id\n2018-09-21,c1,0108775044,0.01,2\n"
-        "2018-09-20,c1,0108775015,0.05,2\n2018-09-20,c1,0108775015,0.04,2\n"
+        "t_dat,customer_id,article_id,price,sales_channel_id\n2018-09-20,c1,0108775015,0.05,2\n"
+        "2018-09-20,c1,0108775015,0.04,2\n2018-09-21,c1,0108775044,0.01,2\n"
     )
     (tmp_path / "transactions_train.csv").write_text(bought, "utf-8")
     tables = read_tables("hm", tmp_path)
     assert tables.items["image"].to_list() == ["010/0108775015.jpg", "010/0108775044.jpg"]
     assert tables.items["description"].to_list()[0] == "Jersey top, narrow straps"
     assert log_of(tables) == {"c1": ["0108775015", "0108775044"]}
+    first, *rows = bought.splitlines()
+    (tmp_path / "transactions_train.csv").write_text("\n".join([first, *reversed(rows)]), "utf-8")
+    with pytest.raises(DataError, match="the days are not in order; sort the rows by t_dat"):
+        log_of(read_tables("hm", tmp_path))
+
+
+def test_what_recurs_on_a_day_counts_once_also_across_chunks(tmp_path: Path) -> None:
+    count = CHUNK + 5
+    (tmp_path / "articles.csv").write_text(
+        "article_id,prod_name,product_type_name,colour_group_name,department_name,detail_desc\n0000000001,A,,,,\n",
+        "utf-8",
+    )
+    rows = [f"2018-09-20,c{place % (count - 3)},1" for place in range(count)] + ["2018-09-21,c0,1"]
+    (tmp_path / "transactions_train.csv").write_text("t_dat,customer_id,article_id\n" + "\n".join(rows), "utf-8")
+    assert clean(read_tables("hm", tmp_path)).interactions.height == count - 2
+
+
+def test_a_log_of_several_chunks_is_read_whole_and_its_bad_rows_are_counted(tmp_path: Path) -> None:
+    (tmp_path / "movies.csv").write_text("movieId,title,genres\n1,Heat,Crime\n", "utf-8")
+    rows = [f"{place},1,4.0,{place}" for place in range(2 * CHUNK)]
+    rows[CHUNK + 7] = "1,1,1,1,1"
+    rows[CHUNK + 9] = "8,9,4.0,1"
+    rows[CHUNK + 11] = "8,1,4.0,never"
+    (tmp_path / "ratings.csv").write_text("userId,movieId,rating,timestamp\n" + "\n".join(rows), "utf-8")
+    tables = clean(read_tables("movielens", tmp_path))
+    counts = canonical.write(tables, tmp_path / "out")
+    assert counts == {"items": 1, "interactions": 2 * CHUNK - 3}
+    assert tables.rejected.counts == {
+        "ratings.csv: 4 fields expected": 1,
+        "interaction with an item that the catalog lacks": 1,
+        "interaction without a usable timestamp": 1,
+    }
+    kept = read_tables("canonical", tmp_path / "out").interactions
+    assert (kept.height, kept["user_id"].n_unique()) == (2 * CHUNK - 3, 2 * CHUNK - 3)
+
+
+def test_an_import_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
+    (tmp_path / "movies.csv").write_text("movieId,title,genres\n1,Heat,Crime\n", "utf-8")
+    (tmp_path / "ratings.csv").write_text("userId,movieId,rating,timestamp\n1,1,4.0,1\n", "utf-8")
+    canonical.write(clean(read_tables("movielens", tmp_path)), tmp_path / "out")
+    (tmp_path / "ratings.csv").write_text("userId,movieId,rating,timestamp\n1,7,4.0,1\n", "utf-8")
+    with pytest.raises(DataError, match="1 of 1 interactions name items that the catalog lacks"):
+        canonical.write(clean(read_tables("movielens", tmp_path)), tmp_path / "out")
+    assert read_tables("canonical", tmp_path / "out").interactions.height == 1
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["interactions.parquet", "items.parquet"]
 
 
 def test_microlens(tmp_path: Path) -> None:

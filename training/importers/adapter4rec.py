@@ -5,11 +5,12 @@ A user's items stand oldest first; their place in the line is the timestamp.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
 
-from training.importers.tables import Tables, lines_of, one_file
+from training.importers.tables import Tables, in_chunks, lines_of, one_file
 from training.rejections import Rejections
 
 
@@ -22,30 +23,34 @@ def read(folder: Path) -> Tables:
     rejected = Rejections()
     items = _rows(one_file(folder, "*[in][te][ew][ms]*.tsv", "file of items or news"), rejected)
     log = sequences(one_file(folder, "*users*.tsv", "file of users"), rejected)
-    return Tables(pl.DataFrame(items, schema={"item_id": pl.String, "title": pl.String}, orient="row"), log, rejected)
+    catalog = pl.DataFrame(list(items), schema={"item_id": pl.String, "title": pl.String}, orient="row")
+    return Tables(catalog, log, rejected)
 
 
-def sequences(path: Path, rejected: Rejections) -> pl.DataFrame:
+def sequences(path: Path, rejected: Rejections) -> Iterator[pl.DataFrame]:
     """Read a file of lines `user<TAB>item item …`, the oldest item first, as interactions.
 
     Raises:
         DataError: it is not UTF-8.
     """
-    users = _rows(path, rejected)
-    histories: dict[str, str] = {}
-    for user, line in users:
-        histories.setdefault(user, line)  # a second line cannot be put in order with the first
-    rejected.add("user with a second line", len(users) - len(histories), "")
-    log = [(user, item, place) for user, line in histories.items() for place, item in enumerate(line.split())]
-    return pl.DataFrame(log, schema={"user_id": pl.String, "item_id": pl.String, "timestamp": pl.Int64}, orient="row")
+
+    def rows() -> Iterator[tuple[str, str, int]]:
+        seen: set[str] = set()
+        for user, line in _rows(path, rejected):
+            if user in seen:  # a second line cannot be put in order with the first
+                rejected.add("user with a second line", 1, user)
+                continue
+            seen.add(user)
+            for place, item in enumerate(line.split()):
+                yield user, item, place
+
+    return in_chunks(rows(), {"user_id": pl.String, "item_id": pl.String, "timestamp": pl.Int64})
 
 
-def _rows(path: Path, rejected: Rejections) -> list[tuple[str, str]]:
-    rows = []
+def _rows(path: Path, rejected: Rejections) -> Iterator[tuple[str, str]]:
     for number, line in enumerate(lines_of(path), 1):
         key, tab, rest = line.partition("\t")
         if tab and key.strip() and rest.strip():
-            rows.append((key.strip(), rest.strip()))
+            yield key.strip(), rest.strip()
         elif line.strip():
             rejected.add(f"{path.name}: no two fields", 1, f"line {number}: {line}")
-    return rows

@@ -6,11 +6,13 @@ event names.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
-from training.importers.tables import DataError, Tables, json_lines
+from training.importers.tables import DataError, Tables, in_chunks, json_lines
 from training.rejections import Rejections
 
 
@@ -21,24 +23,32 @@ def read(folder: Path) -> Tables:
         DataError: there is none.
     """
     rejected = Rejections()
-    titles: dict[str, str] = {}
-    log: list[tuple[str | None, str, int | None]] = []
     paths = sorted(path for path in folder.iterdir() if path.is_file() and path.name[0] != ".")
     if not paths:
         raise DataError(f"{folder}: no files of events")
-    for path in paths:
-        for row in json_lines(path, rejected):
-            item, time = row.get("id"), row.get("time")
-            if not isinstance(item, str) or not item:
-                rejected.add("event of a page that is no article", 1, row.get("url", ""))
-                continue
-            if isinstance(row.get("title"), str) and row["title"].strip():
-                titles.setdefault(item, row["title"])
-            log.append((row.get("userId"), item, int(time) if isinstance(time, int | float) else None))
-    ids = dict.fromkeys(item for _, item, _ in log)
-    items = [(item, titles.get(item, "")) for item in ids]
+    titles: dict[str, str] = {}
+    for row in _events(paths, rejected):
+        title = row.get("title")
+        if not titles.get(row["id"]):
+            titles[row["id"]] = title.strip() if isinstance(title, str) else ""
+    log = ((row.get("userId"), row["id"], _time(row)) for row in _events(paths, Rejections()))
     return Tables(
-        pl.DataFrame(items, schema={"item_id": pl.String, "title": pl.String}, orient="row"),
-        pl.DataFrame(log, schema={"user_id": pl.String, "item_id": pl.String, "timestamp": pl.Int64}, orient="row"),
+        pl.DataFrame(list(titles.items()), schema={"item_id": pl.String, "title": pl.String}, orient="row"),
+        in_chunks(log, {"user_id": pl.String, "item_id": pl.String, "timestamp": pl.Int64}),
         rejected,
     )
+
+
+def _events(paths: list[Path], rejected: Rejections) -> Iterator[dict[str, Any]]:
+    """Yield the visits of articles; the files are read twice, once for the titles."""
+    for path in paths:
+        for row in json_lines(path, rejected):
+            if isinstance(row.get("id"), str) and row["id"]:
+                yield row
+            else:
+                rejected.add("event of a page that is no article", 1, row.get("url", ""))
+
+
+def _time(row: dict[str, Any]) -> int | None:
+    time = row.get("time")
+    return int(time) if isinstance(time, int | float) else None

@@ -11,7 +11,7 @@ from typing import Any
 
 import polars as pl
 
-from training.importers.tables import Tables, json_lines, one_file
+from training.importers.tables import Tables, in_chunks, json_lines, one_file
 from training.rejections import Rejections
 
 _USERS, _ITEMS, _TIMES = ("user_id", "reviewerID"), ("parent_asin", "asin"), ("timestamp", "unixReviewTime")
@@ -27,12 +27,10 @@ def read(folder: Path) -> Tables:
     meta = one_file(folder, "meta_*.json*", "file of metadata")
     reviews = one_file(folder, "[!m]*.json*", "file of reviews")
     items = [_item(row) for row in json_lines(meta, rejected)]
-    log = [(_first(row, _USERS), _first(row, _ITEMS), _time(row)) for row in json_lines(reviews, rejected)]
+    log = ((_first(row, _USERS), _first(row, _ITEMS), _time(row)) for row in json_lines(reviews, rejected))
     texts = dict.fromkeys(("item_id", "title", "brand", "category"), pl.String)
     times = {"user_id": pl.String, "item_id": pl.String, "timestamp": pl.Int64}
-    return Tables(
-        pl.DataFrame(items, schema=texts, orient="row"), pl.DataFrame(log, schema=times, orient="row"), rejected
-    )
+    return Tables(pl.DataFrame(items, schema=texts, orient="row"), in_chunks(log, times), rejected)
 
 
 def _item(row: Mapping[str, Any]) -> tuple[str | None, str | None, str | None, str | None]:

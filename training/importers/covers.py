@@ -5,11 +5,12 @@ A cover is `ITEM.jpg`; the column `image` names it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
 
-from training.importers.csv_files import csv_frame
+from training.importers.csv_files import csv_chunks, csv_frame
 from training.importers.tables import DataError, Tables, one_file
 from training.rejections import Rejections
 
@@ -24,7 +25,7 @@ def read_microlens(folder: Path) -> Tables:
     """
     rejected = Rejections()
     titles, pairs = one_file(folder, "*titles.csv", "file of titles"), one_file(folder, "*pairs.csv", "file of pairs")
-    log = csv_frame(pairs, {"user": "user_id", "item": "item_id", "timestamp": "timestamp"}, rejected)
+    log = csv_chunks(pairs, {"user": "user_id", "item": "item_id", "timestamp": "timestamp"}, rejected)
     return _with_covers(csv_frame(titles, _TITLES, rejected), log, rejected)
 
 
@@ -43,7 +44,7 @@ def read_pixelrec(folder: Path) -> Tables:
         raise DataError(
             f"{folder}: expected one file item_id,user_id,timestamp and one of item features, found {names}"
         )
-    log = csv_frame(logs[0], {name: name for name in ("user_id", "item_id", "timestamp")}, rejected)
+    log = csv_chunks(logs[0], {name: name for name in ("user_id", "item_id", "timestamp")}, rejected)
     return _with_covers(csv_frame(infos[0], _TAGS, rejected), log, rejected)
 
 
@@ -52,5 +53,5 @@ def _header(path: Path) -> list[str]:
         return file.readline().strip().split(",")
 
 
-def _with_covers(items: pl.DataFrame, log: pl.DataFrame, rejected: Rejections) -> Tables:
+def _with_covers(items: pl.DataFrame, log: Iterator[pl.DataFrame], rejected: Rejections) -> Tables:
     return Tables(items.with_columns((pl.col("item_id") + ".jpg").alias("image")), log, rejected)

@@ -6,12 +6,13 @@ bought several times on a day counts once.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
 
-from training.importers.csv_files import csv_frame
-from training.importers.tables import Tables
+from training.importers.csv_files import csv_chunks, csv_frame
+from training.importers.tables import DataError, Tables
 from training.rejections import Rejections
 
 _ARTICLES = {
@@ -35,6 +36,23 @@ def read(folder: Path) -> Tables:
     number = pl.col("item_id").str.zfill(10)  # some tools drop the zero in front
     image = pl.concat_str(number.str.head(3), pl.lit("/"), number, pl.lit(".jpg")).alias("image")
     names = {"customer_id": "user_id", "article_id": "item_id", "t_dat": "timestamp"}
-    log = csv_frame(folder / "transactions_train.csv", names, rejected)
-    log = log.with_columns(number).unique(maintain_order=True)
-    return Tables(items.with_columns(number, image), log, rejected)
+    log = csv_chunks(folder / "transactions_train.csv", names, rejected)
+    return Tables(items.with_columns(number, image), _once_a_day(chunk.with_columns(number) for chunk in log), rejected)
+
+
+def _once_a_day(log: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+    """Drop what recurs on a day: the log is in the order of days, so that only a chunk's last one can go on.
+
+    Raises:
+        DataError: the days are not in order.
+    """
+    open_day = pl.DataFrame()
+    for chunk in log:
+        rows = pl.concat([open_day, chunk]) if open_day.height else chunk
+        if not rows["timestamp"].is_sorted():
+            raise DataError("transactions_train.csv: the days are not in order; sort the rows by t_dat")
+        rows = rows.unique(maintain_order=True)
+        last = pl.col("timestamp") == pl.col("timestamp").last()
+        yield rows.filter(last.not_())
+        open_day = rows.filter(last)
+    yield open_day

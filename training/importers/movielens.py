@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
 
-from training.importers.csv_files import csv_frame
-from training.importers.tables import DataError, Tables, rows_of
+from training.importers.csv_files import csv_chunks, csv_frame
+from training.importers.tables import LOG_COLUMNS, DataError, Tables, chunks_of, rows_of
 from training.rejections import Rejections
 
 _RATINGS = ("user_id", "item_id", "rating", "timestamp")
@@ -44,25 +45,25 @@ def read(folder: Path) -> Tables:
     for name, of in (("u.data", _hundred), ("ratings.dat", _million), ("ratings.csv", _later)):
         if (folder / name).is_file():
             items, log = of(folder, rejected)
-            times = log.with_columns(pl.col("timestamp").cast(pl.Int64, strict=False))
-            return Tables(items, times.select("user_id", "item_id", "timestamp"), rejected)
+            time = pl.col("timestamp").cast(pl.Int64, strict=False)
+            return Tables(items, (chunk.with_columns(time).select(LOG_COLUMNS) for chunk in log), rejected)
     raise DataError(f"{folder}: no u.data, ratings.dat or ratings.csv: this is no MovieLens release")
 
 
-def _hundred(folder: Path, rejected: Rejections) -> tuple[pl.DataFrame, pl.DataFrame]:
+def _hundred(folder: Path, rejected: Rejections) -> tuple[pl.DataFrame, Iterator[pl.DataFrame]]:
     names = ("item_id", "title", "released", "video", "url", *_GENRES)
     items = rows_of(folder / "u.item", names, rejected, "|", "latin-1")
     flags = [pl.when(pl.col(genre) == "1").then(pl.lit(genre)) for genre in _GENRES]
     genres = pl.concat_str(flags, separator="|", ignore_nulls=True).alias("genres")
-    return items.select("item_id", "title", genres), rows_of(folder / "u.data", _RATINGS, rejected)
+    return items.select("item_id", "title", genres), chunks_of(folder / "u.data", _RATINGS, rejected)
 
 
-def _million(folder: Path, rejected: Rejections) -> tuple[pl.DataFrame, pl.DataFrame]:
+def _million(folder: Path, rejected: Rejections) -> tuple[pl.DataFrame, Iterator[pl.DataFrame]]:
     items = rows_of(folder / "movies.dat", ("item_id", "title", "genres"), rejected, "::", "latin-1")
-    return items, rows_of(folder / "ratings.dat", _RATINGS, rejected, "::")
+    return items, chunks_of(folder / "ratings.dat", _RATINGS, rejected, "::")
 
 
-def _later(folder: Path, rejected: Rejections) -> tuple[pl.DataFrame, pl.DataFrame]:
+def _later(folder: Path, rejected: Rejections) -> tuple[pl.DataFrame, Iterator[pl.DataFrame]]:
     items = csv_frame(folder / "movies.csv", {"movieId": "item_id", "title": "title", "genres": "genres"}, rejected)
     names = {"userId": "user_id", "movieId": "item_id", "timestamp": "timestamp"}
-    return items, csv_frame(folder / "ratings.csv", names, rejected)
+    return items, csv_chunks(folder / "ratings.csv", names, rejected)

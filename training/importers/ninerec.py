@@ -6,12 +6,13 @@ and TN have no times: there the sequences `user<TAB>item item …` give the orde
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
 
 from training.importers.adapter4rec import sequences
-from training.importers.csv_files import headless_frame
+from training.importers.csv_files import headless_chunks
 from training.importers.tables import Tables, one_file
 from training.rejections import Rejections
 
@@ -24,7 +25,7 @@ def read(folder: Path) -> Tables:
     """
     rejected = Rejections()
     names = ("item_id", "title", "title_en")
-    items = headless_frame(one_file(folder, "*_item.csv", "file of items"), names, rejected)
+    items = pl.concat(list(headless_chunks(one_file(folder, "*_item.csv", "file of items"), names, rejected)))
     timed = [path for path in folder.glob("*_pair.csv") if _has_times(path)]
     if len(timed) == 1:
         log = _pairs(timed[0], items, rejected)
@@ -38,12 +39,14 @@ def _has_times(path: Path) -> bool:
         return file.readline().count(",") > 1
 
 
-def _pairs(path: Path, items: pl.DataFrame, rejected: Rejections) -> pl.DataFrame:
+def _pairs(path: Path, items: pl.DataFrame, rejected: Rejections) -> Iterator[pl.DataFrame]:
     """Read rows item, user, time; where the catalog knows the second column better, it is the item's.
 
     The publisher's page says user first, the code beside it reads the item first.
     """
-    log = headless_frame(path, ("item_id", "user_id", "timestamp"), rejected)
-    known = items["item_id"].implode()
-    first, second = (log[name].is_in(known).sum() for name in ("item_id", "user_id"))
-    return log.rename({"item_id": "user_id", "user_id": "item_id"}) if second > first else log
+    known, swapped = items["item_id"].implode(), None
+    for chunk in headless_chunks(path, ("item_id", "user_id", "timestamp"), rejected):
+        if swapped is None:
+            first, second = (chunk[name].is_in(known).sum() for name in ("item_id", "user_id"))
+            swapped = second > first
+        yield chunk.rename({"item_id": "user_id", "user_id": "item_id"}) if swapped else chunk

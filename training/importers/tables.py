@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,23 +18,56 @@ class DataError(ValueError):
     """Data that cannot be used; says where, what was expected and what to do."""
 
 
-@dataclass(frozen=True, slots=True)
-class Tables:
-    """A log as read.
+CHUNK = 1 << 19
+"""Interactions that are in memory at a time while a log is read."""
 
-    `items` has `item_id`, `title` and further columns, `interactions` has `user_id`, `item_id`, `timestamp`, in the
-    file's order. All ids and texts are strings.
+LOG_COLUMNS = ("user_id", "item_id", "timestamp")
+
+
+class Tables:
+    """A log as read: the whole catalog, and the interactions in chunks, so that a long log needs no memory.
+
+    `items` has `item_id`, `title` and further columns, the interactions have `user_id`, `item_id`, `timestamp`, in the
+    file's order. All ids and texts are strings. `rejected` is complete once the chunks were read.
     """
 
-    items: pl.DataFrame
-    interactions: pl.DataFrame
-    rejected: Rejections = field(default_factory=Rejections)
+    def __init__(
+        self, items: pl.DataFrame, log: pl.DataFrame | Iterator[pl.DataFrame], rejected: Rejections | None = None
+    ) -> None:
+        self.items = items
+        self.rejected = rejected or Rejections()
+        self._log = log
+
+    def chunks(self) -> Iterator[pl.DataFrame]:
+        """Yield the interactions, once."""
+        if isinstance(self._log, pl.DataFrame):
+            yield self._log
+        else:
+            yield from self._log
+
+    @property
+    def interactions(self) -> pl.DataFrame:
+        """All interactions in memory."""
+        if not isinstance(self._log, pl.DataFrame):
+            self._log = pl.concat(list(self._log))
+        return self._log
+
+
+def in_chunks(rows: Iterable[Sequence[Any]], schema: Mapping[str, type[pl.DataType]]) -> Iterator[pl.DataFrame]:
+    """Gather rows into frames; at least one, so that the columns are known."""
+    source = iter(rows)
+    first = True
+    while (part := list(itertools.islice(source, CHUNK))) or first:
+        yield pl.DataFrame(part, schema=dict(schema), orient="row")
+        first = False
 
 
 TITLES = ("title", "movie_title", "name", "item_name")
 
 
-def to_tables(folder: Path, items: pl.DataFrame, log: pl.DataFrame, rejected: Rejections) -> Tables:
+def to_tables(
+    folder: Path, items: pl.DataFrame, names: Sequence[str], log: Iterator[pl.DataFrame], rejected: Rejections
+) -> Tables:
     """Name the columns of two files as we name them: the title is the first of `TITLES` that is there.
 
     Without a column `timestamp` the order of the file is the order of events.
@@ -44,30 +77,38 @@ def to_tables(folder: Path, items: pl.DataFrame, log: pl.DataFrame, rejected: Re
     """
     title = next((name for name in TITLES if name in items.columns), None)
     lacks = [name for name, there in (("item_id", "item_id" in items.columns), ("title", title)) if not there]
-    missing = [name for name in ("user_id", "item_id") if name not in log.columns]
+    missing = [name for name in ("user_id", "item_id") if name not in names]
     problems = [
-        f"the file of {what} lacks {', '.join(names)}; it has {', '.join(frame.columns)}"
-        for what, names, frame in (("items", lacks, items), ("interactions", missing, log))
-        if names
+        f"the file of {what} lacks {', '.join(missed)}; it has {', '.join(has)}"
+        for what, missed, has in (("items", lacks, items.columns), ("interactions", missing, names))
+        if missed
     ]
     if problems or title is None:
         raise DataError(f"{folder}: {'; '.join(problems)}")
-    if "timestamp" not in log.columns:
-        log = log.with_row_index("timestamp")
-    return Tables(items.rename({title: "title"}), log.select("user_id", "item_id", "timestamp"), rejected)
+    if "timestamp" not in names:
+        log = _numbered(log)
+    return Tables(items.rename({title: "title"}), (chunk.select(LOG_COLUMNS) for chunk in log), rejected)
 
 
-def lines_of(path: Path, encoding: str = "utf-8-sig") -> list[str]:
-    """Read the lines of a file; only a newline ends one, whatever a title contains.
+def _numbered(log: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+    done = 0
+    for chunk in log:
+        yield chunk.with_row_index("timestamp", offset=done)
+        done += chunk.height
+
+
+def lines_of(path: Path, encoding: str = "utf-8-sig") -> Iterator[str]:
+    """Yield the lines of a file; only a newline ends one, whatever a title contains.
 
     Raises:
         DataError: it is not in that encoding.
     """
     try:
-        text = path.read_text(encoding)
+        with path.open(encoding=encoding, newline="\n") as file:
+            for line in file:
+                yield line.removesuffix("\n").removesuffix("\r")
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 (byte {error.start}): convert it, for example with iconv") from error
-    return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
 
 
 def one_file(folder: Path, pattern: str, what: str) -> Path:
@@ -86,19 +127,32 @@ def one_file(folder: Path, pattern: str, what: str) -> Path:
 def rows_of(
     path: Path, names: Sequence[str], rejected: Rejections, separator: str = "\t", encoding: str = "utf-8-sig"
 ) -> pl.DataFrame:
+    """Read a whole file without a header, as `chunks_of` does.
+
+    Raises:
+        DataError: it is not there, or not in that encoding.
+    """
+    return pl.concat(list(chunks_of(path, names, rejected, separator, encoding)))
+
+
+def chunks_of(
+    path: Path, names: Sequence[str], rejected: Rejections, separator: str = "\t", encoding: str = "utf-8-sig"
+) -> Iterator[pl.DataFrame]:
     """Read a file without a header, one row a line; further fields of a line are left out, shorter lines rejected.
 
     Raises:
         DataError: it is not there, or not in that encoding.
     """
-    rows = []
-    for number, line in enumerate(lines_of(there(path), encoding), 1):
-        fields = line.split(separator)
-        if len(fields) >= len(names):
-            rows.append(fields[: len(names)])
-        elif line.strip():
-            rejected.add(f"{path.name}: {len(names)} fields expected", 1, f"line {number}: {line}")
-    return pl.DataFrame(rows, schema=dict.fromkeys(names, pl.String), orient="row")
+
+    def rows() -> Iterator[list[str]]:
+        for number, line in enumerate(lines_of(there(path), encoding), 1):
+            fields = line.split(separator)
+            if len(fields) >= len(names):
+                yield fields[: len(names)]
+            elif line.strip():
+                rejected.add(f"{path.name}: {len(names)} fields expected", 1, f"line {number}: {line}")
+
+    return in_chunks(rows(), dict.fromkeys(names, pl.String))
 
 
 def json_lines(path: Path, rejected: Rejections) -> Iterator[dict[str, Any]]:
