@@ -17,6 +17,7 @@ from typing import Any
 from training.config import ConfigError, RunConfig, anchor, merged, parse_config, set_key
 
 SOURCES, CACHE = "sources", "cache"
+UNSET = {"images", "encoder", "image_encoder"}
 FROM_SOURCE = {"adapt", "finetune"}
 KEYS = {"title", "question", "seeds", "base", "sources", "axes", "skip", "search"}
 
@@ -160,9 +161,9 @@ class _Reader:
         raw["train"] = {"cache_folder": str(self._output / CACHE), **raw.get("train", {})}
         for key in ("encoder", "image_encoder"):
             given = raw.get("backbone", {}).get(key)
-            if given is not None and Path(given).is_dir():
+            if given and Path(given).is_dir():
                 raw["backbone"] = {**raw["backbone"], key: str(Path(given).resolve())}
-        raw |= {table: dict(raw.get(table, {})) for table in ("data", "backbone")}
+        raw |= {table: _without_false(raw.get(table, {})) for table in ("data", "backbone")}
         anchor(raw, self._data)
         try:
             return Planned(name, choices, parse_config(raw, self._file), source)
@@ -178,6 +179,11 @@ class _Reader:
         if key not in self._told:
             self._told.add(key)
             self.problems.append(problem)
+
+
+def _without_false(table: Mapping[str, Any]) -> dict[str, Any]:
+    """Drop what a choice takes away from the base with `false`: TOML knows no null."""
+    return {key: value for key, value in table.items() if key not in UNSET or value is not False}
 
 
 def _search(raw: Mapping[str, Any], file: str) -> Search | None:
