@@ -215,6 +215,28 @@ class ImportReport(TypedDict):
     rejected: list[RejectedRow]
 
 
+class ProbeCount(TypedDict):
+    """How many held-out probes a domain has."""
+
+    domain: str
+    probes: int
+
+
+class Evaluated(TypedDict):
+    """What a version makes of the probes, by the path that answers requests."""
+
+    domain: str
+    version: Version
+    digest: str
+    index_generation: int
+    k: int
+    probes: int
+    hr: float
+    ndcg: float
+    unknown_targets: Annotated[int, Field(description="Targets that the catalog lacks: misses.")]
+    distinct_items: Annotated[int, Field(description="How many items were recommended at all.")]
+
+
 class Alive(TypedDict):
     """The process turns."""
 

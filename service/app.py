@@ -29,7 +29,7 @@ from service.keys import Keys, open_keys
 from service.live import LiveTable
 from service.parts import Parts, problems
 from service.recommend import Reader
-from service.routes import adapters, domains, items, jobs, operations, recommend
+from service.routes import adapters, domains, items, jobs, operations, probes, recommend
 from service.schemas import ProblemBody
 from service.settings import Settings
 from service.state import State, redis, sqlite
@@ -37,7 +37,7 @@ from service.state.sqlite import SqliteState
 from service.telemetry import Telemetry
 from service.vectors import VectorFiles
 
-ROUTERS = (recommend.router, adapters.router, domains.router, items.router, jobs.router, operations.router)
+ROUTERS = tuple(module.router for module in (recommend, adapters, domains, items, probes, jobs, operations))
 
 _log = logging.getLogger("swaprec")
 

@@ -19,6 +19,7 @@ _PAGES = ("/docs", "/redoc", "/static-offline-docs/")
 _ASKING = ("/recommend", "/compare", "/similar", "/embed")
 _WHOLE = ("/metrics", "/info")
 _DOMAIN = re.compile("/domains/[^/]+/?")
+_EVALUATES = re.compile("/domains/[^/]+/evaluate/?")
 _IN_PATH = re.compile("/(?:domains|adapters)/([^/]+)")
 
 
@@ -66,7 +67,7 @@ def is_open(path: str) -> bool:
 
 def needed(method: str, path: str) -> Level:
     """Return the scope that a request needs."""
-    if method in ("GET", "HEAD") or (method == "POST" and path in _ASKING):
+    if method in ("GET", "HEAD") or (method == "POST" and (path in _ASKING or _EVALUATES.fullmatch(path))):
         return "read"
     return "admin" if _DOMAIN.fullmatch(path) else "write"
 

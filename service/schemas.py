@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, RootModel, StringConstraints, field_validator, model_validator
 
 MAX_K = 500
 MAX_HISTORY = 1000
 MAX_ARMS = 8
 MAX_EMBEDDED = 256
+MAX_PROBES = 20_000
 MAX_TEXT, MAX_ATTRIBUTES = 20_000, 8
 MAX_IMAGE_B64 = 28 * 1024 * 1024
 MAX_ATTRIBUTES_BYTES = 64 * 1024
@@ -117,6 +118,26 @@ class EmbedRequest(Body):
 
     items: list[HistoryEntry] = Field(min_length=1, max_length=MAX_EMBEDDED)
     version: int | Literal["none"] | None = Field(None, description="Pin a version; 409 where it is not in memory.")
+
+
+class ProbeBody(Body):
+    """What a user had, oldest first, and what came next."""
+
+    history: list[ItemId] = Field(min_length=1, max_length=MAX_HISTORY)
+    target: ItemId
+
+
+class Probes(RootModel[Annotated[list[ProbeBody], Field(max_length=MAX_PROBES)]]):
+    """All probes of a domain."""
+
+
+class EvaluateRequest(Body):
+    """Which version to evaluate."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"version": 3}]})
+
+    version: int | Literal["none"] | None = Field(None, description="The live one if none is named.")
+    k: int = Field(10, ge=1, le=MAX_K, description="How long the lists are.")
 
 
 class VersionArm(Body):

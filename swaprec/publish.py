@@ -1,45 +1,139 @@
-"""From a run to a running service: catalog, bundle, activation."""
+"""From a run to where it is served: catalog, bundle and held-out probes, to a service or into a folder.
+
+A folder that was written here is published later, from a machine that has neither the data nor the run.
+"""
 
 from __future__ import annotations
 
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from rich.console import Console
 
 from service.answers import AdapterCard
 from swaprec.client import Client
 from swaprec.errors import USAGE, Stop
 from swaprec.show import JobLines
+from training.run import BUNDLE
+
+ITEMS, PROBES, ABOUT = "items.ndjson", "probes.json", "handover.json"
+MAX_PROBES, MAX_HISTORY = 2000, 1000
 
 
-def publish(
-    client: Client, bundle: Path, *, catalog: bool, activate: bool, create: bool, console: Console
-) -> AdapterCard:
+@dataclass(frozen=True, slots=True)
+class HandOver:
+    """What a domain is served from: its bundle, the backbone's fingerprint, and the files or the run beside it."""
+
+    domain: str
+    backbone: str | None
+    bundle: Path
+
+    def items(self) -> Iterator[Mapping[str, Any]]:
+        """Yield the catalog as the service takes it."""
+        folder = self.bundle.parent
+        if (folder / ITEMS).is_file():
+            with (folder / ITEMS).open(encoding="utf-8") as lines:
+                yield from map(json.loads, lines)
+            return
+        from swaprec.catalog import catalog_items
+
+        yield from catalog_items(_dataset(folder))
+
+    def probes(self) -> list[dict[str, Any]]:
+        """Return held-out users' histories and what came next."""
+        folder = self.bundle.parent
+        if (folder / PROBES).is_file():
+            found: list[dict[str, Any]] = json.loads((folder / PROBES).read_text("utf-8"))
+            return found
+        dataset = _dataset(folder)
+        split, ids = dataset.split(), dataset.item_ids
+        known = split.history("test")
+        users = np.linspace(0, len(known) - 1, min(MAX_PROBES, len(known)), dtype=np.int64)
+        return [
+            {"history": [ids[row] for row in known[user][-MAX_HISTORY:]], "target": ids[split.test[user]]}
+            for user in users
+        ]
+
+
+def push(client: Client, bundle: Path, *, catalog: bool, activate: bool, create: bool, console: Console) -> AdapterCard:
     """Push a bundle, its run's catalog before it if asked; returns the version's card.
 
     Raises:
         Stop: no such bundle, or no run whose catalog could be loaded.
     """
-    path = bundle / "bundle.safetensors" if bundle.is_dir() else bundle
+    if not catalog:
+        return client.push(find_bundle(bundle), activate=activate, create=create, on_job=JobLines(console))
+    return publish(client, handover(bundle), activate=activate, create=create, probes=False, console=console)
+
+
+def publish(
+    client: Client, given: HandOver, *, activate: bool, create: bool, probes: bool = True, console: Console
+) -> AdapterCard:
+    """Bring catalog, probes and bundle to a service, in this order; returns the version's card."""
+    told = JobLines(console)
+    if create:
+        client.put_domain(given.domain, backbone=given.backbone)
+    report = client.import_items(given.domain, given.items(), told)
+    console.print(f"{given.domain}: {report['accepted']} items new, {report['updated']} changed")
+    if probes:
+        count = client.put_probes(given.domain, given.probes())
+        console.print(f"{given.domain}: {count} probes")
+    return client.push(given.bundle, activate=activate, on_job=told)
+
+
+def to_folder(given: HandOver, store: Path) -> Path:
+    """Write what `publish` needs into `store/DOMAIN`, beside it first; returns that folder."""
+    place = store / given.domain
+    beside = store / f".{given.domain}.part"
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(parents=True)
+    try:
+        with (beside / ITEMS).open("w", encoding="utf-8") as file:
+            file.writelines(json.dumps(item, ensure_ascii=False) + "\n" for item in given.items())
+        (beside / PROBES).write_text(json.dumps(given.probes(), ensure_ascii=False), "utf-8")
+        (beside / ABOUT).write_text(json.dumps({"domain": given.domain, "backbone": given.backbone}), "utf-8")
+        shutil.copyfile(given.bundle, beside / BUNDLE)
+        shutil.rmtree(place, ignore_errors=True)
+        beside.rename(place)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return place
+
+
+def handover(given: Path) -> HandOver:
+    """Read a run's folder, or one that `to_folder` wrote.
+
+    Raises:
+        Stop: it is neither.
+    """
+    bundle = find_bundle(given)
+    if (bundle.parent / ABOUT).is_file():
+        about = json.loads((bundle.parent / ABOUT).read_text("utf-8"))
+        return HandOver(about["domain"], about["backbone"], bundle)
+    from swaprec.evaluation import run_config
+
+    config = run_config(bundle.parent)
+    backbone = config.backbone.folder
+    return HandOver(config.domain, fingerprint(backbone) if backbone is not None else None, bundle)
+
+
+def find_bundle(given: Path) -> Path:
+    """Return the bundle of a folder, or the file itself.
+
+    Raises:
+        Stop: there is none.
+    """
+    path = given / BUNDLE if given.is_dir() else given
     if not path.is_file():
         raise Stop(
             f"{path} is not there", 'swaprec train with stage = "adapt" writes a bundle into its output folder', USAGE
         )
-
-    told = JobLines(console)
-    if not catalog:
-        return client.push(path, activate=activate, create=create, on_job=told)
-    from swaprec.catalog import catalog_items
-    from swaprec.evaluation import run_config
-    from training.data import load_dataset
-
-    config = run_config(path.parent)
-    if create:
-        backbone = config.backbone.folder
-        client.put_domain(config.domain, backbone=fingerprint(backbone) if backbone is not None else None)
-    report = client.import_items(config.domain, catalog_items(load_dataset(config.data)), told)
-    console.print(f"{config.domain}: {report['accepted']} items new, {report['updated']} changed")
-    return client.push(path, activate=activate, on_job=told)
+    return path
 
 
 def fingerprint(folder: Path) -> str:
@@ -47,3 +141,10 @@ def fingerprint(folder: Path) -> str:
     from transrec.backbone import fingerprint_of
 
     return fingerprint_of(folder)
+
+
+def _dataset(folder: Path) -> Any:
+    from swaprec.evaluation import run_config
+    from training.data import load_dataset
+
+    return load_dataset(run_config(folder).data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
@@ -43,6 +44,14 @@ class Upserted:
 
 
 @dataclass(frozen=True, slots=True)
+class Probe:
+    """A held-out history, oldest first, and the item that came next."""
+
+    history: list[str]
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
 class CatalogRows:
     """A catalog in row order; rows are never reordered, new items come last."""
 
@@ -78,6 +87,16 @@ class Job:
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON."""
         return asdict(self)
+
+
+def probes_text(probes: Sequence[Probe]) -> str:
+    """Write probes as backends keep them."""
+    return json.dumps([[*probe.history, probe.target] for probe in probes], ensure_ascii=False)
+
+
+def read_probes(text: str | bytes) -> list[Probe]:
+    """Read what `probes_text` wrote."""
+    return [Probe(history, target) for *history, target in json.loads(text)]
 
 
 class State(Protocol):
@@ -121,6 +140,14 @@ class State(Protocol):
 
     def count_items(self, domain: str) -> int:
         """Return the size of the catalog."""
+        ...
+
+    def put_probes(self, domain: str, probes: Sequence[Probe]) -> None:
+        """Replace the domain's probes; raises DomainNotFound."""
+        ...
+
+    def probes(self, domain: str) -> list[Probe]:
+        """Return the domain's probes; raises DomainNotFound."""
         ...
 
     def next_index_generation(self, domain: str) -> int:

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from adapters_store.activations import now
 from adapters_store.files import write_beside
 from service.errors import DomainNotFound, JobNotFound, StateError, StateUnavailable
-from service.state import CatalogRows, DomainRecord, Item, Job, Upserted
+from service.state import CatalogRows, DomainRecord, Item, Job, Probe, Upserted, probes_text, read_probes
 from service.state import redis_scripts as scripts
 from service.state.redis_link import EPOCH, JOB, JOBS, LINE, ROOT, SCHEMA_KEY, Link, Value
 
@@ -85,7 +85,7 @@ class RedisState:
 
     def delete_domain(self, name: str) -> None:
         """Remove a domain with its items and jobs."""
-        keys = [DOMAINS, JOBS, LINE + name, _domain(name), *_catalog(name)]
+        keys = [DOMAINS, JOBS, LINE + name, _domain(name), *_catalog(name), _probes(name)]
         if self._link.write(scripts.DELETE_DOMAIN, keys, name, JOB) == scripts.MISSING:
             raise self._missing(name)
 
@@ -127,6 +127,24 @@ class RedisState:
         """Return the size of the catalog."""
         [count] = self._link.read(lambda pipe: pipe.hget(_domain(domain), "rows"))
         return int(count or 0)
+
+    def put_probes(self, domain: str, probes: Sequence[Probe]) -> None:
+        """Replace the domain's probes."""
+        keys = [_domain(domain), _probes(domain)]
+        if self._link.write(scripts.PUT_PROBES, keys, probes_text(probes)) == scripts.MISSING:
+            raise self._missing(domain)
+
+    def probes(self, domain: str) -> list[Probe]:
+        """Return the domain's probes."""
+
+        def ask(pipe: Any) -> None:
+            pipe.exists(_domain(domain))
+            pipe.get(_probes(domain))
+
+        there, text = self._link.read(ask)
+        if not there:
+            raise self._missing(domain)
+        return [] if text is None else read_probes(text)
 
     def next_index_generation(self, domain: str) -> int:
         """Count up and return the domain's index generation."""
@@ -382,6 +400,10 @@ def _strangers(name: str, file: Path, epoch: str, remembered: str, known: Collec
 
 def _domain(name: str) -> str:
     return f"{ROOT}domain:{name}"
+
+
+def _probes(name: str) -> str:
+    return f"{ROOT}probes:{name}"
 
 
 def _catalog(name: str) -> tuple[str, str, str, str]:

@@ -124,6 +124,12 @@ if redis.call('EXISTS', KEYS[4]) == 0 then return '!missing' end
 reply = tostring(redis.call('HINCRBY', KEYS[4], 'index_generation', 1))
 """)
 
+# KEYS: domain, probes. ARGV: the probes.
+PUT_PROBES = _script("""
+if redis.call('EXISTS', KEYS[4]) == 0 then return '!missing' end
+redis.call('SET', KEYS[5], ARGV[3])
+""")
+
 # KEYS: jobs, the domain's line, the count of jobs, job. ARGV: id, jobs kept, prefixes of jobs and lines, the fields.
 CREATE_JOB = _script(
     _FORGET

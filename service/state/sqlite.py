@@ -14,9 +14,9 @@ from typing import Any
 
 from adapters_store.activations import now
 from service.errors import DomainNotFound, JobNotFound, OutOfSpace, StateError
-from service.state import CatalogRows, DomainRecord, Item, Job, Upserted
+from service.state import CatalogRows, DomainRecord, Item, Job, Probe, Upserted, probes_text, read_probes
 
-SCHEMA = 2
+SCHEMA = 3
 FILE = "state.db"
 BUSY_MS = 10_000
 KEPT_JOBS = 1000
@@ -39,8 +39,12 @@ CREATE TABLE jobs (
   result TEXT, error TEXT, created_at TEXT NOT NULL, updated_at TEXT NOT NULL
 );
 CREATE INDEX jobs_by_domain ON jobs (domain);
+{probes}
 """
-_UPGRADES = {1: "ALTER TABLE items ADD COLUMN image TEXT NOT NULL DEFAULT ''"}
+_PROBES = """CREATE TABLE probes (
+  domain TEXT PRIMARY KEY REFERENCES domains(name) ON DELETE CASCADE, content TEXT NOT NULL
+) WITHOUT ROWID"""
+_UPGRADES = {1: "ALTER TABLE items ADD COLUMN image TEXT NOT NULL DEFAULT ''", 2: _PROBES}
 """By the schema they start from, what brings a file one schema further."""
 _ITEM_FIELDS = "item_id, text, popularity, metadata, image"
 _JOB_FIELDS = "id, kind, domain, detail, status, stage, done, total, result, error, created_at, updated_at"
@@ -137,6 +141,21 @@ class SqliteState:
     def count_items(self, domain: str) -> int:
         """Return the size of the catalog."""
         return int(self._db().execute("SELECT count(*) FROM items WHERE domain = ?", (domain,)).fetchone()[0])
+
+    def put_probes(self, domain: str, probes: Sequence[Probe]) -> None:
+        """Replace the domain's probes."""
+        self.get_domain(domain)
+        with self._writing() as db:
+            try:
+                db.execute("INSERT OR REPLACE INTO probes VALUES (?, ?)", (domain, probes_text(probes)))
+            except sqlite3.IntegrityError as error:  # deleted meanwhile
+                raise DomainNotFound(domain, [record.name for record in self.domains()]) from error
+
+    def probes(self, domain: str) -> list[Probe]:
+        """Return the domain's probes."""
+        self.get_domain(domain)
+        row = self._db().execute("SELECT content FROM probes WHERE domain = ?", (domain,)).fetchone()
+        return [] if row is None else read_probes(row[0])
 
     def next_index_generation(self, domain: str) -> int:
         """Count up and return the domain's index generation."""
@@ -263,7 +282,7 @@ class SqliteState:
             with self._writing() as db:
                 found = db.execute("PRAGMA user_version").fetchone()[0]
                 if found == 0:
-                    for statement in _TABLES.split(";"):
+                    for statement in _TABLES.format(probes=_PROBES).split(";"):
                         db.execute(statement)
                     db.execute(f"PRAGMA user_version = {SCHEMA}")
                 while found in _UPGRADES:

@@ -27,14 +27,58 @@ def push(
     as_json: AsJson = False,
 ) -> None:
     """Upload a bundle to a running service."""
-    from swaprec.publish import publish
+    from swaprec.publish import push
 
     with Client(url, key) as client:
-        card = publish(client, bundle, catalog=catalog, activate=activate, create=create, console=show.talk())
+        card = push(client, bundle, catalog=catalog, activate=activate, create=create, console=show.talk())
     if as_json:
         show.emit_json(card)
     else:
         typer.echo(f"{card['domain']}@{card['version']}")
+
+
+def publish(
+    run: Annotated[Path, typer.Argument(help="A run's folder, or one that --to wrote.")],
+    to: Annotated[Path | None, typer.Option(help="Write a folder to publish from later, instead of a service.")] = None,
+    activate: Annotated[bool, typer.Option(help="Make it live and wait for it.")] = True,
+    create: Annotated[bool, typer.Option(help="Create the domain if it does not exist.")] = True,
+    url: Url = LOCAL,
+    key: Key = "",
+    as_json: AsJson = False,
+) -> None:
+    """Hand a run over: its catalog, its bundle and held-out probes, to a service or into a folder."""
+    from swaprec.publish import handover, to_folder
+    from swaprec.publish import publish as bring
+
+    given = handover(run)
+    if to is not None:
+        place = to_folder(given, to)
+        typer.echo(str(place))
+        return
+    with Client(url, key) as client:
+        card = bring(client, given, activate=activate, create=create, console=show.talk())
+    if as_json:
+        show.emit_json(card)
+    else:
+        typer.echo(f"{card['domain']}@{card['version']}")
+
+
+def probe(
+    domain: Domain,
+    version: Annotated[str | None, typer.Option(help="A number, or none; the live one if not given.")] = None,
+    url: Url = LOCAL,
+    key: Key = "",
+    as_json: AsJson = False,
+) -> None:
+    """Evaluate a version on the domain's held-out probes, by the path that answers requests."""
+    wanted = None if version is None else cast("Version", parse_version(version))
+    with Client(url, key) as client:
+        found = client.evaluate(domain, wanted)
+    if as_json:
+        show.emit_json(found)
+        return
+    rows = [(name, f"{value:.4f}" if isinstance(value, float) else str(value)) for name, value in found.items()]
+    show.data().print(show.table("", ("", ""), rows))
 
 
 def activate(

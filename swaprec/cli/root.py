@@ -32,6 +32,8 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "experiment": research.experiment,
     "report": research.report,
     "push": adapters.push,
+    "publish": adapters.publish,
+    "probe": adapters.probe,
     "activate": adapters.activate,
     "rollback": adapters.rollback,
     "recommend": ask.recommend,

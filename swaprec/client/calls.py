@@ -13,10 +13,12 @@ from service.answers import (
     Comparison,
     Domain,
     Embedded,
+    Evaluated,
     Info,
     Item,
     Job,
     Page,
+    ProbeCount,
     Readiness,
     Recommendation,
     RolledBack,
@@ -100,6 +102,17 @@ def import_items(domain: str, content: object) -> Call[Job]:
     """`POST /domains/{domain}/items`, as a job, since embedding may take longer than a connection waits."""
     request = {"params": {"wait": "false"}, "content": content, "headers": {"Content-Type": NDJSON}}
     return Call("POST", f"/domains/{_part(domain)}/items", request=request)
+
+
+def put_probes(domain: str, probes: Sequence[Mapping[str, Any]]) -> Call[ProbeCount]:
+    """`PUT /domains/{domain}/probes`."""
+    return Call("PUT", f"/domains/{_part(domain)}/probes", repeatable=True, request={"json": list(probes)})
+
+
+def evaluate(domain: str, version: Version | None, k: int) -> Call[Evaluated]:
+    """`POST /domains/{domain}/evaluate`."""
+    body = {"version": version, "k": k}
+    return Call("POST", f"/domains/{_part(domain)}/evaluate", repeatable=True, request={"json": body})
 
 
 def items(domain: str, limit: int, cursor: str | None) -> Call[Page[Item]]:

@@ -15,6 +15,7 @@ from service.answers import (
     Comparison,
     Domain,
     Embedded,
+    Evaluated,
     ImportReport,
     Info,
     Item,
@@ -117,6 +118,14 @@ class Client:
             cursor = page["next_cursor"]
             if cursor is None:
                 return
+
+    def put_probes(self, domain: str, probes: Sequence[Mapping[str, Any]]) -> int:
+        """Replace a domain's held-out probes `{history, target}`; returns how many are kept."""
+        return (self._do(calls.put_probes(domain, probes)))["probes"]
+
+    def evaluate(self, domain: str, version: Version | None = None, k: int = 10) -> Evaluated:
+        """Evaluate a version, the live one if none is named, on the domain's probes."""
+        return self._do(calls.evaluate(domain, version, k))
 
     def item(self, domain: str, item_id: str) -> Item:
         """Show an item."""

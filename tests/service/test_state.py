@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from service.errors import DomainNotFound, JobNotFound, StateError
-from service.state import DomainRecord, Item, State
+from service.state import DomainRecord, Item, Probe, State
 from service.state.redis import RedisState
 from service.state.sqlite import FILE, SqliteState
 from tests.service.redis_server import RedisServer
@@ -85,6 +85,20 @@ def test_an_upsert_counts_new_changed_and_unchanged_and_the_last_of_equal_ids_wi
     assert (same.unchanged, same.generation) == (1, 1)
     assert state.upsert_items("movies", items("b", text="new")).generation == 2
     assert state.items_by_id("movies", ["a", "zz"])["a"].text == "later a"
+
+
+def test_probes_are_replaced_and_go_with_their_domain(state: State, reopen: Callable[[], State]) -> None:
+    state.put_domain(MOVIES)
+    assert state.probes("movies") == []
+    state.put_probes("movies", [Probe(["a", "ü"], "c"), Probe(["c"], "a")])
+    state.put_probes("movies", [Probe(["a", "ü"], "c")])
+    assert reopen().probes("movies") == [Probe(["a", "ü"], "c")]
+    state.delete_domain("movies")
+    for ask in (lambda: state.probes("movies"), lambda: state.put_probes("movies", [])):
+        with pytest.raises(DomainNotFound):
+            ask()
+    state.put_domain(MOVIES)
+    assert state.probes("movies") == []
 
 
 def test_items_come_in_pages(state: State) -> None:
@@ -320,6 +334,7 @@ def test_a_file_of_the_first_schema_is_brought_to_this_one_with_all_it_holds(tmp
     opened.upsert_items("movies", items("a", "b"))
     opened.close()
     with closing(sqlite3.connect(tmp_path / FILE)) as old:  # as the first release wrote it
+        old.execute("DROP TABLE probes")
         old.execute("ALTER TABLE items DROP COLUMN image")
         old.execute("PRAGMA user_version = 1")
         old.commit()
