@@ -95,7 +95,7 @@ def batches(
         if candidates == "last_negative":
             asked[:, :-1] = False
         drawn = _negatives(taken, asked, items, rng) if candidates.endswith(("negatives", "negative")) else rows[:, 1:]
-        targets = asked.sum()
+        predicted = (asked & real[:, :-1]).sum(1)  # of each window
         rows, real, taken, asked, drawn = rows[mine], real[mine], taken[mine], asked[mine], drawn[mine]
         distinct = everything if candidates == "catalog" else np.unique(np.concatenate([rows[real], drawn[asked]]))
         place = np.zeros(items, np.int64)
@@ -104,7 +104,9 @@ def batches(
         for line, row in zip(own, taken, strict=True):
             present = place[row]
             line[present[distinct[present] == row]] = True
-        yield Batch(distinct, place[rows], real, own, place[drawn], float(asked.sum() / max(1, targets)))
+        yield Batch(
+            distinct, place[rows], real, own, place[drawn], float(predicted[mine].sum() / max(1, predicted.sum()))
+        )
 
 
 def _negatives(taken: Sequence[Integers], real: NDArray[np.bool_], items: int, rng: np.random.Generator) -> Integers:

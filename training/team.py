@@ -20,7 +20,7 @@ class Team:
     """This process and the others of its run."""
 
     def __init__(self) -> None:
-        self._state = PartialState()
+        self._state = PartialState(cpu=not torch.cuda.is_available())
         self.rank, self.size = self._state.process_index, self._state.num_processes
 
     @property
