@@ -85,12 +85,13 @@ def load_experiment(
     runs = [run for choices in _combinations(axes, raw.get("skip", [])) for run in reader.runs(choices, axes)]
     needed = {run.source for run in runs if run.source is not None}
     sources = {name: reader.source(name) for name in raw.get("sources", {}) if name in needed}
+    search = reader.search()
     if reader.problems:
         raise ConfigError(str(path), reader.problems)
     found = [source for source in sources.values() if source is not None]
     planned = {source.name.removeprefix(f"{SOURCES}/"): source for source in found}
     title = raw.get("title", path.stem)
-    return Experiment(title, raw.get("question", ""), planned, runs, _search(raw, str(path)))
+    return Experiment(title, raw.get("question", ""), planned, runs, search)
 
 
 def _read(path: Path, overrides: Iterable[str]) -> dict[str, Any]:
@@ -147,6 +148,20 @@ class _Reader:
         raw = merged(self._raw.get("base", {}), {"stage": "pretrain", **self._raw["sources"][name]})
         return self._planned(f"{SOURCES}/{name}", {}, raw)
 
+    def search(self) -> Search | None:
+        """Return what is to be searched, if anything."""
+        table = self._raw.get("search")
+        if table is None:
+            return None
+        keys = table.get("keys", {})
+        if not keys or not all(_is_range(ends) for ends in keys.values()):
+            self.problems.append(
+                'search.keys: expected ranges of whole numbers, such as {"adapter.item.hidden" = [4, 256]}'
+            )
+            return None
+        spans = {key: (ends[0], ends[1]) for key, ends in keys.items()}
+        return Search(spans, int(table.get("trials", 12)), float(table.get("within", 0.01)))
+
     def _planned(self, name: str, choices: dict[str, str], raw: dict[str, Any]) -> Planned | None:
         source = raw.pop("source", None) if raw.get("stage") in FROM_SOURCE else None
         raw.pop("source", None)
@@ -184,20 +199,6 @@ class _Reader:
 def _without_false(table: Mapping[str, Any]) -> dict[str, Any]:
     """Drop what a choice takes away from the base with `false`: TOML knows no null."""
     return {key: value for key, value in table.items() if key not in UNSET or value is not False}
-
-
-def _search(raw: Mapping[str, Any], file: str) -> Search | None:
-    table = raw.get("search")
-    if table is None:
-        return None
-    keys = table.get("keys", {})
-    ranges = all(_is_range(ends) for ends in keys.values())
-    if not keys or not ranges:
-        raise ConfigError(
-            file, ['search.keys: expected ranges of whole numbers, such as {"adapter.item.hidden" = [4, 256]}']
-        )
-    spans = {key: (ends[0], ends[1]) for key, ends in keys.items()}
-    return Search(spans, int(table.get("trials", 12)), float(table.get("within", 0.01)))
 
 
 def _is_range(ends: object) -> bool:

@@ -201,7 +201,7 @@ def _told_of_memory(course: Course) -> Iterator[None]:
             raise
         raise TrainingError(
             f"out of memory in epoch {course.epoch + 1}: lower train.batch_size or backbone.max_history, or set "
-            f"train.recompute = true; {_kept(course)} ({str(error).splitlines()[0]})"
+            f"train.recompute = true; {_kept(course)} ({error})"
         ) from error
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 
@@ -14,12 +15,15 @@ from training.checkpoint import CheckpointError
 from training.config import RunConfig, parse_config
 from training.data import load_dataset
 from training.evaluate import evaluate
+from training.importers import canonical
+from training.importers.tables import Tables
 from training.loop import TrainingError
 from training.progress import Reporter
 from training.run import finished, run
 from training.states import item_states
 from transrec.adapters import Adapter, AdapterSpec, expected_tensors
 from transrec.backbone import Backbone
+from transrec.errors import BackboneError
 from transrec.text_encoder import Tokens
 
 HOULSBY = {"item": {"kind": "houlsby", "hidden": 8, "layers": 1}, "user": {"kind": "houlsby", "hidden": 4}}
@@ -246,3 +250,90 @@ def test_another_encoder_or_content_has_its_own_cache(tmp_path: Path) -> None:
     item_states(tiny_backbone(seed=1), tiny_contents(5), None, tmp_path)
     item_states(tiny_backbone(seed=0), tiny_contents(6), None, tmp_path)
     assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_ids_alone_learn_the_walk(log: Path, tmp_path: Path) -> None:
+    raw = {"stage": "ids", "output": str(tmp_path / "run"), "data": {"folder": str(log)}}
+    train = {"epochs": 40, "lr": 5e-3, "loss": "full_softmax", "batch_size": 16}
+    config = parse_config(raw | {"backbone": {"width": 16, "max_history": 6}, "train": train})
+    result = run(config)
+    assert result.report["test"]["hr"] > 0.6  # the next item is one of three
+    assert result.report["parameters"]["total"] > 40 * 16
+    assert finished(config) == result
+
+
+@pytest.mark.parametrize("kind", ["houlsby", "lora", "prefix"])
+def test_recomputed_blocks_give_the_same_training(log: Path, backbone: Path, tmp_path: Path, kind: str) -> None:
+    adapter = {"item": {"kind": kind}, "user": {"kind": "houlsby", "hidden": 4}}
+    runs = [
+        run(adapt(log, backbone, tmp_path / str(again), adapter, epochs=1, recompute=again)) for again in (False, True)
+    ]
+    one, two = (read_bundle(done.artifact).tensors for done in runs)
+    assert all(np.allclose(value, two[name], rtol=1e-5, atol=1e-6) for name, value in one.items())
+
+
+def test_bfloat16_trains_close_to_float32(log: Path, backbone: Path, tmp_path: Path) -> None:
+    losses = [
+        run(adapt(log, backbone, tmp_path / precision, epochs=2, precision=precision)).report["curves"]["loss"]
+        for precision in ("float32", "bfloat16")
+    ]
+    assert losses[0] != losses[1]
+    assert losses[0] == pytest.approx(losses[1], rel=0.05)
+
+
+def test_the_lowest_layers_of_a_checkpoint_are_a_backbone(log: Path, checkpoint: Path, tmp_path: Path) -> None:
+    whole = Backbone.from_encoder(str(checkpoint))
+    config = pretrain(log, checkpoint, tmp_path / "run", epochs=1)
+    cut = config.model_copy(update={"backbone": config.backbone.model_copy(update={"encoder_layers": 1})})
+    loaded = Backbone.load(run(cut).artifact)
+    assert len(loaded.model.item_encoder.blocks) == 1
+    for name, value in loaded.model.item_encoder.state_dict().items():
+        assert torch.equal(value, whole.model.item_encoder.state_dict()[name])
+    with pytest.raises(BackboneError, match="encoder_layers 9: the checkpoint has 3"):
+        Backbone.from_encoder(str(checkpoint), layers=9)
+
+
+def test_users_of_three_interactions_leave_nothing_to_train_on(tmp_path: Path, backbone: Path) -> None:
+    items = pl.DataFrame({"item_id": ["a", "b", "c"], "title": ["film a", "film b", "film c"]})
+    rows = [("u", name, time) for time, name in enumerate("abc")]
+    canonical.write(
+        Tables(items, pl.DataFrame(rows, ["user_id", "item_id", "timestamp"], orient="row")), tmp_path / "d"
+    )
+    config = adapt(tmp_path / "d", backbone, tmp_path / "run")
+    short = config.model_copy(update={"data": config.data.model_copy(update={"min_interactions": 3})})
+    with pytest.raises(TrainingError, match="no user of d has two training interactions"):
+        run(short)
+
+
+def test_a_full_disk_leaves_the_last_checkpoint_and_the_run_goes_on_from_it(
+    log: Path, backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run(adapt(log, backbone, tmp_path / "whole"))
+    real, calls = torch.save, []
+
+    def full_at_the_third(content: Any, file: Any) -> None:
+        calls.append(1)
+        if len(calls) == 3:
+            file.write(b"half of it")
+            raise RuntimeError("[enforce fail at inline_container.cc:664] . unexpected pos 64 vs 0")  # torch's words
+        real(content, file)
+
+    monkeypatch.setattr(torch, "save", full_at_the_third)
+    config = adapt(log, backbone, tmp_path / "cut")
+    with pytest.raises(TrainingError, match=r"cannot take a checkpoint.*that of epoch 2 is intact.*--resume"):
+        run(config)
+    assert not list((tmp_path / "cut").glob(".*part"))
+    resumed = run(config, resume=True)
+    assert resumed.report["curves"] == whole.report["curves"]
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: not enough memory: you tried")])
+def test_no_memory_says_what_to_change(
+    log: Path, backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def none_left(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("training.loop.predict", none_left)
+    with pytest.raises(TrainingError, match=r"out of memory in epoch 1: lower train\.batch_size.*nothing was kept"):
+        run(adapt(log, backbone, tmp_path / "run"))

@@ -10,6 +10,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from training.report.rows import Row, Section, baselines
 from training.report.signs import capacities
@@ -17,6 +18,7 @@ from training.report.signs import capacities
 mpl.use("Agg")
 INK, GRID, MARK = "#1f2933", "#e4e7eb", "#0b6e99"
 COLOURS = ("#0b6e99", "#d9730d", "#448361", "#9065b0", "#c14c8a", "#9f6b53", "#cb912f", "#787774", "#d44c47", "#337ea9")
+_plain = FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}")
 LINES = {"none": ":", "popularity": "--", "recent_popularity": "-.", "item_knn": "-"}
 STYLE: Any = {  # matplotlib types its settings by name
     "axes.edgecolor": "#9aa5b1",
@@ -43,7 +45,8 @@ def plots(section: Section) -> Iterator[tuple[str, str]]:
         yield "HR@10 with 95 % intervals over users; lines are baselines", _intervals(section)
         if len({row.parameters for row in section.rows}) > 1:
             yield "What trains against HR@10", _against(section, "trained parameters", lambda row: row.parameters)
-        yield "Time against HR@10", _against(section, "seconds", lambda row: row.mean("seconds"))
+        if len(section.rows) > 1:
+            yield "Time against HR@10", _against(section, "seconds", lambda row: row.mean("seconds"))
         sweep = [rows for rows in section.panels.values() if len(capacities(rows)) > 2]  # noqa: PLR2004 - a curve
         if sweep:
             yield "Hidden size against HR@10", _capacity(sweep)
@@ -86,6 +89,8 @@ def _against(section: Section, label: str, value: Callable[[Row], float]) -> str
             )
             axis.annotate(row.name, (max(value(row), 1e-3), hr), xytext=(5, 4), textcoords="offset points", fontsize=8)
         axis.set(xscale="log", xlabel=label, ylabel="HR@10", title=panel)
+        axis.xaxis.set_major_formatter(_plain)
+        axis.xaxis.set_minor_formatter(NullFormatter())
         axis.set_ylim(bottom=0)
         axis.margins(x=0.15)
     return _svg(figure)
@@ -132,7 +137,7 @@ def _panels(section: Section) -> tuple[Figure, Sequence[Axes]]:
     count = len(section.panels)
     wide = min(2, count)
     tall = -(-count // wide)
-    figure = Figure(figsize=(5.2 * wide, 3.2 * tall), layout="constrained")
+    figure = Figure(figsize=(4.9 * wide, 3.0 * tall), layout="constrained")
     grid = figure.subplots(tall, wide, squeeze=False, sharey=True).ravel()
     for axis in grid[count:]:
         axis.set_visible(False)
