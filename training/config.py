@@ -157,6 +157,7 @@ class TrainConfig(Section):
     recompute: bool = False
     cache: Literal["float16", "float32"] = "float16"
     cache_folder: Path | None = None
+    track: Literal["", "tensorboard", "mlflow"] = ""
     embed_dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     threads: int = Field(0, ge=0)
 

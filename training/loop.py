@@ -25,6 +25,7 @@ from training.checkpoint import CheckpointError, load_checkpoint, save_checkpoin
 from training.config import TrainConfig
 from training.data import Dataset, Split
 from training.losses import LOSSES, Predictions
+from training.memory import peak_memory
 from training.progress import Reporter
 from training.states import ItemStates
 from training.team import Team
@@ -84,6 +85,8 @@ class Course:
     best_hr: float = -1.0
     seconds: float = 0.0
     """In epochs, without validation."""
+    memory_mb: float = 0.0
+    """Most memory that the process held while it trained; of a GPU's, what torch took of it."""
     curves: dict[str, list[float]] = field(default_factory=lambda: {"loss": [], "epoch": [], "hr": [], "ndcg": []})
 
     def stalled(self, patience: int) -> bool:
@@ -139,6 +142,7 @@ def fit(
         course.epoch += 1
         course.curves["loss"].append(loss)
         course.seconds += time.monotonic() - started
+        course.memory_mb = max(course.memory_mb, peak_memory(subject.backbone.device))
         if course.epoch % config.evaluate_every == 0 or course.epoch == config.epochs:
             best = _validated(subject, split, len(dataset.contents), course, best, team)
         _checkpoint(folder, subject, optimizer, course, best, team)

@@ -12,6 +12,8 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from training.trackers import Tracker
+
 
 class Reporter:
     """Tell how a run goes; a context manager.
@@ -40,6 +42,7 @@ class Reporter:
         self._task = self._bar.add_task(name, total=None, note="")
         self._began = time.monotonic()
         self._first = self._total = 0
+        self._tracker: Tracker | None = None
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -49,6 +52,12 @@ class Reporter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._bar.stop()
+        if self._tracker is not None:
+            self._tracker.finish()
+
+    def track(self, tracker: Tracker) -> None:
+        """Tell a tracker of each epoch, too."""
+        self._tracker = tracker
 
     def stage(self, what: str) -> Callable[[int, int], None]:
         """Begin a stage such as `cache`; returns what to call with (done, total)."""
@@ -71,10 +80,13 @@ class Reporter:
         self._bar.update(self._task, completed=epoch, note=note)
         if not self._live:
             self._say(f"{self._name}: epoch {epoch}/{self._total} {note} {left:.0f} s left")
+        row = {"loss": curves["loss"][-1], "items_per_second": items_per_second}
+        row |= {"hr": curves["hr"][-1], "ndcg": curves["ndcg"][-1]} if validated else {}
         if self._file is not None:
-            row = {"epoch": epoch, "loss": curves["loss"][-1], "items_per_second": items_per_second}
             with self._file.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row | ({"hr": curves["hr"][-1]} if validated else {})) + "\n")
+                file.write(json.dumps({"epoch": epoch, **row}) + "\n")
+        if self._tracker is not None:
+            self._tracker.log(row, step=epoch)
 
     def _say(self, line: str) -> None:
         if self._console is not None:

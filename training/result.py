@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -49,7 +48,7 @@ def write_result(
         "best_epoch": course.best_epoch,
         "seconds": round(seconds, 2),
         "seconds_an_epoch": round(course.seconds / max(1, course.epoch), 3),
-        "peak_memory_mb": peak_memory(),
+        "peak_memory_mb": round(course.memory_mb, 1),
         "commit": commit(),
         "data": {
             "digest": dataset.digest,
@@ -80,11 +79,6 @@ def manifest(config: RunConfig, dataset: Dataset, backbone: Backbone, report: Ma
         commit=report["commit"],
         created_at=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
     )
-
-
-def peak_memory() -> float:
-    """Return the most memory that this process has held so far, in MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def commit() -> str:

@@ -21,10 +21,12 @@ from training.data import Dataset, load_dataset
 from training.evaluate import evaluate
 from training.id_sasrec import evaluate_ids, id_subject
 from training.loop import Course, Subject, TrainingError, fit
+from training.memory import peak_memory
 from training.progress import Reporter
-from training.result import RESULT, manifest, peak_memory, write_result
+from training.result import RESULT, manifest, write_result
 from training.states import ItemStates, item_states
 from training.team import Team
+from training.trackers import open_tracker
 from transrec.adapters import Adapter, Paired, SideAdapter, count_parameters
 from transrec.backbone import Backbone, resolve_dtype
 from transrec.user_encoder import UserShape
@@ -77,7 +79,8 @@ class Run:
     ) -> dict[str, Any]:
         """Write `result.json`, the baselines beside the test."""
         baselines = ({"none": none} if none is not None else {}) | baseline_reports(self.dataset)
-        memory = {"memory_floor_mb": round(self.floor, 1), "processes": self.team.size}
+        on_gpu = self.team.device.startswith("cuda") or torch.cuda.is_available()
+        memory = {"memory_floor_mb": 0.0 if on_gpu else round(self.floor, 1), "processes": self.team.size}
         return write_result(self.config, self.dataset, course, seconds, test, baselines, {**facts, **memory})
 
 
@@ -98,6 +101,8 @@ def run(config: RunConfig, reporter: Reporter | None = None, *, resume: bool = F
         _claim(config, resume=resume)
     told = (reporter if team.leads else None) or Reporter(config.domain)
     with _threads(config.train.threads), told:
+        if config.train.track and team.leads:
+            told.track(open_tracker(config.train.track, config.domain, config.output))
         floor = peak_memory()
         dataset = load_dataset(config.data)
         STAGES[config.stage](Run(config, dataset, told, team, resume, floor))

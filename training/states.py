@@ -52,8 +52,8 @@ class PooledStates:
     starts: Integers
 
     def pooled(self, rows: Integers, _adapt: Adapt | None) -> Tensor:
-        """Look up."""
-        return self.table[torch.from_numpy(self.starts[rows])]
+        """Look up; only the rows asked for become float32."""
+        return self.table[torch.from_numpy(self.starts[rows]).to(self.table.device)].float()
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,11 +247,12 @@ class Frozen:
                 for rows, states in self._compute(told):
                     for row, state in zip(rows, states, strict=True):
                         table[starts[row] : starts[row + 1]] = state
-        stored = torch.from_numpy(np.load(path, mmap_mode="c"))
+        stored: Tensor = torch.from_numpy(np.load(path, mmap_mode="c"))
         if self.reach is not None:
             return PrefixStates(self.encoder, self.reach, stored, starts)
-        pooled = stored.float().to(self.encoder.norm.weight.device)
-        return PooledStates(pooled if self.reads else pooled[:, 0], starts)
+        # On a CPU the file itself is the table: memory holds what batches ask for.
+        table = stored.to(self.encoder.norm.weight.device)
+        return PooledStates(table if self.reads else table[:, 0], starts)
 
     def _lengths(self) -> Integers:
         """How many token states of each item are kept: one where only the pooled position matters."""

@@ -118,7 +118,10 @@ def causal_mask(mask: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def xavier(module: nn.Module) -> None:
-    """Draw a module's own weights xavier-normal, its biases zero (the authors' initialisation)."""
+    """Draw a module's own weights xavier-normal, its biases zero.
+
+    The authors' initialisation of the user encoder; their projection is drawn as torch does.
+    """
     if isinstance(module, nn.Linear | nn.Embedding):
         nn.init.xavier_normal_(module.weight)
     if isinstance(module, nn.Linear) and module.bias is not None:

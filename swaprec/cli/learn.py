@@ -28,6 +28,10 @@ def train(
     result = run(loaded, Reporter(loaded.domain, console, loaded.output / "metrics.jsonl"), resume=resume)
     for line in result.report["data"]["rejected"].items():
         console.print(f"not used: {line[1]['count']} times {line[0]}, for example {line[1]['example']}")
+    peak, floor = result.report["peak_memory_mb"], result.report["memory_floor_mb"]
+    console.print(
+        f"{result.report['seconds']:.0f} s, peak memory {peak:,.0f} MB, {peak - floor:,.0f} of it for this run"
+    )
     if as_json:
         show.emit_json(result.report | {"artifact": str(result.artifact)})
         return

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from training.loop import TrainingError
 from training.progress import Reporter
 from training.run import finished, run
 from training.states import item_states
+from training.trackers import TrackerError
 from transrec.adapters import Adapter, AdapterSpec, expected_tensors
 from transrec.backbone import Backbone
 from transrec.errors import BackboneError
@@ -337,3 +339,19 @@ def test_no_memory_says_what_to_change(
     monkeypatch.setattr("training.loop.predict", none_left)
     with pytest.raises(TrainingError, match=r"out of memory in epoch 1: lower train\.batch_size.*nothing was kept"):
         run(adapt(log, backbone, tmp_path / "run"))
+
+
+def test_metrics_go_to_tensorboard_if_asked(log: Path, backbone: Path, tmp_path: Path) -> None:
+    event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    report = run(adapt(log, backbone, tmp_path / "run", track="tensorboard", epochs=3)).report
+    found = event_accumulator.EventAccumulator(str(tmp_path / "run" / "tensorboard" / "walk"))
+    found.Reload()
+    assert [event.step for event in found.Scalars("loss")] == [1, 2, 3]
+    assert [event.value for event in found.Scalars("hr")] == pytest.approx(report["curves"]["hr"])
+
+
+def test_a_tracker_that_is_not_installed_is_named(log: Path, backbone: Path, tmp_path: Path) -> None:
+    if find_spec("mlflow") is not None:
+        pytest.skip("mlflow is installed")
+    with pytest.raises(TrackerError, match="mlflow is not installed; pip install mlflow"):
+        run(adapt(log, backbone, tmp_path / "run", track="mlflow"))
