@@ -251,8 +251,8 @@ class Frozen:
         if self.reach is not None:
             return PrefixStates(self.encoder, self.reach, stored, starts)
         # On a CPU the file itself is the table: memory holds what batches ask for.
-        table = stored.to(self.encoder.norm.weight.device)
-        return PooledStates(table if self.reads else table[:, 0], starts)
+        stored = stored.to(self.encoder.norm.weight.device)
+        return PooledStates(stored if self.reads else stored[:, 0], starts)
 
     def _lengths(self) -> Integers:
         """How many token states of each item are kept: one where only the pooled position matters."""
