@@ -124,11 +124,11 @@ def test_the_papers_files_are_read(tmp_path: Path) -> None:
     (tmp_path / "adressa_news.tsv").write_text("N1\tEn tittel\nN2\tTo\nN3\tTre\nN4\t\n", "utf-8")
     tables = read_tables("adapter4rec", tmp_path)
     assert tables.interactions.rows() == [("U1", "N1", 0), ("U1", "N2", 1), ("U1", "N3", 2), ("U2", "N3", 0)]
-    assert tables.items["title"].to_list() == ["En tittel", "To", "Tre"]
-    assert tables.rejected.counts == {
-        "adressa_users.tsv: no two fields": 1,
-        "adressa_news.tsv: no two fields": 1,
-    }
+    assert tables.items["title"].to_list() == ["En tittel", "To", "Tre", ""]
+    assert tables.rejected.counts == {"adressa_users.tsv: no two fields": 1}
+    dataset = load(tmp_path, format="adapter4rec", min_interactions=3)
+    assert dataset.item_ids == ["N1", "N2", "N3"]
+    assert dataset.rejected.counts["item without a title"] == 1
 
 
 def test_recbole_files_are_read_by_their_typed_header(tmp_path: Path) -> None:

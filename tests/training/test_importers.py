@@ -234,6 +234,23 @@ def test_microlens(tmp_path: Path) -> None:
     assert log_of(tables) == {"36121": ["1", "2"]}
 
 
+def test_microlens_without_a_header_and_with_quotes_that_do_not_match(tmp_path: Path) -> None:
+    (tmp_path / "MicroLens-1M_title.csv").write_text('1,"Cats, and more"\n2,5" of "dogs\n3\n', "utf-8")
+    (tmp_path / "MicroLens-1M_pairs.csv").write_text("user,item,timestamp\n9,2,20\n9,1,10\n", "utf-8")
+    tables = read_tables("microlens", tmp_path)
+    assert titles_of(tables) == {"1": "Cats, and more", "2": '5" of "dogs'}
+    assert log_of(tables) == {"9": ["1", "2"]}
+    assert tables.rejected.counts == {"MicroLens-1M_title.csv: no item and title": 1}
+
+
+def test_the_papers_image_data_sets_name_items_only(tmp_path: Path) -> None:
+    (tmp_path / "hm_items.tsv").write_text("v1\nv2\n\nv3\tA title\n", "utf-8")
+    (tmp_path / "hm_users.tsv").write_text("u1\tv2 v1\n", "utf-8")
+    tables = read_tables("adapter4rec", tmp_path)
+    assert tables.items.rows() == [("v1", "", "v1.jpg"), ("v2", "", "v2.jpg"), ("v3", "A title", "v3.jpg")]
+    assert log_of(tables) == {"u1": ["v2", "v1"]}
+
+
 def test_pixelrec(tmp_path: Path) -> None:
     (tmp_path / "interaction").mkdir()
     (tmp_path / "interaction" / "Pixel200K.csv").write_text(

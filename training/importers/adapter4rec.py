@@ -1,6 +1,7 @@
 """The paper's files: `*users*.tsv` (`user<TAB>item item …`) and `*items*.tsv` or `*news*.tsv` (`item<TAB>title`).
 
-A user's items stand oldest first; their place in the line is the timestamp.
+A user's items stand oldest first; their place in the line is the timestamp. The files of their image data sets hold ids
+alone: the column `image` names `ITEM.jpg`, in a folder, a zip, or their LMDB.
 """
 
 from __future__ import annotations
@@ -21,9 +22,14 @@ def read(folder: Path) -> Tables:
         DataError: not exactly one of each.
     """
     rejected = Rejections()
-    items = _rows(one_file(folder, "*[in][te][ew][ms]*.tsv", "file of items or news"), rejected)
+    items = [
+        (item, title.strip(), f"{item}.jpg")
+        for line in lines_of(one_file(folder, "*[in][te][ew][ms]*.tsv", "file of items or news"))
+        for item, _, title in [line.strip().partition("\t")]
+        if item
+    ]
     log = sequences(one_file(folder, "*users*.tsv", "file of users"), rejected)
-    catalog = pl.DataFrame(list(items), schema={"item_id": pl.String, "title": pl.String}, orient="row")
+    catalog = pl.DataFrame(items, schema=dict.fromkeys(("item_id", "title", "image"), pl.String), orient="row")
     return Tables(catalog, log, rejected)
 
 

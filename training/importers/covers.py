@@ -11,9 +11,10 @@ from pathlib import Path
 import polars as pl
 
 from training.importers.csv_files import csv_chunks, csv_frame
-from training.importers.tables import DataError, Tables, one_file
+from training.importers.tables import DataError, Tables, lines_of, one_file
 from training.rejections import Rejections
 
+_MORE = ("description",)
 _TITLES, _TAGS = {"item": "item_id", "title": "title"}, {"item_id": "item_id", "title": "title", "tag": "tag"}
 
 
@@ -24,9 +25,23 @@ def read_microlens(folder: Path) -> Tables:
         DataError: not exactly one of each.
     """
     rejected = Rejections()
-    titles, pairs = one_file(folder, "*titles.csv", "file of titles"), one_file(folder, "*pairs.csv", "file of pairs")
+    titles, pairs = one_file(folder, "*title*.csv", "file of titles"), one_file(folder, "*pairs.csv", "file of pairs")
     log = csv_chunks(pairs, {"user": "user_id", "item": "item_id", "timestamp": "timestamp"}, rejected)
-    return _with_covers(csv_frame(titles, _TITLES, rejected), log, rejected)
+    named = set(_TITLES) <= set(_header(titles))
+    items = csv_frame(titles, _TITLES, rejected) if named else _by_line(titles, rejected)
+    return _with_covers(items, log, rejected)
+
+
+def _by_line(path: Path, rejected: Rejections) -> pl.DataFrame:
+    """Read `item,title` lines as the larger releases have them: no header, and quotes that do not match."""
+    rows = []
+    for number, line in enumerate(lines_of(path), 1):
+        item, comma, title = line.partition(",")
+        if comma and item.strip():
+            rows.append((item.strip(), title.strip().strip('"')))
+        elif line.strip():
+            rejected.add(f"{path.name}: no item and title", 1, f"line {number}: {line}")
+    return pl.DataFrame(rows, schema={"item_id": pl.String, "title": pl.String}, orient="row")
 
 
 def read_pixelrec(folder: Path) -> Tables:
@@ -45,7 +60,9 @@ def read_pixelrec(folder: Path) -> Tables:
             f"{folder}: expected one file item_id,user_id,timestamp and one of item features, found {names}"
         )
     log = csv_chunks(logs[0], {name: name for name in ("user_id", "item_id", "timestamp")}, rejected)
-    return _with_covers(csv_frame(infos[0], _TAGS, rejected), log, rejected)
+    more = [name for name in _MORE if name in headers[infos[0]]]
+    items = csv_frame(infos[0], _TAGS | dict(zip(more, more, strict=True)), rejected)
+    return _with_covers(items, log, rejected)
 
 
 def _header(path: Path) -> list[str]:
