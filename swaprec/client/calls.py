@@ -109,6 +109,11 @@ def put_probes(domain: str, probes: Sequence[Mapping[str, Any]]) -> Call[ProbeCo
     return Call("PUT", f"/domains/{_part(domain)}/probes", repeatable=True, request={"json": list(probes)})
 
 
+def count_probes(domain: str) -> Call[ProbeCount]:
+    """`GET /domains/{domain}/probes`."""
+    return Call("GET", f"/domains/{_part(domain)}/probes", repeatable=True)
+
+
 def evaluate(domain: str, version: Version | None, k: int) -> Call[Evaluated]:
     """`POST /domains/{domain}/evaluate`."""
     body = {"version": version, "k": k}

@@ -123,6 +123,10 @@ class Client:
         """Replace a domain's held-out probes `{history, target}`; returns how many are kept."""
         return (self._do(calls.put_probes(domain, probes)))["probes"]
 
+    def count_probes(self, domain: str) -> int:
+        """Return how many probes are kept for a domain."""
+        return (self._do(calls.count_probes(domain)))["probes"]
+
     def evaluate(self, domain: str, version: Version | None = None, k: int = 10) -> Evaluated:
         """Evaluate a version, the live one if none is named, on the domain's probes."""
         return self._do(calls.evaluate(domain, version, k))

@@ -167,6 +167,7 @@ def test_every_route_says_what_it_needs() -> None:
         "/compare",
         "/similar",
         "/embed",
+        "/domains/{domain}/evaluate",
     }
     assert all(scope == "read" for (method, _), scope in needed.items() if method == "GET")
 
