@@ -59,4 +59,8 @@ class VersionNotFound(StoreError, LookupError):
 
 
 class VersionInUse(StoreError):
-    """A version that is live, or that a rollback would return to."""
+    """A version that is live, a canary, or what a rollback would return to."""
+
+
+class NothingBefore(StoreError):
+    """A rollback where nothing was live before."""

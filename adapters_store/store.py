@@ -16,9 +16,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from adapters_store.activations import Activation, append_to_log, now, read_log
+from adapters_store.activations import Activation, append_to_log, last_of, now, read_log
 from adapters_store.bundle import Bundle, read_bundle
-from adapters_store.errors import BundleError, InvalidName, Problem, VersionInUse, VersionNotFound
+from adapters_store.errors import BundleError, InvalidName, NothingBefore, Problem, VersionInUse, VersionNotFound
 from adapters_store.files import PART, room_or_error, sync_folder, write_beside
 from adapters_store.upload import Sealed, Upload, sweep
 
@@ -165,27 +165,59 @@ class Store:
 
         Raises:
             VersionNotFound: no such version.
-            VersionInUse: it is live, or a rollback would return to it.
+            VersionInUse: it is live, a canary, or a rollback would return to it.
         """
         with self._writing(domain):
             place = self._place(domain, version)
-            if version in (self.live(domain), self.previous(domain)):
-                role = "live" if version == self.live(domain) else "what a rollback returns to"
+            role = self.standing(domain).in_use.get(version)
+            if role is not None:
                 raise VersionInUse(f"{domain}@{version} is {role}: activate another version first")
             write_beside(place / DELETED, now().encode())
             (place / BUNDLE).unlink(missing_ok=True)
 
-    def record_activation(self, domain: str, version: int | None, reason: str) -> Activation:
+    def record_activation(
+        self, domain: str, version: int | None, reason: str, fence: Callable[[], None] = lambda: None
+    ) -> Activation:
         """Write down, synced, that a version (None: the frozen backbone) is live from now on.
+
+        `fence` is called under the domain's lock, and raises where the caller may no longer write.
 
         Raises:
             VersionNotFound: no such version.
             OutOfSpace: nothing was written.
         """
+        return self._record(domain, version, lambda stands: stands.activated(version, reason), fence)
+
+    def record_canary(
+        self, domain: str, version: int | None, percent: int, reason: str, fence: Callable[[], None] = lambda: None
+    ) -> Activation:
+        """Write down, synced, that a version answers a percentage of the users; 0 ends the canary.
+
+        Raises:
+            As `record_activation`.
+        """
+        return self._record(domain, version, lambda stands: stands.with_canary(version, percent, reason), fence)
+
+    def rollback(self, domain: str) -> Activation:
+        """Write down, synced, that a canary ends or, without one, that the version before the live one is live.
+
+        Raises:
+            NothingBefore: there is neither; OutOfSpace: nothing was written.
+        """
+
+        def back(stands: Activation) -> Activation:
+            if stands.percent:
+                return stands.with_canary(None, 0, "rollback")
+            if stands.previous == stands.version:
+                raise NothingBefore(f"{domain} has no version to go back to")
+            return stands.activated(stands.previous, "rollback")
+
         with self._writing(domain) as home:
-            if version is not None:
-                self._place(domain, version)
-            return append_to_log(home / LOG, version, reason)
+            return append_to_log(home / LOG, back(last_of(home / LOG)))
+
+    def standing(self, domain: str) -> Activation:
+        """Return where a domain stands: the log's last line."""
+        return last_of(self._home(domain) / LOG)
 
     def activations(self, domain: str) -> list[Activation]:
         """Return the activation log, oldest first."""
@@ -193,16 +225,11 @@ class Store:
 
     def live(self, domain: str) -> int | None:
         """Return the version that is live, None for the frozen backbone."""
-        log = self.activations(domain)
-        return log[-1].version if log else None
+        return self.standing(domain).version
 
     def previous(self, domain: str) -> int | None:
         """Return what was live before the live version, None for the frozen backbone."""
-        live = self.live(domain)
-        for activation in reversed(self.activations(domain)):
-            if activation.version != live:
-                return activation.version
-        return None
+        return self.standing(domain).previous
 
     def remove_domain(self, domain: str) -> None:
         """Remove all that is kept of a domain, its numbers and log too."""
@@ -233,6 +260,19 @@ class Store:
             shutil.rmtree(beside, ignore_errors=True)
         sync_folder(home)
         return card
+
+    def _record(
+        self,
+        domain: str,
+        version: int | None,
+        change: Callable[[Activation], Activation],
+        fence: Callable[[], None],
+    ) -> Activation:
+        with self._writing(domain) as home:
+            fence()
+            if version is not None:
+                self._place(domain, version)
+            return append_to_log(home / LOG, change(last_of(home / LOG)))
 
     def _home(self, domain: str) -> Path:
         return self.folder / check_domain_name(domain)

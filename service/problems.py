@@ -73,5 +73,6 @@ _TABLE: Mapping[type[BaseException], Callable[[Any], Problem]] = {
     store.InvalidName: _plain(422, "invalid_domain_name", "Invalid domain name"),
     store.VersionNotFound: _plain(404, "version_not_found", "Version not found"),
     store.VersionInUse: _plain(409, "version_in_use", "Version in use"),
+    store.NothingBefore: _plain(409, "conflict", "Conflict"),
     ImageError: _plain(500, "picture_unreadable", "Picture unreadable"),  # a kept one: of a request it is a 422
 }

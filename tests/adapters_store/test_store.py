@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,6 +13,7 @@ from adapters_store.bundle import Bundle, Manifest, check_bundle, write_bundle
 from adapters_store.errors import (
     BundleError,
     InvalidName,
+    NothingBefore,
     Problem,
     TooLarge,
     UnsupportedFormat,
@@ -150,6 +152,63 @@ def test_a_line_torn_by_a_crash_is_no_activation_and_the_next_one_repairs_it(sto
     assert store.live("movies") == 1
     store.record_activation("movies", None, "rollback")
     assert [activation.version for activation in store.activations("movies")] == [1, None]
+
+
+def test_the_last_line_of_a_log_says_where_a_domain_stands(store: Store, tmp_path: Path) -> None:
+    for value in (1.0, 2.0, 3.0):
+        store.add("movies", make(tmp_path, value), accept)
+    for version in (1, 2):
+        store.record_activation("movies", version, "activate")
+    store.record_canary("movies", 3, 20, "canary")
+    stands = store.standing("movies")
+    assert (stands.version, stands.previous, stands.canary, stands.percent, stands.number) == (2, 1, 3, 20, 3)
+    with pytest.raises(VersionInUse, match="movies@3 is a canary"):
+        store.delete("movies", 3)
+    assert store.activations("movies")[-1] == stands
+
+
+def test_a_rollback_takes_back_the_canary_first_then_the_live_version(store: Store, tmp_path: Path) -> None:
+    for value in (1.0, 2.0):
+        store.add("movies", make(tmp_path, value), accept)
+    with pytest.raises(NothingBefore):
+        store.rollback("movies")
+    store.record_activation("movies", 1, "activate")
+    store.record_canary("movies", 2, 5, "canary")
+    back = [store.rollback("movies") for _ in range(3)]
+    assert [(one.version, one.previous, one.percent) for one in back] == [(1, None, 0), (None, 1, 0), (1, None, 0)]
+
+
+def test_promoting_a_canary_ends_it_and_keeps_the_old_version_to_go_back_to(store: Store, tmp_path: Path) -> None:
+    for value in (1.0, 2.0):
+        store.add("movies", make(tmp_path, value), accept)
+    store.record_activation("movies", 1, "activate")
+    store.record_canary("movies", 2, 5, "canary")
+    stands = store.record_activation("movies", 2, "promote")
+    assert (stands.version, stands.previous, stands.canary, stands.percent) == (2, 1, None, 0)
+
+
+def test_a_log_of_the_first_format_reads_as_it_did(store: Store, tmp_path: Path) -> None:
+    for value in (1.0, 2.0):
+        store.add("movies", make(tmp_path, value), accept)
+    log = store.folder / "movies" / "activations.jsonl"
+    lines = [{"version": version, "reason": "activate", "at": f"t{version}"} for version in (1, 2)]
+    log.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert (store.live("movies"), store.previous("movies")) == (2, 1)
+    assert store.record_activation("movies", 1, "activate").number == 3
+    assert [(one.version, one.previous, one.at[:1]) for one in store.activations("movies")] == [
+        (1, None, "t"),
+        (2, 1, "t"),
+        (1, 2, "2"),
+    ]
+
+
+def test_who_may_no_longer_write_records_nothing(store: Store) -> None:
+    def overtaken() -> None:
+        raise PermissionError("another process has taken over")
+
+    with pytest.raises(PermissionError):
+        store.record_activation("movies", None, "activate", overtaken)
+    assert store.activations("movies") == []
 
 
 def test_a_removed_domain_leaves_nothing(store: Store, tmp_path: Path) -> None:

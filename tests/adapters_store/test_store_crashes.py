@@ -34,7 +34,9 @@ def test_killed_at_twenty_random_moments_nothing_acknowledged_is_lost(tmp_path: 
     rng = random.Random(0)
     acknowledged: dict[int, int] = {}
     live = 0
-    for turn in range(20):
+    for turn in range(200):
+        if turn >= 20 and len(acknowledged) > 20:  # a busy machine gets less done before it is killed
+            break
         command = [sys.executable, "-c", WRITER, str(tmp_path / "store"), str(tmp_path / "in"), str(turn * 10_000)]
         writer = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert writer.stdout is not None
