@@ -8,6 +8,7 @@ import pytest
 
 from training.config import ConfigError
 from training.experiments import load_experiment, packaged
+from training.report.rows import Row, baselines, own_baselines
 
 FILE = """
 title = "Kinds"
@@ -126,3 +127,15 @@ def test_every_packaged_experiment_is_one(name: str, tmp_path: Path) -> None:
     assert plan.title
     assert plan.question
     assert len({run.name for run in plan.runs}) == len(plan.runs)
+
+
+def test_a_baseline_that_differs_from_row_to_row_is_shown_of_each_and_never_as_one_for_all() -> None:
+    def row(name: str, none: float) -> Row:
+        tests = {"none": none, "popularity": 0.1}
+        measured = {key: {"hr": hr, "hr_low": hr - 0.01, "hr_high": hr + 0.01} for key, hr in tests.items()}
+        return Row("", name, [{"baselines": measured}])
+
+    rows = [row("near", 0.2), row("far", 0.05)]
+    assert set(baselines(rows)) == {"popularity"}
+    assert {name: hr for name, (hr, _, _) in own_baselines(rows).items()} == {"none of near": 0.2, "none of far": 0.05}
+    assert own_baselines(rows[:1]) == {}

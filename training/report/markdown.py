@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from training.report.plots import plots
-from training.report.rows import Row, Section, baselines
+from training.report.rows import Row, Section, baselines, own_baselines
 from training.report.signs import signs
 
 HEADER = ("", "HR@10 [95 %]", "seeds", "NDCG@10", "trains", "s", "s an epoch", "MB above floor", "TPME")
@@ -40,7 +40,7 @@ def _table(rows: Sequence[Row]) -> list[str]:
     body = ["| " + " | ".join(cells(row)) + " |" for row in rows]
     floor = [
         f"| {name.replace('_', ' ')} | {interval(*values)} |" + " |" * (len(HEADER) - 2)
-        for name, values in baselines(rows).items()
+        for name, values in (baselines(rows) | own_baselines(rows)).items()
     ]
     return [*head, *body, *floor]
 

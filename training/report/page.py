@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from training.report.markdown import HEADER, cells, interval, slug
 from training.report.plots import plots
-from training.report.rows import Section, baselines
+from training.report.rows import Section, baselines, own_baselines
 from training.report.signs import signs
 
 
@@ -39,7 +39,10 @@ def _section(section: Section) -> dict[str, object]:
             {
                 "name": panel,
                 "rows": [{"cells": cells(row), "best": row is best[panel], "runs": row.commands} for row in rows],
-                "baselines": [(name.replace("_", " "), interval(*hr)) for name, hr in baselines(rows).items()],
+                "baselines": [
+                    (name.replace("_", " "), interval(*hr))
+                    for name, hr in (baselines(rows) | own_baselines(rows)).items()
+                ],
             }
             for panel, rows in section.panels.items()
         ],

@@ -69,12 +69,29 @@ class Section:
 
 
 def baselines(rows: Sequence[Row]) -> dict[str, tuple[float, float, float]]:
-    """HR@10 and interval of each baseline of a panel, by the first run that has it."""
-    found = {}
-    for name in BASELINES:
-        tests = [result["baselines"][name] for row in rows for result in row.results if name in result["baselines"]]
-        if tests:
-            found[name] = (tests[0]["hr"], tests[0]["hr_low"], tests[0]["hr_high"])
+    """HR@10 and interval of each baseline that the rows of a panel have in common."""
+    return {name: values[0] for name, values in _measured(rows).items() if len(set(values)) == 1}
+
+
+def own_baselines(rows: Sequence[Row]) -> dict[str, tuple[float, float, float]]:
+    """HR@10 and interval of baselines that differ from row to row, as `none` does where each row has its own source."""
+    return {
+        f"{name} of {row.name}": _measured([row])[name][0]
+        for name, values in _measured(rows).items()
+        if len(set(values)) > 1
+        for row in rows
+        if name in _measured([row])
+    }
+
+
+def _measured(rows: Sequence[Row]) -> dict[str, list[tuple[float, float, float]]]:
+    """List what the first run of each row says of a baseline: other seeds may have other sources."""
+    found: dict[str, list[tuple[float, float, float]]] = {}
+    for row in rows:
+        for name in BASELINES:
+            test = row.results[0]["baselines"].get(name)
+            if test is not None:
+                found.setdefault(name, []).append((test["hr"], test["hr_low"], test["hr_high"]))
     return found
 
 

@@ -13,7 +13,7 @@ def signs(section: Section) -> Iterator[str]:
         where = f"{panel}: " if panel else ""
         known = baselines(rows)
         for row in rows:
-            for sentence in _of(row, known):
+            for sentence in _of(row, known | baselines([row])):
                 yield f"{where}{row.name} {sentence}"
         yield from (f"{where}{sentence}" for sentence in _still_growing(rows))
 
@@ -52,4 +52,5 @@ def capacities(rows: Sequence[Row]) -> list[tuple[int, float]]:
     specs = [(row, row.results[0].get("spec")) for row in rows]
     sized = [(row, spec["item"]["hidden"], spec) for row, spec in specs if spec and "hidden" in spec["item"]]
     rest = {repr({**spec, "item": {**spec["item"], "hidden": 0}}) for _, _, spec in sized}
-    return [(hidden, row.hr[0]) for row, hidden, _ in sized] if len(rest) == 1 and len(sized) == len(rows) else []
+    different = len({hidden for _, hidden, _ in sized}) == len(rows)
+    return [(hidden, row.hr[0]) for row, hidden, _ in sized] if len(rest) == 1 and different else []
