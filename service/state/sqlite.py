@@ -151,7 +151,7 @@ class SqliteState:
     def update_job(self, job_id: str, *, token: int | None = None, **changes: Any) -> Job:
         """Change fields of a job."""
         with self._file.writing() as db:
-            return sqlite_jobs.update(db, job_id, token, **changes)
+            return sqlite_jobs.update(db, job_id, changes, token)
 
     def claim_job(self, owner: str, lease_s: float) -> Job | None:
         """Take a job that nobody holds; looking for one keeps nobody from writing."""

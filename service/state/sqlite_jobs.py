@@ -7,6 +7,7 @@ import sqlite3
 import time
 import uuid
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any
 
 from adapters_store.activations import now
@@ -16,9 +17,8 @@ from service.state.sqlite_feed import append, count_up
 
 KEPT_JOBS = 1000
 _JSON = ("detail", "result", "error")
-_FIELDS = (
-    "id, kind, domain, detail, status, stage, done, total, result, error, created_at, updated_at, owner, token, cancelling"
-)
+_NAMES = [field.name for field in fields(Job)]
+_FIELDS = ", ".join(_NAMES)
 _OPEN = "status IN ('queued', 'running')"  # as the index jobs_open has it
 
 
@@ -50,18 +50,16 @@ def newest(db: sqlite3.Connection, domain: str | None, limit: int) -> list[Job]:
     return [_job(row) for row in db.execute(query, values)]
 
 
-def update(db: sqlite3.Connection, job_id: str, token: int | None, **changes: Any) -> Job:
+def update(db: sqlite3.Connection, job_id: str, changes: dict[str, Any], token: int | None = None) -> Job:
     """Change fields; the job's end is announced, and ends its lease."""
     job = get(db, job_id)
     if token is not None and token != job.token:
         raise JobTaken(job_id, token)
     ends = changes.get("status") in ENDED
-    if ends:
-        changes["lease"] = 0.0
-    changes |= {name: json.dumps(changes[name]) for name in _JSON if changes.get(name) is not None}
-    changes["updated_at"] = now()
-    assigned = ", ".join(f"{name} = ?" for name in changes)
-    db.execute(f"UPDATE jobs SET {assigned} WHERE id = ?", (*changes.values(), job_id))  # noqa: S608 - names of fields, given in code
+    values = changes | {name: json.dumps(changes[name]) for name in _JSON if changes.get(name) is not None}
+    values |= {"updated_at": now()} | ({"lease": 0.0} if ends else {})
+    assigned = ", ".join(f"{name} = ?" for name in values)
+    db.execute(f"UPDATE jobs SET {assigned} WHERE id = ?", (*values.values(), job_id))  # noqa: S608 - names of fields, given in code
     if ends and not job.ended:
         append(db, "job", job.domain)
     return get(db, job_id)
@@ -85,7 +83,7 @@ def claim(db: sqlite3.Connection, owner: str, lease_s: float) -> Job | None:
     if job_id is None:
         return None
     changes = {"status": "running", "owner": owner, "token": count_up(db, "token"), "lease": time.time() + lease_s}
-    return update(db, job_id, None, **changes)
+    return update(db, job_id, changes)
 
 
 def renew(db: sqlite3.Connection, job_id: str, token: int, lease_s: float) -> Job:
@@ -99,7 +97,7 @@ def release(db: sqlite3.Connection, job_id: str, token: int) -> Job:
     """Queue a job again, without owner and token."""
     job = _held(db, job_id, token)
     append(db, "job", job.domain)
-    return update(db, job_id, None, status="queued", owner="", token=0, lease=0.0)
+    return update(db, job_id, {"status": "queued", "owner": "", "token": 0, "lease": 0.0})
 
 
 def cancel(db: sqlite3.Connection, job_id: str) -> Job:
@@ -108,10 +106,10 @@ def cancel(db: sqlite3.Connection, job_id: str) -> Job:
     if job.ended:
         raise Conflict(f"job {job_id!r} has ended: {job.status}")
     if job.status == "queued":
-        return update(db, job_id, None, status="cancelled")
+        return update(db, job_id, {"status": "cancelled"})
     if not job.cancelling:
         append(db, "job", job.domain)
-    return update(db, job_id, None, cancelling=True)
+    return update(db, job_id, {"cancelling": True})
 
 
 def holds(db: sqlite3.Connection, domain: str, token: int) -> bool:
@@ -128,7 +126,6 @@ def _held(db: sqlite3.Connection, job_id: str, token: int) -> Job:
 
 
 def _job(row: Sequence[Any]) -> Job:
-    values = list(row)
-    for place in (3, 8, 9):
-        values[place] = json.loads(values[place]) if values[place] is not None else None
-    return Job(*values[:-1], cancelling=bool(values[-1]))
+    values = dict(zip(_NAMES, row, strict=True))
+    values |= {name: json.loads(values[name]) for name in _JSON if values[name] is not None}
+    return Job(**values | {"cancelling": bool(values["cancelling"])})

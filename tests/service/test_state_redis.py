@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from service.errors import OutOfSpace, StateError, StateLost, StateUnavailable
-from service.state import DomainRecord, Item, Upserted
-from service.state import redis as backend
-from service.state.redis import FILE, RedisState
+from service.state import DomainRecord, Item, Upserted, redis_open
+from service.state.redis import RedisState
 from service.state.redis_link import shown
+from service.state.redis_open import FILE
 from tests.service.conftest import wait_until
 from tests.service.redis_server import RedisServer
 
@@ -107,7 +107,7 @@ def test_a_replica_is_refused_and_one_that_becomes_it_is_waited_for(own_redis: R
 
 
 def test_an_old_redis_is_refused(empty_redis: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backend, "OLDEST", (99, 0))  # there is no old one to install beside the new one
+    monkeypatch.setattr(redis_open, "OLDEST", (99, 0))  # there is no old one to install beside the new one
     with pytest.raises(StateError, match=r"is Redis [0-9.]+, expected 7\.0 or later"):
         RedisState(empty_redis.url, tmp_path)
 
