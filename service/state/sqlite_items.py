@@ -114,7 +114,7 @@ def changes(db: sqlite3.Connection, domain: str, since: int, born: str) -> Chang
     gone = db.execute(query, (domain, since, MOST_CHANGES + 1)).fetchall()
     if len(found) + len(gone) > MOST_CHANGES:
         return None
-    upserted = [ChangedItem(*row, bool(available)) for *row, available in sorted(found)]
+    upserted = [ChangedItem(*row) for row in sorted((*row, bool(available)) for *row, available in found)]
     return Changes.of(standing.generation, upserted, gone)
 
 
