@@ -71,8 +71,9 @@ class Link:
         self._closing.set()
         if self._watch is not None:
             self._watch.join()
-        for client in (self._client, self._watcher, self._waiter):
-            client.close()
+        self._client.close()
+        self._watcher.close()
+        self._waiter.connection_pool.disconnect(inuse_connections=False)  # who waits finds out within a second
 
     def plain(self, call: Callable[[Any], Any]) -> Any:
         """Ask before the epoch is agreed on.

@@ -232,6 +232,9 @@ def test_of_more_than_a_thousand_jobs_the_oldest_that_ended_are_forgotten(state:
     assert {job.id for job in state.jobs(limit=5000)} == {running.id, *(job.id for job in made)}
     assert state.get_job(running.id) == running
     assert state.jobs("movies") == [running]
+    claimed = state.claim_job("one", 60)
+    assert claimed is not None
+    assert claimed.id == running.id
 
 
 def test_a_catalog_is_read_as_it_was_at_one_moment(state: State) -> None:
