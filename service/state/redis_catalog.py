@@ -162,7 +162,7 @@ class _Reading:
             gone = _rows(change.get(b"gone", b""))
             self.gone += zip(gone, json.loads(change.get(b"ids", b"[]")), strict=True)
             again.update(row for row in chain(gone, _rows(change[b"changed"])) if row < new.start)
-        return [*(range(row, row + 1) for row in sorted(again)), new]
+        return [*_runs(sorted(again)), new]
 
     def _page(
         self, since: int | None, runs: Sequence[range]
@@ -181,6 +181,17 @@ class _Reading:
             raise GoneMeanwhile
         there = _About(about[0], int(about[1]), int(about[2]))
         return there, [change for _, change in changes], json.loads(found[0]) if found else []
+
+
+def _runs(rows: Sequence[int]) -> list[range]:
+    """Return sorted rows as runs without a gap: a run is read at once."""
+    runs: list[range] = []
+    for row in rows:
+        if runs and runs[-1].stop == row:
+            runs[-1] = range(runs[-1].start, row + 1)
+        else:
+            runs.append(range(row, row + 1))
+    return runs
 
 
 def _rows(joined: bytes) -> list[int]:

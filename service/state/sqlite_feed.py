@@ -1,4 +1,4 @@
-"""The change feed in SQLite: a table that only grows at its end, looked at fifty times a second."""
+"""The change feed in SQLite: a table that only grows at its end, looked at thirty times a second."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 from service.state import Entry, Kind
 from service.state.feed import KEPT_ENTRIES, coalesced
 
-POLL_S = 0.02
+POLL_S = 0.03
 
 
 def append(db: sqlite3.Connection, kind: Kind, domain: str) -> None:
@@ -46,7 +46,7 @@ def follow(db: sqlite3.Connection, after: str, timeout_s: float, closing: thread
         left = until - time.monotonic()
         if left <= 0:
             break
-        closing.wait(min(POLL_S, left))
+        time.sleep(min(POLL_S, left))  # half the cost of waiting for `closing`
     return []
 
 

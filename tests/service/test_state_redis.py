@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -229,8 +229,12 @@ def test_who_follows_the_feed_learns_that_redis_is_gone_and_goes_on_where_it_was
     healed(state)
     state.upsert_items("movies", [Item("b", "new")])
     assert [entry.kind for entry in state.follow(position, 20) or []] == ["items"]
-    with own_redis.stopped():
-        assert seconds(lambda: state.follow(state.feed_end(), 20)) < 5
+    position, hanging = state.feed_end(), ExitStack()
+    stopper = threading.Timer(0.3, lambda: hanging.enter_context(own_redis.stopped()))
+    stopper.start()
+    with hanging:
+        assert seconds(lambda: state.follow(position, 20)) < 5
+        stopper.join()
 
 
 def test_a_lease_runs_on_while_redis_is_gone_and_a_claim_is_not_forgotten(

@@ -54,13 +54,13 @@ INSERT INTO probes VALUES ('movies', '[["a", "b"]]');
 )
 
 
+ITEMS = [Item("a", "film a", 1.0, {"x": 1}), Item("b", "film b")]
+
+
 def check(state: State) -> None:
     """Compare what an upgraded state holds, and use what is new."""
     assert state.get_domain("movies") == DomainRecord("movies", "f", "Films", "2026-01-01")
-    assert state.items_by_id("movies", ["a", "b"]) == {
-        "a": Item("a", "film a", 1.0, {"x": 1}),
-        "b": Item("b", "film b"),
-    }
+    assert list(state.items_by_id("movies", ["a", "b"]).values()) == ITEMS
     rows = state.catalog("movies")
     assert (rows.generation, rows.rows, rows.available, bool(rows.born)) == (3, [0, 1], [True, True], True)
     assert state.catalog("none").ids == []
@@ -71,16 +71,12 @@ def check(state: State) -> None:
     assert [job.status for job in state.jobs()] == ["running", "succeeded"]
     assert state.claim_job("two", 60) is None
     position = state.feed_end()
-    assert state.upsert_items("movies", [*rows_again(), Item("c", "new", available=False)]) == Upserted(1, 0, 2, 4)
+    assert state.upsert_items("movies", [*ITEMS, Item("c", "new", available=False)]) == Upserted(1, 0, 2, 4)
     assert state.delete_items("movies", ["a"]).generation == 5
     assert state.follow(position, 0)
     found = state.changes("movies", rows.generation, rows.born)
     assert found is not None
     assert ([item.row for item in found.upserted], found.deleted) == ([2], [(0, "a")])
-
-
-def rows_again() -> list[Item]:
-    return [Item("a", "film a", 1.0, {"x": 1}), Item("b", "film b")]
 
 
 @pytest.mark.parametrize(("written", "probes"), [(FIRST, []), (THIRD, [Probe(["a"], "b")])], ids=["first", "third"])
