@@ -110,8 +110,9 @@ def changes(db: sqlite3.Connection, domain: str, since: int, born: str) -> Chang
     query = """SELECT row, item_id, text, popularity, image, available FROM items INDEXED BY items_by_change
       WHERE domain = ? AND changed > ? LIMIT ?"""
     found = db.execute(query, (domain, since, MOST_CHANGES + 1)).fetchall()
-    query = "SELECT row, item_id FROM tombstones WHERE domain = ? AND generation > ? ORDER BY row LIMIT ?"
-    gone = db.execute(query, (domain, since, MOST_CHANGES + 1)).fetchall()
+    query = """SELECT row, item_id FROM tombstones INDEXED BY tombstones_by_generation
+      WHERE domain = ? AND generation > ? LIMIT ?"""
+    gone = sorted(db.execute(query, (domain, since, MOST_CHANGES + 1)))
     if len(found) + len(gone) > MOST_CHANGES:
         return None
     upserted = [ChangedItem(*row) for row in sorted((*row, bool(available)) for *row, available in found)]
