@@ -72,6 +72,18 @@ class Conflict(ServiceError):
     status, code, title = 409, "conflict", "Conflict"
 
 
+class JobTaken(ServiceError):
+    """A claim on a job that is over: what its holder writes is refused."""
+
+    status, code, title = 409, "job_taken", "Job taken"
+
+    def __init__(self, job_id: str, token: int) -> None:
+        super().__init__(
+            f"job {job_id!r} is no longer held with token {token}: it was claimed again, given back or has ended; "
+            "leave it alone"
+        )
+
+
 class VersionNotServable(ServiceError):
     """A version that has no vectors in memory: another version's space is never searched in its place."""
 

@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
+
+ENDED = ("succeeded", "failed", "cancelled")
+MOST_CHANGES = 50_000
+"""Rows that a reader is told of one by one; where more changed, reading the whole catalog is quicker."""
+
+Kind = Literal["domain", "gone", "items", "standing", "probes", "job"]
+"""What an entry of the feed is about.
+
+A domain was created or changed, or is gone; its items or probes changed; the store's activation log did; a job of it
+was created, given back or cancelled, or ended.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +34,8 @@ class Item:
     """An item of a catalog.
 
     `text` and `image`, the digest of a picture that is kept, are what is embedded; either may be empty. `popularity`
-    orders the fallback, `metadata` is the rest.
+    orders the fallback, `metadata` is the rest. One that is not `available` stays known to histories and is never
+    recommended.
     """
 
     item_id: str
@@ -31,6 +43,7 @@ class Item:
     popularity: float = 0.0
     metadata: dict[str, Any] = field(default_factory=dict)
     image: str = ""
+    available: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +57,15 @@ class Upserted:
 
 
 @dataclass(frozen=True, slots=True)
+class Deleted:
+    """What a delete did; `unknown` are the ids that the catalog does not have, as they were given."""
+
+    deleted: int
+    unknown: list[str]
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
 class Probe:
     """A held-out history, oldest first, and the item that came next."""
 
@@ -53,18 +75,76 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class CatalogRows:
-    """A catalog in row order; rows are never reordered, new items come last."""
+    """The items that a catalog has, in the order of their rows.
+
+    A row is given once and never again; an item keeps its row while it exists, new ones come last. `born` tells this
+    domain from an earlier one of its name, whose generations count anew.
+    """
 
     generation: int
     ids: list[str]
     texts: list[str]
     popularity: list[float]
     images: list[str]
+    rows: list[int]
+    available: list[bool]
+    born: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedItem:
+    """An item as it is now, without its metadata."""
+
+    row: int
+    item_id: str
+    text: str
+    popularity: float
+    image: str
+    available: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What became of a catalog's items until `generation`: every id once, with its final fate, in the order of rows.
+
+    An item that was deleted and added again is upserted, in a new row: the one in which a reader knew it is to be
+    dropped. `deleted` are rows and ids; some of them their reader may never have seen.
+    """
+
+    generation: int
+    upserted: list[ChangedItem]
+    deleted: list[tuple[int, str]]
+
+    @classmethod
+    def of(cls, generation: int, upserted: list[ChangedItem], gone: Iterable[tuple[int, str]]) -> Changes:
+        """Name of the rows and ids that were deleted, in the order of rows, those ids that did not come back."""
+        there, first = {item.item_id for item in upserted}, dict[str, int]()
+        for row, item_id in gone:
+            if item_id not in there:
+                first.setdefault(item_id, row)
+        return cls(generation, upserted, [(row, item_id) for item_id, row in first.items()])
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One word of the feed: look at this domain again.
+
+    `position` is where to follow on; `at` is when it was written, in seconds of Unix time by the clock of the state.
+    Of equal entries a reader gets the last position and the earliest time.
+    """
+
+    position: str
+    kind: Kind
+    domain: str
+    at: float
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Work that outlives its request. Status: queued, running, succeeded, failed."""
+    """Work that outlives its request. Status: queued, running, succeeded, failed, cancelled.
+
+    `owner` and `token` are of its newest claim; a token of 0 is none. `cancelling` asks the owner to stop.
+    """
 
     id: str
     kind: str
@@ -78,15 +158,18 @@ class Job:
     error: dict[str, Any] | None = None
     created_at: str = ""
     updated_at: str = ""
+    owner: str = ""
+    token: int = 0
+    cancelling: bool = False
 
     @property
     def ended(self) -> bool:
         """Whether nothing more will happen."""
-        return self.status in ("succeeded", "failed")
+        return self.status in ENDED
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain JSON."""
-        return asdict(self)
+        """Return plain JSON for people; who holds it with which token is between processes."""
+        return {name: value for name, value in asdict(self).items() if name not in ("owner", "token")}
 
 
 def probes_text(probes: Sequence[Probe]) -> str:
@@ -126,6 +209,26 @@ class State(Protocol):
         """Store items in one transaction; the last of equal ids wins. Raises DomainNotFound."""
         ...
 
+    def delete_items(self, domain: str, ids: Sequence[str]) -> Deleted:
+        """Remove items in one transaction; their rows stay empty for ever. Raises DomainNotFound."""
+        ...
+
+    def replace_item(self, domain: str, before: Item, after: Item) -> Upserted | None:
+        """Store `after`, of the same id, unless the stored item is no longer `before`: then None.
+
+        Raises:
+            DomainNotFound.
+        """
+        ...
+
+    def changes(self, domain: str, since: int, born: str) -> Changes | None:
+        """Return what changed after generation `since` of the domain that was `born` so (see `CatalogRows`).
+
+        None where that is more than `MOST_CHANGES` rows, or was forgotten, or it is another domain now: read the
+        catalog anew. Raises DomainNotFound.
+        """
+        ...
+
     def catalog(self, domain: str) -> CatalogRows:
         """Return a consistent view of the whole catalog; raises DomainNotFound."""
         ...
@@ -158,8 +261,51 @@ class State(Protocol):
         """Store a queued job."""
         ...
 
-    def update_job(self, job_id: str, **changes: Any) -> Job:
-        """Change fields of a job; raises JobNotFound."""
+    def update_job(self, job_id: str, *, token: int | None = None, **changes: Any) -> Job:
+        """Change fields of a job; a status that ends it also ends its lease.
+
+        Raises:
+            JobNotFound; JobTaken: a token was given and is no longer the job's. Nothing was changed.
+        """
+        ...
+
+    def claim_job(self, owner: str, lease_s: float) -> Job | None:
+        """Take a job that nobody holds and set it running; None while there is none.
+
+        Only the first job of a domain that has not ended can be claimed, so that they run one after the other. Of the
+        domains that have one, the one served longest ago is next. The token is larger than any before. A job whose
+        lease ran out is claimed again as it stands, also with `cancelling` set.
+        """
+        ...
+
+    def renew_job(self, job_id: str, token: int, lease_s: float) -> Job:
+        """Hold a job for another `lease_s` seconds from now; returns it, so that its owner sees `cancelling`.
+
+        A lease that ran out is renewed as long as nobody else claimed the job.
+
+        Raises:
+            JobNotFound; JobTaken: it was claimed again, given back, or has ended.
+        """
+        ...
+
+    def release_job(self, job_id: str, token: int) -> Job:
+        """Give a job back, queued again, for the next to claim; the token is worth nothing from here on.
+
+        Raises:
+            JobNotFound; JobTaken.
+        """
+        ...
+
+    def cancel_job(self, job_id: str) -> Job:
+        """End a queued job as cancelled; ask the owner of a running one to stop.
+
+        Raises:
+            JobNotFound; Conflict: it has ended.
+        """
+        ...
+
+    def holds(self, domain: str, token: int) -> bool:
+        """Whether this token's claim is still the domain's and its lease alive; to ask before a decisive write."""
         ...
 
     def get_job(self, job_id: str) -> Job:
@@ -168,6 +314,21 @@ class State(Protocol):
 
     def jobs(self, domain: str | None = None, limit: int = 100) -> list[Job]:
         """Return jobs, newest first."""
+        ...
+
+    def announce(self, kind: Kind, domain: str) -> None:
+        """Tell all who follow the feed of something that was written elsewhere."""
+        ...
+
+    def feed_end(self) -> str:
+        """Return the feed's position now: nothing before it is behind it."""
+        ...
+
+    def follow(self, after: str, timeout_s: float) -> list[Entry] | None:
+        """Wait for entries behind a position; none when the time is over or the state is closed.
+
+        None where some were forgotten, or the position is not this feed's: begin at `feed_end` and look at everything.
+        """
         ...
 
     def trouble(self) -> str | None:

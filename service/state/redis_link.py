@@ -21,12 +21,12 @@ from redis.retry import Retry
 
 from service.errors import OutOfSpace, StateError, StateLost, StateUnavailable
 from service.state import redis_scripts as scripts
+from service.state.redis_job_scripts import SETTLE
+from service.state.redis_keys import EPOCH, FEED, FEED_COUNT, JOB, JOBS, LINE, OPEN_JOBS, ROOT
 
-ROOT = "swaprec:{state}:"  # the braces keep all keys together where keys are spread over servers
-EPOCH, SCHEMA_KEY = f"{ROOT}epoch", f"{ROOT}schema"
-JOBS, JOB, LINE = f"{ROOT}jobs", f"{ROOT}job:", f"{ROOT}jobs:"
 TIMEOUT_S = 2.0
 CONNECT_S = 1.0
+WAIT_S = 1.0
 LOOK_S = 0.5
 
 _GONE = (theirs.ConnectionError, theirs.TimeoutError)
@@ -43,6 +43,7 @@ class Link:
         self.shown = shown(url)
         self.epoch = ""
         self._client, self._watcher = _client(url, self.shown, TIMEOUT_S), _client(url, self.shown, CONNECT_S)
+        self._waiter = _client(url, self.shown, WAIT_S + TIMEOUT_S)
         self._writer, self._fence, self._lock = uuid.uuid4().hex, 0, threading.Lock()
         self._unsure: set[str] = set()
         self._trouble: StateUnavailable | None = None
@@ -54,6 +55,11 @@ class Link:
         """Why Redis cannot be used now; None while it can. Costs nothing."""
         trouble = self._trouble
         return None if trouble is None else trouble.detail
+
+    @property
+    def closing(self) -> bool:
+        """Whether it is to be let go of."""
+        return self._closing.is_set()
 
     def watch(self) -> None:
         """Begin to look at Redis now and then."""
@@ -67,6 +73,7 @@ class Link:
             self._watch.join()
         self._client.close()
         self._watcher.close()
+        self._waiter.connection_pool.disconnect(inuse_connections=False)  # who waits finds out within a second
 
     def plain(self, call: Callable[[Any], Any]) -> Any:
         """Ask before the epoch is agreed on.
@@ -90,13 +97,23 @@ class Link:
         return answers
 
     def write(self, script: str, keys: Sequence[str], *values: Value) -> bytes:
-        """Run a script of `redis_scripts` once; returns its answer, MISSING if there was nothing to do it to.
+        """Run a script once; returns its answer, one that begins with `!` where it did nothing.
 
         Raises:
             StateUnavailable: whether it was done is unknown, doing it again is safe; StateLost, OutOfSpace: it was not.
         """
         with self._answered():
             return self._send(script, keys, values)
+
+    def wait(self, log: str, after: str, seconds: float) -> None:
+        """Wait, for a second at most, until a log has something behind `after`, on a connection of its own.
+
+        Raises:
+            StateUnavailable.
+        """
+        with self._answered():
+            wanted, block = {log: after}, max(1, int(min(seconds, WAIT_S) * 1000))
+            _twice(lambda: self._waiter.xread(wanted, count=1, block=block))
 
     def take_back(self, job_id: str) -> None:
         """Have a job forgotten, as soon as Redis answers, of which nobody knows whether it was stored."""
@@ -112,7 +129,7 @@ class Link:
 
     def _send(self, script: str, keys: Sequence[str], values: Sequence[Value]) -> bytes:
         run = self._client.register_script(script)
-        own = (EPOCH, f"{ROOT}fence:{self._writer}", f"{ROOT}done:{uuid.uuid4().hex}")
+        own = (EPOCH, f"{ROOT}fence:{self._writer}", f"{ROOT}done:{uuid.uuid4().hex}", FEED, FEED_COUNT)
         failed = False
         while True:
             try:
@@ -180,7 +197,7 @@ class Link:
         except _Lost:
             return self._lost("it changed just now")
         except redis.RedisError as error:
-            for client in (self._client, self._watcher):  # another server may have taken over the name
+            for client in (self._client, self._watcher, self._waiter):  # another server may have taken over the name
                 client.connection_pool.disconnect(inuse_connections=False)
             return StateUnavailable(f"{self.shown} {_reason(error)}")
         return None
@@ -189,7 +206,7 @@ class Link:
         """Write something, so that it is known that this works, and close the door behind what was given up."""
         with self._lock:
             unsure = list(self._unsure)
-        self._send(scripts.SETTLE, [JOBS], [JOB, LINE, *unsure])
+        self._send(SETTLE, [JOBS, OPEN_JOBS], [JOB, LINE, *unsure])
         with self._lock:
             self._unsure.difference_update(unsure)
 

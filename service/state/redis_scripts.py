@@ -5,15 +5,23 @@ write of this process overtaken this one, which its sender has given up (a fence
 operation done already (its answer is kept a minute), so that sending it again is safe? Answers that begin with `!`
 say that nothing was done.
 
-Memory is checked once, before a script begins: a full Redis refuses a whole write, never half of one.
+What others have to hear of, a script appends to the feed itself, in the same step. Memory is checked once, before a
+script begins: a full Redis refuses a whole write, never half of one.
 """
 
 from __future__ import annotations
 
+from service.state import MOST_CHANGES
+from service.state.feed import KEPT_ENTRIES
+
 LOST = b"!lost"
 STALE = b"!stale"
 MISSING = b"!missing"
+DIFFERS = b"!differs"
 
+KEPT_CHANGES = 10_000
+
+# KEYS of every script: epoch, the process's fence, the operation's answer, the feed, the count of its entries.
 _BEGIN = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return '!lost' end
 local fence = tonumber(redis.call('GET', KEYS[2]) or '0')
@@ -21,20 +29,59 @@ if tonumber(ARGV[2]) < fence then return '!stale' end
 local answered = redis.call('GET', KEYS[3])
 if answered then return answered end
 local reply = '1'
-"""
+local function clock()
+  local time = redis.call('TIME')
+  return tonumber(time[1]) + tonumber(time[2]) / 1000000
+end
+local function announce(kind, domain)
+  local place = redis.call('INCR', KEYS[5])
+  redis.call('XADD', KEYS[4], 'MAXLEN', '~', KEPT_ENTRIES, place .. '-0',
+    'kind', kind, 'domain', domain, 'at', string.format('%.6f', clock()))
+end
+""".replace("KEPT_ENTRIES", str(KEPT_ENTRIES))
 _END = """
 redis.call('SET', KEYS[3], reply, 'EX', 60)
 if tonumber(ARGV[2]) > fence then redis.call('SET', KEYS[2], ARGV[2], 'EX', 86400) end
 return reply
 """
-_FORGET = """
-local function forget(jobs, id, job_prefix, line_prefix)
-  local domain = redis.call('HGET', job_prefix .. id, 'domain')
-  if domain then redis.call('ZREM', line_prefix .. string.sub(domain, 2, -2), id) end
-  redis.call('DEL', job_prefix .. id)
-  redis.call('ZREM', jobs, id)
+
+
+def script(body: str, flags: str = "") -> str:
+    """Return a whole write."""
+    return f"#!lua{flags}\n{_BEGIN}{body}{_END}"
+
+
+# Counts the generation up, logs what changed (rows, and ids of deleted ones), announces it; returns the generation.
+# The log is trimmed by entries, and by rows in sum: nobody is told of more than that one by one.
+# KEYS from 6: domain, rows, items, metadata, changes. ARGV: name.
+_LOG = """
+local function log(first, rows, changed, gone, ids)
+  local generation = redis.call('HINCRBY', KEYS[6], 'generation', 1)
+  local touched = redis.call('HINCRBY', KEYS[6], 'touched', rows - first + #changed + #gone)
+  redis.call('HSET', KEYS[6], 'rows', rows)
+  redis.call('XADD', KEYS[10], 'MAXLEN', '~', KEPT_CHANGES, generation .. '-0', 'touched', touched,
+    'first', first, 'rows', rows, 'changed', table.concat(changed, ','), 'gone', table.concat(gone, ','),
+    'ids', #ids > 0 and cjson.encode(ids) or '[]')
+  while true do
+    local id, fields = unpack(redis.call('XRANGE', KEYS[10], '-', '+', 'COUNT', 1)[1])
+    local until_here = fields[1] == 'touched' and tonumber(fields[2]) or 0
+    if until_here > touched - MOST_CHANGES then break end
+    redis.call('XDEL', KEYS[10], id)
+  end
+  announce('items', ARGV[3])
+  return generation
 end
-"""
+local function put(row, item, metadata)
+  redis.call('HSET', KEYS[8], row, item)
+  if metadata == '{}' then redis.call('HDEL', KEYS[9], row) else redis.call('HSET', KEYS[9], row, metadata) end
+end
+local function same(row, item, metadata)
+  return redis.call('HGET', KEYS[8], row) == item and (redis.call('HGET', KEYS[9], row) or '{}') == metadata
+end
+local about = redis.call('HMGET', KEYS[6], 'generation', 'rows')
+if not about[1] then return '!missing' end
+local generation, first = tonumber(about[1]), tonumber(about[2])
+""".replace("KEPT_CHANGES", str(KEPT_CHANGES)).replace("MOST_CHANGES", str(MOST_CHANGES))
 
 # Replies schema and epoch. KEYS: schema, epoch. ARGV: the schema and the epoch that an empty Redis gets, "" for none.
 OPEN = """#!lua
@@ -45,118 +92,136 @@ end
 return {redis.call('GET', KEYS[1]), redis.call('GET', KEYS[2])}
 """
 
-# Replies items as one JSON array: the client takes that apart fifty times faster than as many answers.
-# KEYS: items. ARGV: runs of rows, each the first and the last; if one is missing, nothing.
+# Brings schema 1 to 2, which also lists the jobs that have not ended.
+# KEYS: schema, jobs, open jobs. ARGV: prefix of jobs.
+UPGRADE = """#!lua
+if redis.call('GET', KEYS[1]) ~= '1' then return end
+local jobs = redis.call('ZRANGE', KEYS[2], 0, -1, 'WITHSCORES')
+for at = 1, #jobs, 2 do
+  local status = redis.call('HGET', ARGV[1] .. jobs[at], 'status')
+  if status == '"queued"' or status == '"running"' then redis.call('ZADD', KEYS[3], jobs[at + 1], jobs[at]) end
+end
+redis.call('SET', KEYS[1], '2')
+"""
+
+# Replies items as one JSON array, null for each that is missing: the client takes that apart fifty times faster than
+# as many answers. KEYS: items. ARGV: runs of rows, each the first and the last.
 READ_ITEMS = """#!lua flags=no-writes
 local found = {}
 for at = 1, #ARGV, 2 do
   local rows = {}
   for row = ARGV[at], ARGV[at + 1] do rows[#rows + 1] = row end
-  local whole, text = pcall(table.concat, redis.call('HMGET', KEYS[1], unpack(rows)), ',')
-  if not whole then return '[]' end
-  found[#found + 1] = text
+  local items = redis.call('HMGET', KEYS[1], unpack(rows))
+  for place = 1, #rows do items[place] = items[place] or 'null' end
+  found[#found + 1] = table.concat(items, ',')
 end
 return '[' .. table.concat(found, ',') .. ']'
 """
 
-
-def _script(body: str, flags: str = "") -> str:
-    return f"#!lua{flags}\n{_BEGIN}{body}{_END}"
-
-
 # KEYS: domains, domain. ARGV: name, backbone, title, created_at.
-PUT_DOMAIN = _script("""
-reply = tostring(redis.call('SADD', KEYS[4], ARGV[3]))
+PUT_DOMAIN = script("""
+reply = tostring(redis.call('SADD', KEYS[6], ARGV[3]))
 if reply == '1' then
-  redis.call('HSET', KEYS[5], 'created_at', ARGV[6], 'born', KEYS[3], 'generation', 0, 'index_generation', 0, 'rows', 0)
+  redis.call('HSET', KEYS[7], 'created_at', ARGV[6], 'born', KEYS[3], 'generation', 0, 'index_generation', 0, 'rows', 0)
 end
-redis.call('HSET', KEYS[5], 'backbone', ARGV[4], 'title', ARGV[5])
+local found = redis.call('HMGET', KEYS[7], 'backbone', 'title')
+if found[1] ~= ARGV[4] or found[2] ~= ARGV[5] then
+  redis.call('HSET', KEYS[7], 'backbone', ARGV[4], 'title', ARGV[5])
+  announce('domain', ARGV[3])
+end
 """)
 
-# KEYS: domains, jobs, then all keys of the domain, its line of jobs first. ARGV: name, prefix of jobs.
-DELETE_DOMAIN = _script(
+# KEYS: domains, jobs, open jobs, claims, then all keys of the domain, its line of jobs first.
+# ARGV: name, prefix of jobs.
+DELETE_DOMAIN = script(
     """
-if redis.call('SREM', KEYS[4], ARGV[3]) == 0 then return '!missing' end
-for _, id in ipairs(redis.call('ZRANGE', KEYS[6], 0, -1)) do
-  redis.call('ZREM', KEYS[5], id)
+if redis.call('SREM', KEYS[6], ARGV[3]) == 0 then return '!missing' end
+for _, id in ipairs(redis.call('ZRANGE', KEYS[10], 0, -1)) do
+  redis.call('ZREM', KEYS[7], id)
+  redis.call('ZREM', KEYS[8], id)
   redis.call('UNLINK', ARGV[4] .. id)
 end
-for at = 6, #KEYS do redis.call('UNLINK', KEYS[at]) end
+redis.call('HDEL', KEYS[9], ARGV[3])
+for at = 10, #KEYS do redis.call('UNLINK', KEYS[at]) end
+announce('gone', ARGV[3])
 """,
     " flags=allow-oom",
 )
 
-# KEYS: domain, rows, items, metadata, changes. ARGV: entries kept of the log, then id, item, metadata of each item.
+# KEYS: domain, rows, items, metadata, changes. ARGV: name, then id, item, metadata of each item.
 # Replies "accepted updated unchanged generation".
-UPSERT = _script("""
-local about = redis.call('HMGET', KEYS[4], 'generation', 'rows')
-if not about[1] then return '!missing' end
-local generation, first = tonumber(about[1]), tonumber(about[2])
-local rows, same, changed = first, 0, {}
+UPSERT = script(
+    _LOG
+    + """
+local rows, unchanged, changed = first, 0, {}
 for at = 4, #ARGV, 3 do
   local item, metadata = ARGV[at + 1], ARGV[at + 2]
-  local row = redis.call('HGET', KEYS[5], ARGV[at])
+  local row = redis.call('HGET', KEYS[7], ARGV[at])
   if not row then
-    row, rows = rows, rows + 1
-    redis.call('HSET', KEYS[5], ARGV[at], row)
-  elseif redis.call('HGET', KEYS[6], row) == item and (redis.call('HGET', KEYS[7], row) or '{}') == metadata then
-    row, same = nil, same + 1
+    redis.call('HSET', KEYS[7], ARGV[at], rows)
+    put(rows, item, metadata)
+    rows = rows + 1
+  elseif same(row, item, metadata) then
+    unchanged = unchanged + 1
   else
     changed[#changed + 1] = row
-  end
-  if row then
-    redis.call('HSET', KEYS[6], row, item)
-    if metadata == '{}' then redis.call('HDEL', KEYS[7], row) else redis.call('HSET', KEYS[7], row, metadata) end
+    put(row, item, metadata)
   end
 end
-if rows > first or #changed > 0 then
-  generation = generation + 1
-  redis.call('HSET', KEYS[4], 'generation', generation, 'rows', rows)
-  redis.call('XADD', KEYS[8], 'MAXLEN', '~', ARGV[3], generation .. '-0',
-    'first', first, 'rows', rows, 'changed', table.concat(changed, ','))
-end
-reply = string.format('%d %d %d %d', rows - first, #changed, same, generation)
-""")
-
-# KEYS: domain.
-NEXT_INDEX_GENERATION = _script("""
-if redis.call('EXISTS', KEYS[4]) == 0 then return '!missing' end
-reply = tostring(redis.call('HINCRBY', KEYS[4], 'index_generation', 1))
-""")
-
-# KEYS: domain, probes. ARGV: the probes.
-PUT_PROBES = _script("""
-if redis.call('EXISTS', KEYS[4]) == 0 then return '!missing' end
-redis.call('SET', KEYS[5], ARGV[3])
-""")
-
-# KEYS: jobs, the domain's line, the count of jobs, job. ARGV: id, jobs kept, prefixes of jobs and lines, the fields.
-CREATE_JOB = _script(
-    _FORGET
-    + """
-local number = redis.call('INCR', KEYS[6])
-redis.call('HSET', KEYS[7], unpack(ARGV, 7))
-redis.call('ZADD', KEYS[4], number, ARGV[3])
-redis.call('ZADD', KEYS[5], number, ARGV[3])
-for _, old in ipairs(redis.call('ZREVRANGE', KEYS[4], ARGV[4], -1)) do
-  local status = redis.call('HGET', ARGV[5] .. old, 'status')
-  if status == '"succeeded"' or status == '"failed"' then forget(KEYS[4], old, ARGV[5], ARGV[6]) end
-end
+if rows > first or #changed > 0 then generation = log(first, rows, changed, {}, {}) end
+reply = string.format('%d %d %d %d', rows - first, #changed, unchanged, generation)
 """
 )
 
-# KEYS: job. ARGV: the fields. Also in a full Redis: a job must be able to say how it ended.
-UPDATE_JOB = _script(
-    """
-if redis.call('EXISTS', KEYS[4]) == 0 then return '!missing' end
-redis.call('HSET', KEYS[4], unpack(ARGV, 3))
+# KEYS: as for UPSERT. ARGV: name, id, item and metadata before, item and metadata after. Replies as UPSERT.
+REPLACE = script(
+    _LOG
+    + """
+local row = redis.call('HGET', KEYS[7], ARGV[4])
+if not row or not same(row, ARGV[5], ARGV[6]) then return '!differs' end
+local changed = not same(row, ARGV[7], ARGV[8])
+if changed then
+  put(row, ARGV[7], ARGV[8])
+  generation = log(first, first, {row}, {}, {})
+end
+reply = string.format('0 %d %d %d', changed and 1 or 0, changed and 0 or 1, generation)
+"""
+)
+
+# KEYS: as for UPSERT. ARGV: name, ids. Replies "deleted generation" and, joined by commas, the places of unknown ids.
+DELETE_ITEMS = script(
+    _LOG
+    + """
+local gone, ids, unknown = {}, {}, {}
+for at = 4, #ARGV do
+  local row = redis.call('HGET', KEYS[7], ARGV[at])
+  if row then
+    redis.call('HDEL', KEYS[7], ARGV[at])
+    redis.call('HDEL', KEYS[8], row)
+    redis.call('HDEL', KEYS[9], row)
+    gone[#gone + 1], ids[#ids + 1] = row, ARGV[at]
+  else
+    unknown[#unknown + 1] = at - 4
+  end
+end
+if #gone > 0 then generation = log(first, first, {}, gone, ids) end
+reply = string.format('%d %d ', #gone, generation) .. table.concat(unknown, ',')
 """,
     " flags=allow-oom",
 )
 
-# KEYS: jobs. ARGV: prefixes of jobs and lines, ids. Takes back jobs of which their sender never heard; what is still
-# on its way from before is refused from here on, since this carries a newer fence.
-SETTLE = _script(
-    _FORGET + "for at = 5, #ARGV do forget(KEYS[4], ARGV[at], ARGV[3], ARGV[4]) end\n",
-    " flags=allow-oom",
-)
+# KEYS: domain.
+NEXT_INDEX_GENERATION = script("""
+if redis.call('EXISTS', KEYS[6]) == 0 then return '!missing' end
+reply = tostring(redis.call('HINCRBY', KEYS[6], 'index_generation', 1))
+""")
+
+# KEYS: domain, probes. ARGV: name, the probes.
+PUT_PROBES = script("""
+if redis.call('EXISTS', KEYS[6]) == 0 then return '!missing' end
+redis.call('SET', KEYS[7], ARGV[4])
+announce('probes', ARGV[3])
+""")
+
+# ARGV: kind, domain.
+ANNOUNCE = script("announce(ARGV[3], ARGV[4])", " flags=allow-oom")

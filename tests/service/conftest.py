@@ -16,6 +16,9 @@ import uvicorn
 from service.app import create_app
 from service.server import listen
 from service.settings import Settings
+from service.state import State
+from service.state.redis import RedisState
+from service.state.sqlite import SqliteState
 from tests.service.redis_server import RedisServer, redis_running
 from tests.tiny import tiny_adapter, tiny_backbone, tiny_bundle, tiny_texts
 from transrec.backbone import Backbone
@@ -133,3 +136,19 @@ def own_redis() -> Iterator[RedisServer]:
     """A server that the test may kill, stop and starve."""
     with redis_running() as server:
         yield server
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], State]:
+    """Open the same state again, as a restart does."""
+    if request.param == "sqlite":
+        return lambda: SqliteState(tmp_path)
+    server: RedisServer = request.getfixturevalue("empty_redis")
+    return lambda: RedisState(server.url, tmp_path)
+
+
+@pytest.fixture
+def state(reopen: Callable[[], State]) -> Iterator[State]:
+    opened = reopen()
+    yield opened
+    opened.close()

@@ -41,7 +41,8 @@ class Writer:
 
     def go_on(self) -> None:
         """Do things until killed. What state could not answer is done again, as a client would."""
-        kinds = [self.upsert, self.upsert, self.upsert, self.job_step, self.generation, self.domain, self.version]
+        items = [self.upsert, self.upsert, self.upsert, self.remove]
+        kinds = [*items, self.job_step, self.generation, self.domain, self.version]
         while True:
             self.turn += 1
             do = self.rng.choice(kinds)()
@@ -62,6 +63,11 @@ class Writer:
             return {"generation": stored.generation}
 
         return do
+
+    def remove(self) -> Callable[[], Done]:
+        ids = [f"i{n}" for n in self.rng.sample(range(60), 3)]
+        say("begin", {"what": "remove", "ids": ids})
+        return lambda: {"generation": self.state.delete_items(DOMAIN, ids).generation}
 
     def job_step(self) -> Callable[[], Done]:
         stage, job = f"{self.seed}-{self.turn}", self.job

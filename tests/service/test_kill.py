@@ -35,13 +35,15 @@ Begun = dict[str, Any]
 class Known:
     """What was acknowledged, and of the write that a kill cut off: what may have become of it."""
 
-    ids: list[str] = field(default_factory=list)
+    rows: dict[str, int] = field(default_factory=dict)
+    last_row: int = -1
     texts: dict[str, str] = field(default_factory=dict)
     generation: int = 0
     index_generation: int = 0
     domains: dict[str, str | None] = field(default_factory=dict)
     jobs: dict[str, str] = field(default_factory=dict)
     versions: dict[int, list[int]] = field(default_factory=dict)
+    activated: int = 0
     open: Begun | None = None
     seen: Counter[str] = field(default_factory=Counter)
 
@@ -62,9 +64,12 @@ class Known:
 
     def acknowledge(self, done: Begun) -> None:
         if done["what"] == "upsert":
-            self.texts |= dict.fromkeys(done["ids"], done["text"])
-            assert done["generation"] == self.generation + 1, "a write was lost, or done twice"
-            self.generation += 1
+            self.change(done)
+            assert done["generation"] == self.generation, "a write was lost, or done twice"
+        elif done["what"] == "remove":
+            if any(name in self.texts for name in done["ids"]):
+                self.change(done)
+            assert done["generation"] == self.generation, "a write was lost, or done twice"
         elif done["what"] == "job":
             self.jobs[done["job"]] = done["stage"]
         elif done["what"] == "generation":
@@ -74,6 +79,16 @@ class Known:
             self.domains[done["name"]] = done["title"]
         elif done["what"] == "version":
             self.versions[done["version"]] = done["value"]
+            self.activated = done["version"]
+
+    def change(self, done: Begun) -> None:
+        self.generation += 1
+        if done["what"] == "upsert":
+            self.texts |= dict.fromkeys(done["ids"], done["text"])
+            return
+        for name in done["ids"]:
+            self.texts.pop(name, None)
+            self.rows.pop(name, None)
 
     def cut(self, what: str) -> Begun | None:
         """Return the write that was cut off, if it is of this kind."""
@@ -91,19 +106,20 @@ class Known:
         self.seen["cut off"] += self.open is not None
 
     def _compare_items(self, state: State) -> None:
-        rows, cut = state.catalog(DOMAIN), self.cut("upsert")
+        rows, cut = state.catalog(DOMAIN), self.cut("upsert") or self.cut("remove")
         there = dict(zip(rows.ids, rows.texts, strict=True))
         if cut is not None and rows.generation == self.generation + 1:
             self.seen["cut off but done"] += 1
-            self.generation += 1
-            self.texts |= dict.fromkeys(cut["ids"], cut["text"])
+            self.change(cut)
         assert rows.generation == self.generation
         assert there == self.texts, "whole or not at all"
-        assert rows.ids[: len(self.ids)] == self.ids, "rows keep their places"
+        places = dict(zip(rows.ids, rows.rows, strict=True))
+        assert self.rows.items() <= places.items(), "an item keeps its row"
+        assert all(row > self.last_row for name, row in places.items() if name not in self.rows), "a row is given once"
         assert len(there) == len(rows.ids), "an id has one row"
         found = state.items_by_id(DOMAIN, rows.ids)
         assert {name: item.metadata["mark"] for name, item in found.items()} == there
-        self.ids = rows.ids
+        self.rows, self.last_row = places, max(self.last_row, *rows.rows, -1)
 
     def _compare_domains(self, state: State) -> None:
         there = {record.name: record.title for record in state.domains() if record.name != DOMAIN}
@@ -140,8 +156,7 @@ class Known:
             assert cut is not None
             self.versions[version] = cut["value"]
         newest = max(there, default=0)
-        live = store.live(DOMAIN) or 0
-        assert live == newest or (cut is not None and live == newest - 1)
+        assert self.activated <= (store.live(DOMAIN) or 0) <= newest
         if newest:
             assert store.open(DOMAIN, newest).tensors["a"].tolist() == self.versions[newest] * 500
 

@@ -2,39 +2,32 @@
 
 from __future__ import annotations
 
+import random
 import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from service.errors import DomainNotFound, JobNotFound, StateError
-from service.state import DomainRecord, Item, Probe, State
-from service.state.redis import RedisState
+from service.state import (
+    MOST_CHANGES,
+    ChangedItem,
+    Changes,
+    Deleted,
+    DomainRecord,
+    Item,
+    Probe,
+    State,
+    Upserted,
+)
 from service.state.sqlite import FILE, SqliteState
-from tests.service.redis_server import RedisServer
 
 MOVIES = DomainRecord("movies", "f" * 64, "Films")
-
-
-@pytest.fixture(params=["sqlite", "redis"])
-def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], State]:
-    """Open the same state again, as a restart does."""
-    if request.param == "sqlite":
-        return lambda: SqliteState(tmp_path)
-    server: RedisServer = request.getfixturevalue("empty_redis")
-    return lambda: RedisState(server.url, tmp_path)
-
-
-@pytest.fixture
-def state(reopen: Callable[[], State]) -> Iterator[State]:
-    opened = reopen()
-    yield opened
-    opened.close()
 
 
 def items(*names: str, text: str = "film") -> list[Item]:
@@ -239,6 +232,9 @@ def test_of_more_than_a_thousand_jobs_the_oldest_that_ended_are_forgotten(state:
     assert {job.id for job in state.jobs(limit=5000)} == {running.id, *(job.id for job in made)}
     assert state.get_job(running.id) == running
     assert state.jobs("movies") == [running]
+    claimed = state.claim_job("one", 60)
+    assert claimed is not None
+    assert claimed.id == running.id
 
 
 def test_a_catalog_is_read_as_it_was_at_one_moment(state: State) -> None:
@@ -291,6 +287,178 @@ def test_a_catalog_is_never_mixed_from_two_domains_of_one_name(state: State) -> 
         writer.join()
 
 
+def test_an_item_that_is_not_available_stays_known_and_to_become_so_is_a_change(state: State) -> None:
+    state.put_domain(MOVIES)
+    state.upsert_items("movies", [Item("a", "film", available=False), Item("b", "film", image="b" * 64)])
+    assert state.catalog("movies").available == [False, True]
+    assert state.upsert_items("movies", [Item("a", "film"), Item("b", "film", image="b" * 64, available=False)]) == (
+        Upserted(0, 2, 0, 2)
+    )
+    assert state.catalog("movies").available == [True, False]
+    assert state.items_by_id("movies", ["a", "b"]) == {
+        "a": Item("a", "film"),
+        "b": Item("b", "film", image="b" * 64, available=False),
+    }
+    assert [item.available for _, item in state.list_items("movies", -1, 9)] == [True, False]
+
+
+def test_deleted_items_are_gone_and_ids_that_are_not_there_are_named(state: State) -> None:
+    state.put_domain(MOVIES)
+    state.upsert_items("movies", items(*"abcd"))
+    assert state.delete_items("movies", ["b", "y,\0 ü", "d", "b", "z"]) == Deleted(2, ["y,\0 ü", "z"], 2)
+    rows = state.catalog("movies")
+    assert (rows.ids, rows.rows, rows.generation) == (["a", "c"], [0, 2], 2)
+    assert [len(column) for column in (rows.texts, rows.popularity, rows.images, rows.available)] == [2] * 4
+    assert [item.item_id for _, item in state.list_items("movies", -1, 9)] == ["a", "c"]
+    assert state.count_items("movies") == 2
+    assert set(state.items_by_id("movies", [*"abcd"])) == {"a", "c"}
+    assert state.delete_items("movies", ["b"]) == Deleted(0, ["b"], 2)
+    assert state.delete_items("movies", []) == Deleted(0, [], 2)
+    with pytest.raises(DomainNotFound):
+        state.delete_items("books", ["a"])
+
+
+def test_a_row_is_given_once_and_an_item_keeps_its_row_while_it_exists(
+    state: State, reopen: Callable[[], State]
+) -> None:
+    state.put_domain(MOVIES)
+    state.upsert_items("movies", items("a", "b"))
+    state.delete_items("movies", ["b"])
+    again = reopen()
+    again.upsert_items("movies", [*items("b"), *items("a", text="changed")])
+    again.delete_items("movies", ["b"])
+    again.upsert_items("movies", items("c", "b"))
+    rows = again.catalog("movies")
+    again.close()
+    assert list(zip(rows.rows, rows.ids, strict=True)) == [(0, "a"), (3, "c"), (4, "b")]
+    assert [row for row, _ in state.list_items("movies", 0, 9)] == [3, 4]
+
+
+def test_pages_step_over_rows_that_are_empty(state: State) -> None:
+    state.put_domain(MOVIES)
+    names = [str(number) for number in range(9000)]
+    state.upsert_items("movies", items(*names))
+    state.delete_items("movies", [name for name in names if int(name) not in {3, 5000, 8999}])
+    first = state.list_items("movies", -1, 2)
+    assert [(row, item.item_id) for row, item in first] == [(3, "3"), (5000, "5000")]
+    assert [row for row, _ in state.list_items("movies", first[-1][0], 2)] == [8999]
+    assert state.catalog("movies").rows == [3, 5000, 8999]
+
+
+def test_an_item_is_replaced_only_while_it_is_what_its_writer_saw(state: State) -> None:
+    state.put_domain(MOVIES)
+    state.upsert_items("movies", [Item("a", "film", 1, {"x": 1})])
+    [seen] = state.items_by_id("movies", ["a"]).values()
+    after = Item("a", "film", 1, {"x": 2}, available=False)
+    assert state.replace_item("movies", seen, after) == Upserted(0, 1, 0, 2)
+    assert state.replace_item("movies", seen, Item("a", "lost")) is None
+    assert state.items_by_id("movies", ["a"]) == {"a": after}
+    assert state.replace_item("movies", after, after) == Upserted(0, 0, 1, 2)
+    state.delete_items("movies", ["a"])
+    assert state.replace_item("movies", after, seen) is None
+    assert state.catalog("movies").ids == []
+    with pytest.raises(DomainNotFound):
+        state.replace_item("books", seen, after)
+
+
+def test_changes_name_every_id_once_with_its_final_fate(state: State) -> None:
+    state.put_domain(MOVIES)
+    state.upsert_items("movies", items(*"abcde"))
+    since = state.catalog("movies")
+    state.upsert_items("movies", items("a", "b", text="once"))
+    state.upsert_items("movies", [Item("b", "twice", 3.0, {"x": 1}, "f" * 64, available=False), *items("new")])
+    state.delete_items("movies", ["c", "d", "new"])
+    state.upsert_items("movies", items("d", "new"))
+    state.delete_items("movies", ["new"])
+    found = state.changes("movies", since.generation, since.born)
+    assert found == Changes(
+        6,
+        [
+            ChangedItem(0, "a", "once a", 1.0, "", available=True),
+            ChangedItem(1, "b", "twice", 3.0, "f" * 64, available=False),
+            ChangedItem(6, "d", "film d", 1.0, "", available=True),
+        ],
+        [(2, "c"), (5, "new")],
+    )
+    assert state.changes("movies", 6, since.born) == Changes(6, [], [])
+    with pytest.raises(DomainNotFound):
+        state.changes("books", 0, since.born)
+
+
+def test_who_applies_changes_now_and_then_has_the_catalog(state: State) -> None:
+    rng, names = random.Random(7), [str(number) for number in range(40)]
+    state.put_domain(MOVIES)
+    born, generation, held = state.catalog("movies").born, 0, dict[str, tuple[int, str, bool]]()
+    for turn in range(150):
+        some = rng.sample(names, rng.randrange(1, 6))
+        if rng.random() < 0.4:
+            state.delete_items("movies", some)
+        else:
+            state.upsert_items("movies", [Item(name, str(turn), available=rng.random() < 0.5) for name in some])
+        if rng.random() < 0.3:
+            found = state.changes("movies", generation, born)
+            assert found is not None
+            for _, name in found.deleted:
+                held.pop(name, None)
+            held |= {item.item_id: (item.row, item.text, item.available) for item in found.upserted}
+            generation, rows = found.generation, state.catalog("movies")
+            there = zip(rows.rows, rows.texts, rows.available, strict=True)
+            assert held == dict(zip(rows.ids, there, strict=True))
+
+
+def test_changes_that_are_too_many_or_forgotten_or_of_another_domain_are_not_told(state: State) -> None:
+    state.put_domain(MOVIES)
+    names = [str(number) for number in range(MOST_CHANGES + 1000)]
+    for start in range(0, len(names), 17_000):
+        state.upsert_items("movies", items(*names[start : start + 17_000]))
+    born = state.catalog("movies").born
+    assert state.changes("movies", 0, born) is None
+    told = state.changes("movies", 1, born)
+    assert told is not None
+    assert len(told.upserted) == 34_000
+    state.delete_items("movies", names[1000:])
+    state.delete_items("movies", names[:10])
+    assert state.changes("movies", 2, born) is None
+    assert state.changes("movies", 4, born) == Changes(5, [], [(row, str(row)) for row in range(10)])
+    assert state.changes("movies", 6, born) is None
+    state.delete_domain("movies")
+    state.put_domain(MOVIES)
+    for _ in range(6):
+        state.upsert_items("movies", items("a", text=str(_)))
+    assert state.changes("movies", 5, born) is None
+
+
+def test_a_catalog_and_its_changes_are_read_whole_while_items_are_deleted(state: State) -> None:
+    state.put_domain(MOVIES)
+    names = [str(number) for number in range(5000)]
+    state.upsert_items("movies", items(*names))
+    ended = threading.Event()
+
+    def write() -> None:  # both ends of the catalog go and come together
+        while not ended.is_set():
+            state.delete_items("movies", ["0", "4999"])
+            state.upsert_items("movies", items("0", "4999"))
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        for _ in range(20):
+            rows = state.catalog("movies")
+            there = set(rows.ids)
+            assert (len(rows.ids), "0" in there) == ((5000, True) if rows.generation % 2 else (4998, False))
+            assert ("4999" in there) == ("0" in there)
+            found = state.changes("movies", 1, rows.born)
+            assert found is not None
+            gone = {name for _, name in found.deleted}
+            assert gone == (set() if found.generation % 2 else {"0", "4999"})
+            assert {item.item_id for item in found.upserted} == (
+                {"0", "4999"} - gone if found.generation > 1 else set()
+            )
+    finally:
+        ended.set()
+        writer.join()
+
+
 def test_a_file_that_is_no_database_keeps_the_service_from_starting(tmp_path: Path) -> None:
     (tmp_path / FILE).write_bytes(b"not a database, but long enough to be read as one" * 100)
     with pytest.raises(StateError, match="cannot be used as state"):
@@ -315,7 +483,7 @@ from service.state.sqlite import SqliteState
 state = SqliteState(Path(sys.argv[1]))
 state.put_domain(DomainRecord("movies", "f"))
 state.upsert_items("movies", [Item("a", "kept")])
-state._db().execute("PRAGMA max_page_count = 20")
+state._file.connection().execute("PRAGMA max_page_count = 20")
 try:
     state.upsert_items("movies", [Item(str(n), "x" * 1000) for n in range(1000)])
 except OutOfSpace as error:
@@ -326,21 +494,3 @@ except OutOfSpace as error:
 def test_a_full_disk_changes_nothing_and_is_one_clear_error(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", FULL_DISK, str(tmp_path)], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("OutOfSpace ['a'] no room left on the disk")
-
-
-def test_a_file_of_the_first_schema_is_brought_to_this_one_with_all_it_holds(tmp_path: Path) -> None:
-    opened = SqliteState(tmp_path)
-    opened.put_domain(MOVIES)
-    opened.upsert_items("movies", items("a", "b"))
-    opened.close()
-    with closing(sqlite3.connect(tmp_path / FILE)) as old:  # as the first release wrote it
-        old.execute("DROP TABLE probes")
-        old.execute("ALTER TABLE items DROP COLUMN image")
-        old.execute("PRAGMA user_version = 1")
-        old.commit()
-    for _ in range(2):
-        upgraded = SqliteState(tmp_path)
-        assert upgraded.items_by_id("movies", ["a", "b"]) == {item.item_id: item for item in items("a", "b")}
-        upgraded.upsert_items("movies", [Item("c", "", image="c" * 64)])
-        assert upgraded.catalog("movies").images == ["", "", "c" * 64]
-        upgraded.close()

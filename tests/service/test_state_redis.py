@@ -6,17 +6,17 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from service.errors import OutOfSpace, StateError, StateLost, StateUnavailable
-from service.state import DomainRecord, Item, Upserted
-from service.state import redis as backend
-from service.state.redis import FILE, RedisState
+from service.state import Deleted, DomainRecord, Item, Upserted, redis_open
+from service.state.redis import RedisState
 from service.state.redis_link import shown
+from service.state.redis_open import FILE
 from tests.service.conftest import wait_until
 from tests.service.redis_server import RedisServer
 
@@ -107,7 +107,7 @@ def test_a_replica_is_refused_and_one_that_becomes_it_is_waited_for(own_redis: R
 
 
 def test_an_old_redis_is_refused(empty_redis: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backend, "OLDEST", (99, 0))  # there is no old one to install beside the new one
+    monkeypatch.setattr(redis_open, "OLDEST", (99, 0))  # there is no old one to install beside the new one
     with pytest.raises(StateError, match=r"is Redis [0-9.]+, expected 7\.0 or later"):
         RedisState(empty_redis.url, tmp_path)
 
@@ -168,6 +168,13 @@ EVERYTHING: dict[str, Callable[[RedisState], object]] = {
     "generation": lambda state: state.next_index_generation("movies"),
     "delete": lambda state: state.delete_domain("movies"),
     "job": lambda state: state.create_job("import", "movies", {}),
+    "claim": lambda state: state.claim_job("one", 60),
+    "holds": lambda state: state.holds("movies", 1),
+    "take out": lambda state: state.delete_items("movies", ["a"]),
+    "replace": lambda state: state.replace_item("movies", Item("a", "x"), Item("a", "y")),
+    "changes": lambda state: state.changes("movies", 0, ""),
+    "announce": lambda state: state.announce("standing", "movies"),
+    "follow": lambda state: state.follow("0", 5),
 }
 
 
@@ -208,6 +215,44 @@ def test_a_redis_that_hangs_costs_one_timeout_then_nothing(state: RedisState, ow
         assert seconds(lambda: state.catalog("movies")) < 0.1
     healed(state)
     assert "c" not in state.catalog("movies").ids
+
+
+def test_who_follows_the_feed_learns_that_redis_is_gone_and_goes_on_where_it_was(
+    state: RedisState, own_redis: RedisServer
+) -> None:
+    position = state.feed_end()
+    killer = threading.Timer(0.3, own_redis.kill)
+    killer.start()
+    assert seconds(lambda: state.follow(position, 20)) < 2
+    killer.join()
+    own_redis.start()
+    healed(state)
+    state.upsert_items("movies", [Item("b", "new")])
+    assert [entry.kind for entry in state.follow(position, 20) or []] == ["items"]
+    position, hanging = state.feed_end(), ExitStack()
+    stopper = threading.Timer(0.3, lambda: hanging.enter_context(own_redis.stopped()))
+    stopper.start()
+    with hanging:
+        assert seconds(lambda: state.follow(position, 20)) < 5
+        stopper.join()
+
+
+def test_a_lease_runs_on_while_redis_is_gone_and_a_claim_is_not_forgotten(
+    state: RedisState, own_redis: RedisServer
+) -> None:
+    job = state.create_job("import", "movies", {})
+    held = state.claim_job("one", 60)
+    assert held is not None
+    own_redis.kill()
+    assert seconds(lambda: state.renew_job(job.id, held.token, 60)) < 1
+    own_redis.start()
+    healed(state)
+    assert state.holds("movies", held.token)
+    assert state.claim_job("two", 60) is None
+    state.renew_job(job.id, held.token, 0)
+    claimed = state.claim_job("two", 60)
+    assert claimed is not None
+    assert claimed.token == held.token + 1
 
 
 def test_a_job_of_which_nobody_was_told_does_not_run_one_day(state: RedisState, own_redis: RedisServer) -> None:
@@ -321,7 +366,13 @@ def test_a_write_whose_answer_is_lost_is_done_once_and_answered_as_if_nothing_wa
             lambda: state.put_domain(DomainRecord(name, "f")),
             lambda: state.upsert_items(name, [Item("a", "film"), Item("b", "film")]),
             lambda: [state.next_index_generation(name), state.next_index_generation(name)],
+            lambda: state.replace_item(name, Item("a", "film"), Item("a", "new")),
+            lambda: state.delete_items(name, ["b", "zz"]),
             lambda: state.create_job("import", name, {}).status,
+            lambda: [job and job.kind for job in (state.claim_job("one", 60), state.claim_job("two", 60))],
+            lambda: state.renew_job(state.jobs(name)[0].id, state.jobs(name)[0].token, 60).status,
+            lambda: state.release_job(state.jobs(name)[0].id, state.jobs(name)[0].token).status,
+            lambda: state.cancel_job(state.jobs(name)[0].id).status,
             lambda: len(state.jobs(name)),
             lambda: state.delete_domain(name),
         ]
@@ -332,7 +383,9 @@ def test_a_write_whose_answer_is_lost_is_done_once_and_answered_as_if_nothing_wa
         return answers
 
     as_always = all_writes("movies", lost=False)
-    assert as_always == [True, Upserted(2, 0, 0, 1), [1, 2], "queued", 1, None]
+    catalog = [Upserted(2, 0, 0, 1), [1, 2], Upserted(0, 1, 0, 2), Deleted(1, ["zz"], 3)]
+    jobs = ["queued", ["import", None], "running", "queued", "cancelled", 1]
+    assert as_always == [True, *catalog, *jobs, None]
     assert all_writes("movies", lost=True) == as_always
     assert not between.swallow
     assert state.trouble() is None

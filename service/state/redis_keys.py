@@ -1,0 +1,27 @@
+"""Names of everything that is kept in Redis."""
+
+from __future__ import annotations
+
+ROOT = "swaprec:{state}:"  # the braces keep all keys together where keys are spread over servers
+EPOCH, SCHEMA = f"{ROOT}epoch", f"{ROOT}schema"
+FEED, FEED_COUNT = f"{ROOT}feed", f"{ROOT}feed-count"
+DOMAINS = f"{ROOT}domains"
+JOBS, OPEN_JOBS, JOB_COUNT = f"{ROOT}jobs", f"{ROOT}jobs-open", f"{ROOT}job-count"
+CLAIMS, CLAIM_COUNT = f"{ROOT}claims", f"{ROOT}claim-count"
+JOB, LINE = f"{ROOT}job:", f"{ROOT}jobs:"
+"""Prefixes of a job and of a domain's line of jobs."""
+
+
+def record(domain: str) -> str:
+    """Key of what a domain is: backbone, title, counters."""
+    return f"{ROOT}domain:{domain}"
+
+
+def probes(domain: str) -> str:
+    """Key of a domain's probes."""
+    return f"{ROOT}probes:{domain}"
+
+
+def catalog(domain: str) -> tuple[str, str, str, str]:
+    """Keys of a catalog: row by id, item by row, metadata by row, log of changes."""
+    return f"{ROOT}rows:{domain}", f"{ROOT}items:{domain}", f"{ROOT}metadata:{domain}", f"{ROOT}changes:{domain}"

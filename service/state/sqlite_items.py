@@ -1,0 +1,159 @@
+"""Items and catalogs in SQLite: what each statement does inside a transaction that its caller holds."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from service.errors import DomainNotFound
+from service.state import MOST_CHANGES, CatalogRows, ChangedItem, Changes, Deleted, Item, Upserted
+from service.state.sqlite_feed import append
+
+IDS = 500
+KEPT_TOMBSTONES = MOST_CHANGES
+_FIELDS = "item_id, text, popularity, metadata, image, available"
+_INSERT = f"INSERT OR REPLACE INTO items (domain, row, changed, {_FIELDS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608 - constants
+
+
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """Where a catalog stands; what was deleted until generation `forgotten` may be unknown."""
+
+    generation: int
+    next_row: int
+    born: str
+    forgotten: int
+
+
+def missing(db: sqlite3.Connection, domain: str) -> DomainNotFound:
+    """Return the error that names the domains that exist."""
+    return DomainNotFound(domain, [row[0] for row in db.execute("SELECT name FROM domains")])
+
+
+def known(db: sqlite3.Connection, domain: str, ids: list[str]) -> dict[str, tuple[int, Item]]:
+    """Return those of the items that exist, with their rows."""
+    found: dict[str, tuple[int, Item]] = {}
+    for start in range(0, len(ids), IDS):
+        some = ids[start : start + IDS]
+        wanted = f"domain = ? AND item_id IN ({', '.join('?' * len(some))})"
+        # Named, since without statistics SQLite would rather read the whole catalog for ten ids (300 times slower).
+        query = f"SELECT row, {_FIELDS} FROM items INDEXED BY items_by_id WHERE {wanted}"  # noqa: S608 - constants and marks
+        found |= {row[1]: (row[0], _item(row[1:])) for row in db.execute(query, (domain, *some))}
+    return found
+
+
+def page(db: sqlite3.Connection, domain: str, after: int, limit: int) -> list[tuple[int, Item]]:
+    """Return items with their rows, beginning behind row `after`."""
+    query = f"SELECT row, {_FIELDS} FROM items WHERE domain = ? AND row > ? ORDER BY row LIMIT ?"  # noqa: S608 - constants
+    return [(row[0], _item(row[1:])) for row in db.execute(query, (domain, after, limit))]
+
+
+def upsert(db: sqlite3.Connection, domain: str, items: Sequence[Item]) -> Upserted:
+    """Store items; the last of equal ids wins."""
+    standing = _standing(db, domain)
+    wanted = {item.item_id: item for item in items}
+    there = known(db, domain, list(wanted))
+    changed = [item for item in wanted.values() if item.item_id in there and there[item.item_id][1] != item]
+    fresh = [item for item in wanted.values() if item.item_id not in there]
+    rows = [(there[item.item_id][0], item) for item in changed]
+    rows += [(standing.next_row + place, item) for place, item in enumerate(fresh)]
+    generation = _store(db, domain, standing, rows)
+    db.execute("UPDATE domains SET next_row = next_row + ? WHERE name = ?", (len(fresh), domain))
+    return Upserted(len(fresh), len(changed), len(wanted) - len(rows), generation)
+
+
+def replace(db: sqlite3.Connection, domain: str, before: Item, after: Item) -> Upserted | None:
+    """Store an item in place of the one that its writer saw; None if that is no longer there."""
+    standing = _standing(db, domain)
+    row, found = known(db, domain, [before.item_id]).get(before.item_id, (0, None))
+    if found != before:
+        return None
+    changed = after != before
+    return Upserted(0, changed, not changed, _store(db, domain, standing, [(row, after)] if changed else []))
+
+
+def delete(db: sqlite3.Connection, domain: str, ids: Sequence[str]) -> Deleted:
+    """Remove items; their rows are remembered as deleted, the newest of them."""
+    standing = _standing(db, domain)
+    there = known(db, domain, list(dict.fromkeys(ids)))
+    unknown = [item_id for item_id in dict.fromkeys(ids) if item_id not in there]
+    if not there:
+        return Deleted(0, unknown, standing.generation)
+    generation = standing.generation + 1
+    rows = [(domain, row, generation, item_id) for item_id, (row, _) in there.items()]
+    db.executemany("DELETE FROM items WHERE domain = ? AND row = ?", [row[:2] for row in rows])
+    db.executemany("INSERT INTO tombstones VALUES (?, ?, ?, ?)", rows)
+    _changed(db, domain, generation)
+    _forget(db, domain)
+    return Deleted(len(rows), unknown, generation)
+
+
+def catalog(db: sqlite3.Connection, domain: str) -> CatalogRows:
+    """Return the whole catalog."""
+    standing = _standing(db, domain)
+    query = "SELECT row, item_id, text, popularity, image, available FROM items WHERE domain = ? ORDER BY row"
+    columns = tuple(zip(*db.execute(query, (domain,)), strict=True)) or ((),) * 6
+    rows, ids, texts, popularity, images, available = map(list, columns)
+    return CatalogRows(
+        standing.generation, ids, texts, popularity, images, rows, list(map(bool, available)), standing.born
+    )
+
+
+def changes(db: sqlite3.Connection, domain: str, since: int, born: str) -> Changes | None:
+    """Return what changed after a generation; None where that is too much, or no longer known."""
+    standing = _standing(db, domain)
+    if standing.born != born or not standing.forgotten <= since <= standing.generation:
+        return None
+    query = """SELECT row, item_id, text, popularity, image, available FROM items INDEXED BY items_by_change
+      WHERE domain = ? AND changed > ? LIMIT ?"""
+    found = db.execute(query, (domain, since, MOST_CHANGES + 1)).fetchall()
+    query = """SELECT row, item_id FROM tombstones INDEXED BY tombstones_by_generation
+      WHERE domain = ? AND generation > ? LIMIT ?"""
+    gone = sorted(db.execute(query, (domain, since, MOST_CHANGES + 1)))
+    if len(found) + len(gone) > MOST_CHANGES:
+        return None
+    upserted = [ChangedItem(*row) for row in sorted((*row, bool(available)) for *row, available in found)]
+    return Changes.of(standing.generation, upserted, gone)
+
+
+def _standing(db: sqlite3.Connection, domain: str) -> _Standing:
+    query = "SELECT generation, next_row, born, forgotten FROM domains WHERE name = ?"
+    found = db.execute(query, (domain,)).fetchone()
+    if found is None:
+        raise missing(db, domain)
+    return _Standing(*found)
+
+
+def _store(db: sqlite3.Connection, domain: str, standing: _Standing, rows: Sequence[tuple[int, Item]]) -> int:
+    """Write items into their rows; returns the generation, which counts up if there are any."""
+    if not rows:
+        return standing.generation
+    generation = standing.generation + 1
+    db.executemany(_INSERT, [(domain, row, generation, *_columns(item)) for row, item in rows])
+    _changed(db, domain, generation)
+    return generation
+
+
+def _changed(db: sqlite3.Connection, domain: str, generation: int) -> None:
+    db.execute("UPDATE domains SET generation = ? WHERE name = ?", (generation, domain))
+    append(db, "items", domain)
+
+
+def _forget(db: sqlite3.Connection, domain: str) -> None:
+    """Drop the oldest generations of tombstones beyond those that are kept."""
+    query = "SELECT generation FROM tombstones WHERE domain = ? ORDER BY generation DESC LIMIT 1 OFFSET ?"
+    if oldest := db.execute(query, (domain, KEPT_TOMBSTONES)).fetchone():
+        db.execute("DELETE FROM tombstones WHERE domain = ? AND generation <= ?", (domain, *oldest))
+        db.execute("UPDATE domains SET forgotten = ? WHERE name = ?", (*oldest, domain))
+
+
+def _columns(item: Item) -> tuple[str, str, float, str, str, bool]:
+    metadata = json.dumps(item.metadata, sort_keys=True, ensure_ascii=False)
+    return item.item_id, item.text, item.popularity, metadata, item.image, item.available
+
+
+def _item(row: Sequence[Any]) -> Item:
+    return Item(row[0], row[1], row[2], json.loads(row[3]), row[4], bool(row[5]))
