@@ -56,9 +56,10 @@ def prepare(folder: Path, domains: int, items: int) -> None:
 
 
 @contextmanager
-def serving(data: Path, port: int) -> Iterator[int]:
-    """Run the service over a data folder; yields its pid once every domain answers."""
+def serving(data: Path, port: int, workers: int = 1) -> Iterator[int]:
+    """Run the service over a data folder; yields its pid, or its workers' parent's, once every domain answers."""
     environment = {**os.environ, "SWAPREC_DATA": str(data), "SWAPREC_PORT": str(port), "SWAPREC_SLOTS": "128"}
+    environment["SWAPREC_WORKERS"] = str(workers)
     with _process([sys.executable, "-m", "swaprec", "serve"], environment, f"http://127.0.0.1:{port}/readyz") as pid:
         yield pid
 
@@ -105,6 +106,11 @@ def _backbone(folder: Path) -> Backbone:
     backbone = Backbone(config, build(config), tokenizer)
     backbone.save(folder)
     return backbone
+
+
+def make_bundle(path: Path, data: Path, domain: str, seed: int) -> None:
+    """Write another bundle for a domain of a data folder that `prepare` made."""
+    _bundle(path, Backbone.load(data / "backbones" / "random"), domain, seed)
 
 
 def _bundle(path: Path, backbone: Backbone, domain: str, seed: int) -> None:

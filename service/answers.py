@@ -127,7 +127,7 @@ class Job(TypedDict):
     kind: str
     domain: str
     detail: dict[str, Any]
-    status: Literal["queued", "running", "succeeded", "failed"]
+    status: Literal["queued", "running", "succeeded", "failed", "cancelled"]
     stage: str
     done: int
     total: int
@@ -135,6 +135,7 @@ class Job(TypedDict):
     error: dict[str, Any] | None
     created_at: str
     updated_at: str
+    cancelling: Annotated[bool, Field(description="Somebody cancelled it; it ends at its next step.")]
 
 
 class AdapterCard(TypedDict):
@@ -154,6 +155,7 @@ class AdapterCard(TypedDict):
     created_at: str
     uploaded_at: str
     live: NotRequired[bool]
+    canary_percent: NotRequired[int]
     job: NotRequired[Annotated[Job, Field(description="With `activate=true`.")]]
 
 
@@ -171,6 +173,8 @@ class Domain(TypedDict):
     status: Literal["ready", "loading", "broken"]
     reason: NotRequired[Annotated[str, Field(description="Why it does not answer.")]]
     live_version: NotRequired[Version]
+    canary_version: NotRequired[Version | None]
+    canary_percent: NotRequired[int]
     previous_version: NotRequired[Version | None]
     index_generation: NotRequired[int]
     searchable_items: NotRequired[int]
@@ -193,6 +197,7 @@ class Item(TypedDict):
     text: Annotated[str | list[str], Field(description="A list where it has several attributes.")]
     image: Annotated[str, Field(description="SHA-256 of its picture; empty without one.")]
     popularity: float
+    available: bool
     metadata: dict[str, Any]
 
 
@@ -286,6 +291,7 @@ class Info(TypedDict):
     """What runs."""
 
     version: str
+    process: Annotated[str, Field(description="Which of several workers or replicas answers.")]
     state: StateInfo
     backbones: list[LoadedBackbone]
     domains: list[DomainMemory]

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import logging
+import os
+import socket
+import uuid
 from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager, nullcontext
 from importlib.metadata import version
 from pathlib import Path
 
@@ -14,14 +18,18 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
 from adapters_store.store import Store
-from service.activation import Activator
+from service.activation import Activator, Asking
 from service.backbones import Backbones
+from service.bases import Bases
 from service.blobs import Blobs
+from service.canary import Canaries
 from service.cold import ColdItems
 from service.document import describe
 from service.edge import Edge, install_problems
 from service.errors import StateError
-from service.gate import Gate
+from service.folds import Folds
+from service.follower import Follower
+from service.guard import Guard
 from service.imports import Imports
 from service.index import use_one_thread
 from service.jobs import Jobs
@@ -29,63 +37,72 @@ from service.keys import Keys, open_keys
 from service.live import LiveTable
 from service.parts import Parts, problems
 from service.recommend import Reader
+from service.reconcile import Reconciler
 from service.routes import adapters, domains, items, jobs, operations, probes, recommend
 from service.schemas import ProblemBody
 from service.settings import Settings
+from service.snapshots import Snapshots
 from service.state import State, redis, sqlite
 from service.state.sqlite import SqliteState
 from service.telemetry import Telemetry
 from service.vectors import VectorFiles
+from service.versions import Versions
+from service.writer import CatalogWriter
 
 ROUTERS = tuple(module.router for module in (recommend, adapters, domains, items, probes, jobs, operations))
 
 _log = logging.getLogger("swaprec")
 
 
-def create_app(settings: Settings, parts: Parts | None = None) -> FastAPI:
+def create_app(settings: Settings, parts: Parts | None = None, *, alone: bool = True) -> FastAPI:
     """Build the service.
 
     Args:
         settings: frozen.
         parts: what `started` gave; without them the app opens its own when it starts.
+        alone: whether this process holds the data folder itself; the parent of several workers does it for them.
     """
     app = FastAPIOffline(
         redoc_url=None,
         title="swaprec",
         version=version("swaprec"),
         summary="Adapter-swapped recommendations: many domains from one frozen model.",
-        lifespan=lambda app: _lifespan(app, settings, parts),
+        lifespan=lambda app: _lifespan(app, started(settings, alone=alone) if parts is None else nullcontext(parts)),
         responses={500: {"model": ProblemBody, "description": "Internal error."}, **problems(422, 503)},
     )
     for router in ROUTERS:
         app.include_router(router)
     install_problems(app)
     describe(app)
-    app.add_middleware(Gate)  # the last that is added is the outermost
+    app.add_middleware(Guard)  # the last that is added is the outermost
     app.add_middleware(Edge)
     return app
 
 
 @asynccontextmanager
-async def _lifespan(app: FastAPI, settings: Settings, parts: Parts | None) -> AsyncIterator[None]:
-    with started(settings) if parts is None else nullcontext(parts) as app.state.parts:
-        app.state.parts.activator.restore()
+async def _lifespan(app: FastAPI, parts: AbstractContextManager[Parts]) -> AsyncIterator[None]:
+    with parts as opened:
+        app.state.parts = opened
+        opened.activator.asking = Asking(asyncio.get_running_loop(), opened.reader)
+        opened.follower.start()
+        opened.jobs.start()
         yield
 
 
 @contextmanager
-def started(settings: Settings) -> Iterator[Parts]:
-    """Hold the data folder and open the parts until the block ends.
+def started(settings: Settings, *, alone: bool = True) -> Iterator[Parts]:
+    """Hold the data folder, unless somebody does, and open the parts until the block ends.
 
     Raises:
         StateError, BackboneError: what keeps the service from starting.
     """
-    with only_process(settings.data):
+    with only_process(settings.data, shared=settings.redis_url is not None) if alone else nullcontext():
         parts = assemble(settings)
         try:
             yield parts
         finally:
             parts.jobs.close()
+            parts.follower.close()
             parts.reader.cold.close()
             parts.state.close()
 
@@ -110,15 +127,42 @@ def assemble(settings: Settings) -> Parts:
 
 
 def _connected(settings: Settings, state: State, keys: Keys) -> Parts:
-    live = LiveTable(state.get_domain)
+    data, live = settings.data, LiveTable(state.get_domain)
     telemetry = Telemetry(live)
     engines = Backbones(settings, telemetry.observe_batch)
-    store, working = Store(settings.data / "adapters"), Jobs(state)
-    vectors, blobs = VectorFiles(settings.data / "vectors"), Blobs(settings.data / "blobs")
-    activator = Activator(state, store, live, vectors, blobs, engines, working, telemetry.swap_seconds.observe)
-    imports = Imports(settings.data / "imports", state, activator, working)
-    reader = Reader(state, ColdItems(activator.adapter, settings.max_queue))
-    return Parts(settings, state, store, engines, live, activator, imports, working, telemetry, keys, reader)
+    store, working = Store(data / "adapters"), Jobs(state, process_name())
+    vectors, bases = VectorFiles(data / "vectors"), Bases(data / "bases")
+    versions = Versions(state, store, Blobs(data / "blobs"), engines)
+    reconciler = Reconciler(state, store, live, versions, bases, vectors, telemetry.swap_seconds.observe)
+    snapshots = Snapshots(data / "snapshots")
+    folds = Folds(state, store, versions, bases, vectors, snapshots, reconciler, working)
+    activator = Activator(state, store, live, versions, bases, vectors, snapshots, reconciler, folds, working)
+    writer = CatalogWriter(state, store, versions, vectors, reconciler)
+    follower = Follower(state, store, live, reconciler, working)
+    telemetry.watch(follower)
+    return Parts(
+        settings=settings,
+        state=state,
+        store=store,
+        engines=engines,
+        live=live,
+        versions=versions,
+        reconciler=reconciler,
+        activator=activator,
+        writer=writer,
+        imports=Imports(data / "imports", state, versions, writer, folds, working),
+        jobs=working,
+        follower=follower,
+        telemetry=telemetry,
+        keys=keys,
+        reader=Reader(state, ColdItems(versions.adapter, settings.max_queue)),
+        canaries=Canaries(telemetry.observe_arm, activator.end_canary),
+    )
+
+
+def process_name() -> str:
+    """Name this process as no other one is named, now or later."""
+    return f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
 
 
 def open_state(settings: Settings) -> State:
@@ -143,8 +187,10 @@ def open_state(settings: Settings) -> State:
 
 
 @contextmanager
-def only_process(data: Path) -> Iterator[None]:
+def only_process(data: Path, *, shared: bool) -> Iterator[None]:
     """Hold the data folder; the kernel lets go of it when the process dies.
+
+    Replicas, whose state is in Redis, share it with each other.
 
     Raises:
         StateError: another process holds it, or it cannot be written.
@@ -156,7 +202,7 @@ def only_process(data: Path) -> Iterator[None]:
         raise StateError(f"data folder {data} cannot be used: {error.strerror}") from error
     with lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise StateError(
                 f"another swaprec serves from {data}: stop it, or choose another folder with SWAPREC_DATA"

@@ -20,14 +20,13 @@ async def compare(table: LiveTable, domain: str, request: CompareRequest, reader
         VersionNotServable: an arm's version is not in memory; DomainNotFound, DomainLoading, QueueFull.
     """
     standing = table.get(domain)
-    warm = [value for value in (standing.live, standing.previous) if value is not None]
-    chosen = request.arms or [*(VersionArm(version=version_name(value.version)) for value in warm), POPULAR]
+    chosen = request.arms or [*(VersionArm(version=version_name(value.version)) for value in standing.warm), POPULAR]
     values = [table.serving(domain, arm.version) if isinstance(arm, VersionArm) else standing.live for arm in chosen]
     answers = [
         await recommend(value, _request(request, arm), reader) for value, arm in zip(values, chosen, strict=True)
     ]
-    known = standing.live.catalog.row_of
     ids = list(dict.fromkeys(_ids(request)))
+    known = standing.live.items.rows(ids)
     columns = [_column(value, arm, answer) for value, arm, answer in zip(values, chosen, answers, strict=True)]
     return {
         "domain": domain,

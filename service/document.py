@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from service.gate import is_open, needed
+from service.guard import is_open, needed
 from service.parts import problems
 
 _INNER, _SHARED = "#/$defs/", "#/components/schemas/"

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from service.errors import QueueFull
-from service.index import ExactIndex
+from service.live_items import LiveItems
 from service.slots import Slot, SlotTable
 from transrec.adapters import Adapt, SideAdapter
 from transrec.backbone import Backbone
@@ -31,23 +31,23 @@ Found = tuple[Floats, NDArray[np.int64]]
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What is encoded: rows of the index's vectors, oldest first, and whose adapter reads them.
+    """What is encoded: rows of a value's items, oldest first, and whose adapter reads them.
 
-    Row −1 − j stands for `fresh[j]`, the vector of something that the index does not hold.
+    Row −1 − j stands for `fresh[j]`, the vector of something that the catalog does not hold.
     """
 
     rows: Sequence[int]
     slot: Slot
-    index: ExactIndex
+    items: LiveItems
     fresh: Floats | None = None
 
     def vectors(self, rows: NDArray[np.int64]) -> Floats:
         """Look up `rows [n]`: vectors [n, d]."""
         if self.fresh is None:
-            return self.index.vectors[rows]
+            return self.items.vectors(rows)
         own = rows < 0
-        found = np.empty((len(rows), self.index.vectors.shape[1]), np.float32)
-        found[~own], found[own] = self.index.vectors[rows[~own]], self.fresh[-1 - rows[own]]
+        found = np.empty((len(rows), self.items.width), np.float32)
+        found[~own], found[own] = self.items.vectors(rows[~own]), self.fresh[-1 - rows[own]]
         return found
 
 
@@ -167,16 +167,16 @@ class Engine:
 
 
 def _search(batch: Sequence[Query], users: Floats) -> None:
-    by_index: dict[int, list[int]] = {}
+    by_items: dict[int, list[int]] = {}
     finite = np.asarray(np.isfinite(users).all(axis=1))
     for place, query in enumerate(batch):
         if finite[place]:
-            by_index.setdefault(id(query.history.index), []).append(place)
+            by_items.setdefault(id(query.history.items), []).append(place)
         else:  # FAISS would answer such a vector with one row, k times
             query.answer.set_exception(FloatingPointError("the user vector of this history is not finite"))
-    for places in by_index.values():
-        index = batch[places[0]].history.index
-        scores, rows = index.search(users[places], max(batch[place].k for place in places))
+    for places in by_items.values():
+        items = batch[places[0]].history.items
+        scores, rows = items.search(users[places], max(batch[place].k for place in places))
         for line, place in enumerate(places):
             query = batch[place]
             query.answer.set_result((scores[line, : query.k], rows[line, : query.k]))

@@ -84,6 +84,16 @@ class JobTaken(ServiceError):
         )
 
 
+class GateFailed(ServiceError):
+    """A version that misses a threshold on the domain's probes; `figures` tells what was seen."""
+
+    status, code, title = 412, "gate_failed", "Gate failed"
+
+    def __init__(self, detail: str, errors: Sequence[Mapping[str, Any]], figures: Mapping[str, Any]) -> None:
+        super().__init__(detail, errors)
+        self.figures = dict(figures)
+
+
 class VersionNotServable(ServiceError):
     """A version that has no vectors in memory: another version's space is never searched in its place."""
 

@@ -1,78 +1,82 @@
-"""Who may do what over HTTP: the table of scopes, applied before a body is read."""
+"""What a version must reach on the domain's probes before it goes live."""
 
 from __future__ import annotations
 
-import re
-from urllib.parse import parse_qs
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from fastapi import Request
-from starlette.types import ASGIApp, Receive, Scope, Send
+from service.answers import Evaluated
+from service.errors import GateFailed
+from service.live import LiveDomain
+from service.probes import Lists, answers, figures, overlap
+from service.recommend import Reader
+from service.schemas import GateBody
+from service.state import Probe
 
-from service.edge import answer, header
-from service.errors import Forbidden, Unauthorized
-from service.keys import ANYONE, Key
-from service.keys import Scope as Level
-from service.problems import problem_of
-
-_OPEN = ("/livez", "/readyz", "/openapi.json")
-_PAGES = ("/docs", "/redoc", "/static-offline-docs/")
-_ASKING = ("/recommend", "/compare", "/similar", "/embed")
-_WHOLE = ("/metrics", "/info")
-_DOMAIN = re.compile("/domains/[^/]+/?")
-_EVALUATES = re.compile("/domains/[^/]+/evaluate/?")
-_IN_PATH = re.compile("/(?:domains|adapters)/([^/]+)")
+K = 10
 
 
-class Gate:
-    """Lets a request pass whose key has the scope that its method and path need, for the domain that they name.
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What was seen, and every threshold that was missed."""
 
-    What the path does not tell (the domain of a bundle or of a job) the route checks with `state.key`.
+    figures: dict[str, Any]
+    missed: list[str]
+
+
+async def judge(
+    gate: GateBody, candidate: LiveDomain, live: LiveDomain | None, probes: Sequence[Probe], reader: Reader
+) -> Verdict:
+    """Ask candidate and live version the same probes, by the path that answers requests, and compare.
+
+    Args:
+        gate: thresholds.
+        candidate: what is to go live.
+        live: what it would replace, if anything answers.
+        probes: of the domain.
+        reader: as requests have it.
     """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request, or refuse it before its body is read."""
-        if scope["type"] == "http":
-            try:
-                scope["state"]["key"] = _admitted(scope)
-            except (Unauthorized, Forbidden) as error:
-                scope["app"].state.parts.telemetry.rejected.labels(error.code).inc()
-                await answer(Request(scope), problem_of(error))(scope, receive, send)
-                return
-        await self._app(scope, receive, send)
+    ours = await answers(candidate, probes, reader, K)
+    seen = figures(candidate, probes, ours, K)
+    before: Evaluated | None = None
+    theirs: Lists = []
+    if live is not None:
+        theirs = await answers(live, probes, reader, K)
+        before = figures(live, probes, theirs, K)
+    shared = overlap(ours, theirs) if before is not None else None
+    told = {"candidate": seen, "live": before, "overlap_at_10": shared, "gate": gate.model_dump()}
+    return Verdict(told, _missed(gate, seen, before, shared, len(candidate.items)))
 
 
-def _admitted(scope: Scope) -> Key:
-    path, method = scope["path"], scope["method"]
-    if is_open(path):
-        return ANYONE
-    key: Key = scope["app"].state.parts.keys.caller(header(scope, b"authorization"))
-    if key is ANYONE:
-        return key
-    key.check(needed(method, path))
-    if key.domains:
-        for domain in _domains(path, scope["query_string"]):
-            key.check("read", domain)
-        if path in _WHOLE:
-            raise Forbidden(f"{path} tells of every domain; key {key.name!r} is for {', '.join(key.domains)}")
-    return key
+def check(domain: str, verdict: Verdict) -> None:
+    """Raise where a threshold was missed.
+
+    Raises:
+        GateFailed: with the figures.
+    """
+    if verdict.missed:
+        listed = [{"loc": ["gate"], "msg": reason} for reason in verdict.missed]
+        raise GateFailed(f"{domain}: {'; '.join(verdict.missed)}: the live version stays", listed, verdict.figures)
 
 
-def is_open(path: str) -> bool:
-    """Whether a path answers without a key: probes and the API's description."""
-    return path in _OPEN or path.startswith(_PAGES)
-
-
-def needed(method: str, path: str) -> Level:
-    """Return the scope that a request needs."""
-    if method in ("GET", "HEAD") or (method == "POST" and (path in _ASKING or _EVALUATES.fullmatch(path))):
-        return "read"
-    return "admin" if _DOMAIN.fullmatch(path) else "write"
-
-
-def _domains(path: str, query: bytes) -> list[str]:
-    found = _IN_PATH.match(path)
-    asked = parse_qs(query.decode("latin-1"), keep_blank_values=True).get("domain", [])
-    return [*asked, *([found[1]] if found else [])]
+def _missed(gate: GateBody, seen: Evaluated, before: Evaluated | None, shared: float | None, items: int) -> list[str]:
+    found = []
+    for name, least in (("hr", gate.min_hr10), ("ndcg", gate.min_ndcg10)):
+        value = float(seen["hr"] if name == "hr" else seen["ndcg"])
+        if least is not None and value < least:
+            found.append(f"{name.upper()}@10 is {value:.4f}, expected at least {least}")
+    if gate.max_drop is not None and before is not None and seen["hr"] < before["hr"] * (1 - gate.max_drop):
+        found.append(
+            f"HR@10 is {seen['hr']:.4f}, that of the live version {before['hr']:.4f}: "
+            f"it may be {gate.max_drop:.0%} lower at most"
+        )
+    possible = min(items, K * seen["probes"])
+    if seen["distinct_items"] < gate.min_distinct * possible:
+        found.append(
+            f"{seen['probes']} probes are answered with {seen['distinct_items']} different items "
+            f"of {possible} possible ones, expected at least {gate.min_distinct:.0%}: the adapter collapsed"
+        )
+    if gate.min_overlap is not None and shared is not None and shared < gate.min_overlap:
+        found.append(f"{shared:.0%} of what the live version recommends stays, expected {gate.min_overlap:.0%}: drift")
+    return found

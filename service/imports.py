@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import codecs
 import os
+import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -20,12 +22,14 @@ from pydantic import ValidationError
 from pydantic_core import from_json
 
 from adapters_store.files import PART, room_or_error, sync_folder
-from service.activation import Activator
 from service.errors import MalformedBody, PayloadTooLarge
+from service.folds import Folds
 from service.intake import Intake
 from service.jobs import Jobs, Progress
 from service.schemas import MAX_IMAGE_B64, ItemBody
 from service.state import Item, Job, State, Upserted
+from service.versions import Versions
+from service.writer import CatalogWriter
 
 KIND = "import"
 ROWS = 1000
@@ -33,6 +37,7 @@ MAX_REJECTED = 1000
 MAX_ARRAY_BYTES = 64 * 1024 * 1024
 MAX_ROW_BYTES = 256 * 1024
 MAX_ID = 256
+ABANDONED_S = 3600.0
 MAX_DETAIL = 1000
 
 Advance = Callable[[int, int], None]
@@ -66,15 +71,22 @@ class Report:
 class Imports:
     """Spools bodies, imports them now or as a job."""
 
-    def __init__(self, folder: Path, state: State, activator: Activator, jobs: Jobs) -> None:
-        self._folder = folder
-        self._state, self._activator, self._jobs = state, activator, jobs
+    def __init__(
+        self, folder: Path, state: State, versions: Versions, writer: CatalogWriter, folds: Folds, jobs: Jobs
+    ) -> None:
+        self._folder, self._state = folder, state
+        self._versions, self._writer, self._folds, self._jobs = versions, writer, folds, jobs
         folder.mkdir(parents=True, exist_ok=True)
-        wanted = {job.detail["file"] for job in jobs.unfinished(KIND)}
-        for path in folder.iterdir():
-            if path.name not in wanted:
-                path.unlink()
+        self._sweep()
         jobs.kinds[KIND], jobs.after[KIND] = self._import_job, self._forget
+
+    def _sweep(self) -> None:
+        """Remove what nobody will import any more: named by no job, and too old to be on its way in."""
+        wanted = {job.detail["file"] for job in self._jobs.unended() if job.kind == KIND}
+        for path in self._folder.iterdir():
+            with suppress(FileNotFoundError):
+                if path.name not in wanted and time.time() - path.stat().st_mtime > ABANDONED_S:
+                    path.unlink()
 
     async def spool(self, body: AsyncIterator[bytes], max_bytes: int, *, ndjson: bool) -> Path:
         """Write a body to a file of its own.
@@ -126,12 +138,12 @@ class Imports:
             MalformedBody: an array that is no JSON; nothing was stored.
         """
         report, done, total = Report(), 0, 0
-        intake = self._activator.intake(domain)
+        intake = self._versions.intake(domain)
         found = _rows(spooled, report, intake)
         while rows := list(islice(found, ROWS)):
             items = [item for _, _, item in rows]
             intake.settle()
-            stored: Upserted = patiently(partial(self._state.upsert_items, domain, items))
+            stored: Upserted = patiently(partial(self._writer.upsert, domain, items))
             report.accepted += stored.accepted
             report.updated += stored.updated
             report.unchanged += stored.unchanged
@@ -140,7 +152,6 @@ class Imports:
                 told(done, total)
         if told is not None and done != total:  # the last rows were rejected
             told(total, total)
-        patiently(partial(self._activator.catalog_changed, domain))
         return report
 
     def _import_job(self, job: Job, progress: Progress) -> dict[str, Any]:

@@ -1,7 +1,8 @@
-"""Work that outlives its request: queued in state, done by a few threads, gone on with after a crash.
+"""Work that outlives its request: queued in state, claimed by one process at a time, gone on with after a crash.
 
 Jobs of one domain run one after the other, in the order in which they were asked for: of two activations the one that
-was asked for last is live in the end. Jobs of different domains run side by side.
+was asked for last is live in the end. Jobs of different domains run side by side, in whichever process claims them.
+A claim is a lease that is renewed while the work goes on, and a fencing token: who was overtaken writes nothing.
 """
 
 from __future__ import annotations
@@ -9,19 +10,21 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from service.errors import JobNotFound, StateUnavailable
+from service.errors import JobNotFound, JobTaken, StateUnavailable
 from service.problems import problem_of
 from service.state import Job, State
 
 WRITE_EVERY_S = 0.2
 RETRY_S = 0.5
 WORKERS = 2
+LEASE_S = 6.0
+BEAT_S = 1.5
+POLL_S = 1.0
 
 T = TypeVar("T")
 
@@ -35,82 +38,120 @@ class Stopped(Exception):
     """The service stops while a job runs."""
 
 
-class Progress:
-    """Tells state how far a job is, not too often; ends the job when the service stops."""
+class Cancelled(Exception):
+    """Somebody no longer wants what a job does."""
 
-    def __init__(self, state: State, job_id: str, closing: threading.Event) -> None:
-        self._state, self._id, self._written, self._closing = state, job_id, 0.0, closing
+
+class Progress:
+    """Tells state how far a job is, not too often; ends it when it may not go on.
+
+    Its methods raise Stopped when the service stops (the job is resumed by the next process), Cancelled when somebody
+    cancelled it, JobTaken when another process has taken it over.
+    """
+
+    def __init__(self, state: State, job: Job, closing: threading.Event) -> None:
+        self._state, self._written, self._closing = state, 0.0, closing
+        self.job = job
+        self.cancelled = self.taken = False
 
     def patiently(self, call: Callable[[], T]) -> T:
-        """Do something that needs state; while state is gone wait, and do it again.
-
-        Raises:
-            Stopped: the service stops; the job is resumed by the next process.
-        """
+        """Do something that needs state; while state is gone wait, and do it again."""
         return _patiently(call, self._closing)
 
     def stage(self, name: str) -> Callable[[int, int], None]:
-        """Begin a stage; returns what to call with (done, total).
-
-        Raises:
-            Stopped: the service stops; the job is resumed by the next process.
-        """
-        self._stop_if_closing()
+        """Begin a stage; returns what to call with (done, total)."""
+        self.check()
         self._tell(stage=name, done=0, total=0)
         return self._advance
 
-    def _stop_if_closing(self) -> None:
+    def check(self) -> None:
+        """Raise where the job may not go on."""
         if self._closing.is_set():
             raise Stopped
+        if self.taken:
+            raise JobTaken(self.job.id, self.job.token)
+        if self.cancelled:
+            raise Cancelled
+
+    def fence(self) -> None:
+        """Raise where this process may no longer write what others will believe; asks state itself."""
+        self.check()
+        if not self._state.holds(self.job.domain, self.job.token):
+            self.taken = True
+            self.check()
+
+    def beat(self) -> None:
+        """Renew the lease, and learn of a cancel."""
+        try:
+            self.cancelled = self._state.renew_job(self.job.id, self.job.token, LEASE_S).cancelling
+        except (JobTaken, JobNotFound):
+            self.taken = True
+        except StateUnavailable as error:
+            _log.debug("a lease is not renewed: %s", error)
 
     def _advance(self, done: int, total: int) -> None:
-        self._stop_if_closing()
+        self.check()
         if time.monotonic() - self._written >= WRITE_EVERY_S or done == total:
             self._tell(done=done, total=total)
             self._written = time.monotonic()
 
     def _tell(self, **changes: Any) -> None:
         with suppress(StateUnavailable):  # progress is a courtesy; what the job writes itself waits for state
-            self._state.update_job(self._id, **changes)
+            self._state.update_job(self.job.id, token=self.job.token, **changes)
 
 
 class Jobs:
     """Runs jobs by kind.
 
-    `kinds` is filled before `resume` is called. `after` is told of a job, by kind, once its end is written down.
+    `kinds` is filled before `start`. `after` is told of a job, by kind, once its end is written down.
     """
 
-    def __init__(self, state: State) -> None:
-        self._state = state
-        self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="job")
+    def __init__(self, state: State, owner: str) -> None:
+        self._state, self.owner = state, owner
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="background")
         self._closing = threading.Event()
-        self._left = [job for job in reversed(state.jobs(limit=1_000_000)) if not job.ended]
-        self._lines: dict[str, deque[Job]] = {}
-        self._lining = threading.Lock()
-        for job in self._left:
-            self._lines.setdefault(job.domain, deque()).append(job)
+        self._news, self._changed = 0, threading.Condition()
+        self._running: dict[str, Progress] = {}
+        self._threads: list[threading.Thread] = []
         self.kinds: dict[str, Work] = {}
         self.after: dict[str, Callable[[Job], None]] = {}
 
+    def start(self) -> None:
+        """Begin to claim jobs, also those that a process that is gone left unfinished."""
+        targets = [self._claim_and_run] * WORKERS + [self._keep_leases]
+        self._threads = [threading.Thread(target=target, name="job", daemon=True) for target in targets]
+        for thread in self._threads:
+            thread.start()
+
     def submit(self, kind: str, domain: str, detail: dict[str, Any]) -> Job:
         """Write a job down and queue it; it survives a crash from here on."""
-        with self._lining:
-            job = self._state.create_job(kind, domain, detail)
-            line = self._lines.setdefault(domain, deque())
-            line.append(job)
-            if len(line) == 1:
-                self._pool.submit(self._run_first, domain)
+        job = self._state.create_job(kind, domain, detail)
+        self.wake()
         return job
 
-    def resume(self) -> None:
-        """Go on with what a process that is gone had not finished, before what came in since for the same domains."""
-        for domain in dict.fromkeys(job.domain for job in self._left):
-            self._pool.submit(self._run_first, domain)
-        self._left = []
+    def cancel(self, job_id: str) -> Job:
+        """Cancel a job: at once if it is queued, at its next step if it runs.
 
-    def unfinished(self, kind: str) -> list[Job]:
-        """Return the jobs of a kind that a process that is gone left behind."""
-        return [job for job in self._left if job.kind == kind]
+        Raises:
+            JobNotFound; Conflict: it ended.
+        """
+        job = self._state.cancel_job(job_id)
+        running = self._running.get(job_id)
+        if running is not None:
+            running.cancelled = True
+        if job.ended:
+            self._ended(job)
+        return job
+
+    def wake(self) -> None:
+        """Look for jobs now: there may be one."""
+        with self._changed:
+            self._news += 1
+            self._changed.notify_all()
+
+    def unended(self) -> list[Job]:
+        """Return all jobs that have not ended, whoever runs them."""
+        return [job for job in self._state.jobs(limit=1_000_000) if not job.ended]
 
     def background(self, work: Callable[[], None]) -> Future[None]:
         """Run something that needs no record."""
@@ -125,54 +166,76 @@ class Jobs:
         return _patiently(call, self._closing)
 
     def close(self) -> None:
-        """Stop what runs at its next step, drop what is queued; the next process resumes both."""
+        """Stop what runs at its next step and give it back, for the next process to go on with."""
         self._closing.set()
+        self.wake()
+        for thread in self._threads:
+            thread.join()
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def _run_first(self, domain: str) -> None:
-        """Run a domain's first job, then queue its next; a job stays in line until it ended."""
-        line = self._lines[domain]
-        try:
-            self._run(line[0])
-        finally:
-            with self._lining:
-                line.popleft()
-                if not line:
-                    del self._lines[domain]
-                elif not self._closing.is_set():
-                    self._pool.submit(self._run_first, domain)
+    def _claim_and_run(self) -> None:
+        while not self._closing.is_set():
+            seen, job = self._news, None
+            with suppress(StateUnavailable):
+                job = self._state.claim_job(self.owner, LEASE_S)
+            if job is not None:
+                self._run(job)
+                self.wake()  # the next of its domain
+                continue
+            with self._changed:
+                self._changed.wait_for(lambda seen=seen: self._news != seen or self._closing.is_set(), POLL_S)  # type: ignore[misc]
+
+    def _keep_leases(self) -> None:
+        while not self._closing.wait(BEAT_S) or self._running:
+            for progress in list(self._running.values()):
+                progress.beat()
+            if self._closing.is_set():
+                time.sleep(RETRY_S)
 
     def _run(self, job: Job) -> None:
+        progress = self._running[job.id] = Progress(self._state, job, self._closing)
         try:
-            self._write(job, status="running")
-            progress = Progress(self._state, job.id, self._closing)
             result = self.patiently(lambda: self.kinds[job.kind](job, progress))
-            self._write(job, status="succeeded", result=result)
+            self._end(job, status="succeeded", result=result)
         except Stopped:
-            _log.info("job %s (%s of %s) goes on after the next start", job.id, job.kind, job.domain)
-            return
+            self._give_back(job)
+        except JobTaken as error:
+            _log.warning("%s", error.detail)
         except JobNotFound:
-            _log.info("job %s went with its domain", job.id)
+            self._gone(job)
+        except Cancelled:
+            self._end_safely(job, status="cancelled")
         except Exception as error:  # noqa: BLE001 - whatever it is, the job's reader must learn of it
             _log.exception("job %s (%s of %s) failed", job.id, job.kind, job.domain)
-            problem = problem_of(error).body | {"error": str(error)}
-            if not self._failed(job, problem):
-                return
+            self._end_safely(job, status="failed", error=problem_of(error).body | {"error": str(error)})
+        finally:
+            del self._running[job.id]
+
+    def _end(self, job: Job, **changes: Any) -> None:
+        self._ended(self.patiently(lambda: self._state.update_job(job.id, token=job.token, **changes)))
+
+    def _end_safely(self, job: Job, **changes: Any) -> None:
+        try:
+            self._end(job, **changes)
+        except Stopped:
+            self._give_back(job)
+        except JobNotFound:
+            self._gone(job)
+        except JobTaken as error:
+            _log.warning("%s", error.detail)
+
+    def _ended(self, job: Job) -> None:
         if job.kind in self.after:
             self.after[job.kind](job)
 
-    def _failed(self, job: Job, problem: dict[str, Any]) -> bool:
-        """Write down that a job failed; return False where the service stops before state takes it."""
-        try:
-            self._write(job, status="failed", error=problem)
-        except JobNotFound:
-            _log.info("job %s went with its domain", job.id)
-        except Stopped:
-            return False
-        return True
+    def _gone(self, job: Job) -> None:
+        _log.info("job %s went with its domain", job.id)
+        self._ended(job)
 
-    def _write(self, job: Job, **changes: Any) -> None:
-        self.patiently(lambda: self._state.update_job(job.id, **changes))
+    def _give_back(self, job: Job) -> None:
+        _log.info("job %s (%s of %s) goes on after the next start", job.id, job.kind, job.domain)
+        with suppress(StateUnavailable, JobTaken, JobNotFound):
+            self._state.release_job(job.id, job.token)
 
 
 def _patiently(call: Callable[[], T], closing: threading.Event) -> T:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-from service.catalog import Catalog
 from service.engine import Engine
 from service.errors import DomainLoading, ServiceError, VersionNotServable
-from service.index import ExactIndex
+from service.live_items import LiveItems
 from service.slots import Slot
 from transrec.backbone import Dtype
 
@@ -24,7 +23,7 @@ def version_name(version: Version) -> int | Literal["none"]:
     return NONE if version is None else version
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class LiveDomain:
     """A version of a domain, ready to answer. Nothing in it ever changes.
 
@@ -37,8 +36,7 @@ class LiveDomain:
     version: Version
     digest: str
     index_generation: int
-    catalog: Catalog
-    index: ExactIndex
+    items: LiveItems
     engine: Engine
     slot: Slot
     adapter_bytes: int
@@ -46,19 +44,30 @@ class LiveDomain:
 
     def memory(self) -> dict[str, int]:
         """Bytes that this value adds to the process, by part."""
-        return {
-            "adapter": self.adapter_bytes,
-            "vectors": self.index.vectors.nbytes,
-            "ids": self.catalog.memory_bytes,
-        }
+        return {"adapter": self.adapter_bytes, **self.items.memory()}
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """The live value of a domain and the one before it, kept warm for a rollback."""
+    """The live value of a domain, the one before it, kept warm for a rollback, and a canary for some of the users."""
 
     live: LiveDomain
     previous: LiveDomain | None = None
+    canary: LiveDomain | None = None
+    percent: int = 0
+
+    def without(self, ids: Sequence[str]) -> Standing:
+        """Return the standing with items gone from all its values."""
+        live, previous, canary = (
+            value and replace(value, items=value.items.without(ids))
+            for value in (self.live, self.previous, self.canary)
+        )
+        return Standing(live or self.live, previous, canary, self.percent)
+
+    @property
+    def warm(self) -> list[LiveDomain]:
+        """All that can answer, the live value first."""
+        return [value for value in (self.live, self.canary, self.previous) if value is not None]
 
 
 class LiveTable:
@@ -98,11 +107,10 @@ class LiveTable:
         """
         standing = self.get(domain)
         wanted = None if version == NONE else version
-        warm = [value for value in (standing.live, standing.previous) if value is not None]
-        for value in warm:
+        for value in standing.warm:
             if value.version == wanted:
                 return value
-        there = ", ".join(str(version_name(value.version)) for value in warm)
+        there = ", ".join(str(version_name(value.version)) for value in standing.warm)
         raise VersionNotServable(
             f"{domain} can answer from versions {there} now, not from {version}: activate it first"
         )
@@ -124,6 +132,10 @@ class LiveTable:
     def all(self) -> list[Standing]:
         """Return every standing."""
         return list(self._standings.values())
+
+    def names(self) -> set[str]:
+        """Name every domain that answers, will, or is broken."""
+        return {*list(self._standings), *list(self._waiting)}
 
     @property
     def loading(self) -> dict[str, str]:

@@ -12,16 +12,21 @@ from pydantic import BaseModel, ValidationError
 from adapters_store.store import Store
 from service.activation import Activator
 from service.backbones import Backbones
+from service.canary import Canaries
 from service.errors import InvalidRequest, MalformedBody, PayloadTooLarge
+from service.follower import Follower
 from service.imports import Imports
 from service.jobs import Jobs
 from service.keys import Key, Keys
 from service.live import LiveTable
 from service.recommend import Reader
+from service.reconcile import Reconciler
 from service.schemas import ProblemBody
 from service.settings import Settings
 from service.state import State
 from service.telemetry import Telemetry
+from service.versions import Versions
+from service.writer import CatalogWriter
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -35,12 +40,17 @@ class Parts:
     store: Store
     engines: Backbones
     live: LiveTable
+    versions: Versions
+    reconciler: Reconciler
     activator: Activator
+    writer: CatalogWriter
     imports: Imports
     jobs: Jobs
+    follower: Follower
     telemetry: Telemetry
     keys: Keys
     reader: Reader
+    canaries: Canaries
 
 
 async def _parts(request: Request) -> Parts:  # async: a plain function would cost a thread at every request

@@ -58,14 +58,13 @@ async def recommend(live: LiveDomain, request: RecommendRequest, reader: Reader)
         InvalidRequest: unknown items where the request forbids them, or a raw item that cannot be read; QueueFull.
     """
     started = time.perf_counter()
-    row_of = live.catalog.row_of
-    known = _known(request, row_of)
+    known = _known(request, live)
     if known.unknown and request.on_unknown == "error":
         raise InvalidRequest(
             f"{len(known.unknown)} items of the history are not in the catalog of {live.domain}",
             [{"loc": ["history"], "msg": f"unknown item {item_id!r}"} for item_id in known.unknown],
         )
-    hidden = _hidden(request, known.rows, row_of)
+    hidden = _hidden(request, known.rows, live)
     ranked = await _ranked(live, request, known, hidden, reader)
     length = live.engine.backbone.config.max_history
     answer: dict[str, Any] = {
@@ -86,10 +85,12 @@ async def recommend(live: LiveDomain, request: RecommendRequest, reader: Reader)
     return answer
 
 
-def _known(request: RecommendRequest, row_of: dict[str, int]) -> Known:
+def _known(request: RecommendRequest, live: LiveDomain) -> Known:
+    given = request.entries()
+    row_of = live.items.rows([entry for entry in given if isinstance(entry, str)])
     entries: list[int | RawItem] = []
     unknown: dict[str, None] = {}
-    for entry in request.entries():
+    for entry in given:
         row = row_of.get(entry) if isinstance(entry, str) else entry
         if row is not None:
             entries.append(row)
@@ -103,11 +104,11 @@ async def _history(live: LiveDomain, known: Known, cold: ColdItems) -> History:
     seen = known.entries[-live.engine.backbone.config.max_history :]
     raw = [entry for entry in seen if not isinstance(entry, int)]
     if not raw:
-        return History(known.rows, live.slot, live.index)
+        return History(known.rows, live.slot, live.items)
     contents = await run_in_threadpool(raw_contents, live, raw)
     places = iter(range(len(raw)))
     rows = [entry if isinstance(entry, int) else -1 - next(places) for entry in seen]
-    return History(rows, live.slot, live.index, await cold.vectors(live, contents))
+    return History(rows, live.slot, live.items, await cold.vectors(live, contents))
 
 
 def raw_contents(live: LiveDomain, raw: Sequence[RawItem]) -> list[Content]:
@@ -127,17 +128,18 @@ def raw_contents(live: LiveDomain, raw: Sequence[RawItem]) -> list[Content]:
     return contents
 
 
-def _hidden(request: RecommendRequest, rows: Sequence[int], row_of: dict[str, int]) -> set[int]:
+def _hidden(request: RecommendRequest, rows: Sequence[int], live: LiveDomain) -> set[int]:
     """Rows that must not be recommended: the whole history, not only what the network sees, and what was named."""
     hidden = set(rows) if request.exclude.seen else set()
-    return hidden.union(row_of[item_id] for item_id in request.exclude.item_ids if item_id in row_of)
+    named = request.exclude.item_ids
+    return hidden.union(live.items.rows(named).values()) if named else hidden
 
 
 async def _ranked(
     live: LiveDomain, request: RecommendRequest, known: Known, hidden: set[int], reader: Reader
 ) -> Ranked:
     wanted = request.offset + request.k
-    if not live.catalog.ids:
+    if not len(live.items):
         return Ranked([], [], "empty_catalog")
     if known.entries:
         history = await _history(live, known, reader.cold)
@@ -149,17 +151,16 @@ async def _ranked(
     reason = "all_unknown" if known.unknown else "empty_history"
     if request.fallback == "none":
         return Ranked([], [], reason)
-    popular = [int(row) for row in live.catalog.by_popularity[: wanted + len(hidden)] if int(row) not in hidden]
-    chosen_rows = popular[request.offset : wanted]
+    chosen_rows = live.items.popular(wanted, hidden)[request.offset :]
     return Ranked(chosen_rows, [None] * len(chosen_rows), reason)
 
 
 async def _items(live: LiveDomain, request: RecommendRequest, ranked: Ranked, state: State) -> list[dict[str, Any]]:
     source = "model" if ranked.fallback is None else "popular"
-    ids = live.catalog.ids
+    ids = live.items.ids(ranked.rows)
     items: list[dict[str, Any]] = [
-        {"item_id": ids[row], "rank": request.offset + place, "score": score, "source": source}
-        for place, (row, score) in enumerate(zip(ranked.rows, ranked.scores, strict=True), 1)
+        {"item_id": item_id, "rank": request.offset + place, "score": score, "source": source}
+        for place, (item_id, score) in enumerate(zip(ids, ranked.scores, strict=True), 1)
     ]
     if "metadata" in request.include:
         await add_metadata(live.domain, items, state)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, RootModel, StringConstraints, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, RootModel, StringConstraints, model_validator
 
 MAX_K = 500
 MAX_HISTORY = 1000
@@ -81,6 +81,9 @@ class RecommendRequest(HistoryRequest):
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"history": ["n101", "n205"], "k": 10}]})
 
+    user_id: Annotated[str, StringConstraints(min_length=1, max_length=256)] | None = Field(
+        None, description="Whose history it is: a canary answers the same users every time."
+    )
     k: int = Field(10, ge=1, le=MAX_K, description="How many items.")
     offset: int = Field(0, ge=0, le=MAX_K, description="How many of the best to leave out.")
     version: int | Literal["none"] | None = Field(None, description="Pin a version; 409 where it is not in memory.")
@@ -140,6 +143,30 @@ class EvaluateRequest(Body):
     k: int = Field(10, ge=1, le=MAX_K, description="How long the lists are.")
 
 
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class GateBody(Body):
+    """What a version must reach on the domain's probes; a threshold that is not given is not asked for."""
+
+    min_hr10: Share | None = Field(None, description="Least HR@10.")
+    min_ndcg10: Share | None = Field(None, description="Least NDCG@10.")
+    max_drop: Share | None = Field(None, description="How much lower than the live version's HR@10 may be, relative.")
+    min_overlap: Share | None = Field(None, description="Least share of the live version's items that stay: drift.")
+    min_distinct: Share = Field(0.02, description="Least share of different items among those possible: collapse.")
+
+
+class ActivateRequest(Body):
+    """How a version goes live."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"canary_percent": 10, "gate": {"max_drop": 0.05}}]}
+    )
+
+    canary_percent: int = Field(0, ge=0, le=99, description="Answer this share of the users only; 0: everybody.")
+    gate: GateBody | None = Field(None, description="What it must reach before.")
+
+
 class VersionArm(Body):
     """A version that is in memory."""
 
@@ -178,6 +205,16 @@ class DomainBody(Body):
     )
 
 
+def _small_json(value: dict[str, Any]) -> dict[str, Any]:
+    size = len(json.dumps(value, allow_nan=False))  # 1e999 is JSON and infinite
+    if size > MAX_ATTRIBUTES_BYTES:
+        raise ValueError(f"{size} bytes of JSON, at most {MAX_ATTRIBUTES_BYTES} are kept")
+    return value
+
+
+Attributes = Annotated[dict[str, Any], AfterValidator(_small_json)]
+
+
 class ItemBody(Body):
     """An item as it is uploaded.
 
@@ -194,20 +231,28 @@ class ItemBody(Body):
     category: str | None = Field(None, max_length=200)
     timestamp: str | None = Field(None, max_length=64)
     popularity: float = Field(0.0, ge=0, allow_inf_nan=False, description="Order of the fallback, highest first.")
-    attributes: dict[str, Any] = {}
-
-    @field_validator("attributes")
-    @classmethod
-    def _small_json(cls, value: dict[str, Any]) -> dict[str, Any]:
-        size = len(json.dumps(value, allow_nan=False))  # 1e999 is JSON and infinite
-        if size > MAX_ATTRIBUTES_BYTES:
-            raise ValueError(f"{size} bytes of JSON, at most {MAX_ATTRIBUTES_BYTES} are kept")
-        return value
+    available: bool = Field(True, description="False: known in histories, never recommended.")  # noqa: FBT003
+    attributes: Attributes = {}
 
     def metadata(self) -> dict[str, Any]:
         """Return what is shown of it and not read by the model."""
         given = {name: getattr(self, name) for name in ("title", "category", "timestamp")}
         return {name: value for name, value in given.items() if value is not None} | self.attributes
+
+
+class ItemPatch(Body):
+    """What changes of an item; null takes a field away, what is not named stays."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"available": False}]})
+
+    title: str | None = Field(None, min_length=1, max_length=2000)
+    text: Text | None = None
+    image_b64: str | None = Field(None, min_length=1, max_length=MAX_IMAGE_B64)
+    category: str | None = Field(None, max_length=200)
+    timestamp: str | None = Field(None, max_length=64)
+    popularity: float | None = Field(None, ge=0, allow_inf_nan=False)
+    available: bool | None = None
+    attributes: Attributes | None = Field(None, description="Merged into those there are; null takes one away.")
 
 
 class ProblemBody(BaseModel):

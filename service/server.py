@@ -1,4 +1,4 @@
-"""Run the service: one process, one port."""
+"""Run the service: one port, one process or several."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import uvicorn
 from service.app import create_app, started
 from service.keys import open_keys
 from service.settings import Settings
+from service.workers import run_workers
 
 BACKLOG = 1024
 GRACE_S = 30
@@ -51,10 +52,11 @@ def serve(settings: Settings) -> None:
     # uvicorn raises the signal again when it is done: that must still let go of what `started` holds, and be no failure
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     open_keys(settings)  # before the port: nobody is kept waiting by a service that will not start
-    listener = listen(settings)
-    with listener, started(settings) as parts:
+    with listen(settings) as listener:
+        host, port = listener.getsockname()[:2]
+        logging.getLogger("swaprec").info("listening on http://%s:%s", host, port)
         config = uvicorn.Config(
-            create_app(settings, parts),
+            "",
             loop="uvloop",
             http="httptools",
             access_log=False,
@@ -62,6 +64,9 @@ def serve(settings: Settings) -> None:
             timeout_graceful_shutdown=GRACE_S,
             lifespan="on",
         )
-        host, port = listener.getsockname()[:2]
-        logging.getLogger("swaprec").info("listening on http://%s:%s", host, port)
-        uvicorn.Server(config).run(sockets=[listener])
+        if settings.workers > 1:
+            run_workers(settings, config, listener)
+            return
+        with started(settings) as parts:
+            config.app = create_app(settings, parts)
+            uvicorn.Server(config).run(sockets=[listener])

@@ -36,6 +36,9 @@ class Settings(BaseSettings):
         None, description="File of the keys, as `swaprec keys` writes it. Empty: `keys.json` in the data folder."
     )
     device: str = Field("auto", description="`auto`, `cpu` or a CUDA device.")
+    workers: int = Field(
+        1, ge=1, le=256, description="Processes that share the port, the state and the mapped vectors."
+    )
     threads: int = Field(1, ge=1, description="Torch threads of one operation. One is best for small models.")
     max_body_bytes: int = Field(MIB, ge=1024, description="Largest JSON body.")
     max_bundle_bytes: int = Field(512 * MIB, ge=1024, description="Largest bundle.")

@@ -43,11 +43,11 @@ async def similar(live: LiveDomain, request: SimilarRequest, reader: Reader) -> 
     """
     query: str | RawItem = request.item_id or RawItem(text=request.text, image_b64=request.image_b64)
     [vector] = await _vectors(live, [query], reader)
-    own = live.catalog.row_of[query] if isinstance(query, str) else None
-    rows, scores = await run_in_threadpool(_nearest, live.index.vectors, vector, request.k, own)
+    own = live.items.rows([query])[query] if isinstance(query, str) else None
+    rows, scores = await run_in_threadpool(live.items.nearest, vector, request.k, own)
     items: list[Any] = [
-        {"item_id": live.catalog.ids[row], "rank": rank, "score": score}
-        for rank, (row, score) in enumerate(zip(rows, scores, strict=True), 1)
+        {"item_id": item_id, "rank": rank, "score": score}
+        for rank, (item_id, score) in enumerate(zip(live.items.ids(rows), scores, strict=True), 1)
     ]
     if "metadata" in request.include:
         await add_metadata(live.domain, items, reader.state)
@@ -61,28 +61,16 @@ async def similar(live: LiveDomain, request: SimilarRequest, reader: Reader) -> 
 
 
 async def _vectors(live: LiveDomain, entries: Sequence[str | RawItem], reader: Reader) -> Floats:
-    row_of = live.catalog.row_of
+    row_of = live.items.rows([entry for entry in entries if isinstance(entry, str)])
     missing = [entry for entry in entries if isinstance(entry, str) and entry not in row_of]
     if missing:
         raise ItemNotFound(f"{live.domain} has no item {', '.join(map(repr, missing[:10]))}")
-    vectors = np.empty((len(entries), live.index.vectors.shape[1]), np.float32)
+    vectors = np.empty((len(entries), live.items.width), np.float32)
     raw = [(place, entry) for place, entry in enumerate(entries) if isinstance(entry, RawItem)]
     if raw:
         contents = await run_in_threadpool(raw_contents, live, [entry for _, entry in raw])
         vectors[[place for place, _ in raw]] = await reader.cold.vectors(live, contents)
     for place, entry in enumerate(entries):
         if isinstance(entry, str):
-            vectors[place] = live.index.vectors[row_of[entry]]
+            vectors[place] = live.items.vectors([row_of[entry]])[0]
     return vectors
-
-
-def _nearest(vectors: Floats, query: Floats, k: int, own: int | None) -> tuple[list[int], list[float]]:
-    """Rank by the cosine; equal ones in the catalog's order."""
-    lengths = np.linalg.norm(vectors, axis=1) * np.linalg.norm(query)
-    cosine = vectors @ query / np.where(lengths > 0, lengths, 1.0)
-    if own is not None:
-        cosine[own] = -np.inf
-    count = min(k, len(cosine) - (own is not None))
-    best = np.argpartition(-cosine, max(count - 1, 0))[:count] if count < len(cosine) else np.arange(len(cosine))
-    rows = best[np.lexsort((best, -cosine[best]))][:count].tolist()
-    return rows, [float(cosine[row]) for row in rows]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from service.follower import Follower
 from service.live import LiveTable
 
 SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
@@ -40,6 +41,13 @@ class Telemetry:
         self.unknown_items = Counter(
             "swaprec_unknown_items", "Items of histories that no catalog has.", registry=self._registry
         )
+        self.arms = Histogram(
+            "swaprec_arm_seconds",
+            "Time to answer while a canary runs, by arm.",
+            ("domain", "arm", "outcome"),
+            buckets=SECONDS,
+            registry=self._registry,
+        )
         self.rejected = Counter("swaprec_rejected", "Requests turned away.", ("reason",), registry=self._registry)
         self._registry.register(_LiveGauges(live))
 
@@ -47,6 +55,15 @@ class Telemetry:
         """Record one forward."""
         self.batch_rows.observe(rows)
         self.batch_adapters.observe(adapters)
+
+    def watch(self, follower: Follower) -> None:
+        """Show how far behind the change feed this process is."""
+        lag = Gauge("swaprec_replica_lag_seconds", "Age of the oldest change not applied.", registry=self._registry)
+        lag.set_function(lambda: follower.lag_s)
+
+    def observe_arm(self, domain: str, arm: str, outcome: str, seconds: float) -> None:
+        """Record an answer of a domain that has a canary; arm is `live` or `canary`, outcome `answer` or `error`."""
+        self.arms.labels(domain, arm, outcome).observe(seconds)
 
     def text(self) -> bytes:
         """Return everything in Prometheus' text form."""
@@ -61,7 +78,7 @@ class _LiveGauges(Collector):
         items = GaugeMetricFamily("swaprec_index_items", "Items that a domain can recommend.", labels=["domain"])
         memory = GaugeMetricFamily("swaprec_memory_bytes", "Memory of a live value.", labels=["domain", "part"])
         for standing in self._live.all():
-            items.add_metric([standing.live.domain], len(standing.live.index))
+            items.add_metric([standing.live.domain], len(standing.live.items))
             for part, size in standing.live.memory().items():
                 memory.add_metric([standing.live.domain, part], size)
         yield items

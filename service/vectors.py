@@ -6,10 +6,12 @@ another catalog generation is no danger, only less useful.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import time
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +26,8 @@ from transrec.content import KEY_BYTES, Content
 from transrec.embed import embed_batches
 
 KEEP_EVERY_S = 20.0
+LOCK = ".lock"
+ABANDONED_S = 3600.0
 
 Floats = NDArray[np.float32]
 Progress = Callable[[int, int], None]
@@ -32,13 +36,15 @@ Progress = Callable[[int, int], None]
 class VectorFiles:
     """One file a version in `<data>/vectors/<domain>/`.
 
-    Made once, by the process that holds the data folder: what a killed process had half written is removed.
+    Several processes read and add; what a killed one had half written is removed after a while.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         for path in folder.glob(f"*/.*{PART}"):
-            path.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):
+                if time.time() - path.stat().st_mtime > ABANDONED_S:
+                    path.unlink()
 
     def complete(
         self,
@@ -54,7 +60,7 @@ class VectorFiles:
 
         What is embedded is kept every few seconds, so that an interrupted embedding goes on where it was.
         """
-        path = self._folder / domain / f"{digest[:32]}-{dtype}.safetensors"
+        path = self._path(domain, digest, dtype)
         known = _read(path, backbone.config.width)
         keys = [content.key() for content in contents]
         missing = dict(zip(keys, contents, strict=True))
@@ -66,14 +72,29 @@ class VectorFiles:
             if progress is not None:
                 progress(done, len(todo))
             if time.monotonic() - kept > KEEP_EVERY_S:
-                _write(path, known)
+                self._add(path, {key: known[key] for key in todo[:done]}, backbone.config.width)
                 kept = time.monotonic()
         if todo:
-            _write(path, {key: known[key] for key in missing})
+            self._add(path, {key: known[key] for key in todo}, backbone.config.width)
         table = np.empty((len(keys), backbone.config.width), np.float32)
         for row, key in enumerate(keys):
             table[row] = known[key]
         return table
+
+    def missing(self, domain: str, digest: str, dtype: str, contents: Sequence[Content]) -> int:
+        """Count the contents that have no vector under a version yet."""
+        known = _read(self._path(domain, digest, dtype), None)
+        return len({content.key() for content in contents} - known.keys())
+
+    def _path(self, domain: str, digest: str, dtype: str) -> Path:
+        return self._folder / domain / f"{digest[:32]}-{dtype}.safetensors"
+
+    def _add(self, path: Path, found: dict[bytes, Floats], width: int) -> None:
+        """Add vectors to a file that other processes add to as well."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with (path.parent / LOCK).open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            _write(path, _read(path, width) | found)
 
     def forget(self, domain: str, digest: str | None = None) -> None:
         """Remove a version's file, or all of a domain."""
@@ -88,7 +109,7 @@ class VectorFiles:
                 path.unlink(missing_ok=True)
 
 
-def _read(path: Path, width: int) -> dict[bytes, Floats]:
+def _read(path: Path, width: int | None) -> dict[bytes, Floats]:
     """Read a file; one that is damaged, or of another width, counts as not there."""
     try:
         with safe_open(path, "numpy") as file:
@@ -96,7 +117,11 @@ def _read(path: Path, width: int) -> dict[bytes, Floats]:
             digest = json.loads((file.metadata() or {}).get("swaprec", "{}")).get("digest")
     except (FileNotFoundError, SafetensorError, ValueError):
         return {}
-    if digest != _digest(keys, vectors) or vectors.shape[1:] != (width,) or keys.shape[1:] != (KEY_BYTES,):
+    if (
+        digest != _digest(keys, vectors)
+        or vectors.shape[1:] not in ((width,), vectors.shape[1:] if width is None else ())
+        or keys.shape[1:] != (KEY_BYTES,)
+    ):
         return {}
     return {key.tobytes(): vector for key, vector in zip(keys, vectors, strict=True)}
 

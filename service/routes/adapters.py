@@ -10,17 +10,18 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import FileResponse
 from starlette.concurrency import run_in_threadpool
 
+from adapters_store.activations import Activation
 from adapters_store.bundle import Bundle, read_bundle
 from adapters_store.errors import BundleError
 from adapters_store.store import Added, Card, check_domain_name
 from adapters_store.upload import Sealed
-from service.answers import AdapterCard, Job, Page
+from service.answers import AdapterCard, Job, Page, RolledBack
 from service.errors import InvalidRequest
 from service.keys import Key
-from service.live import NONE
-from service.parts import Caller, Given, Parts, problems, stream
+from service.live import NONE, version_name
+from service.parts import Caller, Given, Parts, parse_body, problems, read_body, stream
 from service.routes.domains import create_domain, find_backbone
-from service.schemas import DomainBody
+from service.schemas import ActivateRequest, DomainBody, GateBody
 from service.state import DomainRecord
 from service.uploads import Form
 
@@ -33,10 +34,15 @@ _FORM = {
         "file": {"type": "string", "format": "binary", "description": "The bundle."},
         "domain": {"type": "string", "description": "Must agree with the manifest, if given."},
         "activate": {"type": "boolean", "description": "Activate it as a job; the answer is 202."},
+        "gate": {
+            "type": "string",
+            "description": "With `activate`: thresholds as JSON, as `POST …/activate` takes them.",
+        },
         "create": {"type": "boolean", "description": "Create the domain if it does not exist."},
     },
 }
 _BODY = {"required": True, "content": {"multipart/form-data": {"schema": _FORM}}}
+_WISHES = {"content": {"application/json": {"schema": ActivateRequest.model_json_schema()}}}
 _VERSION = "/{domain}/versions/{version}"
 Number = Annotated[int, Path(ge=1)]
 
@@ -64,12 +70,14 @@ async def post_adapter(
         form = Form(upload)
         await form.read(request.headers.get("content-type", ""), stream(request))
         activate, create = form.flag("activate"), form.flag("create")
+        given = form.fields.get("gate")
+        gate = None if given is None else parse_body(GateBody, given.encode(), '{"max_drop": 0.05}')
         sealed = await run_in_threadpool(upload.seal)
         added = await run_in_threadpool(_add, parts, key, sealed, _agreed(domain, form.fields.get("domain")), create)
     card, place = added.card.to_json(), f"/adapters/{added.card.domain}/versions/{added.version}"
     if not activate:
         return _json(card, 201 if added.created else 200, {"Location": place})
-    job = await run_in_threadpool(parts.activator.submit, added.card.domain, added.version)
+    job = await run_in_threadpool(parts.activator.submit, added.card.domain, added.version, ActivateRequest(gate=gate))
     return _json(card | {"job": job.to_json()}, 202, {"Location": f"/jobs/{job.id}"})
 
 
@@ -80,8 +88,8 @@ def list_versions(parts: Given, key: Caller, domain: Annotated[str | None, Query
     cards: list[dict[str, Any]] = []
     for name in names:
         parts.state.get_domain(name)
-        live = parts.store.live(name)
-        cards += [_shown(card, live) for card in parts.store.versions(name)]
+        stands = parts.store.standing(name)
+        cards += [_shown(card, stands) for card in parts.store.versions(name)]
     return {"items": cards, "next_cursor": None}
 
 
@@ -89,7 +97,7 @@ def list_versions(parts: Given, key: Caller, domain: Annotated[str | None, Query
 def get_version(domain: str, version: Number, parts: Given) -> dict[str, Any]:
     """Return a version's card: kind, parameters, metrics, curves, digest, bytes."""
     parts.state.get_domain(domain)
-    return _shown(parts.store.card(domain, version), parts.store.live(domain))
+    return _shown(parts.store.card(domain, version), parts.store.standing(domain))
 
 
 @router.get(_VERSION + "/file", summary="Download a bundle", response_class=FileResponse, responses=problems(404))
@@ -112,16 +120,37 @@ def delete_version(domain: str, version: Number, parts: Given) -> None:
     summary="Activate a version",
     status_code=202,
     response_model=Job,
-    responses=problems(404, 422),
+    openapi_extra={"requestBody": _WISHES},
+    responses=problems(400, 404, 409, 413, 422),
 )
-def activate_version(domain: str, version: str, parts: Given) -> Response:
-    """Make a version (or `none`) live, as a job: load, embed, index, verify, flip."""
+async def activate_version(domain: str, version: str, request: Request, parts: Given) -> Response:
+    """Make a version (or `none`) live, as a job: load, embed, index, verify, gate, flip. The body may be empty."""
     if version != NONE and not re.fullmatch("[1-9][0-9]{0,17}", version):
         raise InvalidRequest(
             f"version {version!r}: expected a number or none", [{"loc": ["path", "version"], "msg": version}]
         )
-    job = parts.activator.submit(domain, None if version == NONE else int(version))
+    body = await read_body(request, parts.settings.max_body_bytes)
+    wanted = parse_body(ActivateRequest, body or b"{}", '{"canary_percent": 10, "gate": {"max_drop": 0.05}}')
+    number = None if version == NONE else int(version)
+    job = await run_in_threadpool(parts.activator.submit, domain, number, wanted)
     return _json(job.to_json(), 202, {"Location": f"/jobs/{job.id}"})
+
+
+@router.post(
+    _VERSION + "/promote",
+    summary="Make a canary live for everybody",
+    response_model=RolledBack,
+    responses=problems(404, 409, 503),
+)
+def promote_version(domain: str, version: Number, parts: Given) -> dict[str, Any]:
+    """Answer everybody from the version that was a canary, at once."""
+    live = parts.activator.promote(domain, version).live
+    return {
+        "domain": domain,
+        "version": version_name(live.version),
+        "digest": live.digest,
+        "index_generation": live.index_generation,
+    }
 
 
 def _agreed(queried: str | None, field: str | None) -> str | None:
@@ -142,7 +171,7 @@ def _add(parts: Parts, key: Key, sealed: Sealed, domain: str | None, create: boo
         key.check("admin", name)
         _create(parts, name, bundle)
     record = parts.state.get_domain(name)
-    return parts.store.add(name, sealed, parts.activator.check(record))
+    return parts.store.add(name, sealed, parts.versions.check(record))
 
 
 def _create(parts: Parts, name: str, bundle: Bundle) -> None:
@@ -154,14 +183,15 @@ def _create(parts: Parts, name: str, bundle: Bundle) -> None:
             [{"loc": ["body", "domain"], "msg": f"the manifest has {manifest.domain!r}"}],
         )
     check_domain_name(name)
-    problems_found = parts.activator.check(DomainRecord(name, find_backbone(parts, manifest.backbone)))(bundle)
+    problems_found = parts.versions.check(DomainRecord(name, find_backbone(parts, manifest.backbone)))(bundle)
     if problems_found:
         raise BundleError(problems_found)
     create_domain(parts, name, DomainBody(backbone=manifest.backbone))
 
 
-def _shown(card: Card, live: int | None) -> dict[str, Any]:
-    return card.to_json() | {"live": card.version == live}
+def _shown(card: Card, stands: Activation) -> dict[str, Any]:
+    share = stands.percent if card.version == stands.canary else 0
+    return card.to_json() | {"live": card.version == stands.version, "canary_percent": share}
 
 
 def _json(value: object, status: int, headers: dict[str, str]) -> Response:

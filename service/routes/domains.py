@@ -66,8 +66,8 @@ def delete_domain(domain: str, parts: Given) -> None:
     responses=problems(404, 409, 503),
 )
 async def rollback(domain: str, parts: Given) -> dict[str, Any]:
-    """Make the value that was live before live again, at once."""
-    live = await run_in_threadpool(parts.activator.rollback, domain)
+    """End a canary or, without one, make the value that was live before live again; at once."""
+    live = (await run_in_threadpool(parts.activator.rollback, domain)).live
     return {
         "domain": domain,
         "version": version_name(live.version),
@@ -143,8 +143,10 @@ def _standing(standing: Standing) -> dict[str, Any]:
         "status": "ready",
         "live_version": version_name(live.version),
         "previous_version": None if previous is None else version_name(previous.version),
+        "canary_version": None if standing.canary is None else version_name(standing.canary.version),
+        "canary_percent": standing.percent,
         "index_generation": live.index_generation,
-        "searchable_items": len(live.index),
+        "searchable_items": len(live.items),
         "memory_bytes": live.memory(),
     }
 

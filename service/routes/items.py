@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from typing import Annotated, Any
+from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request, Response
+from pydantic import RootModel
 from starlette.concurrency import run_in_threadpool
 
 from service import answers
 from service.answers import ImportReport, Job, Page
 from service.errors import InvalidRequest, ItemNotFound, UnsupportedMedia
 from service.intake import as_attributes
-from service.parts import Given, problems, stream
+from service.parts import Given, parse_body, problems, read_body, stream
+from service.schemas import MAX_IMAGE_B64, ItemBody, ItemPatch
 from service.state import Item
 
 router = APIRouter(prefix="/domains/{domain}/items", tags=["items"])
 
 NDJSON = "application/x-ndjson"
 PAGE = 100
+_Object = RootModel[dict[str, Any]]
 _CURSOR = re.compile(r"[0-9]{1,18}")
+MAX_ITEM_BYTES = MAX_IMAGE_B64 + 1024 * 1024
+_ONE = {"required": True, "content": {"application/json": {"schema": ItemBody.model_json_schema()}}}
+_PATCH = {"required": True, "content": {"application/json": {"schema": ItemPatch.model_json_schema()}}}
 _ITEMS = {"type": "array", "items": {"type": "object"}}
 _BODY = {"required": True, "content": {"application/json": {"schema": _ITEMS}, NDJSON: {"schema": {"type": "string"}}}}
 
@@ -77,16 +85,84 @@ def list_items(
 @router.get("/{item_id:path}", summary="Show an item", response_model=answers.Item, responses=problems(404))
 def get_item(domain: str, item_id: str, parts: Given) -> dict[str, Any]:
     """Return an item as it is stored."""
-    parts.state.get_domain(domain)
-    found = parts.state.items_by_id(domain, [item_id])
-    if item_id not in found:
+    return _shown(parts.writer.get(domain, item_id))
+
+
+@router.put(
+    "/{item_id:path}",
+    summary="Add or replace an item",
+    response_model=answers.Item,
+    openapi_extra={"requestBody": _ONE},
+    responses={201: {"model": answers.Item, "description": "It was added."}, **problems(400, 404, 413, 422, 503, 507)},
+)
+async def put_item(domain: str, item_id: str, request: Request, parts: Given) -> Response:
+    """Store an item and make it searchable; unchanged content is not embedded again."""
+    await run_in_threadpool(parts.live.get, domain)
+    given = await run_in_threadpool(_named, await read_body(request, MAX_ITEM_BYTES), item_id)
+
+    def store() -> tuple[Item, bool]:
+        intake = parts.versions.intake(domain)
+        item = _readable(lambda: intake.item(given))
+        intake.settle()
+        return item, bool(parts.writer.upsert(domain, [item]).accepted)
+
+    item, added = await run_in_threadpool(store)
+    return _json(_shown(item), 201 if added else 200, {"Location": f"/domains/{domain}/items/{quote(item_id)}"})
+
+
+@router.patch(
+    "/{item_id:path}",
+    summary="Change an item",
+    response_model=answers.Item,
+    openapi_extra={"requestBody": _PATCH},
+    responses=problems(400, 404, 409, 413, 422, 503, 507),
+)
+async def patch_item(domain: str, item_id: str, request: Request, parts: Given) -> dict[str, Any]:
+    """Change the fields that are named; what others change at the same time is not lost."""
+    await run_in_threadpool(parts.live.get, domain)
+    body = await read_body(request, MAX_ITEM_BYTES)
+    patch = await run_in_threadpool(parse_body, ItemPatch, body, '{"available": false}')
+
+    def change() -> Item:
+        intake = parts.versions.intake(domain)
+
+        def changed(before: Item) -> Item:
+            after = _readable(lambda: intake.patched(before, patch))
+            intake.settle()
+            return after
+
+        parts.writer.change(domain, item_id, changed)
+        return parts.writer.get(domain, item_id)
+
+    return _shown(await run_in_threadpool(change))
+
+
+@router.delete("/{item_id:path}", summary="Delete an item", status_code=204, responses=problems(404, 503))
+def delete_item(domain: str, item_id: str, parts: Given) -> None:
+    """Delete an item: it is gone from the next answer."""
+    if not parts.writer.delete(domain, [item_id]).deleted:
         raise ItemNotFound(f"{domain} has no item {item_id!r}")
-    return _shown(found[item_id])
+
+
+def _named(body: bytes, item_id: str) -> ItemBody:
+    """Read an item whose id is in the address, and may be in the body too."""
+    given = parse_body(_Object, body, '{"title": "Heat (1995)"}').root
+    if given.setdefault("item_id", item_id) != item_id:
+        msg = f"the address names {item_id!r}"
+        raise InvalidRequest(f"item_id: {msg}, the body another item", [{"loc": ["item_id"], "msg": msg}])
+    return parse_body(ItemBody, json.dumps(given).encode(), '{"title": "Heat (1995)"}')
+
+
+def _readable(made: Callable[[], Item]) -> Item:
+    try:
+        return made()
+    except ValueError as error:
+        raise InvalidRequest(str(error), [{"loc": ["body"], "msg": str(error)}]) from error
 
 
 def _shown(item: Item) -> dict[str, Any]:
     shown = {"item_id": item.item_id, "text": as_attributes(item.text), "image": item.image}
-    return shown | {"popularity": item.popularity, "metadata": item.metadata}
+    return shown | {"popularity": item.popularity, "available": item.available, "metadata": item.metadata}
 
 
 def _json(value: object, status: int, headers: dict[str, str] | None = None) -> Response:

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import StreamingResponse
 
 from service import answers
 from service.answers import Page
-from service.parts import Caller, Given, problems
+from service.errors import JobNotFound, StateUnavailable
+from service.parts import Caller, Given, Parts, problems
 from service.state import Job
+
+EVENTS = "text/event-stream"
+LOOK_EVERY_S = 0.1
+KEEP_ALIVE_S = 15.0
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
@@ -37,3 +47,47 @@ def get_job(job_id: str, parts: Given, key: Caller) -> dict[str, Any]:
     job = parts.state.get_job(job_id)
     key.check("read", job.domain)
     return job.to_json()
+
+
+@router.delete("/{job_id}", summary="Cancel a job", response_model=answers.Job, responses=problems(404, 409))
+def cancel_job(job_id: str, parts: Given, key: Caller) -> dict[str, Any]:
+    """Cancel a queued job at once, a running one at its next step; what it had begun is not seen by anyone."""
+    key.check("write", parts.state.get_job(job_id).domain)
+    return parts.jobs.cancel(job_id).to_json()
+
+
+@router.get(
+    "/{job_id}/events",
+    summary="Follow a job",
+    response_class=StreamingResponse,
+    responses={200: {"content": {EVENTS: {}}, "description": "Events `job`, each the job as JSON."}, **problems(404)},
+)
+async def follow_job(job_id: str, request: Request, parts: Given, key: Caller) -> StreamingResponse:
+    """Send the job whenever it changed, as server-sent events, until it ended."""
+    job = await run_in_threadpool(parts.state.get_job, job_id)
+    key.check("read", job.domain)
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return StreamingResponse(_events(job, request, parts), media_type=EVENTS, headers=headers)
+
+
+async def _events(job: Job, request: Request, parts: Parts) -> AsyncIterator[str]:
+    """Yield the job as it is and whenever it changed; comments in between keep proxies from closing the connection."""
+    told: Job | None = None
+    silent = 0.0
+    while not await request.is_disconnected():
+        if job != told:
+            yield f"event: job\ndata: {json.dumps(job.to_json(), ensure_ascii=False)}\n\n"
+            told, silent = job, 0.0
+        elif silent >= KEEP_ALIVE_S:
+            yield ": still there\n\n"
+            silent = 0.0
+        if job.ended:
+            return
+        await asyncio.sleep(LOOK_EVERY_S)
+        silent += LOOK_EVERY_S
+        try:
+            job = await run_in_threadpool(parts.state.get_job, job.id)
+        except StateUnavailable:
+            continue
+        except JobNotFound:  # it went with its domain
+            return

@@ -50,6 +50,7 @@ def info(parts: Given) -> dict[str, Any]:
     standings = sorted(parts.live.all(), key=lambda standing: standing.live.domain)
     return {
         "version": version("swaprec"),
+        "process": parts.jobs.owner,
         "state": parts.state.describe(),
         "backbones": [
             {
@@ -66,7 +67,7 @@ def info(parts: Given) -> dict[str, Any]:
             {
                 "domain": standing.live.domain,
                 "version": version_name(standing.live.version),
-                "items": len(standing.live.index),
+                "items": len(standing.live.items),
                 "memory_bytes": standing.live.memory(),
             }
             for standing in standings

@@ -12,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from service.answers import Comparison, Embedded, Recommendation, Similar
 from service.compare import compare
 from service.errors import DomainLoading, QueueFull
-from service.live import LiveDomain
+from service.live import LiveDomain, Standing
 from service.parts import Given, Parts, parse_body, problems, read_body
 from service.recommend import recommend
 from service.schemas import CompareRequest, EmbedRequest, RecommendRequest, SimilarRequest
@@ -41,7 +41,7 @@ async def post_recommend(
     body = await read_body(request, parts.settings.max_body_bytes)
     wanted = parse_body(RecommendRequest, body, '{"history": ["n101"]}')
     try:
-        answer = await recommend(await _live(parts, domain, wanted.version), wanted, parts.reader)
+        answer = await _recommended(parts, domain, wanted)
     except (QueueFull, DomainLoading) as error:
         parts.telemetry.rejected.labels(error.code).inc()
         raise
@@ -101,15 +101,26 @@ async def post_embed(
     return _answer(await embed(await _live(parts, domain, wanted.version), wanted, parts.reader))
 
 
+async def _recommended(parts: Parts, domain: str, wanted: RecommendRequest) -> dict[str, Any]:
+    standing = None if wanted.version is not None else await _standing(parts, domain)
+    if standing is None:
+        return await recommend(parts.live.serving(domain, wanted.version), wanted, parts.reader)
+    if standing.canary is None:
+        return await recommend(standing.live, wanted, parts.reader)
+    return await parts.canaries.recommend(standing, standing.canary, wanted, parts.reader)
+
+
 async def _live(parts: Parts, domain: str, version: int | str | None) -> LiveDomain:
     """Return the value that answers, or the one of a pinned version."""
     if version is not None:
         return parts.live.serving(domain, version)
+    return (await _standing(parts, domain)).live
+
+
+async def _standing(parts: Parts, domain: str) -> Standing:
     # In a thread only where there is nothing in memory: why that is so may have to be asked of state.
-    standing = parts.live.find(domain)
-    if standing is None:
-        standing = await run_in_threadpool(parts.live.get, domain)
-    return standing.live
+    known = parts.live.find(domain)
+    return known if known is not None else await run_in_threadpool(parts.live.get, domain)
 
 
 def _answer(value: object) -> Response:

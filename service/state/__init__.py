@@ -21,12 +21,16 @@ was created, given back or cancelled, or ended.
 
 @dataclass(frozen=True, slots=True)
 class DomainRecord:
-    """A domain: its name, the fingerprint of its backbone, a title for people."""
+    """A domain: its name, the fingerprint of its backbone, a title for people.
+
+    `born`, which the state gives, tells it from an earlier one of its name.
+    """
 
     name: str
     backbone: str
     title: str = ""
     created_at: str = ""
+    born: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)

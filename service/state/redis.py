@@ -257,7 +257,7 @@ class RedisState:
         return DomainNotFound(name, self._names())
 
     def _records(self, names: Sequence[str]) -> list[DomainRecord]:
-        wanted = ("backbone", "title", "created_at")
+        wanted = ("backbone", "title", "created_at", "born")
         found = self._link.read(lambda pipe: [pipe.hmget(keys.record(name), wanted) for name in names])
         return [
             DomainRecord(name, *(value.decode() for value in values))

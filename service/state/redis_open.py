@@ -46,6 +46,20 @@ def check_server(link: Link) -> tuple[str, list[str]]:
     return f"{name} {info.get(f'{name}_version', version)}", warnings
 
 
+def is_empty(url: str) -> bool:
+    """Whether a Redis has nothing of ours, as a new one.
+
+    Raises:
+        StateUnavailable: it does not answer.
+    """
+    link = Link(url)
+    try:
+        there: int = link.plain(lambda client: client.exists(keys.SCHEMA, keys.EPOCH))
+        return not there
+    finally:
+        link.close()
+
+
 def _synced(link: Link) -> str | None:
     """When Redis syncs its file; None where it does not tell, as hosted ones do not."""
     try:

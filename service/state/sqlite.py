@@ -57,7 +57,7 @@ class SqliteState:
     def get_domain(self, name: str) -> DomainRecord:
         """Return a domain."""
         db = self._file.connection()
-        query = "SELECT name, backbone, title, created_at FROM domains WHERE name = ?"
+        query = "SELECT name, backbone, title, created_at, born FROM domains WHERE name = ?"
         row = db.execute(query, (name,)).fetchone()
         if row is None:
             raise sqlite_items.missing(db, name)
@@ -65,7 +65,7 @@ class SqliteState:
 
     def domains(self) -> list[DomainRecord]:
         """Return all domains by name."""
-        query = "SELECT name, backbone, title, created_at FROM domains ORDER BY name"
+        query = "SELECT name, backbone, title, created_at, born FROM domains ORDER BY name"
         return [DomainRecord(*row) for row in self._file.connection().execute(query)]
 
     def delete_domain(self, name: str) -> None:

@@ -84,22 +84,37 @@ def probe(
 def activate(
     domain: Domain,
     version: Annotated[str, typer.Argument(help="A number, or none.", autocompletion=complete_version)],
+    canary: Annotated[int, typer.Option(help="Answer so many of a hundred users only.", min=0, max=99)] = 0,
+    min_hr10: Annotated[float | None, typer.Option(help="Least HR@10 on the domain's probes.")] = None,
+    max_drop: Annotated[float | None, typer.Option(help="Most that HR@10 may be below the live version's.")] = None,
     url: Url = LOCAL,
     key: Key = "",
     as_json: AsJson = False,
 ) -> None:
     """Make a version live, and wait until it is."""
     wanted = cast("Version", parse_version(version))
+    asked = {"min_hr10": min_hr10, "max_drop": max_drop}
+    gate = {name: value for name, value in asked.items() if value is not None} or None
     with Client(url, key) as client:
-        job = client.activate(domain, wanted, show.JobLines(show.talk()))
+        job = client.activate(domain, wanted, show.JobLines(show.talk()), canary_percent=canary, gate=gate)
     if as_json:
         show.emit_json(job)
     else:
         typer.echo(f"{domain}@{version}")
 
 
+def promote(domain: Domain, version: Number, url: Url = LOCAL, key: Key = "", as_json: AsJson = False) -> None:
+    """Make a canary live for everybody, at once."""
+    with Client(url, key) as client:
+        answer = client.promote(domain, version)
+    if as_json:
+        show.emit_json(answer)
+    else:
+        typer.echo(f"{domain}@{answer['version']}")
+
+
 def rollback(domain: Domain, url: Url = LOCAL, key: Key = "", as_json: AsJson = False) -> None:
-    """Go back, at once, to the version that was live before."""
+    """Go back, at once: end a canary or, without one, return to the version that was live before."""
     with Client(url, key) as client:
         answer = client.rollback(domain)
     if as_json:

@@ -129,6 +129,23 @@ def show_item(
     show.data().print(show.table("", ("", ""), rows))
 
 
+@items.command("delete")
+def delete_item(
+    domain: Domain,
+    item_id: Annotated[str, typer.Argument(help="Which item.")],
+    yes: Yes = False,
+    url: Url = LOCAL,
+    key: Key = "",
+    as_json: AsJson = False,
+) -> None:
+    """Delete an item: it is gone from the next answer."""
+    confirm(f"Delete item {item_id} of {domain}?", yes=yes)
+    with Client(url, key) as client:
+        client.delete_item(domain, item_id)
+    if as_json:
+        show.emit_json({"deleted": item_id})
+
+
 @items.command("load")
 def load_items(
     domain: Domain,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -51,6 +52,7 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
     data: Annotated[Path | None, typer.Option(help="Data folder.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that share the port.")] = None,
 ) -> None:
     """Run the service; docs/configuration.md lists its settings."""
     from pydantic import ValidationError
@@ -58,7 +60,7 @@ def serve(
     from service.server import serve as run_service
     from service.settings import Settings
 
-    given: dict[str, Any] = {"host": host, "port": port, "data": data}
+    given: dict[str, Any] = {"host": host, "port": port, "data": data, "workers": workers}
     try:
         settings = Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
@@ -85,6 +87,40 @@ def doctor(
     bad = [finding.what for finding in findings if finding.state == "bad"]
     if bad:
         raise Stop(f"not right: {', '.join(bad)}", code=FAILED)
+
+
+def restore(
+    data: Annotated[Path | None, typer.Option(help="Data folder; SWAPREC_DATA if not given.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Bring catalogs back into a state that was lost, from the snapshots in the data folder. No service may run."""
+    from service.errors import StateError
+    from service.settings import Settings
+    from swaprec.restore import restore as restore_all
+
+    try:
+        found = restore_all(Settings() if data is None else Settings(data=data))
+    except StateError as error:
+        raise Stop(str(error)) from error
+    if as_json:
+        show.emit_json([asdict(one) for one in found])
+    else:
+        rows = [(one.domain, one.what, one.items, one.detail) for one in found]
+        show.data().print(show.table("", ("domain", "", "items", ""), rows, right=(2,)))
+    lost = [one.domain for one in found if one.what == "lost"]
+    if lost:
+        raise Stop(f"not restored: {', '.join(lost)}", code=FAILED)
+
+
+@jobs.command("cancel")
+def cancel_job(job: JobId, url: Url = LOCAL, key: Key = "", as_json: AsJson = False) -> None:
+    """Cancel a job: at once if it waits, at its next step if it runs."""
+    with Client(url, key) as client:
+        found = client.cancel(_whole(client, job))
+    if as_json:
+        show.emit_json(found)
+    else:
+        typer.echo(found["status"] if found["status"] == "cancelled" else "being cancelled")
 
 
 @jobs.command("list")

@@ -28,8 +28,17 @@ from service.answers import (
 from swaprec.client import calls
 from swaprec.client.calls import Arm, Call, Entry
 from swaprec.client.download import Download
-from swaprec.client.wire import DONE, POLL_GROWTH, POLL_LONGEST_S, POLL_S, Attempts, body_of, options, refusal
-from swaprec.errors import problem_error
+from swaprec.client.wire import (
+    DONE,
+    POLL_GROWTH,
+    POLL_LONGEST_S,
+    POLL_S,
+    Attempts,
+    body_of,
+    options,
+    refusal,
+    unfinished,
+)
 
 T = TypeVar("T")
 OnJob = Callable[[Job], object]
@@ -137,16 +146,36 @@ class AsyncClient:
         """Show an item."""
         return await self._do(calls.item(domain, item_id))
 
+    async def put_item(self, domain: str, item_id: str, item: Row) -> Item:
+        """Add or replace an item; searchable when this returns."""
+        return await self._do(calls.put_item(domain, item_id, item))
+
+    async def patch_item(self, domain: str, item_id: str, changes: Row) -> Item:
+        """Change some fields of an item; None takes one away."""
+        return await self._do(calls.patch_item(domain, item_id, changes))
+
+    async def delete_item(self, domain: str, item_id: str) -> None:
+        """Delete an item: it is gone from the next answer."""
+        await self._do(calls.delete_item(domain, item_id))
+
     async def push(
-        self, bundle: Path, *, activate: bool = False, create: bool = False, on_job: OnJob | None = None
+        self,
+        bundle: Path,
+        *,
+        activate: bool = False,
+        create: bool = False,
+        gate: Mapping[str, float] | None = None,
+        on_job: OnJob | None = None,
     ) -> AdapterCard:
         """Upload a bundle; with `activate` wait until it is live. Returns the version's card.
+
+        `gate` are thresholds that it must reach on the domain's probes, such as `{"max_drop": 0.05}`.
 
         Raises:
             ProblemError: also when the activation fails; the old version then goes on serving.
         """
         with bundle.open("rb") as file:
-            card = await self._do(calls.upload((bundle.name, file), activate=activate, create=create))
+            card = await self._do(calls.upload((bundle.name, file), activate=activate, create=create, gate=gate))
         if "job" in card:
             await self.wait(card.pop("job"), on_job)
         return card
@@ -179,9 +208,30 @@ class AsyncClient:
         """Delete a version."""
         await self._do(calls.delete_version(domain, version))
 
-    async def activate(self, domain: str, version: Version, on_job: OnJob | None = None) -> Job:
-        """Make a version, or `none`, live; returns the ended job."""
-        return await self.wait(await self._do(calls.activate(domain, version)), on_job)
+    async def activate(
+        self,
+        domain: str,
+        version: Version,
+        on_job: OnJob | None = None,
+        *,
+        canary_percent: int = 0,
+        gate: Mapping[str, float] | None = None,
+    ) -> Job:
+        """Make a version, or `none`, live; returns the ended job.
+
+        Args:
+            domain: which one.
+            version: a number, or none.
+            on_job: told of each step.
+            canary_percent: answer so many of a hundred users only.
+            gate: thresholds that it must reach on the domain's probes.
+        """
+        call = calls.activate(domain, version, canary_percent, gate)
+        return await self.wait(await self._do(call), on_job)
+
+    async def promote(self, domain: str, version: int) -> RolledBack:
+        """Make a canary live for everybody."""
+        return await self._do(calls.promote(domain, version))
 
     async def jobs(self, domain: str | None = None, limit: int = 100) -> list[Job]:
         """List jobs, newest first."""
@@ -191,11 +241,15 @@ class AsyncClient:
         """Show a job."""
         return await self._do(calls.job(job_id))
 
+    async def cancel(self, job_id: str) -> Job:
+        """Cancel a job; one that runs ends at its next step."""
+        return await self._do(calls.cancel(job_id))
+
     async def wait(self, job: Job, on_job: OnJob | None = None) -> Job:
         """Wait until a job ended; `on_job` is told of each step.
 
         Raises:
-            ProblemError: it failed.
+            ProblemError: it failed, or was cancelled.
         """
         pause = POLL_S
         while job["status"] not in DONE:
@@ -204,8 +258,8 @@ class AsyncClient:
             job = await self.job(job["id"])
             if on_job is not None:
                 on_job(job)
-        if job["status"] == "failed":
-            raise problem_error(job["error"] or {})
+        if job["status"] != "succeeded":
+            raise unfinished(job)
         return job
 
     async def info(self) -> Info:

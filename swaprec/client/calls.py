@@ -38,7 +38,7 @@ CHUNK_ROWS = 500
 class Call(Generic[T]):
     """One request whose answer is a JSON object of type T; `repeatable` where sending it twice does no harm."""
 
-    method: Literal["GET", "POST", "PUT", "DELETE"]
+    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
     path: str
     repeatable: bool = False
     request: dict[str, Any] = field(default_factory=dict)
@@ -131,9 +131,30 @@ def item(domain: str, item_id: str) -> Call[Item]:
     return Call("GET", f"/domains/{_part(domain)}/items/{_part(item_id)}", repeatable=True)
 
 
-def upload(file: tuple[str, Any], *, activate: bool, create: bool) -> Call[AdapterCard]:
+def put_item(domain: str, item_id: str, item: Mapping[str, Any]) -> Call[Item]:
+    """`PUT /domains/{domain}/items/{item_id}`."""
+    path = f"/domains/{_part(domain)}/items/{_part(item_id)}"
+    return Call("PUT", path, repeatable=True, request={"json": dict(item)})
+
+
+def patch_item(domain: str, item_id: str, changes: Mapping[str, Any]) -> Call[Item]:
+    """`PATCH /domains/{domain}/items/{item_id}`."""
+    path = f"/domains/{_part(domain)}/items/{_part(item_id)}"
+    return Call("PATCH", path, repeatable=True, request={"json": dict(changes)})
+
+
+def delete_item(domain: str, item_id: str) -> Call[None]:
+    """`DELETE /domains/{domain}/items/{item_id}`."""
+    return Call("DELETE", f"/domains/{_part(domain)}/items/{_part(item_id)}")
+
+
+def upload(
+    file: tuple[str, Any], *, activate: bool, create: bool, gate: Mapping[str, float] | None
+) -> Call[AdapterCard]:
     """`POST /adapters`."""
     fields = {"activate": str(activate).lower(), "create": str(create).lower()}
+    if gate is not None:
+        fields["gate"] = json.dumps(dict(gate))
     return Call("POST", "/adapters", request={"files": {"file": file}, "data": fields})
 
 
@@ -158,9 +179,17 @@ def delete_version(domain: str, number: int) -> Call[None]:
     return Call("DELETE", f"/adapters/{_part(domain)}/versions/{number}")
 
 
-def activate(domain: str, version: Version) -> Call[Job]:
+def activate(
+    domain: str, version: Version, canary_percent: int = 0, gate: Mapping[str, float] | None = None
+) -> Call[Job]:
     """`POST /adapters/{domain}/versions/{version}/activate`."""
-    return Call("POST", f"/adapters/{_part(domain)}/versions/{version}/activate")
+    wanted = {"canary_percent": canary_percent, "gate": None if gate is None else dict(gate)}
+    return Call("POST", f"/adapters/{_part(domain)}/versions/{version}/activate", request={"json": wanted})
+
+
+def promote(domain: str, number: int) -> Call[RolledBack]:
+    """`POST /adapters/{domain}/versions/{version}/promote`."""
+    return Call("POST", f"/adapters/{_part(domain)}/versions/{number}/promote")
 
 
 def jobs(domain: str | None, limit: int) -> Call[Page[Job]]:
@@ -172,6 +201,16 @@ def jobs(domain: str | None, limit: int) -> Call[Page[Job]]:
 def job(job_id: str) -> Call[Job]:
     """`GET /jobs/{job_id}`."""
     return Call("GET", f"/jobs/{_part(job_id)}", repeatable=True)
+
+
+def cancel(job_id: str) -> Call[Job]:
+    """`DELETE /jobs/{job_id}`."""
+    return Call("DELETE", f"/jobs/{_part(job_id)}")
+
+
+def events_path(job_id: str) -> str:
+    """Return the path of `GET /jobs/{job_id}/events`."""
+    return f"/jobs/{_part(job_id)}/events"
 
 
 def info() -> Call[Info]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 
+from service.answers import Job
 from swaprec.client.calls import Call
 from swaprec.errors import ProblemError, Unreachable, problem_error
 
@@ -18,7 +19,7 @@ LONGEST_PAUSE_S = 5.0
 BEFORE_SENDING = (httpx.ConnectError, httpx.ConnectTimeout)
 BUSY = (429, 503)
 POLL_S, POLL_LONGEST_S, POLL_GROWTH = 0.05, 1.0, 1.3
-DONE = ("succeeded", "failed")
+DONE = ("succeeded", "failed", "cancelled")
 
 
 def options(url: str | None, key: str | None, timeout: float) -> dict[str, Any]:
@@ -105,6 +106,12 @@ def refusal(answer: httpx.Response) -> ProblemError:
     if not isinstance(body, dict) or "status" not in body:
         body = {"status": answer.status_code, "detail": answer.text}
     return problem_error(body)
+
+
+def unfinished(job: Job) -> ProblemError:
+    """Return the error of a job that ended without success."""
+    cancelled = {"status": 409, "code": "cancelled", "title": "Cancelled", "detail": f"job {job['id']} was cancelled"}
+    return problem_error(job["error"] or cancelled)
 
 
 def _json(answer: httpx.Response) -> Any:

@@ -8,12 +8,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import httpx
 import pytest
 import uvicorn
+from fastapi import FastAPI
 
 from service.app import create_app
+from service.parts import Parts
 from service.server import listen
 from service.settings import Settings
 from service.state import State
@@ -26,16 +29,21 @@ from transrec.backbone import Backbone
 ITEMS = [{"item_id": f"i{n}", "title": text, "popularity": n % 7} for n, text in enumerate(tiny_texts(60))]
 
 
+_APPS: WeakKeyDictionary[httpx.Client, FastAPI] = WeakKeyDictionary()
+
+
 @contextmanager
 def running(settings: Settings, token: str = "") -> Iterator[httpx.Client]:
     """Serve in a thread until the block ends; yields a client, which sends the token if there is one."""
     listener = listen(settings)
-    server = uvicorn.Server(uvicorn.Config(create_app(settings), log_level="warning", lifespan="on"))
+    app = create_app(settings)
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="on"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     with httpx.Client(base_url=url, timeout=30, headers=headers) as client:
+        _APPS[client] = app
         try:
             wait_until(lambda: server.started or not thread.is_alive())
             if server.started:
@@ -45,6 +53,12 @@ def running(settings: Settings, token: str = "") -> Iterator[httpx.Client]:
             server.should_exit = True
             thread.join(20)
             listener.close()
+
+
+def parts_of(client: httpx.Client) -> Parts:
+    """Return what the service behind a client is made of."""
+    parts: Parts = _APPS[client].state.parts
+    return parts
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
@@ -60,7 +74,7 @@ def wait_for_job(client: httpx.Client, job: dict[str, Any]) -> dict[str, Any]:
 
     def ended() -> bool:
         seen.update(client.get(f"/jobs/{job['id']}").json())
-        return seen["status"] in ("succeeded", "failed")
+        return seen["status"] in ("succeeded", "failed", "cancelled")
 
     wait_until(ended)
     return seen

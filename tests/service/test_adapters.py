@@ -252,7 +252,7 @@ def test_a_restart_answers_from_what_was_live(settings: Settings, bundle: Make) 
         after = client.post("/recommend?domain=movies", json={"history": ["i1", "i2"]}).json()
         assert after["items"] == before["items"]
         assert (after["version"], after["digest"]) == (2, before["digest"])
-        assert after["index_generation"] > before["index_generation"]
+        assert after["index_generation"] == before["index_generation"], "the same items under the same version"
         assert client.post("/domains/movies/rollback").json()["version"] == 1
 
 

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from service.bases import Base
 from service.engine import MAX_BATCH, Engine, History
 from service.errors import QueueFull
-from service.index import ExactIndex
+from service.ids import Ids
+from service.live_items import LiveItems
 from service.slots import Slot
 from tests.tiny import SPEC, TINY_KINDS, tiny_adapter, tiny_backbone, tiny_spec
 from transrec.adapters import AdapterSpec
@@ -21,11 +24,13 @@ def backbone() -> Backbone:
 
 
 @pytest.fixture
-def index() -> ExactIndex:
-    return ExactIndex(np.random.default_rng(0).standard_normal((50, 16)).astype(np.float32))
+def index() -> LiveItems:
+    vectors = np.random.default_rng(0).standard_normal((50, 16)).astype(np.float32)
+    base = Base(Path(), 1, Ids.of([f"i{n}" for n in range(50)]), np.zeros(50), np.arange(50, dtype=np.int32), 50)
+    return LiveItems.of(base, vectors)
 
 
-def answer(engine: Engine, index: ExactIndex, asked: list[tuple[list[int], Slot]], k: int = 5) -> list[list[int]]:
+def answer(engine: Engine, index: LiveItems, asked: list[tuple[list[int], Slot]], k: int = 5) -> list[list[int]]:
     async def ask() -> list[list[int]]:
         found = await asyncio.gather(*(engine.query(History(rows, slot, index), k) for rows, slot in asked))
         return [rows.tolist() for _, rows in found]
@@ -33,13 +38,13 @@ def answer(engine: Engine, index: ExactIndex, asked: list[tuple[list[int], Slot]
     return asyncio.run(ask())
 
 
-def expected(backbone: Backbone, index: ExactIndex, rows: list[int], seed: int | None, k: int = 5) -> list[int]:
+def expected(backbone: Backbone, index: LiveItems, rows: list[int], seed: int | None, k: int = 5) -> list[int]:
     side = None if seed is None else tiny_adapter(backbone, seed).user
-    user = encode_users(backbone.model.user_encoder, [np.array(rows)], index.vectors, side)
+    user = encode_users(backbone.model.user_encoder, [np.array(rows)], index.matrix, side)
     return index.search(user, k)[1][0].tolist()
 
 
-def test_domains_in_one_batch_answer_as_they_do_alone(backbone: Backbone, index: ExactIndex) -> None:
+def test_domains_in_one_batch_answer_as_they_do_alone(backbone: Backbone, index: LiveItems) -> None:
     seen: list[tuple[int, int]] = []
     engine = Engine(backbone, slots=8, max_queue=100, observe=lambda rows, adapters: seen.append((rows, adapters)))
     slots = {seed: engine.take_slot(tiny_adapter(backbone, seed).user) for seed in (1, 2, 3)}
@@ -52,7 +57,7 @@ def test_domains_in_one_batch_answer_as_they_do_alone(backbone: Backbone, index:
 
 
 def test_kinds_that_are_no_bottlenecks_share_the_batch_as_groups_of_their_own(
-    backbone: Backbone, index: ExactIndex
+    backbone: Backbone, index: LiveItems
 ) -> None:
     seen: list[tuple[int, int]] = []
     engine = Engine(backbone, slots=8, max_queue=100, observe=lambda rows, adapters: seen.append((rows, adapters)))
@@ -62,14 +67,14 @@ def test_kinds_that_are_no_bottlenecks_share_the_batch_as_groups_of_their_own(
     found = answer(engine, index, asked)
     assert seen == [(2 * (len(TINY_KINDS) + 1), len(TINY_KINDS) + 1)]
     for (rows, _), side, ids in zip(asked, [*sides, None] * 2, found, strict=True):
-        user = encode_users(backbone.model.user_encoder, [np.array(rows)], index.vectors, side)
+        user = encode_users(backbone.model.user_encoder, [np.array(rows)], index.matrix, side)
         assert ids == index.search(user, 5)[1][0].tolist()
     assert engine.slots_in_use == 6, (
         "houlsby, its parallel form, pfeiffer, compacter, and houlsby beside prompt and side"
     )
 
 
-def test_a_row_in_use_is_never_overwritten(backbone: Backbone, index: ExactIndex) -> None:
+def test_a_row_in_use_is_never_overwritten(backbone: Backbone, index: LiveItems) -> None:
     engine = Engine(backbone, slots=3, max_queue=10)
     held = engine.take_slot(tiny_adapter(backbone, 1).user)
     for seed in range(2, 102):
@@ -81,7 +86,7 @@ def test_a_row_in_use_is_never_overwritten(backbone: Backbone, index: ExactIndex
 
 
 def test_the_table_grows_in_slots_and_in_hidden_size_without_changing_an_answer(
-    backbone: Backbone, index: ExactIndex
+    backbone: Backbone, index: LiveItems
 ) -> None:
     engine = Engine(backbone, slots=2, max_queue=10)
     wide = AdapterSpec.parse({**SPEC.to_json(), "user": {"kind": "houlsby", "hidden": 11}})
@@ -90,19 +95,19 @@ def test_the_table_grows_in_slots_and_in_hidden_size_without_changing_an_answer(
     for seed, slot in enumerate(slots, 1):
         assert answer(engine, index, [([7], slot)]) == [expected(backbone, index, [7], seed)]
     user = encode_users(
-        backbone.model.user_encoder, [np.array([7])], index.vectors, tiny_adapter(backbone, 10, wide).user
+        backbone.model.user_encoder, [np.array([7])], index.matrix, tiny_adapter(backbone, 10, wide).user
     )
     assert answer(engine, index, [([7], last)]) == [index.search(user, 5)[1][0].tolist()]
 
 
-def test_more_than_a_batch_is_answered_in_several(backbone: Backbone, index: ExactIndex) -> None:
+def test_more_than_a_batch_is_answered_in_several(backbone: Backbone, index: LiveItems) -> None:
     engine = Engine(backbone, slots=2, max_queue=1000)
     none = engine.take_slot(None)
     asked = [([row % 50], none) for row in range(3 * MAX_BATCH + 1)]
     assert answer(engine, index, asked) == [expected(backbone, index, rows, None) for rows, _ in asked]
 
 
-def test_a_full_queue_is_refused_and_those_before_are_answered(backbone: Backbone, index: ExactIndex) -> None:
+def test_a_full_queue_is_refused_and_those_before_are_answered(backbone: Backbone, index: LiveItems) -> None:
     engine = Engine(backbone, slots=2, max_queue=3)
     none = engine.take_slot(None)
 
@@ -115,7 +120,7 @@ def test_a_full_queue_is_refused_and_those_before_are_answered(backbone: Backbon
     assert [isinstance(one, QueueFull) for one in found] == [False, False, False, True, True]
 
 
-def test_a_client_that_left_disturbs_nobody(backbone: Backbone, index: ExactIndex) -> None:
+def test_a_client_that_left_disturbs_nobody(backbone: Backbone, index: LiveItems) -> None:
     engine = Engine(backbone, slots=2, max_queue=10)
     none = engine.take_slot(None)
 
@@ -129,7 +134,7 @@ def test_a_client_that_left_disturbs_nobody(backbone: Backbone, index: ExactInde
     assert asyncio.run(ask()) == expected(backbone, index, [2], None, 3)
 
 
-def test_an_adapter_that_overflows_spoils_no_answer_but_its_own(backbone: Backbone, index: ExactIndex) -> None:
+def test_an_adapter_that_overflows_spoils_no_answer_but_its_own(backbone: Backbone, index: LiveItems) -> None:
     engine = Engine(backbone, slots=4, max_queue=10)
     good, wild = (engine.take_slot(tiny_adapter(backbone, 1, scale=scale).user) for scale in (0.3, 1e30))
 
@@ -145,6 +150,6 @@ def test_an_adapter_that_overflows_spoils_no_answer_but_its_own(backbone: Backbo
 
 
 def test_an_empty_index_answers_nothing() -> None:
-    empty = ExactIndex(np.zeros((0, 16), np.float32))
+    empty = LiveItems.of(Base.empty(0), np.zeros((0, 16), np.float32))
     scores, rows = empty.search(np.ones((2, 16), np.float32), 5)
     assert scores.shape == rows.shape == (2, 0)

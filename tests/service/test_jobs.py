@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import os
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from service.errors import PayloadTooLarge
+from service.errors import Conflict, JobTaken, PayloadTooLarge
 from service.jobs import Jobs, Progress
 from service.settings import Settings
 from service.state import DomainRecord, Job
@@ -32,11 +34,10 @@ def test_only_what_an_earlier_process_left_is_resumed(state: SqliteState) -> Non
         done.append(job.id)
         return {}
 
-    jobs = Jobs(state)
+    jobs = Jobs(state, "one")
     jobs.kinds["count"] = count
     began = jobs.submit("count", "movies", {})
-    jobs.resume()
-    jobs.resume()
+    jobs.start()
     wait_until(lambda: {job.status for job in state.jobs()} == {"succeeded"})
     jobs.close()
     assert sorted(done) == sorted([began.id, left.id])
@@ -53,10 +54,10 @@ def test_jobs_of_a_domain_run_in_the_order_in_which_they_were_asked_for(state: S
         noted.append(job.detail["name"])
         return {}
 
-    jobs = Jobs(state)
+    jobs = Jobs(state, "one")
     jobs.kinds["note"] = note
     first, second = (jobs.submit("note", "movies", {"name": name, "wait": False}) for name in ("first", "second"))
-    jobs.resume()
+    jobs.start()
     other = jobs.submit("note", "books", {"name": "other", "wait": False})
     wait_until(lambda: state.get_job(other.id).ended)
     assert noted == ["other"], "a domain waits for itself only"
@@ -68,12 +69,13 @@ def test_jobs_of_a_domain_run_in_the_order_in_which_they_were_asked_for(state: S
 
 def test_the_end_of_a_job_is_told_once_it_is_written_down(state: SqliteState) -> None:
     told: list[str] = []
-    jobs = Jobs(state)
+    jobs = Jobs(state, "one")
 
     def refuse(_: Job, __: Progress) -> dict[str, Any]:
         raise PayloadTooLarge("too much")
 
     jobs.kinds["refuse"], jobs.after["refuse"] = refuse, lambda job: told.append(state.get_job(job.id).status)
+    jobs.start()
     jobs.submit("refuse", "movies", {})
     wait_until(lambda: told != [])
     jobs.close()
@@ -85,7 +87,7 @@ def test_the_end_of_a_job_is_told_once_it_is_written_down(state: SqliteState) ->
 def test_a_job_whose_domain_goes_away_ends_quietly(state: SqliteState) -> None:
     going, gone = threading.Event(), threading.Event()
     told: list[str] = []
-    jobs = Jobs(state)
+    jobs = Jobs(state, "one")
 
     def wait(job: Job, _: Progress) -> dict[str, Any]:
         going.set()
@@ -94,6 +96,7 @@ def test_a_job_whose_domain_goes_away_ends_quietly(state: SqliteState) -> None:
         return {}
 
     jobs.kinds["wait"], jobs.after["wait"] = wait, lambda job: told.append(job.id)
+    jobs.start()
     job = jobs.submit("wait", "movies", {})
     assert going.wait(10)
     state.delete_domain("movies")
@@ -111,6 +114,7 @@ def test_an_interrupted_import_goes_on_at_the_next_start_and_what_nobody_wants_i
     shelf = settings.data / "imports"
     for name in ("wanted.ndjson", "orphan.json", "cut.ndjson.part"):
         (shelf / name).write_text('{"item_id": "a", "title": "storm"}\n', "utf-8")
+        os.utime(shelf / name, (0, 0))
     state = SqliteState(settings.data)
     job = state.create_job("import", "movies", {"file": "wanted.ndjson"})
     state.update_job(job.id, status="running", stage="import")
@@ -119,3 +123,91 @@ def test_an_interrupted_import_goes_on_at_the_next_start_and_what_nobody_wants_i
         assert wait_for_job(client, job.to_json())["result"]["accepted"] == 1
         assert client.get("/domains/movies").json()["backbone"] == backbone.fingerprint
         wait_until(lambda: list(shelf.iterdir()) == [])
+
+
+def test_a_queued_job_that_is_cancelled_never_runs_and_a_running_one_ends_at_its_next_step(state: SqliteState) -> None:
+    going, told = threading.Event(), list[str]()
+
+    def work(_: Job, progress: Progress) -> dict[str, Any]:
+        going.set()
+        while True:
+            progress.check()
+            time.sleep(0.01)
+
+    jobs = Jobs(state, "one")
+    jobs.kinds["work"], jobs.after["work"] = work, lambda job: told.append(job.id)
+    jobs.start()
+    first, second = (jobs.submit("work", "movies", {}) for _ in range(2))
+    assert going.wait(10)
+    assert jobs.cancel(second.id).status == "cancelled"
+    assert jobs.cancel(first.id).status == "running"
+    wait_until(lambda: state.get_job(first.id).status == "cancelled")
+    wait_until(lambda: told == [second.id, first.id])
+    jobs.close()
+    with pytest.raises(Conflict):
+        jobs.cancel(first.id)
+
+
+def test_a_job_of_a_process_that_is_gone_is_done_by_another_and_the_first_may_write_nothing(
+    state: SqliteState,
+) -> None:
+    left = state.create_job("work", "movies", {})
+    dead = state.claim_job("dead", 0.3)
+    assert dead is not None
+    done: list[str] = []
+
+    def work(job: Job, progress: Progress) -> dict[str, Any]:
+        progress.fence()
+        done.append(job.owner)
+        return {}
+
+    jobs = Jobs(state, "alive")
+    jobs.kinds["work"] = work
+    jobs.start()
+    wait_until(lambda: state.get_job(left.id).status == "succeeded")
+    jobs.close()
+    assert done == ["alive"]
+    late = Progress(state, dead, threading.Event())
+    with pytest.raises(JobTaken):
+        late.fence()
+
+
+def test_a_job_that_a_clean_stop_interrupts_is_given_back_at_once(state: SqliteState) -> None:
+    going = threading.Event()
+
+    def work(_: Job, progress: Progress) -> dict[str, Any]:
+        going.set()
+        while True:
+            progress.check()
+            time.sleep(0.01)
+
+    jobs = Jobs(state, "one")
+    jobs.kinds["work"] = work
+    jobs.start()
+    job = jobs.submit("work", "movies", {})
+    assert going.wait(10)
+    jobs.close()
+    assert state.get_job(job.id).status == "queued"
+    again = state.claim_job("two", 5)
+    assert again is not None
+    assert again.id == job.id
+
+
+def test_a_long_job_keeps_its_lease(state: SqliteState, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.jobs.LEASE_S", 0.4)
+    monkeypatch.setattr("service.jobs.BEAT_S", 0.1)
+
+    def work(_: Job, progress: Progress) -> dict[str, Any]:
+        time.sleep(1.2)
+        progress.fence()
+        return {}
+
+    jobs = Jobs(state, "one")
+    jobs.kinds["work"] = work
+    jobs.start()
+    job = jobs.submit("work", "movies", {})
+    time.sleep(0.7)
+    assert state.claim_job("two", 5) is None
+    wait_until(lambda: state.get_job(job.id).ended)
+    jobs.close()
+    assert state.get_job(job.id).status == "succeeded"

@@ -13,8 +13,8 @@ import pytest
 from service import keys
 from service.app import create_app
 from service.errors import Forbidden, StateError, Unauthorized
-from service.gate import is_open
-from service.gate import needed as scope_of
+from service.guard import is_open
+from service.guard import needed as scope_of
 from service.keys import Exposed, KeyFile, KeyNotFound, Keys, open_keys
 from service.settings import Settings
 from tests.service.conftest import ITEMS, running, upload, wait_until

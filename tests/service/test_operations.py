@@ -91,7 +91,8 @@ def test_a_taken_port_is_one_clear_error() -> None:
 
 
 def test_two_services_do_not_share_a_data_folder(tmp_path: Path) -> None:
-    with only_process(tmp_path), pytest.raises(StateError, match="another swaprec serves from"), only_process(tmp_path):
+    twice = pytest.raises(StateError, match="another swaprec serves from")
+    with only_process(tmp_path, shared=False), twice, only_process(tmp_path, shared=False):
         pass
 
 

@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -209,26 +208,22 @@ def test_an_activation_waits_for_its_redis(
 
 
 def test_a_service_that_starts_while_redis_goes_away_comes_up_by_itself(
-    on_redis: Settings, own_redis: RedisServer
+    on_redis: Settings, own_redis: RedisServer, bundle: Callable[..., Path]
 ) -> None:
     with running(on_redis) as client:
         for name in ("movies", "books"):
             client.put(f"/domains/{name}", json={})
             client.post(f"/domains/{name}/items", json=ITEMS)
-    names = ["movies", "books"]
+        assert activate(client, bundle(1))["status"] == "succeeded"
     with started(on_redis) as parts:
         own_redis.kill()
-        for name in names:
-            parts.live.wait(name, "being restored")
-        restoring = threading.Thread(target=parts.activator.restore_all, args=(names,), daemon=True)
-        restoring.start()
-        restoring.join(1.5)
-        assert restoring.is_alive(), "it cannot be done without Redis"
+        parts.follower.start()
+        time.sleep(1.5)
+        assert parts.live.loading == {"movies": "being restored"}, "it cannot be done without Redis"
         own_redis.start()
-        restoring.join(10)
+        wait_until(lambda: {standing.live.domain for standing in parts.live.all()} == {"movies", "books"})
         assert parts.live.loading == {}
         assert parts.live.broken == {}
-        assert {standing.live.domain for standing in parts.live.all()} == set(names)
 
 
 def test_everything_is_live_again_after_a_restart(on_redis: Settings, bundle: Callable[..., Path]) -> None:
@@ -240,7 +235,7 @@ def test_everything_is_live_again_after_a_restart(on_redis: Settings, bundle: Ca
     with running(on_redis) as client:
         after = asked(client)
     assert (after["version"], after["items"]) == (1, before["items"])
-    assert after["index_generation"] > before["index_generation"]
+    assert after["index_generation"] == before["index_generation"]
 
 
 def test_without_redis_the_service_says_so_in_one_line(tmp_path: Path) -> None:

@@ -236,13 +236,15 @@ def test_every_route_has_a_method_of_the_client() -> None:
         "job_id": "x",
         "query": "x",
         "wishes": {},
+        "item": {},
+        "changes": {},
     }
     for make in vars(calls).values():
         if inspect.isfunction(make) and make.__module__ == calls.__name__ and "Call[" in str(make.__annotations__):
             given = {name: everything.get(name, ()) for name in inspect.signature(make).parameters}
             call = make(**given)
             asked.add((call.method, call.path))
-    asked |= {("GET", calls.file_path("x", 1)), ("GET", "/metrics"), ("GET", "/livez")}
+    asked |= {("GET", calls.file_path("x", 1)), ("GET", calls.events_path("x")), ("GET", "/metrics"), ("GET", "/livez")}
     paths = create_app(Settings()).openapi()["paths"]
     filled = {
         (method.upper(), re.sub(r"\{version\}", "1", re.sub(r"\{(?!version)[^}]+\}", "x", path)))

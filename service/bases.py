@@ -1,0 +1,224 @@
+"""Bases: a catalog at one generation with vectors by version, as files that all processes of a host map.
+
+A base lies in `<data>/bases/<domain>/<born>-<generation>-<token>/`. Its folder appears by one rename and is never
+changed; it names the domain's birth, so that the files of a domain that was deleted are never taken for those of its
+successor, and the fencing token of its builder. Bases are derived: losing one costs an embedding, never an answer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import threading
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from weakref import WeakValueDictionary
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adapters_store.files import PART, room_or_error, sync_folder, write_beside
+from service.ids import FILES, Ids
+from service.state import CatalogRows, DomainRecord
+
+CARD = "card.json"
+KEPT = 2
+_POPULARITY = ("popularity", "by_popularity")
+
+Floats = NDArray[np.float32]
+
+_log = logging.getLogger("swaprec")
+
+
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
+class Base:
+    """What versions share of a catalog: ids, popularity, and which items may be recommended.
+
+    The first `recommendable` rows may be, the others are not available. `by_popularity` lists those rows, most popular
+    first, earlier items first among equals.
+    """
+
+    path: Path
+    generation: int
+    ids: Ids
+    popularity: NDArray[np.float64]
+    by_popularity: NDArray[np.int32]
+    recommendable: int
+
+    @classmethod
+    def empty(cls, generation: int) -> Base:
+        """Return a catalog without items."""
+        nothing = np.zeros(0, np.float64), np.zeros(0, np.int32)
+        return cls(Path(), generation, Ids.of([]), *nothing, 0)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that are mapped."""
+        return self.ids.nbytes + self.popularity.nbytes + self.by_popularity.nbytes
+
+
+@dataclass(slots=True)
+class BaseWriter:
+    """A base on its way: vectors are written into mapped files, row by row of the base."""
+
+    folder: Path
+    order: NDArray[np.int64]
+    width: int
+    files: dict[str, str] = field(default_factory=dict)
+
+    def vectors(self, digest: str, dtype: str) -> Floats:
+        """Return an array [n, d] to be filled with a version's vectors, backed by its file."""
+        path = self.folder / _vectors_name(digest, dtype)
+        self.files[path.name] = ""
+        shape = (len(self.order), self.width)
+        if not len(self.order):
+            np.save(path, np.zeros(shape, np.float32))
+            return np.zeros(shape, np.float32)
+        return np.lib.format.open_memmap(path, "w+", np.float32, shape)
+
+
+class Bases:
+    """All bases of a data folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._opened: WeakValueDictionary[Path, Base] = WeakValueDictionary()
+        self._checked: set[Path] = set()
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def writing(self, record: DomainRecord, rows: CatalogRows, token: int, width: int) -> Iterator[BaseWriter]:
+        """Write a base of a catalog; it is there when the block ends without an error.
+
+        The rows of the base are those items that may be recommended, then the others, each in the catalog's order:
+        row r is item `order[r]` of `rows`.
+        """
+        home = self._home(record)
+        home.mkdir(parents=True, exist_ok=True)
+        part = home / f".{uuid.uuid4().hex}{PART}"
+        try:
+            with room_or_error(home):
+                part.mkdir()
+                writer = BaseWriter(part, _save_catalog(part, rows), width)
+                yield writer
+                _seal(part, writer, rows)
+                part.rename(home / f"{_mark(rows.born)}-{rows.generation:012}-{token:012}")
+            sync_folder(home)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+
+    def newest(self, record: DomainRecord, digest: str, dtype: str, than: Base | None) -> tuple[Base, Floats] | None:
+        """Return the newest base that has a version's vectors, and them; None if none is newer than `than`.
+
+        A base that is damaged counts as absent.
+        """
+        for path in self._paths(record):
+            if than is not None and path.name <= than.path.name:
+                return None
+            if not (path / _vectors_name(digest, dtype)).exists():
+                continue
+            try:
+                return self._open(path), self._matrix(path, _vectors_name(digest, dtype))
+            except (OSError, ValueError, KeyError) as error:
+                _log.warning("%s cannot be used: %s", path, error)
+        return None
+
+    def generation(self, record: DomainRecord) -> int:
+        """Return the newest base's catalog generation, -1 without one."""
+        return next((int(path.name.split("-")[1]) for path in self._paths(record)), -1)
+
+    def keep(self, record: DomainRecord) -> None:
+        """Remove all but the newest bases; values that map one keep it alive."""
+        mine = self._paths(record)
+        for path in mine[KEPT:]:
+            shutil.rmtree(path, ignore_errors=True)
+        for path in self._home(record).glob("*"):
+            if path not in mine and not path.name.startswith("."):  # of a domain that had this name
+                shutil.rmtree(path, ignore_errors=True)
+
+    def forget(self, record: DomainRecord) -> None:
+        """Remove all bases of a domain."""
+        shutil.rmtree(self._home(record), ignore_errors=True)
+
+    def _home(self, record: DomainRecord) -> Path:
+        return self._folder / record.name
+
+    def _paths(self, record: DomainRecord) -> list[Path]:
+        return sorted(self._home(record).glob(f"{_mark(record.born)}-*"), key=lambda path: path.name, reverse=True)
+
+    def _open(self, path: Path) -> Base:
+        with self._lock:
+            known = self._opened.get(path)
+            if known is not None:
+                return known
+            card = json.loads((path / CARD).read_text("utf-8"))
+            for name in (*FILES, *_POPULARITY):
+                self._check(path / f"{name}.npy", card["files"][f"{name}.npy"])
+            popularity, order = (np.asarray(np.load(path / f"{name}.npy", mmap_mode="r")) for name in _POPULARITY)
+            base = Base(path, card["generation"], Ids.open(path), popularity, order, card["recommendable"])
+            self._opened[path] = base
+            return base
+
+    def _matrix(self, path: Path, name: str) -> Floats:
+        card = json.loads((path / CARD).read_text("utf-8"))
+        self._check(path / name, card["files"][name])
+        if not card["items"]:
+            return np.zeros((0, card["width"]), np.float32)
+        return np.asarray(np.load(path / name, mmap_mode="r"))
+
+    def _check(self, path: Path, digest: str) -> None:
+        """Compare a file with its digest, once a process.
+
+        Raises:
+            ValueError: it is another one.
+        """
+        if path not in self._checked and _digest(path) != digest:
+            raise ValueError(f"{path.name} is not what was written")
+        self._checked.add(path)
+
+
+def _mark(born: str) -> str:
+    return hashlib.blake2b(born.encode(), digest_size=8).hexdigest()
+
+
+def _vectors_name(digest: str, dtype: str) -> str:
+    return f"vectors-{digest[:32]}-{dtype}.npy"
+
+
+def _save_catalog(folder: Path, rows: CatalogRows) -> NDArray[np.int64]:
+    available = np.array(rows.available, np.bool_)
+    order = np.concatenate([np.flatnonzero(available), np.flatnonzero(~available)])
+    popularity = np.array(rows.popularity, np.float64)[order]
+    Ids.of([rows.ids[place] for place in order]).save(folder)
+    np.save(folder / "popularity.npy", popularity)
+    shown = popularity[: int(available.sum())]
+    np.save(folder / "by_popularity.npy", np.argsort(-shown, kind="stable").astype(np.int32))
+    return order
+
+
+def _seal(folder: Path, writer: BaseWriter, rows: CatalogRows) -> None:
+    """Digest and sync every file, the card last."""
+    files = {}
+    for path in sorted(folder.glob("*.npy")):
+        files[path.name] = _digest(path)
+        with path.open("rb+") as file:
+            os.fsync(file.fileno())
+    card = {
+        "generation": rows.generation,
+        "items": len(rows.ids),
+        "recommendable": sum(rows.available),
+        "width": writer.width,
+        "files": files,
+    }
+    write_beside(folder / CARD, json.dumps(card).encode())
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,234 @@
+"""Keeps what this process answers from equal to what store and state say.
+
+The store's log says which versions of a domain are live, what a rollback returns to, and which is a canary; state says
+what is in the catalog. `reconcile` brings one domain there, from wherever it is: it is called after every change of
+this process, for every entry of the feed, and at the start. Nothing depends on having seen each change.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+import numpy as np
+
+from adapters_store.errors import BundleError, VersionNotFound
+from adapters_store.store import Store
+from service.bases import Base, Bases
+from service.errors import BackboneNotFound, DomainLoading, DomainNotFound, ServiceError, StateUnavailable
+from service.live import LiveDomain, LiveTable, Standing, Version, version_name
+from service.live_items import LiveItems
+from service.problems import problem_of
+from service.state import Changes, DomainRecord, State
+from service.vectors import VectorFiles
+from service.versions import Versions
+from transrec.backbone import Dtype
+
+HERE = 256
+"""So many items are embedded by whoever needs them; more are a job."""
+
+MOST_HERE = 20_000
+"""So many changes are applied to what is in memory; after more, the next base is waited for."""
+
+DAMAGE = (BundleError, VersionNotFound, BackboneNotFound, OSError)
+
+_log = logging.getLogger("swaprec")
+
+
+class NotBuilt(Exception):
+    """The vectors of a version must be built by a job first."""
+
+
+class Broken(ServiceError):
+    """A domain that cannot answer until somebody acts."""
+
+    status, code, title = 503, "domain_broken", "Domain broken"
+
+
+class Reconciler:
+    """The only writer of the live table.
+
+    Args:
+        state, store: the truth.
+        live: what requests read.
+        versions, bases, vectors: what values are made of.
+        observe_swap: told the seconds of each publication.
+    """
+
+    def __init__(
+        self,
+        state: State,
+        store: Store,
+        live: LiveTable,
+        versions: Versions,
+        bases: Bases,
+        vectors: VectorFiles,
+        observe_swap: Callable[[float], None],
+    ) -> None:
+        self._state, self._store, self._live = state, store, live
+        self._versions, self._bases, self._vectors = versions, bases, vectors
+        self._observe_swap = observe_swap
+        self._turns: dict[str, threading.RLock] = {}
+        self.ask_for_build: Callable[[str], object] = lambda _: None
+
+    @contextmanager
+    def turn(self, domain: str) -> Iterator[None]:
+        """Hold what guards the publication of a domain's values in this process."""
+        with self._turns.setdefault(domain, threading.RLock()):
+            yield
+
+    def reconcile(
+        self, domain: str, candidate: LiveDomain | None = None, deleted: Sequence[str] = ()
+    ) -> Standing | None:
+        """Bring a domain to where store and state say it stands; None where it cannot answer.
+
+        Args:
+            domain: whether it exists or not.
+            candidate: a value that is at hand, and may be what is wanted now.
+            deleted: ids that are gone at once, also where the rest has to wait for a build.
+
+        Raises:
+            StateUnavailable: nothing was changed.
+        """
+        with self.turn(domain):
+            try:
+                record = self._state.get_domain(domain)
+            except DomainNotFound:
+                self._live.remove(domain)
+                self._turns.pop(domain, None)
+                return None
+            try:
+                return self._brought(record, candidate)
+            except NotBuilt:
+                self._wait_for_build(record, deleted)
+            except StateUnavailable:
+                raise
+            except Exception as error:  # noqa: BLE001 - one broken domain must not keep the others from answering
+                self._break(record, error)
+            return self._live.find(domain)
+
+    def candidate(self, record: DomainRecord, version: Version) -> LiveDomain:
+        """Open a version beside what is live, with everything in it that the catalog has now.
+
+        Raises:
+            NotBuilt: its vectors are not there; what `Versions.load` raises.
+        """
+        with self.turn(record.name):
+            return self._value(record, version, _Having([]), 0)
+
+    def _brought(self, record: DomainRecord, candidate: LiveDomain | None) -> Standing:
+        now, stands = self._live.find(record.name), self._store.standing(record.name)
+        having = _Having([*(now.warm if now is not None else ()), *([candidate] if candidate is not None else [])])
+        live = self._value(record, stands.version, having, stands.number)
+        previous = canary = None
+        if stands.previous != stands.version:
+            previous = self._warm(record, stands.previous, having, stands.number)
+        if stands.percent:
+            canary = self._warm(record, stands.canary, having, stands.number)
+        standing = Standing(live, previous, canary, stands.percent if canary is not None else 0)
+        if standing != now:
+            started = time.perf_counter()
+            self._live.publish(standing)
+            self._observe_swap(time.perf_counter() - started)
+            if now is None or now.live.version != live.version:
+                _log.info("%s answers from version %s (%s)", record.name, version_name(live.version), stands.reason)
+        if live.items.needs_fold:
+            self.ask_for_build(record.name)
+        return standing
+
+    def _warm(self, record: DomainRecord, version: Version, having: _Having, number: int) -> LiveDomain | None:
+        """Return what does not answer everybody; None where it is damaged or not built, which stops nothing else."""
+        try:
+            return self._value(record, version, having, number)
+        except NotBuilt:
+            self.ask_for_build(record.name)
+        except DAMAGE:
+            _log.exception("%s has no version %s to go to", record.name, version_name(version))
+        return None
+
+    def _value(self, record: DomainRecord, version: Version, having: _Having, number: int) -> LiveDomain:
+        """Return a version's value with the newest base that has its vectors and every change since."""
+        digest, dtype = self._versions.identify(record, version)
+        known = having.find(digest, dtype)
+        items = known.items if known is not None else self._empty(record)
+        newer = self._bases.newest(record, digest, dtype, items.base)
+        items = self._caught_up(record, version, LiveItems.of(*newer) if newer is not None else items, having)
+        generation = items.generation + number
+        if known is not None:
+            same = known.items is items and known.version == version and known.index_generation == generation
+            return known if same else replace(known, items=items, version=version, index_generation=generation)
+        prepared, engine = self._versions.load(record, version), self._versions.engine(record)
+        return LiveDomain(
+            domain=record.name,
+            version=version,
+            digest=prepared.digest,
+            index_generation=generation,
+            items=items,
+            engine=engine,
+            slot=engine.take_slot(prepared.adapter.user if prepared.adapter is not None else None),
+            adapter_bytes=prepared.adapter_bytes,
+            dtype=prepared.dtype,
+        )
+
+    def _empty(self, record: DomainRecord) -> LiveItems:
+        """Return no items, as they were before the first one came."""
+        width = self._versions.engine(record).backbone.config.width
+        return LiveItems.of(Base.empty(0), np.zeros((0, width), np.float32))
+
+    def _caught_up(self, record: DomainRecord, version: Version, items: LiveItems, having: _Having) -> LiveItems:
+        changes = having.changes(items.generation, lambda since: self._state.changes(record.name, since, record.born))
+        if changes is None or len(changes.upserted) > MOST_HERE:
+            raise NotBuilt
+        if changes.generation == items.generation:
+            return items
+        contents = self._versions.intake(record.name).contents_of(changes.upserted)
+        prepared = self._versions.load(record, version)
+        missing = self._vectors.missing(record.name, prepared.digest, prepared.dtype, contents)
+        if missing > HERE:
+            raise NotBuilt
+        backbone = self._versions.engine(record).backbone
+        vectors = self._vectors.complete(
+            record.name, prepared.digest, contents, backbone, prepared.adapter, prepared.dtype
+        )
+        return items.with_changes(changes, vectors)
+
+    def _wait_for_build(self, record: DomainRecord, deleted: Sequence[str]) -> None:
+        """Ask for a build; what was deleted does not wait for it."""
+        now = self._live.find(record.name)
+        if now is None:
+            self._live.wait(record.name, "being embedded")
+        else:
+            changes = self._state.changes(record.name, now.live.items.generation, record.born)
+            gone = [*deleted, *(item_id for _, item_id in (changes.deleted if changes is not None else ()))]
+            if now.live.items.rows(gone):
+                self._live.publish(now.without(gone))
+        self.ask_for_build(record.name)
+
+    def _break(self, record: DomainRecord, error: Exception) -> None:
+        if self._live.find(record.name) is not None:
+            _log.error("domain %s stays at what it was: %s", record.name, error, exc_info=error)
+            return
+        _log.error("domain %s cannot answer: %s", record.name, error, exc_info=error)
+        known = error if isinstance(error, ServiceError) and not isinstance(error, DomainLoading) else None
+        told = problem_of(error).body["detail"]
+        self._live.wait(record.name, known or Broken(f"{record.name} cannot be restored: {told}"))
+
+
+class _Having:
+    """Values that are at hand, and the changes that were read for one of them: the next one needs the same."""
+
+    def __init__(self, values: list[LiveDomain]) -> None:
+        self._values = {(value.digest, value.dtype): value for value in values}
+        self._changes: dict[int, Changes | None] = {}
+
+    def find(self, digest: str, dtype: Dtype) -> LiveDomain | None:
+        return self._values.get((digest, dtype))
+
+    def changes(self, since: int, read: Callable[[int], Changes | None]) -> Changes | None:
+        if since not in self._changes:
+            self._changes[since] = read(since)
+        return self._changes[since]

@@ -1,0 +1,138 @@
+"""Versions as the backbone of their domain reads them: loaded from the store, and checked once more."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from adapters_store.bundle import Bundle, check_bundle
+from adapters_store.errors import BundleError, Problem
+from adapters_store.store import Store
+from service.blobs import Blobs
+from service.engine import Engine
+from service.errors import BackboneNotFound
+from service.intake import Intake
+from service.live import LiveDomain, Version
+from service.state import DomainRecord, State
+from transrec.adapters import Adapter, AdapterSpec, SpecError, expected_tensors
+from transrec.backbone import Dtype, resolve_dtype
+
+KEPT = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A version loaded from the store: adapter, digest, and the dtype its items are embedded in."""
+
+    version: Version
+    digest: str
+    dtype: Dtype
+    adapter: Adapter | None
+    adapter_bytes: int
+
+
+class Versions:
+    """Finds engines of domains, checks bundles against them, loads versions; keeps the last few, for single items."""
+
+    def __init__(self, state: State, store: Store, blobs: Blobs, engines: Mapping[str, Engine]) -> None:
+        self._state, self._store, self._blobs, self._engines = state, store, blobs, engines
+        self._loaded: OrderedDict[tuple[str, int], tuple[object, Prepared]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def check(self, record: DomainRecord) -> Callable[[Bundle], list[Problem]]:
+        """Return what the store asks of a bundle that is uploaded to a domain: every problem that stands against it."""
+        engine = self.engine(record)
+
+        def problems(bundle: Bundle) -> list[Problem]:
+            try:
+                spec = AdapterSpec.parse(bundle.manifest.spec)
+                expected = expected_tensors(spec, engine.backbone.shape)
+            except SpecError as error:
+                return [Problem("manifest", f"manifest: spec: {problem}") for problem in error.problems]
+            return check_bundle(bundle, expected, engine.backbone.fingerprint)
+
+        return problems
+
+    def engine(self, record: DomainRecord) -> Engine:
+        """Return the engine of a domain's backbone.
+
+        Raises:
+            BackboneNotFound: this service has not loaded it.
+        """
+        engine = self._engines.get(record.backbone)
+        if engine is None:
+            loaded = ", ".join(fingerprint[:12] for fingerprint in self._engines) or "none"
+            raise BackboneNotFound(
+                f"domain {record.name!r} runs backbone {record.backbone[:12]}, loaded here: {loaded}; "
+                "name its folder in SWAPREC_BACKBONES"
+            )
+        return engine
+
+    def intake(self, domain: str) -> Intake:
+        """Return what turns rows that came in into items of a domain.
+
+        Raises:
+            DomainNotFound, BackboneNotFound.
+        """
+        return Intake(self.engine(self._state.get_domain(domain)).backbone, self._blobs)
+
+    def adapter(self, live: LiveDomain) -> Adapter | None:
+        """Read the adapter of a live value from the store once more, for items that no catalog has.
+
+        Raises:
+            VersionNotFound: it was deleted meanwhile; BundleError: it is damaged.
+        """
+        return self.load(self._state.get_domain(live.domain), live.version).adapter
+
+    def load(self, record: DomainRecord, version: Version) -> Prepared:
+        """Read a version and check it against the backbone, once more: the backbone may be another one now.
+
+        Raises:
+            VersionNotFound; BundleError: it is damaged, or does not fit; BackboneNotFound.
+        """
+        backbone = self.engine(record).backbone
+        if version is None:
+            return Prepared(None, backbone.fingerprint, resolve_dtype("auto", backbone.device), None, 0)
+        key, seen = (record.name, version), self._signature(record, version)
+        with self._lock:
+            known = self._loaded.get(key)
+            if known is not None and known[0] == seen:
+                self._loaded.move_to_end(key)
+                return known[1]
+        prepared = self._read(record, version)
+        with self._lock:
+            self._loaded[key] = seen, prepared
+            while len(self._loaded) > KEPT:
+                self._loaded.popitem(last=False)
+        return prepared
+
+    def _signature(self, record: DomainRecord, version: int) -> object:
+        """Tell a file from one that was put in its place."""
+        about = self._store.bundle_path(record.name, version).stat()
+        return record.backbone, record.born, about.st_ino, about.st_size, about.st_mtime_ns
+
+    def _read(self, record: DomainRecord, version: int) -> Prepared:
+        backbone = self.engine(record).backbone
+        bundle = self._store.open(record.name, version)
+        problems = self.check(record)(bundle)
+        if problems:
+            raise BundleError(problems)
+        spec = AdapterSpec.parse(bundle.manifest.spec)
+        adapter = Adapter.from_tensors(spec, backbone.shape, bundle.tensors).to(backbone.device)
+        size = sum(values.nbytes for values in bundle.tensors.values())
+        dtype = resolve_dtype(bundle.manifest.dtype, backbone.device)
+        return Prepared(version, bundle.digest, dtype, adapter, size)
+
+    def identify(self, record: DomainRecord, version: Version) -> tuple[str, Dtype]:
+        """Return digest and dtype of a version without reading its weights.
+
+        Raises:
+            VersionNotFound, BackboneNotFound.
+        """
+        backbone = self.engine(record).backbone
+        if version is None:
+            return backbone.fingerprint, resolve_dtype("auto", backbone.device)
+        card = self._store.card(record.name, version)
+        return card.digest, resolve_dtype(card.dtype, backbone.device)

@@ -1,0 +1,50 @@
+"""Several worker processes on one port: kept alive, replaced one by one on SIGHUP, ended together."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import signal
+import socket
+from functools import partial
+
+import uvicorn
+from fastapi import FastAPI
+from uvicorn.supervisors import Multiprocess
+
+from service.app import create_app, only_process
+from service.settings import Settings
+
+LOG_FORMAT = "%(asctime)s %(process)d %(levelname)s %(message)s"
+HANGS_AFTER_S = 60
+_SET_DEATH_SIGNAL = 1
+
+
+def run_workers(settings: Settings, config: uvicorn.Config, listener: socket.socket) -> None:
+    """Serve with as many processes as the settings say until SIGTERM or SIGINT.
+
+    A worker that dies is started again; one that cannot start ends them all, and says why. The data folder is held by
+    this process, so that no second service writes to it while the workers come and go.
+
+    Raises:
+        StateError: another service holds the data folder.
+    """
+    config.app, config.factory = partial(work, settings, os.getpid()), True
+    config.workers, config.timeout_worker_healthcheck = settings.workers, HANGS_AFTER_S
+    with only_process(settings.data, shared=settings.redis_url is not None):
+        Multiprocess(config, sockets=[listener]).run()
+
+
+def work(settings: Settings, parent: int) -> FastAPI:
+    """Make a worker's app."""
+    logging.basicConfig(level=settings.log_level.upper(), format=LOG_FORMAT)
+    end_with(parent)
+    return create_app(settings, alone=False)
+
+
+def end_with(parent: int) -> None:
+    """End this process when its parent does, also where that is killed."""
+    ctypes.CDLL(None, use_errno=True).prctl(_SET_DEATH_SIGNAL, signal.SIGTERM)
+    if os.getppid() != parent:  # it was gone before
+        os.kill(os.getpid(), signal.SIGTERM)

@@ -1,0 +1,95 @@
+"""Catalog changes: embedded by the process that takes them, stored, and searchable before the answer.
+
+An item is embedded before it is stored, under every version that is warm: who reads of it in the feed then finds the
+vector, and no other process embeds it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from adapters_store.store import Store
+from service.errors import Conflict, ItemNotFound
+from service.reconcile import DAMAGE, Reconciler
+from service.state import Deleted, Item, State, Upserted
+from service.vectors import VectorFiles
+from service.versions import Versions
+
+TRIES = 8
+
+
+class CatalogWriter:
+    """Adds, changes and deletes items."""
+
+    def __init__(
+        self, state: State, store: Store, versions: Versions, vectors: VectorFiles, reconciler: Reconciler
+    ) -> None:
+        self._state, self._store = state, store
+        self._versions, self._vectors, self._reconciler = versions, vectors, reconciler
+
+    def upsert(self, domain: str, items: Sequence[Item]) -> Upserted:
+        """Embed and store items in one transaction, and make them searchable here.
+
+        Raises:
+            DomainNotFound; BundleError: the live version is damaged; StateUnavailable; OutOfSpace.
+        """
+        self.embed(domain, items)
+        stored = self._state.upsert_items(domain, items)
+        if stored.accepted or stored.updated:
+            self._reconciler.reconcile(domain)
+        return stored
+
+    def change(self, domain: str, item_id: str, changed: Callable[[Item], Item]) -> Upserted:
+        """Change a stored item; what somebody else changes at the same time is not lost.
+
+        Raises:
+            ItemNotFound; Conflict: others change it again and again; what `upsert` raises.
+        """
+        for _ in range(TRIES):
+            before = self.get(domain, item_id)
+            after = changed(before)
+            if after == before:
+                return Upserted(0, 0, 1, 0)
+            self.embed(domain, [after])
+            stored = self._state.replace_item(domain, before, after)
+            if stored is not None:
+                self._reconciler.reconcile(domain)
+                return stored
+        raise Conflict(f"item {item_id!r} of {domain} is being changed by others: try again")
+
+    def delete(self, domain: str, ids: Sequence[str]) -> Deleted:
+        """Delete items; they are in no answer of this process from here on.
+
+        Raises:
+            DomainNotFound, StateUnavailable.
+        """
+        gone = self._state.delete_items(domain, ids)
+        if gone.deleted:
+            self._reconciler.reconcile(domain, deleted=ids)
+        return gone
+
+    def get(self, domain: str, item_id: str) -> Item:
+        """Return a stored item.
+
+        Raises:
+            DomainNotFound, ItemNotFound.
+        """
+        self._state.get_domain(domain)
+        found = self._state.items_by_id(domain, [item_id])
+        if item_id not in found:
+            raise ItemNotFound(f"{domain} has no item {item_id!r}")
+        return found[item_id]
+
+    def embed(self, domain: str, items: Sequence[Item]) -> None:
+        """Embed what has no vector yet, under every version that answers or is kept warm."""
+        record = self._state.get_domain(domain)
+        contents, backbone = self._versions.intake(domain).contents_of(items), self._versions.engine(record).backbone
+        stands = self._store.standing(domain)
+        for version in stands.in_use:
+            try:
+                prepared = self._versions.load(record, version)
+            except DAMAGE:
+                if version == stands.version:
+                    raise
+                continue  # what a rollback returns to is damaged: the next reconciliation says so
+            self._vectors.complete(domain, prepared.digest, contents, backbone, prepared.adapter, prepared.dtype)
