@@ -26,6 +26,7 @@ from service.canary import Canaries
 from service.cold import ColdItems
 from service.document import describe
 from service.edge import Edge, install_problems
+from service.embedder import Embedder
 from service.errors import StateError
 from service.folds import Folds
 from service.follower import Follower
@@ -101,6 +102,7 @@ def started(settings: Settings, *, alone: bool = True) -> Iterator[Parts]:
         try:
             yield parts
         finally:
+            parts.embedder.close()
             parts.jobs.close()
             parts.follower.close()
             parts.reader.cold.close()
@@ -131,7 +133,8 @@ def _connected(settings: Settings, state: State, keys: Keys) -> Parts:
     telemetry = Telemetry(live)
     engines = Backbones(settings, telemetry.observe_batch)
     store, working = Store(data / "adapters"), Jobs(state, process_name())
-    vectors, bases = VectorFiles(data / "vectors"), Bases(data / "bases")
+    embedder = Embedder(engines.folder, least=settings.embedder_items, threads=settings.threads)
+    vectors, bases = VectorFiles(data / "vectors", embedder), Bases(data / "bases")
     versions = Versions(state, store, Blobs(data / "blobs"), engines)
     reconciler = Reconciler(state, store, live, versions, bases, vectors, telemetry.swap_seconds.observe)
     snapshots = Snapshots(data / "snapshots")
@@ -152,6 +155,7 @@ def _connected(settings: Settings, state: State, keys: Keys) -> Parts:
         writer=writer,
         imports=Imports(data / "imports", state, versions, writer, folds, working),
         jobs=working,
+        embedder=embedder,
         follower=follower,
         telemetry=telemetry,
         keys=keys,

@@ -29,6 +29,7 @@ class Backbones(Mapping[str, Engine]):
         self._looking = threading.Lock()
         self._engines: dict[str, Engine] = {}
         self._loaded: set[Path] = set()
+        self._folders: dict[str, Path] = {}
         for folder in backbone_folders(settings):
             self._load(folder)
 
@@ -47,6 +48,10 @@ class Backbones(Mapping[str, Engine]):
                         _log.warning("%s is no backbone: %s", folder, error)
             return len(self._engines) > before
 
+    def folder(self, fingerprint: str) -> Path | None:
+        """Return where a backbone was loaded from."""
+        return self._folders.get(fingerprint)
+
     def _load(self, folder: Path) -> None:
         backbone = Backbone.load(folder, self._settings.device)
         if backbone.fingerprint not in self._engines:
@@ -54,6 +59,7 @@ class Backbones(Mapping[str, Engine]):
                 backbone, slots=self._settings.slots, max_queue=self._settings.max_queue, observe=self._observe
             )
             self._engines = {**self._engines, backbone.fingerprint: engine}
+            self._folders[backbone.fingerprint] = folder.absolute()
         self._loaded.add(folder)
         _log.info("backbone %s (%s) loaded", backbone.name, backbone.fingerprint[:12])
 

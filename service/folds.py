@@ -71,10 +71,8 @@ class Folds:
             ordered = [contents[place] for place in base.order]
             for prepared in self._wanted(record, first):
                 told = progress.stage("embed")
-                vectors = self._vectors.complete(
-                    record.name, prepared.digest, ordered, backbone, prepared.adapter, prepared.dtype, told
-                )
-                base.vectors(prepared.digest, prepared.dtype)[:] = vectors
+                out = base.vectors(prepared.digest, prepared.dtype)
+                self._vectors.complete(record.name, prepared, ordered, backbone, told, out)
             progress.stage("index")
             progress.fence()
         self._state.announce("items", record.name)

@@ -13,6 +13,7 @@ from adapters_store.store import Store
 from service.activation import Activator
 from service.backbones import Backbones
 from service.canary import Canaries
+from service.embedder import Embedder
 from service.errors import InvalidRequest, MalformedBody, PayloadTooLarge
 from service.follower import Follower
 from service.imports import Imports
@@ -46,6 +47,7 @@ class Parts:
     writer: CatalogWriter
     imports: Imports
     jobs: Jobs
+    embedder: Embedder
     follower: Follower
     telemetry: Telemetry
     keys: Keys

@@ -187,13 +187,10 @@ class Reconciler:
             return items
         contents = self._versions.intake(record.name).contents_of(changes.upserted)
         prepared = self._versions.load(record, version)
-        missing = self._vectors.missing(record.name, prepared.digest, prepared.dtype, contents)
-        if missing > HERE:
+        if self._vectors.missing(record.name, prepared, contents, items.width) > HERE:
             raise NotBuilt
         backbone = self._versions.engine(record).backbone
-        vectors = self._vectors.complete(
-            record.name, prepared.digest, contents, backbone, prepared.adapter, prepared.dtype
-        )
+        vectors = self._vectors.complete(record.name, prepared, contents, backbone)
         return items.with_changes(changes, vectors)
 
     def _wait_for_build(self, record: DomainRecord, deleted: Sequence[str]) -> None:

@@ -6,6 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from adapters_store.bundle import Bundle, check_bundle
 from adapters_store.errors import BundleError, Problem
@@ -24,13 +25,14 @@ KEPT = 32
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A version loaded from the store: adapter, digest, and the dtype its items are embedded in."""
+    """A version loaded from the store: adapter, digest, the dtype its items are embedded in, and its file."""
 
     version: Version
     digest: str
     dtype: Dtype
     adapter: Adapter | None
     adapter_bytes: int
+    bundle: Path | None = None
 
 
 class Versions:
@@ -123,7 +125,7 @@ class Versions:
         adapter = Adapter.from_tensors(spec, backbone.shape, bundle.tensors).to(backbone.device)
         size = sum(values.nbytes for values in bundle.tensors.values())
         dtype = resolve_dtype(bundle.manifest.dtype, backbone.device)
-        return Prepared(version, bundle.digest, dtype, adapter, size)
+        return Prepared(version, bundle.digest, dtype, adapter, size, self._store.bundle_path(record.name, version))
 
     def identify(self, record: DomainRecord, version: Version) -> tuple[str, Dtype]:
         """Return digest and dtype of a version without reading its weights.

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
-import signal
 import socket
 from functools import partial
 
@@ -14,11 +12,11 @@ from fastapi import FastAPI
 from uvicorn.supervisors import Multiprocess
 
 from service.app import create_app, only_process
+from service.parent import end_with
 from service.settings import Settings
 
 LOG_FORMAT = "%(asctime)s %(process)d %(levelname)s %(message)s"
 HANGS_AFTER_S = 60
-_SET_DEATH_SIGNAL = 1
 
 
 def run_workers(settings: Settings, config: uvicorn.Config, listener: socket.socket) -> None:
@@ -41,10 +39,3 @@ def work(settings: Settings, parent: int) -> FastAPI:
     logging.basicConfig(level=settings.log_level.upper(), format=LOG_FORMAT)
     end_with(parent)
     return create_app(settings, alone=False)
-
-
-def end_with(parent: int) -> None:
-    """End this process when its parent does, also where that is killed."""
-    ctypes.CDLL(None, use_errno=True).prctl(_SET_DEATH_SIGNAL, signal.SIGTERM)
-    if os.getppid() != parent:  # it was gone before
-        os.kill(os.getpid(), signal.SIGTERM)

@@ -92,4 +92,4 @@ class CatalogWriter:
                 if version == stands.version:
                     raise
                 continue  # what a rollback returns to is damaged: the next reconciliation says so
-            self._vectors.complete(domain, prepared.digest, contents, backbone, prepared.adapter, prepared.dtype)
+            self._vectors.complete(domain, prepared, contents, backbone)

@@ -1,0 +1,167 @@
+"""Embedding what is much, in a process of its own: niced, so that requests go first, and one at a time.
+
+The process is started when it is first needed, spoken to in lines of JSON, kept for the next task and let go after a
+while. It adds vectors to the same segments as everybody; when it is killed, what it had kept stays kept.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from service.errors import ServiceError
+from transrec.backbone import Backbone
+from transrec.content import Content
+
+NICE = 19
+IDLE_S = 60.0
+
+Progress = Callable[[int, int], None]
+
+_log = logging.getLogger("swaprec")
+
+
+class EmbeddingFailed(ServiceError):
+    """An embedding that its process could not finish."""
+
+    status, code, title = 500, "embedding_failed", "Embedding failed"
+
+
+class Embedder:
+    """Holds the process.
+
+    Args:
+        folders: where the backbones lie, by fingerprint.
+        least: so many items are worth another process.
+        threads: that it computes with.
+    """
+
+    def __init__(self, folders: Callable[[str], Path | None], *, least: int, threads: int) -> None:
+        self._folders, self._least, self._threads = folders, least, threads
+        self._turn = threading.Lock()
+        self._process: subprocess.Popen[str] | None = None
+        self._idle: threading.Timer | None = None
+
+    def takes(self, count: int, backbone: Backbone) -> bool:
+        """Whether so many items are embedded elsewhere: a backbone is not loaded twice on a GPU."""
+        known = self._folders(backbone.fingerprint) is not None
+        return count >= self._least > 0 and backbone.device.type == "cpu" and known
+
+    def embed(
+        self,
+        backbone: Backbone,
+        bundle: Path | None,
+        dtype: str,
+        contents: Sequence[Content],
+        place: Path,
+        progress: Progress | None = None,
+    ) -> None:
+        """Embed contents and keep their vectors in the segments at `place`; waits until it is done.
+
+        Raises:
+            EmbeddingFailed: with the reason, or that the process was killed. What `progress` raises ends it, too.
+        """
+        with self._turn, _spooled(contents) as spool:
+            task = {
+                "backbone": str(self._folders(backbone.fingerprint)),
+                "bundle": None if bundle is None else str(bundle),
+                "dtype": dtype,
+                "contents": str(spool),
+                "place": str(place),
+            }
+            try:
+                self._ask(task, progress)
+            except BaseException:
+                self._end()
+                raise
+            self._rest()
+
+    def close(self) -> None:
+        """End the process."""
+        process = self._process
+        if process is not None:  # whoever waits for it learns that it is gone
+            process.kill()
+        with self._turn:
+            self._end()
+
+    def _ask(self, task: dict[str, Any], progress: Progress | None) -> None:
+        process = self._running()
+        assert process.stdin is not None  # noqa: S101 - both are pipes
+        assert process.stdout is not None  # noqa: S101
+        with suppress(BrokenPipeError):
+            process.stdin.write(json.dumps(task) + "\n")
+            process.stdin.flush()
+        for line in process.stdout:
+            answer = json.loads(line)
+            if "error" in answer:
+                raise EmbeddingFailed(f"items were not embedded: {answer['error']}")
+            if progress is not None:
+                progress(answer["done"], answer["total"])
+            if answer.get("end"):
+                return
+        code = process.wait()
+        why = f"signal {-code}" if code < 0 else f"code {code}"
+        raise EmbeddingFailed(f"the process that embeds ended with {why}: what it had embedded is kept, try again")
+
+    def _running(self) -> subprocess.Popen[str]:
+        if self._idle is not None:
+            self._idle.cancel()
+        if self._process is None or self._process.poll() is not None:
+            threads = str(self._threads)
+            self._process = subprocess.Popen(  # noqa: S603 - our own program, our own arguments
+                [sys.executable, "-m", "service.embedding", str(os.getpid()), threads],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                env={**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads},
+            )
+        return self._process
+
+    def _rest(self) -> None:
+        self._idle = threading.Timer(IDLE_S, self._let_go)
+        self._idle.daemon = True
+        self._idle.start()
+
+    def _let_go(self) -> None:
+        if self._turn.acquire(blocking=False):
+            try:
+                self._end()
+            finally:
+                self._turn.release()
+
+    def _end(self) -> None:
+        if self._idle is not None:
+            self._idle.cancel()
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+            for pipe in (process.stdin, process.stdout):
+                if pipe is not None:
+                    with suppress(BrokenPipeError):
+                        pipe.close()
+
+
+@contextmanager
+def _spooled(contents: Sequence[Content]) -> Iterator[Path]:
+    """Write contents to a file, a line of JSON each; a picture by its path, or by its bytes."""
+    with tempfile.TemporaryDirectory(prefix="swaprec-") as folder:
+        path = Path(folder) / "contents.jsonl"
+        with path.open("w", encoding="ascii") as file:
+            for number, content in enumerate(contents):
+                image = None
+                if content.image is not None:
+                    image = Path(folder) / f"{number}.image"
+                    image.write_bytes(content.image.read())
+                row = [content.text, None if image is None else str(image)]
+                file.write(json.dumps(row) + "\n")
+        yield path

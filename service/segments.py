@@ -1,0 +1,176 @@
+"""Vectors by the key of their content, in files that are only ever added: several processes read and add at once.
+
+A segment holds keys, sorted by their first eight bytes, and their vectors; its name carries the digest of its bytes.
+It is written beside and renamed, so that what a killed process left is never believed. When there are many, the
+smaller ones are merged.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import time
+import uuid
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adapters_store.files import PART, room_or_error
+from transrec.content import KEY_BYTES
+
+SUFFIX, LOCK = ".segment", ".lock"
+MOST = 24
+ABANDONED_S = 3600.0
+
+Floats = NDArray[np.float32]
+Keys = NDArray[np.uint8]
+
+
+class Segment:
+    """One file, mapped: `keys [n, 16]` and `vectors [n, d]`."""
+
+    def __init__(self, path: Path, width: int) -> None:
+        """Map a file.
+
+        Raises:
+            OSError: it is gone; ValueError: it is not what was written, or of another width.
+        """
+        row = KEY_BYTES + 4 * width
+        content = np.memmap(path, np.uint8, "r")
+        if path.stem != _digest(content) or content.size % row:
+            raise ValueError(f"{path.name} is damaged, or of another width than {width}")
+        count = content.size // row
+        self.keys: Keys = np.asarray(content[: count * KEY_BYTES]).reshape(count, KEY_BYTES)
+        self.vectors: Floats = np.asarray(content[count * KEY_BYTES :]).view(np.float32).reshape(count, width)
+        self._heads = _heads(self.keys)
+
+    def find(self, keys: Keys, heads: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """Return the row of each key, -1 where it is not here."""
+        places = np.minimum(np.searchsorted(self._heads, heads), len(self._heads) - 1)
+        there = (self.keys[places] == keys).all(1)
+        return np.where(there, places, -1)
+
+
+class Segments:
+    """All segments of a folder."""
+
+    def __init__(self, folder: Path, width: int) -> None:
+        self._folder, self._width = folder, width
+        self._opened: dict[str, Segment | None] = {}
+
+    def look_up(self, keys: Keys, out: Floats | None = None) -> NDArray[np.bool_]:
+        """Tell which keys [n, 16] have a vector; write those into their rows of `out [n, d]`."""
+        found = np.zeros(len(keys), np.bool_)
+        if not len(keys):
+            return found
+        heads = _heads(keys)
+        for segment in self._segments():
+            left = np.flatnonzero(~found)
+            if not len(left):
+                break
+            rows = segment.find(keys[left], heads[left])
+            hit = rows >= 0
+            found[left[hit]] = True
+            if out is not None:
+                out[left[hit]] = segment.vectors[rows[hit]]
+        return found
+
+    def add(self, keys: Keys, vectors: Floats) -> None:
+        """Keep vectors [n, d] under their keys [n, 16].
+
+        Raises:
+            OutOfSpace: nothing was kept.
+        """
+        if not len(keys):
+            return
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._write(keys, vectors)
+        if len(list(self._folder.glob(f"*{SUFFIX}"))) > MOST:
+            self._merge()
+
+    def _segments(self) -> list[Segment]:
+        """Return the segments that are there now, the largest first."""
+        names = {path.name for path in self._folder.glob(f"*{SUFFIX}")}
+        for name in self._opened.keys() - names:
+            del self._opened[name]
+        for name in names - self._opened.keys():
+            try:
+                self._opened[name] = Segment(self._folder / name, self._width)
+            except FileNotFoundError:  # merged in between: its vectors are in a newer one, or embedded again
+                continue
+            except (OSError, ValueError):
+                self._opened[name] = None  # derived: what is damaged is made again
+        return sorted((one for one in self._opened.values() if one is not None), key=lambda one: -len(one.keys))
+
+    def _write(self, keys: Keys, vectors: Floats) -> None:
+        order = np.argsort(_heads(keys), kind="stable")
+        beside = self._folder / f".{uuid.uuid4().hex}{PART}"
+        try:
+            with room_or_error(self._folder), beside.open("wb") as file:
+                file.write(np.ascontiguousarray(keys[order]).tobytes())
+                file.write(np.ascontiguousarray(vectors[order], np.float32).tobytes())
+            content = np.memmap(beside, np.uint8, "r")
+            beside.rename(self._folder / f"{_digest(content)}{SUFFIX}")
+        finally:
+            beside.unlink(missing_ok=True)
+
+    def _merge(self) -> None:
+        """Make one segment of the smaller ones, unless another process does."""
+        with (self._folder / LOCK).open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return
+            self._sweep()
+            paths = sorted(self._folder.glob(f"*{SUFFIX}"), key=lambda path: path.stat().st_size)
+            merged = _worth_merging(paths)
+            parts = [self._opened_one(path) for path in merged]
+            whole = [part for part in parts if part is not None]
+            if whole:
+                keys = np.concatenate([part.keys for part in whole])
+                _, first = np.unique(keys, axis=0, return_index=True)
+                self._write(keys[first], np.concatenate([part.vectors for part in whole])[first])
+            kept = {path.name for path in self._folder.glob(f"*{SUFFIX}")} - {path.name for path in paths}
+            for path in merged:
+                if path.name not in kept:
+                    path.unlink(missing_ok=True)
+
+    def _opened_one(self, path: Path) -> Segment | None:
+        with suppress(OSError, ValueError):
+            return Segment(path, self._width)
+        return None
+
+    def _sweep(self) -> None:
+        for path in self._folder.glob(f".*{PART}"):
+            with suppress(FileNotFoundError):
+                if time.time() - path.stat().st_mtime > ABANDONED_S:
+                    path.unlink()
+
+
+def as_keys(keys: Sequence[bytes]) -> Keys:
+    """Return keys as an array [n, 16]."""
+    return np.frombuffer(b"".join(keys), np.uint8).reshape(-1, KEY_BYTES)
+
+
+def _worth_merging(paths: Sequence[Path]) -> list[Path]:
+    """Return the smallest files, up to one that is much larger than all before it: that one is left as it is."""
+    chosen: list[Path] = []
+    total = 0
+    for path in paths:
+        size = path.stat().st_size
+        if len(chosen) > 1 and size > 4 * total:
+            break
+        chosen.append(path)
+        total += size
+    return chosen
+
+
+def _heads(keys: Keys) -> NDArray[np.uint64]:
+    return np.ascontiguousarray(keys[:, :8]).view(">u8").reshape(-1).astype(np.uint64)
+
+
+def _digest(content: NDArray[np.uint8]) -> str:
+    return hashlib.blake2b(content.data, digest_size=16).hexdigest()
