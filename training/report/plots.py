@@ -91,8 +91,8 @@ def _against(section: Section, label: str, value: Callable[[Row], float]) -> str
         axis.set(xscale="log", xlabel=label, ylabel="HR@10", title=panel)
         axis.xaxis.set_major_formatter(_plain)
         axis.xaxis.set_minor_formatter(NullFormatter())
-        axis.set_ylim(bottom=0)
         axis.margins(x=0.15)
+    axes[0].set_ylim(bottom=0)  # of all of them, and not before all is drawn: it ends the scaling
     return _svg(figure)
 
 
@@ -127,8 +127,8 @@ def _curves(section: Section) -> str:
                 linewidth=1.4,
             )
         axis.set(xlabel="epoch", ylabel="HR@10", title=panel)
-        axis.set_ylim(bottom=0)
         axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    axes[0].set_ylim(bottom=0)
     return _svg(figure)
 
 
