@@ -10,13 +10,17 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from training.report.rows import Row, Section, baselines
 from training.report.signs import capacities
 
 mpl.use("Agg")
 INK, GRID, MARK = "#1f2933", "#e4e7eb", "#0b6e99"
+NARROW = 100
+"""Within this ratio a logarithmic axis needs more numbers than the powers of ten."""
+CLOSE, LINE = 2.0, 0.03
+"""Points within this ratio and this difference would have their names on top of each other."""
 COLOURS = ("#0b6e99", "#d9730d", "#448361", "#9065b0", "#c14c8a", "#9f6b53", "#cb912f", "#787774", "#d44c47", "#337ea9")
 _plain = FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}")
 LINES = {"none": ":", "popularity": "--", "recent_popularity": "-.", "item_knn": "-"}
@@ -87,13 +91,26 @@ def _against(section: Section, label: str, value: Callable[[Row], float]) -> str
                 color=MARK,
                 ecolor="#9cc7d9",
             )
-            axis.annotate(row.name, (max(value(row), 1e-3), hr), xytext=(5, 4), textcoords="offset points", fontsize=8)
+        _name_points(axis, [(max(value(row), 1e-3), row.hr[0], row.name) for row in rows])
         axis.set(xscale="log", xlabel=label, ylabel="HR@10", title=panel)
+        _name_points(axis, [(max(value(row), 1e-3), row.hr[0], row.name) for row in rows])
+        reach = [max(value(row), 1e-3) for row in rows]
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if max(reach) < NARROW * min(reach) else (1,)))
         axis.xaxis.set_major_formatter(_plain)
         axis.xaxis.set_minor_formatter(NullFormatter())
-        axis.set_ylim(bottom=0)
         axis.margins(x=0.15)
+    axes[0].set_ylim(bottom=0)  # of all of them, and not before all is drawn: it ends the scaling
     return _svg(figure)
+
+
+def _name_points(axis: Axes, points: Sequence[tuple[float, float, str]]) -> None:
+    """Write names beside points; of two that lie close together the second one's stands below."""
+    named: list[tuple[float, float]] = []
+    for x, y, name in sorted(points):
+        close = any(x < CLOSE * other_x and abs(y - other_y) < LINE for other_x, other_y in named)
+        place: dict[str, Any] = {"xytext": (5, -11)} if close else {"xytext": (5, 4)}
+        axis.annotate(name, (x, y), textcoords="offset points", fontsize=8, **place)
+        named.append((x, y))
 
 
 def _capacity(sweep: Sequence[Sequence[Row]]) -> str:
@@ -127,8 +144,8 @@ def _curves(section: Section) -> str:
                 linewidth=1.4,
             )
         axis.set(xlabel="epoch", ylabel="HR@10", title=panel)
-        axis.set_ylim(bottom=0)
         axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    axes[0].set_ylim(bottom=0)
     return _svg(figure)
 
 
