@@ -25,7 +25,7 @@ def main() -> int:
     """Measure, print, return 0 when the bar holds."""
     options = _options()
     prepare(options.data, options.domains, options.items)
-    asked = _requests(options.domains, options.items)
+    asked = requests_of(options.domains, options.items)
     noop = [request_bytes("/noop", b"{}")] * options.connections
     pairs: list[tuple[Load, Load]] = []
     with serving(options.data, PORT) as service, yardstick(PORT + 1) as base:
@@ -47,7 +47,8 @@ def main() -> int:
     return 0 if holds else 1
 
 
-def _requests(domains: int, items: int) -> list[bytes]:
+def requests_of(domains: int, items: int) -> list[bytes]:
+    """Build recommendations of known histories, domains mixed."""
     rng = random.Random(0)
     return [
         request_bytes(

@@ -59,7 +59,7 @@ def prepare(folder: Path, domains: int, items: int) -> None:
 def serving(data: Path, port: int, workers: int = 1) -> Iterator[int]:
     """Run the service over a data folder; yields its pid, or its workers' parent's, once every domain answers."""
     environment = {**os.environ, "SWAPREC_DATA": str(data), "SWAPREC_PORT": str(port), "SWAPREC_SLOTS": "128"}
-    environment["SWAPREC_WORKERS"] = str(workers)
+    environment |= {"SWAPREC_WORKERS": str(workers), "SWAPREC_LOG_LEVEL": "warning"}
     with _process([sys.executable, "-m", "swaprec", "serve"], environment, f"http://127.0.0.1:{port}/readyz") as pid:
         yield pid
 

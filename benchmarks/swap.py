@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from adapters_store.bundle import read_bundle
 from benchmarks.load import request_bytes
+from benchmarks.open_loop import ask
 from benchmarks.setting import SPEC, domain_name, make_bundle, prepare, serving
 from transrec.adapters import Adapter
 from transrec.backbone import Backbone
@@ -229,7 +230,7 @@ async def _connection(number: int, options: argparse.Namespace, offline: Offline
         for left in range(RETRIES, -1, -1):
             try:
                 link = link or await asyncio.open_connection("127.0.0.1", PORT)
-                status, content = await _answer(link, request)
+                status, content = await ask(link, request)
             except (OSError, asyncio.IncompleteReadError) as error:
                 link = None
                 if not left:
@@ -238,14 +239,6 @@ async def _connection(number: int, options: argparse.Namespace, offline: Offline
                 continue
             _check(offline, seen, domain, place, status, content)
             break
-
-
-async def _answer(link: tuple[asyncio.StreamReader, asyncio.StreamWriter], request: bytes) -> tuple[bytes, bytes]:
-    reader, writer = link
-    writer.write(request)
-    head = await reader.readuntil(b"\r\n\r\n")
-    length = head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0]
-    return head[9:12], await reader.readexactly(int(length))
 
 
 def _check(offline: Offline, seen: Seen, domain: str, place: int, status: bytes, content: bytes) -> None:

@@ -1,0 +1,109 @@
+"""`python -m benchmarks.activation`: what an activation costs the requests that are answered meanwhile.
+
+An open loop asks all domains at 30 % of what the service can answer, in turns with and without a version being
+activated in full (every item embedded). Bars: p99 during an activation at most 1.5 times that of the idle turn beside
+it (median over pairs), and the activation done within 4 times what it takes on an idle service.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import threading
+import time
+from pathlib import Path
+
+import httpx
+
+from benchmarks.load import drive
+from benchmarks.open_loop import Latencies, send
+from benchmarks.serve import requests_of
+from benchmarks.setting import domain_name, make_bundle, prepare, serving
+
+PORT, TARGET, SLOWER, SHARE = 18100, 1.5, 4.0, 0.3
+
+
+def main() -> int:
+    """Measure, print, return 0 when the bars hold."""
+    options = _options()
+    prepare(options.data, options.domains, options.items)
+    asked = requests_of(options.domains, options.items)
+    ratios, slowdowns, failed = [], [], 0
+    with serving(options.data, PORT, workers=options.workers) as pid, _client() as client:
+        drive(pid, PORT, asked, connections=8, seconds=2.0)
+        peak = drive(pid, PORT, asked, connections=8, seconds=4.0)
+        rate = SHARE * peak.answered / peak.seconds
+        print(f"peak {peak.answered / peak.seconds:,.0f} requests/s, asked at {rate:,.0f}")
+        for turn in range(options.pairs + 1):
+            alone = _activate(client, options, 3 * turn)
+            idle = _idle(asked, rate, max(2.0, min(alone, 6.0)))
+            busy, seconds = _while_activating(client, options, asked, rate, 3 * turn + 1)
+            if turn == 0:
+                continue  # the first one starts the process that embeds
+            ratios.append(busy.at(99) / idle.at(99))
+            slowdowns.append(seconds / alone)
+            failed += busy.failed + idle.failed
+            medians = f"p50 {1e3 * idle.at(50):.2f} -> {1e3 * busy.at(50):.2f} ms"
+            tails = f"p99 {1e3 * idle.at(99):.2f} -> {1e3 * busy.at(99):.2f} ms ({ratios[-1]:.2f})"
+            print(f"pair {turn}: {medians}, {tails}; activation {alone:.1f} s alone, {seconds:.1f} s under load")
+    value, slowdown = statistics.median(ratios), statistics.median(slowdowns)
+    print(f"p99 ratios {', '.join(f'{one:.2f}' for one in sorted(ratios))}; slowdown {slowdown:.2f} (target {SLOWER})")
+    holds = value <= TARGET and slowdown <= SLOWER and failed == 0
+    bar = f"p99 while {options.items:,} items are embedded / idle, open loop at 30 % of peak"
+    print(json.dumps({"bar": bar, "value": round(value, 3), "target": TARGET, "holds": holds}))
+    return 0 if holds else 1
+
+
+def _client() -> httpx.Client:
+    return httpx.Client(base_url=f"http://127.0.0.1:{PORT}", timeout=600)
+
+
+def _activate(client: httpx.Client, options: argparse.Namespace, seed: int) -> float:
+    """Upload a new version of the first domain and activate it; returns the seconds it took."""
+    domain = domain_name(0)
+    path = options.data / "activation.safetensors"
+    make_bundle(path, options.data, domain, seed=options.seed + seed)
+    with path.open("rb") as file:
+        version = client.post("/adapters", files={"file": file}).raise_for_status().json()["version"]
+    started = time.perf_counter()
+    job = client.post(f"/adapters/{domain}/versions/{version}/activate").raise_for_status().json()
+    while job["status"] not in ("succeeded", "failed", "cancelled"):
+        time.sleep(0.05)
+        job = client.get(f"/jobs/{job['id']}").json()
+    if job["status"] != "succeeded":
+        raise RuntimeError(str(job["error"]))
+    return time.perf_counter() - started
+
+
+def _idle(asked: list[bytes], rate: float, seconds: float) -> Latencies:
+    until = time.monotonic() + seconds
+    return send(PORT, asked, rate, lambda: time.monotonic() < until, connections=64)
+
+
+def _while_activating(
+    client: httpx.Client, options: argparse.Namespace, asked: list[bytes], rate: float, seed: int
+) -> tuple[Latencies, float]:
+    took: list[float] = []
+    working = threading.Thread(target=lambda: took.append(_activate(client, options, seed)))
+    working.start()
+    seen = send(PORT, asked, rate, working.is_alive, connections=64)
+    working.join()
+    return seen, took[0]
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, default=Path(".swaprec/bench-activation"))
+    parser.add_argument("--domains", type=int, default=10)
+    parser.add_argument("--items", type=int, default=10_000)
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--pairs", type=int, default=7)
+    parser.add_argument("--seed", type=int, default=os.getpid())
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

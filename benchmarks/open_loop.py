@@ -1,0 +1,74 @@
+"""An open loop of requests: sent when they are due, whether or not the ones before were answered."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import uvloop
+
+Link = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+@dataclass(slots=True)
+class Latencies:
+    """Seconds from when each request was due to its answer, and what failed."""
+
+    seconds: list[float] = field(default_factory=list)
+    failed: int = 0
+
+    def at(self, percent: float) -> float:
+        """Return a percentile."""
+        return float(np.percentile(self.seconds, percent)) if self.seconds else float("nan")
+
+
+def send(port: int, requests: Sequence[bytes], rate: float, going: Callable[[], bool], connections: int) -> Latencies:
+    """Send requests at a rate a second over so many connections at most, as long as `going`."""
+    return uvloop.run(_send(port, requests, rate, going, connections))
+
+
+async def _send(
+    port: int, requests: Sequence[bytes], rate: float, going: Callable[[], bool], connections: int
+) -> Latencies:
+    free: asyncio.Queue[Link] = asyncio.Queue()
+    for _ in range(connections):
+        free.put_nowait(await asyncio.open_connection("127.0.0.1", port))
+    seen, running, number = Latencies(), set[asyncio.Task[None]](), 0
+    started = time.perf_counter()
+    while going():
+        due = started + number / rate
+        wait = due - time.perf_counter()
+        if wait > 0:
+            await asyncio.sleep(wait)
+        task = asyncio.create_task(_one(free, requests[number % len(requests)], due, seen))
+        running.add(task)
+        task.add_done_callback(running.discard)
+        number += 1
+    await asyncio.gather(*running)
+    while not free.empty():
+        free.get_nowait()[1].close()
+    return seen
+
+
+async def _one(free: asyncio.Queue[Link], request: bytes, due: float, seen: Latencies) -> None:
+    link = await free.get()
+    try:
+        status, _ = await ask(link, request)
+    finally:
+        free.put_nowait(link)
+    if status == b"200":
+        seen.seconds.append(time.perf_counter() - due)
+    else:
+        seen.failed += 1
+
+
+async def ask(link: Link, request: bytes) -> tuple[bytes, bytes]:
+    """Send one request; return status and body of the answer."""
+    reader, writer = link
+    writer.write(request)
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0]
+    return head[9:12], await reader.readexactly(int(length))
