@@ -31,7 +31,18 @@ def run_workers(settings: Settings, config: uvicorn.Config, listener: socket.soc
     config.app, config.factory = partial(work, settings, os.getpid()), True
     config.workers, config.timeout_worker_healthcheck = settings.workers, HANGS_AFTER_S
     with only_process(settings.data, shared=settings.redis_url is not None):
-        Multiprocess(config, sockets=[listener]).run()
+        Supervisor(config, sockets=[listener]).run()
+
+
+class Supervisor(Multiprocess):
+    """Notices at once that a worker died, also while it waits for the answer of one that is busy loading."""
+
+    def keep_subprocess_alive(self) -> None:
+        """Start again what died."""
+        for process in self.processes:
+            # With the parent's copy of the worker's end closed, a death is the end of the pipe and not a silence.
+            process.child_conn.close()
+        super().keep_subprocess_alive()
 
 
 def work(settings: Settings, parent: int) -> FastAPI:

@@ -19,6 +19,7 @@ from service.app import open_state, started
 from service.errors import StateError
 from service.settings import Settings
 from service.state.redis import FILE
+from service.state.redis_link import TIMEOUT_S
 from tests.service.conftest import ITEMS, activate, running, upload, wait_for_job, wait_until
 from tests.service.redis_server import RedisServer
 
@@ -134,7 +135,7 @@ def test_with_redis_hanging_recommendations_stay_fast(served: httpx.Client, own_
             began = time.monotonic()
             assert served.post("/recommend?domain=movies", json={"history": ["i1"]}).status_code == 200
             slowest = max(slowest, time.monotonic() - began)
-        assert slowest < 0.5
+        assert slowest < TIMEOUT_S, "a recommendation waited for Redis"
         assert not healthy(served)
         refused(served.put("/domains/books", json={}))
     wait_until(lambda: healthy(served), 5)
