@@ -178,6 +178,9 @@ class Domain(TypedDict):
     previous_version: NotRequired[Version | None]
     index_generation: NotRequired[int]
     searchable_items: NotRequired[int]
+    index: NotRequired[
+        Annotated[dict[str, Any], Field(description="Its kind; recall and tuning if it is approximate.")]
+    ]
     memory_bytes: NotRequired[dict[str, int]]
 
 

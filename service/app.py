@@ -22,11 +22,11 @@ from service.activation import Activator, Asking
 from service.backbones import Backbones
 from service.bases import Bases
 from service.blobs import Blobs
+from service.builder import Builder
 from service.canary import Canaries
 from service.cold import ColdItems
 from service.document import describe
 from service.edge import Edge, install_problems
-from service.embedder import Embedder
 from service.errors import StateError
 from service.folds import Folds
 from service.follower import Follower
@@ -102,7 +102,7 @@ def started(settings: Settings, *, alone: bool = True) -> Iterator[Parts]:
         try:
             yield parts
         finally:
-            parts.embedder.close()
+            parts.builder.close()
             parts.jobs.close()
             parts.follower.close()
             parts.reader.cold.close()
@@ -133,12 +133,12 @@ def _connected(settings: Settings, state: State, keys: Keys) -> Parts:
     telemetry = Telemetry(live)
     engines = Backbones(settings, telemetry.observe_batch)
     store, working = Store(data / "adapters"), Jobs(state, process_name())
-    embedder = Embedder(engines.folder, least=settings.embedder_items, threads=settings.threads)
-    vectors, bases = VectorFiles(data / "vectors", embedder), Bases(data / "bases")
+    builder = Builder(engines.folder, least=settings.builder_items, threads=settings.threads)
+    vectors, bases = VectorFiles(data / "vectors", builder), Bases(data / "bases")
     versions = Versions(state, store, Blobs(data / "blobs"), engines)
     reconciler = Reconciler(state, store, live, versions, bases, vectors, telemetry.swap_seconds.observe)
     snapshots = Snapshots(data / "snapshots")
-    folds = Folds(state, store, versions, bases, vectors, snapshots, reconciler, working)
+    folds = Folds(state, store, versions, bases, vectors, snapshots, reconciler, working, builder, settings.index_items)
     activator = Activator(state, store, live, versions, bases, vectors, snapshots, reconciler, folds, working)
     writer = CatalogWriter(state, store, versions, vectors, reconciler)
     follower = Follower(state, store, live, reconciler, working)
@@ -155,7 +155,7 @@ def _connected(settings: Settings, state: State, keys: Keys) -> Parts:
         writer=writer,
         imports=Imports(data / "imports", state, versions, writer, folds, working),
         jobs=working,
-        embedder=embedder,
+        builder=builder,
         follower=follower,
         telemetry=telemetry,
         keys=keys,

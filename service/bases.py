@@ -25,9 +25,10 @@ from numpy.typing import NDArray
 
 from adapters_store.files import PART, room_or_error, sync_folder, write_beside
 from service.ids import FILES, Ids
+from service.index import ExactIndex, Index, Tuned, TunedIndex, digest_of
 from service.state import CatalogRows, DomainRecord
 
-CARD = "card.json"
+CARD, INDEX = "card.json", ".faiss"
 KEPT = 2
 _POPULARITY = ("popularity", "by_popularity")
 
@@ -70,17 +71,33 @@ class BaseWriter:
     folder: Path
     order: NDArray[np.int64]
     width: int
-    files: dict[str, str] = field(default_factory=dict)
+    recommendable: int
+    indexes: dict[str, Tuned] = field(default_factory=dict)
 
     def vectors(self, digest: str, dtype: str) -> Floats:
         """Return an array [n, d] to be filled with a version's vectors, backed by its file."""
-        path = self.folder / _vectors_name(digest, dtype)
-        self.files[path.name] = ""
+        path = self.vectors_path(digest, dtype)
         shape = (len(self.order), self.width)
         if not len(self.order):
             np.save(path, np.zeros(shape, np.float32))
             return np.zeros(shape, np.float32)
         return np.lib.format.open_memmap(path, "w+", np.float32, shape)
+
+    def vectors_path(self, digest: str, dtype: str) -> Path:
+        """Return the file of a version's vectors."""
+        return self.folder / _vectors_name(digest, dtype)
+
+    def ids(self) -> Ids:
+        """Return the ids of the base."""
+        return Ids.open(self.folder)
+
+    def index_path(self, digest: str, dtype: str) -> Path:
+        """Return where a version's index is to be written."""
+        return self.vectors_path(digest, dtype).with_suffix(INDEX)
+
+    def has_index(self, digest: str, dtype: str, tuned: Tuned) -> None:
+        """Say that a version has an index, and how it was tuned."""
+        self.indexes[self.index_path(digest, dtype).name] = tuned
 
 
 class Bases:
@@ -105,7 +122,7 @@ class Bases:
         try:
             with room_or_error(home):
                 part.mkdir()
-                writer = BaseWriter(part, _save_catalog(part, rows), width)
+                writer = BaseWriter(part, _save_catalog(part, rows), width, sum(rows.available))
                 yield writer
                 _seal(part, writer, rows)
                 part.rename(home / f"{_mark(rows.born)}-{rows.generation:012}-{token:012}")
@@ -113,8 +130,10 @@ class Bases:
         finally:
             shutil.rmtree(part, ignore_errors=True)
 
-    def newest(self, record: DomainRecord, digest: str, dtype: str, than: Base | None) -> tuple[Base, Floats] | None:
-        """Return the newest base that has a version's vectors, and them; None if none is newer than `than`.
+    def newest(
+        self, record: DomainRecord, digest: str, dtype: str, than: Base | None
+    ) -> tuple[Base, Floats, Index] | None:
+        """Return the newest base that has a version's vectors, them and their index; None if none is newer than `than`.
 
         A base that is damaged counts as absent.
         """
@@ -124,8 +143,9 @@ class Bases:
             if not (path / _vectors_name(digest, dtype)).exists():
                 continue
             try:
-                return self._open(path), self._matrix(path, _vectors_name(digest, dtype))
-            except (OSError, ValueError, KeyError) as error:
+                base, matrix = self._open(path), self._matrix(path, _vectors_name(digest, dtype))
+                return base, matrix, self._index(path, _vectors_name(digest, dtype), matrix[: base.recommendable])
+            except (OSError, ValueError, KeyError, RuntimeError) as error:  # RuntimeError: of FAISS
                 _log.warning("%s cannot be used: %s", path, error)
         return None
 
@@ -172,13 +192,21 @@ class Bases:
             return np.zeros((0, card["width"]), np.float32)
         return np.asarray(np.load(path / name, mmap_mode="r"))
 
+    def _index(self, path: Path, vectors_name: str, vectors: Floats) -> Index:
+        card = json.loads((path / CARD).read_text("utf-8"))
+        name = (path / vectors_name).with_suffix(INDEX).name
+        if name not in card["indexes"]:
+            return ExactIndex(vectors)
+        self._check(path / name, card["files"][name])
+        return TunedIndex(path / name, vectors, Tuned.parse(card["indexes"][name]))
+
     def _check(self, path: Path, digest: str) -> None:
         """Compare a file with its digest, once a process.
 
         Raises:
             ValueError: it is another one.
         """
-        if path not in self._checked and _digest(path) != digest:
+        if path not in self._checked and digest_of(path) != digest:
             raise ValueError(f"{path.name} is not what was written")
         self._checked.add(path)
 
@@ -205,20 +233,16 @@ def _save_catalog(folder: Path, rows: CatalogRows) -> NDArray[np.int64]:
 def _seal(folder: Path, writer: BaseWriter, rows: CatalogRows) -> None:
     """Digest and sync every file, the card last."""
     files = {}
-    for path in sorted(folder.glob("*.npy")):
-        files[path.name] = _digest(path)
+    for path in sorted([*folder.glob("*.npy"), *folder.glob(f"*{INDEX}")]):
+        files[path.name] = digest_of(path)
         with path.open("rb+") as file:
             os.fsync(file.fileno())
     card = {
         "generation": rows.generation,
         "items": len(rows.ids),
-        "recommendable": sum(rows.available),
+        "recommendable": writer.recommendable,
+        "indexes": {name: tuned.to_json() for name, tuned in writer.indexes.items()},
         "width": writer.width,
         "files": files,
     }
     write_beside(folder / CARD, json.dumps(card).encode())
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from service.bases import Base
 from service.delta import Delta
-from service.index import ExactIndex
+from service.index import ExactIndex, Index
 from service.state import Changes
 
 FOLD_ROWS = 1000
@@ -32,15 +32,15 @@ class LiveItems:
 
     base: Base
     matrix: Floats
-    index: ExactIndex
+    index: Index
     delta: Delta
     generation: int
 
     @classmethod
-    def of(cls, base: Base, matrix: Floats) -> Self:
-        """Return a base's items with their vectors [n, d], as they were when it was made."""
-        index = ExactIndex(matrix[: base.recommendable])
-        return cls(base, matrix, index, Delta.empty(matrix.shape[1]), base.generation)
+    def of(cls, base: Base, matrix: Floats, index: Index | None = None) -> Self:
+        """Return a base's items with their vectors [n, d], as they were when it was made; exact without an index."""
+        found = ExactIndex(matrix[: base.recommendable]) if index is None else index
+        return cls(base, matrix, found, Delta.empty(matrix.shape[1]), base.generation)
 
     def with_changes(self, changes: Changes, vectors: Floats) -> LiveItems:
         """Return the value after changes, with a vector for each item that was upserted."""

@@ -12,8 +12,8 @@ from pydantic import BaseModel, ValidationError
 from adapters_store.store import Store
 from service.activation import Activator
 from service.backbones import Backbones
+from service.builder import Builder
 from service.canary import Canaries
-from service.embedder import Embedder
 from service.errors import InvalidRequest, MalformedBody, PayloadTooLarge
 from service.follower import Follower
 from service.imports import Imports
@@ -47,7 +47,7 @@ class Parts:
     writer: CatalogWriter
     imports: Imports
     jobs: Jobs
-    embedder: Embedder
+    builder: Builder
     follower: Follower
     telemetry: Telemetry
     keys: Keys

@@ -44,8 +44,11 @@ class Settings(BaseSettings):
     max_bundle_bytes: int = Field(512 * MIB, ge=1024, description="Largest bundle.")
     max_import_bytes: int = Field(4096 * MIB, ge=1024, description="Largest import of items.")
     import_job_bytes: int = Field(MIB, ge=0, description="An import of items larger than this becomes a job.")
-    embedder_items: int = Field(
+    builder_items: int = Field(
         2000, ge=0, description="So many items are embedded in a process of their own, niced; 0: none are."
+    )
+    index_items: int = Field(
+        20_000, ge=0, description="Catalogs of so many items get an approximate index, tuned when built; 0: none does."
     )
     max_queue: int = Field(1024, ge=1, description="Recommendations in progress at once; more are answered 429.")
     slots: int = Field(64, ge=2, description="Adapters the user encoder's table begins with; it grows by doubling.")

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from service.embedder import Embedder
+from service.builder import Builder
 from service.segments import Keys, Segments, as_keys
 from service.versions import Prepared
 from transrec.adapters import Adapter
@@ -34,11 +34,11 @@ class VectorFiles:
 
     Args:
         folder: of all domains.
-        embedder: embeds what is much, in a process of its own; without it everything is embedded here.
+        builder: embeds what is much, in a process of its own; without it everything is embedded here.
     """
 
-    def __init__(self, folder: Path, embedder: Embedder | None = None) -> None:
-        self._folder, self._embedder = folder, embedder
+    def __init__(self, folder: Path, builder: Builder | None = None) -> None:
+        self._folder, self._builder = folder, builder
         self._locks: dict[Path, threading.Lock] = {}
         self._opened: dict[Path, Segments] = {}
 
@@ -71,8 +71,8 @@ class VectorFiles:
             return vectors
         _, first = np.unique(keys[missing], axis=0, return_index=True)
         todo = [contents[place] for place in missing[np.sort(first)]]
-        if self._embedder is not None and self._embedder.takes(len(todo), backbone):
-            self._embedder.embed(backbone, version.bundle, version.dtype, todo, place, progress)
+        if self._builder is not None and self._builder.takes(len(todo), backbone):
+            self._builder.embed(backbone, version.bundle, version.dtype, todo, place, progress)
         else:
             segments = Segments(place, backbone.config.width)
             embed_into(segments, backbone, version.adapter, version.dtype, todo, progress)

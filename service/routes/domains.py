@@ -147,6 +147,7 @@ def _standing(standing: Standing) -> dict[str, Any]:
         "canary_percent": standing.percent,
         "index_generation": live.index_generation,
         "searchable_items": len(live.items),
+        "index": live.items.index.describe(),
         "memory_bytes": live.memory(),
     }
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.embedder import Embedder, EmbeddingFailed
+from service.builder import Builder, BuildFailed
 from service.segments import MOST, SUFFIX, Segments, as_keys
 from service.vectors import VectorFiles
 from service.versions import Prepared
@@ -123,20 +123,20 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
 
 
 @pytest.fixture
-def embedder(backbone: Backbone, tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-def] # noqa: ANN201
+def builder(backbone: Backbone, tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-def] # noqa: ANN201
     folder = tmp_path_factory.getbasetemp() / "backbone0" / "tiny"
-    made = Embedder(lambda fingerprint: folder if fingerprint == backbone.fingerprint else None, least=5, threads=1)
+    made = Builder(lambda fingerprint: folder if fingerprint == backbone.fingerprint else None, least=5, threads=1)
     yield made
     made.close()
 
 
 @pytest.mark.slow
-def test_another_process_makes_the_very_same_vectors(embedder: Embedder, backbone: Backbone, tmp_path: Path) -> None:
+def test_another_process_makes_the_very_same_vectors(builder: Builder, backbone: Backbone, tmp_path: Path) -> None:
     adapter = tiny_adapter(backbone, 1)
     bundle = tiny_bundle(tmp_path / "b.safetensors", backbone, "movies", adapter)
     contents = [Content(text) for text in [*tiny_texts(50), "two lines\nand \u2028 more"]]
     told: list[tuple[int, int]] = []
-    files = VectorFiles(tmp_path / "vectors", embedder)
+    files = VectorFiles(tmp_path / "vectors", builder)
     for version in (
         Prepared(1, "1" * 64, "float32", adapter, 0, bundle),
         Prepared(None, backbone.fingerprint, "bfloat16", None, 0),
@@ -148,29 +148,29 @@ def test_another_process_makes_the_very_same_vectors(embedder: Embedder, backbon
 
 @pytest.mark.slow
 def test_a_killed_embedding_says_so_and_the_next_one_goes_on(
-    embedder: Embedder, backbone: Backbone, tmp_path: Path
+    builder: Builder, backbone: Backbone, tmp_path: Path
 ) -> None:
     contents = [Content(f"film {number}") for number in range(3000)]
     version = Prepared(None, backbone.fingerprint, "float32", None, 0)
-    files = VectorFiles(tmp_path, embedder)
+    files = VectorFiles(tmp_path, builder)
 
     def kill(done: int, _: int) -> None:
         if done:
-            process = embedder._process
+            process = builder._process
             assert process is not None
             process.send_signal(signal.SIGKILL)
 
-    with pytest.raises(EmbeddingFailed, match="ended with signal 9"):
+    with pytest.raises(BuildFailed, match="ended with signal 9"):
         files.complete("movies", version, contents, backbone, kill)
     assert files.complete("movies", version, contents, backbone).shape == (3000, 16)
 
 
 @pytest.mark.slow
-def test_a_cancelled_embedding_leaves_no_process(embedder: Embedder, backbone: Backbone, tmp_path: Path) -> None:
+def test_a_cancelled_embedding_leaves_no_process(builder: Builder, backbone: Backbone, tmp_path: Path) -> None:
     def stop(_: int, __: int) -> None:
         raise KeyboardInterrupt
 
-    files = VectorFiles(tmp_path, embedder)
+    files = VectorFiles(tmp_path, builder)
     with pytest.raises(KeyboardInterrupt):
         files.complete(
             "movies",
@@ -179,15 +179,15 @@ def test_a_cancelled_embedding_leaves_no_process(embedder: Embedder, backbone: B
             backbone,
             stop,
         )
-    assert embedder._process is None
+    assert builder._process is None
 
 
 @pytest.mark.slow
 def test_the_process_ends_with_the_one_that_started_it(backbone: Backbone, tmp_path: Path) -> None:
     backbone.save(tmp_path / "tiny")
     code = (
-        "import sys, time; from pathlib import Path; from service.embedder import Embedder\n"
-        "e = Embedder(lambda _: Path(sys.argv[1]), least=1, threads=1)\n"
+        "import sys, time; from pathlib import Path; from service.builder import Builder\n"
+        "e = Builder(lambda _: Path(sys.argv[1]), least=1, threads=1)\n"
         "print(e._running().pid, flush=True); time.sleep(60)"
     )
     parent = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "tiny")], stdout=subprocess.PIPE, text=True)
@@ -200,8 +200,8 @@ def test_the_process_ends_with_the_one_that_started_it(backbone: Backbone, tmp_p
     wait_until(lambda: not _alive(child))
 
 
-def test_small_amounts_stay_in_this_process(embedder: Embedder, backbone: Backbone, tmp_path: Path) -> None:
-    files = VectorFiles(tmp_path, embedder)
+def test_small_amounts_stay_in_this_process(builder: Builder, backbone: Backbone, tmp_path: Path) -> None:
+    files = VectorFiles(tmp_path, builder)
     version = Prepared(None, backbone.fingerprint, "float32", None, 0)
     threads = [
         threading.Thread(target=files.complete, args=("movies", version, [Content(f"film {place}")], backbone))
@@ -211,7 +211,7 @@ def test_small_amounts_stay_in_this_process(embedder: Embedder, backbone: Backbo
         thread.start()
     for thread in threads:
         thread.join()
-    assert embedder._process is None
+    assert builder._process is None
     assert files.missing("movies", version, [Content(f"film {place}") for place in range(5)], 16) == 1
 
 

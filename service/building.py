@@ -1,4 +1,4 @@
-"""`python -m service.embedding PARENT THREADS`: the process that `service.embedder` speaks to."""
+"""`python -m service.building PARENT THREADS`: the process that `service.builder` speaks to."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ import time
 from pathlib import Path
 from typing import Any, TextIO
 
+import numpy as np
 import torch
 
 from adapters_store.bundle import read_bundle
-from service.embedder import NICE
+from service.builder import NICE
+from service.index import build, use_one_thread
 from service.parent import end_with
 from service.segments import Segments
 from service.vectors import embed_into
@@ -28,18 +30,31 @@ def main() -> int:
     end_with(int(sys.argv[1]))
     os.nice(NICE)
     torch.set_num_threads(int(sys.argv[2]))
+    use_one_thread()
     # What a library prints must not be taken for an answer.
     answers, sys.stdout = sys.stdout, sys.stderr
     loaded: dict[str, Backbone] = {}
     for line in sys.stdin:
         try:
-            _do(json.loads(line), loaded, answers)
+            task = json.loads(line)
+            result = None
+            if task["do"] == "index":
+                result = _index(task)
+            else:
+                _embed(task, loaded, answers)
+            _answer(answers, {"end": result})
         except Exception as error:  # noqa: BLE001 - whatever it is, who waits must learn of it
             _answer(answers, {"error": f"{type(error).__name__}: {error}"})
     return 0
 
 
-def _do(task: dict[str, Any], loaded: dict[str, Backbone], answers: TextIO) -> None:
+def _index(task: dict[str, Any]) -> dict[str, Any] | None:
+    vectors = np.asarray(np.load(task["vectors"], mmap_mode="r"))[: task["count"]]
+    tuned = build(vectors, np.load(task["queries"]), task["source"], Path(task["path"]))
+    return None if tuned is None else tuned.to_json()
+
+
+def _embed(task: dict[str, Any], loaded: dict[str, Backbone], answers: TextIO) -> None:
     folder = task["backbone"]
     backbone = loaded.get(folder) or loaded.setdefault(folder, Backbone.load(folder, "cpu"))
     adapter = None
@@ -58,7 +73,7 @@ def _do(task: dict[str, Any], loaded: dict[str, Backbone], answers: TextIO) -> N
 
     segments = Segments(Path(task["place"]), backbone.config.width)
     embed_into(segments, backbone, adapter, task["dtype"], contents, progress)
-    _answer(answers, {"done": len(contents), "total": len(contents), "end": True})
+    _answer(answers, {"done": len(contents), "total": len(contents)})
 
 
 def _content(line: str) -> Content:

@@ -1,4 +1,4 @@
-"""Embedding what is much, in a process of its own: niced, so that requests go first, and one at a time.
+"""Embedding much and building indexes in a process of its own: niced, so that requests go first, one task at a time.
 
 The process is started when it is first needed, spoken to in lines of JSON, kept for the next task and let go after a
 while. It adds vectors to the same segments as everybody; when it is killed, what it had kept stays kept.
@@ -18,25 +18,30 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from service.errors import ServiceError
+from service.index import Tuned
 from transrec.backbone import Backbone
 from transrec.content import Content
 
 NICE = 19
 IDLE_S = 60.0
 
+Floats = NDArray[np.float32]
 Progress = Callable[[int, int], None]
 
 _log = logging.getLogger("swaprec")
 
 
-class EmbeddingFailed(ServiceError):
-    """An embedding that its process could not finish."""
+class BuildFailed(ServiceError):
+    """A task that its process could not finish."""
 
-    status, code, title = 500, "embedding_failed", "Embedding failed"
+    status, code, title = 500, "build_failed", "Build failed"
 
 
-class Embedder:
+class Builder:
     """Holds the process.
 
     Args:
@@ -68,22 +73,40 @@ class Embedder:
         """Embed contents and keep their vectors in the segments at `place`; waits until it is done.
 
         Raises:
-            EmbeddingFailed: with the reason, or that the process was killed. What `progress` raises ends it, too.
+            BuildFailed: with the reason, or that the process was killed. What `progress` raises ends it, too.
         """
-        with self._turn, _spooled(contents) as spool:
+        with _spooled(contents) as spool:
             task = {
+                "do": "embed",
                 "backbone": str(self._folders(backbone.fingerprint)),
                 "bundle": None if bundle is None else str(bundle),
                 "dtype": dtype,
                 "contents": str(spool),
                 "place": str(place),
             }
+            self._run(task, progress)
+
+    def index(self, vectors: Path, count: int, queries: Floats, source: str, path: Path) -> Tuned | None:
+        """Build an index over the first `count` rows of a file of vectors; see `service.index.build`.
+
+        Raises:
+            BuildFailed.
+        """
+        with tempfile.TemporaryDirectory(prefix="swaprec-") as folder:
+            np.save(Path(folder) / "queries.npy", queries)
+            task = {"do": "index", "vectors": str(vectors), "count": count, "source": source, "path": str(path)}
+            result = self._run(task | {"queries": str(Path(folder) / "queries.npy")}, None)
+        return None if result is None else Tuned.parse(result)
+
+    def _run(self, task: dict[str, Any], progress: Progress | None) -> Any:
+        with self._turn:
             try:
-                self._ask(task, progress)
+                result = self._ask(task, progress)
             except BaseException:
                 self._end()
                 raise
             self._rest()
+        return result
 
     def close(self) -> None:
         """End the process."""
@@ -93,7 +116,7 @@ class Embedder:
         with self._turn:
             self._end()
 
-    def _ask(self, task: dict[str, Any], progress: Progress | None) -> None:
+    def _ask(self, task: dict[str, Any], progress: Progress | None) -> Any:
         process = self._running()
         assert process.stdin is not None  # noqa: S101 - both are pipes
         assert process.stdout is not None  # noqa: S101
@@ -103,14 +126,14 @@ class Embedder:
         for line in process.stdout:
             answer = json.loads(line)
             if "error" in answer:
-                raise EmbeddingFailed(f"items were not embedded: {answer['error']}")
+                raise BuildFailed(f"{task['do']}: {answer['error']}")
+            if "end" in answer:
+                return answer["end"]
             if progress is not None:
                 progress(answer["done"], answer["total"])
-            if answer.get("end"):
-                return
         code = process.wait()
         why = f"signal {-code}" if code < 0 else f"code {code}"
-        raise EmbeddingFailed(f"the process that embeds ended with {why}: what it had embedded is kept, try again")
+        raise BuildFailed(f"the process that builds ended with {why}: what it had embedded is kept, try again")
 
     def _running(self) -> subprocess.Popen[str]:
         if self._idle is not None:
@@ -118,7 +141,7 @@ class Embedder:
         if self._process is None or self._process.poll() is not None:
             threads = str(self._threads)
             self._process = subprocess.Popen(  # noqa: S603 - our own program, our own arguments
-                [sys.executable, "-m", "service.embedding", str(os.getpid()), threads],
+                [sys.executable, "-m", "service.building", str(os.getpid()), threads],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
