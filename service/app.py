@@ -7,6 +7,7 @@ import fcntl
 import logging
 import os
 import socket
+import sys
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager, nullcontext
@@ -51,6 +52,9 @@ from service.versions import Versions
 from service.writer import CatalogWriter
 
 ROUTERS = tuple(module.router for module in (recommend, adapters, domains, items, probes, jobs, operations))
+
+SWITCH_S = 0.0005
+"""A request takes the interpreter's lock several times; beside a thread that computes it would wait 5 ms each time."""
 
 _log = logging.getLogger("swaprec")
 
@@ -118,6 +122,7 @@ def assemble(settings: Settings) -> Parts:
     keys = open_keys(settings)
     torch.set_num_threads(settings.threads)
     use_one_thread()
+    sys.setswitchinterval(SWITCH_S)
     with ExitStack() as opened:
         state = open_state(settings)
         opened.callback(state.close)
