@@ -21,7 +21,7 @@ from adapters_store.store import Store
 from service.bases import Base, Bases
 from service.errors import BackboneNotFound, DomainLoading, DomainNotFound, ServiceError, StateUnavailable
 from service.live import LiveDomain, LiveTable, Standing, Version, version_name
-from service.live_items import LiveItems
+from service.live_items import FOLD_ROWS, LiveItems
 from service.problems import problem_of
 from service.state import Changes, DomainRecord, State
 from service.vectors import VectorFiles
@@ -156,6 +156,8 @@ class Reconciler:
         known = having.find(digest, dtype)
         items = known.items if known is not None else self._empty(record)
         newer = self._bases.newest(record, digest, dtype, items.base)
+        if known is None and newer is None and self._state.count_items(record.name) > FOLD_ROWS:
+            raise NotBuilt  # a base is due: reading all of it here would be in vain
         items = self._caught_up(record, version, LiveItems.of(*newer) if newer is not None else items, having)
         generation = items.generation + number
         if known is not None:
