@@ -22,6 +22,7 @@ from fastapi_offline import FastAPIOffline
 from adapters_store.store import Store
 from service.activation import Activator, Asking
 from service.backbones import Backbones
+from service.base_builder import BaseBuilder
 from service.bases import Bases
 from service.blobs import Blobs
 from service.builder import Builder
@@ -142,12 +143,16 @@ def _connected(settings: Settings, state: State, keys: Keys) -> Parts:
     telemetry = Telemetry(live)
     engines = Backbones(settings, telemetry.observe_batch)
     store, working = Store(data / "adapters"), Jobs(state, process_name())
-    builder = Builder(engines.folder, least=settings.builder_items, threads=settings.threads)
+    redis_url = None if settings.redis_url is None else settings.redis_url.get_secret_value()
+    where = {"data": str(data.absolute()), "redis": redis_url, "least_for_index": settings.index_items}
+    builder = Builder(engines.folder, least=settings.builder_items, threads=settings.threads, where=where)
     vectors, bases = VectorFiles(data / "vectors", builder), Bases(data / "bases")
-    versions = Versions(state, store, Blobs(data / "blobs"), engines)
+    blobs = Blobs(data / "blobs")
+    versions = Versions(state, store, blobs, engines)
     reconciler = Reconciler(state, store, live, versions, bases, vectors, telemetry.swap_seconds.observe)
     snapshots = Snapshots(data / "snapshots")
-    folds = Folds(state, store, versions, bases, vectors, snapshots, reconciler, working, builder, settings.index_items)
+    here = BaseBuilder(state, bases, vectors, blobs, snapshots, builder.index, settings.index_items)
+    folds = Folds(store, versions, here, builder, reconciler, working)
     activator = Activator(state, store, live, versions, bases, vectors, snapshots, reconciler, folds, working)
     writer = CatalogWriter(state, store, versions, vectors, reconciler)
     follower = Follower(state, store, live, reconciler, working)

@@ -15,6 +15,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 
 from service.errors import ServiceError
 from service.index import Tuned
+from service.live import Version
 from transrec.backbone import Backbone
 from transrec.content import Content
 
@@ -31,6 +33,7 @@ IDLE_S = 60.0
 
 Floats = NDArray[np.float32]
 Progress = Callable[[int, int], None]
+Stage = Callable[[str], Progress]
 
 _log = logging.getLogger("swaprec")
 
@@ -41,6 +44,16 @@ class BuildFailed(ServiceError):
     status, code, title = 500, "build_failed", "Build failed"
 
 
+@dataclass(frozen=True, slots=True)
+class VersionFile:
+    """A version for another process to load; `none` has no bundle."""
+
+    version: Version
+    digest: str
+    dtype: str
+    bundle: str | None
+
+
 class Builder:
     """Holds the process.
 
@@ -48,9 +61,14 @@ class Builder:
         folders: where the backbones lie, by fingerprint.
         least: so many items are worth another process.
         threads: that it computes with.
+        where: what the process needs to read the catalog: data folder, address of Redis, size from which catalogs get
+            an index.
     """
 
-    def __init__(self, folders: Callable[[str], Path | None], *, least: int, threads: int) -> None:
+    def __init__(
+        self, folders: Callable[[str], Path | None], *, least: int, threads: int, where: dict[str, Any] | None = None
+    ) -> None:
+        self._where = where or {}
         self._folders, self._least, self._threads = folders, least, threads
         self._turn = threading.Lock()
         self._process: subprocess.Popen[str] | None = None
@@ -84,7 +102,33 @@ class Builder:
                 "contents": str(spool),
                 "place": str(place),
             }
-            self._run(task, progress)
+            self._run(task, None if progress is None else lambda answer: progress(answer["done"], answer["total"]))
+
+    def fold(self, domain: str, backbone: Backbone, versions: Sequence[VersionFile], token: int, stage: Stage) -> None:
+        """Build a base of a domain's catalog; see `service.base_builder`.
+
+        Raises:
+            BuildFailed; what `stage` and what it returned raise.
+        """
+        task = {
+            "do": "fold",
+            "domain": domain,
+            "backbone": str(self._folders(backbone.fingerprint)),
+            "versions": [asdict(version) for version in versions],
+            "token": token,
+            "where": self._where,
+        }
+        told: Progress | None = None
+        now = ""
+
+        def progress(answer: dict[str, Any]) -> None:
+            nonlocal told, now
+            if answer["stage"] != now or told is None:
+                now = answer["stage"]
+                told = stage(now)
+            told(answer["done"], answer["total"])
+
+        self._run(task, progress)
 
     def index(self, vectors: Path, count: int, queries: Floats, source: str, path: Path) -> Tuned | None:
         """Build an index over the first `count` rows of a file of vectors; see `service.index.build`.
@@ -98,7 +142,7 @@ class Builder:
             result = self._run(task | {"queries": str(Path(folder) / "queries.npy")}, None)
         return None if result is None else Tuned.parse(result)
 
-    def _run(self, task: dict[str, Any], progress: Progress | None) -> Any:
+    def _run(self, task: dict[str, Any], progress: Callable[[dict[str, Any]], None] | None) -> Any:
         with self._turn:
             try:
                 result = self._ask(task, progress)
@@ -116,7 +160,7 @@ class Builder:
         with self._turn:
             self._end()
 
-    def _ask(self, task: dict[str, Any], progress: Progress | None) -> Any:
+    def _ask(self, task: dict[str, Any], progress: Callable[[dict[str, Any]], None] | None) -> Any:
         process = self._running()
         assert process.stdin is not None  # noqa: S101 - both are pipes
         assert process.stdout is not None  # noqa: S101
@@ -130,7 +174,7 @@ class Builder:
             if "end" in answer:
                 return answer["end"]
             if progress is not None:
-                progress(answer["done"], answer["total"])
+                progress(answer)
         code = process.wait()
         why = f"signal {-code}" if code < 0 else f"code {code}"
         raise BuildFailed(f"the process that builds ended with {why}: what it had embedded is kept, try again")

@@ -6,23 +6,35 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from adapters_store.bundle import read_bundle
-from service.builder import NICE
+from service.base_builder import BaseBuilder
+from service.bases import Bases
+from service.blobs import Blobs
+from service.builder import NICE, VersionFile
 from service.index import build, use_one_thread
 from service.parent import end_with
 from service.segments import Segments
-from service.vectors import embed_into
+from service.snapshots import Snapshots
+from service.state import State
+from service.state.redis import RedisState
+from service.state.sqlite import SqliteState
+from service.vectors import VectorFiles, embed_into
+from service.versions import Prepared
 from transrec.adapters import Adapter, AdapterSpec
-from transrec.backbone import Backbone
+from transrec.backbone import Backbone, Dtype
 from transrec.content import Content, Picture
 
 TELL_EVERY_S = 0.2
+
+Floats = NDArray[np.float32]
 
 
 def main() -> int:
@@ -40,6 +52,8 @@ def main() -> int:
             result = None
             if task["do"] == "index":
                 result = _index(task)
+            elif task["do"] == "fold":
+                _fold(task, loaded, answers)
             else:
                 _embed(task, loaded, answers)
             _answer(answers, {"end": result})
@@ -49,18 +63,68 @@ def main() -> int:
 
 
 def _index(task: dict[str, Any]) -> dict[str, Any] | None:
-    vectors = np.asarray(np.load(task["vectors"], mmap_mode="r"))[: task["count"]]
+    vectors = _rows(Path(task["vectors"]), task["count"])
     tuned = build(vectors, np.load(task["queries"]), task["source"], Path(task["path"]))
     return None if tuned is None else tuned.to_json()
 
 
-def _embed(task: dict[str, Any], loaded: dict[str, Backbone], answers: TextIO) -> None:
+def _fold(task: dict[str, Any], loaded: dict[str, Backbone], answers: TextIO) -> None:
+    where, backbone = task["where"], _backbone(task, loaded)
+    data = Path(where["data"])
+    state: State = SqliteState(data) if where["redis"] is None else RedisState(where["redis"], data)
+
+    def stage(name: str) -> Callable[[int, int], None]:
+        told = 0.0
+        _answer(answers, {"stage": name, "done": 0, "total": 0})
+
+        def progress(done: int, total: int) -> None:
+            nonlocal told
+            if time.monotonic() - told > TELL_EVERY_S or done == total:
+                _answer(answers, {"stage": name, "done": done, "total": total})
+                told = time.monotonic()
+
+        return progress
+
+    try:
+        builder = BaseBuilder(
+            state,
+            Bases(data / "bases"),
+            VectorFiles(data / "vectors"),
+            Blobs(data / "blobs"),
+            Snapshots(data / "snapshots"),
+            lambda vectors, count, queries, source, path: build(_rows(vectors, count), queries, source, path),
+            where["least_for_index"],
+        )
+        wanted = [_prepared(VersionFile(**one), backbone) for one in task["versions"]]
+        builder.build(state.get_domain(task["domain"]), backbone, wanted, task["token"], stage)
+    finally:
+        state.close()
+
+
+def _prepared(version: VersionFile, backbone: Backbone) -> Prepared:
+    bundle = None if version.bundle is None else Path(version.bundle)
+    adapter = None if bundle is None else _adapter(bundle, backbone)
+    dtype: Dtype = "bfloat16" if version.dtype == "bfloat16" else "float32"
+    return Prepared(version.version, version.digest, dtype, adapter, 0, bundle)
+
+
+def _adapter(bundle: Path, backbone: Backbone) -> Adapter:
+    read = read_bundle(bundle)
+    return Adapter.from_tensors(AdapterSpec.parse(read.manifest.spec), backbone.shape, read.tensors)
+
+
+def _backbone(task: dict[str, Any], loaded: dict[str, Backbone]) -> Backbone:
     folder = task["backbone"]
-    backbone = loaded.get(folder) or loaded.setdefault(folder, Backbone.load(folder, "cpu"))
-    adapter = None
-    if task["bundle"] is not None:
-        bundle = read_bundle(Path(task["bundle"]))
-        adapter = Adapter.from_tensors(AdapterSpec.parse(bundle.manifest.spec), backbone.shape, bundle.tensors)
+    return loaded.get(folder) or loaded.setdefault(folder, Backbone.load(folder, "cpu"))
+
+
+def _rows(vectors: Path, count: int) -> Floats:
+    return np.asarray(np.load(vectors, mmap_mode="r"))[:count]
+
+
+def _embed(task: dict[str, Any], loaded: dict[str, Backbone], answers: TextIO) -> None:
+    backbone = _backbone(task, loaded)
+    adapter = None if task["bundle"] is None else _adapter(Path(task["bundle"]), backbone)
     with Path(task["contents"]).open(encoding="ascii") as file:
         contents = [_content(line) for line in file]
     told = 0.0

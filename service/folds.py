@@ -10,27 +10,18 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from adapters_store.store import Store
-from service.bases import Bases, BaseWriter
-from service.builder import Builder
+from service.base_builder import BaseBuilder
+from service.builder import Builder, VersionFile
 from service.jobs import Jobs, Progress
 from service.live import Version, version_name
 from service.reconcile import DAMAGE, Reconciler
-from service.snapshots import Snapshots
-from service.state import DomainRecord, Job, State
-from service.vectors import VectorFiles
+from service.state import DomainRecord, Job
 from service.versions import Prepared, Versions
-from transrec.model import encode_users
 
 KIND = "fold"
-QUERIES, LEAST_QUERIES = 256, 50
 PREPARED = 8
 """So many versions have vectors in a base: beside those that answer, the newest ones that were active before."""
-
-Floats = NDArray[np.float32]
 
 _log = logging.getLogger("swaprec")
 
@@ -40,21 +31,15 @@ class Folds:
 
     def __init__(
         self,
-        state: State,
         store: Store,
         versions: Versions,
-        bases: Bases,
-        vectors: VectorFiles,
-        snapshots: Snapshots,
+        here: BaseBuilder,
+        elsewhere: Builder,
         reconciler: Reconciler,
         jobs: Jobs,
-        builder: Builder,
-        least_for_index: int,
     ) -> None:
-        self._builder, self._least_for_index = builder, least_for_index
-        self._state, self._store = state, store
-        self._versions, self._bases, self._vectors = versions, bases, vectors
-        self._snapshots = snapshots
+        self._state, self._bases = here.state, here.bases
+        self._store, self._versions, self._here, self._elsewhere = store, versions, here, elsewhere
         self._reconciler, self._jobs = reconciler, jobs
         jobs.kinds[KIND] = self._fold
         reconciler.ask_for_build = self.ask
@@ -75,59 +60,31 @@ class Folds:
         Raises:
             What `Versions.load` raises of `first`.
         """
-        rows = self._state.catalog(record.name)
-        contents = self._versions.intake(record.name).contents(rows.texts, rows.images)
-        backbone = self._versions.engine(record).backbone
-        with self._bases.writing(record, rows, progress.job.token, backbone.config.width) as base:
-            ordered = [contents[place] for place in base.order]
-            wanted = self._wanted(record, first)
-            for prepared in wanted:
-                told = progress.stage("embed")
-                out = base.vectors(prepared.digest, prepared.dtype)
-                self._vectors.complete(record.name, prepared, ordered, backbone, told, out)
-            progress.stage("index")
-            self._add_indexes(base, record, wanted)
-            progress.fence()
+        backbone, token = self._versions.engine(record).backbone, progress.job.token
+        versions = [first, *self._ahead(record.name, first)]
+        if self._elsewhere.takes(self._state.count_items(record.name), backbone):
+            files = [file for version in versions if (file := self._file(record, version, first)) is not None]
+            self._elsewhere.fold(record.name, backbone, files, token, progress.stage)
+        else:
+            self._here.build(record, backbone, self._wanted(record, versions), token, progress.stage)
+        progress.check()
         self._state.announce("items", record.name)
         self._bases.keep(record)
-        if self._snapshots.generation(record.name) != rows.generation:
-            progress.patiently(lambda: self._snapshots.take(self._state, record, rows.generation))
 
-    def _add_indexes(self, base: BaseWriter, record: DomainRecord, wanted: Sequence[Prepared]) -> None:
-        """Build the index of every version of a large catalog."""
-        if not 0 < self._least_for_index <= base.recommendable:
-            return
-        for prepared in wanted:
-            path = base.vectors_path(prepared.digest, prepared.dtype)
-            queries, source = self._queries(base, record, prepared, np.load(path, mmap_mode="r"))
-            out = base.index_path(prepared.digest, prepared.dtype)
-            tuned = self._builder.index(path, base.recommendable, queries, source, out)
-            if tuned is not None:
-                base.has_index(prepared.digest, prepared.dtype, tuned)
-            name = version_name(prepared.version)
-            _log.info("%s@%s: index %s", record.name, name, "exact" if tuned is None else tuned)
+    def _file(self, record: DomainRecord, version: Version, first: Version) -> VersionFile | None:
+        """Name a version for another process; None where it is damaged and not what this is done for."""
+        try:
+            digest, dtype = self._versions.identify(record, version)
+            bundle = None if version is None else self._store.bundle_path(record.name, version)
+        except DAMAGE:
+            if version == first:
+                raise
+            return None
+        return VersionFile(version, digest, dtype, None if bundle is None else str(bundle))
 
-    def _queries(
-        self, base: BaseWriter, record: DomainRecord, prepared: Prepared, matrix: Floats
-    ) -> tuple[Floats, str]:
-        """Return vectors to tune an index on, and what they are: users of the domain's probes, or its items."""
-        ids, window = base.ids(), self._versions.engine(record).backbone.config.max_history
-        histories = []
-        for probe in self._state.probes(record.name)[:QUERIES]:
-            rows = ids.rows(probe.history)
-            known = [rows[item_id] for item_id in probe.history if item_id in rows]
-            if known:
-                histories.append(np.array(known[-window:]))
-        if len(histories) >= LEAST_QUERIES:
-            encoder = self._versions.engine(record).backbone.model.user_encoder
-            side = None if prepared.adapter is None else prepared.adapter.user
-            return encode_users(encoder, histories, matrix, side), "probes"
-        chosen = np.random.default_rng(0).choice(base.recommendable, min(QUERIES, base.recommendable), replace=False)
-        return np.asarray(matrix[np.sort(chosen)]), "items"
-
-    def _wanted(self, record: DomainRecord, first: Version) -> list[Prepared]:
-        found = [self._versions.load(record, first)]
-        for version in self._ahead(record.name, first):
+    def _wanted(self, record: DomainRecord, versions: Sequence[Version]) -> list[Prepared]:
+        found = [self._versions.load(record, versions[0])]
+        for version in versions[1:]:
             try:
                 found.append(self._versions.load(record, version))
             except DAMAGE:

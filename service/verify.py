@@ -13,7 +13,8 @@ from service.live import LiveDomain, version_name
 
 MIN_DISTINCT = 0.1
 PROBES = 64
-SAMPLE = 4096
+SAMPLE = 2048
+AT_ONCE = 16
 BLOCK = 65_536
 TOLERANCE = 1e-3
 
@@ -34,7 +35,7 @@ def verify(value: LiveDomain, contents: Callable[[Sequence[str]], Collection[obj
     # A sample: telling all rows of a large catalog apart would keep requests waiting.
     sample = rows[np.linspace(0, len(rows) - 1, min(len(rows), SAMPLE)).astype(np.int64)]
     different = len(set(contents(value.items.ids(sample))))
-    distinct = len(np.unique(value.items.vectors(sample), axis=0))
+    distinct = len({vector.tobytes() for vector in value.items.vectors(sample)})
     if different > PROBES and distinct < MIN_DISTINCT * different:
         raise StoreError(f"{different} different items have only {distinct} different vectors: the adapter collapsed")
     if len(rows):
@@ -54,7 +55,9 @@ def _verify_answers(value: LiveDomain, probes: NDArray[np.int64]) -> None:
     """Encode histories of one item and of many, and search: what a request does."""
     window = value.engine.backbone.config.max_history
     histories = [probes[start : start + size].tolist() for size in (1, window) for start in range(len(probes))]
-    users = value.engine.encode([History(rows, value.slot, value.items) for rows in histories])
+    asked = [History(rows, value.slot, value.items) for rows in histories]
+    batches = [asked[start : start + AT_ONCE] for start in range(0, len(asked), AT_ONCE)]
+    users = np.concatenate([value.engine.encode(batch) for batch in batches])
     if not np.isfinite(users).all():
         raise StoreError("the user side overflows: histories have vectors that are not finite; not activated")
     scores, rows = value.items.search(users, 1)
