@@ -127,6 +127,11 @@ class Store:
         numbers = sorted(int(path.name) for path in home.glob("*") if path.name.isdigit()) if home.is_dir() else []
         return [self.card(domain, number) for number in numbers if not (home / str(number) / DELETED).exists()]
 
+    def has(self, domain: str, version: int) -> bool:
+        """Whether a domain has a version that was not deleted."""
+        place = self._home(domain) / str(version)
+        return (place / CARD).is_file() and not (place / DELETED).exists()
+
     def domains(self) -> list[str]:
         """Name the domains that have ever had a version or an activation."""
         return sorted(path.name for path in self.folder.iterdir() if _DOMAIN.fullmatch(path.name) and path.is_dir())
@@ -278,12 +283,11 @@ class Store:
         return self.folder / check_domain_name(domain)
 
     def _place(self, domain: str, version: int) -> Path:
-        place = self._home(domain) / str(version)
-        if not (place / CARD).is_file() or (place / DELETED).exists():
+        if not self.has(domain, version):
             existing = [card.version for card in self.versions(domain)]
             there = f"it has {', '.join(map(str, existing))}" if existing else "it has none"
             raise VersionNotFound(f"{domain} has no version {version}: {there}")
-        return place
+        return self._home(domain) / str(version)
 
     @contextmanager
     def _writing(self, domain: str) -> Iterator[Path]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +19,7 @@ from service.bases import Bases
 from service.errors import Conflict
 from service.folds import Folds
 from service.gate import check, judge
+from service.intake import Intake
 from service.jobs import Jobs, Progress
 from service.live import NONE, LiveDomain, LiveTable, Standing, Version, version_name
 from service.recommend import Reader
@@ -27,7 +28,7 @@ from service.schemas import ActivateRequest
 from service.snapshots import Snapshots
 from service.state import DomainRecord, Job, State
 from service.vectors import VectorFiles
-from service.verify import verify
+from service.verify import check_finite, verify
 from service.versions import Versions
 from transrec.content import Content
 
@@ -137,9 +138,8 @@ class Activator:
             VersionNotFound, VersionInUse: nothing was deleted.
         """
         with self._reconciler.turn(domain):
-            card = self._store.card(domain, version)
             self._store.delete(domain, version)
-            self._vectors.forget(domain, card.digest)
+            self._folds.sweep(self._state.get_domain(domain))
 
     def remove(self, domain: str) -> None:
         """Remove a domain with everything that is kept of it; what still answers a request goes with that request."""
@@ -160,7 +160,7 @@ class Activator:
         progress.stage("load")
         candidate = self._candidate(record, version, progress)
         progress.stage("verify")
-        verify(candidate, self._contents(domain))
+        self._verify(candidate)
         seen = self._gated(candidate, wanted, progress)
         progress.stage("flip")
         with self._reconciler.turn(domain):
@@ -170,7 +170,6 @@ class Activator:
             else:
                 self._store.record_activation(domain, version, "activate", progress.fence)
             standing = self._flipped(domain, candidate)
-        self._vectors.keep(domain, [*(card.digest for card in self._store.versions(domain)), record.backbone])
         return {"version": version_name(version), "index_generation": standing.live.index_generation, "gate": seen}
 
     def _candidate(self, record: DomainRecord, version: Version, progress: Progress) -> LiveDomain:
@@ -180,9 +179,18 @@ class Activator:
             self._folds.build(record, version, progress)
         return self._reconciler.candidate(record, version)
 
-    def _contents(self, domain: str) -> Callable[[Sequence[str]], list[Content]]:
-        intake = self._versions.intake(domain)
-        return lambda ids: intake.contents_of(self._state.items_by_id(domain, ids).values())
+    def _verify(self, value: LiveDomain) -> None:
+        """Check what was not checked when the base was built, so that requests need not wait for it."""
+        name, items = version_name(value.version), value.items
+        if self._bases.verified(items.base, value.digest, value.dtype):
+            late = items.living()
+            check_finite(str(name), items, late[late >= len(items.base.ids)])
+            return
+        intake, window = self._versions.intake(value.domain), value.engine.backbone.config.max_history
+        verify(str(name), items, value.encode, window, lambda ids: self._contents(intake, value.domain, ids))
+
+    def _contents(self, intake: Intake, domain: str, ids: Sequence[str]) -> list[Content]:
+        return intake.contents_of(self._state.items_by_id(domain, ids).values())
 
     def _gated(self, candidate: LiveDomain, wanted: ActivateRequest, progress: Progress) -> dict[str, Any] | None:
         if wanted.gate is None:

@@ -55,7 +55,7 @@ from service.writer import CatalogWriter
 
 ROUTERS = tuple(module.router for module in (recommend, adapters, domains, items, probes, jobs, operations))
 
-SWITCH_S = 0.0005
+SWITCH_S = 0.00005
 """A request takes the interpreter's lock several times; beside a thread that computes it would wait 5 ms each time."""
 
 _log = logging.getLogger("swaprec")

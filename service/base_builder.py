@@ -6,29 +6,35 @@ It runs where it is asked to: here for a small catalog, in the building process 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from service.bases import Bases, BaseWriter
+from adapters_store.errors import StoreError
+from service.bases import Bases, BaseWriter, Catalog
 from service.blobs import Blobs
-from service.index import Tuned
+from service.index import ExactIndex, Index, Tuned, TunedIndex
 from service.intake import Intake
 from service.live import version_name
+from service.live_items import LiveItems
 from service.snapshots import Snapshots
-from service.state import DomainRecord, State
+from service.state import DomainRecord, Item, State
 from service.vectors import VectorFiles
+from service.verify import verify
 from service.versions import Prepared
 from transrec.backbone import Backbone
+from transrec.content import Content
 from transrec.model import encode_users
 
 QUERIES, LEAST_QUERIES = 256, 50
+PAGE = 20_000
 
 Floats = NDArray[np.float32]
-Stage = Callable[[str], Callable[[int, int], None]]
+Progress = Callable[[int, int], None]
+Stage = Callable[[str], Progress]
 """Told of each stage; returns what is told (done, total)."""
 MakeIndex = Callable[[Path, int, Floats, str, Path], Tuned | None]
 """Builds an index: file of vectors, rows, queries, what they are, where to."""
@@ -53,27 +59,98 @@ class BaseBuilder:
     ) -> int:
         """Write a base of the catalog as it is now; returns its generation.
 
+        The catalog is read in pages, so that what this takes beside ids and popularities does not grow with it. What
+        changes between the pages is applied again by whoever uses the base.
+
         Args:
             record: the domain.
             backbone: that it runs.
-            wanted: versions whose vectors are in it.
+            wanted: versions whose vectors are in it; the first must pass `service.verify`.
             token: of the job.
             stage: told how far it is; what it raises ends the building, and nothing is left but vectors.
+
+        Raises:
+            StoreError: the first version did not pass.
         """
-        rows = self.state.catalog(record.name)
-        contents = Intake(backbone, self.blobs).contents(rows.texts, rows.images)
-        with self.bases.writing(record, rows, token, backbone.config.width) as base:
-            ordered = [contents[place] for place in base.order]
-            for prepared in wanted:
-                out = base.vectors(prepared.digest, prepared.dtype)
-                self.vectors.complete(record.name, prepared, ordered, backbone, stage("embed"), out)
+        catalog = self._read(record.name)
+        with self.bases.writing(record, catalog, token, backbone.config.width) as base:
+            self._embed(record.name, backbone, wanted, base, stage("embed"))
             stage("index")
             if 0 < self.least_for_index <= base.recommendable:
                 for prepared in wanted:
                     self._add_index(base, record, backbone, prepared)
-        if self.snapshots.generation(record.name) != rows.generation:
-            self.snapshots.take(self.state, record, rows.generation)
-        return rows.generation
+            stage("verify")
+            for prepared in wanted:
+                self._verify(record.name, backbone, prepared, base, needed=prepared is wanted[0])
+        self.bases.keep(record)
+        if self.snapshots.generation(record.name) != catalog.generation:
+            self.snapshots.take(self.state, record, catalog.generation)
+        return catalog.generation
+
+    def _read(self, domain: str) -> Catalog:
+        generation = self.state.generation(domain)
+        ids: list[str] = []
+        columns: list[tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.bool_]]] = []
+        for page in self._pages(domain):
+            ids += [item.item_id for _, item in page]
+            rows = np.array([row for row, _ in page], np.int64)
+            popularity = np.array([item.popularity for _, item in page], np.float64)
+            columns.append((rows, popularity, np.array([item.available for _, item in page], np.bool_)))
+        none = np.zeros(0, np.int64), np.zeros(0, np.float64), np.zeros(0, np.bool_)
+        rows, popularity, available = map(np.concatenate, zip(none, *columns, strict=True))
+        return Catalog(generation, rows, ids, popularity, available)
+
+    def _pages(self, domain: str) -> Iterator[list[tuple[int, Item]]]:
+        after = -1
+        while page := self.state.list_items(domain, after, PAGE):
+            yield page
+            after = page[-1][0]
+
+    def _embed(
+        self, domain: str, backbone: Backbone, wanted: Sequence[Prepared], base: BaseWriter, told: Progress
+    ) -> None:
+        """Fill in the vectors of every version, page by page; items that came after the ids were read are left out."""
+        intake, known = Intake(backbone, self.blobs), base.catalog.rows
+        matrices = [base.vectors(prepared.digest, prepared.dtype) for prepared in wanted]
+        done, total = 0, len(known) * len(wanted)
+        for page in self._pages(domain):
+            rows = np.array([row for row, _ in page], np.int64)
+            found = np.searchsorted(known, rows)
+            there = np.flatnonzero(np.isin(rows, known, assume_unique=True))
+            contents = intake.contents_of(page[place][1] for place in there)
+            for prepared, matrix in zip(wanted, matrices, strict=True):
+                told(done, total)
+                vectors = self.vectors.complete(domain, prepared, contents, backbone, _within(told, done, total))
+                matrix[base.places[found[there]]] = vectors
+                done += len(there)
+        told(total, total)
+
+    def _verify(self, domain: str, backbone: Backbone, prepared: Prepared, base: BaseWriter, *, needed: bool) -> None:
+        matrix, name = _mapped(base, prepared), version_name(prepared.version)
+        items = LiveItems.of(base.base(), matrix, self._index(base, prepared, matrix))
+        side = None if prepared.adapter is None else prepared.adapter.user
+        intake = Intake(backbone, self.blobs)
+
+        def encode(histories: Sequence[Sequence[int]]) -> Floats:
+            rows = [np.array(history, np.int64) for history in histories]
+            return encode_users(backbone.model.user_encoder, rows, matrix, side)
+
+        def contents(ids: Sequence[str]) -> list[Content]:
+            return intake.contents_of(self.state.items_by_id(domain, ids).values())
+
+        try:
+            verify(str(name), items, encode, backbone.config.max_history, contents)
+        except StoreError as error:
+            if needed:
+                raise
+            _log.warning("%s@%s cannot be activated: %s", domain, name, error)
+        else:
+            base.is_verified(prepared.digest, prepared.dtype)
+
+    def _index(self, base: BaseWriter, prepared: Prepared, matrix: Floats) -> Index:
+        path, shown = base.index_path(prepared.digest, prepared.dtype), matrix[: base.recommendable]
+        tuned = base.indexes.get(path.name)
+        return ExactIndex(shown) if tuned is None else TunedIndex(path, shown, tuned)
 
     def _add_index(self, base: BaseWriter, record: DomainRecord, backbone: Backbone, prepared: Prepared) -> None:
         path = base.vectors_path(prepared.digest, prepared.dtype)
@@ -88,8 +165,8 @@ class BaseBuilder:
         self, base: BaseWriter, record: DomainRecord, backbone: Backbone, prepared: Prepared
     ) -> tuple[Floats, str]:
         """Return vectors to tune an index on, and what they are: users of the domain's probes, or its items."""
-        matrix = np.load(base.vectors_path(prepared.digest, prepared.dtype), mmap_mode="r")
-        ids, window, histories = base.ids(), backbone.config.max_history, []
+        matrix = _mapped(base, prepared)
+        ids, window, histories = base.base().ids, backbone.config.max_history, []
         for probe in self.state.probes(record.name)[:QUERIES]:
             rows = ids.rows(probe.history)
             known = [rows[item_id] for item_id in probe.history if item_id in rows]
@@ -100,3 +177,15 @@ class BaseBuilder:
             return encode_users(backbone.model.user_encoder, histories, matrix, side), "probes"
         chosen = np.random.default_rng(0).choice(base.recommendable, min(QUERIES, base.recommendable), replace=False)
         return np.asarray(matrix[np.sort(chosen)]), "items"
+
+
+def _mapped(base: BaseWriter, prepared: Prepared) -> Floats:
+    path = base.vectors_path(prepared.digest, prepared.dtype)
+    if not len(base.places):
+        return np.zeros((0, base.width), np.float32)
+    return np.asarray(np.load(path, mmap_mode="r"))
+
+
+def _within(told: Progress, done: int, total: int) -> Progress:
+    """Tell of a part as of the whole that it is of."""
+    return lambda some, _: told(done + some, total)

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from adapters_store.files import PART, room_or_error, sync_folder, write_beside
 from service.ids import FILES, Ids
 from service.index import ExactIndex, Index, Tuned, TunedIndex, digest_of
-from service.state import CatalogRows, DomainRecord
+from service.state import DomainRecord
 
 CARD, INDEX = "card.json", ".faiss"
 KEPT = 2
@@ -64,21 +64,44 @@ class Base:
         return self.ids.nbytes + self.popularity.nbytes + self.by_popularity.nbytes
 
 
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """What a base keeps of a catalog, in the order of its `rows [n]`, which rise.
+
+    It has every change up to `generation`, and may have later ones: they are applied again when the base is used.
+    """
+
+    generation: int
+    rows: NDArray[np.int64]
+    ids: list[str]
+    popularity: NDArray[np.float64]
+    available: NDArray[np.bool_]
+
+
 @dataclass(slots=True)
 class BaseWriter:
-    """A base on its way: vectors are written into mapped files, row by row of the base."""
+    """A base on its way: vectors are written into mapped files, row by row of the base.
+
+    `places [n]` says in which row of the base the catalog's i-th item is.
+    """
 
     folder: Path
-    order: NDArray[np.int64]
+    catalog: Catalog
+    places: NDArray[np.int64]
     width: int
-    recommendable: int
     indexes: dict[str, Tuned] = field(default_factory=dict)
+    verified: list[str] = field(default_factory=list)
+
+    @property
+    def recommendable(self) -> int:
+        """How many items may be recommended."""
+        return int(self.catalog.available.sum())
 
     def vectors(self, digest: str, dtype: str) -> Floats:
-        """Return an array [n, d] to be filled with a version's vectors, backed by its file."""
+        """Return an array [n, d] of zeros, to be filled with a version's vectors, backed by its file."""
         path = self.vectors_path(digest, dtype)
-        shape = (len(self.order), self.width)
-        if not len(self.order):
+        shape = (len(self.places), self.width)
+        if not len(self.places):
             np.save(path, np.zeros(shape, np.float32))
             return np.zeros(shape, np.float32)
         return np.lib.format.open_memmap(path, "w+", np.float32, shape)
@@ -87,9 +110,9 @@ class BaseWriter:
         """Return the file of a version's vectors."""
         return self.folder / _vectors_name(digest, dtype)
 
-    def ids(self) -> Ids:
-        """Return the ids of the base."""
-        return Ids.open(self.folder)
+    def base(self) -> Base:
+        """Return what versions will share of it."""
+        return _opened(self.folder, self.catalog.generation, self.recommendable)
 
     def index_path(self, digest: str, dtype: str) -> Path:
         """Return where a version's index is to be written."""
@@ -98,6 +121,10 @@ class BaseWriter:
     def has_index(self, digest: str, dtype: str, tuned: Tuned) -> None:
         """Say that a version has an index, and how it was tuned."""
         self.indexes[self.index_path(digest, dtype).name] = tuned
+
+    def is_verified(self, digest: str, dtype: str) -> None:
+        """Say that a version's vectors passed `service.verify`."""
+        self.verified.append(_vectors_name(digest, dtype))
 
 
 class Bases:
@@ -110,11 +137,10 @@ class Bases:
         self._lock = threading.Lock()
 
     @contextmanager
-    def writing(self, record: DomainRecord, rows: CatalogRows, token: int, width: int) -> Iterator[BaseWriter]:
+    def writing(self, record: DomainRecord, catalog: Catalog, token: int, width: int) -> Iterator[BaseWriter]:
         """Write a base of a catalog; it is there when the block ends without an error.
 
-        The rows of the base are those items that may be recommended, then the others, each in the catalog's order:
-        row r is item `order[r]` of `rows`.
+        The rows of the base are those items that may be recommended, then the others, each in the catalog's order.
         """
         home = self._home(record)
         home.mkdir(parents=True, exist_ok=True)
@@ -122,10 +148,10 @@ class Bases:
         try:
             with room_or_error(home):
                 part.mkdir()
-                writer = BaseWriter(part, _save_catalog(part, rows), width, sum(rows.available))
+                writer = BaseWriter(part, catalog, _save_catalog(part, catalog), width)
                 yield writer
-                _seal(part, writer, rows)
-                part.rename(home / f"{_mark(rows.born)}-{rows.generation:012}-{token:012}")
+                _seal(part, writer)
+                part.rename(home / f"{_mark(record.born)}-{catalog.generation:012}-{token:012}")
             sync_folder(home)
         finally:
             shutil.rmtree(part, ignore_errors=True)
@@ -148,6 +174,13 @@ class Bases:
             except (OSError, ValueError, KeyError, RuntimeError) as error:  # RuntimeError: of FAISS
                 _log.warning("%s cannot be used: %s", path, error)
         return None
+
+    def verified(self, base: Base, digest: str, dtype: str) -> bool:
+        """Whether a version's vectors were verified when a base was built."""
+        if base.path == Path():
+            return False
+        card = json.loads((base.path / CARD).read_text("utf-8"))
+        return _vectors_name(digest, dtype) in card.get("verified", ())
 
     def generation(self, record: DomainRecord) -> int:
         """Return the newest base's catalog generation, -1 without one."""
@@ -180,9 +213,7 @@ class Bases:
             card = json.loads((path / CARD).read_text("utf-8"))
             for name in (*FILES, *_POPULARITY):
                 self._check(path / f"{name}.npy", card["files"][f"{name}.npy"])
-            popularity, order = (np.asarray(np.load(path / f"{name}.npy", mmap_mode="r")) for name in _POPULARITY)
-            base = Base(path, card["generation"], Ids.open(path), popularity, order, card["recommendable"])
-            self._opened[path] = base
+            base = self._opened[path] = _opened(path, card["generation"], card["recommendable"])
             return base
 
     def _matrix(self, path: Path, name: str) -> Floats:
@@ -219,18 +250,25 @@ def _vectors_name(digest: str, dtype: str) -> str:
     return f"vectors-{digest[:32]}-{dtype}.npy"
 
 
-def _save_catalog(folder: Path, rows: CatalogRows) -> NDArray[np.int64]:
-    available = np.array(rows.available, np.bool_)
-    order = np.concatenate([np.flatnonzero(available), np.flatnonzero(~available)])
-    popularity = np.array(rows.popularity, np.float64)[order]
-    Ids.of([rows.ids[place] for place in order]).save(folder)
+def _save_catalog(folder: Path, catalog: Catalog) -> NDArray[np.int64]:
+    """Write what versions share; returns the row of the base of each item."""
+    order = np.concatenate([np.flatnonzero(catalog.available), np.flatnonzero(~catalog.available)])
+    popularity = catalog.popularity[order]
+    Ids.of([catalog.ids[place] for place in order]).save(folder)
     np.save(folder / "popularity.npy", popularity)
-    shown = popularity[: int(available.sum())]
+    shown = popularity[: int(catalog.available.sum())]
     np.save(folder / "by_popularity.npy", np.argsort(-shown, kind="stable").astype(np.int32))
-    return order
+    places = np.empty(len(order), np.int64)
+    places[order] = np.arange(len(order))
+    return places
 
 
-def _seal(folder: Path, writer: BaseWriter, rows: CatalogRows) -> None:
+def _opened(path: Path, generation: int, recommendable: int) -> Base:
+    popularity, order = (np.asarray(np.load(path / f"{name}.npy", mmap_mode="r")) for name in _POPULARITY)
+    return Base(path, generation, Ids.open(path), popularity, order, recommendable)
+
+
+def _seal(folder: Path, writer: BaseWriter) -> None:
     """Digest and sync every file, the card last."""
     files = {}
     for path in sorted([*folder.glob("*.npy"), *folder.glob(f"*{INDEX}")]):
@@ -238,9 +276,10 @@ def _seal(folder: Path, writer: BaseWriter, rows: CatalogRows) -> None:
         with path.open("rb+") as file:
             os.fsync(file.fileno())
     card = {
-        "generation": rows.generation,
-        "items": len(rows.ids),
+        "generation": writer.catalog.generation,
+        "items": len(writer.places),
         "recommendable": writer.recommendable,
+        "verified": writer.verified,
         "indexes": {name: tuned.to_json() for name, tuned in writer.indexes.items()},
         "width": writer.width,
         "files": files,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 from adapters_store.store import Store
@@ -38,7 +39,7 @@ class Folds:
         reconciler: Reconciler,
         jobs: Jobs,
     ) -> None:
-        self._state, self._bases = here.state, here.bases
+        self._state = here.state
         self._store, self._versions, self._here, self._elsewhere = store, versions, here, elsewhere
         self._reconciler, self._jobs = reconciler, jobs
         jobs.kinds[KIND] = self._fold
@@ -69,7 +70,14 @@ class Folds:
             self._here.build(record, backbone, self._wanted(record, versions), token, progress.stage)
         progress.check()
         self._state.announce("items", record.name)
-        self._bases.keep(record)
+
+    def sweep(self, record: DomainRecord) -> None:
+        """Remove the vectors of versions that are no more."""
+
+        def wanted() -> list[str]:
+            return [*(card.digest for card in self._store.versions(record.name)), record.backbone]
+
+        self._here.vectors.sweep(record.name, wanted)
 
     def _file(self, record: DomainRecord, version: Version, first: Version) -> VersionFile | None:
         """Name a version for another process; None where it is damaged and not what this is done for."""
@@ -94,12 +102,13 @@ class Folds:
     def _ahead(self, domain: str, first: Version) -> Sequence[Version]:
         stands = self._store.standing(domain)
         lately = [one.version for one in reversed(self._store.activations(domain))]
-        kept = {card.version for card in self._store.versions(domain)} | {None}
-        wanted = dict.fromkeys([*stands.in_use, *lately])
-        return [version for version in wanted if version in kept and version != first][: PREPARED - 1]
+        wanted = (version for version in dict.fromkeys([*stands.in_use, *lately]) if version != first)
+        kept = (version for version in wanted if version is None or self._store.has(domain, version))
+        return list(islice(kept, PREPARED - 1))
 
     def _fold(self, job: Job, progress: Progress) -> dict[str, Any]:
         record = self._state.get_domain(job.domain)
         self.build(record, self._store.live(job.domain), progress)
+        self.sweep(record)
         standing = progress.patiently(lambda: self._reconciler.reconcile(job.domain))
         return {"items": len(standing.live.items) if standing is not None else 0}

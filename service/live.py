@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-from service.engine import Engine
+from service.engine import Engine, Floats, History
 from service.errors import DomainLoading, ServiceError, VersionNotServable
 from service.live_items import LiveItems
 from service.slots import Slot
@@ -41,6 +41,10 @@ class LiveDomain:
     slot: Slot
     adapter_bytes: int
     dtype: Dtype
+
+    def encode(self, histories: Sequence[Sequence[int]]) -> Floats:
+        """Encode histories, given as rows of the items, to user vectors [B, d]; safe from any thread."""
+        return self.engine.encode([History(rows, self.slot, self.items) for rows in histories])
 
     def memory(self) -> dict[str, int]:
         """Bytes that this value adds to the process, by part."""

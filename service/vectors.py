@@ -90,17 +90,16 @@ class VectorFiles:
         left = self._look_up(place, keys, np.empty((len(keys), width), np.float32))
         return len(np.unique(keys[left], axis=0))
 
-    def forget(self, domain: str, digest: str | None = None) -> None:
-        """Remove a version's vectors, or all of a domain."""
-        for path in (self._folder / domain).glob(f"{digest[:32]}-*" if digest else "*"):
-            self._remove(path)
-        if digest is None:
-            shutil.rmtree(self._folder / domain, ignore_errors=True)
+    def forget(self, domain: str) -> None:
+        """Remove all of a domain."""
+        self.sweep(domain, list)
+        shutil.rmtree(self._folder / domain, ignore_errors=True)
 
-    def keep(self, domain: str, digests: Collection[str]) -> None:
-        """Remove the vectors of every version that is not one of these."""
-        kept = {digest[:32] for digest in digests}
-        for path in (self._folder / domain).glob("*"):
+    def sweep(self, domain: str, wanted: Callable[[], Collection[str]]) -> None:
+        """Remove the vectors of what is not wanted, by digest; `wanted` is asked after what is there was listed."""
+        there = list((self._folder / domain).glob("*"))
+        kept = {digest[:32] for digest in wanted()}
+        for path in there:
             if path.name.partition("-")[0] not in kept:
                 self._remove(path)
 

@@ -1,4 +1,4 @@
-"""Checks that a value must pass before it goes live, whatever its figures: finite, not collapsed, searchable."""
+"""Checks that a version must pass before it goes live, whatever its figures: finite, not collapsed, searchable."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adapters_store.errors import StoreError
-from service.engine import History
-from service.live import LiveDomain, version_name
+from service.live_items import LiveItems
 
 MIN_DISTINCT = 0.1
 PROBES = 64
@@ -18,52 +17,63 @@ AT_ONCE = 16
 BLOCK = 65_536
 TOLERANCE = 1e-3
 
+Floats = NDArray[np.float32]
+Encode = Callable[[Sequence[Sequence[int]]], Floats]
+"""Encodes histories, given as rows of the items, to user vectors [B, d]."""
+Contents = Callable[[Sequence[str]], Collection[object]]
+"""Returns what is embedded of items of the catalog, by their ids, in any order."""
 
-def verify(value: LiveDomain, contents: Callable[[Sequence[str]], Collection[object]]) -> None:
-    """Check a value before it goes live.
+
+def verify(name: str, items: LiveItems, encode: Encode, window: int, contents: Contents) -> None:
+    """Check a version before it goes live.
 
     Args:
-        value: not live yet.
-        contents: returns what is embedded of items of the catalog, in any order.
+        name: of the version, for people.
+        items: with its vectors.
+        encode: the version's user side.
+        window: items of a history that it reads.
+        contents: tells different items from equal ones.
 
     Raises:
         StoreError: vectors that are not finite or nearly all the same, an index that does not hold them, or a user
             side that overflows.
     """
-    rows = value.items.living()
-    _verify_finite(value, rows)
+    rows = items.living()
+    check_finite(name, items, rows)
     # A sample: telling all rows of a large catalog apart would keep requests waiting.
     sample = rows[np.linspace(0, len(rows) - 1, min(len(rows), SAMPLE)).astype(np.int64)]
-    different = len(set(contents(value.items.ids(sample))))
-    distinct = len({vector.tobytes() for vector in value.items.vectors(sample)})
+    different = len(set(contents(items.ids(sample))))
+    distinct = len({vector.tobytes() for vector in items.vectors(sample)})
     if different > PROBES and distinct < MIN_DISTINCT * different:
         raise StoreError(f"{different} different items have only {distinct} different vectors: the adapter collapsed")
     if len(rows):
-        _verify_answers(value, sample[:: max(1, len(sample) // PROBES)])
+        _check_answers(items, encode, window, sample[:: max(1, len(sample) // PROBES)])
 
 
-def _verify_finite(value: LiveDomain, rows: NDArray[np.int64]) -> None:
+def check_finite(name: str, items: LiveItems, rows: NDArray[np.int64]) -> None:
+    """Check some rows' vectors.
+
+    Raises:
+        StoreError: some are not finite.
+    """
     bad = 0
     for start in range(0, len(rows), BLOCK):
-        bad += int((~np.isfinite(value.items.vectors(rows[start : start + BLOCK])).all(1)).sum())
+        bad += int((~np.isfinite(items.vectors(rows[start : start + BLOCK])).all(1)).sum())
     if bad:
-        name = version_name(value.version)
         raise StoreError(f"{bad} of {len(rows)} item vectors are not finite under version {name}: not activated")
 
 
-def _verify_answers(value: LiveDomain, probes: NDArray[np.int64]) -> None:
+def _check_answers(items: LiveItems, encode: Encode, window: int, probes: NDArray[np.int64]) -> None:
     """Encode histories of one item and of many, and search: what a request does."""
-    window = value.engine.backbone.config.max_history
     histories = [probes[start : start + size].tolist() for size in (1, window) for start in range(len(probes))]
-    asked = [History(rows, value.slot, value.items) for rows in histories]
-    batches = [asked[start : start + AT_ONCE] for start in range(0, len(asked), AT_ONCE)]
-    users = np.concatenate([value.engine.encode(batch) for batch in batches])
+    batches = [histories[start : start + AT_ONCE] for start in range(0, len(histories), AT_ONCE)]
+    users = np.concatenate([encode(batch) for batch in batches])
     if not np.isfinite(users).all():
         raise StoreError("the user side overflows: histories have vectors that are not finite; not activated")
-    scores, rows = value.items.search(users, 1)
+    scores, rows = items.search(users, 1)
     if not rows.shape[1]:  # nothing of it is available
         return
-    direct = np.einsum("bd,bd->b", users, value.items.vectors(rows[:, 0]))
+    direct = np.einsum("bd,bd->b", users, items.vectors(rows[:, 0]))
     if not np.isfinite(scores).all() or not np.allclose(
         scores[:, 0], direct, rtol=TOLERANCE, atol=TOLERANCE * np.abs(scores).max()
     ):

@@ -34,6 +34,7 @@ from transrec.inputs import AttributeInputs, ImageInputs, Inputs, PairInputs, Te
 from transrec.item_encoder import Pooling
 from transrec.model import AnyEncoder, TransRec, draw
 from transrec.seam import LINEARS, MODALITIES, Modality
+from transrec.shapes import undrawn
 from transrec.text_encoder import Architecture, TextEncoder, TextShape
 from transrec.user_encoder import UserShape
 
@@ -369,7 +370,7 @@ def build(config: BackboneConfig) -> TransRec:
 
 def _loaded(config: BackboneConfig, state: dict[str, Tensor]) -> TransRec:
     """Build the modules without drawing or even allocating weights: loading assigns them."""
-    with torch.device("meta"):
+    with undrawn():
         model = build(config)
     model.load_state_dict(state, assign=True)
     return model

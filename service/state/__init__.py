@@ -237,6 +237,10 @@ class State(Protocol):
         """Return a consistent view of the whole catalog; raises DomainNotFound."""
         ...
 
+    def generation(self, domain: str) -> int:
+        """Return how often a catalog has changed; raises DomainNotFound."""
+        ...
+
     def items_by_id(self, domain: str, ids: Sequence[str]) -> dict[str, Item]:
         """Return those of the items that exist."""
         ...

@@ -125,6 +125,13 @@ class RedisState:
         except GoneMeanwhile:
             raise self._missing(domain) from None
 
+    def generation(self, domain: str) -> int:
+        """Return how often a catalog has changed."""
+        [found] = self._link.read(lambda pipe: pipe.hget(keys.record(domain), "generation"))
+        if found is None:
+            raise self._missing(domain)
+        return int(found)
+
     def items_by_id(self, domain: str, ids: Sequence[str]) -> dict[str, Item]:
         """Return those of the items that exist."""
         found: dict[str, Item] = {}

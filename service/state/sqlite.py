@@ -101,6 +101,10 @@ class SqliteState:
         with self._file.reading() as db:
             return sqlite_items.catalog(db, domain)
 
+    def generation(self, domain: str) -> int:
+        """Return how often a catalog has changed."""
+        return sqlite_items.generation(self._file.connection(), domain)
+
     def items_by_id(self, domain: str, ids: Sequence[str]) -> dict[str, Item]:
         """Return those of the items that exist."""
         found = sqlite_items.known(self._file.connection(), domain, list(ids))

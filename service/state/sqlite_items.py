@@ -119,6 +119,11 @@ def changes(db: sqlite3.Connection, domain: str, since: int, born: str) -> Chang
     return Changes.of(standing.generation, upserted, gone)
 
 
+def generation(db: sqlite3.Connection, domain: str) -> int:
+    """Return how often a catalog has changed."""
+    return _standing(db, domain).generation
+
+
 def _standing(db: sqlite3.Connection, domain: str) -> _Standing:
     query = "SELECT generation, next_row, born, forgotten FROM domains WHERE name = ?"
     found = db.execute(query, (domain,)).fetchone()

@@ -6,11 +6,11 @@ import httpx
 import numpy as np
 import pytest
 
-from service.bases import Bases
+from service.bases import Bases, Catalog
 from service.builder import Builder
 from service.index import LEAST_RECALL, ExactIndex, TunedIndex, build
 from service.settings import Settings
-from service.state import CatalogRows, DomainRecord
+from service.state import DomainRecord
 from tests.service.conftest import activate, running
 from tests.tiny import tiny_adapter, tiny_bundle
 from transrec.backbone import Backbone
@@ -63,11 +63,10 @@ def test_where_nothing_is_gained_search_stays_exact(tmp_path: Path) -> None:
 
 def test_an_index_that_is_not_what_was_written_makes_its_base_absent(tmp_path: Path) -> None:
     record, count = DomainRecord("movies", "f", born="b"), 20_000
-    rows = CatalogRows(
-        1, [f"i{n}" for n in range(count)], [""] * count, [0.0] * count, [""] * count, [], [True] * count, "b"
-    )
+    ids = [f"i{n}" for n in range(count)]
+    catalog = Catalog(1, np.arange(count), ids, np.zeros(count), np.ones(count, np.bool_))
     bases = Bases(tmp_path)
-    with bases.writing(record, rows, 1, WIDTH) as base:
+    with bases.writing(record, catalog, 1, WIDTH) as base:
         base.vectors("d" * 64, "float32")[:] = clustered(count)
         tuned = build(clustered(count), clustered(64, 1), "items", base.index_path("d" * 64, "float32"))
         assert tuned is not None

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.bases import Bases
+from service.bases import Bases, Catalog
 from service.ids import Ids
 from service.live_items import FOLD_ROWS, LiveItems
-from service.state import CatalogRows, ChangedItem, Changes, DomainRecord
+from service.state import ChangedItem, Changes, DomainRecord
 
 WIDTH = 4
 RECORD = DomainRecord("movies", "f", born="b1")
@@ -31,23 +31,19 @@ def vector_of(rng: random.Random) -> np.ndarray:
     return np.array([rng.gauss(0, 1) for _ in range(WIDTH)], np.float32)
 
 
+def catalog_of(model: dict[str, Known], generation: int) -> Catalog:
+    """Return what a base keeps of the model's items."""
+    popularity = np.array([known.popularity for known in model.values()], np.float64)
+    available = np.array([known.available for known in model.values()], np.bool_)
+    return Catalog(generation, np.arange(len(model)), list(model), popularity, available)
+
+
 def built(bases: Bases, model: dict[str, Known], generation: int, born: str = "b1") -> LiveItems:
     """Write a base of the model's items, and open it."""
     ids = list(model)
-    rows = CatalogRows(
-        generation,
-        ids,
-        [""] * len(ids),
-        [model[name].popularity for name in ids],
-        [""] * len(ids),
-        list(range(len(ids))),
-        [model[name].available for name in ids],
-        born,
-    )
-    with bases.writing(RECORD, rows, generation, WIDTH) as base:
-        base.vectors("d" * 64, "float32")[:] = np.array([model[ids[row]].vector for row in base.order]).reshape(
-            -1, WIDTH
-        )
+    with bases.writing(replace(RECORD, born=born), catalog_of(model, generation), generation, WIDTH) as base:
+        vectors = np.array([model[name].vector for name in ids], np.float32).reshape(-1, WIDTH)
+        base.vectors("d" * 64, "float32")[base.places] = vectors
     found = bases.newest(RECORD, "d" * 64, "float32", None)
     assert found is not None
     return LiveItems.of(*found)
@@ -185,10 +181,10 @@ def test_a_damaged_file_makes_a_base_absent(opened: tuple[Bases, LiveItems], tmp
 
 
 def test_what_a_killed_builder_left_is_no_base(bases: Bases, tmp_path: Path) -> None:
-    rows = CatalogRows(1, ["a"], [""], [0.0], [""], [0], [True], "b1")
+    catalog = catalog_of({"a": Known(np.zeros(WIDTH, np.float32), 0.0, available=True)}, 1)
 
     def interrupted() -> None:
-        with bases.writing(RECORD, rows, 1, WIDTH) as base:
+        with bases.writing(RECORD, catalog, 1, WIDTH) as base:
             base.vectors("d" * 64, "float32")
             raise KeyboardInterrupt
 

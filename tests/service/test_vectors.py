@@ -113,7 +113,9 @@ def test_what_is_known_is_not_embedded_again_and_equal_contents_once(tmp_path: P
     assert np.array_equal(again[:10], first)
     assert np.array_equal(again[20], again[3])
     assert files.missing("movies", version, [*contents, Content("new"), Content("new")], 16) == 1
-    files.keep("movies", [])
+    files.sweep("movies", lambda: [backbone.fingerprint])
+    assert files.missing("movies", version, contents, 16) == 0
+    files.sweep("movies", list)
     assert files.missing("movies", version, contents, 16) == len(set(contents))
 
 

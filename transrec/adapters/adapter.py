@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from transrec.adapters.side import Paired, Reach, SideAdapter, register
 from transrec.adapters.spec import KINDS, AdapterShape, AdapterSpec, SideShape, SideSpec, SpecError
+from transrec.shapes import undrawn
 
 
 @register
@@ -57,7 +58,9 @@ class Adapter(nn.Module):
         Raises:
             SpecError: names or shapes that differ from `expected_tensors`.
         """
-        expected = expected_tensors(spec, shape)
+        with undrawn():
+            adapter = cls(spec, shape)
+        expected = _sizes(adapter)
         given = {name: torch.as_tensor(value) for name, value in tensors.items()}
         problems = [f"missing tensor {name}" for name in expected if name not in given]
         problems += [f"unexpected tensor {name}" for name in given if name not in expected]
@@ -68,8 +71,7 @@ class Adapter(nn.Module):
         ]
         if problems:
             raise SpecError(problems)
-        adapter = cls(spec, shape)
-        adapter.load_state_dict({name: value.float() for name, value in given.items()})
+        adapter.load_state_dict({name: value.float().clone() for name, value in given.items()}, assign=True)
         return adapter.requires_grad_(requires_grad=False).eval()
 
     def to_tensors(self) -> dict[str, Tensor]:
@@ -86,10 +88,14 @@ def _build(spec: SideSpec, shapes: Sequence[SideShape], problems: list[str]) -> 
         return None
 
 
+def _sizes(adapter: Adapter) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(value.shape) for name, value in adapter.state_dict().items()}
+
+
 def expected_tensors(spec: AdapterSpec, shape: AdapterShape) -> dict[str, tuple[int, ...]]:
     """Return the names and shapes that a bundle of this spec must hold on a backbone of this shape."""
-    with torch.device("meta"):
-        return {name: tuple(value.shape) for name, value in Adapter(spec, shape).state_dict().items()}
+    with undrawn():
+        return _sizes(Adapter(spec, shape))
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +116,7 @@ def count_parameters(spec: AdapterSpec, shape: AdapterShape) -> ParameterCount:
 
     A compacter's rule that both sides use counts as the item side's.
     """
-    with torch.device("meta"):
+    with undrawn():
         adapter = Adapter(spec, shape)
     item, user = (sum(weight.numel() for weight in side.parameters()) for side in (adapter.item, adapter.user))
     return ParameterCount(item=item, user=user)

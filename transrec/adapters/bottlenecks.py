@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transrec.adapters.side import SideAdapter, register
 from transrec.adapters.spec import SideShape, SideSpec
 from transrec.seam import PLACES, Adapt, Encoder, Place
+from transrec.shapes import undrawn
 
 INIT_STD = 0.01
 RULE_STD = 1e-4
@@ -182,7 +183,7 @@ class Compacter(SideAdapter):
         self.form = Form(alone=spec.compat is not None, gelu=True)
         rule = nn.Parameter(torch.randn(spec.n, spec.n, spec.n) * RULE_STD)
         self.register_parameter("rule", rule)
-        self._rule = (rule,)  # in a tuple: a parameter that the item side owns is not listed twice
+        self._owner: tuple[Compacter] | None = None  # in a tuple: what the item side owns is not listed twice
         for layer in self.layers:
             places: dict[str, nn.Module] = {
                 place: nn.ModuleDict(
@@ -205,7 +206,12 @@ class Compacter(SideAdapter):
         """Use the item side's rule."""
         if isinstance(item, Compacter) and item.spec.n == self.spec.n:
             self.register_parameter("rule", None)
-            self._rule = item._rule  # noqa: SLF001 - of its own class
+            self._owner = (item,)
+
+    @property
+    def _shared_rule(self) -> Tensor:
+        owner = self if self._owner is None else self._owner[0]
+        return cast("Tensor", owner.rule)
 
     def after(self, layer: int, place: Place, x: Tensor, h: Tensor) -> Tensor:
         """Adapt `h [..., H]` with weights made on the spot: the form for training."""
@@ -213,14 +219,14 @@ class Compacter(SideAdapter):
         if found is None:
             return h
         down, up = found
-        rule = self._rule[0]
+        rule = self._shared_rule
         return meet(self.form, down.weight(rule), down.bias, up.weight(rule), up.bias, h, x)
 
     @torch.no_grad()
     def materialised(self) -> Bottlenecks:
         """Return plain bottlenecks of the same weights: the form that serves."""
-        rule = self._rule[0]
-        with torch.device("meta"):
+        rule = self._shared_rule
+        with undrawn():
             plain = Bottlenecks(self.spec, self.shape)
         plain.to_empty(device=rule.device)
         if self.trains_norms:
