@@ -23,6 +23,7 @@ from adapters_store.files import PART, room_or_error, sync_folder, write_beside
 from adapters_store.upload import Sealed, Upload, sweep
 
 BUNDLE, CARD, DELETED, LOG, LOCK = "bundle.safetensors", "card.json", "deleted", "activations.jsonl", ".lock"
+PINNED = "pinned.json"
 _DOMAIN = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 
 Check = Callable[[Bundle], list[Problem]]
@@ -170,15 +171,38 @@ class Store:
 
         Raises:
             VersionNotFound: no such version.
-            VersionInUse: it is live, a canary, or a rollback would return to it.
+            VersionInUse: it is live, a canary, pinned, or a rollback would return to it.
         """
         with self._writing(domain):
             place = self._place(domain, version)
             role = self.standing(domain).in_use.get(version)
             if role is not None:
                 raise VersionInUse(f"{domain}@{version} is {role}: activate another version first")
+            if version in self.pinned(domain):
+                raise VersionInUse(f"{domain}@{version} is pinned: unpin it first")
             write_beside(place / DELETED, now().encode())
             (place / BUNDLE).unlink(missing_ok=True)
+
+    def pin(self, domain: str, version: int, *, pinned: bool) -> None:
+        """Write down, synced, that a version is to be kept, warm and undeleted, or no longer.
+
+        Raises:
+            VersionNotFound: no such version; OutOfSpace: nothing was written.
+        """
+        with self._writing(domain) as home:
+            self._place(domain, version)
+            others = [one for one in self.pinned(domain) if one != version]
+            wanted = sorted([*others, version]) if pinned else others
+            with room_or_error(home):
+                write_beside(home / PINNED, json.dumps(wanted).encode())
+
+    def pinned(self, domain: str) -> list[int]:
+        """Return the versions that are pinned, in order."""
+        try:
+            found: list[int] = json.loads((self._home(domain) / PINNED).read_bytes())
+        except FileNotFoundError:
+            return []
+        return found
 
     def record_activation(
         self, domain: str, version: int | None, reason: str, fence: Callable[[], None] = lambda: None

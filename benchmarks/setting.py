@@ -1,4 +1,7 @@
-"""A service of many domains to measure: random weights of the real user-side size, a small item encoder."""
+"""A service of many domains to measure: random weights of the real user-side size.
+
+The item encoder is small where embedding is not what is measured, and of MiniLM's size where it is.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,10 @@ from transrec.user_encoder import UserShape
 SPEC = AdapterSpec.parse(
     {"item": {"kind": "houlsby", "hidden": 16, "layers": 1}, "user": {"kind": "houlsby", "hidden": 16}}
 )
-START_S = 600.0
+WORDS = ["[PAD]", "[UNK]", "title", *map(str, range(10)), *(f"##{digit}" for digit in range(10))]
+SMALL = TextShape("bert", 2, 64, 2, 128, len(WORDS), 32, 2, 1e-12, 0)
+MINILM = TextShape("bert", 6, 384, 12, 1536, len(WORDS), 32, 2, 1e-12, 0)
+START_S = 1800.0
 
 
 def domain_name(number: int) -> str:
@@ -35,12 +41,12 @@ def domain_name(number: int) -> str:
     return f"domain{number:03}"
 
 
-def prepare(folder: Path, domains: int, items: int) -> None:
+def prepare(folder: Path, domains: int, items: int, encoder: TextShape = SMALL) -> None:
     """Fill a data folder with domains, catalogs and activated bundles, unless it is filled already."""
     done = folder / f"prepared-{domains}-{items}"
     if done.exists():
         return
-    backbone = _backbone(folder / "backbones" / "random")
+    backbone = _backbone(folder / "backbones" / "random", encoder)
     state, store = SqliteState(folder), Store(folder / "adapters")
     catalog = [Item(f"item-{number}", f"title {number} {number * 7919 % items}") for number in range(items)]
     expected = expected_tensors(SPEC, backbone.shape)
@@ -95,14 +101,12 @@ def _answers(url: str) -> bool:
         return False
 
 
-def _backbone(folder: Path) -> Backbone:
-    words = {word: place for place, word in enumerate(["[PAD]", "[UNK]", "title", *map(str, range(10))])}
-    words |= {f"##{digit}": len(words) + digit for digit in range(10)}
+def _backbone(folder: Path, encoder: TextShape) -> Backbone:
+    words = {word: place for place, word in enumerate(WORDS)}
     tokenizer = Tokenizer(models.WordPiece(words, unk_token="[UNK]"))  # noqa: S106 - a token of text
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    text = TextShape("bert", 2, 64, 2, 128, len(words), 32, 2, 1e-12, 0)
     torch.manual_seed(0)
-    config = BackboneConfig(text, UserShape())
+    config = BackboneConfig(encoder, UserShape())
     backbone = Backbone(config, build(config), tokenizer)
     backbone.save(folder)
     return backbone

@@ -115,6 +115,18 @@ class Activator:
             self._store.record_activation(domain, version, "promote")
             return self._flipped(domain)
 
+    def pin(self, domain: str, version: int, *, pinned: bool) -> None:
+        """Keep a version warm and undeleted from now on, or no longer.
+
+        Raises:
+            DomainNotFound, VersionNotFound, OutOfSpace.
+        """
+        self._state.get_domain(domain)
+        with self._reconciler.turn(domain):
+            self._store.pin(domain, version, pinned=pinned)
+            self._reconciler.reconcile(domain)
+            self._state.announce("standing", domain)
+
     def end_canary(self, domain: str, digest: str, reason: str) -> None:
         """Take back a canary that does not do well, unless it is over already."""
         with self._reconciler.turn(domain):

@@ -156,6 +156,7 @@ class AdapterCard(TypedDict):
     uploaded_at: str
     live: NotRequired[bool]
     canary_percent: NotRequired[int]
+    pinned: NotRequired[bool]
     job: NotRequired[Annotated[Job, Field(description="With `activate=true`.")]]
 
 
@@ -172,10 +173,14 @@ class Domain(TypedDict):
     versions: list[int]
     status: Literal["ready", "loading", "broken"]
     reason: NotRequired[Annotated[str, Field(description="Why it does not answer.")]]
+    in_memory: NotRequired[
+        Annotated[bool, Field(description="False: it rests, to keep the memory budget, and comes back when asked.")]
+    ]
     live_version: NotRequired[Version]
     canary_version: NotRequired[Version | None]
     canary_percent: NotRequired[int]
     previous_version: NotRequired[Version | None]
+    pinned_versions: NotRequired[list[int]]
     index_generation: NotRequired[int]
     searchable_items: NotRequired[int]
     index: NotRequired[

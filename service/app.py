@@ -42,6 +42,7 @@ from service.live import LiveTable
 from service.parts import Parts, problems
 from service.recommend import Reader
 from service.reconcile import Reconciler
+from service.residency import Residency
 from service.routes import adapters, domains, items, jobs, operations, probes, recommend
 from service.schemas import ProblemBody
 from service.settings import Settings
@@ -114,6 +115,7 @@ def started(settings: Settings, *, alone: bool = True) -> Iterator[Parts]:
             parts.builder.close()
             parts.jobs.close()
             parts.follower.close()
+            parts.residency.close()
             parts.reader.cold.close()
             parts.state.close()
 
@@ -149,14 +151,18 @@ def _connected(settings: Settings, state: State, keys: Keys) -> Parts:
     vectors, bases = VectorFiles(data / "vectors", builder), Bases(data / "bases")
     blobs = Blobs(data / "blobs")
     versions = Versions(state, store, blobs, engines)
-    reconciler = Reconciler(state, store, live, versions, bases, vectors, telemetry.swap_seconds.observe)
+    residency = Residency(live, settings.memory_bytes, telemetry.return_seconds.observe)
+    swapped = telemetry.swap_seconds.observe
+    reconciler = Reconciler(state, store, live, versions, bases, vectors, residency, swapped)
     snapshots = Snapshots(data / "snapshots")
     here = BaseBuilder(state, bases, vectors, blobs, snapshots, builder.index, settings.index_items)
     folds = Folds(store, versions, here, builder, reconciler, working)
     activator = Activator(state, store, live, versions, bases, vectors, snapshots, reconciler, folds, working)
     writer = CatalogWriter(state, store, versions, vectors, reconciler)
     follower = Follower(state, store, live, reconciler, working)
-    telemetry.watch(follower)
+    canaries = Canaries(telemetry.observe_arm, activator.end_canary)
+    reconciler.forget += [telemetry.forget, canaries.forget]
+    telemetry.watch(follower, residency)
     return Parts(
         settings=settings,
         state=state,
@@ -174,7 +180,8 @@ def _connected(settings: Settings, state: State, keys: Keys) -> Parts:
         telemetry=telemetry,
         keys=keys,
         reader=Reader(state, ColdItems(versions.adapter, settings.max_queue)),
-        canaries=Canaries(telemetry.observe_arm, activator.end_canary),
+        canaries=canaries,
+        residency=residency,
     )
 
 

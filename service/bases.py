@@ -30,6 +30,7 @@ from service.state import DomainRecord
 
 CARD, INDEX = "card.json", ".faiss"
 KEPT = 2
+MOST_CHECKED = 4
 _POPULARITY = ("popularity", "by_popularity")
 
 Floats = NDArray[np.float32]
@@ -57,6 +58,11 @@ class Base:
         """Return a catalog without items."""
         nothing = np.zeros(0, np.float64), np.zeros(0, np.int32)
         return cls(Path(), generation, Ids.of([]), *nothing, 0)
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether it lies on the disk; the one before the first does not."""
+        return self.path != Path()
 
     @property
     def nbytes(self) -> int:
@@ -133,7 +139,7 @@ class Bases:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._opened: WeakValueDictionary[Path, Base] = WeakValueDictionary()
-        self._checked: set[Path] = set()
+        self._checked: dict[Path, dict[Path, set[str]]] = {}
         self._lock = threading.Lock()
 
     @contextmanager
@@ -177,7 +183,7 @@ class Bases:
 
     def verified(self, base: Base, digest: str, dtype: str) -> bool:
         """Whether a version's vectors were verified when a base was built."""
-        if base.path == Path():
+        if not base.is_kept:
             return False
         card = json.loads((base.path / CARD).read_text("utf-8"))
         return _vectors_name(digest, dtype) in card.get("verified", ())
@@ -187,7 +193,7 @@ class Bases:
         return next((int(path.name.split("-")[1]) for path in self._paths(record)), -1)
 
     def keep(self, record: DomainRecord) -> None:
-        """Remove all but the newest bases; values that map one keep it alive."""
+        """Remove all but the newest bases; values that map one keep it."""
         mine = self._paths(record)
         for path in mine[KEPT:]:
             shutil.rmtree(path, ignore_errors=True)
@@ -198,6 +204,10 @@ class Bases:
     def forget(self, record: DomainRecord) -> None:
         """Remove all bases of a domain."""
         shutil.rmtree(self._home(record), ignore_errors=True)
+
+    def let_go(self, domain: str) -> None:
+        """Forget what is known of a domain's files."""
+        self._checked.pop(self._folder / domain, None)
 
     def _home(self, record: DomainRecord) -> Path:
         return self._folder / record.name
@@ -237,9 +247,13 @@ class Bases:
         Raises:
             ValueError: it is another one.
         """
-        if path not in self._checked and digest_of(path) != digest:
+        bases = self._checked.setdefault(path.parent.parent, {})
+        checked = bases.setdefault(path.parent, set())
+        if path.name not in checked and digest_of(path) != digest:
             raise ValueError(f"{path.name} is not what was written")
-        self._checked.add(path)
+        checked.add(path.name)
+        while len(bases) > MOST_CHECKED:
+            bases.pop(next(iter(bases)), None)
 
 
 def _mark(born: str) -> str:

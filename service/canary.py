@@ -68,6 +68,10 @@ class Canaries:
         self._watch, self._counted, self._end = Watch(), counted, end
         self._ending: set[str] = set()
 
+    def forget(self, domain: str) -> None:
+        """Forget a domain that is gone."""
+        self._watch.forget(domain)
+
     async def recommend(
         self, standing: Standing, canary: LiveDomain, request: RecommendRequest, reader: Reader
     ) -> dict[str, Any]:
@@ -111,6 +115,10 @@ class Watch:
 
     def __init__(self) -> None:
         self._arms: dict[str, tuple[str, Arm, Arm]] = {}
+
+    def forget(self, domain: str) -> None:
+        """Forget a domain."""
+        self._arms.pop(domain, None)
 
     def saw(self, domain: str, digest: str, *, canary: bool, seconds: float | None) -> str | None:
         """Record an answer while a canary of this digest runs; return why it must end, if it must."""

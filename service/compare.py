@@ -6,22 +6,21 @@ from itertools import chain
 from typing import Any
 
 from service.answers import Arm, Comparison, Moved, RecommendedItem
-from service.live import LiveDomain, LiveTable, version_name
+from service.live import LiveDomain, Standing, version_name
 from service.recommend import Reader, recommend
 from service.schemas import CompareRequest, RecommendRequest, StrategyArm, VersionArm
 
 POPULAR = StrategyArm(strategy="popular")
 
 
-async def compare(table: LiveTable, domain: str, request: CompareRequest, reader: Reader) -> Comparison:
+async def compare(standing: Standing, request: CompareRequest, reader: Reader) -> Comparison:
     """Answer a history by every arm; all of them see one and the same standing of the domain.
 
     Raises:
-        VersionNotServable: an arm's version is not in memory; DomainNotFound, DomainLoading, QueueFull.
+        VersionNotServable: an arm's version is not in memory; QueueFull.
     """
-    standing = table.get(domain)
     chosen = request.arms or [*(VersionArm(version=version_name(value.version)) for value in standing.warm), POPULAR]
-    values = [table.serving(domain, arm.version) if isinstance(arm, VersionArm) else standing.live for arm in chosen]
+    values = [standing.serving(arm.version) if isinstance(arm, VersionArm) else standing.live for arm in chosen]
     answers = [
         await recommend(value, _request(request, arm), reader) for value, arm in zip(values, chosen, strict=True)
     ]
@@ -29,7 +28,7 @@ async def compare(table: LiveTable, domain: str, request: CompareRequest, reader
     known = standing.live.items.rows(ids)
     columns = [_column(value, arm, answer) for value, arm, answer in zip(values, chosen, answers, strict=True)]
     return {
-        "domain": domain,
+        "domain": standing.live.domain,
         "k": request.k,
         "arms": columns,
         "overlap_at_k": _overlap([column["items"] for column in columns]),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
@@ -22,7 +23,9 @@ from service.versions import Prepared, Versions
 
 KIND = "fold"
 PREPARED = 8
-"""So many versions have vectors in a base: beside those that answer, the newest ones that were active before."""
+"""So many versions have vectors in a base: those that are warm, whatever their number, and the newest that were."""
+
+AGAIN_S = 60.0
 
 _log = logging.getLogger("swaprec")
 
@@ -46,9 +49,11 @@ class Folds:
         reconciler.ask_for_build = self.ask
 
     def ask(self, domain: str) -> Job | None:
-        """Queue a fold of a domain, unless one waits or an activation will do it."""
-        waiting = [job for job in self._state.jobs(domain) if job.kind == KIND and not job.ended]
-        return None if waiting else self._jobs.submit(KIND, domain, {})
+        """Queue a fold of a domain, unless one waits, or has just failed: it would again."""
+        newest = next((job for job in self._state.jobs(domain) if job.kind == KIND), None)
+        if newest is not None and (not newest.ended or _just_failed(newest)):
+            return None
+        return self._jobs.submit(KIND, domain, {})
 
     def build(self, record: DomainRecord, first: Version, progress: Progress) -> None:
         """Write a base of the catalog as it is now, and make it known.
@@ -102,9 +107,10 @@ class Folds:
     def _ahead(self, domain: str, first: Version) -> Sequence[Version]:
         stands = self._store.standing(domain)
         lately = [one.version for one in reversed(self._store.activations(domain))]
-        wanted = (version for version in dict.fromkeys([*stands.in_use, *lately]) if version != first)
-        kept = (version for version in wanted if version is None or self._store.has(domain, version))
-        return list(islice(kept, PREPARED - 1))
+        needed = dict.fromkeys([*stands.in_use, *self._store.pinned(domain)])
+        wanted = (version for version in [*needed, *lately] if version != first)
+        kept = (version for version in dict.fromkeys(wanted) if version is None or self._store.has(domain, version))
+        return list(islice(kept, max(PREPARED - 1, len(needed))))
 
     def _fold(self, job: Job, progress: Progress) -> dict[str, Any]:
         record = self._state.get_domain(job.domain)
@@ -112,3 +118,8 @@ class Folds:
         self.sweep(record)
         standing = progress.patiently(lambda: self._reconciler.reconcile(job.domain))
         return {"items": len(standing.live.items) if standing is not None else 0}
+
+
+def _just_failed(job: Job) -> bool:
+    age = datetime.now(UTC) - datetime.fromisoformat(job.updated_at)
+    return job.status == "failed" and age.total_seconds() < AGAIN_S

@@ -34,6 +34,11 @@ class Index(Protocol):
 
     def __len__(self) -> int: ...
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes beside the vectors."""
+        ...
+
     def search(self, users: Floats, k: int) -> tuple[Floats, Rows]:
         """Return the k best rows for each of `users [B, d]`: scores and rows, both [B, min(k, n)], best first."""
         ...
@@ -45,6 +50,8 @@ class Index(Protocol):
 
 class ExactIndex:
     """Compares with every vector; holds nothing beside the array `vectors [n, d]`, which may be mapped."""
+
+    nbytes = 0
 
     def __init__(self, vectors: Floats) -> None:
         self._vectors = vectors
@@ -93,6 +100,7 @@ class TunedIndex:
         self._index: Any = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
         self._vectors, self._tuned = vectors, tuned
         self._exact = ExactIndex(vectors)
+        self.nbytes = path.stat().st_size
 
     def __len__(self) -> int:
         return len(self._vectors)

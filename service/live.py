@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
@@ -53,42 +55,84 @@ class LiveDomain:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """The live value of a domain, the one before it, kept warm for a rollback, and a canary for some of the users."""
+    """The live value of a domain, the one before it, kept warm for a rollback, and a canary for some of the users.
+
+    `pinned` are the values of pinned versions, which may be those as well.
+    """
 
     live: LiveDomain
     previous: LiveDomain | None = None
     canary: LiveDomain | None = None
     percent: int = 0
+    pinned: tuple[LiveDomain, ...] = ()
 
     def without(self, ids: Sequence[str]) -> Standing:
         """Return the standing with items gone from all its values."""
-        live, previous, canary = (
-            value and replace(value, items=value.items.without(ids))
-            for value in (self.live, self.previous, self.canary)
-        )
-        return Standing(live or self.live, previous, canary, self.percent)
+        left = {id(value): replace(value, items=value.items.without(ids)) for value in self.warm}
+        live, previous, canary = (left.get(id(value)) for value in (self.live, self.previous, self.canary))
+        pinned = tuple(left[id(value)] for value in self.pinned)
+        return Standing(live or self.live, previous, canary, self.percent, pinned)
 
     @property
     def warm(self) -> list[LiveDomain]:
         """All that can answer, the live value first."""
-        return [value for value in (self.live, self.canary, self.previous) if value is not None]
+        values = [value for value in (self.live, self.canary, self.previous, *self.pinned) if value is not None]
+        return list({id(value): value for value in values}.values())
+
+    def serving(self, version: Version | str) -> LiveDomain:
+        """Return the value of a version that a request names.
+
+        Raises:
+            VersionNotServable: it is not kept warm.
+        """
+        wanted = None if version == NONE else version
+        for value in self.warm:
+            if value.version == wanted:
+                return value
+        there = ", ".join(str(version_name(value.version)) for value in self.warm)
+        raise VersionNotServable(
+            f"{self.live.domain} can answer from versions {there} now, not from {version}: activate or pin it first"
+        )
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of vectors, indexes and ids; what values share counts once."""
+        held: dict[int, int] = {}
+        for value in self.warm:
+            held |= value.items.held()
+        return sum(held.values())
+
+
+Resting = Mapping[tuple[str, Dtype], tuple[Slot, int]]
+"""What stays in memory of a domain that rests: by digest and dtype, its adapters in their slots, and their bytes."""
 
 
 class LiveTable:
-    """All live values by domain. Reading takes no lock: a standing is replaced, never changed."""
+    """All live values by domain. Reading takes no lock: a standing is replaced, never changed.
+
+    A domain that rests is not in memory and can be brought back: `wake` does.
+    """
 
     def __init__(self, exists: Callable[[str], object]) -> None:
         self._standings: dict[str, Standing] = {}
         self._waiting: dict[str, str | ServiceError] = {}
+        self._resting: dict[str, Resting] = {}
+        self._asked: dict[str, float] = {}
+        self._sizes: dict[str, int] = {}
+        self._changing = threading.Lock()
         self._exists = exists
+        self.bytes = 0
+        self.wake: Callable[[str], Standing | None] = self._standings.get
 
     def get(self, domain: str) -> Standing:
-        """Return where a domain stands.
+        """Return where a domain stands; one that rests is brought back.
 
         Raises:
             DomainNotFound: it does not exist; DomainLoading: it will soon answer; another ServiceError: it cannot.
         """
-        standing = self._standings.get(domain)
+        standing = self.asked(domain)
+        if standing is None and domain in self._resting:
+            standing = self.wake(domain)
         if standing is None:
             self._exists(domain)
             why = self._waiting.get(domain, "being made ready")
@@ -96,50 +140,85 @@ class LiveTable:
         return standing
 
     def find(self, domain: str) -> Standing | None:
-        """Return where a domain stands, None while it does not."""
+        """Return where a domain stands, None where it is not in memory."""
         return self._standings.get(domain)
+
+    def asked(self, domain: str) -> Standing | None:
+        """Return where a domain stands, None where it is not in memory; it stays longer than what nobody asks for."""
+        standing = self._standings.get(domain)
+        if standing is not None:
+            self._asked[domain] = time.monotonic()
+        return standing
 
     def knows(self, domain: str) -> bool:
         """Whether a domain answers, will soon, or is known to be broken."""
-        return domain in self._standings or domain in self._waiting
+        return domain in self._standings or domain in self._waiting or domain in self._resting
 
-    def serving(self, domain: str, version: Version | str) -> LiveDomain:
-        """Return the value of a version that a request pins.
+    def rests(self, domain: str) -> bool:
+        """Whether a domain is to be brought back before it answers."""
+        return domain in self._resting
 
-        Raises:
-            VersionNotServable: neither live nor kept warm.
-        """
-        standing = self.get(domain)
-        wanted = None if version == NONE else version
-        for value in standing.warm:
-            if value.version == wanted:
-                return value
-        there = ", ".join(str(version_name(value.version)) for value in standing.warm)
-        raise VersionNotServable(
-            f"{domain} can answer from versions {there} now, not from {version}: activate it first"
-        )
+    def kept(self, domain: str) -> Resting:
+        """Return the adapters of a domain that rests."""
+        return self._resting.get(domain, {})
+
+    def idlest(self, besides: str) -> str | None:
+        """Name the domain that was asked for longest ago; None where all others are pinned."""
+        asked = self._asked
+        there = [name for name, standing in list(self._standings.items()) if name != besides and not standing.pinned]
+        return min(there, key=lambda name: asked.get(name, 0.0), default=None)
 
     def publish(self, standing: Standing) -> None:
         """Make a value live: one assignment."""
-        self._standings[standing.live.domain] = standing
-        self._waiting.pop(standing.live.domain, None)
+        domain, size = standing.live.domain, standing.nbytes
+        with self._changing:
+            self._standings[domain] = standing
+            self._waiting.pop(domain, None)
+            self._resting.pop(domain, None)
+            self._asked.setdefault(domain, time.monotonic())
+            self._resize(domain, size)
+
+    def rest(self, domain: str) -> bool:
+        """Let go of what a domain answers from, save its adapters; whether it was in memory."""
+        with self._changing:
+            standing = self._standings.get(domain)
+            warm = standing.warm if standing is not None else []
+            self._resting[domain] = {(one.digest, one.dtype): (one.slot, one.adapter_bytes) for one in warm}
+            self._standings.pop(domain, None)
+            self._waiting.pop(domain, None)
+            self._asked.pop(domain, None)
+            self._resize(domain, 0)
+        return standing is not None
 
     def wait(self, domain: str, why: str | ServiceError) -> None:
         """Say why a domain does not answer yet."""
         self._waiting[domain] = why
+        self._resting.pop(domain, None)
 
     def remove(self, domain: str) -> None:
         """Forget a domain."""
-        self._standings.pop(domain, None)
-        self._waiting.pop(domain, None)
+        with self._changing:
+            for table in (self._standings, self._waiting, self._resting, self._asked):
+                table.pop(domain, None)
+            self._resize(domain, 0)
+
+    def _resize(self, domain: str, size: int) -> None:
+        self.bytes += size - self._sizes.pop(domain, 0)
+        if size:
+            self._sizes[domain] = size
 
     def all(self) -> list[Standing]:
         """Return every standing."""
         return list(self._standings.values())
 
     def names(self) -> set[str]:
-        """Name every domain that answers, will, or is broken."""
-        return {*list(self._standings), *list(self._waiting)}
+        """Name every domain that answers, rests, will answer, or is broken."""
+        return {*list(self._standings), *list(self._resting), *list(self._waiting)}
+
+    @property
+    def resting(self) -> list[str]:
+        """Domains that are brought back when somebody asks."""
+        return list(self._resting)
 
     @property
     def loading(self) -> dict[str, str]:

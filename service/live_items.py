@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
@@ -17,6 +18,8 @@ from service.state import Changes
 
 FOLD_ROWS = 1000
 FOLD_SHARE = 0.02
+QUIET_S = 30.0
+"""A catalog that changed, and has not for so long, is folded: a base takes less memory, and has a snapshot."""
 SLACK = 32
 
 Floats = NDArray[np.float32]
@@ -35,17 +38,18 @@ class LiveItems:
     index: Index
     delta: Delta
     generation: int
+    changed_at: float
 
     @classmethod
     def of(cls, base: Base, matrix: Floats, index: Index | None = None) -> Self:
         """Return a base's items with their vectors [n, d], as they were when it was made; exact without an index."""
         found = ExactIndex(matrix[: base.recommendable]) if index is None else index
-        return cls(base, matrix, found, Delta.empty(matrix.shape[1]), base.generation)
+        return cls(base, matrix, found, Delta.empty(matrix.shape[1]), base.generation, time.monotonic())
 
     def with_changes(self, changes: Changes, vectors: Floats) -> LiveItems:
         """Return the value after changes, with a vector for each item that was upserted."""
         delta = self.delta.with_changes(self.base.ids, changes, vectors)
-        return replace(self, delta=delta, generation=changes.generation)
+        return replace(self, delta=delta, generation=changes.generation, changed_at=time.monotonic())
 
     def without(self, ids: Sequence[str]) -> LiveItems:
         """Return the value with items gone that are known to be deleted; its generation stays."""
@@ -63,8 +67,11 @@ class LiveItems:
 
     @property
     def needs_fold(self) -> bool:
-        """Whether the delta is so large that a new base is due."""
-        return len(self.delta) > max(FOLD_ROWS, FOLD_SHARE * len(self.base.ids))
+        """Whether a new base is due: the delta is large, or nothing was added to it for a while."""
+        if len(self.delta) > max(FOLD_ROWS, FOLD_SHARE * len(self.base.ids)):
+            return True
+        unfolded = len(self.delta) > 0 or not self.base.is_kept
+        return unfolded and time.monotonic() - self.changed_at > QUIET_S
 
     def rows(self, ids: Iterable[str]) -> dict[str, int]:
         """Return the rows of those ids that are in the catalog."""
@@ -167,10 +174,16 @@ class LiveItems:
     def _are_dead(self, rows: Rows) -> NDArray[np.bool_]:
         return _among(self.delta.dead, rows)
 
+    def held(self) -> dict[int, int]:
+        """Bytes of everything that it is made of, by identity: values of one catalog share some of it."""
+        vectors, changed = self.matrix.nbytes + self.index.nbytes, self.delta.vectors.nbytes + self.delta.nbytes
+        return {id(self.base): self.base.nbytes, id(self.matrix): vectors, id(self.delta): changed}
+
     def memory(self) -> dict[str, int]:
         """Bytes by part; those of the base are mapped, and shared with the other processes of a host."""
         return {
             "vectors": self.matrix.nbytes + self.delta.vectors.nbytes,
+            "index": self.index.nbytes,
             "ids": self.base.nbytes,
             "delta": self.delta.nbytes,
         }

@@ -22,6 +22,7 @@ from service.keys import Key, Keys
 from service.live import LiveTable
 from service.recommend import Reader
 from service.reconcile import Reconciler
+from service.residency import Residency
 from service.schemas import ProblemBody
 from service.settings import Settings
 from service.state import State
@@ -53,6 +54,7 @@ class Parts:
     keys: Keys
     reader: Reader
     canaries: Canaries
+    residency: Residency
 
 
 async def _parts(request: Request) -> Parts:  # async: a plain function would cost a thread at every request

@@ -8,7 +8,6 @@ this process, for every entry of the feed, and at the start. Nothing depends on 
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,14 +15,19 @@ from dataclasses import replace
 
 import numpy as np
 
+from adapters_store.activations import Activation
 from adapters_store.errors import BundleError, VersionNotFound
 from adapters_store.store import Store
 from service.bases import Base, Bases
+from service.engine import Engine
 from service.errors import BackboneNotFound, DomainLoading, DomainNotFound, ServiceError, StateUnavailable
 from service.live import LiveDomain, LiveTable, Standing, Version, version_name
 from service.live_items import FOLD_ROWS, LiveItems
 from service.problems import problem_of
+from service.residency import Residency
+from service.slots import Slot
 from service.state import Changes, DomainRecord, State
+from service.turns import Turns
 from service.vectors import VectorFiles
 from service.versions import Versions
 from transrec.backbone import Dtype
@@ -56,7 +60,10 @@ class Reconciler:
         state, store: the truth.
         live: what requests read.
         versions, bases, vectors: what values are made of.
+        residency: what of it is in memory.
         observe_swap: told the seconds of each publication.
+
+    `forget` are told of domains that are gone.
     """
 
     def __init__(
@@ -67,29 +74,33 @@ class Reconciler:
         versions: Versions,
         bases: Bases,
         vectors: VectorFiles,
+        residency: Residency,
         observe_swap: Callable[[float], None],
     ) -> None:
         self._state, self._store, self._live = state, store, live
         self._versions, self._bases, self._vectors = versions, bases, vectors
-        self._observe_swap = observe_swap
-        self._turns: dict[str, threading.RLock] = {}
+        self._residency, self._observe_swap = residency, observe_swap
+        self._turns = Turns()
         self.ask_for_build: Callable[[str], object] = lambda _: None
+        self.forget: list[Callable[[str], object]] = [live.remove, versions.let_go, bases.let_go, vectors.let_go]
+        live.wake = lambda domain: self.reconcile(domain, wake=True)
 
     @contextmanager
     def turn(self, domain: str) -> Iterator[None]:
         """Hold what guards the publication of a domain's values in this process."""
-        with self._turns.setdefault(domain, threading.RLock()):
+        with self._turns.of(domain):
             yield
 
     def reconcile(
-        self, domain: str, candidate: LiveDomain | None = None, deleted: Sequence[str] = ()
+        self, domain: str, candidate: LiveDomain | None = None, deleted: Sequence[str] = (), *, wake: bool = False
     ) -> Standing | None:
-        """Bring a domain to where store and state say it stands; None where it cannot answer.
+        """Bring a domain to where store and state say it stands; None where it cannot answer, or rests.
 
         Args:
             domain: whether it exists or not.
             candidate: a value that is at hand, and may be what is wanted now.
             deleted: ids that are gone at once, also where the rest has to wait for a build.
+            wake: also where it rests, or nobody asked for it yet and there is no room.
 
         Raises:
             StateUnavailable: nothing was changed.
@@ -98,8 +109,10 @@ class Reconciler:
             try:
                 record = self._state.get_domain(domain)
             except DomainNotFound:
-                self._live.remove(domain)
-                self._turns.pop(domain, None)
+                for forget in self.forget:
+                    forget(domain)
+                return None
+            if not wake and candidate is None and self._stays_away(domain):
                 return None
             try:
                 return self._brought(record, candidate)
@@ -120,25 +133,44 @@ class Reconciler:
         with self.turn(record.name):
             return self._value(record, version, _Having([]), 0)
 
+    def _stays_away(self, domain: str) -> bool:
+        """Whether a domain rests, or is to rest since nobody asked for it and there is no room."""
+        if self._live.rests(domain):
+            return True
+        if self._residency.has_room() or self._live.find(domain) is not None:
+            return False
+        self._live.rest(domain)
+        return True
+
     def _brought(self, record: DomainRecord, candidate: LiveDomain | None) -> Standing:
         now, stands = self._live.find(record.name), self._store.standing(record.name)
         having = _Having([*(now.warm if now is not None else ()), *([candidate] if candidate is not None else [])])
-        live = self._value(record, stands.version, having, stands.number)
-        previous = canary = None
-        if stands.previous != stands.version:
-            previous = self._warm(record, stands.previous, having, stands.number)
-        if stands.percent:
-            canary = self._warm(record, stands.canary, having, stands.number)
-        standing = Standing(live, previous, canary, stands.percent if canary is not None else 0)
+        standing = self._standing(record, stands, having)
         if standing != now:
             started = time.perf_counter()
             self._live.publish(standing)
             self._observe_swap(time.perf_counter() - started)
-            if now is None or now.live.version != live.version:
-                _log.info("%s answers from version %s (%s)", record.name, version_name(live.version), stands.reason)
-        if live.items.needs_fold:
+            if now is None or now.live.version != standing.live.version:
+                name = version_name(standing.live.version)
+                _log.info("%s answers from version %s (%s)", record.name, name, stands.reason)
+            self._residency.settle(record.name)
+        if standing.live.items.needs_fold:
             self.ask_for_build(record.name)
         return standing
+
+    def _standing(self, record: DomainRecord, stands: Activation, having: _Having) -> Standing:
+        made = {stands.version: self._value(record, stands.version, having, stands.number)}
+
+        def warm(version: Version) -> LiveDomain | None:
+            if version not in made and (found := self._warm(record, version, having, stands.number)) is not None:
+                made[version] = found
+            return made.get(version)
+
+        previous = warm(stands.previous) if stands.previous != stands.version else None
+        canary = warm(stands.canary) if stands.percent else None
+        pinned = tuple(value for version in self._store.pinned(record.name) if (value := warm(version)) is not None)
+        percent = stands.percent if canary is not None else 0
+        return Standing(made[stands.version], previous, canary, percent, pinned)
 
     def _warm(self, record: DomainRecord, version: Version, having: _Having, number: int) -> LiveDomain | None:
         """Return what does not answer everybody; None where it is damaged or not built, which stops nothing else."""
@@ -163,18 +195,24 @@ class Reconciler:
         if known is not None:
             same = known.items is items and known.version == version and known.index_generation == generation
             return known if same else replace(known, items=items, version=version, index_generation=generation)
-        prepared, engine = self._versions.load(record, version), self._versions.engine(record)
+        engine = self._versions.engine(record)
+        slot, adapter_bytes = self._live.kept(record.name).get((digest, dtype)) or self._slot(record, version, engine)
         return LiveDomain(
             domain=record.name,
             version=version,
-            digest=prepared.digest,
+            digest=digest,
             index_generation=generation,
             items=items,
             engine=engine,
-            slot=engine.take_slot(prepared.adapter.user if prepared.adapter is not None else None),
-            adapter_bytes=prepared.adapter_bytes,
-            dtype=prepared.dtype,
+            slot=slot,
+            adapter_bytes=adapter_bytes,
+            dtype=dtype,
         )
+
+    def _slot(self, record: DomainRecord, version: Version, engine: Engine) -> tuple[Slot, int]:
+        prepared = self._versions.load(record, version)
+        side = prepared.adapter.user if prepared.adapter is not None else None
+        return engine.take_slot(side), prepared.adapter_bytes
 
     def _empty(self, record: DomainRecord) -> LiveItems:
         """Return no items, as they were before the first one came."""

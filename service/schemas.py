@@ -167,6 +167,14 @@ class ActivateRequest(Body):
     gate: GateBody | None = Field(None, description="What it must reach before.")
 
 
+class PinBody(Body):
+    """Whether a version is kept, in memory and undeleted."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"pinned": True}]})
+
+    pinned: bool
+
+
 class VersionArm(Body):
     """A version that is in memory."""
 

@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -39,9 +40,10 @@ class Segment:
             OSError: it is gone; ValueError: it is not what was written, or of another width.
         """
         row = KEY_BYTES + 4 * width
-        content = np.memmap(path, np.uint8, "r")
-        if path.stem != _digest(content) or content.size % row:
+        # Read for its digest, not mapped: of what is mapped only what is looked up takes memory.
+        if path.stem != _digest_of(path) or path.stat().st_size % row:
             raise ValueError(f"{path.name} is damaged, or of another width than {width}")
+        content = np.memmap(path, np.uint8, "r")
         count = content.size // row
         self.keys: Keys = np.asarray(content[: count * KEY_BYTES]).reshape(count, KEY_BYTES)
         self.vectors: Floats = np.asarray(content[count * KEY_BYTES :]).view(np.float32).reshape(count, width)
@@ -112,8 +114,7 @@ class Segments:
             with room_or_error(self._folder), beside.open("wb") as file:
                 file.write(np.ascontiguousarray(keys[order]).tobytes())
                 file.write(np.ascontiguousarray(vectors[order], np.float32).tobytes())
-            content = np.memmap(beside, np.uint8, "r")
-            beside.rename(self._folder / f"{_digest(content)}{SUFFIX}")
+            beside.rename(self._folder / f"{_digest_of(beside)}{SUFFIX}")
         finally:
             beside.unlink(missing_ok=True)
 
@@ -172,5 +173,6 @@ def _heads(keys: Keys) -> NDArray[np.uint64]:
     return np.ascontiguousarray(keys[:, :8]).view(">u8").reshape(-1).astype(np.uint64)
 
 
-def _digest(content: NDArray[np.uint8]) -> str:
-    return hashlib.blake2b(content.data, digest_size=16).hexdigest()
+def _digest_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, partial(hashlib.blake2b, digest_size=16)).hexdigest()

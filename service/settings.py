@@ -50,6 +50,11 @@ class Settings(BaseSettings):
     index_items: int = Field(
         20_000, ge=0, description="Catalogs of so many items get an approximate index, tuned when built; 0: none does."
     )
+    memory_bytes: int = Field(
+        0,
+        ge=0,
+        description="Vectors, indexes and ids that each process keeps in memory; domains nobody asks for rest. 0: all.",
+    )
     max_queue: int = Field(1024, ge=1, description="Recommendations in progress at once; more are answered 429.")
     slots: int = Field(64, ge=2, description="Adapters the user encoder's table begins with; it grows by doubling.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")

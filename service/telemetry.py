@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from service.follower import Follower
 from service.live import LiveTable
+from service.residency import Residency
 
 SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 ROWS = (1, 2, 4, 8, 16, 32, 64)
@@ -49,6 +50,13 @@ class Telemetry:
             registry=self._registry,
         )
         self.rejected = Counter("swaprec_rejected", "Requests turned away.", ("reason",), registry=self._registry)
+        self.return_seconds = Histogram(
+            "swaprec_return_seconds",
+            "Time to bring a domain back to memory.",
+            buckets=(0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0),
+            registry=self._registry,
+        )
+        self._live = live
         self._registry.register(_LiveGauges(live))
 
     def observe_batch(self, rows: int, adapters: int) -> None:
@@ -56,8 +64,14 @@ class Telemetry:
         self.batch_rows.observe(rows)
         self.batch_adapters.observe(adapters)
 
-    def watch(self, follower: Follower) -> None:
-        """Show how far behind the change feed this process is."""
+    def forget(self, domain: str) -> None:
+        """Drop the series of a domain that is gone."""
+        for metric in (self.requests, self.arms):
+            metric.remove_by_labels({"domain": domain})
+
+    def watch(self, follower: Follower, residency: Residency) -> None:
+        """Show how far behind the change feed this process is, and what of its domains is in memory."""
+        self._registry.register(_Memory(residency, self._live))
         lag = Gauge("swaprec_replica_lag_seconds", "Age of the oldest change not applied.", registry=self._registry)
         lag.set_function(lambda: follower.lag_s)
 
@@ -83,3 +97,17 @@ class _LiveGauges(Collector):
                 memory.add_metric([standing.live.domain, part], size)
         yield items
         yield memory
+
+
+class _Memory(Collector):
+    def __init__(self, residency: Residency, live: LiveTable) -> None:
+        self._residency, self._live = residency, live
+
+    def collect(self) -> Iterator[Metric]:
+        kept = self._residency
+        yield GaugeMetricFamily("swaprec_resident_bytes", "Vectors, indexes and ids in memory.", self._live.bytes)
+        yield GaugeMetricFamily("swaprec_budget_bytes", "What may be in memory; 0 is no limit.", kept.budget)
+        yield GaugeMetricFamily("swaprec_resting_domains", "Domains to be brought back.", len(self._live.resting))
+        yield CounterMetricFamily("swaprec_domain_hits", "Requests whose domain was in memory.", kept.hits)
+        yield CounterMetricFamily("swaprec_domain_misses", "Times a domain was brought back.", kept.misses)
+        yield CounterMetricFamily("swaprec_domain_evictions", "Times a domain made room.", kept.evictions)

@@ -9,7 +9,9 @@ from __future__ import annotations
 import shutil
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +26,19 @@ from transrec.content import Content
 from transrec.embed import embed_batches
 
 KEEP_EVERY_S = 10.0
+MOST_OPENED = 16
+"""Of so many versions segments stay mapped; a base holds the vectors that answers come from."""
 
 Floats = NDArray[np.float32]
 Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """Segments, and whose turn it is to read them."""
+
+    segments: Segments
+    turn: threading.Lock = field(default_factory=threading.Lock)
 
 
 class VectorFiles:
@@ -39,8 +51,8 @@ class VectorFiles:
 
     def __init__(self, folder: Path, builder: Builder | None = None) -> None:
         self._folder, self._builder = folder, builder
-        self._locks: dict[Path, threading.Lock] = {}
-        self._opened: dict[Path, Segments] = {}
+        self._opened: OrderedDict[Path, _Opened] = OrderedDict()
+        self._opening = threading.Lock()
 
     def complete(
         self,
@@ -105,16 +117,30 @@ class VectorFiles:
 
     def _look_up(self, path: Path, keys: Keys, out: Floats) -> NDArray[np.int64]:
         """Write the vectors that are known into `out`; return the places of the others."""
-        with self._locks.setdefault(path, threading.Lock()):
-            segments = self._opened.setdefault(path, Segments(path, out.shape[1]))
-            return np.flatnonzero(~segments.look_up(keys, out))
+        opened = self._open(path, out.shape[1])
+        with opened.turn:
+            return np.flatnonzero(~opened.segments.look_up(keys, out))
+
+    def _open(self, path: Path, width: int) -> _Opened:
+        with self._opening:
+            opened = self._opened.setdefault(path, _Opened(Segments(path, width)))
+            self._opened.move_to_end(path)
+            while len(self._opened) > MOST_OPENED:
+                self._opened.popitem(last=False)
+            return opened
+
+    def let_go(self, domain: str) -> None:
+        """Close what is open of a domain; its files stay."""
+        with self._opening:
+            for path in [path for path in self._opened if path.parent == self._folder / domain]:
+                del self._opened[path]
 
     def _place(self, domain: str, digest: str, dtype: str) -> Path:
         return self._folder / domain / f"{digest[:32]}-{dtype}"
 
     def _remove(self, path: Path) -> None:
-        self._opened.pop(path, None)
-        self._locks.pop(path, None)
+        with self._opening:
+            self._opened.pop(path, None)
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:

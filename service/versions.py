@@ -110,6 +110,12 @@ class Versions:
                 self._loaded.popitem(last=False)
         return prepared
 
+    def let_go(self, domain: str) -> None:
+        """Forget the versions of a domain."""
+        with self._lock:
+            for key in [key for key in self._loaded if key[0] == domain]:
+                del self._loaded[key]
+
     def _signature(self, record: DomainRecord, version: int) -> object:
         """Tell a file from one that was put in its place."""
         about = self._store.bundle_path(record.name, version).stat()

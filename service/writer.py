@@ -85,7 +85,7 @@ class CatalogWriter:
         record = self._state.get_domain(domain)
         contents, backbone = self._versions.intake(domain).contents_of(items), self._versions.engine(record).backbone
         stands = self._store.standing(domain)
-        for version in stands.in_use:
+        for version in dict.fromkeys([*stands.in_use, *self._store.pinned(domain)]):
             try:
                 prepared = self._versions.load(record, version)
             except DAMAGE:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request, Response
@@ -21,7 +23,7 @@ from service.keys import Key
 from service.live import NONE, version_name
 from service.parts import Caller, Given, Parts, parse_body, problems, read_body, stream
 from service.routes.domains import create_domain, find_backbone
-from service.schemas import ActivateRequest, DomainBody, GateBody
+from service.schemas import ActivateRequest, DomainBody, GateBody, PinBody
 from service.state import DomainRecord
 from service.uploads import Form
 
@@ -88,8 +90,8 @@ def list_versions(parts: Given, key: Caller, domain: Annotated[str | None, Query
     cards: list[dict[str, Any]] = []
     for name in names:
         parts.state.get_domain(name)
-        stands = parts.store.standing(name)
-        cards += [_shown(card, stands) for card in parts.store.versions(name)]
+        stands, pinned = parts.store.standing(name), parts.store.pinned(name)
+        cards += [_shown(card, stands, pinned) for card in parts.store.versions(name)]
     return {"items": cards, "next_cursor": None}
 
 
@@ -97,7 +99,22 @@ def list_versions(parts: Given, key: Caller, domain: Annotated[str | None, Query
 def get_version(domain: str, version: Number, parts: Given) -> dict[str, Any]:
     """Return a version's card: kind, parameters, metrics, curves, digest, bytes."""
     parts.state.get_domain(domain)
-    return _shown(parts.store.card(domain, version), parts.store.standing(domain))
+    return _shown(parts.store.card(domain, version), parts.store.standing(domain), parts.store.pinned(domain))
+
+
+@router.patch(
+    _VERSION,
+    summary="Pin a version",
+    response_model=AdapterCard,
+    openapi_extra={"requestBody": {"content": {"application/json": {"schema": PinBody.model_json_schema()}}}},
+    responses=problems(400, 404, 413, 422, 507),
+)
+async def patch_version(domain: str, version: Number, request: Request, parts: Given) -> dict[str, Any]:
+    """Keep a version warm, whatever is asked for and activated, and undeleted; or no longer."""
+    body = await read_body(request, parts.settings.max_body_bytes)
+    wanted = parse_body(PinBody, body, '{"pinned": true}')
+    await run_in_threadpool(partial(parts.activator.pin, domain, version, pinned=wanted.pinned))
+    return await run_in_threadpool(get_version, domain, version, parts)
 
 
 @router.get(_VERSION + "/file", summary="Download a bundle", response_class=FileResponse, responses=problems(404))
@@ -110,7 +127,7 @@ def get_file(domain: str, version: Number, parts: Given) -> FileResponse:
 
 @router.delete(_VERSION, summary="Delete a version", status_code=204, responses=problems(404, 409))
 def delete_version(domain: str, version: Number, parts: Given) -> None:
-    """Delete a version that is neither live nor what a rollback returns to."""
+    """Delete a version that is neither live nor pinned nor what a rollback returns to."""
     parts.state.get_domain(domain)
     parts.activator.delete_version(domain, version)
 
@@ -189,9 +206,10 @@ def _create(parts: Parts, name: str, bundle: Bundle) -> None:
     create_domain(parts, name, DomainBody(backbone=manifest.backbone))
 
 
-def _shown(card: Card, stands: Activation) -> dict[str, Any]:
+def _shown(card: Card, stands: Activation, pinned: Sequence[int]) -> dict[str, Any]:
     share = stands.percent if card.version == stands.canary else 0
-    return card.to_json() | {"live": card.version == stands.version, "canary_percent": share}
+    roles = {"live": card.version == stands.version, "canary_percent": share, "pinned": card.version in pinned}
+    return card.to_json() | roles
 
 
 def _json(value: object, status: int, headers: dict[str, str]) -> Response:

@@ -134,21 +134,38 @@ def _card(parts: Parts, record: DomainRecord) -> dict[str, Any]:
         "items": parts.state.count_items(record.name),
         "versions": [card.version for card in parts.store.versions(record.name)],
     }
-    return card | (_standing(standing) if standing is not None else _waiting(parts, record.name))
+    if standing is not None:
+        return card | _standing(standing)
+    return card | (_resting(parts, record.name) if parts.live.rests(record.name) else _waiting(parts, record.name))
 
 
 def _standing(standing: Standing) -> dict[str, Any]:
     live, previous = standing.live, standing.previous
     return {
         "status": "ready",
+        "in_memory": True,
         "live_version": version_name(live.version),
         "previous_version": None if previous is None else version_name(previous.version),
         "canary_version": None if standing.canary is None else version_name(standing.canary.version),
         "canary_percent": standing.percent,
+        "pinned_versions": [version_name(value.version) for value in standing.pinned],
         "index_generation": live.index_generation,
         "searchable_items": len(live.items),
         "index": live.items.index.describe(),
         "memory_bytes": live.memory(),
+    }
+
+
+def _resting(parts: Parts, name: str) -> dict[str, Any]:
+    stands = parts.store.standing(name)
+    return {
+        "status": "ready",
+        "in_memory": False,
+        "live_version": version_name(stands.version),
+        "previous_version": version_name(stands.previous) if stands.previous != stands.version else None,
+        "canary_version": version_name(stands.canary) if stands.percent else None,
+        "canary_percent": stands.percent,
+        "pinned_versions": parts.store.pinned(name),
     }
 
 

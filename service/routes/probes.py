@@ -54,8 +54,8 @@ async def evaluate_version(domain: str, request: Request, parts: Given) -> Evalu
     """Return HR@k and NDCG@k of a version that is in memory, the live one if none is named, through the live path."""
     body = await read_body(request, parts.settings.max_body_bytes)
     wanted = parse_body(EvaluateRequest, body or b"{}", '{"version": 3}')
-    standing = await run_in_threadpool(parts.live.get, domain)
-    value = standing.live if wanted.version is None else parts.live.serving(domain, wanted.version)
+    standing = await parts.residency.standing(domain)
+    value = standing.live if wanted.version is None else standing.serving(wanted.version)
     probes = await run_in_threadpool(parts.state.probes, domain)
     if not probes:
         raise Conflict(f"{domain} has no probes: PUT /domains/{domain}/probes, or swaprec publish, gives it some")

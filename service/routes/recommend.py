@@ -7,12 +7,11 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel
-from starlette.concurrency import run_in_threadpool
 
 from service.answers import Comparison, Embedded, Recommendation, Similar
 from service.compare import compare
 from service.errors import DomainLoading, QueueFull
-from service.live import LiveDomain, Standing
+from service.live import LiveDomain
 from service.parts import Given, Parts, parse_body, problems, read_body
 from service.recommend import recommend
 from service.schemas import CompareRequest, EmbedRequest, RecommendRequest, SimilarRequest
@@ -66,7 +65,7 @@ async def post_compare(
     """Answer one history by every arm, with how much they agree and what moved."""
     body = await read_body(request, parts.settings.max_body_bytes)
     wanted = parse_body(CompareRequest, body, '{"history": ["n101"], "arms": [{"version": 3}]}')
-    answer = await compare(parts.live, domain, wanted, parts.reader)
+    answer = await compare(await parts.residency.standing(domain), wanted, parts.reader)
     return _answer(answer)
 
 
@@ -102,9 +101,9 @@ async def post_embed(
 
 
 async def _recommended(parts: Parts, domain: str, wanted: RecommendRequest) -> dict[str, Any]:
-    standing = None if wanted.version is not None else await _standing(parts, domain)
-    if standing is None:
-        return await recommend(parts.live.serving(domain, wanted.version), wanted, parts.reader)
+    standing = await parts.residency.standing(domain)
+    if wanted.version is not None:
+        return await recommend(standing.serving(wanted.version), wanted, parts.reader)
     if standing.canary is None:
         return await recommend(standing.live, wanted, parts.reader)
     return await parts.canaries.recommend(standing, standing.canary, wanted, parts.reader)
@@ -112,15 +111,8 @@ async def _recommended(parts: Parts, domain: str, wanted: RecommendRequest) -> d
 
 async def _live(parts: Parts, domain: str, version: int | str | None) -> LiveDomain:
     """Return the value that answers, or the one of a pinned version."""
-    if version is not None:
-        return parts.live.serving(domain, version)
-    return (await _standing(parts, domain)).live
-
-
-async def _standing(parts: Parts, domain: str) -> Standing:
-    # In a thread only where there is nothing in memory: why that is so may have to be asked of state.
-    known = parts.live.find(domain)
-    return known if known is not None else await run_in_threadpool(parts.live.get, domain)
+    standing = await parts.residency.standing(domain)
+    return standing.live if version is None else standing.serving(version)
 
 
 def _answer(value: object) -> Response:

@@ -123,6 +123,24 @@ def rollback(domain: Domain, url: Url = LOCAL, key: Key = "", as_json: AsJson = 
         typer.echo(f"{domain}@{answer['version']}")
 
 
+@versions.command("pin")
+def pin_version(
+    domain: Domain,
+    version: Number,
+    off: Annotated[bool, typer.Option("--off", help="Unpin it.")] = False,
+    url: Url = LOCAL,
+    key: Key = "",
+    as_json: AsJson = False,
+) -> None:
+    """Keep a version in memory, ready to answer, and undeleted."""
+    with Client(url, key) as client:
+        card = client.pin(domain, version, pinned=not off)
+    if as_json:
+        show.emit_json(card)
+    else:
+        typer.echo(f"{domain}@{version} is {'pinned' if card['pinned'] else 'not pinned'}")
+
+
 @versions.command("list")
 def list_versions(
     domain: Annotated[

@@ -233,6 +233,10 @@ class AsyncClient:
         """Make a canary live for everybody."""
         return await self._do(calls.promote(domain, version))
 
+    async def pin(self, domain: str, version: int, *, pinned: bool = True) -> AdapterCard:
+        """Keep a version in memory and undeleted, or no longer."""
+        return await self._do(calls.pin(domain, version, pinned=pinned))
+
     async def jobs(self, domain: str | None = None, limit: int = 100) -> list[Job]:
         """List jobs, newest first."""
         return (await self._do(calls.jobs(domain, limit)))["items"]

@@ -192,6 +192,12 @@ def promote(domain: str, number: int) -> Call[RolledBack]:
     return Call("POST", f"/adapters/{_part(domain)}/versions/{number}/promote")
 
 
+def pin(domain: str, number: int, *, pinned: bool) -> Call[AdapterCard]:
+    """`PATCH /adapters/{domain}/versions/{version}`."""
+    place = f"/adapters/{_part(domain)}/versions/{number}"
+    return Call("PATCH", place, repeatable=True, request={"json": {"pinned": pinned}})
+
+
 def jobs(domain: str | None, limit: int) -> Call[Page[Job]]:
     """`GET /jobs`."""
     params: dict[str, str | int] = {"limit": limit} if domain is None else {"limit": limit, "domain": domain}

@@ -230,6 +230,10 @@ class Client:
         """Make a canary live for everybody."""
         return self._do(calls.promote(domain, version))
 
+    def pin(self, domain: str, version: int, *, pinned: bool = True) -> AdapterCard:
+        """Keep a version in memory and undeleted, or no longer."""
+        return self._do(calls.pin(domain, version, pinned=pinned))
+
     def jobs(self, domain: str | None = None, limit: int = 100) -> list[Job]:
         """List jobs, newest first."""
         return self._do(calls.jobs(domain, limit))["items"]
