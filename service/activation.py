@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +23,7 @@ from service.intake import Intake
 from service.jobs import Jobs, Progress
 from service.live import NONE, LiveDomain, LiveTable, Standing, Version, version_name
 from service.recommend import Reader
-from service.reconcile import NotBuilt, Reconciler
+from service.reconcile import DAMAGE, NotBuilt, Reconciler
 from service.schemas import ActivateRequest
 from service.snapshots import Snapshots
 from service.state import DomainRecord, Job, State
@@ -70,19 +70,42 @@ class Activator:
         jobs.kinds[KIND] = self._activate
 
     def submit(self, domain: str, version: Version, wanted: ActivateRequest | None = None) -> Job:
-        """Queue the activation of a version, or of `none`.
+        """Activate a version, or `none`: at once where it was live before and its vectors lie ready, else as a job.
+
+        Returns:
+            The job; one that has ended, where it was a flip.
 
         Raises:
-            VersionNotFound, DomainNotFound, Conflict: a canary of what is live. Nothing was queued.
+            VersionNotFound, DomainNotFound, Conflict: a canary of what is live. Nothing was changed.
         """
-        self._state.get_domain(domain)
+        record = self._state.get_domain(domain)
         wanted = wanted or ActivateRequest()
         if version is not None:
             self._store.card(domain, version)
         if wanted.canary_percent and self._store.live(domain) == version:
             raise Conflict(f"{domain} answers everybody from {version_name(version)}: it cannot be its own canary")
         detail = {"version": version_name(version), **wanted.model_dump()}
-        return self._jobs.submit(KIND, domain, detail)
+        candidate = self._ready(record, version, wanted)
+        if candidate is None:
+            return self._jobs.submit(KIND, domain, detail)
+        result = self._flip(candidate, wanted, lambda: None) | {"gate": None}
+        return self._state.create_job(KIND, domain, detail, result)
+
+    def _ready(self, record: DomainRecord, version: Version, wanted: ActivateRequest) -> LiveDomain | None:
+        """Return the value of a version that can answer now; None where something is to be done before."""
+        standing = self._live.find(record.name)
+        waits = any(job.kind == KIND and not job.ended for job in self._state.jobs(record.name))
+        if standing is None or waits or wanted.gate is not None:
+            return None
+        try:
+            digest, dtype = self._versions.identify(record, version)
+            for value in standing.warm:
+                if (value.digest, value.dtype) == (digest, dtype):
+                    return value
+            ready = self._bases.holds(record, digest, dtype)
+            return self._reconciler.candidate(record, version) if ready else None
+        except (NotBuilt, *DAMAGE):  # a job builds it, or says what is wrong with it
+            return None
 
     def rollback(self, domain: str) -> Standing:
         """End a canary or, without one, go back to the version before; at once, since both are warm.
@@ -175,14 +198,17 @@ class Activator:
         self._verify(candidate)
         seen = self._gated(candidate, wanted, progress)
         progress.stage("flip")
+        return self._flip(candidate, wanted, progress.fence) | {"gate": seen}
+
+    def _flip(self, candidate: LiveDomain, wanted: ActivateRequest, fence: Callable[[], None]) -> dict[str, Any]:
+        domain, version, share = candidate.domain, candidate.version, wanted.canary_percent
         with self._reconciler.turn(domain):
-            if wanted.canary_percent:
-                share = wanted.canary_percent
-                self._store.record_canary(domain, version, share, "canary", progress.fence)
+            if share:
+                self._store.record_canary(domain, version, share, "canary", fence)
             else:
-                self._store.record_activation(domain, version, "activate", progress.fence)
+                self._store.record_activation(domain, version, "activate", fence)
             standing = self._flipped(domain, candidate)
-        return {"version": version_name(version), "index_generation": standing.live.index_generation, "gate": seen}
+        return {"version": version_name(version), "index_generation": standing.live.index_generation}
 
     def _candidate(self, record: DomainRecord, version: Version, progress: Progress) -> LiveDomain:
         try:

@@ -112,6 +112,7 @@ def started(settings: Settings, *, alone: bool = True) -> Iterator[Parts]:
         try:
             yield parts
         finally:
+            parts.jobs.stop()
             parts.builder.close()
             parts.jobs.close()
             parts.follower.close()

@@ -188,6 +188,14 @@ class Bases:
         card = json.loads((base.path / CARD).read_text("utf-8"))
         return _vectors_name(digest, dtype) in card.get("verified", ())
 
+    def holds(self, record: DomainRecord, digest: str, dtype: str) -> bool:
+        """Whether the newest base has a version's vectors, verified."""
+        newest = next(iter(self._paths(record)), None)
+        if newest is None:
+            return False
+        card = json.loads((newest / CARD).read_text("utf-8"))
+        return _vectors_name(digest, dtype) in card.get("verified", ())
+
     def generation(self, record: DomainRecord) -> int:
         """Return the newest base's catalog generation, -1 without one."""
         return next((int(path.name.split("-")[1]) for path in self._paths(record)), -1)

@@ -84,6 +84,11 @@ class Folds:
 
         self._here.vectors.sweep(record.name, wanted)
 
+    def _is_folded(self, record: DomainRecord) -> bool:
+        bases, live = self._here.bases, self._store.live(record.name)
+        newest = bases.generation(record) == self._state.generation(record.name)
+        return newest and bases.holds(record, *self._versions.identify(record, live))
+
     def _file(self, record: DomainRecord, version: Version, first: Version) -> VersionFile | None:
         """Name a version for another process; None where it is damaged and not what this is done for."""
         try:
@@ -114,7 +119,8 @@ class Folds:
 
     def _fold(self, job: Job, progress: Progress) -> dict[str, Any]:
         record = self._state.get_domain(job.domain)
-        self.build(record, self._store.live(job.domain), progress)
+        if not self._is_folded(record):  # two processes may have asked for the same
+            self.build(record, self._store.live(job.domain), progress)
         self.sweep(record)
         standing = progress.patiently(lambda: self._reconciler.reconcile(job.domain))
         return {"items": len(standing.live.items) if standing is not None else 0}

@@ -165,10 +165,14 @@ class Jobs:
         """
         return _patiently(call, self._closing)
 
-    def close(self) -> None:
-        """Stop what runs at its next step and give it back, for the next process to go on with."""
+    def stop(self) -> None:
+        """Claim nothing more, and stop what runs at its next step; it is given back, for the next process."""
         self._closing.set()
         self.wake()
+
+    def close(self) -> None:
+        """Stop, and wait until all of it has."""
+        self.stop()
         for thread in self._threads:
             thread.join()
         self._pool.shutdown(wait=True, cancel_futures=True)
@@ -206,6 +210,9 @@ class Jobs:
         except Cancelled:
             self._end_safely(job, status="cancelled")
         except Exception as error:  # noqa: BLE001 - whatever it is, the job's reader must learn of it
+            if self._closing.is_set():  # what it worked with was ended, too
+                self._give_back(job)
+                return
             _log.exception("job %s (%s of %s) failed", job.id, job.kind, job.domain)
             self._end_safely(job, status="failed", error=problem_of(error).body | {"error": str(error)})
         finally:

@@ -138,10 +138,13 @@ def delete_version(domain: str, version: Number, parts: Given) -> None:
     status_code=202,
     response_model=Job,
     openapi_extra={"requestBody": _WISHES},
-    responses=problems(400, 404, 409, 413, 422),
+    responses={200: {"model": Job, "description": "It was a flip, and is done."}, **problems(400, 404, 409, 413, 422)},
 )
 async def activate_version(domain: str, version: str, request: Request, parts: Given) -> Response:
-    """Make a version (or `none`) live, as a job: load, embed, index, verify, gate, flip. The body may be empty."""
+    """Make a version (or `none`) live, as a job: load, embed, index, verify, gate, flip. The body may be empty.
+
+    A version whose vectors lie ready is a flip: it is live when the answer comes, and the job has ended.
+    """
     if version != NONE and not re.fullmatch("[1-9][0-9]{0,17}", version):
         raise InvalidRequest(
             f"version {version!r}: expected a number or none", [{"loc": ["path", "version"], "msg": version}]
@@ -150,7 +153,7 @@ async def activate_version(domain: str, version: str, request: Request, parts: G
     wanted = parse_body(ActivateRequest, body or b"{}", '{"canary_percent": 10, "gate": {"max_drop": 0.05}}')
     number = None if version == NONE else int(version)
     job = await run_in_threadpool(parts.activator.submit, domain, number, wanted)
-    return _json(job.to_json(), 202, {"Location": f"/jobs/{job.id}"})
+    return _json(job.to_json(), 200 if job.ended else 202, {"Location": f"/jobs/{job.id}"})
 
 
 @router.post(

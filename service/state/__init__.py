@@ -265,8 +265,8 @@ class State(Protocol):
         """Count up and return the domain's index generation."""
         ...
 
-    def create_job(self, kind: str, domain: str, detail: dict[str, Any]) -> Job:
-        """Store a queued job."""
+    def create_job(self, kind: str, domain: str, detail: dict[str, Any], result: dict[str, Any] | None = None) -> Job:
+        """Store a queued job; with a result, one that has succeeded."""
         ...
 
     def update_job(self, job_id: str, *, token: int | None = None, **changes: Any) -> Job:

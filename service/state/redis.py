@@ -183,9 +183,10 @@ class RedisState:
             raise self._missing(domain)
         return int(found)
 
-    def create_job(self, kind: str, domain: str, detail: dict[str, Any]) -> Job:
+    def create_job(self, kind: str, domain: str, detail: dict[str, Any], result: dict[str, Any] | None = None) -> Job:
         """Store a queued job; the oldest beyond a thousand are forgotten."""
-        return redis_jobs.create(self._link, kind, domain, detail)
+        job = redis_jobs.create(self._link, kind, domain, detail)
+        return job if result is None else self.update_job(job.id, status="succeeded", result=result)
 
     def update_job(self, job_id: str, *, token: int | None = None, **changes: Any) -> Job:
         """Change fields of a job."""

@@ -147,10 +147,10 @@ class SqliteState:
                 raise sqlite_items.missing(db, domain)
         return int(found[0])
 
-    def create_job(self, kind: str, domain: str, detail: dict[str, Any]) -> Job:
+    def create_job(self, kind: str, domain: str, detail: dict[str, Any], result: dict[str, Any] | None = None) -> Job:
         """Store a queued job; the oldest beyond a thousand are forgotten."""
         with self._file.writing() as db:
-            return sqlite_jobs.create(db, kind, domain, detail)
+            return sqlite_jobs.create(db, kind, domain, detail, result)
 
     def update_job(self, job_id: str, *, token: int | None = None, **changes: Any) -> Job:
         """Change fields of a job."""

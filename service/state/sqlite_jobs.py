@@ -22,10 +22,14 @@ _FIELDS = ", ".join(_NAMES)
 _OPEN = "status IN ('queued', 'running')"  # as the index jobs_open has it
 
 
-def create(db: sqlite3.Connection, kind: str, domain: str, detail: dict[str, Any]) -> Job:
-    """Store a queued job; of those that ended the oldest beyond a thousand are forgotten."""
-    job = Job(uuid.uuid4().hex, kind, domain, detail, created_at=now(), updated_at=now())
-    values = {"detail": json.dumps(detail), "stage": "", "done": 0, "total": 0}
+def create(
+    db: sqlite3.Connection, kind: str, domain: str, detail: dict[str, Any], result: dict[str, Any] | None
+) -> Job:
+    """Store a job, with a result one that has ended; of those the oldest beyond a thousand are forgotten."""
+    status = "queued" if result is None else "succeeded"
+    job = Job(uuid.uuid4().hex, kind, domain, detail, status, result=result, created_at=now(), updated_at=now())
+    values: dict[str, Any] = {"detail": json.dumps(detail), "result": None if result is None else json.dumps(result)}
+    values |= {"stage": "", "done": 0, "total": 0}
     values |= {name: getattr(job, name) for name in ("id", "kind", "domain", "status", "created_at", "updated_at")}
     names, marks = ", ".join(values), ", ".join("?" * len(values))
     db.execute(f"INSERT INTO jobs ({names}) VALUES ({marks})", tuple(values.values()))  # noqa: S608 - our own field names

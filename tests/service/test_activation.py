@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 
@@ -190,6 +191,18 @@ def test_a_broken_domain_is_not_silently_made_anew(settings: Settings, bundle: M
         assert (answer.status_code, answer.json()["code"]) == (503, "domain_broken")
         assert wait_for_job(client, upload(client, bundle(2), activate="true").json()["job"])["status"] == "succeeded"
         assert client.get("/domains/movies").json()["live_version"] == 2
+
+
+def test_a_version_whose_vectors_lie_ready_is_live_when_the_answer_comes(movies: httpx.Client, bundle: Make) -> None:
+    for seed in (1, 2):
+        activate(movies, bundle(seed))
+    job = movies.post("/adapters/movies/versions/1/activate")
+    assert (job.status_code, job.json()["status"]) == (200, "succeeded")
+    assert job.json()["result"]["version"] == 1
+    assert movies.post("/recommend?domain=movies", json={"history": ["i1"]}).json()["version"] == 1
+    assert movies.get(f"/jobs/{job.json()['id']}").json() == job.json()
+    gated = movies.post("/adapters/movies/versions/2/activate", json={"gate": {"min_hr10": 0.1}})
+    assert gated.status_code == 202, "a gate asks first"
 
 
 def test_vectors_of_no_version_are_swept(settings: Settings, bundle: Make) -> None:

@@ -20,6 +20,14 @@ def claimed(state: State, owner: str = "one", lease_s: float = LONG_S) -> Job:
     return job
 
 
+def test_a_job_that_is_stored_with_its_result_has_ended_and_is_never_claimed(state: State) -> None:
+    state.put_domain(DomainRecord("movies", "f"))
+    job = state.create_job("activate", "movies", {"version": 1}, {"version": 1})
+    assert (job.status, job.result) == ("succeeded", {"version": 1})
+    assert state.get_job(job.id) == job
+    assert state.claim_job("one", 5.0) is None
+
+
 def test_only_the_first_job_of_a_domain_that_has_not_ended_is_claimed(state: State) -> None:
     assert state.claim_job("one", LONG_S) is None
     first, second = (state.create_job("import", "movies", {"n": n}) for n in range(2))

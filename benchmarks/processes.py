@@ -1,0 +1,29 @@
+"""What the processes of a service take in memory, as the kernel counts it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def family(pid: int) -> list[int]:
+    """Return a process and all that it started."""
+    found = [pid]
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for child in (task / "children").read_text().split():
+            found += family(int(child))
+    return found
+
+
+def pss(pid: int) -> int:
+    """Return the bytes of a process and all that it started; pages that several of them map count once."""
+    return sum(_field(Path(f"/proc/{one}/smaps_rollup"), "Pss") for one in family(pid))
+
+
+def peak_rss(pid: int) -> int:
+    """Return the most bytes that one process had in memory."""
+    return _field(Path(f"/proc/{pid}/status"), "VmHWM")
+
+
+def _field(path: Path, name: str) -> int:
+    line = next(line for line in path.read_text().splitlines() if line.startswith(f"{name}:"))
+    return 1024 * int(line.split()[1])
