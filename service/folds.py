@@ -16,7 +16,7 @@ from adapters_store.store import Store
 from service.base_builder import BaseBuilder
 from service.builder import Builder, VersionFile
 from service.jobs import Jobs, Progress
-from service.live import Version, version_name
+from service.live import Standing, Version, version_name
 from service.reconcile import DAMAGE, Reconciler
 from service.state import DomainRecord, Job
 from service.versions import Prepared, Versions
@@ -117,12 +117,21 @@ class Folds:
         kept = (version for version in dict.fromkeys(wanted) if version is None or self._store.has(domain, version))
         return list(islice(kept, max(PREPARED - 1, len(needed))))
 
-    def _fold(self, job: Job, progress: Progress) -> dict[str, Any]:
-        record = self._state.get_domain(job.domain)
+    def fold(self, domain: str, progress: Progress) -> Standing | None:
+        """Build a base of a catalog as it is now, unless there is one, and answer from it.
+
+        Returns:
+            Where the domain stands, None where it cannot answer, or rests.
+        """
+        record = self._state.get_domain(domain)
         if not self._is_folded(record):  # two processes may have asked for the same
-            self.build(record, self._store.live(job.domain), progress)
+            self.build(record, self._store.live(domain), progress)
         self.sweep(record)
-        standing = progress.patiently(lambda: self._reconciler.reconcile(job.domain))
+        standing: Standing | None = progress.patiently(lambda: self._reconciler.reconcile(domain))
+        return standing
+
+    def _fold(self, job: Job, progress: Progress) -> dict[str, Any]:
+        standing = self.fold(job.domain, progress)
         return {"items": len(standing.live.items) if standing is not None else 0}
 
 

@@ -107,6 +107,8 @@ class Follower:
                 self._again.discard(domain)
             try:
                 self._reconciler.reconcile(domain)
+                if domain in self._reconciler.waiting:  # of many changes in a row each would be looked at in vain
+                    self._closing.wait(RETRY_S)
             except StateUnavailable as error:
                 _log.debug("%s waits: %s", domain, error)
                 self._closing.wait(RETRY_S)

@@ -32,7 +32,9 @@ from service.versions import Versions
 from service.writer import CatalogWriter
 
 KIND = "import"
-ROWS = 1000
+ROWS = 5000
+FOLDED = 10_000
+"""A job that imports more items makes them searchable at its end, by a fold: not step by step."""
 MAX_REJECTED = 1000
 MAX_ARRAY_BYTES = 64 * 1024 * 1024
 MAX_ROW_BYTES = 256 * 1024
@@ -143,7 +145,8 @@ class Imports:
         while rows := list(islice(found, ROWS)):
             items = [item for _, _, item in rows]
             intake.settle()
-            stored: Upserted = patiently(partial(self._writer.upsert, domain, items))
+            search = told is None or report.accepted + report.updated < FOLDED
+            stored: Upserted = patiently(partial(self._writer.upsert, domain, items, search=search))
             report.accepted += stored.accepted
             report.updated += stored.updated
             report.unchanged += stored.unchanged
@@ -156,7 +159,10 @@ class Imports:
 
     def _import_job(self, job: Job, progress: Progress) -> dict[str, Any]:
         told = progress.stage("import")
-        return self.run(job.domain, self._path(job), told, progress.patiently).to_json()
+        report = self.run(job.domain, self._path(job), told, progress.patiently)
+        if report.accepted + report.updated + report.unchanged >= FOLDED:
+            self._folds.fold(job.domain, progress)
+        return report.to_json()
 
     def _forget(self, job: Job) -> None:
         self._path(job).unlink(missing_ok=True)

@@ -63,7 +63,7 @@ class Reconciler:
         residency: what of it is in memory.
         observe_swap: told the seconds of each publication.
 
-    `forget` are told of domains that are gone.
+    `waiting` are domains that a build must bring on; `forget` are told of those that are gone.
     """
 
     def __init__(
@@ -81,8 +81,15 @@ class Reconciler:
         self._versions, self._bases, self._vectors = versions, bases, vectors
         self._residency, self._observe_swap = residency, observe_swap
         self._turns = Turns()
+        self.waiting: set[str] = set()
         self.ask_for_build: Callable[[str], object] = lambda _: None
-        self.forget: list[Callable[[str], object]] = [live.remove, versions.let_go, bases.let_go, vectors.let_go]
+        self.forget: list[Callable[[str], object]] = [
+            live.remove,
+            self.waiting.discard,
+            versions.let_go,
+            bases.let_go,
+            vectors.let_go,
+        ]
         live.wake = lambda domain: self.reconcile(domain, wake=True)
 
     @contextmanager
@@ -115,8 +122,10 @@ class Reconciler:
             if not wake and candidate is None and self._stays_away(domain):
                 return None
             try:
+                self.waiting.discard(domain)
                 return self._brought(record, candidate)
             except NotBuilt:
+                self.waiting.add(domain)
                 self._wait_for_build(record, deleted)
             except StateUnavailable:
                 raise

@@ -16,6 +16,7 @@ from service.vectors import VectorFiles
 from service.versions import Versions
 
 TRIES = 8
+ROWS = 1000
 
 
 class CatalogWriter:
@@ -27,15 +28,23 @@ class CatalogWriter:
         self._state, self._store = state, store
         self._versions, self._vectors, self._reconciler = versions, vectors, reconciler
 
-    def upsert(self, domain: str, items: Sequence[Item]) -> Upserted:
-        """Embed and store items in one transaction, and make them searchable here.
+    def upsert(self, domain: str, items: Sequence[Item], *, search: bool = True) -> Upserted:
+        """Embed and store items, a thousand in one transaction, and make them searchable here.
+
+        Args:
+            domain: whose items.
+            items: that are new or changed.
+            search: False leaves that to a fold.
 
         Raises:
             DomainNotFound; BundleError: the live version is damaged; StateUnavailable; OutOfSpace.
         """
         self.embed(domain, items)
-        stored = self._state.upsert_items(domain, items)
-        if stored.accepted or stored.updated:
+        stored = Upserted(0, 0, 0, 0)
+        for start in range(0, len(items), ROWS):
+            some = self._state.upsert_items(domain, items[start : start + ROWS])
+            stored = stored.and_then(some)
+        if search and (stored.accepted or stored.updated):
             self._reconciler.reconcile(domain)
         return stored
 

@@ -59,6 +59,11 @@ class Upserted:
     unchanged: int
     generation: int
 
+    def and_then(self, other: Upserted) -> Upserted:
+        """Return what this one and a later one did together."""
+        accepted, updated = self.accepted + other.accepted, self.updated + other.updated
+        return Upserted(accepted, updated, self.unchanged + other.unchanged, other.generation)
+
 
 @dataclass(frozen=True, slots=True)
 class Deleted:
