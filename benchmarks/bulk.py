@@ -45,7 +45,8 @@ def _peaks(options: argparse.Namespace, items: int) -> tuple[int, int, float]:
         client.put("/domains/bulk", json={}).raise_for_status()
         began = time.monotonic()
         kind = {"Content-Type": "application/x-ndjson"}
-        job = client.post("/domains/bulk/items?wait=false", content=_lines(items), headers=kind).raise_for_status().json()
+        answer = client.post("/domains/bulk/items?wait=false", content=_lines(items), headers=kind)
+        job = answer.raise_for_status().json()
         while job["status"] not in ("succeeded", "failed", "cancelled"):
             time.sleep(0.5)
             job = client.get(f"/jobs/{job['id']}").json()

@@ -150,6 +150,8 @@ class Bases:
         """
         home = self._home(record)
         home.mkdir(parents=True, exist_ok=True)
+        for left in home.glob(f".*{PART}"):  # of a builder that was killed, or has lost its claim
+            shutil.rmtree(left, ignore_errors=True)
         part = home / f".{uuid.uuid4().hex}{PART}"
         try:
             with room_or_error(home):

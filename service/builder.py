@@ -44,6 +44,10 @@ class BuildFailed(ServiceError):
     status, code, title = 500, "build_failed", "Build failed"
 
 
+class BuilderKilled(BuildFailed):
+    """The process ended in the middle of a task."""
+
+
 @dataclass(frozen=True, slots=True)
 class VersionFile:
     """A version for another process to load; `none` has no bundle."""
@@ -70,7 +74,7 @@ class Builder:
     ) -> None:
         self._where = where or {}
         self._folders, self._least, self._threads = folders, least, threads
-        self._turn = threading.Lock()
+        self._turn, self._closed = threading.Lock(), False
         self._process: subprocess.Popen[str] | None = None
         self._idle: threading.Timer | None = None
 
@@ -145,15 +149,27 @@ class Builder:
     def _run(self, task: dict[str, Any], progress: Callable[[dict[str, Any]], None] | None) -> Any:
         with self._turn:
             try:
-                result = self._ask(task, progress)
+                result = self._asked(task, progress)
             except BaseException:
                 self._end()
                 raise
             self._rest()
         return result
 
+    def _asked(self, task: dict[str, Any], progress: Callable[[dict[str, Any]], None] | None) -> Any:
+        """Ask, and once more where the process was killed: what it had embedded is kept."""
+        try:
+            return self._ask(task, progress)
+        except BuilderKilled as error:
+            if self._closed:
+                raise
+            _log.warning("%s: once more", error.detail)
+            self._end()
+            return self._ask(task, progress)
+
     def close(self) -> None:
         """End the process."""
+        self._closed = True
         process = self._process
         if process is not None:  # whoever waits for it learns that it is gone
             process.kill()
@@ -177,7 +193,7 @@ class Builder:
                 progress(answer)
         code = process.wait()
         why = f"signal {-code}" if code < 0 else f"code {code}"
-        raise BuildFailed(f"the process that builds ended with {why}: what it had embedded is kept, try again")
+        raise BuilderKilled(f"the process that builds ended with {why}: what it had embedded is kept, try again")
 
     def _running(self) -> subprocess.Popen[str]:
         if self._idle is not None:

@@ -82,6 +82,8 @@ class Snapshots:
         """
         home = self._folder / record.name
         home.mkdir(parents=True, exist_ok=True)
+        for left in home.glob(f"*{PART}"):  # of a process that was killed
+            left.unlink(missing_ok=True)
         path = home / f"{generation}.parquet"
         beside = path.with_suffix(f".parquet{PART}")
         try:
