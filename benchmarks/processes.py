@@ -19,9 +19,9 @@ def pss(pid: int) -> int:
     return sum(_field(Path(f"/proc/{one}/smaps_rollup"), "Pss") for one in family(pid))
 
 
-def peak_rss(pid: int) -> int:
-    """Return the most bytes that one process had in memory."""
-    return _field(Path(f"/proc/{pid}/status"), "VmHWM")
+def own(pid: int) -> int:
+    """Return the bytes that one process has in memory and no file has: what the kernel cannot drop."""
+    return _field(Path(f"/proc/{pid}/status"), "RssAnon")
 
 
 def _field(path: Path, name: str) -> int:

@@ -12,7 +12,6 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -27,9 +26,9 @@ from service.folds import Folds
 from service.intake import Intake
 from service.jobs import Jobs, Progress
 from service.schemas import MAX_IMAGE_B64, ItemBody
-from service.state import Item, Job, State, Upserted
+from service.state import Item, Job, State
 from service.versions import Versions
-from service.writer import CatalogWriter
+from service.writer import CatalogWriter, Patiently
 
 KIND = "import"
 ROWS = 5000
@@ -43,7 +42,6 @@ ABANDONED_S = 3600.0
 MAX_DETAIL = 1000
 
 Advance = Callable[[int, int], None]
-Patiently = Callable[[Callable[[], Any]], Any]
 
 
 @dataclass(slots=True)
@@ -146,7 +144,7 @@ class Imports:
             items = [item for _, _, item in rows]
             intake.settle()
             search = told is None or report.accepted + report.updated < FOLDED
-            stored: Upserted = patiently(partial(self._writer.upsert, domain, items, search=search))
+            stored = self._writer.upsert(domain, items, search=search, patiently=patiently)
             report.accepted += stored.accepted
             report.updated += stored.updated
             report.unchanged += stored.unchanged

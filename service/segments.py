@@ -11,7 +11,7 @@ import fcntl
 import hashlib
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -25,6 +25,7 @@ from transrec.content import KEY_BYTES
 SUFFIX, LOCK = ".segment", ".lock"
 MOST = 24
 ABANDONED_S = 3600.0
+BLOCK = 16_384
 
 Floats = NDArray[np.float32]
 Keys = NDArray[np.uint8]
@@ -109,11 +110,35 @@ class Segments:
 
     def _write(self, keys: Keys, vectors: Floats) -> None:
         order = np.argsort(_heads(keys), kind="stable")
+        self._write_rows(keys[order], [np.ascontiguousarray(vectors[order], np.float32)])
+
+    def _write_merged(self, parts: Sequence[Segment]) -> None:
+        """Write parts as one, each key once; vectors are copied block by block, so that memory holds few of them."""
+        keys = np.concatenate([part.keys for part in parts])
+        _, first = np.unique(keys, axis=0, return_index=True)
+        rows = first[np.argsort(_heads(keys[first]), kind="stable")]
+        ends = np.cumsum([len(part.keys) for part in parts])
+
+        def blocks() -> Iterator[Floats]:
+            for start in range(0, len(rows), BLOCK):
+                some = rows[start : start + BLOCK]
+                owners = np.searchsorted(ends, some, side="right")
+                block = np.empty((len(some), self._width), np.float32)
+                for number in np.unique(owners):
+                    mine = np.flatnonzero(owners == number)
+                    begins = ends[number] - len(parts[number].keys)
+                    block[mine] = parts[number].vectors[some[mine] - begins]
+                yield block
+
+        self._write_rows(keys[rows], blocks())
+
+    def _write_rows(self, keys: Keys, vectors: Iterable[Floats]) -> None:
         beside = self._folder / f".{uuid.uuid4().hex}{PART}"
         try:
             with room_or_error(self._folder), beside.open("wb") as file:
-                file.write(np.ascontiguousarray(keys[order]).tobytes())
-                file.write(np.ascontiguousarray(vectors[order], np.float32).tobytes())
+                file.write(np.ascontiguousarray(keys).data)
+                for block in vectors:
+                    file.write(block.data)
             beside.rename(self._folder / f"{_digest_of(beside)}{SUFFIX}")
         finally:
             beside.unlink(missing_ok=True)
@@ -131,9 +156,7 @@ class Segments:
             parts = [self._opened_one(path) for path in merged]
             whole = [part for part in parts if part is not None]
             if whole:
-                keys = np.concatenate([part.keys for part in whole])
-                _, first = np.unique(keys, axis=0, return_index=True)
-                self._write(keys[first], np.concatenate([part.vectors for part in whole])[first])
+                self._write_merged(whole)
             kept = {path.name for path in self._folder.glob(f"*{SUFFIX}")} - {path.name for path in paths}
             for path in merged:
                 if path.name not in kept:

@@ -7,6 +7,8 @@ vector, and no other process embeds it again.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 from adapters_store.store import Store
 from service.errors import Conflict, ItemNotFound
@@ -19,6 +21,9 @@ TRIES = 8
 ROWS = 1000
 
 
+Patiently = Callable[[Callable[[], Any]], Any]
+
+
 class CatalogWriter:
     """Adds, changes and deletes items."""
 
@@ -28,24 +33,27 @@ class CatalogWriter:
         self._state, self._store = state, store
         self._versions, self._vectors, self._reconciler = versions, vectors, reconciler
 
-    def upsert(self, domain: str, items: Sequence[Item], *, search: bool = True) -> Upserted:
+    def upsert(
+        self, domain: str, items: Sequence[Item], *, search: bool = True, patiently: Patiently = lambda call: call()
+    ) -> Upserted:
         """Embed and store items, a thousand in one transaction, and make them searchable here.
 
         Args:
             domain: whose items.
             items: that are new or changed.
             search: False leaves that to a fold.
+            patiently: does what needs state again where state is gone, so that nothing is counted twice.
 
         Raises:
             DomainNotFound; BundleError: the live version is damaged; StateUnavailable; OutOfSpace.
         """
-        self.embed(domain, items)
+        patiently(partial(self.embed, domain, items))
         stored = Upserted(0, 0, 0, 0)
         for start in range(0, len(items), ROWS):
-            some = self._state.upsert_items(domain, items[start : start + ROWS])
-            stored = stored.and_then(some)
+            some = items[start : start + ROWS]
+            stored = stored.and_then(patiently(partial(self._state.upsert_items, domain, some)))
         if search and (stored.accepted or stored.updated):
-            self._reconciler.reconcile(domain)
+            patiently(partial(self._reconciler.reconcile, domain))
         return stored
 
     def change(self, domain: str, item_id: str, changed: Callable[[Item], Item]) -> Upserted:
