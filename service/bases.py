@@ -223,7 +223,12 @@ class Bases:
         return self._folder / record.name
 
     def _paths(self, record: DomainRecord) -> list[Path]:
-        return sorted(self._home(record).glob(f"{_mark(record.born)}-*"), key=lambda path: path.name, reverse=True)
+        home, mark = self._home(record), f"{_mark(record.born)}-"
+        try:
+            names = [name for name in os.listdir(home) if name.startswith(mark)]
+        except FileNotFoundError:
+            return []
+        return [home / name for name in sorted(names, reverse=True)]
 
     def _open(self, path: Path) -> Base:
         with self._lock:

@@ -31,7 +31,7 @@ from tests.service.process import start
 from tests.service.test_crashes import free_port
 from tests.tiny import tiny_adapter, tiny_backbone, tiny_bundle
 from transrec.adapters import Adapter
-from transrec.backbone import Backbone
+from transrec.backbone import Backbone, resolve_dtype
 from transrec.content import Content
 from transrec.embed import embed
 from transrec.model import encode_users
@@ -256,7 +256,9 @@ class Offline:
         adapter: Adapter | None = None if seed is None else tiny_adapter(backbone, seed)
         self._encoder, self._names = backbone.model.user_encoder, list(titles)
         self._places = {name: place for place, name in enumerate(self._names)}
-        self._vectors = embed(backbone, [Content(title) for title in titles.values()], adapter, dtype="float32")
+        dtype = resolve_dtype("auto", "cpu") if adapter is None else "float32"
+        self._tolerance = 1e-4 if dtype == "float32" else 1e-2
+        self._vectors = embed(backbone, [Content(title) for title in titles.values()], adapter, dtype=dtype)
         self._side = None if adapter is None else adapter.user
 
     def agrees(self, client: httpx.Client, live: int | None, rng: random.Random) -> bool:
@@ -275,7 +277,7 @@ class Offline:
             return False
         best = np.sort(scores)[::-1][: len(found)]
         given = np.array([scores[self._places[name]] for name in found])
-        return np.allclose(given, best, atol=1e-4 * np.abs(best).max())
+        return np.allclose(given, best, atol=self._tolerance * np.abs(best).max())
 
 
 def _titles(client: httpx.Client) -> dict[str, str]:
