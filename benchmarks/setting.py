@@ -20,7 +20,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from adapters_store.bundle import Manifest, check_bundle, write_bundle
 from adapters_store.store import Store
-from service.state import DomainRecord, Item
+from service.state import DomainRecord, Item, State
+from service.state.redis import RedisState
 from service.state.sqlite import SqliteState
 from transrec.adapters import Adapter, AdapterSpec, expected_tensors
 from transrec.backbone import Backbone, BackboneConfig, build
@@ -41,13 +42,14 @@ def domain_name(number: int) -> str:
     return f"domain{number:03}"
 
 
-def prepare(folder: Path, domains: int, items: int, encoder: TextShape = SMALL) -> None:
-    """Fill a data folder with domains, catalogs and activated bundles, unless it is filled already."""
+def prepare(folder: Path, domains: int, items: int, encoder: TextShape = SMALL, redis_url: str | None = None) -> None:
+    """Fill a data folder, or a Redis beside it, with domains, catalogs and live versions, unless it was done."""
     done = folder / f"prepared-{domains}-{items}"
     if done.exists():
         return
     backbone = _backbone(folder / "backbones" / "random", encoder)
-    state, store = SqliteState(folder), Store(folder / "adapters")
+    state: State = SqliteState(folder) if redis_url is None else RedisState(redis_url, folder)
+    store = Store(folder / "adapters")
     catalog = [Item(f"item-{number}", f"title {number} {number * 7919 % items}") for number in range(items)]
     expected = expected_tensors(SPEC, backbone.shape)
     for number in range(domains):
@@ -62,10 +64,11 @@ def prepare(folder: Path, domains: int, items: int, encoder: TextShape = SMALL) 
 
 
 @contextmanager
-def serving(data: Path, port: int, workers: int = 1) -> Iterator[int]:
+def serving(data: Path, port: int, workers: int = 1, redis_url: str | None = None) -> Iterator[int]:
     """Run the service over a data folder; yields its pid, or its workers' parent's, once every domain answers."""
     environment = {**os.environ, "SWAPREC_DATA": str(data), "SWAPREC_PORT": str(port), "SWAPREC_SLOTS": "128"}
     environment |= {"SWAPREC_WORKERS": str(workers), "SWAPREC_LOG_LEVEL": "warning"}
+    environment |= {} if redis_url is None else {"REDIS_URL": redis_url}
     with _process([sys.executable, "-m", "swaprec", "serve"], environment, f"http://127.0.0.1:{port}/readyz") as pid:
         yield pid
 

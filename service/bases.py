@@ -225,10 +225,10 @@ class Bases:
     def _paths(self, record: DomainRecord) -> list[Path]:
         home, mark = self._home(record), f"{_mark(record.born)}-"
         try:
-            names = [name for name in os.listdir(home) if name.startswith(mark)]
+            there = [path for path in home.iterdir() if path.name.startswith(mark)]
         except FileNotFoundError:
             return []
-        return [home / name for name in sorted(names, reverse=True)]
+        return sorted(there, key=lambda path: path.name, reverse=True)
 
     def _open(self, path: Path) -> Base:
         with self._lock:
