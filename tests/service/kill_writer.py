@@ -5,25 +5,43 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from adapters_store.bundle import Manifest, write_bundle
 from adapters_store.store import Store
+from service.bases import Bases, Catalog
 from service.errors import StateUnavailable
+from service.segments import Keys, Segments, as_keys
+from service.snapshots import Snapshots
 from service.state import DomainRecord, Item, State
 from service.state.redis import RedisState
 from service.state.sqlite import SqliteState
+from transrec.content import KEY_BYTES
 
 DOMAIN = "movies"
+DIGEST, WIDTH = "d" * 64, 4
 Done = dict[str, Any]
+
+
+def keys_of(names: Sequence[str]) -> Keys:
+    """Return keys [n, 16] of names."""
+    return as_keys([hashlib.blake2b(name.encode(), digest_size=KEY_BYTES).digest() for name in names])
+
+
+def vectors_of(names: Sequence[str]) -> NDArray[np.float32]:
+    """Return vectors [n, d] that tell of which name each is."""
+    seeds = [int.from_bytes(hashlib.blake2b(name.encode(), digest_size=4).digest(), "big") for name in names]
+    return np.array([np.random.default_rng(seed).random(WIDTH) for seed in seeds], np.float32).reshape(-1, WIDTH)
 
 
 def open_state(backend: str, folder: Path, url: str) -> State:
@@ -36,13 +54,16 @@ class Writer:
     def __init__(self, state: State, folder: Path, seed: int) -> None:
         self.state, self.seed, self.rng = state, seed, random.Random(seed)
         self.store, self.source = Store(folder / "adapters"), folder / "in.safetensors"
+        self.bases, self.snapshots = Bases(folder / "bases"), Snapshots(folder / "snapshots")
+        self.segments = Segments(folder / "segments", WIDTH)
         self.turn = 0
         self.job: str | None = None
 
     def go_on(self) -> None:
         """Do things until killed. What state could not answer is done again, as a client would."""
         items = [self.upsert, self.upsert, self.upsert, self.remove]
-        kinds = [*items, self.job_step, self.generation, self.domain, self.version]
+        derived = [self.base, self.segment, self.segment, self.snapshot]
+        kinds = [*items, *derived, self.job_step, self.generation, self.domain, self.version]
         while True:
             self.turn += 1
             do = self.rng.choice(kinds)()
@@ -97,6 +118,42 @@ class Writer:
             elif any(record.name == name for record in self.state.domains()):
                 self.state.delete_domain(name)
             return {}
+
+        return do
+
+    def base(self) -> Callable[[], Done]:
+        say("begin", {"what": "base"})
+
+        def do() -> Done:
+            record, generation = self.state.get_domain(DOMAIN), self.state.generation(DOMAIN)
+            found = self.state.list_items(DOMAIN, -1, 1000)
+            rows, ids = np.array([row for row, _ in found], np.int64), [item.item_id for _, item in found]
+            catalog = Catalog(generation, rows, ids, np.zeros(len(ids)), np.ones(len(ids), np.bool_))
+            with self.bases.writing(record, catalog, self.turn, WIDTH) as base:
+                if ids:
+                    base.vectors(DIGEST, "float32")[base.places] = vectors_of([f"{generation} {name}" for name in ids])
+            self.bases.keep(record)
+            return {"generation": generation}
+
+        return do
+
+    def segment(self) -> Callable[[], Done]:
+        names = [f"{self.seed}-{self.turn}-{number}" for number in range(self.rng.randrange(1, 50))]
+        say("begin", {"what": "segment", "names": names})
+
+        def do() -> Done:
+            self.segments.add(keys_of(names), vectors_of(names))
+            return {}
+
+        return do
+
+    def snapshot(self) -> Callable[[], Done]:
+        say("begin", {"what": "snapshot"})
+
+        def do() -> Done:
+            generation = self.state.generation(DOMAIN)
+            self.snapshots.take(self.state, self.state.get_domain(DOMAIN), generation)
+            return {"generation": generation}
 
         return do
 

@@ -17,11 +17,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from adapters_store.store import Store
+from service.bases import Bases
+from service.segments import Segments
+from service.snapshots import Snapshots
 from service.state import State
-from tests.service.kill_writer import DOMAIN, open_state
+from tests.service.kill_writer import DIGEST, DOMAIN, WIDTH, keys_of, open_state, vectors_of
 from tests.service.redis_server import RedisServer
 
 ROUNDS = int(os.environ.get("SWAPREC_KILL_ROUNDS", "10"))
@@ -43,6 +47,9 @@ class Known:
     domains: dict[str, str | None] = field(default_factory=dict)
     jobs: dict[str, str] = field(default_factory=dict)
     versions: dict[int, list[int]] = field(default_factory=dict)
+    named: list[str] = field(default_factory=list)
+    base: int = -1
+    snapshot: int = -1
     activated: int = 0
     open: Begun | None = None
     seen: Counter[str] = field(default_factory=Counter)
@@ -80,6 +87,16 @@ class Known:
         elif done["what"] == "version":
             self.versions[done["version"]] = done["value"]
             self.activated = done["version"]
+        else:
+            self.acknowledge_derived(done)
+
+    def acknowledge_derived(self, done: Begun) -> None:
+        if done["what"] == "segment":
+            self.named += done["names"]
+        elif done["what"] == "base":
+            self.base = done["generation"]
+        elif done["what"] == "snapshot":
+            self.snapshot = done["generation"]
 
     def change(self, done: Begun) -> None:
         self.generation += 1
@@ -93,6 +110,25 @@ class Known:
     def cut(self, what: str) -> Begun | None:
         """Return the write that was cut off, if it is of this kind."""
         return self.open if self.open is not None and self.open["what"] == what else None
+
+    def compare_derived(self, state: State, folder: Path) -> None:
+        """Hold bases, segments and the snapshot against what was acknowledged: each is whole, or is not there."""
+        record = state.get_domain(DOMAIN)
+        newest = Bases(folder / "bases").newest(record, DIGEST, "float32", None)
+        assert newest is not None or self.base < 0
+        if newest is not None:
+            base, vectors, _ = newest
+            assert base.generation >= self.base, "a base that was acknowledged is gone"
+            names = [base.ids[row] for row in range(len(base.ids))]
+            assert np.array_equal(vectors, vectors_of([f"{base.generation} {name}" for name in names]))
+        out = np.zeros((len(self.named), WIDTH), np.float32)
+        assert Segments(folder / "segments", WIDTH).look_up(keys_of(self.named), out).all(), "a vector is lost"
+        assert np.array_equal(out, vectors_of(self.named))
+        snapshots = Snapshots(folder / "snapshots")
+        for card in snapshots.all():
+            assert card.generation >= self.snapshot
+            assert sum(map(len, snapshots.items(card))) == card.items
+        assert self.snapshot < 0 or snapshots.generation(DOMAIN) >= self.snapshot
 
     def compare(self, state: State, store: Store) -> None:
         """Hold what is there against what must be there; what was cut off is known from here on."""
@@ -207,6 +243,7 @@ def test_killed_at_random_moments_nothing_acknowledged_is_lost(
         ways[kill(writer, server, rng)] += 1
         known.take(writer.communicate()[0])
         state = open_state(name, tmp_path, url)
+        known.compare_derived(state, tmp_path)
         known.compare(state, Store(tmp_path / "adapters"))
         state.close()
     sys.stdout.write(f"\n{name}: {ROUNDS} rounds, seed {SEED}: {dict(ways)}, acknowledged {dict(known.seen)}\n")
