@@ -43,6 +43,7 @@ def main() -> int:
                 client.post(f"/recommend?domain={domain_name(other)}", json={"history": ["item-1"]}).raise_for_status()
             if number % max(1, options.cycles // 200) == 0:
                 seen.append(sum(own(one) for one in family(pid)))
+        time.sleep(2.0)  # the last one's series go when the feed has told of its end
         metrics = client.get("/metrics").text
         left = {line for line in metrics.splitlines() if "cycle" in line}
         returns = next(line for line in metrics.splitlines() if line.startswith("swaprec_domain_misses_total"))

@@ -34,18 +34,24 @@ class Edge:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started, status = time.perf_counter(), 500
+        started, status, began = time.perf_counter(), 500, False
         scope.setdefault("state", {})["request_id"] = request_id = _request_id(scope)
 
         async def send_with_id(message: Message) -> None:
-            nonlocal status
+            nonlocal status, began
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status, began = message["status"], True
                 MutableHeaders(scope=message)["X-Request-Id"] = request_id
             await send(message)
 
         try:
             await self._app(scope, receive, send_with_id)
+        except Exception as error:
+            # Answered here: what goes on to the server ends the connection before its answer is read.
+            if began:
+                raise
+            request = Request(scope)
+            await (await _on_any(request, error))(scope, receive, send_with_id)
         finally:
             _count(scope, status, time.perf_counter() - started)
 

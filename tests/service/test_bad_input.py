@@ -130,6 +130,7 @@ def test_what_breaks_inside_is_answered_without_its_inside(movies: httpx.Client,
     db.close()
     answer = movies.get("/domains/movies/items", headers={"X-Request-Id": "mine-2"})
     assert (answer.status_code, answer.headers["content-type"]) == (500, "application/problem+json")
+    assert answer.headers.get("connection") != "close"
     assert answer.json()["request_id"] == answer.headers["x-request-id"] == "mine-2"
     assert "table" not in answer.text
     assert "sqlite" not in answer.text.lower()
