@@ -94,7 +94,7 @@ class Activator:
     def _ready(self, record: DomainRecord, version: Version, wanted: ActivateRequest) -> LiveDomain | None:
         """Return the value of a version that can answer now; None where something is to be done before."""
         standing = self._live.find(record.name)
-        waits = any(job.kind == KIND and not job.ended for job in self._state.jobs(record.name))
+        waits = any(job.kind == KIND and job.domain == record.name for job in self._state.open_jobs())
         if standing is None or waits or wanted.gate is not None:
             return None
         try:

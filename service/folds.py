@@ -25,7 +25,7 @@ KIND = "fold"
 PREPARED = 8
 """So many versions have vectors in a base: those that are warm, whatever their number, and the newest that were."""
 
-AGAIN_S = 60.0
+AGAIN_S, LATELY = 60.0, 20
 
 _log = logging.getLogger("swaprec")
 
@@ -50,8 +50,10 @@ class Folds:
 
     def ask(self, domain: str) -> Job | None:
         """Queue a fold of a domain, unless one waits, or has just failed: it would again."""
-        newest = next((job for job in self._state.jobs(domain) if job.kind == KIND), None)
-        if newest is not None and (not newest.ended or _just_failed(newest)):
+        if any(job.kind == KIND and job.domain == domain for job in self._state.open_jobs()):
+            return None
+        newest = next((job for job in self._state.jobs(domain, LATELY) if job.kind == KIND), None)
+        if newest is not None and _just_failed(newest):
             return None
         return self._jobs.submit(KIND, domain, {})
 

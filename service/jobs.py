@@ -151,7 +151,7 @@ class Jobs:
 
     def unended(self) -> list[Job]:
         """Return all jobs that have not ended, whoever runs them."""
-        return [job for job in self._state.jobs(limit=1_000_000) if not job.ended]
+        return self._state.open_jobs()
 
     def background(self, work: Callable[[], None]) -> Future[None]:
         """Run something that needs no record."""

@@ -329,6 +329,10 @@ class State(Protocol):
         """Return jobs, newest first."""
         ...
 
+    def open_jobs(self) -> list[Job]:
+        """Return the jobs of all domains that have not ended, oldest first."""
+        ...
+
     def announce(self, kind: Kind, domain: str) -> None:
         """Tell all who follow the feed of something that was written elsewhere."""
         ...

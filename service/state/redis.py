@@ -220,6 +220,10 @@ class RedisState:
         """Return jobs, newest first."""
         return redis_jobs.newest(self._link, domain, limit)
 
+    def open_jobs(self) -> list[Job]:
+        """Return the jobs that have not ended, oldest first."""
+        return redis_jobs.unended(self._link)
+
     def announce(self, kind: Kind, domain: str) -> None:
         """Tell all who follow the feed of something that was written elsewhere."""
         redis_feed.announce(self._link, kind, domain)

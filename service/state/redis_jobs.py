@@ -83,6 +83,16 @@ def newest(link: Link, domain: str | None, limit: int) -> list[Job]:
     """Return jobs, newest first."""
     line = keys.JOBS if domain is None else keys.LINE + domain
     [ids] = link.read(lambda pipe: pipe.zrevrange(line, 0, limit - 1))
+    return _all(link, ids)
+
+
+def unended(link: Link) -> list[Job]:
+    """Return the jobs that have not ended, oldest first."""
+    [ids] = link.read(lambda pipe: pipe.zrange(keys.OPEN_JOBS, 0, -1))
+    return [job for job in _all(link, ids) if not job.ended]
+
+
+def _all(link: Link, ids: Sequence[bytes]) -> list[Job]:
     found = [job for start in range(0, len(ids), PAGE) for job in _page(link, ids[start : start + PAGE])]
     return [_job(one) for one in found if one]  # one of a domain deleted in between is empty
 

@@ -191,6 +191,10 @@ class SqliteState:
         """Return jobs, newest first."""
         return sqlite_jobs.newest(self._file.connection(), domain, limit)
 
+    def open_jobs(self) -> list[Job]:
+        """Return the jobs that have not ended, oldest first."""
+        return sqlite_jobs.unended(self._file.connection())
+
     def announce(self, kind: Kind, domain: str) -> None:
         """Tell all who follow the feed of something that was written elsewhere."""
         with self._file.writing() as db:

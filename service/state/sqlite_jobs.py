@@ -54,6 +54,12 @@ def newest(db: sqlite3.Connection, domain: str | None, limit: int) -> list[Job]:
     return [_job(row) for row in db.execute(query, values)]
 
 
+def unended(db: sqlite3.Connection) -> list[Job]:
+    """Return the jobs that have not ended, oldest first."""
+    query = f"SELECT {_FIELDS} FROM jobs WHERE {_OPEN} ORDER BY number"  # noqa: S608 - constants
+    return [_job(row) for row in db.execute(query)]
+
+
 def update(db: sqlite3.Connection, job_id: str, changes: dict[str, Any], token: int | None = None) -> Job:
     """Change fields; the job's end is announced, and ends its lease."""
     job = get(db, job_id)

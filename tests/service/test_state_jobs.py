@@ -20,6 +20,16 @@ def claimed(state: State, owner: str = "one", lease_s: float = LONG_S) -> Job:
     return job
 
 
+def test_open_jobs_are_those_of_all_domains_that_have_not_ended(state: State) -> None:
+    for name in ("movies", "books"):
+        state.put_domain(DomainRecord(name, "f"))
+    jobs = [state.create_job("import", name, {}) for name in ("movies", "books", "movies")]
+    assert [job.id for job in state.open_jobs()] == [job.id for job in jobs]
+    state.update_job(jobs[1].id, status="failed")
+    assert claimed(state).id == jobs[0].id
+    assert [(job.id, job.status) for job in state.open_jobs()] == [(jobs[0].id, "running"), (jobs[2].id, "queued")]
+
+
 def test_a_job_that_is_stored_with_its_result_has_ended_and_is_never_claimed(state: State) -> None:
     state.put_domain(DomainRecord("movies", "f"))
     job = state.create_job("activate", "movies", {"version": 1}, {"version": 1})
