@@ -55,6 +55,25 @@ def test_more_than_the_visited_lists_hold_is_answered_exactly(tmp_path: Path) ->
     assert np.allclose(scores, ExactIndex(vectors).search(clustered(2, 2), 19_000)[0], atol=1e-4)
 
 
+def test_a_query_is_answered_alone_as_in_a_batch_and_its_recall_is_what_was_measured(tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+    centres = rng.standard_normal((60, WIDTH)).astype(np.float32) * 2
+    sizes = rng.permutation([5] * 30 + [1000] * 30)  # lists that hold less than is asked for, beside long ones
+    vectors = np.concatenate(
+        [c + rng.standard_normal((n, WIDTH)).astype(np.float32) for c, n in zip(centres, sizes, strict=True)]
+    )
+    queries = centres[rng.integers(0, 60, 300)] + rng.standard_normal((300, WIDTH)).astype(np.float32)
+    tuned = build(vectors, queries[:256], "probes", tmp_path / "a.faiss")
+    assert tuned is not None
+    index = TunedIndex(tmp_path / "a.faiss", vectors, tuned)
+    together = index.search(queries, 10)[1]
+    alone = np.concatenate([index.search(query[None], 10)[1] for query in queries])
+    assert np.array_equal(together, alone)
+    wanted = ExactIndex(vectors).search(queries[:256], 10)[1]
+    assert shared(wanted, alone[:256]) == pytest.approx(tuned.recall_at_10, abs=1e-6)
+    assert tuned.recall_at_10 >= 0.98
+
+
 def test_where_nothing_is_gained_search_stays_exact(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).standard_normal((300, WIDTH)).astype(np.float32)
     assert build(noise, noise[:50], "items", tmp_path / "a.faiss") is None
