@@ -38,24 +38,37 @@ def main() -> int:
             with _replica(data, server, SECOND) as (pid, other):
                 redis = _redis_restart(server, one, other)
                 stood_still = _stood_still(options, pid, one, other)
-            began = time.monotonic()
-            with _replica(data, server, SECOND) as (_, other):
-                started = time.monotonic() - began
-                late = _until(lambda: _current(options, one, other))
+            late, from_start = _late(options, data, server, one)
     print(f"a killed worker: {worker:.1f} s until its successor answers for {options.domains} domains")
     print(f"Redis back: {redis:.2f} s until a write of one replica is in the other's answers")
     print(f"a replica that stood still: {stood_still:.2f} s until all {options.domains} domains are as they are now")
-    print(f"a replica that starts: {started:.1f} s until it is ready, {late:.2f} s more until all domains are right")
-    value = max(stood_still, late)
+    starts = ", ".join(f"{seconds:.2f}" for seconds in late)
+    print(f"a replica that starts: {starts} s from its first answer until all are right")
+    print(f"the last of them: {from_start:.1f} s from its start")
+    value = max(stood_still, *late)
     bar = f"seconds until a replica has caught up with {options.domains} domains"
     print(json.dumps({"bar": bar, "value": round(value, 3), "target": TARGET, "holds": value <= TARGET}))
     return 0 if value <= TARGET else 1
 
 
+def _late(options: argparse.Namespace, data: Path, server: RedisServer, one: httpx.Client) -> tuple[list[float], float]:
+    """Start a replica some times; returns the seconds from its first answer to being right, and from its last start."""
+    late, from_start = [], 0.0
+    for _ in range(options.starts):
+        began = time.monotonic()
+        with _replica(data, server, SECOND, "livez") as (_, other):
+            late.append(_until(lambda other=other: _current(options, one, other)))  # type: ignore[misc]
+            from_start = time.monotonic() - began
+    return late, from_start
+
+
 @contextmanager
-def _replica(data: Path, server: RedisServer, port: int) -> Iterator[tuple[int, httpx.Client]]:
+def _replica(data: Path, server: RedisServer, port: int, probe: str = "readyz") -> Iterator[tuple[int, httpx.Client]]:
     url = f"http://127.0.0.1:{port}"
-    with serving(data, port, redis_url=server.url) as pid, httpx.Client(base_url=url, timeout=60) as client:
+    with (
+        serving(data, port, redis_url=server.url, probe=probe) as pid,
+        httpx.Client(base_url=url, timeout=60) as client,
+    ):
         yield pid, client
 
 
@@ -77,12 +90,17 @@ def _worker_restart(options: argparse.Namespace) -> float:
                     ready = client.get("/readyz").status_code == 200
                 except httpx.TransportError:
                     return False
-            if ready and f"-{before[1]}-" not in process:
-                names.add(process)
+                if ready and f"-{before[1]}-" not in process and _answers(client, options.domains):
+                    names.add(process)
             return bool(names)
 
         _until(answers)
         return time.monotonic() - began
+
+
+def _answers(client: httpx.Client, domains: int) -> bool:
+    paths = (f"/recommend?domain={domain_name(number)}" for number in range(domains))
+    return all(client.post(path, json={"history": ["item-1"]}).is_success for path in paths)
 
 
 def _workers(parent: int) -> list[int]:
@@ -127,8 +145,9 @@ def _current(options: argparse.Namespace, one: httpx.Client, other: httpx.Client
         answers = [
             client.post(f"/recommend?domain={domain_name(number)}", json=asked).json() for client in (one, other)
         ]
-        told = [(one.get("version"), one.get("unknown_items"), one.get("items")) for one in answers]
-        if told[0] != told[1] or told[0][1] != []:
+        names = ("unknown_items", "version", "index_generation", "items")
+        told = [[answer.get(name) for name in names] for answer in answers]
+        if told[0] != told[1] or told[0][0] != []:
             return False
     return True
 
@@ -152,6 +171,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, default=Path(".swaprec/bench-recovery"))
     parser.add_argument("--domains", type=int, default=100)
     parser.add_argument("--items", type=int, default=1000)
+    parser.add_argument("--starts", type=int, default=5)
     return parser.parse_args()
 
 

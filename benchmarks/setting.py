@@ -64,12 +64,17 @@ def prepare(folder: Path, domains: int, items: int, encoder: TextShape = SMALL, 
 
 
 @contextmanager
-def serving(data: Path, port: int, workers: int = 1, redis_url: str | None = None) -> Iterator[int]:
-    """Run the service over a data folder; yields its pid, or its workers' parent's, once every domain answers."""
+def serving(
+    data: Path, port: int, workers: int = 1, redis_url: str | None = None, probe: str = "readyz"
+) -> Iterator[int]:
+    """Run the service over a data folder; yields its pid, or its workers' parent's.
+
+    That is once every domain answers; with `livez` as the probe, once it answers at all.
+    """
     environment = {**os.environ, "SWAPREC_DATA": str(data), "SWAPREC_PORT": str(port), "SWAPREC_SLOTS": "128"}
     environment |= {"SWAPREC_WORKERS": str(workers), "SWAPREC_LOG_LEVEL": "warning"}
     environment |= {} if redis_url is None else {"REDIS_URL": redis_url}
-    with _process([sys.executable, "-m", "swaprec", "serve"], environment, f"http://127.0.0.1:{port}/readyz") as pid:
+    with _process([sys.executable, "-m", "swaprec", "serve"], environment, f"http://127.0.0.1:{port}/{probe}") as pid:
         yield pid
 
 

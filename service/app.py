@@ -163,7 +163,7 @@ def _connected(settings: Settings, state: State, keys: Keys) -> Parts:
     follower = Follower(state, store, live, reconciler, working)
     canaries = Canaries(telemetry.observe_arm, activator.end_canary)
     reconciler.forget += [telemetry.forget, canaries.forget]
-    telemetry.watch(follower, residency)
+    telemetry.watch(follower, residency, working)
     return Parts(
         settings=settings,
         state=state,

@@ -51,7 +51,7 @@ class Progress:
 
     def __init__(self, state: State, job: Job, closing: threading.Event) -> None:
         self._state, self._written, self._closing = state, 0.0, closing
-        self.job = job
+        self.job, self.share = job, 0.0
         self.cancelled = self.taken = False
 
     def patiently(self, call: Callable[[], T]) -> T:
@@ -61,6 +61,7 @@ class Progress:
     def stage(self, name: str) -> Callable[[int, int], None]:
         """Begin a stage; returns what to call with (done, total)."""
         self.check()
+        self.share = 0.0
         self._tell(stage=name, done=0, total=0)
         return self._advance
 
@@ -91,6 +92,7 @@ class Progress:
 
     def _advance(self, done: int, total: int) -> None:
         self.check()
+        self.share = done / total if total else 0.0
         if time.monotonic() - self._written >= WRITE_EVERY_S or done == total:
             self._tell(done=done, total=total)
             self._written = time.monotonic()
@@ -152,6 +154,10 @@ class Jobs:
     def unended(self) -> list[Job]:
         """Return all jobs that have not ended, whoever runs them."""
         return self._state.open_jobs()
+
+    def shares(self) -> dict[tuple[str, str], float]:
+        """Return how far the stage of each job is that runs here, by kind and domain."""
+        return {(one.job.kind, one.job.domain): one.share for one in list(self._running.values())}
 
     def background(self, work: Callable[[], None]) -> Future[None]:
         """Run something that needs no record."""

@@ -9,6 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from service.follower import Follower
+from service.jobs import Jobs
 from service.live import LiveTable
 from service.residency import Residency
 
@@ -69,9 +70,10 @@ class Telemetry:
         for metric in (self.requests, self.arms):
             metric.remove_by_labels({"domain": domain})
 
-    def watch(self, follower: Follower, residency: Residency) -> None:
-        """Show how far behind the change feed this process is, and what of its domains is in memory."""
+    def watch(self, follower: Follower, residency: Residency, jobs: Jobs) -> None:
+        """Show how far behind the change feed this process is, what is in memory, and how far its jobs are."""
         self._registry.register(_Memory(residency, self._live))
+        self._registry.register(_Progress(jobs))
         lag = Gauge("swaprec_replica_lag_seconds", "Age of the oldest change not applied.", registry=self._registry)
         lag.set_function(lambda: follower.lag_s)
 
@@ -97,6 +99,17 @@ class _LiveGauges(Collector):
                 memory.add_metric([standing.live.domain, part], size)
         yield items
         yield memory
+
+
+class _Progress(Collector):
+    def __init__(self, jobs: Jobs) -> None:
+        self._jobs = jobs
+
+    def collect(self) -> Iterator[Metric]:
+        shares = GaugeMetricFamily("swaprec_job_progress", "Share of a job's stage.", labels=["kind", "domain"])
+        for labels, share in self._jobs.shares().items():
+            shares.add_metric(labels, share)
+        yield shares
 
 
 class _Memory(Collector):

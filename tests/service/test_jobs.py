@@ -43,6 +43,30 @@ def test_only_what_an_earlier_process_left_is_resumed(state: SqliteState) -> Non
     assert sorted(done) == sorted([began.id, left.id])
 
 
+def test_how_far_a_job_is_that_runs_here_is_known_and_what_stops_with_the_service_is_given_back(
+    state: SqliteState,
+) -> None:
+    told, go_on = threading.Event(), threading.Event()
+
+    def count(_: Job, progress: Progress) -> dict[str, Any]:
+        progress.stage("embed")(3, 4)
+        told.set()
+        go_on.wait(10)
+        raise RuntimeError("what it worked with was ended")
+
+    jobs = Jobs(state, "one")
+    jobs.kinds["count"] = count
+    job = jobs.submit("count", "movies", {})
+    jobs.start()
+    assert told.wait(10)
+    assert jobs.shares() == {("count", "movies"): 0.75}
+    jobs.stop()
+    go_on.set()
+    jobs.close()
+    assert jobs.shares() == {}
+    assert state.get_job(job.id).status == "queued", "it failed with the service, not by itself"
+
+
 def test_jobs_of_a_domain_run_in_the_order_in_which_they_were_asked_for(state: SqliteState) -> None:
     state.put_domain(DomainRecord("books", "f"))
     left = state.create_job("note", "movies", {"name": "left", "wait": True})

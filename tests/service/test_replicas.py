@@ -172,6 +172,21 @@ def test_while_redis_is_gone_both_answer_and_afterwards_both_follow_again(
 
 
 @pytest.mark.slow
+def test_while_redis_hangs_both_answer_and_afterwards_a_delete_reaches_both(
+    replicas: tuple[Replica, Replica], own_redis: RedisServer
+) -> None:
+    one, other = replicas
+    with own_redis.stopped():
+        wait_until(lambda: all(replica.ask()["degraded"] for replica in replicas), 10)
+        assert one.http.put("/domains/movies/items/lost", json={"title": "Lost"}).status_code == 503
+    wait_until(lambda: other.http.delete("/domains/movies/items/i9").status_code == 204, 10)
+    assert "i9" not in other.ids()
+    wait_until(lambda: "i9" not in one.ids(), 2)
+    wait_until(lambda: one.lag() == other.lag() == 0.0, 2)
+    assert "lost" not in one.ids() | other.ids()
+
+
+@pytest.mark.slow
 def test_a_redis_that_comes_back_empty_is_no_empty_catalog(
     replicas: tuple[Replica, Replica], own_redis: RedisServer
 ) -> None:

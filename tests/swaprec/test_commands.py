@@ -49,6 +49,9 @@ def test_versions_go_live_and_back(walk: str, tmp_path: Path) -> None:
     assert json.loads(read("versions", "show", "walk", "1", "--json", **env))["live"]
     read("versions", "download", "walk", "1", tmp_path / "b.safetensors", **env)
     assert (tmp_path / "b.safetensors").stat().st_size > 100
+    assert read("versions", "pin", "walk", "1", **env) == "walk@1 is pinned\n"
+    assert json.loads(read("versions", "show", "walk", "1", "--json", **env))["pinned"]
+    assert read("versions", "pin", "walk", "1", "--off", **env) == "walk@1 is not pinned\n"
     kept = swaprec("versions", "delete", "walk", "1", "--yes", **env)
     assert (kept.returncode, "version_in_use" in kept.stderr) == (REFUSED, True)
 
