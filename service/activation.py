@@ -239,7 +239,8 @@ class Activator:
             raise Conflict(f"{candidate.domain} has no probes to gate by: PUT /domains/{candidate.domain}/probes")
         if self.asking is None:
             raise RuntimeError("the gate asks as requests do: the service must have started")
-        now = self._live.find(candidate.domain)
+        domain = candidate.domain
+        now = self._live.get(domain) if self._live.rests(domain) else self._live.find(domain)
         work = judge(wanted.gate, candidate, now.live if now is not None else None, probes, self.asking.reader)
         asked: Future[Any] = asyncio.run_coroutine_threadsafe(work, self.asking.loop)
         verdict = asked.result(GATE_S)

@@ -105,9 +105,10 @@ class Follower:
         while not self._closing.is_set():
             with self._lock:
                 self._again.discard(domain)
+            waited = domain in self._reconciler.waiting
             try:
                 self._reconciler.reconcile(domain)
-                if domain in self._reconciler.waiting:  # of many changes in a row each would be looked at in vain
+                if waited and domain in self._reconciler.waiting:  # of many changes each would be looked at in vain
                     self._closing.wait(RETRY_S)
             except StateUnavailable as error:
                 _log.debug("%s waits: %s", domain, error)

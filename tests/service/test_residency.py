@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from service.settings import Settings
-from tests.service.conftest import ITEMS, activate, parts_of, running, upload, wait_until
+from tests.service.conftest import ITEMS, activate, parts_of, running, upload, wait_for_job, wait_until
 
 Make = Callable[..., Path]
 DOMAINS = [f"d{number}" for number in range(6)]
@@ -142,6 +142,18 @@ def test_a_pinned_version_keeps_its_domain_in_memory_and_answers_when_it_is_not_
         ask(rested, domain)
     assert "d0" not in in_memory(rested)
     assert rested.delete("/adapters/d0/versions/1").status_code == 204
+
+
+def test_a_gate_compares_with_the_live_version_of_a_domain_that_rests(rested: httpx.Client, bundle: Make) -> None:
+    probes = [{"history": [f"i{number}"], "target": f"i{number + 1}"} for number in range(20)]
+    assert rested.put("/domains/d0/probes", json=probes).status_code == 200
+    for domain in ("d4", "d5"):
+        ask(rested, domain)
+    assert "d0" not in in_memory(rested)
+    upload(rested, bundle(80, "d0"))
+    job = rested.post("/adapters/d0/versions/2/activate", json={"gate": {"max_drop": 1.0}}).json()
+    ended = wait_for_job(rested, job)
+    assert ended["result"]["gate"]["live"]["version"] == 1, ended
 
 
 def test_pinning_what_does_not_exist_says_what_does(rested: httpx.Client) -> None:
