@@ -97,7 +97,7 @@ def test_vectors_of_items_and_of_texts_in_the_order_of_the_request(
         ("/similar", {"item_id": "i1", "text": "a"}, 422, "expected either item_id"),
         ("/similar", {"item_id": "nobody"}, 404, "movies has no item 'nobody'"),
         ("/similar", {"image_b64": "aGVsbG8="}, 422, "it has no text"),
-        ("/similar", {"item_id": "i1", "version": 9}, 409, "activate it first"),
+        ("/similar", {"item_id": "i1", "version": 9}, 409, "activate or pin it first"),
         ("/embed", {"items": []}, 422, "at least 1 item"),
         ("/embed", {"items": ["i1", "nobody", {"item_id": "neither"}]}, 404, "no item 'nobody', 'neither'"),
         ("/embed", {"items": [{}]}, 422, "expected item_id, text or image_b64"),
