@@ -36,7 +36,7 @@ HERE = 256
 """So many items are embedded by whoever needs them; more are a job."""
 
 MOST_HERE = 20_000
-"""So many changes are applied to what is in memory; after more, the next base is waited for."""
+"""So many changed items may be in memory beside a base; if there are more, the next base is waited for."""
 
 DAMAGE = (BundleError, VersionNotFound, BackboneNotFound, OSError)
 
@@ -230,7 +230,10 @@ class Reconciler:
 
     def _caught_up(self, record: DomainRecord, version: Version, items: LiveItems, having: _Having) -> LiveItems:
         changes = having.changes(items.generation, lambda since: self._state.changes(record.name, since, record.born))
-        if changes is None or len(changes.upserted) > MOST_HERE:
+        if changes is None:
+            raise NotBuilt
+        count = len(changes.upserted)
+        if count > HERE and len(items.delta) + count > MOST_HERE:  # a large import must not grow in every process
             raise NotBuilt
         if changes.generation == items.generation:
             return items
