@@ -168,6 +168,27 @@ def test_a_killed_embedding_says_so_and_the_next_one_goes_on(
 
 
 @pytest.mark.slow
+def test_an_embedding_whose_process_is_killed_once_is_asked_for_once_more(
+    builder: Builder, backbone: Backbone, tmp_path: Path
+) -> None:
+    contents = [Content(f"film {number}") for number in range(3000)]
+    version = Prepared(None, backbone.fingerprint, "float32", None, 0)
+    killed: list[int] = []
+
+    def kill(done: int, _: int) -> None:
+        process = builder._process
+        if done and not killed and process is not None:
+            killed.append(process.pid)
+            process.send_signal(signal.SIGKILL)
+
+    found = VectorFiles(tmp_path, builder).complete("movies", version, contents, backbone, kill)
+    assert killed
+    assert builder._process is not None
+    assert builder._process.pid != killed[0]
+    assert np.array_equal(found[:50], embed(backbone, contents[:50], None, dtype="float32"))
+
+
+@pytest.mark.slow
 def test_a_cancelled_embedding_leaves_no_process(builder: Builder, backbone: Backbone, tmp_path: Path) -> None:
     def stop(_: int, __: int) -> None:
         raise KeyboardInterrupt
