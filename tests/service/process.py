@@ -33,6 +33,15 @@ def start(data: Path, port: int, **more: str) -> subprocess.Popen[bytes]:
     raise AssertionError("the service did not come up")
 
 
+def listens(url: str) -> bool:
+    """Whether anything answers there."""
+    try:
+        httpx.get(f"{url}/livez", timeout=1)
+    except httpx.TransportError:
+        return False
+    return True
+
+
 @contextmanager
 def serving(data: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
     """Serve until the block ends."""

@@ -27,7 +27,7 @@ import numpy as np
 import pytest
 
 from tests.service.conftest import upload, wait_until
-from tests.service.process import start
+from tests.service.process import listens, start
 from tests.service.test_crashes import free_port
 from tests.tiny import tiny_adapter, tiny_backbone, tiny_bundle
 from transrec.adapters import Adapter
@@ -98,7 +98,7 @@ class Service:
                 os.kill(pid, signal.SIGKILL)
         if what == "all":
             self.process.wait()
-            wait_until(lambda: not _listens(self.url))
+            wait_until(lambda: not listens(self.url))
         return what
 
     @contextmanager
@@ -306,14 +306,6 @@ def _difference(there: dict[str, str], expected: dict[str, str]) -> str:
 
 def _number(version: int | str) -> int | None:
     return None if version == "none" else int(version)
-
-
-def _listens(url: str) -> bool:
-    try:
-        httpx.get(f"{url}/livez", timeout=1)
-    except httpx.TransportError:
-        return False
-    return True
 
 
 def killed(service: Service, client: Client, rng: random.Random) -> str:

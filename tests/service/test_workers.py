@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from tests.service.conftest import activate, upload, wait_for_job, wait_until
-from tests.service.process import start
+from tests.service.process import listens, start
 from tests.service.test_crashes import free_port
 from tests.tiny import tiny_adapter, tiny_backbone, tiny_bundle, tiny_texts
 
@@ -60,7 +60,7 @@ class Workers:
             client.close()
         self.process.kill()
         self.process.wait()
-        wait_until(lambda: not _listens(self.url))
+        wait_until(lambda: not listens(self.url))
 
     def stop(self) -> int:
         """End the service as an operator does."""
@@ -82,14 +82,6 @@ def two_workers(data: Path) -> Iterator[Workers]:
         yield workers
     finally:
         workers.close()
-
-
-def _listens(url: str) -> bool:
-    try:
-        httpx.get(f"{url}/livez", timeout=1)
-    except httpx.TransportError:
-        return False
-    return True
 
 
 def ask(client: httpx.Client, **wishes: Any) -> dict[str, Any]:
