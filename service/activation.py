@@ -34,6 +34,7 @@ from transrec.content import Content
 
 KIND = "activate"
 GATE_S = 600
+BUILDS = 4
 
 _log = logging.getLogger("swaprec")
 
@@ -186,6 +187,7 @@ class Activator:
             self._bases.forget(record)
             self._snapshots.forget(domain)
             self._state.delete_domain(domain)  # last: a crash before leaves a domain that can be deleted again
+        self._folds.sweeps.ask()
 
     def _activate(self, job: Job, progress: Progress) -> dict[str, Any]:
         domain, named = job.domain, job.detail["version"]
@@ -211,11 +213,19 @@ class Activator:
         return {"version": version_name(version), "index_generation": standing.live.index_generation}
 
     def _candidate(self, record: DomainRecord, version: Version, progress: Progress) -> LiveDomain:
+        """Return the value that is to go live; what changes while it is built is built again, which is ever less."""
+        for _ in range(BUILDS):
+            try:
+                return self._reconciler.candidate(record, version)
+            except NotBuilt:
+                self._folds.build(record, version, progress)
         try:
             return self._reconciler.candidate(record, version)
         except NotBuilt:
-            self._folds.build(record, version, progress)
-        return self._reconciler.candidate(record, version)
+            raise Conflict(
+                f"the catalog of {record.name} changes faster than it is embedded under {version_name(version)}: "
+                "activate it when the import is done"
+            ) from None
 
     def _verify(self, value: LiveDomain) -> None:
         """Check what was not checked when the base was built, so that requests need not wait for it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, Literal
 
 from service.engine import Engine, Floats, History
@@ -29,12 +29,13 @@ def version_name(version: Version) -> int | Literal["none"]:
 class LiveDomain:
     """A version of a domain, ready to answer. Nothing in it ever changes.
 
-    `dtype` is what its items are embedded in. `digest` is the bundle's, or the backbone's fingerprint for `none`. The
-    engine's slot is given back when the last reference to it is gone, so that a request that still holds an old value
-    is answered by the old weights.
+    `born` tells the domain from an earlier one of its name. `dtype` is what its items are embedded in. `digest` is the
+    bundle's, or the backbone's fingerprint for `none`. The engine's slot is given back when the last reference to it is
+    gone, so that a request that still holds an old value is answered by the old weights.
     """
 
     domain: str
+    born: str
     version: Version
     digest: str
     index_generation: int
@@ -65,13 +66,6 @@ class Standing:
     canary: LiveDomain | None = None
     percent: int = 0
     pinned: tuple[LiveDomain, ...] = ()
-
-    def without(self, ids: Sequence[str]) -> Standing:
-        """Return the standing with items gone from all its values."""
-        left = {id(value): replace(value, items=value.items.without(ids)) for value in self.warm}
-        live, previous, canary = (left.get(id(value)) for value in (self.live, self.previous, self.canary))
-        pinned = tuple(left[id(value)] for value in self.pinned)
-        return Standing(live or self.live, previous, canary, self.percent, pinned)
 
     @property
     def warm(self) -> list[LiveDomain]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from service.bases import Base
 from service.delta import Delta
 from service.index import ExactIndex, Index
-from service.state import Changes
+from service.state import Changes, Deletions
 
 FOLD_ROWS = 1000
 FOLD_SHARE = 0.02
@@ -39,22 +39,33 @@ class LiveItems:
     delta: Delta
     generation: int
     changed_at: float
+    deleted_until: int
+    """Deletes are known until this generation, all other changes until `generation`, which may be an earlier one."""
 
     @classmethod
     def of(cls, base: Base, matrix: Floats, index: Index | None = None) -> Self:
         """Return a base's items with their vectors [n, d], as they were when it was made; exact without an index."""
         found = ExactIndex(matrix[: base.recommendable]) if index is None else index
-        return cls(base, matrix, found, Delta.empty(matrix.shape[1]), base.generation, time.monotonic())
+        delta, generation = Delta.empty(matrix.shape[1]), base.generation
+        return cls(base, matrix, found, delta, generation, time.monotonic(), generation)
 
     def with_changes(self, changes: Changes, vectors: Floats) -> LiveItems:
         """Return the value after changes, with a vector for each item that was upserted."""
-        delta = self.delta.with_changes(self.base.ids, changes, vectors)
-        return replace(self, delta=delta, generation=changes.generation, changed_at=time.monotonic())
+        delta, until = self.delta.with_changes(self.base.ids, changes, vectors), changes.generation
+        now = time.monotonic()
+        return replace(
+            self, delta=delta, generation=until, changed_at=now, deleted_until=max(until, self.deleted_until)
+        )
 
-    def without(self, ids: Sequence[str]) -> LiveItems:
-        """Return the value with items gone that are known to be deleted; its generation stays."""
-        gone = Changes(self.generation, [], [(0, item_id) for item_id in ids])
-        return self.with_changes(gone, np.zeros((0, self.width), np.float32))
+    def without(self, gone: Deletions) -> LiveItems:
+        """Return the value after deletes alone: what else changed is still to come."""
+        if gone.generation == self.deleted_until:
+            return self
+        left = self
+        if self.rows(gone.ids):
+            changes = Changes(self.generation, [], [(0, item_id) for item_id in gone.ids])
+            left = self.with_changes(changes, np.zeros((0, self.width), np.float32))
+        return replace(left, deleted_until=gone.generation)
 
     def __len__(self) -> int:
         """How many items there are, available or not."""

@@ -26,6 +26,7 @@ from service.residency import Residency
 from service.schemas import ProblemBody
 from service.settings import Settings
 from service.state import State
+from service.sweeps import Sweeps
 from service.telemetry import Telemetry
 from service.versions import Versions
 from service.writer import CatalogWriter
@@ -55,6 +56,7 @@ class Parts:
     reader: Reader
     canaries: Canaries
     residency: Residency
+    sweeps: Sweeps
 
 
 async def _parts(request: Request) -> Parts:  # async: a plain function would cost a thread at every request

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -36,7 +36,7 @@ HERE = 256
 """So many items are embedded by whoever needs them; more are a job."""
 
 MOST_HERE = 20_000
-"""So many changed items may be in memory beside a base; if there are more, the next base is waited for."""
+"""So many changed items may be in memory beside a base; if there are more, they wait for the next base."""
 
 DAMAGE = (BundleError, VersionNotFound, BackboneNotFound, OSError)
 
@@ -44,7 +44,7 @@ _log = logging.getLogger("swaprec")
 
 
 class NotBuilt(Exception):
-    """The vectors of a version must be built by a job first."""
+    """The vectors of a version, or of many items under it, must be built by a job first."""
 
 
 class Broken(ServiceError):
@@ -63,7 +63,8 @@ class Reconciler:
         residency: what of it is in memory.
         observe_swap: told the seconds of each publication.
 
-    `waiting` are domains that a build must bring on; `forget` are told of those that are gone.
+    `waiting` are domains that a build must bring on: until then they answer without what was deleted, and without what
+    else changed, or not at all where there is nothing to answer from. `forget` are told of those that are gone.
     """
 
     def __init__(
@@ -98,15 +99,12 @@ class Reconciler:
         with self._turns.of(domain):
             yield
 
-    def reconcile(
-        self, domain: str, candidate: LiveDomain | None = None, deleted: Sequence[str] = (), *, wake: bool = False
-    ) -> Standing | None:
+    def reconcile(self, domain: str, candidate: LiveDomain | None = None, *, wake: bool = False) -> Standing | None:
         """Bring a domain to where store and state say it stands; None where it cannot answer, or rests.
 
         Args:
             domain: whether it exists or not.
             candidate: a value that is at hand, and may be what is wanted now.
-            deleted: ids that are gone at once, also where the rest has to wait for a build.
             wake: also where it rests, or nobody asked for it yet and there is no room.
 
         Raises:
@@ -125,8 +123,7 @@ class Reconciler:
                 self.waiting.discard(domain)
                 return self._brought(record, candidate)
             except NotBuilt:
-                self.waiting.add(domain)
-                self._wait_for_build(record, deleted)
+                self._wait_for_build(record)
             except StateUnavailable:
                 raise
             except Exception as error:  # noqa: BLE001 - one broken domain must not keep the others from answering
@@ -140,7 +137,7 @@ class Reconciler:
             NotBuilt: its vectors are not there; what `Versions.load` raises.
         """
         with self.turn(record.name):
-            return self._value(record, version, _Having([]), 0)
+            return self._value(record, version, _Having(record, []), 0, behind=False)
 
     def _stays_away(self, domain: str) -> bool:
         """Whether a domain rests, or is to rest since nobody asked for it and there is no room."""
@@ -153,7 +150,8 @@ class Reconciler:
 
     def _brought(self, record: DomainRecord, candidate: LiveDomain | None) -> Standing:
         now, stands = self._live.find(record.name), self._store.standing(record.name)
-        having = _Having([*(now.warm if now is not None else ()), *([candidate] if candidate is not None else [])])
+        values = [*(now.warm if now is not None else ()), *([candidate] if candidate is not None else [])]
+        having = _Having(record, values)
         standing = self._standing(record, stands, having)
         if standing != now:
             started = time.perf_counter()
@@ -191,16 +189,37 @@ class Reconciler:
             _log.exception("%s has no version %s to go to", record.name, version_name(version))
         return None
 
-    def _value(self, record: DomainRecord, version: Version, having: _Having, number: int) -> LiveDomain:
-        """Return a version's value with the newest base that has its vectors and every change since."""
+    def _value(
+        self, record: DomainRecord, version: Version, having: _Having, number: int, *, behind: bool = True
+    ) -> LiveDomain:
+        """Return a version's value with the newest base that has its vectors and every change since.
+
+        Args:
+            record: of the domain.
+            version: whose vectors.
+            having: what is at hand.
+            number: of the activation.
+            behind: where too much changed, be content with what is at hand, without what was deleted.
+
+        Raises:
+            NotBuilt: there is nothing at hand, or what is there is not enough.
+        """
         digest, dtype = self._versions.identify(record, version)
         known = having.find(digest, dtype)
         items = known.items if known is not None else self._empty(record)
         newer = self._bases.newest(record, digest, dtype, items.base)
         if known is None and newer is None and self._state.count_items(record.name) > FOLD_ROWS:
             raise NotBuilt  # a base is due: reading all of it here would be in vain
-        items = self._caught_up(record, version, LiveItems.of(*newer) if newer is not None else items, having)
-        generation = items.generation + number
+        items = LiveItems.of(*newer) if newer is not None else items
+        try:
+            items = self._caught_up(record, version, items, having)
+        except NotBuilt:
+            if not behind or (known is None and newer is None):
+                raise
+            if known is not None and known.items.generation > items.generation:  # the base is older than what answers
+                items = known.items
+            items = self._without_deleted(record, items)
+        generation = max(items.generation, items.deleted_until) + number
         if known is not None:
             same = known.items is items and known.version == version and known.index_generation == generation
             return known if same else replace(known, items=items, version=version, index_generation=generation)
@@ -208,6 +227,7 @@ class Reconciler:
         slot, adapter_bytes = self._live.kept(record.name).get((digest, dtype)) or self._slot(record, version, engine)
         return LiveDomain(
             domain=record.name,
+            born=record.born,
             version=version,
             digest=digest,
             index_generation=generation,
@@ -229,11 +249,12 @@ class Reconciler:
         return LiveItems.of(Base.empty(0), np.zeros((0, width), np.float32))
 
     def _caught_up(self, record: DomainRecord, version: Version, items: LiveItems, having: _Having) -> LiveItems:
-        changes = having.changes(items.generation, lambda since: self._state.changes(record.name, since, record.born))
+        # A large import must not grow in every process.
+        most = max(HERE, MOST_HERE - len(items.delta.ids))
+        changes = having.changes(
+            items.generation, lambda since: self._state.changes(record.name, since, record.born, most)
+        )
         if changes is None:
-            raise NotBuilt
-        count = len(changes.upserted)
-        if count > HERE and len(items.delta) + count > MOST_HERE:  # a large import must not grow in every process
             raise NotBuilt
         if changes.generation == items.generation:
             return items
@@ -245,16 +266,28 @@ class Reconciler:
         vectors = self._vectors.complete(record.name, prepared, contents, backbone)
         return items.with_changes(changes, vectors)
 
-    def _wait_for_build(self, record: DomainRecord, deleted: Sequence[str]) -> None:
-        """Ask for a build; what was deleted does not wait for it."""
+    def _without_deleted(self, record: DomainRecord, items: LiveItems) -> LiveItems:
+        """Return items without what was deleted since; what else changed waits for a build.
+
+        Raises:
+            NotBuilt: some of what was deleted is not known any more.
+        """
+        gone = self._state.deletions(record.name, items.deleted_until, record.born)
+        if gone is None:
+            raise NotBuilt
+        self.waiting.add(record.name)
+        self.ask_for_build(record.name)
+        return items.without(gone)
+
+    def _wait_for_build(self, record: DomainRecord) -> None:
+        """Answer no more than before until there is a base; not at all, if that is of an earlier domain of the name."""
+        self.waiting.add(record.name)
         now = self._live.find(record.name)
+        if now is not None and now.live.born != record.born:
+            self._live.remove(record.name)
+            now = None
         if now is None:
             self._live.wait(record.name, "being embedded")
-        else:
-            changes = self._state.changes(record.name, now.live.items.generation, record.born)
-            gone = [*deleted, *(item_id for _, item_id in (changes.deleted if changes is not None else ()))]
-            if now.live.items.rows(gone):
-                self._live.publish(now.without(gone))
         self.ask_for_build(record.name)
 
     def _break(self, record: DomainRecord, error: Exception) -> None:
@@ -268,10 +301,11 @@ class Reconciler:
 
 
 class _Having:
-    """Values that are at hand, and the changes that were read for one of them: the next one needs the same."""
+    """Values of a domain that are at hand, and the changes that were read for one: the next one needs the same."""
 
-    def __init__(self, values: list[LiveDomain]) -> None:
-        self._values = {(value.digest, value.dtype): value for value in values}
+    def __init__(self, record: DomainRecord, values: list[LiveDomain]) -> None:
+        mine = (value for value in values if value.born == record.born)
+        self._values = {(value.digest, value.dtype): value for value in mine}
         self._changes: dict[int, Changes | None] = {}
 
     def find(self, digest: str, dtype: Dtype) -> LiveDomain | None:

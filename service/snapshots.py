@@ -127,6 +127,15 @@ class Snapshots:
         for batch in pq.ParquetFile(path).iter_batches(PAGE):
             yield [_item(row) for row in batch.to_pylist()]
 
+    def images(self, card: Snapshot) -> Iterator[str]:
+        """Yield the digests of the pictures that a snapshot names; its file is not verified.
+
+        Raises:
+            OSError, ValueError: the file cannot be read.
+        """
+        for batch in pq.ParquetFile(self._folder / card.domain / card.file).iter_batches(PAGE, columns=["image"]):
+            yield from filter(None, batch.column("image").to_pylist())
+
     def forget(self, domain: str) -> None:
         """Remove a domain's snapshot."""
         home = self._folder / domain

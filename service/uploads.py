@@ -13,7 +13,7 @@ from adapters_store.upload import Upload
 from service.errors import InvalidRequest, MalformedBody, UnsupportedMedia
 
 MAX_FIELD_BYTES = 4096
-FILE, FIELDS = "file", ("domain", "activate", "create")
+FILE, FIELDS = "file", ("domain", "activate", "gate", "create")
 
 
 @dataclass(slots=True)

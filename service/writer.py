@@ -82,7 +82,7 @@ class CatalogWriter:
         """
         gone = self._state.delete_items(domain, ids)
         if gone.deleted:
-            self._reconciler.reconcile(domain, deleted=ids)
+            self._reconciler.reconcile(domain)
         return gone
 
     def get(self, domain: str, item_id: str) -> Item:

@@ -135,6 +135,14 @@ class Changes:
 
 
 @dataclass(frozen=True, slots=True)
+class Deletions:
+    """Ids that were deleted, and are not there again at `generation`; their reader may never have seen some of them."""
+
+    generation: int
+    ids: list[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
     """One word of the feed: look at this domain again.
 
@@ -230,11 +238,19 @@ class State(Protocol):
         """
         ...
 
-    def changes(self, domain: str, since: int, born: str) -> Changes | None:
+    def changes(self, domain: str, since: int, born: str, most: int = MOST_CHANGES) -> Changes | None:
         """Return what changed after generation `since` of the domain that was `born` so (see `CatalogRows`).
 
-        None where that is more than `MOST_CHANGES` rows, or was forgotten, or it is another domain now: read the
-        catalog anew. Raises DomainNotFound.
+        None where that is more than `most` rows, or was forgotten, or it is another domain now: read the catalog
+        anew. Raises DomainNotFound.
+        """
+        ...
+
+    def deletions(self, domain: str, since: int, born: str) -> Deletions | None:
+        """Return what was deleted after a generation, however much else changed.
+
+        None where some of it was forgotten (the last `MOST_CHANGES` are kept), or it is another domain now. Raises
+        DomainNotFound.
         """
         ...
 

@@ -15,9 +15,11 @@ from typing import Any
 from adapters_store.activations import now
 from service.errors import DomainNotFound, StateError, StateUnavailable
 from service.state import (
+    MOST_CHANGES,
     CatalogRows,
     Changes,
     Deleted,
+    Deletions,
     DomainRecord,
     Entry,
     Item,
@@ -32,7 +34,15 @@ from service.state import (
 )
 from service.state import redis_keys as keys
 from service.state import redis_scripts as scripts
-from service.state.redis_catalog import PAGE, GoneMeanwhile, read_all, read_changes, read_item, written
+from service.state.redis_catalog import (
+    PAGE,
+    GoneMeanwhile,
+    read_all,
+    read_changes,
+    read_deletions,
+    read_item,
+    written,
+)
 from service.state.redis_link import Link, Value
 from service.state.redis_open import FILE, agree, check_server
 
@@ -111,10 +121,17 @@ class RedisState:
         found = self._change(scripts.REPLACE, domain, *written(before), *written(after)[1:])
         return None if found == scripts.DIFFERS else Upserted(*map(int, found.split()))
 
-    def changes(self, domain: str, since: int, born: str) -> Changes | None:
+    def changes(self, domain: str, since: int, born: str, most: int = MOST_CHANGES) -> Changes | None:
         """Return what changed after a generation, read in pages as the catalog is."""
         try:
-            return read_changes(self._link, domain, since, born)
+            return read_changes(self._link, domain, since, born, most)
+        except GoneMeanwhile:
+            raise self._missing(domain) from None
+
+    def deletions(self, domain: str, since: int, born: str) -> Deletions | None:
+        """Return what was deleted after a generation."""
+        try:
+            return read_deletions(self._link, domain, since, born)
         except GoneMeanwhile:
             raise self._missing(domain) from None
 
@@ -284,7 +301,7 @@ class RedisState:
     def _items(self, domain: str, rows: Sequence[int]) -> list[tuple[int, Item]]:
         if not rows:
             return []
-        _, items, metadata, _ = keys.catalog(domain)
+        _, items, metadata, *_ = keys.catalog(domain)
         answers = self._link.read(lambda pipe: [pipe.hmget(key, list(rows)) for key in (items, metadata)])
         found = zip(rows, *answers, strict=True)
         return [(row, read_item(item, more)) for row, item, more in found if item is not None]

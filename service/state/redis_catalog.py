@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
-from service.state import MOST_CHANGES, CatalogRows, ChangedItem, Changes, Item
+from service.state import CatalogRows, ChangedItem, Changes, Deletions, Item
 from service.state import redis_keys as keys
 from service.state import redis_scripts as scripts
 from service.state.redis_link import Link
@@ -43,19 +43,38 @@ def read_all(link: Link, domain: str) -> CatalogRows:
             return found.catalog(end)
 
 
-def read_changes(link: Link, domain: str, since: int, born: str) -> Changes | None:
+def read_changes(link: Link, domain: str, since: int, born: str, most: int) -> Changes | None:
     """Read what changed after a generation; None where that is too much, or no longer known.
 
     Raises:
         GoneMeanwhile.
     """
     found: dict[int, list[Any] | None] = {}
-    reading = _Reading(link, domain, found.__setitem__, MOST_CHANGES)
+    reading = _Reading(link, domain, found.__setitem__, most)
     end = reading.finish(_About(born.encode(), since, 0), range(0))
     if end is None:
         return None
     upserted = [ChangedItem(row, *_fields(item)) for row, item in sorted(found.items()) if item is not None]
     return Changes.of(end.generation, upserted, sorted(reading.gone))
+
+
+def read_deletions(link: Link, domain: str, since: int, born: str) -> Deletions | None:
+    """Read what was deleted after a generation and did not come back; None where some of it is no longer known.
+
+    Raises:
+        GoneMeanwhile.
+    """
+
+    def ask(pipe: Any) -> None:
+        pipe.hmget(keys.record(domain), "born", "generation", "forgotten")
+        pipe.zrangebyscore(keys.catalog(domain)[-1], f"({since}", "+inf")
+
+    (there, generation, forgotten), gone = link.read(ask)
+    if there is None:
+        raise GoneMeanwhile
+    if there.decode() != born or not int(forgotten or 0) <= since <= int(generation):
+        return None
+    return Deletions(int(generation), [item_id.decode() for item_id in gone])
 
 
 def written(item: Item) -> tuple[str, str, str]:
@@ -167,7 +186,7 @@ class _Reading:
     def _page(
         self, since: int | None, runs: Sequence[range]
     ) -> tuple[_About, list[dict[bytes, bytes]], list[list[Any] | None]]:
-        _, items, _, log = keys.catalog(self._domain)
+        _, items, _, log, _ = keys.catalog(self._domain)
         rows = [edge for run in runs if run for edge in (run[0], run[-1])]
 
         def ask(pipe: Any) -> None:

@@ -22,6 +22,7 @@ def probes(domain: str) -> str:
     return f"{ROOT}probes:{domain}"
 
 
-def catalog(domain: str) -> tuple[str, str, str, str]:
-    """Keys of a catalog: row by id, item by row, metadata by row, log of changes."""
-    return f"{ROOT}rows:{domain}", f"{ROOT}items:{domain}", f"{ROOT}metadata:{domain}", f"{ROOT}changes:{domain}"
+def catalog(domain: str) -> tuple[str, str, str, str, str]:
+    """Keys of a catalog: row by id, item by row, metadata by row, log of changes, generation by deleted id."""
+    rows, items, metadata = f"{ROOT}rows:{domain}", f"{ROOT}items:{domain}", f"{ROOT}metadata:{domain}"
+    return rows, items, metadata, f"{ROOT}changes:{domain}", f"{ROOT}deleted:{domain}"

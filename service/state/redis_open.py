@@ -13,7 +13,7 @@ from service.state import redis_keys as keys
 from service.state import redis_scripts as scripts
 from service.state.redis_link import Link
 
-VERSION, BEFORE = "2", "1"
+VERSION, BEFORE = "3", ("1", "2")
 FILE = "redis.epoch"
 ANY = "any"
 OLDEST = (7, 0)
@@ -83,14 +83,13 @@ def agree(link: Link, folder: Path, known: Collection[str]) -> str:
         lambda client: client.register_script(scripts.OPEN)([keys.SCHEMA, keys.EPOCH], [VERSION, begin])
     )
     schema, epoch = ((value or b"").decode() for value in answer)
-    if schema not in ("", BEFORE, VERSION):
+    if schema not in ("", *BEFORE, VERSION):
         raise StateError(f"{link.shown} has schema {schema}, this version of swaprec has {VERSION}: upgrade swaprec")
     if not epoch or not (fresh or epoch == remembered):
         raise StateError(_strangers(link.shown, file, epoch, remembered, known))
-    if schema == BEFORE:
-        link.plain(
-            lambda client: client.register_script(scripts.UPGRADE)([keys.SCHEMA, keys.JOBS, keys.OPEN_JOBS], [keys.JOB])
-        )
+    if schema in BEFORE:
+        places = [keys.SCHEMA, keys.JOBS, keys.OPEN_JOBS, keys.DOMAINS]
+        link.plain(lambda client: client.register_script(scripts.UPGRADE)(places, [keys.JOB, keys.record("")]))
     if remembered != epoch:
         write_beside(file, epoch.encode())
     return epoch

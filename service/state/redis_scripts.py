@@ -53,7 +53,7 @@ def script(body: str, flags: str = "") -> str:
 
 # Counts the generation up, logs what changed (rows, and ids of deleted ones), announces it; returns the generation.
 # The log is trimmed by entries, and by rows in sum: nobody is told of more than that one by one.
-# KEYS from 6: domain, rows, items, metadata, changes. ARGV: name.
+# KEYS from 6: domain, rows, items, metadata, changes, deleted. ARGV: name.
 _LOG = """
 local function log(first, rows, changed, gone, ids)
   local generation = redis.call('HINCRBY', KEYS[6], 'generation', 1)
@@ -92,16 +92,24 @@ end
 return {redis.call('GET', KEYS[1]), redis.call('GET', KEYS[2])}
 """
 
-# Brings schema 1 to 2, which also lists the jobs that have not ended.
-# KEYS: schema, jobs, open jobs. ARGV: prefix of jobs.
+# Brings schema 1 to 2, which also lists the jobs that have not ended, and 2 to 3, which remembers deleted ids.
+# KEYS: schema, jobs, open jobs, domains. ARGV: prefix of jobs, of domains.
 UPGRADE = """#!lua
-if redis.call('GET', KEYS[1]) ~= '1' then return end
-local jobs = redis.call('ZRANGE', KEYS[2], 0, -1, 'WITHSCORES')
-for at = 1, #jobs, 2 do
-  local status = redis.call('HGET', ARGV[1] .. jobs[at], 'status')
-  if status == '"queued"' or status == '"running"' then redis.call('ZADD', KEYS[3], jobs[at + 1], jobs[at]) end
+local schema = redis.call('GET', KEYS[1])
+if schema == '1' then
+  local jobs = redis.call('ZRANGE', KEYS[2], 0, -1, 'WITHSCORES')
+  for at = 1, #jobs, 2 do
+    local status = redis.call('HGET', ARGV[1] .. jobs[at], 'status')
+    if status == '"queued"' or status == '"running"' then redis.call('ZADD', KEYS[3], jobs[at + 1], jobs[at]) end
+  end
 end
-redis.call('SET', KEYS[1], '2')
+if schema == '1' or schema == '2' then
+  for _, name in ipairs(redis.call('SMEMBERS', KEYS[4])) do
+    local record = ARGV[2] .. name
+    redis.call('HSET', record, 'forgotten', redis.call('HGET', record, 'generation') or 0)
+  end
+  redis.call('SET', KEYS[1], '3')
+end
 """
 
 # Replies items as one JSON array, null for each that is missing: the client takes that apart fifty times faster than
@@ -148,7 +156,7 @@ announce('gone', ARGV[3])
     " flags=allow-oom",
 )
 
-# KEYS: domain, rows, items, metadata, changes. ARGV: name, then id, item, metadata of each item.
+# KEYS: domain, rows, items, metadata, changes, deleted. ARGV: name, then id, item, metadata of each item.
 # Replies "accepted updated unchanged generation".
 UPSERT = script(
     _LOG
@@ -159,6 +167,7 @@ for at = 4, #ARGV, 3 do
   local row = redis.call('HGET', KEYS[7], ARGV[at])
   if not row then
     redis.call('HSET', KEYS[7], ARGV[at], rows)
+    redis.call('ZREM', KEYS[11], ARGV[at])
     put(rows, item, metadata)
     rows = rows + 1
   elseif same(row, item, metadata) then
@@ -204,9 +213,17 @@ for at = 4, #ARGV do
     unknown[#unknown + 1] = at - 4
   end
 end
-if #gone > 0 then generation = log(first, first, {}, gone, ids) end
+if #gone > 0 then
+  generation = log(first, first, {}, gone, ids)
+  for _, id in ipairs(ids) do redis.call('ZADD', KEYS[11], generation, id) end
+  local oldest = redis.call('ZREVRANGE', KEYS[11], MOST_CHANGES, MOST_CHANGES, 'WITHSCORES')
+  if oldest[2] then  -- a generation is forgotten whole
+    redis.call('ZREMRANGEBYSCORE', KEYS[11], '-inf', oldest[2])
+    redis.call('HSET', KEYS[6], 'forgotten', oldest[2])
+  end
+end
 reply = string.format('%d %d ', #gone, generation) .. table.concat(unknown, ',')
-""",
+""".replace("MOST_CHANGES", str(MOST_CHANGES)),
     " flags=allow-oom",
 )
 

@@ -10,9 +10,11 @@ from typing import Any
 
 from adapters_store.activations import now
 from service.state import (
+    MOST_CHANGES,
     CatalogRows,
     Changes,
     Deleted,
+    Deletions,
     DomainRecord,
     Entry,
     Item,
@@ -91,10 +93,15 @@ class SqliteState:
         with self._file.writing() as db:
             return sqlite_items.replace(db, domain, before, after)
 
-    def changes(self, domain: str, since: int, born: str) -> Changes | None:
+    def changes(self, domain: str, since: int, born: str, most: int = MOST_CHANGES) -> Changes | None:
         """Return what changed after a generation."""
         with self._file.reading() as db:
-            return sqlite_items.changes(db, domain, since, born)
+            return sqlite_items.changes(db, domain, since, born, most)
+
+    def deletions(self, domain: str, since: int, born: str) -> Deletions | None:
+        """Return what was deleted after a generation."""
+        with self._file.reading() as db:
+            return sqlite_items.deletions(db, domain, since, born)
 
     def catalog(self, domain: str) -> CatalogRows:
         """Return a consistent view of the whole catalog."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from service.errors import DomainNotFound
-from service.state import MOST_CHANGES, CatalogRows, ChangedItem, Changes, Deleted, Item, Upserted
+from service.state import MOST_CHANGES, CatalogRows, ChangedItem, Changes, Deleted, Deletions, Item, Upserted
 from service.state.sqlite_feed import append
 
 IDS = 500
@@ -26,6 +26,10 @@ class _Standing:
     next_row: int
     born: str
     forgotten: int
+
+    def tells(self, since: int, born: str) -> bool:
+        """Whether all that became of the catalog after a generation of the domain that was `born` so is known."""
+        return self.born == born and self.forgotten <= since <= self.generation
 
 
 def missing(db: sqlite3.Connection, domain: str) -> DomainNotFound:
@@ -102,25 +106,37 @@ def catalog(db: sqlite3.Connection, domain: str) -> CatalogRows:
     )
 
 
-def changes(db: sqlite3.Connection, domain: str, since: int, born: str) -> Changes | None:
+def changes(db: sqlite3.Connection, domain: str, since: int, born: str, most: int) -> Changes | None:
     """Return what changed after a generation; None where that is too much, or no longer known."""
     standing = _standing(db, domain)
-    if standing.born != born or not standing.forgotten <= since <= standing.generation:
+    if not standing.tells(since, born):
         return None
     # Counted before they are read: whoever asks again and again during a large import must not pay for it each time.
     query = "SELECT 1 FROM items INDEXED BY items_by_change WHERE domain = ? AND changed > ? LIMIT 1 OFFSET ?"
-    if db.execute(query, (domain, since, MOST_CHANGES)).fetchone() is not None:
+    if db.execute(query, (domain, since, most)).fetchone() is not None:
         return None
     query = """SELECT row, item_id, text, popularity, image, available FROM items INDEXED BY items_by_change
       WHERE domain = ? AND changed > ? LIMIT ?"""
-    found = db.execute(query, (domain, since, MOST_CHANGES + 1)).fetchall()
+    found = db.execute(query, (domain, since, most + 1)).fetchall()
     query = """SELECT row, item_id FROM tombstones INDEXED BY tombstones_by_generation
       WHERE domain = ? AND generation > ? LIMIT ?"""
-    gone = sorted(db.execute(query, (domain, since, MOST_CHANGES + 1)))
-    if len(found) + len(gone) > MOST_CHANGES:
+    gone = sorted(db.execute(query, (domain, since, most + 1)))
+    if len(found) + len(gone) > most:
         return None
     upserted = [ChangedItem(*row) for row in sorted((*row, bool(available)) for *row, available in found)]
     return Changes.of(standing.generation, upserted, gone)
+
+
+def deletions(db: sqlite3.Connection, domain: str, since: int, born: str) -> Deletions | None:
+    """Return what was deleted after a generation and did not come back; None where some of it is no longer known."""
+    standing = _standing(db, domain)
+    if not standing.tells(since, born):
+        return None
+    query = """SELECT DISTINCT item_id FROM tombstones INDEXED BY tombstones_by_generation
+      WHERE domain = ? AND generation > ?"""
+    gone = [row[0] for row in db.execute(query, (domain, since))]
+    there = known(db, domain, gone)
+    return Deletions(standing.generation, [item_id for item_id in gone if item_id not in there])
 
 
 def generation(db: sqlite3.Connection, domain: str) -> int:

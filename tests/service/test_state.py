@@ -19,6 +19,7 @@ from service.state import (
     ChangedItem,
     Changes,
     Deleted,
+    Deletions,
     DomainRecord,
     Item,
     Probe,
@@ -426,6 +427,47 @@ def test_changes_that_are_too_many_or_forgotten_or_of_another_domain_are_not_tol
     for _ in range(6):
         state.upsert_items("movies", items("a", text=str(_)))
     assert state.changes("movies", 5, born) is None
+
+
+def test_deletions_name_what_is_gone_however_much_else_changed(state: State) -> None:
+    state.put_domain(MOVIES)
+    state.upsert_items("movies", items(*"abcde"))
+    born = state.get_domain("movies").born
+    state.delete_items("movies", ["a", "b"])
+    state.upsert_items("movies", items("b", *map(str, range(MOST_CHANGES + 1))))
+    state.delete_items("movies", ["c", "0"])
+    assert state.changes("movies", 1, born) is None
+    assert named(state.deletions("movies", 1, born)) == (4, ["0", "a", "c"])
+    assert named(state.deletions("movies", 2, born)) == (4, ["0", "c"])
+    assert named(state.deletions("movies", 4, born)) == (4, [])
+    assert state.deletions("movies", 5, born) is None
+    assert state.deletions("movies", 1, "another") is None
+    state.delete_items("movies", list(map(str, range(1, MOST_CHANGES))))
+    assert state.deletions("movies", 2, born) is None, "the oldest are forgotten"
+    known = named(state.deletions("movies", 4, born))
+    assert (known[0], len(known[1])) == (5, MOST_CHANGES - 1)
+    state.delete_domain("movies")
+    state.put_domain(MOVIES)
+    assert state.deletions("movies", 0, born) is None
+    assert state.deletions("movies", 0, state.get_domain("movies").born) == Deletions(0, [])
+    with pytest.raises(DomainNotFound):
+        state.deletions("books", 0, born)
+
+
+def named(found: Deletions | None) -> tuple[int, list[str]]:
+    assert found is not None
+    return found.generation, sorted(found.ids)
+
+
+def test_changes_are_not_told_where_they_are_more_than_asked_for(state: State) -> None:
+    state.put_domain(MOVIES)
+    state.upsert_items("movies", items(*"abcde"))
+    state.delete_items("movies", ["a"])
+    born = state.get_domain("movies").born
+    assert state.changes("movies", 0, born, most=4) is None
+    found = state.changes("movies", 0, born, most=6)
+    assert found is not None
+    assert [item.item_id for item in found.upserted] == [*"bcde"]
 
 
 def test_a_catalog_and_its_changes_are_read_whole_while_items_are_deleted(state: State) -> None:

@@ -1,0 +1,124 @@
+"""What a process answers from while another one changes more than can be applied here."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from service.app import assemble, started
+from service.jobs import Progress
+from service.live import LiveDomain
+from service.parts import Parts
+from service.reconcile import HERE
+from service.settings import Settings
+from service.state import DomainRecord, Item
+from tests.tiny import tiny_texts
+from transrec.backbone import Backbone
+
+TEXTS = tiny_texts(60)
+MANY = [f"news {number}" for number in range(HERE + 1)]
+Make = Callable[..., Path]
+
+
+@pytest.fixture
+def parts(settings: Settings, backbone: Backbone) -> Iterator[Parts]:
+    """A process that answers for sixty items from a base, and another version; its jobs wait."""
+    with started(settings) as parts:
+        parts.state.put_domain(DomainRecord("movies", backbone.fingerprint))
+        parts.activator.domain_created(parts.state.get_domain("movies"))
+        parts.writer.upsert("movies", [Item(text, text) for text in TEXTS])
+        yield parts
+
+
+def write_elsewhere(parts: Parts, texts: list[str]) -> None:
+    """Store what another process will embed."""
+    parts.state.upsert_items("movies", [Item(text, text) for text in texts])
+
+
+def delete_elsewhere(parts: Parts, text: str) -> None:
+    assert parts.state.delete_items("movies", [text]).deleted == 1
+
+
+def caught_up(parts: Parts) -> LiveDomain:
+    standing = parts.reconciler.reconcile("movies")
+    assert standing is not None
+    return standing.live
+
+
+def work(parts: Parts) -> None:
+    """Do the jobs that wait, one after the other."""
+    while job := parts.state.claim_job("here", 60.0):
+        result = parts.jobs.kinds[job.kind](job, Progress(parts.state, job, threading.Event()))
+        parts.state.update_job(job.id, token=job.token, status="succeeded", result=result)
+
+
+def with_base(parts: Parts) -> None:
+    """Answer from a base."""
+    parts.jobs.submit("fold", "movies", {})
+    work(parts)
+    assert caught_up(parts).items.base.is_kept
+
+
+def test_while_more_changes_than_can_be_applied_wait_what_is_deleted_is_gone_at_once(parts: Parts) -> None:
+    before = caught_up(parts)
+    write_elsewhere(parts, MANY)
+    delete_elsewhere(parts, TEXTS[3])
+    write_elsewhere(parts, [TEXTS[5] + " changed"])
+    now = caught_up(parts)
+    assert "movies" in parts.reconciler.waiting
+    assert set(now.items.rows(TEXTS)) == {*TEXTS} - {TEXTS[3]}
+    assert not now.items.rows(MANY), "they wait for a base"
+    assert now.index_generation > before.index_generation, "answers of one number are made of the same items"
+    delete_elsewhere(parts, TEXTS[4])
+    assert set(caught_up(parts).items.rows(TEXTS)) == {*TEXTS} - {TEXTS[3], TEXTS[4]}
+
+
+def test_what_was_deleted_and_came_back_while_changes_wait_is_there_again_after_the_build(parts: Parts) -> None:
+    write_elsewhere(parts, MANY)
+    delete_elsewhere(parts, TEXTS[3])
+    assert not caught_up(parts).items.rows([TEXTS[3]])
+    write_elsewhere(parts, [TEXTS[3]])
+    delete_elsewhere(parts, MANY[0])
+    parts.writer.embed("movies", [Item(text, text) for text in [*MANY, TEXTS[3]]])
+    assert set(caught_up(parts).items.rows([*TEXTS, *MANY])) == {*TEXTS, *MANY[1:]}
+    assert "movies" not in parts.reconciler.waiting
+
+
+def test_a_process_that_starts_while_many_changes_wait_answers_from_the_last_base_without_what_is_deleted(
+    settings: Settings, parts: Parts
+) -> None:
+    with_base(parts)
+    write_elsewhere(parts, MANY)
+    delete_elsewhere(parts, TEXTS[3])
+    other = assemble(settings)
+    try:
+        assert set(caught_up(other).items.rows([*TEXTS, *MANY])) == {*TEXTS} - {TEXTS[3]}
+        assert "movies" in other.reconciler.waiting
+    finally:
+        other.builder.close()
+        other.state.close()
+
+
+def test_a_rollback_while_many_changes_wait_is_done_at_once_and_brings_nothing_back(parts: Parts, bundle: Make) -> None:
+    version = parts.store.add("movies", bundle(1), lambda _: []).version
+    parts.activator.submit("movies", version)
+    work(parts)
+    assert caught_up(parts).version == version
+    write_elsewhere(parts, MANY)
+    delete_elsewhere(parts, TEXTS[3])
+    live = parts.activator.rollback("movies").live
+    assert live.version is None
+    assert set(live.items.rows(TEXTS)) == {*TEXTS} - {TEXTS[3]}
+
+
+def test_a_domain_that_was_made_anew_has_nothing_of_the_one_before(parts: Parts, backbone: Backbone) -> None:
+    before = caught_up(parts)
+    parts.state.delete_domain("movies")  # elsewhere, and this process learns of it late
+    parts.state.put_domain(DomainRecord("movies", backbone.fingerprint))
+    for number in range(before.items.generation + 2):
+        write_elsewhere(parts, [f"other {number}"])
+    now = caught_up(parts)
+    assert set(now.items.ids(now.items.living())) == {f"other {n}" for n in range(before.items.generation + 2)}
