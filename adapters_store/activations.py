@@ -23,7 +23,8 @@ class Activation:
     """One line of the log: where a domain stands after it. Version None is `none`, the frozen backbone.
 
     `number` counts the lines. `previous` is what a rollback returns to; where it equals `version` there is nothing
-    to return to. `canary` answers `percent` of the users, of none where `percent` is 0.
+    to return to. `canary` answers `percent` of the users, of none where `percent` is 0; `gate` is what it has to pass
+    as long as it does, in the words of whoever recorded it.
     """
 
     version: int | None
@@ -33,6 +34,7 @@ class Activation:
     canary: int | None = None
     percent: int = 0
     number: int = 0
+    gate: dict[str, Any] | None = None
 
     @classmethod
     def at_first(cls) -> Self:
@@ -44,10 +46,12 @@ class Activation:
         previous = self.previous if version == self.version else self.version
         return Activation(version, reason, now(), previous, number=self.number + 1)
 
-    def with_canary(self, version: int | None, percent: int, reason: str) -> Activation:
+    def with_canary(
+        self, version: int | None, percent: int, reason: str, gate: dict[str, Any] | None = None
+    ) -> Activation:
         """Give a percentage of the users to a version; 0 ends the canary."""
-        canary = version if percent else None
-        return replace(self, canary=canary, percent=percent, reason=reason, at=now(), number=self.number + 1)
+        canary, number = version if percent else None, self.number + 1
+        return replace(self, canary=canary, percent=percent, reason=reason, at=now(), number=number, gate=gate)
 
     @property
     def in_use(self) -> dict[int | None, str]:

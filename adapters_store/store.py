@@ -218,14 +218,20 @@ class Store:
         return self._record(domain, version, lambda stands: stands.activated(version, reason), fence)
 
     def record_canary(
-        self, domain: str, version: int | None, percent: int, reason: str, fence: Callable[[], None] = lambda: None
+        self,
+        domain: str,
+        version: int | None,
+        percent: int,
+        reason: str,
+        fence: Callable[[], None] = lambda: None,
+        gate: dict[str, Any] | None = None,
     ) -> Activation:
-        """Write down, synced, that a version answers a percentage of the users; 0 ends the canary.
+        """Write down, synced, that a version answers a percentage of the users, and its gate; 0 ends the canary.
 
         Raises:
             As `record_activation`.
         """
-        return self._record(domain, version, lambda stands: stands.with_canary(version, percent, reason), fence)
+        return self._record(domain, version, lambda stands: stands.with_canary(version, percent, reason, gate), fence)
 
     def rollback(self, domain: str) -> Activation:
         """Write down, synced, that a canary ends or, without one, that the version before the live one is live.

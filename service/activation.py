@@ -7,22 +7,19 @@ what was built here. A version whose vectors lie ready is a flip.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass
 from typing import Any
 
 from adapters_store.store import Store
 from service.bases import Bases
 from service.errors import Conflict
 from service.folds import Folds
-from service.gate import check, judge
+from service.gate import check
 from service.intake import Intake
 from service.jobs import Jobs, Progress
+from service.judging import Judge
 from service.live import NONE, LiveDomain, LiveTable, Standing, Version, version_name
-from service.recommend import Reader
 from service.reconcile import DAMAGE, NotBuilt, Reconciler
 from service.schemas import ActivateRequest
 from service.snapshots import Snapshots
@@ -33,18 +30,9 @@ from service.versions import Versions
 from transrec.content import Content
 
 KIND = "activate"
-GATE_S = 600
 BUILDS = 4
 
 _log = logging.getLogger("swaprec")
-
-
-@dataclass(frozen=True, slots=True)
-class Asking:
-    """How the gate asks: on the event loop that answers requests, as requests do."""
-
-    loop: asyncio.AbstractEventLoop
-    reader: Reader
 
 
 class Activator:
@@ -61,13 +49,13 @@ class Activator:
         snapshots: Snapshots,
         reconciler: Reconciler,
         folds: Folds,
+        judge: Judge,
         jobs: Jobs,
     ) -> None:
         self._state, self._store, self._live = state, store, live
         self._versions, self._bases, self._vectors = versions, bases, vectors
         self._snapshots = snapshots
-        self._reconciler, self._folds, self._jobs = reconciler, folds, jobs
-        self.asking: Asking | None = None
+        self._reconciler, self._folds, self._judge, self._jobs = reconciler, folds, judge, jobs
         jobs.kinds[KIND] = self._activate
 
     def submit(self, domain: str, version: Version, wanted: ActivateRequest | None = None) -> Job:
@@ -206,7 +194,8 @@ class Activator:
         domain, version, share = candidate.domain, candidate.version, wanted.canary_percent
         with self._reconciler.turn(domain):
             if share:
-                self._store.record_canary(domain, version, share, "canary", fence)
+                gate = None if wanted.gate is None else wanted.gate.model_dump()
+                self._store.record_canary(domain, version, share, "canary", fence, gate)
             else:
                 self._store.record_activation(domain, version, "activate", fence)
             standing = self._flipped(domain, candidate)
@@ -244,19 +233,9 @@ class Activator:
         if wanted.gate is None:
             return None
         progress.stage("gate")
-        probes = self._state.probes(candidate.domain)
-        if not probes:
-            raise Conflict(f"{candidate.domain} has no probes to gate by: PUT /domains/{candidate.domain}/probes")
-        if self.asking is None:
-            raise RuntimeError("the gate asks as requests do: the service must have started")
-        domain = candidate.domain
-        now = self._live.get(domain) if self._live.rests(domain) else self._live.find(domain)
-        work = judge(wanted.gate, candidate, now.live if now is not None else None, probes, self.asking.reader)
-        asked: Future[Any] = asyncio.run_coroutine_threadsafe(work, self.asking.loop)
-        verdict = asked.result(GATE_S)
+        verdict = self._judge.verdict(wanted.gate, candidate)
         check(candidate.domain, verdict)
-        figures: dict[str, Any] = verdict.figures
-        return figures
+        return verdict.figures
 
     def _flipped(self, domain: str, candidate: LiveDomain | None = None) -> Standing:
         """Publish what was recorded, and tell the others."""

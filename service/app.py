@@ -20,7 +20,7 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
 from adapters_store.store import Store
-from service.activation import Activator, Asking
+from service.activation import Activator
 from service.backbones import Backbones
 from service.base_builder import BaseBuilder
 from service.bases import Bases
@@ -37,6 +37,7 @@ from service.guard import Guard
 from service.imports import Imports
 from service.index import use_one_thread
 from service.jobs import Jobs
+from service.judging import Asking, CanaryJudge, Judge
 from service.keys import Keys, open_keys
 from service.live import LiveTable
 from service.parts import Parts, problems
@@ -49,6 +50,7 @@ from service.settings import Settings
 from service.snapshots import Snapshots
 from service.state import State, redis, sqlite
 from service.state.sqlite import SqliteState
+from service.sweeps import Sweeps
 from service.telemetry import Telemetry
 from service.vectors import VectorFiles
 from service.versions import Versions
@@ -91,7 +93,7 @@ def create_app(settings: Settings, parts: Parts | None = None, *, alone: bool = 
 async def _lifespan(app: FastAPI, parts: AbstractContextManager[Parts]) -> AsyncIterator[None]:
     with parts as opened:
         app.state.parts = opened
-        opened.activator.asking = Asking(asyncio.get_running_loop(), opened.reader)
+        opened.judge.asking = Asking(asyncio.get_running_loop(), opened.reader)
         opened.follower.start()
         opened.jobs.start()
         # What is there now stays: looking through it for garbage would keep requests waiting for a tenth of a second.
@@ -113,6 +115,7 @@ def started(settings: Settings, *, alone: bool = True) -> Iterator[Parts]:
             yield parts
         finally:
             parts.jobs.stop()
+            parts.sweeps.close()
             parts.builder.close()
             parts.jobs.close()
             parts.follower.close()
@@ -157,8 +160,12 @@ def _connected(settings: Settings, state: State, keys: Keys) -> Parts:
     reconciler = Reconciler(state, store, live, versions, bases, vectors, residency, swapped)
     snapshots = Snapshots(data / "snapshots")
     here = BaseBuilder(state, bases, vectors, blobs, snapshots, builder.index, settings.index_items)
-    folds = Folds(store, versions, here, builder, reconciler, working)
-    activator = Activator(state, store, live, versions, bases, vectors, snapshots, reconciler, folds, working)
+    sweeps = Sweeps(state, blobs, snapshots, engines, working)
+    folds = Folds(store, versions, here, builder, reconciler, working, sweeps)
+    judge = Judge(state, live)
+    activator = Activator(state, store, live, versions, bases, vectors, snapshots, reconciler, folds, judge, working)
+    canary_judge = CanaryJudge(judge, live, store, activator.end_canary, working)
+    folds.folded.append(canary_judge.ask)
     writer = CatalogWriter(state, store, versions, vectors, reconciler)
     follower = Follower(state, store, live, reconciler, working)
     canaries = Canaries(telemetry.observe_arm, activator.end_canary)
@@ -182,7 +189,10 @@ def _connected(settings: Settings, state: State, keys: Keys) -> Parts:
         keys=keys,
         reader=Reader(state, ColdItems(versions.adapter, settings.max_queue)),
         canaries=canaries,
+        judge=judge,
+        canary_judge=canary_judge,
         residency=residency,
+        sweeps=sweeps,
     )
 
 

@@ -7,7 +7,10 @@ from typing import Any, ClassVar
 
 
 class ServiceError(Exception):
-    """A request that cannot be answered. Subclasses fix status, code and title; `errors` lists places and reasons."""
+    """A request that cannot be answered.
+
+    Subclasses fix status, code and title; `errors` lists places and reasons, `more` are further members of the answer.
+    """
 
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal"
@@ -20,6 +23,7 @@ class ServiceError(Exception):
         self.detail = detail
         self.errors = [dict(error) for error in errors]
         self.headers = dict(headers or {})
+        self.more: dict[str, Any] = {}
 
 
 class MalformedBody(ServiceError):
@@ -91,7 +95,7 @@ class GateFailed(ServiceError):
 
     def __init__(self, detail: str, errors: Sequence[Mapping[str, Any]], figures: Mapping[str, Any]) -> None:
         super().__init__(detail, errors)
-        self.figures = dict(figures)
+        self.more = {"figures": dict(figures)}
 
 
 class VersionNotServable(ServiceError):

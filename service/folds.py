@@ -7,7 +7,7 @@ others map the files. A base is never changed; the next one replaces it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
@@ -19,6 +19,7 @@ from service.jobs import Jobs, Progress
 from service.live import Standing, Version, version_name
 from service.reconcile import DAMAGE, Reconciler
 from service.state import DomainRecord, Job
+from service.sweeps import Sweeps
 from service.versions import Prepared, Versions
 
 KIND = "fold"
@@ -31,7 +32,7 @@ _log = logging.getLogger("swaprec")
 
 
 class Folds:
-    """Builds bases."""
+    """Builds bases; `folded` are told of each domain whose catalog was folded."""
 
     def __init__(
         self,
@@ -41,10 +42,12 @@ class Folds:
         elsewhere: Builder,
         reconciler: Reconciler,
         jobs: Jobs,
+        sweeps: Sweeps,
     ) -> None:
-        self._state = here.state
+        self._state, self.sweeps = here.state, sweeps
         self._store, self._versions, self._here, self._elsewhere = store, versions, here, elsewhere
         self._reconciler, self._jobs = reconciler, jobs
+        self.folded: list[Callable[[str], object]] = []
         jobs.kinds[KIND] = self._fold
         reconciler.ask_for_build = self.ask
 
@@ -129,7 +132,10 @@ class Folds:
         if not self._is_folded(record):  # two processes may have asked for the same
             self.build(record, self._store.live(domain), progress)
         self.sweep(record)
+        self.sweeps.ask()
         standing: Standing | None = progress.patiently(lambda: self._reconciler.reconcile(domain))
+        for told in self.folded:
+            told(domain)
         return standing
 
     def _fold(self, job: Job, progress: Progress) -> dict[str, Any]:

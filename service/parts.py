@@ -18,6 +18,7 @@ from service.errors import InvalidRequest, MalformedBody, PayloadTooLarge
 from service.follower import Follower
 from service.imports import Imports
 from service.jobs import Jobs
+from service.judging import CanaryJudge, Judge
 from service.keys import Key, Keys
 from service.live import LiveTable
 from service.recommend import Reader
@@ -55,6 +56,8 @@ class Parts:
     keys: Keys
     reader: Reader
     canaries: Canaries
+    judge: Judge
+    canary_judge: CanaryJudge
     residency: Residency
     sweeps: Sweeps
 

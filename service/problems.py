@@ -48,7 +48,7 @@ def status_problem(status: int, detail: str) -> Problem:
 
 def _service(error: Any) -> Problem:
     found = problem(error.status, error.code, error.title, error.detail, error.errors)
-    return Problem(found.status, found.body, error.headers)
+    return Problem(found.status, found.body | error.more, error.headers)
 
 
 def _bundle(error: Any) -> Problem:

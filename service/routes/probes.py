@@ -29,11 +29,16 @@ router = APIRouter(prefix="/domains/{domain}", tags=["probes"])
     responses=problems(400, 404, 413, 422, 507),
 )
 async def put_probes(domain: str, request: Request, parts: Given) -> dict[str, Any]:
-    """Keep a JSON array of `{history, target}`, in place of what was kept; an empty array removes all."""
+    """Keep a JSON array of `{history, target}`, in place of what was kept; an empty array removes all.
+
+    A canary that had to pass a gate is judged by the new ones, as a job.
+    """
     body = await read_body(request, parts.settings.max_import_bytes)
     given = await run_in_threadpool(parse_body, Probes, body, _EXAMPLE)
     probes = [Probe(one.history, one.target) for one in given.root]
     await run_in_threadpool(parts.state.put_probes, domain, probes)
+    if probes:
+        await run_in_threadpool(parts.canary_judge.ask, domain)
     return {"domain": domain, "probes": len(probes)}
 
 

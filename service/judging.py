@@ -1,0 +1,93 @@
+"""The gate, asked from a job's thread: before a version goes live, and again while it is a canary.
+
+What a gate says depends on the probes, the catalog and the two versions. So a canary that had to pass one is judged
+again whenever its domain's probes were replaced or its catalog was folded, and taken back where it misses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+from adapters_store.store import Store
+from service.errors import Conflict
+from service.gate import Verdict, judge
+from service.jobs import Jobs, Progress
+from service.live import LiveDomain, LiveTable, version_name
+from service.recommend import Reader
+from service.schemas import GateBody
+from service.state import Job, State
+
+KIND = "judge"
+GATE_S = 600
+
+End = Callable[[str, str, str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """How the gate asks: on the event loop that answers requests, as requests do."""
+
+    loop: asyncio.AbstractEventLoop
+    reader: Reader
+
+
+class Judge:
+    """Asks gates."""
+
+    def __init__(self, state: State, live: LiveTable) -> None:
+        self._state, self._live = state, live
+        self.asking: Asking | None = None
+
+    def verdict(self, gate: GateBody, candidate: LiveDomain) -> Verdict:
+        """Ask the domain's probes of a candidate and of what is live; waits, so never on the event loop.
+
+        Raises:
+            Conflict: there are no probes.
+        """
+        domain = candidate.domain
+        probes = self._state.probes(domain)
+        if not probes:
+            raise Conflict(f"{domain} has no probes to gate by: PUT /domains/{domain}/probes")
+        if self.asking is None:
+            raise RuntimeError("the gate asks as requests do: the service must have started")
+        now = self._live.get(domain) if self._live.rests(domain) else self._live.find(domain)
+        work = judge(gate, candidate, now.live if now is not None else None, probes, self.asking.reader)
+        asked: Future[Verdict] = asyncio.run_coroutine_threadsafe(work, self.asking.loop)
+        return asked.result(GATE_S)
+
+
+class CanaryJudge:
+    """Judges canaries again, as jobs: one process does it for all.
+
+    Args:
+        judge: asks.
+        live, store: where a domain stands.
+        end: takes a canary back: domain, digest, reason.
+        jobs: that do it.
+    """
+
+    def __init__(self, judge: Judge, live: LiveTable, store: Store, end: End, jobs: Jobs) -> None:
+        self._judge, self._live, self._store, self._end, self._jobs = judge, live, store, end, jobs
+        jobs.kinds[KIND] = self._judged
+
+    def ask(self, domain: str) -> Job | None:
+        """Judge a domain's canary again, where it has one that had to pass a gate."""
+        stands = self._store.standing(domain)
+        if not stands.percent or stands.gate is None:
+            return None
+        return self._jobs.submit(KIND, domain, {"version": version_name(stands.canary)})
+
+    def _judged(self, job: Job, progress: Progress) -> dict[str, Any]:
+        progress.stage("gate")
+        stands, canary = self._store.standing(job.domain), self._live.get(job.domain).canary
+        if canary is None or stands.gate is None or canary.version != stands.canary:
+            return {"gate": None, "missed": []}  # it is over
+        verdict = self._judge.verdict(GateBody.model_validate(stands.gate), canary)
+        if verdict.missed:
+            progress.fence()
+            self._end(job.domain, canary.digest, "; ".join(verdict.missed))
+        return {"gate": verdict.figures, "missed": verdict.missed}
