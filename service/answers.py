@@ -131,6 +131,7 @@ class Job(TypedDict):
     stage: str
     done: int
     total: int
+    eta_s: Annotated[float | None, Field(description="Seconds that this stage will still take, at its pace until now.")]
     result: dict[str, Any] | None
     error: dict[str, Any] | None
     created_at: str

@@ -25,12 +25,12 @@ from service.errors import MalformedBody, PayloadTooLarge
 from service.folds import Folds
 from service.intake import Intake
 from service.jobs import Jobs, Progress
-from service.schemas import MAX_IMAGE_B64, ItemBody
-from service.state import Item, Job, State
+from service.schemas import MAX_IMAGE_B64, ItemBody, ItemPatch
+from service.state import Item, Job, State, Upserted
 from service.versions import Versions
 from service.writer import CatalogWriter, Patiently
 
-KIND = "import"
+KIND, PATCH = "import", "patch"
 ROWS = 5000
 FOLDED = 10_000
 """A job that imports more items makes them searchable at its end, by a fold: not step by step."""
@@ -79,10 +79,11 @@ class Imports:
         folder.mkdir(parents=True, exist_ok=True)
         self._sweep()
         jobs.kinds[KIND], jobs.after[KIND] = self._import_job, self._forget
+        jobs.kinds[PATCH], jobs.after[PATCH] = self._patch_job, self._forget
 
     def _sweep(self) -> None:
         """Remove what nobody will import any more: named by no job, and too old to be on its way in."""
-        wanted = {job.detail["file"] for job in self._jobs.unended() if job.kind == KIND}
+        wanted = {job.detail["file"] for job in self._jobs.unended() if job.kind in (KIND, PATCH)}
         for path in self._folder.iterdir():
             with suppress(FileNotFoundError):
                 if path.name not in wanted and time.time() - path.stat().st_mtime > ABANDONED_S:
@@ -109,8 +110,40 @@ class Imports:
             raise
         return path
 
-    def submit(self, domain: str, spooled: Path) -> Job:
+    def submit_item(self, domain: str, item: ItemBody) -> Job:
+        """Import one item as a job.
+
+        Raises:
+            PayloadTooLarge: an import's row may not be so long; OutOfSpace: nothing is left.
+        """
+        row = item.model_dump_json(exclude_unset=True).encode() + b"\n"
+        if len(row) - len(item.image_b64 or "") > MAX_ROW_BYTES:
+            raise PayloadTooLarge(f"more than {MAX_ROW_BYTES} bytes beside its picture; put it with wait=true")
+        return self.submit(domain, self._spooled(row))
+
+    def submit_patch(self, domain: str, item_id: str, patch: ItemPatch) -> Job:
+        """Change an item as a job.
+
+        Raises:
+            OutOfSpace: nothing is left.
+        """
+        spooled = self._spooled(patch.model_dump_json(exclude_unset=True).encode())
+        return self.submit(domain, spooled, PATCH, item_id=item_id)
+
+    def _spooled(self, content: bytes) -> Path:
+        path = self._folder / f"{uuid.uuid4().hex}.ndjson{PART}"
+        with room_or_error(self._folder):
+            path.write_bytes(content)
+        return path
+
+    def submit(self, domain: str, spooled: Path, kind: str = KIND, **detail: str) -> Job:
         """Import as a job; from here on neither a crash nor a power cut loses anything.
+
+        Args:
+            domain: whose items.
+            spooled: the body; it is the job's from here on.
+            kind: what is done with it.
+            detail: what else the job has to know.
 
         Raises:
             OutOfSpace: nothing is left.
@@ -121,7 +154,7 @@ class Imports:
                 os.fsync(file.fileno())
             spooled.rename(kept)
             sync_folder(self._folder)
-            return self._jobs.submit(KIND, domain, {"file": kept.name})
+            return self._jobs.submit(kind, domain, {"file": kept.name, **detail})
         except BaseException:
             spooled.unlink(missing_ok=True)
             kept.unlink(missing_ok=True)
@@ -161,6 +194,18 @@ class Imports:
         if report.accepted + report.updated + report.unchanged >= FOLDED:
             self._folds.fold(job.domain, progress)
         return report.to_json()
+
+    def _patch_job(self, job: Job, progress: Progress) -> dict[str, Any]:
+        patch = ItemPatch.model_validate_json(self._path(job).read_bytes())
+        intake = self._versions.intake(job.domain)
+
+        def changed(before: Item) -> Item:
+            after = intake.patched(before, patch)
+            intake.settle()
+            return after
+
+        stored: Upserted = progress.patiently(lambda: self._writer.change(job.domain, job.detail["item_id"], changed))
+        return {"updated": stored.updated, "unchanged": stored.unchanged}
 
     def _forget(self, job: Job) -> None:
         self._path(job).unlink(missing_ok=True)

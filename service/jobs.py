@@ -51,7 +51,7 @@ class Progress:
 
     def __init__(self, state: State, job: Job, closing: threading.Event) -> None:
         self._state, self._written, self._closing = state, 0.0, closing
-        self.job, self.share = job, 0.0
+        self.job, self.share, self._began = job, 0.0, 0.0
         self.cancelled = self.taken = False
 
     def patiently(self, call: Callable[[], T]) -> T:
@@ -61,8 +61,8 @@ class Progress:
     def stage(self, name: str) -> Callable[[int, int], None]:
         """Begin a stage; returns what to call with (done, total)."""
         self.check()
-        self.share = 0.0
-        self._tell(stage=name, done=0, total=0)
+        self.share, self._began = 0.0, time.monotonic()
+        self._tell(stage=name, done=0, total=0, eta_s=None)
         return self._advance
 
     def check(self) -> None:
@@ -94,8 +94,9 @@ class Progress:
         self.check()
         self.share = done / total if total else 0.0
         if time.monotonic() - self._written >= WRITE_EVERY_S or done == total:
-            self._tell(done=done, total=total)
             self._written = time.monotonic()
+            left = (self._written - self._began) * (1 / self.share - 1) if self.share else None
+            self._tell(done=done, total=total, eta_s=None if left is None else round(left, 1))
 
     def _tell(self, **changes: Any) -> None:
         with suppress(StateUnavailable):  # progress is a courtesy; what the job writes itself waits for state
@@ -225,7 +226,8 @@ class Jobs:
             del self._running[job.id]
 
     def _end(self, job: Job, **changes: Any) -> None:
-        self._ended(self.patiently(lambda: self._state.update_job(job.id, token=job.token, **changes)))
+        ends = changes | {"eta_s": None}
+        self._ended(self.patiently(lambda: self._state.update_job(job.id, token=job.token, **ends)))
 
     def _end_safely(self, job: Job, **changes: Any) -> None:
         try:

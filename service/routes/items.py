@@ -12,7 +12,7 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import RootModel
 from starlette.concurrency import run_in_threadpool
 
-from service import answers
+from service import answers, state
 from service.answers import ImportReport, Job, Page
 from service.errors import InvalidRequest, ItemNotFound, UnsupportedMedia
 from service.intake import as_attributes
@@ -29,6 +29,10 @@ _CURSOR = re.compile(r"[0-9]{1,18}")
 MAX_ITEM_BYTES = MAX_IMAGE_B64 + 1024 * 1024
 _ONE = {"required": True, "content": {"application/json": {"schema": ItemBody.model_json_schema()}}}
 _PATCH = {"required": True, "content": {"application/json": {"schema": ItemPatch.model_json_schema()}}}
+_QUEUED: dict[int | str, dict[str, Any]] = {
+    202: {"model": Job, "description": "It is kept, and embedded and stored by a job."}
+}
+Wait = Annotated[bool, Query(description="False: answer with a job as soon as the body is checked and kept.")]
 _ITEMS = {"type": "array", "items": {"type": "object"}}
 _BODY = {"required": True, "content": {"application/json": {"schema": _ITEMS}, NDJSON: {"schema": {"type": "string"}}}}
 
@@ -47,7 +51,7 @@ async def post_items(
     domain: str,
     request: Request,
     parts: Given,
-    wait: Annotated[bool, Query(description="False: answer with a job as soon as the body is stored.")] = True,
+    wait: Wait = True,
 ) -> Response:
     """Store a JSON array, or NDJSON with one item a line; 200 once all of it is searchable, 202 with a job if large."""
     await run_in_threadpool(parts.live.get, domain)  # before the body is taken: what cannot be searched is not stored
@@ -56,8 +60,7 @@ async def post_items(
         raise UnsupportedMedia(f"content type {kind or 'missing'!r}: expected application/json or {NDJSON}")
     spooled = await parts.imports.spool(stream(request), parts.settings.max_import_bytes, ndjson=kind == NDJSON)
     if not wait or spooled.stat().st_size > parts.settings.import_job_bytes:
-        job = await run_in_threadpool(parts.imports.submit, domain, spooled)
-        return _json(job.to_json(), 202, {"Location": f"/jobs/{job.id}"})
+        return _queued(await run_in_threadpool(parts.imports.submit, domain, spooled))
     try:
         report = await run_in_threadpool(parts.imports.run, domain, spooled)
     finally:
@@ -93,9 +96,13 @@ def get_item(domain: str, item_id: str, parts: Given) -> dict[str, Any]:
     summary="Add or replace an item",
     response_model=answers.Item,
     openapi_extra={"requestBody": _ONE},
-    responses={201: {"model": answers.Item, "description": "It was added."}, **problems(400, 404, 413, 422, 503, 507)},
+    responses={
+        201: {"model": answers.Item, "description": "It was added."},
+        **_QUEUED,
+        **problems(400, 404, 413, 422, 503, 507),
+    },
 )
-async def put_item(domain: str, item_id: str, request: Request, parts: Given) -> Response:
+async def put_item(domain: str, item_id: str, request: Request, parts: Given, wait: Wait = True) -> Response:
     """Store an item and make it searchable; unchanged content is not embedded again."""
     await run_in_threadpool(parts.live.get, domain)
     given = await run_in_threadpool(_named, await read_body(request, MAX_ITEM_BYTES), item_id)
@@ -106,6 +113,9 @@ async def put_item(domain: str, item_id: str, request: Request, parts: Given) ->
         intake.settle()
         return item, bool(parts.writer.upsert(domain, [item]).accepted)
 
+    if not wait:
+        await run_in_threadpool(_readable, lambda: parts.versions.intake(domain).item(given))
+        return _queued(await run_in_threadpool(parts.imports.submit_item, domain, given))
     item, added = await run_in_threadpool(store)
     return _json(_shown(item), 201 if added else 200, {"Location": f"/domains/{domain}/items/{quote(item_id)}"})
 
@@ -115,9 +125,9 @@ async def put_item(domain: str, item_id: str, request: Request, parts: Given) ->
     summary="Change an item",
     response_model=answers.Item,
     openapi_extra={"requestBody": _PATCH},
-    responses=problems(400, 404, 409, 413, 422, 503, 507),
+    responses={**_QUEUED, **problems(400, 404, 409, 413, 422, 503, 507)},
 )
-async def patch_item(domain: str, item_id: str, request: Request, parts: Given) -> dict[str, Any]:
+async def patch_item(domain: str, item_id: str, request: Request, parts: Given, wait: Wait = True) -> Response:
     """Change the fields that are named; what others change at the same time is not lost."""
     await run_in_threadpool(parts.live.get, domain)
     body = await read_body(request, MAX_ITEM_BYTES)
@@ -134,7 +144,14 @@ async def patch_item(domain: str, item_id: str, request: Request, parts: Given) 
         parts.writer.change(domain, item_id, changed)
         return parts.writer.get(domain, item_id)
 
-    return _shown(await run_in_threadpool(change))
+    def check() -> None:
+        before = parts.writer.get(domain, item_id)
+        _readable(lambda: parts.versions.intake(domain).patched(before, patch))
+
+    if not wait:
+        await run_in_threadpool(check)
+        return _queued(await run_in_threadpool(parts.imports.submit_patch, domain, item_id, patch))
+    return _json(_shown(await run_in_threadpool(change)), 200)
 
 
 @router.delete("/{item_id:path}", summary="Delete an item", status_code=204, responses=problems(404, 503))
@@ -142,6 +159,10 @@ def delete_item(domain: str, item_id: str, parts: Given) -> None:
     """Delete an item: it is gone from the next answer."""
     if not parts.writer.delete(domain, [item_id]).deleted:
         raise ItemNotFound(f"{domain} has no item {item_id!r}")
+
+
+def _queued(job: state.Job) -> Response:
+    return _json(job.to_json(), 202, {"Location": f"/jobs/{job.id}"})
 
 
 def _named(body: bytes, item_id: str) -> ItemBody:

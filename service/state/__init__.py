@@ -160,7 +160,8 @@ class Entry:
 class Job:
     """Work that outlives its request. Status: queued, running, succeeded, failed, cancelled.
 
-    `owner` and `token` are of its newest claim; a token of 0 is none. `cancelling` asks the owner to stop.
+    `owner` and `token` are of its newest claim; a token of 0 is none. `cancelling` asks the owner to stop. `eta_s` are
+    the seconds that its stage will take at its pace until now.
     """
 
     id: str
@@ -178,6 +179,7 @@ class Job:
     owner: str = ""
     token: int = 0
     cancelling: bool = False
+    eta_s: float | None = None
 
     @property
     def ended(self) -> bool:

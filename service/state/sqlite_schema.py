@@ -7,7 +7,7 @@ from pathlib import Path
 
 from service.errors import StateError
 
-SCHEMA = 4
+SCHEMA = 5
 
 _DOMAINS = """CREATE TABLE domains (
   name TEXT PRIMARY KEY, backbone TEXT NOT NULL, title TEXT NOT NULL, created_at TEXT NOT NULL,
@@ -25,7 +25,8 @@ _JOBS = """CREATE TABLE jobs (
   number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, kind TEXT NOT NULL, domain TEXT NOT NULL,
   detail TEXT NOT NULL, status TEXT NOT NULL, stage TEXT NOT NULL, done INTEGER NOT NULL, total INTEGER NOT NULL,
   result TEXT, error TEXT, created_at TEXT NOT NULL, updated_at TEXT NOT NULL, owner TEXT NOT NULL DEFAULT '',
-  token INTEGER NOT NULL DEFAULT 0, cancelling INTEGER NOT NULL DEFAULT 0, lease REAL NOT NULL DEFAULT 0
+  token INTEGER NOT NULL DEFAULT 0, cancelling INTEGER NOT NULL DEFAULT 0, lease REAL NOT NULL DEFAULT 0,
+  eta_s REAL
 )"""
 _JOBS_BY_DOMAIN = "CREATE INDEX jobs_by_domain ON jobs (domain)"
 _PROBES = """CREATE TABLE probes (
@@ -62,6 +63,7 @@ _UPGRADES: dict[int, tuple[str, ...]] = {
         "ALTER TABLE jobs ADD COLUMN lease REAL NOT NULL DEFAULT 0",
         *_SHARED,
     ),
+    4: ("ALTER TABLE jobs ADD COLUMN eta_s REAL",),
 }
 """By the schema they start from, what brings a file one schema further."""
 

@@ -27,7 +27,7 @@ def targets(client: httpx.Client, version: int) -> dict[int, str]:
     found = {}
     for place, history in enumerate(HISTORIES):
         ours, theirs = (ask(client, history, one) for one in (version, 3 - version))
-        found |= {place: item_id for item_id in ours if item_id not in theirs}
+        found.update([(place, item_id) for item_id in ours if item_id not in theirs])
     return found
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 
-from tests.service.conftest import ITEMS, activate
+from tests.service.conftest import ITEMS, activate, parts_of, wait_for_job
 
 
 def _recommended(client: httpx.Client, **wishes: Any) -> list[str]:
@@ -106,3 +106,28 @@ def test_an_id_may_hold_slashes_spaces_and_letters_of_any_language(movies: httpx
         assert movies.get(path).json()["item_id"] == name
         assert name in _recommended(movies, k=100)
         assert movies.delete(path).status_code == 204
+
+
+def test_an_item_need_not_be_waited_for(movies: httpx.Client) -> None:
+    answer = movies.put("/domains/movies/items/late?wait=false", json={"title": "Storm over Oslo"})
+    assert (answer.status_code, answer.headers["location"]) == (202, f"/jobs/{answer.json()['id']}")
+    assert wait_for_job(movies, answer.json())["result"]["accepted"] == 1
+    assert "late" in _recommended(movies)
+    changed = movies.patch("/domains/movies/items/late?wait=false", json={"available": False, "popularity": 3})
+    assert changed.status_code == 202
+    assert wait_for_job(movies, changed.json())["result"] == {"updated": 1, "unchanged": 0}
+    assert "late" not in _recommended(movies)
+    assert movies.get("/domains/movies/items/late").json()["popularity"] == 3
+    assert list((parts_of(movies).settings.data / "imports").iterdir()) == []
+
+
+def test_an_item_that_is_wrong_is_refused_at_once_whether_or_not_it_is_waited_for(movies: httpx.Client) -> None:
+    place = "/domains/movies/items"
+    assert movies.put(f"{place}/new?wait=false", json={"category": "crime"}).status_code == 422
+    assert movies.put(f"{place}/new?wait=false", json={"title": "x", "pop": 1}).status_code == 422
+    assert movies.put(f"{place}/new?wait=false", json={"text": ["x" * 20_000] * 8 + ["y"]}).status_code == 422
+    assert movies.patch(f"{place}/i1?wait=false", json={"title": None}).status_code == 422
+    assert movies.patch(f"{place}/gone?wait=false", json={"available": False}).status_code == 404
+    assert movies.put("/domains/books/items/i1?wait=false", json={"title": "x"}).status_code == 404
+    assert movies.get("/jobs").json()["items"] == []
+    assert list((parts_of(movies).settings.data / "imports").iterdir()) == []

@@ -67,6 +67,30 @@ def test_how_far_a_job_is_that_runs_here_is_known_and_what_stops_with_the_servic
     assert state.get_job(job.id).status == "queued", "it failed with the service, not by itself"
 
 
+def test_a_running_job_tells_how_long_its_stage_will_take_and_one_that_ended_does_not(state: SqliteState) -> None:
+    told, go_on = threading.Event(), threading.Event()
+
+    def count(_: Job, progress: Progress) -> dict[str, Any]:
+        advance = progress.stage("embed")
+        time.sleep(0.3)
+        advance(1, 4)
+        told.set()
+        go_on.wait(10)
+        return {}
+
+    jobs = Jobs(state, "one")
+    jobs.kinds["count"] = count
+    job = jobs.submit("count", "movies", {})
+    assert job.eta_s is None
+    jobs.start()
+    assert told.wait(10)
+    assert 0.8 < (state.get_job(job.id).eta_s or 0) < 20  # three quarters, at the pace of the first one
+    go_on.set()
+    wait_until(lambda: state.get_job(job.id).ended)
+    jobs.close()
+    assert state.get_job(job.id).eta_s is None
+
+
 def test_jobs_of_a_domain_run_in_the_order_in_which_they_were_asked_for(state: SqliteState) -> None:
     state.put_domain(DomainRecord("books", "f"))
     left = state.create_job("note", "movies", {"name": "left", "wait": True})
