@@ -72,7 +72,7 @@ class Sweeps:
         try:
             gone = self._blobs.sweep(self.named, self._check)
         except (StateUnavailable, Stopped) as error:
-            _log.info("pictures are swept another time: %s", error or "the service stops")
+            _log.info("pictures are swept another time: %s", str(error) or "the service stops")
         except Exception:  # noqa: BLE001 - nothing waits for it, and what was not removed stays
             _log.exception("pictures that no item names cannot be removed")
         else:
