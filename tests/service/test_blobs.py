@@ -28,7 +28,7 @@ from service.state import DomainRecord, Item, State
 from service.state.redis import RedisState
 from service.state.sqlite import SqliteState
 from service.sweeps import Sweeps
-from tests.service.conftest import parts_of, running, wait_for_job, wait_until
+from tests.service.conftest import parts_of, running, wait_for_job
 from tests.service.redis_server import RedisServer
 from tests.tiny import tiny_backbone, tiny_picture
 
@@ -336,10 +336,9 @@ def fold(client: httpx.Client, domain: str) -> None:
     assert job["status"] == "succeeded", job
 
 
-def wait_for_sweep(folder: Path) -> None:
-    """Wait until a sweep has ended since the pictures were aged."""
-    note = folder / NOTE
-    wait_until(lambda: note.exists() and time.time() - note.stat().st_mtime < AGAIN_S)
+def wait_for_sweep(client: httpx.Client) -> None:
+    """Wait until what was asked for in the background is done: one thing after the other."""
+    parts_of(client).jobs.background(lambda: None).result(20)
 
 
 def test_the_picture_of_a_deleted_item_goes_after_folds_and_that_of_an_equal_item_elsewhere_stays(
@@ -353,10 +352,8 @@ def test_the_picture_of_a_deleted_item_goes_after_folds_and_that_of_an_equal_ite
     for domain in ("old", "new"):
         age(folder)
         fold(client, domain)
-        wait_for_sweep(folder)
-    wait_until(lambda: kept(folder) == before - {gone})
-    fold(client, "new")
-    assert (folder / shared[:2] / shared).exists()
+        wait_for_sweep(client)
+    assert kept(folder) == before - {gone}
 
 
 def test_the_pictures_of_a_removed_domain_go_but_those_that_another_domain_names(
@@ -366,12 +363,13 @@ def test_the_pictures_of_a_removed_domain_go_but_those_that_another_domain_names
     stays = {image(client, "new", number) for number in (2, 3, 4)}
     age(folder)
     assert client.delete("/domains/old").status_code == 204
-    wait_for_sweep(folder)
+    wait_for_sweep(client)
     assert len(kept(folder)) == 5
     age(folder)
     assert client.put("/domains/other").status_code == 201
     assert client.delete("/domains/other").status_code == 204
-    wait_until(lambda: kept(folder) == stays)
+    wait_for_sweep(client)
+    assert kept(folder) == stays
 
 
 def test_a_service_that_stops_ends_its_sweep(client: httpx.Client, settings: Settings) -> None:
