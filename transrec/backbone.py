@@ -19,7 +19,7 @@ from typing import Any, Literal, TypeVar, get_args
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from tokenizers import Tokenizer
 from torch import Tensor
 
@@ -40,6 +40,8 @@ from transrec.user_encoder import UserShape
 
 FORMAT = 1
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
+ALIGNMENT = 64
+"""Bytes, of what torch allocates."""
 Dtype = Literal["float32", "bfloat16"]
 TORCH_DTYPES: dict[Dtype, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -243,7 +245,7 @@ class Backbone:
             if self.tokenizer is not None:
                 self.tokenizer.save(str(beside / TOKENIZER), pretty=False)
             state = {name: value.detach().cpu().contiguous() for name, value in self.model.state_dict().items()}
-            save_file(state, beside / WEIGHTS)
+            _save(state, beside / WEIGHTS)
             fingerprint = fingerprint_of(beside)
             if not (folder.is_dir() and _holds(folder, fingerprint)):
                 beside.rename(folder)
@@ -369,11 +371,26 @@ def build(config: BackboneConfig) -> TransRec:
 
 
 def _loaded(config: BackboneConfig, state: dict[str, Tensor]) -> TransRec:
-    """Build the modules without drawing or even allocating weights: loading assigns them."""
+    """Build the modules without drawing or even allocating weights: loading assigns them, mapped from their file."""
     with undrawn():
         model = build(config)
-    model.load_state_dict(state, assign=True)
+    model.load_state_dict({name: _aligned(value) for name, value in state.items()}, assign=True)
     return model
+
+
+def _aligned(weights: Tensor) -> Tensor:
+    """Return weights as torch's own memory lies: kernels of some processors round by alignment, in the last bit."""
+    return weights if weights.data_ptr() % ALIGNMENT == 0 else weights.clone()
+
+
+def _save(state: dict[str, Tensor], path: Path) -> None:
+    """Write weights so that they are aligned where they are mapped; safetensors lets a header end with spaces."""
+    content = save(state)
+    length = int.from_bytes(content[:8], "little")
+    spaces = -(8 + length) % ALIGNMENT
+    with path.open("wb") as file:
+        file.write((length + spaces).to_bytes(8, "little") + content[8 : 8 + length] + b" " * spaces)
+        file.write(memoryview(content)[8 + length :])
 
 
 def _image_shape(value: dict[str, Any]) -> ImageShape:

@@ -119,3 +119,13 @@ def test_batches_hold_one_length_and_every_row_once() -> None:
 def test_an_unknown_dtype_is_refused() -> None:
     with pytest.raises(ValueError, match="float16"):
         resolve_dtype("float16", "cpu")
+
+
+def test_a_backbone_that_was_loaded_embeds_one_item_as_the_one_that_was_saved(tmp_path: Path) -> None:
+    saved = tiny_backbone(tmp_path / "tiny")
+    loaded = Backbone.load(tmp_path / "tiny", "cpu")
+    assert {value.data_ptr() % 64 for value in loaded.model.state_dict().values()} == {0}
+    file = (tmp_path / "tiny" / "model.safetensors").read_bytes()
+    assert (8 + int.from_bytes(file[:8], "little")) % 64 == 0, "mapped weights of round sizes need no copy"
+    for text in ("film", "storm over the night"):
+        assert np.array_equal(embed(saved, [text], dtype="float32"), embed(loaded, [text], dtype="float32"))
