@@ -233,7 +233,7 @@ class Activator:
         if wanted.gate is None:
             return None
         progress.stage("gate")
-        verdict = self._judge.verdict(wanted.gate, candidate)
+        verdict = self._judge.verdict(wanted.gate, candidate, progress)
         check(candidate.domain, verdict)
         return verdict.figures
 

@@ -159,7 +159,9 @@ class Bases:
                 writer = BaseWriter(part, catalog, _save_catalog(part, catalog), width)
                 yield writer
                 _seal(part, writer)
-                part.rename(home / f"{_mark(record.born)}-{catalog.generation:012}-{token:012}")
+                path = home / f"{_mark(record.born)}-{catalog.generation:012}-{token:012}"
+                if not path.exists():  # else it was made before: by a builder that was killed after this
+                    part.rename(path)
             sync_folder(home)
         finally:
             shutil.rmtree(part, ignore_errors=True)

@@ -14,6 +14,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from service.errors import ServiceError
+from service.errors import ServiceError, StateUnavailable
 from service.index import Tuned
 from service.live import Version
 from transrec.backbone import Backbone
@@ -75,6 +76,7 @@ class Builder:
         self._where = where or {}
         self._folders, self._least, self._threads = folders, least, threads
         self._turn, self._closed = threading.Lock(), False
+        self._starter = ThreadPoolExecutor(1, thread_name_prefix="builder")
         self._process: subprocess.Popen[str] | None = None
         self._idle: threading.Timer | None = None
 
@@ -175,6 +177,7 @@ class Builder:
             process.kill()
         with self._turn:
             self._end()
+        self._starter.shutdown()
 
     def _ask(self, task: dict[str, Any], progress: Callable[[dict[str, Any]], None] | None) -> Any:
         process = self._running()
@@ -185,6 +188,8 @@ class Builder:
             process.stdin.flush()
         for line in process.stdout:
             answer = json.loads(line)
+            if "unavailable" in answer:
+                raise StateUnavailable(f"{task['do']}: {answer['unavailable']}")
             if "error" in answer:
                 raise BuildFailed(f"{task['do']}: {answer['error']}")
             if "end" in answer:
@@ -200,13 +205,10 @@ class Builder:
             self._idle.cancel()
         if self._process is None or self._process.poll() is not None:
             threads = str(self._threads)
-            self._process = subprocess.Popen(  # noqa: S603 - our own program, our own arguments
-                [sys.executable, "-m", "service.building", str(os.getpid()), threads],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-                env={**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads},
-            )
+            command = [sys.executable, "-m", "service.building", str(os.getpid()), threads]
+            environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+            # The kernel ends it with the thread that started it: one that lasts as long as the service.
+            self._process = self._starter.submit(_started, command, environment).result()
         return self._process
 
     def _rest(self) -> None:
@@ -232,6 +234,12 @@ class Builder:
                 if pipe is not None:
                     with suppress(BrokenPipeError):
                         pipe.close()
+
+
+def _started(command: Sequence[str], environment: dict[str, str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(  # noqa: S603 - our own program, our own arguments
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    )
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 import time
@@ -15,10 +16,12 @@ import torch
 from numpy.typing import NDArray
 
 from adapters_store.bundle import read_bundle
+from adapters_store.errors import BundleError
 from service.base_builder import BaseBuilder
 from service.bases import Bases
 from service.blobs import Blobs
 from service.builder import NICE, VersionFile
+from service.errors import StateUnavailable
 from service.index import build, use_one_thread
 from service.parent import end_with
 from service.segments import Segments
@@ -28,11 +31,13 @@ from service.state.redis import RedisState
 from service.state.sqlite import SqliteState
 from service.vectors import VectorFiles, embed_into
 from service.versions import Prepared
-from transrec.adapters import Adapter, AdapterSpec
+from transrec.adapters import Adapter, AdapterSpec, SpecError
 from transrec.backbone import Backbone, Dtype
 from transrec.content import Content, Picture
 
 TELL_EVERY_S = 0.2
+
+_log = logging.getLogger("swaprec")
 
 Floats = NDArray[np.float32]
 
@@ -58,7 +63,8 @@ def main() -> int:
                 _embed(task, loaded, answers)
             _answer(answers, {"end": result})
         except Exception as error:  # noqa: BLE001 - whatever it is, who waits must learn of it
-            _answer(answers, {"error": f"{type(error).__name__}: {error}"})
+            away = isinstance(error, StateUnavailable) or isinstance(error.__cause__, StateUnavailable)
+            _answer(answers, {"unavailable" if away else "error": f"{type(error).__name__}: {error}"})
     return 0
 
 
@@ -95,10 +101,21 @@ def _fold(task: dict[str, Any], loaded: dict[str, Backbone], answers: TextIO) ->
             lambda vectors, count, queries, source, path: build(_rows(vectors, count), queries, source, path),
             where["least_for_index"],
         )
-        wanted = [_prepared(VersionFile(**one), backbone) for one in task["versions"]]
+        wanted = _readable([VersionFile(**one) for one in task["versions"]], backbone)
         builder.build(state.get_domain(task["domain"]), backbone, wanted, task["token"], stage)
     finally:
         state.close()
+
+
+def _readable(versions: list[VersionFile], backbone: Backbone) -> list[Prepared]:
+    """Load versions; a damaged one is left out, unless it is the first, which this is done for."""
+    found = [_prepared(versions[0], backbone)]
+    for version in versions[1:]:
+        try:
+            found.append(_prepared(version, backbone))
+        except (BundleError, SpecError, OSError, ValueError) as error:
+            _log.warning("%s is left out of the next base: %s", version.bundle, error)
+    return found
 
 
 def _prepared(version: VersionFile, backbone: Backbone) -> Prepared:

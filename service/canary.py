@@ -85,18 +85,23 @@ class Canaries:
             return await self._timed(live, canary, request, reader)
         try:
             return await self._timed(canary, canary, request, reader)
-        except ServiceError:  # the request is wrong, or too many wait: no fault of the canary
+        except ServiceError:
             raise
         except Exception:  # noqa: BLE001 - whatever it is, the live version answers in its place
             _log.exception("%s: the canary %s failed", live.domain, version_name(canary.version))
-            self._saw(canary, canary, None)
         return await recommend(live, request, reader)
 
     async def _timed(
         self, value: LiveDomain, canary: LiveDomain, request: RecommendRequest, reader: Reader
     ) -> dict[str, Any]:
         started = time.perf_counter()
-        answer = await recommend(value, request, reader)
+        try:
+            answer = await recommend(value, request, reader)
+        except ServiceError:  # the request is wrong, or too many wait: no fault of the version
+            raise
+        except Exception:
+            self._saw(value, canary, None)
+            raise
         self._saw(value, canary, time.perf_counter() - started)
         return answer
 

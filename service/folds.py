@@ -90,9 +90,22 @@ class Folds:
         self._here.vectors.sweep(record.name, wanted)
 
     def _is_folded(self, record: DomainRecord) -> bool:
-        bases, live = self._here.bases, self._store.live(record.name)
-        newest = bases.generation(record) == self._state.generation(record.name)
-        return newest and bases.holds(record, *self._versions.identify(record, live))
+        """Whether every version that is kept warm has a base of the catalog as it is now that can be opened."""
+        generation = self._state.generation(record.name)
+        return all(self._is_built(record, version, generation) for version in self._needed(record.name))
+
+    def _is_built(self, record: DomainRecord, version: Version, generation: int) -> bool:
+        try:
+            digest, dtype = self._versions.identify(record, version)
+            if version != self._store.live(record.name):
+                self._versions.load(record, version)
+        except DAMAGE:  # it is left out of bases, too
+            return version != self._store.live(record.name)
+        found = self._here.bases.newest(record, digest, dtype, None)
+        return found is not None and found[0].generation == generation
+
+    def _needed(self, domain: str) -> list[Version]:
+        return list(dict.fromkeys([*self._store.standing(domain).in_use, *self._store.pinned(domain)]))
 
     def _file(self, record: DomainRecord, version: Version, first: Version) -> VersionFile | None:
         """Name a version for another process; None where it is damaged and not what this is done for."""
@@ -115,9 +128,8 @@ class Folds:
         return found
 
     def _ahead(self, domain: str, first: Version) -> Sequence[Version]:
-        stands = self._store.standing(domain)
         lately = [one.version for one in reversed(self._store.activations(domain))]
-        needed = dict.fromkeys([*stands.in_use, *self._store.pinned(domain)])
+        needed = self._needed(domain)
         wanted = (version for version in [*needed, *lately] if version != first)
         kept = (version for version in dict.fromkeys(wanted) if version is None or self._store.has(domain, version))
         return list(islice(kept, max(PREPARED - 1, len(needed))))

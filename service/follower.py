@@ -75,6 +75,9 @@ class Follower:
             except StateUnavailable as error:
                 _log.debug("the feed waits: %s", error)
                 self._closing.wait(RETRY_S)
+            except Exception:  # noqa: BLE001 - whatever it is, what others change must be heard of again
+                _log.exception("the feed cannot be followed")
+                self._closing.wait(RETRY_S)
 
     def _step(self, position: str) -> str | None:
         entries = self._state.follow(position, WAIT_S)

@@ -52,7 +52,7 @@ class Progress:
     def __init__(self, state: State, job: Job, closing: threading.Event) -> None:
         self._state, self._written, self._closing = state, 0.0, closing
         self.job, self.share, self._began = job, 0.0, 0.0
-        self.cancelled = self.taken = False
+        self.cancelled, self.taken = job.cancelling, False
 
     def patiently(self, call: Callable[[], T]) -> T:
         """Do something that needs state; while state is gone wait, and do it again."""
@@ -76,6 +76,7 @@ class Progress:
 
     def fence(self) -> None:
         """Raise where this process may no longer write what others will believe; asks state itself."""
+        self.beat()  # somebody may have cancelled it in another process
         self.check()
         if not self._state.holds(self.job.domain, self.job.token):
             self.taken = True
@@ -186,9 +187,7 @@ class Jobs:
 
     def _claim_and_run(self) -> None:
         while not self._closing.is_set():
-            seen, job = self._news, None
-            with suppress(StateUnavailable):
-                job = self._state.claim_job(self.owner, LEASE_S)
+            seen, job = self._news, self._claimed()
             if job is not None:
                 self._run(job)
                 self.wake()  # the next of its domain
@@ -196,14 +195,34 @@ class Jobs:
             with self._changed:
                 self._changed.wait_for(lambda seen=seen: self._news != seen or self._closing.is_set(), POLL_S)  # type: ignore[misc]
 
+    def _claimed(self) -> Job | None:
+        """Claim a job, unless there is none; whatever is wrong with state, this is tried again."""
+        try:
+            self._beat()  # after a pause of this process nobody may have claimed what runs here, this process included
+            return self._state.claim_job(self.owner, LEASE_S)
+        except StateUnavailable as error:
+            _log.debug("no job is claimed: %s", error)
+        except Exception:  # noqa: BLE001 - the disk is full, say: later it is not, and jobs have to go on
+            _log.exception("no job can be claimed")
+        return None
+
     def _keep_leases(self) -> None:
         while not self._closing.wait(BEAT_S) or self._running:
-            for progress in list(self._running.values()):
-                progress.beat()
+            try:
+                self._beat()
+            except Exception:  # noqa: BLE001 - as when claiming
+                _log.exception("leases cannot be renewed")
             if self._closing.is_set():
                 time.sleep(RETRY_S)
 
+    def _beat(self) -> None:
+        for progress in list(self._running.values()):
+            progress.beat()
+
     def _run(self, job: Job) -> None:
+        before = self._running.get(job.id)
+        if before is not None:  # its lease ran out all the same
+            before.taken = True
         progress = self._running[job.id] = Progress(self._state, job, self._closing)
         try:
             result = self.patiently(lambda: self.kinds[job.kind](job, progress))
@@ -223,7 +242,8 @@ class Jobs:
             _log.exception("job %s (%s of %s) failed", job.id, job.kind, job.domain)
             self._end_safely(job, status="failed", error=problem_of(error).body | {"error": str(error)})
         finally:
-            del self._running[job.id]
+            if self._running.get(job.id) is progress:
+                del self._running[job.id]
 
     def _end(self, job: Job, **changes: Any) -> None:
         ends = changes | {"eta_s": None}
@@ -238,6 +258,8 @@ class Jobs:
             self._gone(job)
         except JobTaken as error:
             _log.warning("%s", error.detail)
+        except Exception:  # noqa: BLE001 - its end cannot be written down: its lease runs out, and it is claimed again
+            _log.exception("the end of job %s is not known", job.id)
 
     def _ended(self, job: Job) -> None:
         if job.kind in self.after:

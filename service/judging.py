@@ -7,22 +7,23 @@ again whenever its domain's probes were replaced or its catalog was folded, and 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 from typing import Any
 
 from adapters_store.store import Store
 from service.errors import Conflict
 from service.gate import Verdict, judge
-from service.jobs import Jobs, Progress
+from service.jobs import Jobs, Progress, Stopped
 from service.live import LiveDomain, LiveTable, version_name
 from service.recommend import Reader
 from service.schemas import GateBody
 from service.state import Job, State
 
 KIND = "judge"
-GATE_S = 600
+GATE_S, CHECK_EVERY_S = 600.0, 0.2
 
 End = Callable[[str, str, str], None]
 
@@ -42,11 +43,11 @@ class Judge:
         self._state, self._live = state, live
         self.asking: Asking | None = None
 
-    def verdict(self, gate: GateBody, candidate: LiveDomain) -> Verdict:
+    def verdict(self, gate: GateBody, candidate: LiveDomain, progress: Progress) -> Verdict:
         """Ask the domain's probes of a candidate and of what is live; waits, so never on the event loop.
 
         Raises:
-            Conflict: there are no probes.
+            Conflict: there are no probes; what `progress.check` raises.
         """
         domain = candidate.domain
         probes = self._state.probes(domain)
@@ -56,8 +57,24 @@ class Judge:
             raise RuntimeError("the gate asks as requests do: the service must have started")
         now = self._live.get(domain) if self._live.rests(domain) else self._live.find(domain)
         work = judge(gate, candidate, now.live if now is not None else None, probes, self.asking.reader)
-        asked: Future[Verdict] = asyncio.run_coroutine_threadsafe(work, self.asking.loop)
-        return asked.result(GATE_S)
+        return waited(asyncio.run_coroutine_threadsafe(work, self.asking.loop), progress)
+
+
+def waited(asked: Future[Verdict], progress: Progress) -> Verdict:
+    """Wait for an answer of the event loop as long as the job may go on: it may be the loop that stops."""
+    until = time.monotonic() + GATE_S
+    try:
+        while True:
+            progress.check()
+            try:
+                return asked.result(CHECK_EVERY_S)
+            except TimeoutError:
+                if asked.done() or time.monotonic() > until:
+                    raise
+    except CancelledError:
+        raise Stopped from None
+    finally:
+        asked.cancel()
 
 
 class CanaryJudge:
@@ -86,7 +103,7 @@ class CanaryJudge:
         stands, canary = self._store.standing(job.domain), self._live.get(job.domain).canary
         if canary is None or stands.gate is None or canary.version != stands.canary:
             return {"gate": None, "missed": []}  # it is over
-        verdict = self._judge.verdict(GateBody.model_validate(stands.gate), canary)
+        verdict = self._judge.verdict(GateBody.model_validate(stands.gate), canary, progress)
         if verdict.missed:
             progress.fence()
             self._end(job.domain, canary.digest, "; ".join(verdict.missed))

@@ -16,7 +16,7 @@ from dataclasses import replace
 import numpy as np
 
 from adapters_store.activations import Activation
-from adapters_store.errors import BundleError, VersionNotFound
+from adapters_store.errors import BundleError, OutOfSpace, VersionNotFound
 from adapters_store.store import Store
 from service.bases import Base, Bases
 from service.engine import Engine
@@ -141,6 +141,8 @@ class Reconciler:
 
     def _stays_away(self, domain: str) -> bool:
         """Whether a domain rests, or is to rest since nobody asked for it and there is no room."""
+        if self._store.pinned(domain):
+            return False
         if self._live.rests(domain):
             return True
         if self._residency.has_room() or self._live.find(domain) is not None:
@@ -213,9 +215,11 @@ class Reconciler:
         items = LiveItems.of(*newer) if newer is not None else items
         try:
             items = self._caught_up(record, version, items, having)
-        except NotBuilt:
+        except (NotBuilt, OutOfSpace, *DAMAGE) as error:
             if not behind or (known is None and newer is None):
                 raise
+            if not isinstance(error, NotBuilt):
+                _log.error("%s@%s takes no changes but deletes: %s", record.name, version_name(version), error)
             if known is not None and known.items.generation > items.generation:  # the base is older than what answers
                 items = known.items
             items = self._without_deleted(record, items)
@@ -258,6 +262,8 @@ class Reconciler:
             raise NotBuilt
         if changes.generation == items.generation:
             return items
+        if not changes.upserted:  # what was deleted goes without the version's file, which may be damaged
+            return items.with_changes(changes, np.zeros((0, items.width), np.float32))
         contents = self._versions.intake(record.name).contents_of(changes.upserted)
         prepared = self._versions.load(record, version)
         if self._vectors.missing(record.name, prepared, contents, items.width) > HERE:

@@ -120,3 +120,16 @@ def test_a_canary_that_fails_is_taken_back_and_its_users_are_answered(
     wait_until(lambda: movies.get("/domains/movies").json()["canary_version"] is None)
     log = parts_of(movies).store.activations("movies")
     assert log[-1].reason.startswith("canary ended: ")
+
+
+def test_a_canary_that_fails_no_more_often_than_the_live_version_goes_on(movies: httpx.Client, bundle: Make) -> None:
+    activate(movies, bundle(1))
+    upload(movies, bundle(2))
+    _canary(movies, 2, 50)
+    standing = parts_of(movies).live.find("movies")
+    for value in (standing.live, standing.canary):
+        object.__setattr__(value, "slot", None)  # nothing can be encoded with either
+    for number in range(3 * LEAST):
+        answer = movies.post("/recommend?domain=movies", json={"history": HISTORY, "user_id": f"u{number}"})
+        assert answer.status_code == 500
+    assert movies.get("/domains/movies").json()["canary_version"] == 2

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 import time
@@ -9,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from adapters_store.errors import OutOfSpace
 from service.errors import Conflict, JobTaken, PayloadTooLarge
-from service.jobs import Jobs, Progress
+from service.jobs import Jobs, Progress, Stopped
+from service.judging import waited
 from service.settings import Settings
 from service.state import DomainRecord, Job
 from service.state.sqlite import SqliteState
@@ -259,3 +262,145 @@ def test_a_long_job_keeps_its_lease(state: SqliteState, monkeypatch: pytest.Monk
     wait_until(lambda: state.get_job(job.id).ended)
     jobs.close()
     assert state.get_job(job.id).status == "succeeded"
+
+
+class Pausing(SqliteState):
+    """State whose leases run out before they are renewed, as those of a process that stood still have."""
+
+    def claim_job(self, owner: str, lease_s: float) -> Job | None:
+        return super().claim_job(owner, lease_s / 100)
+
+    def renew_job(self, job_id: str, token: int, lease_s: float) -> Job:
+        return super().renew_job(job_id, token, lease_s / 20)
+
+
+def test_a_process_does_not_take_its_own_job_from_itself(tmp_path: Path) -> None:
+    state = Pausing(tmp_path)
+    state.put_domain(DomainRecord("movies", "f"))
+    began: list[int] = []
+
+    def work(job: Job, progress: Progress) -> dict[str, Any]:
+        began.append(job.token)
+        time.sleep(2.5)  # both threads look for jobs meanwhile, twice
+        progress.check()
+        return {}
+
+    jobs = Jobs(state, "one")
+    jobs.kinds["work"] = work
+    jobs.start()
+    job = jobs.submit("work", "movies", {})
+    wait_until(lambda: state.get_job(job.id).ended)
+    jobs.close()
+    assert (began, state.get_job(job.id).status) == ([1], "succeeded")
+    state.close()
+
+
+class Full(SqliteState):
+    """State on a disk that is full for a while."""
+
+    full = False
+
+    def update_job(self, job_id: str, *, token: int | None = None, **changes: Any) -> Job:
+        self._check()
+        return super().update_job(job_id, token=token, **changes)
+
+    def claim_job(self, owner: str, lease_s: float) -> Job | None:
+        self._check()
+        return super().claim_job(owner, lease_s / 10)
+
+    def renew_job(self, job_id: str, token: int, lease_s: float) -> Job:
+        self._check()
+        return super().renew_job(job_id, token, lease_s / 10)
+
+    def _check(self) -> None:
+        if self.full:
+            raise OutOfSpace("no room")
+
+
+def test_jobs_go_on_when_a_full_disk_has_room_again(tmp_path: Path) -> None:
+    state = Full(tmp_path)
+    state.put_domain(DomainRecord("movies", "f"))
+    tries: list[int] = []
+
+    def work(job: Job, _: Progress) -> dict[str, Any]:
+        tries.append(job.token)
+        state.full = len(tries) == 1
+        if state.full:
+            raise OutOfSpace("no room")
+        return {}
+
+    jobs = Jobs(state, "one")
+    jobs.kinds["work"] = work
+    jobs.start()
+    job = jobs.submit("work", "movies", {})
+    wait_until(lambda: state.full)
+    time.sleep(2.0)  # every thread has met the full disk
+    state.full = False
+    wait_until(lambda: state.get_job(job.id).ended)
+    jobs.close()
+    assert (state.get_job(job.id).status, len(tries)) == ("succeeded", 2)
+    state.close()
+
+
+def test_what_was_cancelled_in_another_process_is_not_decided_any_more(state: SqliteState) -> None:
+    told, go_on, decided = threading.Event(), threading.Event(), list[str]()
+
+    def work(job: Job, progress: Progress) -> dict[str, Any]:
+        told.set()
+        assert go_on.wait(10)
+        progress.fence()
+        decided.append(job.id)
+        return {}
+
+    jobs = Jobs(state, "one")
+    jobs.kinds["work"] = work
+    jobs.start()
+    job = jobs.submit("work", "movies", {})
+    assert told.wait(10)
+    state.cancel_job(job.id)
+    go_on.set()
+    wait_until(lambda: state.get_job(job.id).ended)
+    jobs.close()
+    assert (state.get_job(job.id).status, decided) == ("cancelled", [])
+
+
+def test_a_job_that_was_cancelled_while_its_process_died_is_not_gone_on_with(state: SqliteState) -> None:
+    job = state.create_job("work", "movies", {})
+    assert state.claim_job("dead", 0.0) is not None
+    state.cancel_job(job.id)
+    done: list[str] = []
+
+    def work(job: Job, progress: Progress) -> dict[str, Any]:
+        progress.check()
+        done.append(job.id)
+        return {}
+
+    jobs = Jobs(state, "one")
+    jobs.kinds["work"] = work
+    jobs.start()
+    wait_until(lambda: state.get_job(job.id).ended)
+    jobs.close()
+    assert (state.get_job(job.id).status, done) == ("cancelled", [])
+
+
+def test_a_gate_that_is_asked_when_the_service_stops_keeps_it_from_nothing(state: SqliteState) -> None:
+    job = state.create_job("activate", "movies", {})
+    closing, loop = threading.Event(), asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    asked = asyncio.run_coroutine_threadsafe(never(), loop)
+    threading.Timer(0.3, closing.set).start()
+    with pytest.raises(Stopped):
+        waited(asked, Progress(state, job, closing))
+    assert asked.cancelled(), "nobody goes on asking"
+    ended = asyncio.run_coroutine_threadsafe(never(), loop)
+    threading.Timer(0.3, ended.cancel).start()  # as the server does first with all that runs
+    with pytest.raises(Stopped):
+        waited(ended, Progress(state, job, threading.Event()))
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+
+
+async def never() -> Any:
+    await asyncio.sleep(600)

@@ -198,3 +198,12 @@ def test_ids_of_equal_hashes_are_told_apart() -> None:
     ids = Ids.of(["plumless", "other", "buckeroo", ""])
     assert ids.rows(["buckeroo", "plumless", "absent", ""]) == {"buckeroo": 2, "plumless": 0, "": 3}
     assert [ids[row] for row in range(4)] == ["plumless", "other", "buckeroo", ""]
+
+
+def test_a_base_that_its_builder_made_before_it_was_killed_stays_when_it_is_made_again(bases: Bases) -> None:
+    rng = random.Random(5)
+    model = {f"i{n}": Known(vector_of(rng), float(n), available=True) for n in range(4)}
+    first = built(bases, model, 1)
+    again = built(bases, model, 1)
+    assert again.base is first.base
+    assert not list(first.base.path.parent.glob(".*"))

@@ -11,6 +11,7 @@ import pytest
 from service.app import assemble, started
 from service.jobs import Progress
 from service.live import LiveDomain
+from service.live_items import FOLD_ROWS
 from service.parts import Parts
 from service.reconcile import HERE
 from service.settings import Settings
@@ -122,3 +123,48 @@ def test_a_domain_that_was_made_anew_has_nothing_of_the_one_before(parts: Parts,
         write_elsewhere(parts, [f"other {number}"])
     now = caught_up(parts)
     assert set(now.items.ids(now.items.living())) == {f"other {n}" for n in range(before.items.generation + 2)}
+
+
+def test_a_delete_needs_no_file_of_the_version_that_answers(parts: Parts, bundle: Make) -> None:
+    version = parts.store.add("movies", bundle(1), lambda _: []).version
+    parts.activator.submit("movies", version)
+    work(parts)
+    damage(parts.store.bundle_path("movies", version))
+    parts.writer.delete("movies", [TEXTS[3]])
+    assert not parts.live.get("movies").live.items.rows([TEXTS[3]])
+    write_elsewhere(parts, ["late"])
+    delete_elsewhere(parts, TEXTS[4])
+    assert set(caught_up(parts).items.rows([*TEXTS, "late"])) == {*TEXTS} - {TEXTS[3], TEXTS[4]}
+
+
+def test_a_base_that_is_damaged_is_built_again(settings: Settings, parts: Parts) -> None:
+    many = [Item(f"news {number}", f"news {number}") for number in range(FOLD_ROWS)]
+    parts.writer.upsert("movies", many)
+    with_base(parts)
+    for path in caught_up(parts).items.base.path.glob("vectors-*.npy"):
+        damage(path)
+    other = assemble(settings)
+    try:
+        assert other.reconciler.reconcile("movies") is None
+        work(other)
+        assert len(caught_up(other).items) == len(TEXTS) + FOLD_ROWS
+    finally:
+        other.builder.close()
+        other.state.close()
+
+
+def test_a_version_that_is_pinned_before_it_ever_answered_becomes_warm(parts: Parts, bundle: Make) -> None:
+    parts.writer.upsert("movies", [Item(f"news {number}", f"news {number}") for number in range(FOLD_ROWS)])
+    with_base(parts)
+    version = parts.store.add("movies", bundle(1), lambda _: []).version
+    parts.activator.pin("movies", version, pinned=True)
+    work(parts)
+    assert parts.live.get("movies").serving(version).version == version
+    parts.reconciler.reconcile("movies")
+    assert parts.state.open_jobs() == [], "there is nothing left to build"
+
+
+def damage(path: Path) -> None:
+    """Overwrite a file's end."""
+    content = path.read_bytes()
+    path.write_bytes(content[:-8] + b"damaged!")

@@ -144,6 +144,24 @@ def test_a_pinned_version_keeps_its_domain_in_memory_and_answers_when_it_is_not_
     assert rested.delete("/adapters/d0/versions/1").status_code == 204
 
 
+def test_a_domain_that_rests_comes_to_memory_when_a_version_of_it_is_pinned_and_after_a_restart(
+    full: Settings, tight: Settings
+) -> None:
+    with running(tight) as client:
+        ask(client, "d1")
+        ask(client, "d2")
+        assert "d0" not in in_memory(client)
+        assert client.patch("/adapters/d0/versions/1", json={"pinned": True}).json()["pinned"]
+        assert "d0" in in_memory(client)
+        for domain in DOMAINS[1:]:
+            ask(client, domain)
+        assert "d0" in in_memory(client)
+        client.patch("/adapters/d5/versions/1", json={"pinned": True})
+    with running(tight) as client:
+        assert {"d0", "d5"} <= in_memory(client)
+    assert full.data == tight.data
+
+
 def test_a_gate_compares_with_the_live_version_of_a_domain_that_rests(rested: httpx.Client, bundle: Make) -> None:
     probes = [{"history": [f"i{number}"], "target": f"i{number + 1}"} for number in range(20)]
     assert rested.put("/domains/d0/probes", json=probes).status_code == 200

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from service.builder import Builder, BuildFailed
+from service.errors import StateUnavailable
 from service.segments import MOST, SUFFIX, Segments, as_keys
 from service.vectors import VectorFiles
 from service.versions import Prepared
@@ -244,3 +245,13 @@ def _alive(pid: int) -> bool:
     except ProcessLookupError:
         return False
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def test_a_build_whose_state_does_not_answer_can_be_asked_for_again(backbone: Backbone, tmp_path: Path) -> None:
+    where = {"data": str(tmp_path), "redis": "redis://127.0.0.1:1", "least_for_index": 0}
+    builder = Builder(lambda _: tmp_path / "data" / "backbones" / "tiny", least=1, threads=1, where=where)
+    try:
+        with pytest.raises(StateUnavailable, match=r"127\.0\.0\.1:1"):
+            builder.fold("movies", backbone, [], 1, lambda _: lambda *_: None)
+    finally:
+        builder.close()
