@@ -166,7 +166,7 @@ def _connected(settings: Settings, state: State, keys: Keys) -> Parts:
     activator = Activator(state, store, live, versions, bases, vectors, snapshots, reconciler, folds, judge, working)
     canary_judge = CanaryJudge(judge, live, store, activator.end_canary, working)
     folds.folded.append(canary_judge.ask)
-    writer = CatalogWriter(state, store, versions, vectors, reconciler)
+    writer = CatalogWriter(state, store, live, versions, vectors, reconciler)
     follower = Follower(state, store, live, reconciler, working)
     canaries = Canaries(telemetry.observe_arm, activator.end_canary)
     reconciler.forget += [telemetry.forget, canaries.forget]

@@ -5,27 +5,24 @@ What was spooled and acknowledged as a job is gone on with after a crash; storin
 
 from __future__ import annotations
 
-import codecs
 import os
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import anyio
-from pydantic import ValidationError
-from pydantic_core import from_json
 
 from adapters_store.files import PART, room_or_error, sync_folder
-from service.errors import MalformedBody, PayloadTooLarge
+from service.errors import PayloadTooLarge
 from service.folds import Folds
-from service.intake import Intake
+from service.import_rows import MAX_ROW_BYTES, Report, read_rows
 from service.jobs import Jobs, Progress
-from service.schemas import MAX_IMAGE_B64, ItemBody, ItemPatch
+from service.schemas import ItemBody, ItemPatch
 from service.state import Item, Job, State, Upserted
 from service.versions import Versions
 from service.writer import CatalogWriter, Patiently
@@ -34,38 +31,28 @@ KIND, PATCH = "import", "patch"
 ROWS = 5000
 FOLDED = 10_000
 """A job that imports more items makes them searchable at its end, by a fold: not step by step."""
-MAX_REJECTED = 1000
 MAX_ARRAY_BYTES = 64 * 1024 * 1024
-MAX_ROW_BYTES = 256 * 1024
-MAX_ID = 256
 ABANDONED_S = 3600.0
-MAX_DETAIL = 1000
 
 Advance = Callable[[int, int], None]
+Keep = Callable[[Report, int, int], None]
 
 
-@dataclass(slots=True)
-class Report:
-    """What an import did; of the rejected rows the first thousand are listed, all are counted."""
+@dataclass(frozen=True, slots=True)
+class Course:
+    """How an import goes on: what it did until `position`, and the catalog's generation then; -1 where it just begins.
 
-    accepted: int = 0
-    updated: int = 0
-    unchanged: int = 0
-    rejected_count: int = 0
-    rejected: list[dict[str, Any]] = field(default_factory=list)
+    `folds`: much is made searchable by a fold at the end. `told` (done, total); `patiently` does again what needs state
+    where that is gone; `keep` writes down how far it is.
+    """
 
-    def reject(self, index: int, raw: object, code: str, detail: str) -> None:
-        """Count a row that cannot be stored; of a long id or reason the beginning is shown."""
-        self.rejected_count += 1
-        if len(self.rejected) < MAX_REJECTED:
-            given = raw.get("item_id") if isinstance(raw, dict) else None
-            item_id = given[:MAX_ID] if isinstance(given, str) else None
-            self.rejected.append({"index": index, "item_id": item_id, "code": code, "detail": detail[:MAX_DETAIL]})
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain JSON."""
-        names = ("accepted", "updated", "unchanged", "rejected_count", "rejected")
-        return {name: getattr(self, name) for name in names}
+    report: Report = field(default_factory=Report)
+    position: int = 0
+    generation: int = -1
+    folds: bool = False
+    told: Advance = lambda *_: None
+    patiently: Patiently = lambda call: call()
+    keep: Keep = lambda *_: None
 
 
 class Imports:
@@ -160,39 +147,66 @@ class Imports:
             kept.unlink(missing_ok=True)
             raise
 
-    def run(
-        self, domain: str, spooled: Path, told: Advance | None = None, patiently: Patiently = lambda call: call()
-    ) -> Report:
+    def run(self, domain: str, spooled: Path, course: Course | None = None) -> Report:
         """Store every row that can be stored, make the catalog searchable, and say what could not be.
-
-        A job's `patiently` waits where state is gone, so that its report counts every row once.
 
         Raises:
             MalformedBody: an array that is no JSON; nothing was stored.
         """
-        report, done, total = Report(), 0, 0
+        course = course or Course()
+        report, done, total = course.report, course.position, 0
         intake = self._versions.intake(domain)
-        found = _rows(spooled, report, intake)
+        overtaken = self._overtaken(domain, course)
+        found = read_rows(spooled, report, intake, done)
         while rows := list(islice(found, ROWS)):
-            items = [item for _, _, item in rows]
+            items = [item for _, _, item in rows if item.item_id not in overtaken]
             intake.settle()
-            search = told is None or report.accepted + report.updated < FOLDED
-            stored = self._writer.upsert(domain, items, search=search, patiently=patiently)
+            search = not course.folds or report.accepted + report.updated < FOLDED
+            stored = self._writer.upsert(domain, items, search=search, patiently=course.patiently)
             report.accepted += stored.accepted
             report.updated += stored.updated
-            report.unchanged += stored.unchanged
+            report.unchanged += stored.unchanged + len(rows) - len(items)
             done, total, _ = rows[-1]
-            if told is not None:
-                told(done, total)
-        if told is not None and done != total:  # the last rows were rejected
-            told(total, total)
+            overtaken = frozenset()
+            course.keep(report, done, stored.generation)
+            course.told(done, total)
+        if done != total:  # the last rows were rejected
+            course.told(total, total)
         return report
 
+    def _overtaken(self, domain: str, course: Course) -> frozenset[str]:
+        """Ids of the first rows that are not to be stored again: a process that was killed did, or somebody since."""
+        if course.generation < 0:
+            return frozenset()
+        born = self._state.get_domain(domain).born
+        changes = self._state.changes(domain, course.generation, born)
+        gone = self._state.withdrawals(domain, course.generation, born)
+        upserted = [item.item_id for item in changes.upserted] if changes is not None else []
+        return frozenset([*upserted, *(gone.deleted if gone is not None else [])])
+
     def _import_job(self, job: Job, progress: Progress) -> dict[str, Any]:
-        told = progress.stage("import")
-        report = self.run(job.domain, self._path(job), told, progress.patiently)
-        if report.accepted + report.updated + report.unchanged >= FOLDED:
-            self._folds.fold(job.domain, progress)
+        """Import, or go on with it where it was: what was deleted since does not come back with its rows."""
+        job = self._state.get_job(job.id)
+        begun = job.result or {}
+
+        def keep(report: Report, position: int, generation: int) -> None:
+            result = {"report": report.to_json(), "position": position, "generation": generation}
+            progress.patiently(lambda: self._state.update_job(job.id, token=progress.job.token, result=result))
+
+        if not begun:
+            keep(Report(), 0, self._state.generation(job.domain))
+        course = Course(
+            report=Report.parse(begun["report"]) if begun else Report(),
+            position=begun.get("position", 0),
+            generation=begun.get("generation", -1),
+            folds=True,
+            told=progress.stage("import"),
+            patiently=progress.patiently,
+            keep=keep,
+        )
+        report = self.run(job.domain, self._path(job), course)
+        if report.stored >= FOLDED:
+            progress.patiently(lambda: self._folds.fold(job.domain, progress))
         return report.to_json()
 
     def _patch_job(self, job: Job, progress: Progress) -> dict[str, Any]:
@@ -218,66 +232,3 @@ def _check_size(size: int, limit: int, *, ndjson: bool) -> None:
     if size > limit:
         hint = "" if ndjson else "; send it as application/x-ndjson, one item a line"
         raise PayloadTooLarge(f"more than {limit} bytes of items{hint}")
-
-
-class _TooLong(ValueError):
-    """A row over the limit."""
-
-
-def _rows(path: Path, report: Report, intake: Intake) -> Iterator[tuple[int, int, Item]]:
-    """Yield (done, total, item), in bytes of lines or in rows of an array; rejected rows go to the report."""
-    array = ".ndjson" not in path.name
-    limit = MAX_ROW_BYTES + (MAX_IMAGE_B64 if intake.reads_images else 0)
-    for index, (done, total, raw) in enumerate(_array(path) if array else _lines(path, limit)):
-        if isinstance(raw, ValueError):
-            report.reject(index, None, "item_too_large" if isinstance(raw, _TooLong) else "malformed_json", str(raw))
-            continue
-        try:
-            item = intake.item(ItemBody.model_validate(raw))
-        except ValidationError as error:
-            told = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
-            report.reject(index, raw, "invalid_item", told)
-        except ValueError as error:
-            report.reject(index, raw, "invalid_item", str(error))
-        else:
-            yield done, total, item
-
-
-def _lines(path: Path, limit: int) -> Iterator[tuple[int, int, Any]]:
-    done, total = 0, path.stat().st_size
-    with path.open("rb") as file:
-        while line := file.readline(limit):
-            done += len(line)
-            if len(line) == limit and not line.endswith(b"\n"):
-                done += _skip_line(file)
-                yield done, total, _TooLong(f"longer than {limit} bytes")
-            elif line.strip():
-                yield done, total, _value(line)
-
-
-def _skip_line(file: BinaryIO) -> int:
-    """Read to the end of a line without keeping it; returns the bytes."""
-    skipped = 0
-    while part := file.readline(MAX_ROW_BYTES):
-        skipped += len(part)
-        if part.endswith(b"\n"):
-            break
-    return skipped
-
-
-def _array(path: Path) -> Iterator[tuple[int, int, Any]]:
-    value = _value(path.read_bytes())
-    if isinstance(value, ValueError):
-        raise MalformedBody(f"the body is not JSON: {value}") from value
-    if not isinstance(value, list):
-        raise MalformedBody("expected a JSON array of items, or application/x-ndjson with one item a line")
-    for index, raw in enumerate(value, 1):
-        yield index, len(value), raw
-
-
-def _value(text: bytes) -> Any:
-    """Parse strictly: no NaN, no lone surrogate, no nesting that nothing could print; the error is returned."""
-    try:
-        return from_json(text.removeprefix(codecs.BOM_UTF8), allow_inf_nan=False)
-    except ValueError as error:
-        return error

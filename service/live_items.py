@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from service.bases import Base
 from service.delta import Delta
 from service.index import ExactIndex, Index
-from service.state import Changes, Deletions
+from service.state import ChangedItem, Changes, Withdrawals
 
 FOLD_ROWS = 1000
 FOLD_SHARE = 0.02
@@ -39,8 +39,10 @@ class LiveItems:
     delta: Delta
     generation: int
     changed_at: float
-    deleted_until: int
-    """Deletes are known until this generation, all other changes until `generation`, which may be an earlier one."""
+    withdrawn_until: int
+    """What was deleted or hidden is known until this generation, all else until `generation`, maybe an earlier one."""
+    incomplete: bool = False
+    """Whether more was changed until `generation` that the next base will have."""
 
     @classmethod
     def of(cls, base: Base, matrix: Floats, index: Index | None = None) -> Self:
@@ -51,21 +53,27 @@ class LiveItems:
 
     def with_changes(self, changes: Changes, vectors: Floats) -> LiveItems:
         """Return the value after changes, with a vector for each item that was upserted."""
-        delta, until = self.delta.with_changes(self.base.ids, changes, vectors), changes.generation
-        now = time.monotonic()
+        nothing, until = not changes.upserted and not changes.deleted, changes.generation
+        delta = self.delta if nothing else self.delta.with_changes(self.base.ids, changes, vectors)
         return replace(
-            self, delta=delta, generation=until, changed_at=now, deleted_until=max(until, self.deleted_until)
+            self,
+            delta=delta,
+            generation=until,
+            changed_at=time.monotonic(),
+            withdrawn_until=max(until, self.withdrawn_until),
+            incomplete=self.incomplete or changes.incomplete,
         )
 
-    def without(self, gone: Deletions) -> LiveItems:
-        """Return the value after deletes alone: what else changed is still to come."""
-        if gone.generation == self.deleted_until:
+    def without(self, gone: Withdrawals) -> LiveItems:
+        """Return the value after deletes, and without what is hidden now: what else changed is still to come."""
+        if gone.generation == self.withdrawn_until:
             return self
-        left = self
-        if self.rows(gone.ids):
-            changes = Changes(self.generation, [], [(0, item_id) for item_id in gone.ids])
-            left = self.with_changes(changes, np.zeros((0, self.width), np.float32))
-        return replace(left, deleted_until=gone.generation)
+        left, hidden = self, self.rows(gone.hidden)
+        if hidden or self.rows(gone.deleted):
+            items = [ChangedItem(0, item_id, "", 0.0, "", available=False) for item_id in hidden]
+            changes = Changes(self.generation, items, [(0, item_id) for item_id in gone.deleted])
+            left = self.with_changes(changes, self.vectors(list(hidden.values())))
+        return replace(left, withdrawn_until=gone.generation)
 
     def __len__(self) -> int:
         """How many items there are, available or not."""
@@ -78,8 +86,8 @@ class LiveItems:
 
     @property
     def needs_fold(self) -> bool:
-        """Whether a new base is due: the delta is large, or nothing was added to it for a while."""
-        if len(self.delta) > max(FOLD_ROWS, FOLD_SHARE * len(self.base.ids)):
+        """Whether a new base is due: more was changed, the delta is large, or nothing was added to it for a while."""
+        if self.incomplete or len(self.delta) > max(FOLD_ROWS, FOLD_SHARE * len(self.base.ids)):
             return True
         unfolded = len(self.delta) > 0 or not self.base.is_kept
         return unfolded and time.monotonic() - self.changed_at > QUIET_S

@@ -63,8 +63,9 @@ class Reconciler:
         residency: what of it is in memory.
         observe_swap: told the seconds of each publication.
 
-    `waiting` are domains that a build must bring on: until then they answer without what was deleted, and without what
-    else changed, or not at all where there is nothing to answer from. `forget` are told of those that are gone.
+    `waiting` are domains that a build must bring on: until then they answer without what was deleted or hidden, and
+    without what else changed, or not at all where there is nothing to answer from. `forget` are told of those that are
+    gone.
     """
 
     def __init__(
@@ -222,8 +223,10 @@ class Reconciler:
                 _log.error("%s@%s takes no changes but deletes: %s", record.name, version_name(version), error)
             if known is not None and known.items.generation > items.generation:  # the base is older than what answers
                 items = known.items
-            items = self._without_deleted(record, items)
-        generation = max(items.generation, items.deleted_until) + number
+            items = self._without_withdrawn(record, items)
+        if items.incomplete and not behind:
+            raise NotBuilt
+        generation = max(items.generation, items.withdrawn_until) + number
         if known is not None:
             same = known.items is items and known.version == version and known.index_generation == generation
             return known if same else replace(known, items=items, version=version, index_generation=generation)
@@ -272,13 +275,13 @@ class Reconciler:
         vectors = self._vectors.complete(record.name, prepared, contents, backbone)
         return items.with_changes(changes, vectors)
 
-    def _without_deleted(self, record: DomainRecord, items: LiveItems) -> LiveItems:
-        """Return items without what was deleted since; what else changed waits for a build.
+    def _without_withdrawn(self, record: DomainRecord, items: LiveItems) -> LiveItems:
+        """Return items without what was deleted or hidden since; what else changed waits for a build.
 
         Raises:
             NotBuilt: some of what was deleted is not known any more.
         """
-        gone = self._state.deletions(record.name, items.deleted_until, record.born)
+        gone = self._state.withdrawals(record.name, items.withdrawn_until, record.born)
         if gone is None:
             raise NotBuilt
         self.waiting.add(record.name)

@@ -12,8 +12,9 @@ from typing import Any
 
 from adapters_store.store import Store
 from service.errors import Conflict, ItemNotFound
+from service.live import LiveTable
 from service.reconcile import DAMAGE, Reconciler
-from service.state import Deleted, Item, State, Upserted
+from service.state import Deleted, Item, State, Told, Upserted
 from service.vectors import VectorFiles
 from service.versions import Versions
 
@@ -28,9 +29,15 @@ class CatalogWriter:
     """Adds, changes and deletes items."""
 
     def __init__(
-        self, state: State, store: Store, versions: Versions, vectors: VectorFiles, reconciler: Reconciler
+        self,
+        state: State,
+        store: Store,
+        live: LiveTable,
+        versions: Versions,
+        vectors: VectorFiles,
+        reconciler: Reconciler,
     ) -> None:
-        self._state, self._store = state, store
+        self._state, self._store, self._live = state, store, live
         self._versions, self._vectors, self._reconciler = versions, vectors, reconciler
 
     def upsert(
@@ -48,13 +55,20 @@ class CatalogWriter:
             DomainNotFound; BundleError: the live version is damaged; StateUnavailable; OutOfSpace.
         """
         patiently(partial(self.embed, domain, items))
-        stored = Upserted(0, 0, 0, 0)
+        stored, told = Upserted(0, 0, 0, 0), self._told(domain, search=search)
         for start in range(0, len(items), ROWS):
             some = items[start : start + ROWS]
-            stored = stored.and_then(patiently(partial(self._state.upsert_items, domain, some)))
-        if search and (stored.accepted or stored.updated):
+            stored = stored.and_then(patiently(partial(self._state.upsert_items, domain, some, told)))
+        if search and (stored.accepted or stored.updated or told == "all"):
             patiently(partial(self._reconciler.reconcile, domain))
         return stored
+
+    def _told(self, domain: str, *, search: bool) -> Told:
+        """Say who is told of what is written; of all of it where something waits for a base, as unchanged items may."""
+        if not search:
+            return "later"
+        standing = self._live.find(domain)
+        return "all" if standing is None or standing.live.items.incomplete else "changed"
 
     def change(self, domain: str, item_id: str, changed: Callable[[Item], Item]) -> Upserted:
         """Change a stored item; what somebody else changes at the same time is not lost.

@@ -19,6 +19,11 @@ was created, given back or cancelled, or ended.
 """
 
 
+Told = Literal["changed", "all", "later"]
+"""How readers of changes are told of an upsert: one by one, of what is new or differs, or of all of it, also what is
+unchanged (since it may have come with `later`); or not before the next base, since it is much."""
+
+
 @dataclass(frozen=True, slots=True)
 class DomainRecord:
     """A domain: its name, the fingerprint of its backbone, a title for people.
@@ -117,29 +122,37 @@ class Changes:
     """What became of a catalog's items until `generation`: every id once, with its final fate, in the order of rows.
 
     An item that was deleted and added again is upserted, in a new row: the one in which a reader knew it is to be
-    dropped. `deleted` are rows and ids; some of them their reader may never have seen.
+    dropped. `deleted` are rows and ids; some of them their reader may never have seen. `incomplete`: more was changed,
+    which is told by the next base (see `Told`).
     """
 
     generation: int
     upserted: list[ChangedItem]
     deleted: list[tuple[int, str]]
+    incomplete: bool = False
 
     @classmethod
-    def of(cls, generation: int, upserted: list[ChangedItem], gone: Iterable[tuple[int, str]]) -> Changes:
+    def of(
+        cls, generation: int, upserted: list[ChangedItem], gone: Iterable[tuple[int, str]], *, incomplete: bool = False
+    ) -> Changes:
         """Name of the rows and ids that were deleted, in the order of rows, those ids that did not come back."""
         there, first = {item.item_id for item in upserted}, dict[str, int]()
         for row, item_id in gone:
             if item_id not in there:
                 first.setdefault(item_id, row)
-        return cls(generation, upserted, [(row, item_id) for item_id, row in first.items()])
+        return cls(generation, upserted, [(row, item_id) for item_id, row in first.items()], incomplete)
 
 
 @dataclass(frozen=True, slots=True)
-class Deletions:
-    """Ids that were deleted, and are not there again at `generation`; their reader may never have seen some of them."""
+class Withdrawals:
+    """Ids that were deleted, and are not there again at `generation`, and ids that are not available any more.
+
+    Their reader may never have seen some of them.
+    """
 
     generation: int
-    ids: list[str]
+    deleted: list[str]
+    hidden: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +237,7 @@ class State(Protocol):
         """Remove a domain with its items and jobs; raises DomainNotFound."""
         ...
 
-    def upsert_items(self, domain: str, items: Sequence[Item]) -> Upserted:
+    def upsert_items(self, domain: str, items: Sequence[Item], told: Told = "changed") -> Upserted:
         """Store items in one transaction; the last of equal ids wins. Raises DomainNotFound."""
         ...
 
@@ -243,16 +256,16 @@ class State(Protocol):
     def changes(self, domain: str, since: int, born: str, most: int = MOST_CHANGES) -> Changes | None:
         """Return what changed after generation `since` of the domain that was `born` so (see `CatalogRows`).
 
-        None where that is more than `most` rows, or was forgotten, or it is another domain now: read the catalog
-        anew. Raises DomainNotFound.
+        What was stored to be told `later` is left out. None where the rest is more than `most` rows, or was forgotten,
+        or it is another domain now: read the catalog anew. Raises DomainNotFound.
         """
         ...
 
-    def deletions(self, domain: str, since: int, born: str) -> Deletions | None:
-        """Return what was deleted after a generation, however much else changed.
+    def withdrawals(self, domain: str, since: int, born: str) -> Withdrawals | None:
+        """Return what was deleted or made unavailable after a generation, however much else changed.
 
-        None where some of it was forgotten (the last `MOST_CHANGES` are kept), or it is another domain now. Raises
-        DomainNotFound.
+        None where some of it was forgotten (the last `MOST_CHANGES` deleted ids are kept), or it is another domain now.
+        Raises DomainNotFound.
         """
         ...
 

@@ -19,14 +19,15 @@ from service.state import (
     CatalogRows,
     Changes,
     Deleted,
-    Deletions,
     DomainRecord,
     Entry,
     Item,
     Job,
     Kind,
     Probe,
+    Told,
     Upserted,
+    Withdrawals,
     probes_text,
     read_probes,
     redis_feed,
@@ -39,8 +40,8 @@ from service.state.redis_catalog import (
     GoneMeanwhile,
     read_all,
     read_changes,
-    read_deletions,
     read_item,
+    read_withdrawals,
     written,
 )
 from service.state.redis_link import Link, Value
@@ -103,10 +104,11 @@ class RedisState:
         if self._link.write(scripts.DELETE_DOMAIN, places, name, keys.JOB) == scripts.MISSING:
             raise self._missing(name)
 
-    def upsert_items(self, domain: str, items: Sequence[Item]) -> Upserted:
+    def upsert_items(self, domain: str, items: Sequence[Item], told: Told = "changed") -> Upserted:
         """Store items in one step; the last of equal ids wins."""
         wanted = {item.item_id: item for item in items}
-        found = self._change(scripts.UPSERT, domain, *(value for item in wanted.values() for value in written(item)))
+        values = (value for item in wanted.values() for value in written(item))
+        found = self._change(scripts.UPSERT, domain, told, *values)
         return Upserted(*map(int, found.split()))
 
     def delete_items(self, domain: str, ids: Sequence[str]) -> Deleted:
@@ -128,10 +130,10 @@ class RedisState:
         except GoneMeanwhile:
             raise self._missing(domain) from None
 
-    def deletions(self, domain: str, since: int, born: str) -> Deletions | None:
-        """Return what was deleted after a generation."""
+    def withdrawals(self, domain: str, since: int, born: str) -> Withdrawals | None:
+        """Return what was deleted or made unavailable after a generation."""
         try:
-            return read_deletions(self._link, domain, since, born)
+            return read_withdrawals(self._link, domain, since, born)
         except GoneMeanwhile:
             raise self._missing(domain) from None
 

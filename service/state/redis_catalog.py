@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
-from service.state import CatalogRows, ChangedItem, Changes, Deletions, Item
+from service.state import CatalogRows, ChangedItem, Changes, Item, Withdrawals
 from service.state import redis_keys as keys
 from service.state import redis_scripts as scripts
 from service.state.redis_link import Link
@@ -50,31 +50,33 @@ def read_changes(link: Link, domain: str, since: int, born: str, most: int) -> C
         GoneMeanwhile.
     """
     found: dict[int, list[Any] | None] = {}
-    reading = _Reading(link, domain, found.__setitem__, most)
+    reading = _Reading(link, domain, found.__setitem__, most, whole=False)
     end = reading.finish(_About(born.encode(), since, 0), range(0))
     if end is None:
         return None
     upserted = [ChangedItem(row, *_fields(item)) for row, item in sorted(found.items()) if item is not None]
-    return Changes.of(end.generation, upserted, sorted(reading.gone))
+    return Changes.of(end.generation, upserted, sorted(reading.gone), incomplete=reading.skipped)
 
 
-def read_deletions(link: Link, domain: str, since: int, born: str) -> Deletions | None:
-    """Read what was deleted after a generation and did not come back; None where some of it is no longer known.
+def read_withdrawals(link: Link, domain: str, since: int, born: str) -> Withdrawals | None:
+    """Read what was deleted after a generation, or is not available; None where some of it is no longer known.
 
     Raises:
         GoneMeanwhile.
     """
+    *_, deleted, hidden = keys.catalog(domain)
 
     def ask(pipe: Any) -> None:
         pipe.hmget(keys.record(domain), "born", "generation", "forgotten")
-        pipe.zrangebyscore(keys.catalog(domain)[-1], f"({since}", "+inf")
+        for key in (deleted, hidden):
+            pipe.zrangebyscore(key, f"({since}", "+inf")
 
-    (there, generation, forgotten), gone = link.read(ask)
+    (there, generation, forgotten), *found = link.read(ask)
     if there is None:
         raise GoneMeanwhile
     if there.decode() != born or not int(forgotten or 0) <= since <= int(generation):
         return None
-    return Deletions(int(generation), [item_id.decode() for item_id in gone])
+    return Withdrawals(int(generation), *([item_id.decode() for item_id in ids] for ids in found))
 
 
 def written(item: Item) -> tuple[str, str, str]:
@@ -137,13 +139,23 @@ class _Columns:
 
 
 class _Reading:
-    """Reads rows until they all are of one generation; remembers which were deleted meanwhile."""
+    """Reads rows until they all are of one generation; remembers which were deleted meanwhile.
+
+    Unless it is `whole`, what the next base tells is skipped.
+    """
 
     def __init__(
-        self, link: Link, domain: str, put: Callable[[int, list[Any] | None], None], most: float = float("inf")
+        self,
+        link: Link,
+        domain: str,
+        put: Callable[[int, list[Any] | None], None],
+        most: float = float("inf"),
+        *,
+        whole: bool = True,
     ) -> None:
-        self._link, self._domain, self._put, self._most = link, domain, put, most
+        self._link, self._domain, self._put, self._most, self._whole = link, domain, put, most, whole
         self.gone: list[tuple[int, str]] = []
+        self.skipped = False
 
     def about(self) -> _About:
         """Return where the catalog stands."""
@@ -173,20 +185,20 @@ class _Reading:
 
     def _changed(self, changes: Sequence[dict[bytes, bytes]]) -> list[range]:
         """Return the rows that changed, new ones last."""
-        if not changes:
-            return []
-        new = range(int(changes[0][b"first"]), int(changes[-1][b"rows"]))
-        again: set[int] = set()
+        rows: set[int] = set()
         for change in changes:
+            if not self._whole and b"later" in change:
+                self.skipped = True
+                continue
             gone = _rows(change.get(b"gone", b""))
             self.gone += zip(gone, json.loads(change.get(b"ids", b"[]")), strict=True)
-            again.update(row for row in chain(gone, _rows(change[b"changed"])) if row < new.start)
-        return [*_runs(sorted(again)), new]
+            rows.update(gone, _rows(change[b"changed"]), range(int(change[b"first"]), int(change[b"rows"])))
+        return _runs(sorted(rows))
 
     def _page(
         self, since: int | None, runs: Sequence[range]
     ) -> tuple[_About, list[dict[bytes, bytes]], list[list[Any] | None]]:
-        _, items, _, log, _ = keys.catalog(self._domain)
+        _, items, _, log, *_ = keys.catalog(self._domain)
         rows = [edge for run in runs if run for edge in (run[0], run[-1])]
 
         def ask(pipe: Any) -> None:

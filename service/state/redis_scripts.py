@@ -53,15 +53,20 @@ def script(body: str, flags: str = "") -> str:
 
 # Counts the generation up, logs what changed (rows, and ids of deleted ones), announces it; returns the generation.
 # The log is trimmed by entries, and by rows in sum: nobody is told of more than that one by one.
-# KEYS from 6: domain, rows, items, metadata, changes, deleted. ARGV: name.
+# What is told later does not count as rows: whoever reads changes one by one steps over it.
+# KEYS from 6: domain, rows, items, metadata, changes, deleted, hidden. ARGV: name.
 _LOG = """
-local function log(first, rows, changed, gone, ids)
+local hidden = {}
+local function log(first, rows, changed, gone, ids, later)
   local generation = redis.call('HINCRBY', KEYS[6], 'generation', 1)
-  local touched = redis.call('HINCRBY', KEYS[6], 'touched', rows - first + #changed + #gone)
+  local count = later and 0 or rows - first + #changed + #gone
+  local touched = redis.call('HINCRBY', KEYS[6], 'touched', count)
   redis.call('HSET', KEYS[6], 'rows', rows)
-  redis.call('XADD', KEYS[10], 'MAXLEN', '~', KEPT_CHANGES, generation .. '-0', 'touched', touched,
-    'first', first, 'rows', rows, 'changed', table.concat(changed, ','), 'gone', table.concat(gone, ','),
-    'ids', #ids > 0 and cjson.encode(ids) or '[]')
+  local entry = {'touched', touched, 'first', first, 'rows', rows, 'changed', table.concat(changed, ','),
+    'gone', table.concat(gone, ','), 'ids', #ids > 0 and cjson.encode(ids) or '[]'}
+  if later then entry[13], entry[14] = 'later', 1 end
+  redis.call('XADD', KEYS[10], 'MAXLEN', '~', KEPT_CHANGES, generation .. '-0', unpack(entry))
+  for _, id in ipairs(hidden) do redis.call('ZADD', KEYS[12], generation, id) end
   while true do
     local id, fields = unpack(redis.call('XRANGE', KEYS[10], '-', '+', 'COUNT', 1)[1])
     local until_here = fields[1] == 'touched' and tonumber(fields[2]) or 0
@@ -71,8 +76,9 @@ local function log(first, rows, changed, gone, ids)
   announce('items', ARGV[3])
   return generation
 end
-local function put(row, item, metadata)
+local function put(id, row, item, metadata)
   redis.call('HSET', KEYS[8], row, item)
+  if string.sub(item, -6) == 'false]' then hidden[#hidden + 1] = id else redis.call('ZREM', KEYS[12], id) end
   if metadata == '{}' then redis.call('HDEL', KEYS[9], row) else redis.call('HSET', KEYS[9], row, metadata) end
 end
 local function same(row, item, metadata)
@@ -156,33 +162,36 @@ announce('gone', ARGV[3])
     " flags=allow-oom",
 )
 
-# KEYS: domain, rows, items, metadata, changes, deleted. ARGV: name, then id, item, metadata of each item.
+# KEYS: as for _LOG. ARGV: name, who is told, then id, item, metadata of each item.
 # Replies "accepted updated unchanged generation".
 UPSERT = script(
     _LOG
     + """
 local rows, unchanged, changed = first, 0, {}
-for at = 4, #ARGV, 3 do
+for at = 5, #ARGV, 3 do
   local item, metadata = ARGV[at + 1], ARGV[at + 2]
   local row = redis.call('HGET', KEYS[7], ARGV[at])
   if not row then
     redis.call('HSET', KEYS[7], ARGV[at], rows)
     redis.call('ZREM', KEYS[11], ARGV[at])
-    put(rows, item, metadata)
+    put(ARGV[at], rows, item, metadata)
     rows = rows + 1
-  elseif same(row, item, metadata) then
-    unchanged = unchanged + 1
   else
-    changed[#changed + 1] = row
-    put(row, item, metadata)
+    local alike = same(row, item, metadata)
+    if alike then unchanged = unchanged + 1 end
+    if not alike or ARGV[4] == 'all' then
+      changed[#changed + 1] = row
+      put(ARGV[at], row, item, metadata)
+    end
   end
 end
-if rows > first or #changed > 0 then generation = log(first, rows, changed, {}, {}) end
-reply = string.format('%d %d %d %d', rows - first, #changed, unchanged, generation)
+if rows > first or #changed > 0 then generation = log(first, rows, changed, {}, {}, ARGV[4] == 'later') end
+local known = (#ARGV - 4) / 3 - (rows - first)
+reply = string.format('%d %d %d %d', rows - first, known - unchanged, unchanged, generation)
 """
 )
 
-# KEYS: as for UPSERT. ARGV: name, id, item and metadata before, item and metadata after. Replies as UPSERT.
+# KEYS: as for _LOG. ARGV: name, id, item and metadata before, item and metadata after. Replies as UPSERT.
 REPLACE = script(
     _LOG
     + """
@@ -190,14 +199,14 @@ local row = redis.call('HGET', KEYS[7], ARGV[4])
 if not row or not same(row, ARGV[5], ARGV[6]) then return '!differs' end
 local changed = not same(row, ARGV[7], ARGV[8])
 if changed then
-  put(row, ARGV[7], ARGV[8])
+  put(ARGV[4], row, ARGV[7], ARGV[8])
   generation = log(first, first, {row}, {}, {})
 end
 reply = string.format('0 %d %d %d', changed and 1 or 0, changed and 0 or 1, generation)
 """
 )
 
-# KEYS: as for UPSERT. ARGV: name, ids. Replies "deleted generation" and, joined by commas, the places of unknown ids.
+# KEYS: as for _LOG. ARGV: name, ids. Replies "deleted generation" and, joined by commas, the places of unknown ids.
 DELETE_ITEMS = script(
     _LOG
     + """
@@ -208,6 +217,7 @@ for at = 4, #ARGV do
     redis.call('HDEL', KEYS[7], ARGV[at])
     redis.call('HDEL', KEYS[8], row)
     redis.call('HDEL', KEYS[9], row)
+    redis.call('ZREM', KEYS[12], ARGV[at])
     gone[#gone + 1], ids[#ids + 1] = row, ARGV[at]
   else
     unknown[#unknown + 1] = at - 4

@@ -14,14 +14,15 @@ from service.state import (
     CatalogRows,
     Changes,
     Deleted,
-    Deletions,
     DomainRecord,
     Entry,
     Item,
     Job,
     Kind,
     Probe,
+    Told,
     Upserted,
+    Withdrawals,
     probes_text,
     read_probes,
     sqlite_feed,
@@ -78,10 +79,10 @@ class SqliteState:
             db.execute("DELETE FROM jobs WHERE domain = ?", (name,))
             sqlite_feed.append(db, "gone", name)
 
-    def upsert_items(self, domain: str, items: Sequence[Item]) -> Upserted:
+    def upsert_items(self, domain: str, items: Sequence[Item], told: Told = "changed") -> Upserted:
         """Store items in one transaction; the last of equal ids wins."""
         with self._file.writing() as db:
-            return sqlite_items.upsert(db, domain, items)
+            return sqlite_items.upsert(db, domain, items, told)
 
     def delete_items(self, domain: str, ids: Sequence[str]) -> Deleted:
         """Remove items in one transaction."""
@@ -98,10 +99,10 @@ class SqliteState:
         with self._file.reading() as db:
             return sqlite_items.changes(db, domain, since, born, most)
 
-    def deletions(self, domain: str, since: int, born: str) -> Deletions | None:
-        """Return what was deleted after a generation."""
+    def withdrawals(self, domain: str, since: int, born: str) -> Withdrawals | None:
+        """Return what was deleted or made unavailable after a generation."""
         with self._file.reading() as db:
-            return sqlite_items.deletions(db, domain, since, born)
+            return sqlite_items.withdrawals(db, domain, since, born)
 
     def catalog(self, domain: str) -> CatalogRows:
         """Return a consistent view of the whole catalog."""

@@ -9,13 +9,23 @@ from dataclasses import dataclass
 from typing import Any
 
 from service.errors import DomainNotFound
-from service.state import MOST_CHANGES, CatalogRows, ChangedItem, Changes, Deleted, Deletions, Item, Upserted
+from service.state import (
+    MOST_CHANGES,
+    CatalogRows,
+    ChangedItem,
+    Changes,
+    Deleted,
+    Item,
+    Told,
+    Upserted,
+    Withdrawals,
+)
 from service.state.sqlite_feed import append
 
 IDS = 500
 KEPT_TOMBSTONES = MOST_CHANGES
 _FIELDS = "item_id, text, popularity, metadata, image, available"
-_INSERT = f"INSERT OR REPLACE INTO items (domain, row, changed, {_FIELDS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608 - constants
+_INSERT = f"INSERT OR REPLACE INTO items (domain, row, changed, later, {_FIELDS}) VALUES ({', '.join('?' * 10)})"  # noqa: S608 - constants
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,18 +65,19 @@ def page(db: sqlite3.Connection, domain: str, after: int, limit: int) -> list[tu
     return [(row[0], _item(row[1:])) for row in db.execute(query, (domain, after, limit))]
 
 
-def upsert(db: sqlite3.Connection, domain: str, items: Sequence[Item]) -> Upserted:
+def upsert(db: sqlite3.Connection, domain: str, items: Sequence[Item], told: Told) -> Upserted:
     """Store items; the last of equal ids wins."""
     standing = _standing(db, domain)
     wanted = {item.item_id: item for item in items}
     there = known(db, domain, list(wanted))
     changed = [item for item in wanted.values() if item.item_id in there and there[item.item_id][1] != item]
     fresh = [item for item in wanted.values() if item.item_id not in there]
-    rows = [(there[item.item_id][0], item) for item in changed]
+    known_ones = [item for item in wanted.values() if item.item_id in there] if told == "all" else changed
+    rows = [(there[item.item_id][0], item) for item in known_ones]
     rows += [(standing.next_row + place, item) for place, item in enumerate(fresh)]
-    generation = _store(db, domain, standing, rows)
+    generation = _store(db, domain, standing, rows, later=told == "later")
     db.execute("UPDATE domains SET next_row = next_row + ? WHERE name = ?", (len(fresh), domain))
-    return Upserted(len(fresh), len(changed), len(wanted) - len(rows), generation)
+    return Upserted(len(fresh), len(changed), len(wanted) - len(fresh) - len(changed), generation)
 
 
 def replace(db: sqlite3.Connection, domain: str, before: Item, after: Item) -> Upserted | None:
@@ -112,11 +123,14 @@ def changes(db: sqlite3.Connection, domain: str, since: int, born: str, most: in
     if not standing.tells(since, born):
         return None
     # Counted before they are read: whoever asks again and again during a large import must not pay for it each time.
-    query = "SELECT 1 FROM items INDEXED BY items_by_change WHERE domain = ? AND changed > ? LIMIT 1 OFFSET ?"
-    if db.execute(query, (domain, since, most)).fetchone() is not None:
+    query = (
+        "SELECT 1 FROM items INDEXED BY items_by_change WHERE domain = ? AND later = ? AND changed > ? LIMIT 1 OFFSET ?"
+    )
+    if db.execute(query, (domain, 0, since, most)).fetchone() is not None:
         return None
+    incomplete = db.execute(query, (domain, 1, since, 0)).fetchone() is not None
     query = """SELECT row, item_id, text, popularity, image, available FROM items INDEXED BY items_by_change
-      WHERE domain = ? AND changed > ? LIMIT ?"""
+      WHERE domain = ? AND later = 0 AND changed > ? LIMIT ?"""
     found = db.execute(query, (domain, since, most + 1)).fetchall()
     query = """SELECT row, item_id FROM tombstones INDEXED BY tombstones_by_generation
       WHERE domain = ? AND generation > ? LIMIT ?"""
@@ -124,11 +138,11 @@ def changes(db: sqlite3.Connection, domain: str, since: int, born: str, most: in
     if len(found) + len(gone) > most:
         return None
     upserted = [ChangedItem(*row) for row in sorted((*row, bool(available)) for *row, available in found)]
-    return Changes.of(standing.generation, upserted, gone)
+    return Changes.of(standing.generation, upserted, gone, incomplete=incomplete)
 
 
-def deletions(db: sqlite3.Connection, domain: str, since: int, born: str) -> Deletions | None:
-    """Return what was deleted after a generation and did not come back; None where some of it is no longer known."""
+def withdrawals(db: sqlite3.Connection, domain: str, since: int, born: str) -> Withdrawals | None:
+    """Return what was deleted after a generation, or is not available; None where some of it is no longer known."""
     standing = _standing(db, domain)
     if not standing.tells(since, born):
         return None
@@ -136,7 +150,9 @@ def deletions(db: sqlite3.Connection, domain: str, since: int, born: str) -> Del
       WHERE domain = ? AND generation > ?"""
     gone = [row[0] for row in db.execute(query, (domain, since))]
     there = known(db, domain, gone)
-    return Deletions(standing.generation, [item_id for item_id in gone if item_id not in there])
+    query = "SELECT item_id FROM items INDEXED BY items_hidden WHERE domain = ? AND changed > ? AND NOT available"
+    hidden = [row[0] for row in db.execute(query, (domain, since))]
+    return Withdrawals(standing.generation, [item_id for item_id in gone if item_id not in there], hidden)
 
 
 def generation(db: sqlite3.Connection, domain: str) -> int:
@@ -152,12 +168,14 @@ def _standing(db: sqlite3.Connection, domain: str) -> _Standing:
     return _Standing(*found)
 
 
-def _store(db: sqlite3.Connection, domain: str, standing: _Standing, rows: Sequence[tuple[int, Item]]) -> int:
+def _store(
+    db: sqlite3.Connection, domain: str, standing: _Standing, rows: Sequence[tuple[int, Item]], *, later: bool = False
+) -> int:
     """Write items into their rows; returns the generation, which counts up if there are any."""
     if not rows:
         return standing.generation
     generation = standing.generation + 1
-    db.executemany(_INSERT, [(domain, row, generation, *_columns(item)) for row, item in rows])
+    db.executemany(_INSERT, [(domain, row, generation, later, *_columns(item)) for row, item in rows])
     _changed(db, domain, generation)
     return generation
 

@@ -17,7 +17,7 @@ _DOMAINS = """CREATE TABLE domains (
 _ITEMS = """CREATE TABLE items (
   domain TEXT NOT NULL REFERENCES domains(name) ON DELETE CASCADE, row INTEGER NOT NULL, item_id TEXT NOT NULL,
   text TEXT NOT NULL, popularity REAL NOT NULL, metadata TEXT NOT NULL, image TEXT NOT NULL DEFAULT '',
-  available INTEGER NOT NULL DEFAULT 1, changed INTEGER NOT NULL DEFAULT 0,
+  available INTEGER NOT NULL DEFAULT 1, changed INTEGER NOT NULL DEFAULT 0, later INTEGER NOT NULL DEFAULT 0,
   PRIMARY KEY (domain, row)
 ) WITHOUT ROWID"""
 _ITEMS_BY_ID = "CREATE UNIQUE INDEX items_by_id ON items (domain, item_id)"
@@ -32,8 +32,11 @@ _JOBS_BY_DOMAIN = "CREATE INDEX jobs_by_domain ON jobs (domain)"
 _PROBES = """CREATE TABLE probes (
   domain TEXT PRIMARY KEY REFERENCES domains(name) ON DELETE CASCADE, content TEXT NOT NULL
 ) WITHOUT ROWID"""
+_BY_CHANGE = (
+    "CREATE INDEX items_by_change ON items (domain, later, changed)",
+    "CREATE INDEX items_hidden ON items (domain, changed) WHERE NOT available",
+)
 _SHARED = (
-    "CREATE INDEX items_by_change ON items (domain, changed)",
     """CREATE TABLE tombstones (
       domain TEXT NOT NULL REFERENCES domains(name) ON DELETE CASCADE, row INTEGER NOT NULL,
       generation INTEGER NOT NULL, item_id TEXT NOT NULL, PRIMARY KEY (domain, row)
@@ -45,7 +48,7 @@ _SHARED = (
     "CREATE TABLE feed (place INTEGER PRIMARY KEY, kind TEXT NOT NULL, domain TEXT NOT NULL, at REAL NOT NULL)",
 )
 """What processes share a file with, since schema 4."""
-_NOW = (_DOMAINS, _ITEMS, _ITEMS_BY_ID, _JOBS, _JOBS_BY_DOMAIN, _PROBES, *_SHARED)
+_NOW = (_DOMAINS, _ITEMS, _ITEMS_BY_ID, _JOBS, _JOBS_BY_DOMAIN, _PROBES, *_SHARED, *_BY_CHANGE)
 _UPGRADES: dict[int, tuple[str, ...]] = {
     1: ("ALTER TABLE items ADD COLUMN image TEXT NOT NULL DEFAULT ''",),
     2: (_PROBES,),
@@ -63,7 +66,12 @@ _UPGRADES: dict[int, tuple[str, ...]] = {
         "ALTER TABLE jobs ADD COLUMN lease REAL NOT NULL DEFAULT 0",
         *_SHARED,
     ),
-    4: ("ALTER TABLE jobs ADD COLUMN eta_s REAL",),
+    4: (
+        "ALTER TABLE jobs ADD COLUMN eta_s REAL",
+        "ALTER TABLE items ADD COLUMN later INTEGER NOT NULL DEFAULT 0",
+        "DROP INDEX IF EXISTS items_by_change",
+        *_BY_CHANGE,
+    ),
 }
 """By the schema they start from, what brings a file one schema further."""
 

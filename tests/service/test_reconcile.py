@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from service.app import assemble, started
 from service.jobs import Progress
 from service.live import LiveDomain
-from service.live_items import FOLD_ROWS
+from service.live_items import FOLD_ROWS, LiveItems
 from service.parts import Parts
 from service.reconcile import HERE
 from service.settings import Settings
@@ -123,6 +125,45 @@ def test_a_domain_that_was_made_anew_has_nothing_of_the_one_before(parts: Parts,
         write_elsewhere(parts, [f"other {number}"])
     now = caught_up(parts)
     assert set(now.items.ids(now.items.living())) == {f"other {n}" for n in range(before.items.generation + 2)}
+
+
+def test_during_a_large_import_single_items_come_change_and_go_at_once_and_the_rest_with_the_next_base(
+    parts: Parts,
+) -> None:
+    with_base(parts)
+    many = [Item(text, text) for text in (f"news {number}" for number in range(600))]
+    parts.writer.upsert("movies", many, search=False)
+    assert set(caught_up(parts).items.rows([*TEXTS, *(item.item_id for item in many)])) == {*TEXTS}
+    parts.writer.upsert("movies", [Item("new", "new"), many[0]])
+    parts.writer.change("movies", TEXTS[1], lambda item: replace(item, available=False))
+    parts.writer.delete("movies", [TEXTS[2], many[1].item_id])
+    items = caught_up(parts).items
+    assert set(items.rows([*TEXTS, "new", "news 0", "news 1"])) == {*TEXTS, "new", "news 0"} - {TEXTS[2]}
+    assert TEXTS[1] not in recommended(items)
+    assert {"new", "news 0"} <= recommended(items)
+    assert "movies" not in parts.reconciler.waiting
+    work(parts)
+    assert set(caught_up(parts).items.rows(item.item_id for item in many)) == {f"news {n}" for n in range(600)} - {
+        "news 1"
+    }
+    assert not caught_up(parts).items.incomplete
+    assert parts.state.open_jobs() == []
+
+
+def test_what_is_hidden_while_more_changes_than_can_be_applied_wait_is_known_and_not_recommended(parts: Parts) -> None:
+    with_base(parts)
+    write_elsewhere(parts, MANY)
+    parts.state.upsert_items("movies", [Item(TEXTS[1], TEXTS[1], available=False)])
+    items = caught_up(parts).items
+    assert "movies" in parts.reconciler.waiting
+    assert set(items.rows(TEXTS)) == {*TEXTS}
+    assert recommended(items) == {*TEXTS} - {TEXTS[1]}
+
+
+def recommended(items: LiveItems) -> set[str]:
+    """Return all that is recommended to anybody."""
+    _, rows = items.search(np.ones((1, items.width), np.float32), 10_000)
+    return set(items.ids(rows[0]))
 
 
 def test_a_delete_needs_no_file_of_the_version_that_answers(parts: Parts, bundle: Make) -> None:

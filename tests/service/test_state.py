@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,12 +20,12 @@ from service.state import (
     ChangedItem,
     Changes,
     Deleted,
-    Deletions,
     DomainRecord,
     Item,
     Probe,
     State,
     Upserted,
+    Withdrawals,
 )
 from service.state.sqlite import FILE, SqliteState
 
@@ -429,7 +430,7 @@ def test_changes_that_are_too_many_or_forgotten_or_of_another_domain_are_not_tol
     assert state.changes("movies", 5, born) is None
 
 
-def test_deletions_name_what_is_gone_however_much_else_changed(state: State) -> None:
+def test_withdrawals_name_what_is_gone_however_much_else_changed(state: State) -> None:
     state.put_domain(MOVIES)
     state.upsert_items("movies", items(*"abcde"))
     born = state.get_domain("movies").born
@@ -437,26 +438,76 @@ def test_deletions_name_what_is_gone_however_much_else_changed(state: State) -> 
     state.upsert_items("movies", items("b", *map(str, range(MOST_CHANGES + 1))))
     state.delete_items("movies", ["c", "0"])
     assert state.changes("movies", 1, born) is None
-    assert named(state.deletions("movies", 1, born)) == (4, ["0", "a", "c"])
-    assert named(state.deletions("movies", 2, born)) == (4, ["0", "c"])
-    assert named(state.deletions("movies", 4, born)) == (4, [])
-    assert state.deletions("movies", 5, born) is None
-    assert state.deletions("movies", 1, "another") is None
+    assert named(state.withdrawals("movies", 1, born)) == (4, ["0", "a", "c"])
+    assert named(state.withdrawals("movies", 2, born)) == (4, ["0", "c"])
+    assert named(state.withdrawals("movies", 4, born)) == (4, [])
+    assert state.withdrawals("movies", 5, born) is None
+    assert state.withdrawals("movies", 1, "another") is None
     state.delete_items("movies", list(map(str, range(1, MOST_CHANGES))))
-    assert state.deletions("movies", 2, born) is None, "the oldest are forgotten"
-    known = named(state.deletions("movies", 4, born))
+    assert state.withdrawals("movies", 2, born) is None, "the oldest are forgotten"
+    known = named(state.withdrawals("movies", 4, born))
     assert (known[0], len(known[1])) == (5, MOST_CHANGES - 1)
     state.delete_domain("movies")
     state.put_domain(MOVIES)
-    assert state.deletions("movies", 0, born) is None
-    assert state.deletions("movies", 0, state.get_domain("movies").born) == Deletions(0, [])
+    assert state.withdrawals("movies", 0, born) is None
+    assert state.withdrawals("movies", 0, state.get_domain("movies").born) == Withdrawals(0, [], [])
     with pytest.raises(DomainNotFound):
-        state.deletions("books", 0, born)
+        state.withdrawals("books", 0, born)
 
 
-def named(found: Deletions | None) -> tuple[int, list[str]]:
+def test_withdrawals_name_what_is_not_available_any_more(state: State) -> None:
+    state.put_domain(MOVIES)
+    state.upsert_items("movies", items(*"abcde"))
+    born = state.get_domain("movies").born
+    hide = [Item(name, f"film {name}", 1.0, {}, available=False) for name in "abcd"]
+    state.upsert_items("movies", hide)
+    [b] = state.items_by_id("movies", ["b"]).values()
+    state.replace_item("movies", b, replace(b, available=True))
+    state.delete_items("movies", ["c"])
+    found = state.withdrawals("movies", 1, born)
     assert found is not None
-    return found.generation, sorted(found.ids)
+    assert (sorted(found.hidden), found.deleted) == (["a", "d"], ["c"])
+    found = state.withdrawals("movies", 2, born)
+    assert found == Withdrawals(4, ["c"], [])
+
+
+def test_what_is_told_later_is_in_no_changes_but_in_the_catalog_and_marks_them_incomplete(state: State) -> None:
+    state.put_domain(MOVIES)
+    state.upsert_items("movies", items(*"abc"))
+    born = state.get_domain("movies").born
+    many = [str(number) for number in range(MOST_CHANGES + 1)]
+    assert state.upsert_items("movies", items(*many, "a", text="late"), "later").accepted == len(many)
+    assert state.changes("movies", 1, born) == Changes(2, [], [], incomplete=True)
+    state.upsert_items("movies", items("new", "b", text="at once"))
+    state.delete_items("movies", ["7", "c"])
+    found = state.changes("movies", 1, born)
+    assert found is not None
+    assert ([item.text for item in found.upserted], found.incomplete) == (["at once b", "at once new"], True)
+    assert {item_id for _, item_id in found.deleted} == {"7", "c"}
+    found = state.changes("movies", 2, born)
+    assert found is not None
+    assert not found.incomplete
+    rows = state.catalog("movies")
+    assert len(rows.ids) == len(many) + 2
+    assert rows.texts[0] == "late a"
+
+
+def test_unchanged_items_are_told_where_all_are_to_be_told_of(state: State) -> None:
+    state.put_domain(MOVIES)
+    state.upsert_items("movies", items(*"abc"), "later")
+    born = state.get_domain("movies").born
+    assert state.upsert_items("movies", items("a", "b")) == Upserted(0, 0, 2, 1)
+    assert state.changes("movies", 0, born) == Changes(1, [], [], incomplete=True)
+    assert state.upsert_items("movies", [*items("a", "d"), *items("b", text="other")], "all") == Upserted(1, 1, 1, 2)
+    found = state.changes("movies", 0, born)
+    assert found is not None
+    assert [item.item_id for item in found.upserted] == ["a", "b", "d"]
+    assert found.incomplete
+
+
+def named(found: Withdrawals | None) -> tuple[int, list[str]]:
+    assert found is not None
+    return found.generation, sorted(found.deleted)
 
 
 def test_changes_are_not_told_where_they_are_more_than_asked_for(state: State) -> None:
@@ -518,6 +569,7 @@ def test_state_of_a_newer_version_is_not_touched(tmp_path: Path) -> None:
 
 FULL_DISK = """
 import sys
+from dataclasses import replace
 from pathlib import Path
 from service.errors import OutOfSpace
 from service.state import DomainRecord, Item

@@ -1,0 +1,123 @@
+"""Rows of a spooled body: read one by one, checked, and reported where they are rejected."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, Self
+
+from pydantic import ValidationError
+from pydantic_core import from_json
+
+from service.errors import MalformedBody
+from service.intake import Intake
+from service.schemas import MAX_IMAGE_B64, ItemBody
+from service.state import Item
+
+MAX_REJECTED, MAX_ID, MAX_DETAIL = 1000, 256, 1000
+MAX_ROW_BYTES = 256 * 1024
+
+
+@dataclass(slots=True)
+class Report:
+    """What an import did; of the rejected rows the first thousand are listed, all are counted."""
+
+    accepted: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    rejected_count: int = 0
+    rejected: list[dict[str, Any]] = field(default_factory=list)
+
+    @classmethod
+    def parse(cls, value: dict[str, Any]) -> Self:
+        """Read what `to_json` wrote."""
+        return cls(**value)
+
+    @property
+    def stored(self) -> int:
+        """Rows that the catalog has."""
+        return self.accepted + self.updated + self.unchanged
+
+    def reject(self, index: int, raw: object, code: str, detail: str) -> None:
+        """Count a row that cannot be stored; of a long id or reason the beginning is shown."""
+        self.rejected_count += 1
+        if len(self.rejected) < MAX_REJECTED:
+            given = raw.get("item_id") if isinstance(raw, dict) else None
+            item_id = given[:MAX_ID] if isinstance(given, str) else None
+            self.rejected.append({"index": index, "item_id": item_id, "code": code, "detail": detail[:MAX_DETAIL]})
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON."""
+        names = ("accepted", "updated", "unchanged", "rejected_count", "rejected")
+        return {name: getattr(self, name) for name in names}
+
+
+class _TooLong(ValueError):
+    """A row over the limit."""
+
+
+def read_rows(path: Path, report: Report, intake: Intake, after: int = 0) -> Iterator[tuple[int, int, Item]]:
+    """Yield (done, total, item) behind a position, in bytes of lines or in rows of an array; rejects go to the report.
+
+    Raises:
+        MalformedBody: an array that is no JSON.
+    """
+    array = ".ndjson" not in path.name
+    limit = MAX_ROW_BYTES + (MAX_IMAGE_B64 if intake.reads_images else 0)
+    for index, (done, total, raw) in enumerate(_array(path) if array else _lines(path, limit, after)):
+        if done <= after:
+            continue
+        if isinstance(raw, ValueError):
+            report.reject(index, None, "item_too_large" if isinstance(raw, _TooLong) else "malformed_json", str(raw))
+            continue
+        try:
+            item = intake.item(ItemBody.model_validate(raw))
+        except ValidationError as error:
+            told = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+            report.reject(index, raw, "invalid_item", told)
+        except ValueError as error:
+            report.reject(index, raw, "invalid_item", str(error))
+        else:
+            yield done, total, item
+
+
+def _lines(path: Path, limit: int, after: int) -> Iterator[tuple[int, int, Any]]:
+    done, total = 0, path.stat().st_size
+    with path.open("rb") as file:
+        while line := file.readline(limit):
+            done += len(line)
+            if len(line) == limit and not line.endswith(b"\n"):
+                done += _skip_line(file)
+                yield done, total, _TooLong(f"longer than {limit} bytes")
+            elif line.strip():
+                yield done, total, _value(line) if done > after else None
+
+
+def _skip_line(file: BinaryIO) -> int:
+    """Read to the end of a line without keeping it; returns the bytes."""
+    skipped = 0
+    while part := file.readline(MAX_ROW_BYTES):
+        skipped += len(part)
+        if part.endswith(b"\n"):
+            break
+    return skipped
+
+
+def _array(path: Path) -> Iterator[tuple[int, int, Any]]:
+    value = _value(path.read_bytes())
+    if isinstance(value, ValueError):
+        raise MalformedBody(f"the body is not JSON: {value}") from value
+    if not isinstance(value, list):
+        raise MalformedBody("expected a JSON array of items, or application/x-ndjson with one item a line")
+    for index, raw in enumerate(value, 1):
+        yield index, len(value), raw
+
+
+def _value(text: bytes) -> Any:
+    """Parse strictly: no NaN, no lone surrogate, no nesting that nothing could print; the error is returned."""
+    try:
+        return from_json(text.removeprefix(codecs.BOM_UTF8), allow_inf_nan=False)
+    except ValueError as error:
+        return error
