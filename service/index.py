@@ -23,7 +23,10 @@ LEAST_RECALL, AT = 0.98, 10
 MORE = 4
 """So many times what is asked for is found approximately, and ranked exactly; who asks for more visits more lists."""
 TRAINED_ON, ITERATIONS = 256, 10
+LEAST_SAMPLE, PER_LIST, LONGEST = 100_000, 40, 0.1
+"""An index is trained on so many vectors, or so many a list; a tenth of them are the longest."""
 TIMED = 64
+BLOCK = 1 << 16
 FINER, NEAR, WIDENS = 1.3, 1e-5, 1.0
 
 Floats = NDArray[np.float32]
@@ -144,15 +147,26 @@ def build(vectors: Floats, queries: Floats, source: str, path: Path) -> Tuned | 
     )
     index.cp.max_points_per_centroid, index.cp.niter = TRAINED_ON, ITERATIONS
     index.cp.spherical = True  # else the longest centres draw most vectors into a few lists
-    # All of them: the quantizer must know the longest vectors, which are recommended most.
-    index.train(np.ascontiguousarray(vectors))
-    for start in range(0, count, 1 << 16):
-        index.add(np.ascontiguousarray(vectors[start : start + (1 << 16)]))
+    index.train(_sample(vectors, max(LEAST_SAMPLE, PER_LIST * lists)))
+    for start in range(0, count, BLOCK):
+        index.add(np.ascontiguousarray(vectors[start : start + BLOCK]))
     faiss.write_index(index, str(path))
     tuned = _tune(path, vectors, queries, source, lists)
     if tuned is None:
         path.unlink()
     return tuned
+
+
+def _sample(vectors: Floats, count: int) -> Floats:
+    """Choose vectors to train on: the quantizer must know the longest ones, which are recommended most."""
+    if len(vectors) <= count:
+        return np.ascontiguousarray(vectors)
+    blocks = range(0, len(vectors), BLOCK)
+    lengths = np.concatenate([np.linalg.norm(vectors[start : start + BLOCK], axis=1) for start in blocks])
+    order = np.argsort(-lengths, kind="stable")
+    longest, others = np.split(order, [int(LONGEST * count)])
+    chosen = np.random.default_rng(0).choice(others, count - len(longest), replace=False)
+    return np.ascontiguousarray(vectors[np.sort(np.concatenate([longest, chosen]))])
 
 
 def _tune(path: Path, vectors: Floats, queries: Floats, source: str, lists: int) -> Tuned | None:

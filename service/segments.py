@@ -112,7 +112,7 @@ class Segments:
         order = np.argsort(_heads(keys), kind="stable")
         self._write_rows(keys[order], [np.ascontiguousarray(vectors[order], np.float32)])
 
-    def _write_merged(self, parts: Sequence[Segment]) -> None:
+    def _write_merged(self, parts: Sequence[Segment]) -> Path:
         """Write parts as one, each key once; vectors are copied block by block, so that memory holds few of them."""
         keys = np.concatenate([part.keys for part in parts])
         _, first = np.unique(keys, axis=0, return_index=True)
@@ -130,16 +130,16 @@ class Segments:
                     block[mine] = parts[number].vectors[some[mine] - begins]
                 yield block
 
-        self._write_rows(keys[rows], blocks())
+        return self._write_rows(keys[rows], blocks())
 
-    def _write_rows(self, keys: Keys, vectors: Iterable[Floats]) -> None:
+    def _write_rows(self, keys: Keys, vectors: Iterable[Floats]) -> Path:
         beside = self._folder / f".{uuid.uuid4().hex}{PART}"
         try:
             with room_or_error(self._folder), beside.open("wb") as file:
                 file.write(np.ascontiguousarray(keys).data)
                 for block in vectors:
                     file.write(block.data)
-            beside.rename(self._folder / f"{_digest_of(beside)}{SUFFIX}")
+            return beside.rename(self._folder / f"{_digest_of(beside)}{SUFFIX}")
         finally:
             beside.unlink(missing_ok=True)
 
@@ -152,18 +152,18 @@ class Segments:
                 return
             self._sweep()
             paths = sorted(self._folder.glob(f"*{SUFFIX}"), key=lambda path: path.stat().st_size)
+            if len(paths) <= MOST:  # another process was here in between
+                return
             merged = _worth_merging(paths)
-            parts = [self._opened_one(path) for path in merged]
-            whole = [part for part in parts if part is not None]
-            if whole:
-                self._write_merged(whole)
-            kept = {path.name for path in self._folder.glob(f"*{SUFFIX}")} - {path.name for path in paths}
+            whole = [part for part in map(self._opened_one, merged) if part is not None]
+            written = self._write_merged(whole) if whole else None
             for path in merged:
-                if path.name not in kept:
+                if path != written:  # equal contents have one name: what is in a larger part adds nothing to it
                     path.unlink(missing_ok=True)
 
     def _opened_one(self, path: Path) -> Segment | None:
-        with suppress(OSError, ValueError):
+        """Map a segment, None where it is damaged."""
+        with suppress(ValueError):
             return Segment(path, self._width)
         return None
 

@@ -75,6 +75,15 @@ def test_a_damaged_segment_counts_as_absent_and_is_written_again(tmp_path: Path)
     assert not Segments(tmp_path, WIDTH + 1).look_up(keys_of(range(10))).any(), "of another width"
 
 
+def test_what_is_kept_again_and_again_is_kept(tmp_path: Path) -> None:
+    segments = Segments(tmp_path, WIDTH)
+    segments.add(keys_of(range(100)), vectors_of(range(100)))
+    for number in range(2 * MOST):  # merged, they are the file that is there
+        segments.add(keys_of(range(number, number + 1)), vectors_of(range(number, number + 1)))
+    assert len(list(tmp_path.glob(f"*{SUFFIX}"))) <= MOST
+    assert Segments(tmp_path, WIDTH).look_up(keys_of(range(100))).all()
+
+
 ADDER = """
 import sys
 from pathlib import Path
