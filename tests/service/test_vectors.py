@@ -256,9 +256,11 @@ def _alive(pid: int) -> bool:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
 
 
-def test_a_build_whose_state_does_not_answer_can_be_asked_for_again(backbone: Backbone, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_build_whose_state_does_not_answer_can_be_asked_for_again(tmp_path: Path) -> None:
+    backbone = tiny_backbone(tmp_path / "tiny")
     where = {"data": str(tmp_path), "redis": "redis://127.0.0.1:1", "least_for_index": 0}
-    builder = Builder(lambda _: tmp_path / "data" / "backbones" / "tiny", least=1, threads=1, where=where)
+    builder = Builder(lambda _: tmp_path / "tiny", least=1, threads=1, where=where)
     try:
         with pytest.raises(StateUnavailable, match=r"127\.0\.0\.1:1"):
             builder.fold("movies", backbone, [], 1, lambda _: lambda *_: None)
