@@ -1,7 +1,8 @@
 """`python -m benchmarks.freshness`: how soon one worker's change is in another worker's answers.
 
 Two workers share a port and a folder. An item is put by one and looked for in the other's recommendations until it is
-there; then it is deleted and looked for until it is gone. Seconds run from the answer to the change.
+there; then it is deleted and looked for until it is gone. Seconds run from the answer to the change. Halfway one of the
+two is killed and started again; and a third of the changes are made while a large import of the same domain runs.
 """
 
 from __future__ import annotations
@@ -14,12 +15,15 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import httpx
 
+from benchmarks.client import ended, kill_one, two_workers
 from benchmarks.setting import domain_name, prepare, serving
 
 PORT, TARGET = 18110, 1.0
+URL = f"http://127.0.0.1:{PORT}"
 
 
 def main() -> int:
@@ -30,8 +34,13 @@ def main() -> int:
     went: list[float] = []
     own: list[float] = []
     with serving(options.data, PORT, workers=2):
-        one, other = _two_workers()
+        one, other = two_workers(URL).values()
         for number in range(options.changes):
+            if number == options.changes // 2:
+                print(f"killed worker {kill_one(URL)}; both answer again")
+                one, other = two_workers(URL).values()
+            if number == 2 * options.changes // 3:
+                job = _large_import(one, options.imported)
             path, title = f"/domains/{domain_name(0)}/items/fresh-{number}", {"title": f"title {number} fresh"}
             began = time.perf_counter()
             one.put(path, json=title).raise_for_status()
@@ -41,8 +50,10 @@ def main() -> int:
             if _recommends(one, number):
                 raise RuntimeError("the worker that took the delete still recommends the item")
             went.append(_until(partial(_lacks, other, number)))
-        one.close()
-        other.close()
+        during = one.get(f"/jobs/{job['id']}").json()
+        share = during["done"] / during["total"]
+        print(f"a third of them while {options.imported:,} items came in: {share:.0%} of it done")
+        ended(one, job, 0.1)
     for what, seconds in (("put answered after", own), ("there after", came), ("gone after", went)):
         print(f"{what}: median {1e3 * statistics.median(seconds):.0f} ms, most {1e3 * max(seconds):.0f} ms")
     value = max(came + went)
@@ -51,19 +62,21 @@ def main() -> int:
     return 0 if value <= TARGET else 1
 
 
-def _two_workers() -> tuple[httpx.Client, httpx.Client]:
-    """Connect until two different workers have answered."""
-    found: dict[str, httpx.Client] = {}
+def _large_import(client: httpx.Client, count: int) -> dict[str, Any]:
+    """Begin to import many items; returns the job once it has stored more than is searched step by step."""
+    mark = time.time_ns()
+    lines = (json.dumps({"item_id": f"much-{row}", "title": f"title {row} {mark}"}).encode() for row in range(count))
+    headers = {"Content-Type": "application/x-ndjson"}
+    body = b"\n".join(lines)
+    job: dict[str, Any] = client.post(
+        f"/domains/{domain_name(0)}/items?wait=false", content=body, headers=headers
+    ).json()
     until = time.monotonic() + 60
-    while len(found) < 2:
+    while client.get(f"/jobs/{job['id']}").json()["done"] < len(body) / 4:
         if time.monotonic() > until:
-            raise RuntimeError("only one worker answers")
-        client = httpx.Client(base_url=f"http://127.0.0.1:{PORT}", timeout=60)
-        name = client.get("/info").json()["process"]
-        if client.get("/readyz").status_code != 200 or found.setdefault(name, client) is not client:
-            client.close()
-    one, other = found.values()
-    return one, other
+            raise RuntimeError("the import does not go on")
+        time.sleep(0.05)
+    return job
 
 
 def _recommends(client: httpx.Client, number: int) -> bool:
@@ -90,7 +103,8 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=Path(".swaprec/bench-freshness"))
     parser.add_argument("--items", type=int, default=10_000)
-    parser.add_argument("--changes", type=int, default=100)
+    parser.add_argument("--changes", type=int, default=120)
+    parser.add_argument("--imported", type=int, default=60_000)
     return parser.parse_args()
 
 

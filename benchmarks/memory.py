@@ -1,8 +1,9 @@
 """`python -m benchmarks.memory`: what one more domain takes in memory, on two workers that share a port.
 
 The service is measured with few and with many domains, each asked on both workers until everything that answers need
-was touched. Bytes are proportional set sizes summed over all processes, so that what they share counts once; they are
-compared with the adapter, the vectors once, and the ids with an offset and a popularity each.
+was touched; before, one worker is killed and started again. Bytes are proportional set sizes summed over all processes,
+so that what they share counts once; they are compared with the adapter, the vectors once, and the ids with an offset
+and a popularity each.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import httpx
 
+from benchmarks.client import kill_one
 from benchmarks.load import drive
 from benchmarks.processes import family, pss
 from benchmarks.serve import requests_of
@@ -44,6 +46,7 @@ def _measured(options: argparse.Namespace, domains: int) -> int:
     with serving(folder, PORT, workers=WORKERS):  # embeds what is not embedded yet, and folds what changed
         _wait_for_bases(domains)
     with serving(folder, PORT, workers=WORKERS) as pid:
+        kill_one(f"http://127.0.0.1:{PORT}")
         asked = requests_of(domains, options.items)
         for _ in range(3):
             drive(pid, PORT, asked, connections=32, seconds=max(4.0, domains / 15))

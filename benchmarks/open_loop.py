@@ -19,6 +19,7 @@ class Latencies:
 
     seconds: list[float] = field(default_factory=list)
     failed: int = 0
+    retried: int = 0
 
     def at(self, percent: float) -> float:
         """Return a percentile."""
@@ -26,7 +27,10 @@ class Latencies:
 
 
 def send(port: int, requests: Sequence[bytes], rate: float, going: Callable[[], bool], connections: int) -> Latencies:
-    """Send requests at a rate a second over so many connections at most, as long as `going`."""
+    """Send requests at a rate a second over so many connections at most, as long as `going`.
+
+    One whose connection breaks is sent once more, over a new one.
+    """
     return uvloop.run(_send(port, requests, rate, going, connections))
 
 
@@ -43,7 +47,7 @@ async def _send(
         wait = due - time.perf_counter()
         if wait > 0:
             await asyncio.sleep(wait)
-        task = asyncio.create_task(_one(free, requests[number % len(requests)], due, seen))
+        task = asyncio.create_task(_one(port, free, requests[number % len(requests)], due, seen))
         running.add(task)
         task.add_done_callback(running.discard)
         number += 1
@@ -53,9 +57,13 @@ async def _send(
     return seen
 
 
-async def _one(free: asyncio.Queue[Link], request: bytes, due: float, seen: Latencies) -> None:
+async def _one(port: int, free: asyncio.Queue[Link], request: bytes, due: float, seen: Latencies) -> None:
     link = await free.get()
     try:
+        status, _ = await ask(link, request)
+    except (OSError, asyncio.IncompleteReadError):
+        seen.retried += 1
+        link = await asyncio.open_connection("127.0.0.1", port)
         status, _ = await ask(link, request)
     finally:
         free.put_nowait(link)

@@ -28,6 +28,7 @@ import uvloop
 from numpy.typing import NDArray
 
 from adapters_store.bundle import read_bundle
+from benchmarks.client import ended, tried
 from benchmarks.load import request_bytes
 from benchmarks.open_loop import ask
 from benchmarks.setting import SPEC, domain_name, make_bundle, prepare, serving
@@ -160,35 +161,14 @@ def _prepared(options: argparse.Namespace, offline: Offline, url: str) -> dict[s
 def _upload(options: argparse.Namespace, offline: Offline, client: httpx.Client, domain: str, seed: int) -> int:
     path = options.data / f"swap-{domain}-{seed}.safetensors"
     make_bundle(path, options.data, domain, seed=1000 + seed)
-    with path.open("rb") as file:
-        answer = client.post("/adapters", files={"file": file})
-    answer.raise_for_status()
+    answer = tried(client, "POST", "/adapters", files={"file": path.read_bytes()})
     version = int(answer.json()["version"])
     offline.add(domain, version, path)
     return version
 
 
 def _activate(client: httpx.Client, domain: str, version: int) -> None:
-    job = _tried(client, "POST", f"/adapters/{domain}/versions/{version}/activate").json()
-    while job["status"] not in ("succeeded", "failed", "cancelled"):
-        time.sleep(0.002)
-        job = _tried(client, "GET", f"/jobs/{job['id']}").json()
-    if job["status"] != "succeeded":
-        raise RuntimeError(f"{domain}@{version}: {job['error']}")
-
-
-def _tried(client: httpx.Client, method: str, path: str) -> httpx.Response:
-    """Ask, and once more where the worker that was asked is gone."""
-    for left in (1, 0):
-        try:
-            answer = client.request(method, path)
-            answer.raise_for_status()
-        except httpx.TransportError:
-            if not left:
-                raise
-        else:
-            return answer
-    raise AssertionError
+    ended(client, tried(client, "POST", f"/adapters/{domain}/versions/{version}/activate").json())
 
 
 def _flip(
@@ -213,7 +193,7 @@ def _flip(
                     _activate(client, domain, version)
                     flips.full.append(time.perf_counter() - began)
                 elif turn % 3 == 0:
-                    _tried(client, "POST", f"/domains/{domain}/rollback")
+                    tried(client, "POST", f"/domains/{domain}/rollback")
                     flips.rollbacks.append(time.perf_counter() - began)
                 else:
                     _activate(client, domain, int(rng.choice(versions[domain])))
