@@ -20,6 +20,7 @@ from service.index import ExactIndex, Index, Tuned, TunedIndex
 from service.intake import Intake
 from service.live import version_name
 from service.live_items import LiveItems
+from service.mapped import open_array
 from service.snapshots import Snapshots
 from service.state import DomainRecord, Item, State
 from service.vectors import VectorFiles
@@ -183,7 +184,7 @@ def _mapped(base: BaseWriter, prepared: Prepared) -> Floats:
     path = base.vectors_path(prepared.digest, prepared.dtype)
     if not len(base.places):
         return np.zeros((0, base.width), np.float32)
-    return np.asarray(np.load(path, mmap_mode="r"))
+    return open_array(path)
 
 
 def _within(told: Progress, done: int, total: int) -> Progress:

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from adapters_store.files import PART, room_or_error, sync_folder, write_beside
 from service.ids import FILES, Ids
 from service.index import ExactIndex, Index, Tuned, TunedIndex, digest_of
+from service.mapped import forget_pages, open_array
 from service.state import DomainRecord
 
 CARD, INDEX = "card.json", ".faiss"
@@ -63,6 +64,12 @@ class Base:
     def is_kept(self) -> bool:
         """Whether it lies on the disk; the one before the first does not."""
         return self.path != Path()
+
+    def forget_pages(self) -> None:
+        """Take what is mapped from memory until it is read again."""
+        self.ids.forget_pages()
+        for array in (self.popularity, self.by_popularity):
+            forget_pages(array)
 
     @property
     def nbytes(self) -> int:
@@ -248,7 +255,7 @@ class Bases:
         self._check(path / name, card["files"][name])
         if not card["items"]:
             return np.zeros((0, card["width"]), np.float32)
-        return np.asarray(np.load(path / name, mmap_mode="r"))
+        return open_array(path / name)
 
     def _index(self, path: Path, vectors_name: str, vectors: Floats) -> Index:
         card = json.loads((path / CARD).read_text("utf-8"))
@@ -295,7 +302,7 @@ def _save_catalog(folder: Path, catalog: Catalog) -> NDArray[np.int64]:
 
 
 def _opened(path: Path, generation: int, recommendable: int) -> Base:
-    popularity, order = (np.asarray(np.load(path / f"{name}.npy", mmap_mode="r")) for name in _POPULARITY)
+    popularity, order = (open_array(path / f"{name}.npy") for name in _POPULARITY)
     return Base(path, generation, Ids.open(path), popularity, order, recommendable)
 
 

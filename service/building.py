@@ -23,6 +23,7 @@ from service.blobs import Blobs
 from service.builder import NICE, VersionFile
 from service.errors import StateUnavailable
 from service.index import build, use_one_thread
+from service.mapped import open_array
 from service.parent import end_with
 from service.segments import Segments
 from service.snapshots import Snapshots
@@ -136,7 +137,7 @@ def _backbone(task: dict[str, Any], loaded: dict[str, Backbone]) -> Backbone:
 
 
 def _rows(vectors: Path, count: int) -> Floats:
-    return np.asarray(np.load(vectors, mmap_mode="r"))[:count]
+    return open_array(vectors)[:count]
 
 
 def _embed(task: dict[str, Any], loaded: dict[str, Backbone], answers: TextIO) -> None:

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from service.mapped import forget_pages, open_array
+
 FILES = ("ids", "ends", "hashes", "order")
 
 
@@ -43,13 +45,18 @@ class Ids:
         Raises:
             OSError, ValueError: a file is missing or damaged.
         """
-        return cls(*(np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r")) for name in FILES))
+        return cls(*(open_array(folder / f"{name}.npy") for name in FILES))
 
     def save(self, folder: Path) -> None:
         """Write the arrays."""
         arrays: tuple[NDArray[Any], ...] = (self._blob, self._ends, self._hashes, self._order)
         for name, array in zip(FILES, arrays, strict=True):
             np.save(folder / f"{name}.npy", array)
+
+    def forget_pages(self) -> None:
+        """Take what is mapped from memory until it is read again."""
+        for array in (self._blob, self._ends, self._hashes, self._order):
+            forget_pages(array)
 
     def __len__(self) -> int:
         return len(self._ends)

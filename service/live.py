@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -96,9 +95,27 @@ class Standing:
             held |= value.items.held()
         return sum(held.values())
 
+    @property
+    def is_mapped(self) -> bool:
+        """Whether hardly more than mapped files is in memory of it."""
+        return all(value.items.is_mapped for value in self.warm)
 
-Resting = Mapping[tuple[str, Dtype], tuple[Slot, int]]
-"""What stays in memory of a domain that rests: by digest and dtype, its adapters in their slots, and their bytes."""
+    def forget_pages(self) -> None:
+        """Take what is mapped from memory until it is read again."""
+        for value in self.warm:
+            value.items.forget_pages()
+
+
+@dataclass(frozen=True, slots=True)
+class Rested:
+    """What stays in memory of a domain that rests.
+
+    `slots`: by digest and dtype, its adapters in their slots, and their bytes. `standing`: what it answered from,
+    without pages; None where that was more than mapped files, or something was heard of the domain since.
+    """
+
+    slots: Mapping[tuple[str, Dtype], tuple[Slot, int]]
+    standing: Standing | None = None
 
 
 class LiveTable:
@@ -110,8 +127,8 @@ class LiveTable:
     def __init__(self, exists: Callable[[str], object]) -> None:
         self._standings: dict[str, Standing] = {}
         self._waiting: dict[str, str | ServiceError] = {}
-        self._resting: dict[str, Resting] = {}
-        self._asked: dict[str, float] = {}
+        self._resting: dict[str, Rested] = {}
+        self._asked: dict[str, None] = {}
         self._sizes: dict[str, int] = {}
         self._changing = threading.Lock()
         self._exists = exists
@@ -141,7 +158,8 @@ class LiveTable:
         """Return where a domain stands, None where it is not in memory; it stays longer than what nobody asks for."""
         standing = self._standings.get(domain)
         if standing is not None:
-            self._asked[domain] = time.monotonic()
+            self._asked.pop(domain, None)  # so that the one that was asked for longest ago comes first
+            self._asked[domain] = None
         return standing
 
     def knows(self, domain: str) -> bool:
@@ -152,36 +170,62 @@ class LiveTable:
         """Whether a domain is to be brought back before it answers."""
         return domain in self._resting
 
-    def kept(self, domain: str) -> Resting:
-        """Return the adapters of a domain that rests."""
-        return self._resting.get(domain, {})
+    def kept(self, domain: str) -> Rested:
+        """Return what is kept of a domain that rests."""
+        return self._resting.get(domain, Rested({}))
 
     def idlest(self, besides: str) -> str | None:
         """Name the domain that was asked for longest ago; None where all others are pinned."""
-        asked = self._asked
-        there = [name for name, standing in list(self._standings.items()) if name != besides and not standing.pinned]
-        return min(there, key=lambda name: asked.get(name, 0.0), default=None)
+        for name in list(self._asked):
+            standing = self._standings.get(name)
+            if standing is not None and name != besides and not standing.pinned:
+                return name
+        return None
+
+    def revive(self, domain: str) -> Standing | None:
+        """Let a domain that rests answer again from what it answered from; None where there may be something newer."""
+        with self._changing:
+            rested = self._resting.get(domain)
+            if rested is None or rested.standing is None:
+                return None
+            self._publish(domain, rested.standing)
+        return rested.standing
+
+    def spoil(self, domain: str) -> bool:
+        """Let go of what a domain that rests answered from, since something was heard of it; whether it rests."""
+        with self._changing:
+            rested = self._resting.get(domain)
+            if rested is not None:
+                self._resting[domain] = Rested(rested.slots)
+        return rested is not None
 
     def publish(self, standing: Standing) -> None:
         """Make a value live: one assignment."""
-        domain, size = standing.live.domain, standing.nbytes
         with self._changing:
-            self._standings[domain] = standing
-            self._waiting.pop(domain, None)
-            self._resting.pop(domain, None)
-            self._asked.setdefault(domain, time.monotonic())
-            self._resize(domain, size)
+            self._publish(standing.live.domain, standing)
+
+    def _publish(self, domain: str, standing: Standing) -> None:
+        self._standings[domain] = standing
+        self._waiting.pop(domain, None)
+        self._resting.pop(domain, None)
+        self._asked.setdefault(domain)
+        self._resize(domain, standing.nbytes)
 
     def rest(self, domain: str) -> bool:
         """Let go of what a domain answers from, save its adapters; whether it was in memory."""
         with self._changing:
             standing = self._standings.get(domain)
-            warm = standing.warm if standing is not None else []
-            self._resting[domain] = {(one.digest, one.dtype): (one.slot, one.adapter_bytes) for one in warm}
+            if standing is None:
+                self._resting.setdefault(domain, Rested({}))
+            else:
+                slots = {(one.digest, one.dtype): (one.slot, one.adapter_bytes) for one in standing.warm}
+                self._resting[domain] = Rested(slots, standing if standing.is_mapped else None)
             self._standings.pop(domain, None)
             self._waiting.pop(domain, None)
             self._asked.pop(domain, None)
             self._resize(domain, 0)
+        if standing is not None:
+            standing.forget_pages()
         return standing is not None
 
     def wait(self, domain: str, why: str | ServiceError) -> None:

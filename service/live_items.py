@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from service.bases import Base
 from service.delta import Delta
 from service.index import ExactIndex, Index
+from service.mapped import forget_pages
 from service.state import ChangedItem, Changes, Withdrawals
 
 FOLD_ROWS = 1000
@@ -21,6 +22,7 @@ FOLD_SHARE = 0.02
 QUIET_S = 30.0
 """A catalog that changed, and has not for so long, is folded: a base takes less memory, and has a snapshot."""
 SLACK = 32
+LITTLE = 64 * 1024
 
 Floats = NDArray[np.float32]
 Rows = NDArray[np.int64]
@@ -192,6 +194,16 @@ class LiveItems:
 
     def _are_dead(self, rows: Rows) -> NDArray[np.bool_]:
         return _among(self.delta.dead, rows)
+
+    @property
+    def is_mapped(self) -> bool:
+        """Whether hardly more than mapped files is in memory of it."""
+        return self.index.nbytes == 0 and self.delta.vectors.nbytes + self.delta.nbytes <= LITTLE
+
+    def forget_pages(self) -> None:
+        """Take what is mapped from memory until it is read again."""
+        self.base.forget_pages()
+        forget_pages(self.matrix)
 
     def held(self) -> dict[int, int]:
         """Bytes of everything that it is made of, by identity: values of one catalog share some of it."""

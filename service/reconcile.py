@@ -40,6 +40,8 @@ MOST_HERE = 20_000
 
 DAMAGE = (BundleError, VersionNotFound, BackboneNotFound, OSError)
 
+Despite = tuple[type[Exception], ...]
+
 _log = logging.getLogger("swaprec")
 
 
@@ -138,13 +140,13 @@ class Reconciler:
             NotBuilt: its vectors are not there; what `Versions.load` raises.
         """
         with self.turn(record.name):
-            return self._value(record, version, _Having(record, []), 0, behind=False)
+            return self._value(record, version, _Having(record, []), 0)
 
     def _stays_away(self, domain: str) -> bool:
         """Whether a domain rests, or is to rest since nobody asked for it and there is no room."""
         if self._store.pinned(domain):
             return False
-        if self._live.rests(domain):
+        if self._live.spoil(domain):
             return True
         if self._residency.has_room() or self._live.find(domain) is not None:
             return False
@@ -169,7 +171,8 @@ class Reconciler:
         return standing
 
     def _standing(self, record: DomainRecord, stands: Activation, having: _Having) -> Standing:
-        made = {stands.version: self._value(record, stands.version, having, stands.number)}
+        despite = (NotBuilt, OutOfSpace, *DAMAGE)
+        made = {stands.version: self._value(record, stands.version, having, stands.number, despite)}
 
         def warm(version: Version) -> LiveDomain | None:
             if version not in made and (found := self._warm(record, version, having, stands.number)) is not None:
@@ -185,7 +188,7 @@ class Reconciler:
     def _warm(self, record: DomainRecord, version: Version, having: _Having, number: int) -> LiveDomain | None:
         """Return what does not answer everybody; None where it is damaged or not built, which stops nothing else."""
         try:
-            return self._value(record, version, having, number)
+            return self._value(record, version, having, number, (NotBuilt,))
         except NotBuilt:
             self.ask_for_build(record.name)
         except DAMAGE:
@@ -193,7 +196,7 @@ class Reconciler:
         return None
 
     def _value(
-        self, record: DomainRecord, version: Version, having: _Having, number: int, *, behind: bool = True
+        self, record: DomainRecord, version: Version, having: _Having, number: int, despite: Despite = ()
     ) -> LiveDomain:
         """Return a version's value with the newest base that has its vectors and every change since.
 
@@ -202,36 +205,21 @@ class Reconciler:
             version: whose vectors.
             having: what is at hand.
             number: of the activation.
-            behind: where too much changed, be content with what is at hand, without what was deleted.
+            despite: errors in spite of which what is at hand is enough, without what was deleted.
 
         Raises:
             NotBuilt: there is nothing at hand, or what is there is not enough.
         """
         digest, dtype = self._versions.identify(record, version)
         known = having.find(digest, dtype)
-        items = known.items if known is not None else self._empty(record)
-        newer = self._bases.newest(record, digest, dtype, items.base)
-        if known is None and newer is None and self._state.count_items(record.name) > FOLD_ROWS:
-            raise NotBuilt  # a base is due: reading all of it here would be in vain
-        items = LiveItems.of(*newer) if newer is not None else items
-        try:
-            items = self._caught_up(record, version, items, having)
-        except (NotBuilt, OutOfSpace, *DAMAGE) as error:
-            if not behind or (known is None and newer is None):
-                raise
-            if not isinstance(error, NotBuilt):
-                _log.error("%s@%s takes no changes but deletes: %s", record.name, version_name(version), error)
-            if known is not None and known.items.generation > items.generation:  # the base is older than what answers
-                items = known.items
-            items = self._without_withdrawn(record, items)
-        if items.incomplete and not behind:
-            raise NotBuilt
+        items = self._items(record, version, having, (digest, dtype), despite)
         generation = max(items.generation, items.withdrawn_until) + number
         if known is not None:
             same = known.items is items and known.version == version and known.index_generation == generation
             return known if same else replace(known, items=items, version=version, index_generation=generation)
         engine = self._versions.engine(record)
-        slot, adapter_bytes = self._live.kept(record.name).get((digest, dtype)) or self._slot(record, version, engine)
+        kept = self._live.kept(record.name).slots.get((digest, dtype))
+        slot, adapter_bytes = kept or self._slot(record, version, engine)
         return LiveDomain(
             domain=record.name,
             born=record.born,
@@ -244,6 +232,28 @@ class Reconciler:
             adapter_bytes=adapter_bytes,
             dtype=dtype,
         )
+
+    def _items(
+        self, record: DomainRecord, version: Version, having: _Having, key: tuple[str, Dtype], despite: Despite
+    ) -> LiveItems:
+        known = having.find(*key)
+        before = known.items if known is not None else self._empty(record)
+        newer = self._bases.newest(record, *key, before.base)
+        if known is None and newer is None and self._state.count_items(record.name) > FOLD_ROWS:
+            raise NotBuilt  # a base is due: reading all of it here would be in vain
+        items = LiveItems.of(*newer) if newer is not None else before
+        try:
+            items = self._caught_up(record, version, items, having)
+            if items.incomplete and NotBuilt not in despite:
+                raise NotBuilt
+        except despite as error:
+            if known is None and newer is None:
+                raise
+            if not isinstance(error, NotBuilt):
+                _log.error("%s@%s takes no changes but deletes: %s", record.name, version_name(version), error)
+            # A base may be older than what answers.
+            items = self._without_withdrawn(record, max(items, before, key=lambda one: one.generation))
+        return items
 
     def _slot(self, record: DomainRecord, version: Version, engine: Engine) -> tuple[Slot, int]:
         prepared = self._versions.load(record, version)

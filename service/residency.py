@@ -1,7 +1,8 @@
 """A budget of bytes for what domains answer from: those that nobody asks for make room, and come back on demand.
 
-What goes is vectors, index and ids; the adapters stay in their slots, so that coming back is mapping files. A domain
-with a pinned version never goes.
+What goes is the pages of vectors, index and ids; the adapters stay in their slots and, of what is mapped files only,
+the value itself, so that coming back is one assignment where nothing was heard of the domain meanwhile. A domain with a
+pinned version never goes.
 """
 
 from __future__ import annotations
@@ -63,6 +64,12 @@ class Residency:
         if known is not None:
             self.hits += 1
             return known
+        started = time.perf_counter()
+        back = self._live.revive(domain)
+        if back is not None:
+            self.settle(domain)
+            self._returned(started)
+            return back
         coming = self._coming.get(domain)
         if coming is None:
             loop = asyncio.get_running_loop()
@@ -78,6 +85,9 @@ class Residency:
         rested, started = self._live.rests(domain), time.perf_counter()
         standing = self._live.get(domain)
         if rested:
-            self.misses += 1
-            self._observe(time.perf_counter() - started)
+            self._returned(started)
         return standing
+
+    def _returned(self, started: float) -> None:
+        self.misses += 1
+        self._observe(time.perf_counter() - started)
