@@ -9,14 +9,15 @@ from typing import Annotated, Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import RootModel
+from pydantic import BaseModel, RootModel
 from starlette.concurrency import run_in_threadpool
 
 from service import answers, state
 from service.answers import ImportReport, Job, Page
 from service.errors import InvalidRequest, ItemNotFound, UnsupportedMedia
 from service.intake import as_attributes
-from service.parts import Given, parse_body, problems, read_body, stream
+from service.item_forms import FORM, read_item
+from service.parts import Given, parse_body, problems, stream
 from service.schemas import MAX_IMAGE_B64, ItemBody, ItemPatch
 from service.state import Item
 
@@ -27,8 +28,20 @@ PAGE = 100
 _Object = RootModel[dict[str, Any]]
 _CURSOR = re.compile(r"[0-9]{1,18}")
 MAX_ITEM_BYTES = MAX_IMAGE_B64 + 1024 * 1024
-_ONE = {"required": True, "content": {"application/json": {"schema": ItemBody.model_json_schema()}}}
-_PATCH = {"required": True, "content": {"application/json": {"schema": ItemPatch.model_json_schema()}}}
+_FORM = {
+    "type": "object",
+    "description": "The fields by their names, `image` as a file.",
+    "properties": {"title": {"type": "string"}, "image": {"type": "string", "format": "binary"}},
+    "additionalProperties": True,
+}
+
+
+def _item_body(model: type[BaseModel]) -> dict[str, Any]:
+    content = {"application/json": {"schema": model.model_json_schema()}, FORM: {"schema": _FORM}}
+    return {"required": True, "content": content}
+
+
+_ONE, _PATCH = _item_body(ItemBody), _item_body(ItemPatch)
 _QUEUED: dict[int | str, dict[str, Any]] = {
     202: {"model": Job, "description": "It is kept, and embedded and stored by a job."}
 }
@@ -105,7 +118,7 @@ def get_item(domain: str, item_id: str, parts: Given) -> dict[str, Any]:
 async def put_item(domain: str, item_id: str, request: Request, parts: Given, wait: Wait = True) -> Response:
     """Store an item and make it searchable; unchanged content is not embedded again."""
     await run_in_threadpool(parts.live.get, domain)
-    given = await run_in_threadpool(_named, await read_body(request, MAX_ITEM_BYTES), item_id)
+    given = await run_in_threadpool(_named, await read_item(request, MAX_ITEM_BYTES), item_id)
 
     def store() -> tuple[Item, bool]:
         intake = parts.versions.intake(domain)
@@ -130,7 +143,7 @@ async def put_item(domain: str, item_id: str, request: Request, parts: Given, wa
 async def patch_item(domain: str, item_id: str, request: Request, parts: Given, wait: Wait = True) -> Response:
     """Change the fields that are named; what others change at the same time is not lost."""
     await run_in_threadpool(parts.live.get, domain)
-    body = await read_body(request, MAX_ITEM_BYTES)
+    body = await read_item(request, MAX_ITEM_BYTES)
     patch = await run_in_threadpool(parse_body, ItemPatch, body, '{"available": false}')
 
     def change() -> Item:

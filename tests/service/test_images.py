@@ -174,3 +174,36 @@ def test_a_lost_picture_fails_the_activation_by_name_and_the_old_version_goes_on
         assert http.post("/domains/photos/items", json=again).json()["unchanged"] == 1
         job = http.post("/adapters/photos/versions/1/activate").json()
         assert wait_for_job(http, job)["status"] == "succeeded"
+
+
+def test_an_item_may_come_as_a_form_with_its_picture_as_a_file(client: httpx.Client) -> None:
+    place, first, second = "/domains/shop/items/formed", tiny_picture(901), tiny_picture(902)
+    files = {"image": ("poster.png", first, "image/png")}
+    data = {"title": "Heat", "popularity": "3", "attributes": '{"year": 1995}', "category": "1995"}
+    answer = client.put(place, files=files, data=data)
+    assert answer.status_code == 201, answer.text
+    shown = answer.json()
+    assert (shown["text"], shown["popularity"]) == ("Heat", 3)
+    assert shown["metadata"] == {"title": "Heat", "category": "1995", "year": 1995}
+    by_json = {"title": "Heat", "popularity": 3, "attributes": {"year": 1995}, "category": "1995"}
+    same = client.put(place, json=by_json | {"image_b64": b64(first)})
+    assert (same.status_code, same.json()) == (200, shown)
+    changed = client.patch(place, files={"image": ("poster.png", second, "image/png")})
+    assert changed.json()["image"] not in ("", shown["image"])
+    client.delete(place).raise_for_status()
+
+
+def test_a_form_that_is_wrong_is_refused_by_name(client: httpx.Client) -> None:
+    place, picture = "/domains/shop/items/formed", ("poster.png", tiny_picture(903), "image/png")
+    unknown = client.put(place, files={"image": picture}, data={"titel": "Heat", "popularity": "much"})
+    assert unknown.status_code == 422
+    assert {tuple(error["loc"]) for error in unknown.json()["errors"]} == {("titel",), ("popularity",)}
+    other = client.put(place, files={"poster": picture}, data={"title": "Heat"})
+    assert (other.status_code, "expected a file named image" in other.json()["detail"]) == (400, True)
+    two = client.put(place, files=[("image", picture), ("title", (None, "a")), ("title", (None, "b"))])
+    assert (two.status_code, "two parts named 'title'" in two.json()["detail"]) == (400, True)
+    broken = client.put(place, content=b"--x", headers={"Content-Type": "multipart/form-data"})
+    assert broken.status_code == 400
+    damaged = client.put(place, files={"image": ("a.png", b"no picture", "image/png")}, data={"title": "Heat"})
+    assert damaged.status_code == 422
+    assert client.get(place).status_code == 404

@@ -39,6 +39,7 @@ from transrec.model import encode_users
 ROUNDS = int(os.environ.get("SWAPREC_KILL_SERVICE_ROUNDS", "3"))
 SEED = int(os.environ.get("SWAPREC_KILL_SEED", "0"))
 IDS, K = 2500, 200
+PATIENCE_S = 8.0
 WORDS = ("storm", "over", "oslo", "film", "night", "war", "love", "north", "city", "sea")
 
 Titles = dict[str, str | None]
@@ -88,10 +89,13 @@ class Service:
 
     def kill(self, rng: random.Random) -> str:
         """Kill one process, or all of them; returns what was killed."""
+        what, until = rng.choice(["worker", "builder", "all", "builder"]), time.monotonic() + PATIENCE_S
         there = self.family()
-        what = rng.choice(["worker", "builder", "all", "worker"])
-        if what == "builder" and "builder" not in there.values():
-            what = "worker"
+        while what == "builder" and not self._builds(there):  # it is to be killed while it works
+            if time.monotonic() > until:
+                what = "worker"
+            time.sleep(0.005)
+            there = self.family()
         victims = list(there) if what == "all" else [rng.choice([pid for pid, kind in there.items() if kind == what])]
         for pid in victims:
             with suppress(ProcessLookupError):
@@ -100,6 +104,15 @@ class Service:
             self.process.wait()
             wait_until(lambda: not listens(self.url))
         return what
+
+    def _builds(self, there: dict[int, str]) -> bool:
+        """Whether the building process works, as its use of the processor in a moment tells."""
+        builders = [pid for pid, kind in there.items() if kind == "builder"]
+        with suppress(OSError, IndexError):
+            before = _ticks(builders[0])
+            time.sleep(0.03)
+            return _ticks(builders[0]) > before
+        return False
 
     @contextmanager
     def healed(self) -> Iterator[list[httpx.Client]]:
@@ -131,6 +144,11 @@ class Service:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.process.wait()
+
+
+def _ticks(pid: int) -> int:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
 
 
 class Client:
