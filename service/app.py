@@ -168,7 +168,7 @@ def _connected(settings: Settings, state: State, keys: Keys) -> Parts:
     folds.folded.append(canary_judge.ask)
     writer = CatalogWriter(state, store, live, versions, vectors, reconciler)
     follower = Follower(state, store, live, reconciler, working)
-    canaries = Canaries(telemetry.observe_arm, activator.end_canary)
+    canaries = Canaries(telemetry.observe_arm, telemetry.forget_arms, activator.end_canary)
     reconciler.forget += [telemetry.forget, canaries.forget]
     telemetry.watch(follower, residency, working)
     return Parts(

@@ -60,12 +60,18 @@ class Canaries:
     """Answers domains that have a canary, and ends those that do not do well.
 
     Args:
-        counted: told version, arm and outcome of every answer.
+        counted: told domain, arm, version, outcome and seconds of every answer.
+        begun: told the domain of each canary when it is first seen.
         end: takes a canary back: domain, digest, reason; runs in a thread.
     """
 
-    def __init__(self, counted: Callable[[str, str, str, float], None], end: Callable[[str, str, str], None]) -> None:
-        self._watch, self._counted, self._end = Watch(), counted, end
+    def __init__(
+        self,
+        counted: Callable[[str, str, str, str, float], None],
+        begun: Callable[[str], None],
+        end: Callable[[str, str, str], None],
+    ) -> None:
+        self._watch, self._counted, self._begun, self._end = Watch(), counted, begun, end
         self._ending: set[str] = set()
 
     def forget(self, domain: str) -> None:
@@ -107,7 +113,10 @@ class Canaries:
 
     def _saw(self, value: LiveDomain, canary: LiveDomain, seconds: float | None) -> None:
         arm = "canary" if value is canary else "live"
-        self._counted(value.domain, arm, "error" if seconds is None else "answer", seconds or 0.0)
+        if not self._watch.knows(value.domain, canary.digest):
+            self._begun(value.domain)
+        version, outcome = str(version_name(value.version)), "error" if seconds is None else "answer"
+        self._counted(value.domain, arm, version, outcome, seconds or 0.0)
         fault = self._watch.saw(value.domain, canary.digest, canary=value is canary, seconds=seconds)
         if fault is not None and canary.digest not in self._ending:
             self._ending.add(canary.digest)
@@ -124,6 +133,11 @@ class Watch:
     def forget(self, domain: str) -> None:
         """Forget a domain."""
         self._arms.pop(domain, None)
+
+    def knows(self, domain: str, digest: str) -> bool:
+        """Whether answers were recorded while a canary of this digest runs."""
+        known = self._arms.get(domain)
+        return known is not None and known[0] == digest
 
     def saw(self, domain: str, digest: str, *, canary: bool, seconds: float | None) -> str | None:
         """Record an answer while a canary of this digest runs; return why it must end, if it must."""

@@ -45,8 +45,8 @@ class Telemetry:
         )
         self.arms = Histogram(
             "swaprec_arm_seconds",
-            "Time to answer while a canary runs, by arm.",
-            ("domain", "arm", "outcome"),
+            "Time to answer while a canary runs, by arm and version.",
+            ("domain", "arm", "version", "outcome"),
             buckets=SECONDS,
             registry=self._registry,
         )
@@ -77,9 +77,13 @@ class Telemetry:
         lag = Gauge("swaprec_replica_lag_seconds", "Age of the oldest change not applied.", registry=self._registry)
         lag.set_function(lambda: follower.lag_s)
 
-    def observe_arm(self, domain: str, arm: str, outcome: str, seconds: float) -> None:
+    def observe_arm(self, domain: str, arm: str, version: str, outcome: str, seconds: float) -> None:
         """Record an answer of a domain that has a canary; arm is `live` or `canary`, outcome `answer` or `error`."""
-        self.arms.labels(domain, arm, outcome).observe(seconds)
+        self.arms.labels(domain, arm, version, outcome).observe(seconds)
+
+    def forget_arms(self, domain: str) -> None:
+        """Drop the series of a canary that is over, when another one begins: versions would pile up."""
+        self.arms.remove_by_labels({"domain": domain})
 
     def text(self) -> bytes:
         """Return everything in Prometheus' text form."""

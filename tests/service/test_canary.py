@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -133,3 +134,25 @@ def test_a_canary_that_fails_no_more_often_than_the_live_version_goes_on(movies:
         answer = movies.post("/recommend?domain=movies", json={"history": HISTORY, "user_id": f"u{number}"})
         assert answer.status_code == 500
     assert movies.get("/domains/movies").json()["canary_version"] == 2
+
+
+def test_answers_are_measured_by_version_while_a_canary_runs(movies: httpx.Client, bundle: Make) -> None:
+    activate(movies, bundle(1))
+    for seed in (2, 3):
+        upload(movies, bundle(seed))
+    _canary(movies, 2, 50)
+    for number in range(20):
+        _version(movies, f"u{number}")
+    assert counted(movies) == {("live", "1"), ("canary", "2")}
+    movies.post("/domains/movies/rollback")
+    _canary(movies, 3, 50)
+    for number in range(20):
+        _version(movies, f"u{number}")
+    assert counted(movies) == {("live", "1"), ("canary", "3")}
+
+
+def counted(client: httpx.Client) -> set[tuple[str, str]]:
+    """Return arms and versions of which answers were counted."""
+    lines = client.get("/metrics").text.splitlines()
+    label = re.compile(r'swaprec_arm_seconds_count\{arm="(\w+)",domain="movies",outcome="answer",version="(\w+)"\} ')
+    return {found.groups() for line in lines if (found := label.match(line))}  # type: ignore[misc]

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from service.imports import FOLDED
 from tests.service.conftest import activate, upload, wait_for_job, wait_until
 from tests.service.process import listens, start
 from tests.service.test_crashes import free_port
@@ -133,6 +134,38 @@ def test_what_one_worker_does_the_other_answers_from_within_a_second(tmp_path: P
         assert {"i7"}.isdisjoint(ids(ask(one)))
         assert one.delete("/domains/movies").status_code == 204
         wait_until(lambda: other.post("/recommend?domain=movies", json={"history": []}).status_code == 404, 1)
+
+
+@pytest.mark.slow
+def test_during_a_large_import_what_one_worker_changes_is_in_the_other_s_answers_within_a_second(
+    tmp_path: Path, bundle: Bundle
+) -> None:
+    assert bundle(1)  # which makes the backbone
+    lines = "".join(f'{{"item_id": "much{n}", "title": "film {n}"}}\n' for n in range(FOLDED + 40_000))
+    with two_workers(tmp_path / "data") as workers:
+        one, other = workers.clients().values()
+        one.put("/domains/movies", json={})
+        one.post("/domains/movies/items", json=ITEMS)
+        kind = {"Content-Type": "application/x-ndjson"}
+        job = one.post("/domains/movies/items?wait=false", content=lines, headers=kind).json()
+        wait_until(lambda: one.get(f"/jobs/{job['id']}").json()["done"] > len(lines) * 2 // 5, 60)
+        one.put("/domains/movies/items/new", json={"title": "Storm over Oslo"})
+        one.delete("/domains/movies/items/i7")
+        one.patch("/domains/movies/items/i8", json={"available": False})
+        wait_until(lambda: known(other, "new", "i7", "i8") == {"new", "i8"}, 1)
+        assert known(one, "new", "i7", "i8") == {"new", "i8"}
+        assert known(other, "much49999") == set(), "it is in the middle of it"
+        assert one.get(f"/jobs/{job['id']}").json()["status"] == "running"
+        wait_until(lambda: one.get(f"/jobs/{job['id']}").json()["status"] == "succeeded", 120)
+        for client in (one, other):
+            wait_until(lambda client=client: known(client, "much49999") != set(), 5)  # type: ignore[misc]
+            assert known(client, "new", "i7", "much1") == {"new", "much1"}
+
+
+def known(client: httpx.Client, *names: str) -> set[str]:
+    """Return which items a worker answers from."""
+    answer = client.post("/recommend?domain=movies", json={"history": list(names), "k": 1}).json()
+    return {*names} - {*answer["unknown_items"]}
 
 
 @pytest.mark.slow
