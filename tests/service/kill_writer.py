@@ -23,13 +23,14 @@ from service.bases import Bases, Catalog
 from service.errors import StateUnavailable
 from service.segments import Keys, Segments, as_keys
 from service.snapshots import Snapshots
-from service.state import DomainRecord, Item, State
+from service.state import DomainRecord, Item, State, Told
 from service.state.redis import RedisState
 from service.state.sqlite import SqliteState
 from transrec.content import KEY_BYTES
 
 DOMAIN = "movies"
 DIGEST, WIDTH = "d" * 64, 4
+TOLD: tuple[Told, ...] = ("changed", "all", "later")
 Done = dict[str, Any]
 
 
@@ -77,10 +78,12 @@ class Writer:
     def upsert(self) -> Callable[[], Done]:
         mark = f"{self.seed}-{self.turn}"
         ids = [f"i{n}" for n in self.rng.sample(range(60), 4)]
+        told, available = self.rng.choice(TOLD), self.rng.random() < 0.8
         say("begin", {"what": "upsert", "ids": ids, "text": mark})
 
         def do() -> Done:
-            stored = self.state.upsert_items(DOMAIN, [Item(name, mark, 0, {"mark": mark}) for name in ids])
+            items = [Item(name, mark, 0, {"mark": mark}, available=available) for name in ids]
+            stored = self.state.upsert_items(DOMAIN, items, told)
             return {"generation": stored.generation}
 
         return do

@@ -48,6 +48,7 @@ class Known:
     jobs: dict[str, str] = field(default_factory=dict)
     versions: dict[int, list[int]] = field(default_factory=dict)
     named: list[str] = field(default_factory=list)
+    ever: set[str] = field(default_factory=set)
     base: int = -1
     snapshot: int = -1
     activated: int = 0
@@ -102,6 +103,7 @@ class Known:
         self.generation += 1
         if done["what"] == "upsert":
             self.texts |= dict.fromkeys(done["ids"], done["text"])
+            self.ever.update(done["ids"])
             return
         for name in done["ids"]:
             self.texts.pop(name, None)
@@ -153,6 +155,11 @@ class Known:
         assert self.rows.items() <= places.items(), "an item keeps its row"
         assert all(row > self.last_row for name, row in places.items() if name not in self.rows), "a row is given once"
         assert len(there) == len(rows.ids), "an id has one row"
+        gone = state.withdrawals(DOMAIN, 0, rows.born)
+        assert gone is not None
+        self.ever |= there.keys()
+        assert set(gone.deleted) == self.ever - there.keys(), "what was deleted is known, and nothing else"
+        assert set(gone.hidden) == {name for name, shown in zip(rows.ids, rows.available, strict=True) if not shown}
         found = state.items_by_id(DOMAIN, rows.ids)
         assert {name: item.metadata["mark"] for name, item in found.items()} == there
         self.rows, self.last_row = places, max(self.last_row, *rows.rows, -1)
