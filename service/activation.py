@@ -13,7 +13,7 @@ from typing import Any
 
 from adapters_store.store import Store
 from service.bases import Bases
-from service.errors import Conflict
+from service.errors import Conflict, DomainNotFound
 from service.folds import Folds
 from service.gate import check
 from service.intake import Intake
@@ -89,7 +89,7 @@ class Activator:
         try:
             digest, dtype = self._versions.identify(record, version)
             for value in standing.warm:
-                if (value.digest, value.dtype) == (digest, dtype):
+                if (value.digest, value.dtype) == (digest, dtype) and not value.items.incomplete:
                     return value
             ready = self._bases.holds(record, digest, dtype)
             return self._reconciler.candidate(record, version) if ready else None
@@ -141,14 +141,18 @@ class Activator:
 
     def end_canary(self, domain: str, digest: str, reason: str) -> None:
         """Take back a canary that does not do well, unless it is over already."""
+        try:
+            record = self._state.get_domain(domain)
+        except DomainNotFound:
+            return
         with self._reconciler.turn(domain):
-            standing = self._live.find(domain)
-            if standing is None or standing.canary is None or standing.canary.digest != digest:
+            stands = self._store.standing(domain)  # not what is in memory: the domain may rest
+            if not stands.percent or self._versions.identify(record, stands.canary)[0] != digest:
                 return
-            if self._store.standing(domain).canary == standing.canary.version:
-                _log.warning("%s: the canary %s ends: %s", domain, version_name(standing.canary.version), reason)
-                self._store.record_canary(domain, None, 0, f"canary ended: {reason}")
-            self._flipped(domain)
+            _log.warning("%s: the canary %s ends: %s", domain, version_name(stands.canary), reason)
+            self._store.record_canary(domain, None, 0, f"canary ended: {reason}")
+            self._reconciler.reconcile(domain)
+            self._state.announce("standing", domain)
 
     def domain_created(self, record: DomainRecord) -> None:
         """Make a new domain answer: an empty catalog under `none`. One that is restored, or broken, stays as it is."""

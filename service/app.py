@@ -40,6 +40,7 @@ from service.jobs import Jobs
 from service.judging import Asking, CanaryJudge, Judge
 from service.keys import Keys, open_keys
 from service.live import LiveTable
+from service.mapped import most_maps
 from service.parts import Parts, problems
 from service.recommend import Reader
 from service.reconcile import Reconciler
@@ -57,6 +58,9 @@ from service.versions import Versions
 from service.writer import CatalogWriter
 
 ROUTERS = tuple(module.router for module in (recommend, adapters, domains, items, probes, jobs, operations))
+
+MAPS = 16
+"""Maps of a domain: eight for a base, and another one while it is replaced."""
 
 SWITCH_S = 0.00005
 """A request takes the interpreter's lock several times; beside a thread that computes it would wait 5 ms each time."""
@@ -145,7 +149,7 @@ def assemble(settings: Settings) -> Parts:
 
 
 def _connected(settings: Settings, state: State, keys: Keys) -> Parts:
-    data, live = settings.data, LiveTable(state.get_domain)
+    data, live = settings.data, LiveTable(state.get_domain, most_maps() // MAPS)
     telemetry = Telemetry(live)
     engines = Backbones(settings, telemetry.observe_batch)
     store, working = Store(data / "adapters"), Jobs(state, process_name())
@@ -164,7 +168,7 @@ def _connected(settings: Settings, state: State, keys: Keys) -> Parts:
     folds = Folds(store, versions, here, builder, reconciler, working, sweeps)
     judge = Judge(state, live)
     activator = Activator(state, store, live, versions, bases, vectors, snapshots, reconciler, folds, judge, working)
-    canary_judge = CanaryJudge(judge, live, store, activator.end_canary, working)
+    canary_judge = CanaryJudge(judge, store, activator.end_canary, working)
     folds.folded.append(canary_judge.ask)
     writer = CatalogWriter(state, store, live, versions, vectors, reconciler)
     follower = Follower(state, store, live, reconciler, working)

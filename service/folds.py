@@ -15,6 +15,7 @@ from typing import Any
 from adapters_store.store import Store
 from service.base_builder import BaseBuilder
 from service.builder import Builder, VersionFile
+from service.errors import OutOfSpace
 from service.jobs import Jobs, Progress
 from service.live import Standing, Version, version_name
 from service.reconcile import DAMAGE, Reconciler
@@ -58,7 +59,11 @@ class Folds:
         newest = next((job for job in self._state.jobs(domain, LATELY) if job.kind == KIND), None)
         if newest is not None and _just_failed(newest):
             return None
-        return self._jobs.submit(KIND, domain, {})
+        try:
+            return self._jobs.submit(KIND, domain, {})
+        except OutOfSpace as error:  # what was deleted must go all the same; it is asked for again
+            _log.warning("%s waits for a base: %s", domain, error.detail)
+            return None
 
     def build(self, record: DomainRecord, first: Version, progress: Progress) -> None:
         """Write a base of the catalog as it is now, and make it known.

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 
 from adapters_store.store import Store
@@ -68,12 +67,9 @@ class Follower:
         swept = 0.0
         while not self._closing.is_set():
             try:
-                if position is None:
-                    position = self._state.feed_end()
+                if position is None or time.monotonic() - swept > SWEEP_S:
+                    position = self._state.feed_end() if position is None else position
                     self._look_at_all()
-                    swept = time.monotonic()
-                elif time.monotonic() - swept > SWEEP_S:
-                    self._look_at_all(besides=set(self._live.resting))  # they are looked at when they come back
                     swept = time.monotonic()
                 position = self._step(position)
             except StateUnavailable as error:
@@ -92,12 +88,13 @@ class Follower:
             if entry.kind == "job":
                 self._jobs.wake()
             elif entry.kind not in IGNORED:
+                self._live.spoil(entry.domain)
                 self._look_at(entry.domain, entry.at)
         return entries[-1].position if entries else position
 
-    def _look_at_all(self, besides: Collection[str] = ()) -> None:
+    def _look_at_all(self) -> None:
         there = {record.name for record in self._state.domains()}
-        for name in (there | self._live.names()) - (there & set(besides)):
+        for name in there | self._live.names():
             self._look_at(name, time.time())
 
     def _look_at(self, domain: str, since: float) -> None:

@@ -156,7 +156,7 @@ class Imports:
         course = course or Course()
         report, done, total = course.report, course.position, 0
         intake = self._versions.intake(domain)
-        overtaken = self._overtaken(domain, course)
+        overtaken = self._overtaken(domain, course.generation)
         found = read_rows(spooled, report, intake, done)
         while rows := list(islice(found, ROWS)):
             items = [item for _, _, item in rows if item.item_id not in overtaken]
@@ -174,13 +174,13 @@ class Imports:
             course.told(total, total)
         return report
 
-    def _overtaken(self, domain: str, course: Course) -> frozenset[str]:
-        """Ids of the first rows that are not to be stored again: a process that was killed did, or somebody since."""
-        if course.generation < 0:
+    def _overtaken(self, domain: str, generation: int) -> frozenset[str]:
+        """Ids that are not to be stored again by who begins anew: a process that was killed did, or somebody since."""
+        if generation < 0:
             return frozenset()
         born = self._state.get_domain(domain).born
-        changes = self._state.changes(domain, course.generation, born)
-        gone = self._state.withdrawals(domain, course.generation, born)
+        changes = self._state.changes(domain, generation, born)
+        gone = self._state.withdrawals(domain, generation, born)
         upserted = [item.item_id for item in changes.upserted] if changes is not None else []
         return frozenset([*upserted, *(gone.deleted if gone is not None else [])])
 
@@ -210,7 +210,14 @@ class Imports:
         return report.to_json()
 
     def _patch_job(self, job: Job, progress: Progress) -> dict[str, Any]:
-        patch = ItemPatch.model_validate_json(self._path(job).read_bytes())
+        """Change an item, unless that was done before this process was killed, or somebody changed it since."""
+        patch, item_id = ItemPatch.model_validate_json(self._path(job).read_bytes()), job.detail["item_id"]
+        begun = self._state.get_job(job.id).result
+        if begun is None:
+            began = {"generation": self._state.generation(job.domain)}
+            progress.patiently(lambda: self._state.update_job(job.id, token=job.token, result=began))
+        elif item_id in self._overtaken(job.domain, begun["generation"]):
+            return {"updated": 0, "unchanged": 1}
         intake = self._versions.intake(job.domain)
 
         def changed(before: Item) -> Item:
@@ -218,7 +225,7 @@ class Imports:
             intake.settle()
             return after
 
-        stored: Upserted = progress.patiently(lambda: self._writer.change(job.domain, job.detail["item_id"], changed))
+        stored: Upserted = progress.patiently(lambda: self._writer.change(job.domain, item_id, changed))
         return {"updated": stored.updated, "unchanged": stored.unchanged}
 
     def _forget(self, job: Job) -> None:

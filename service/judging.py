@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from adapters_store.store import Store
-from service.errors import Conflict
+from service.errors import Conflict, DomainLoading
 from service.gate import Verdict, judge
 from service.jobs import Jobs, Progress, Stopped
-from service.live import LiveDomain, LiveTable, version_name
+from service.live import LiveDomain, LiveTable, Standing, version_name
 from service.recommend import Reader
 from service.schemas import GateBody
 from service.state import Job, State
@@ -55,9 +55,23 @@ class Judge:
             raise Conflict(f"{domain} has no probes to gate by: PUT /domains/{domain}/probes")
         if self.asking is None:
             raise RuntimeError("the gate asks as requests do: the service must have started")
-        now = self._live.get(domain) if self._live.rests(domain) else self._live.find(domain)
-        work = judge(gate, candidate, now.live if now is not None else None, probes, self.asking.reader)
+        now = self.standing(domain, progress)
+        work = judge(gate, candidate, now.live, probes, self.asking.reader)
         return waited(asyncio.run_coroutine_threadsafe(work, self.asking.loop), progress)
+
+    def standing(self, domain: str, progress: Progress) -> Standing:
+        """Return where a domain stands now, bringing it there; waits while it is being made ready.
+
+        Raises:
+            DomainLoading: for too long; what `progress.check` raises.
+        """
+        until = time.monotonic() + GATE_S
+        while (standing := self._live.wake(domain)) is None:
+            progress.check()
+            if time.monotonic() > until:
+                raise DomainLoading(domain, "being made ready")
+            time.sleep(CHECK_EVERY_S)
+        return standing
 
 
 def waited(asked: Future[Verdict], progress: Progress) -> Verdict:
@@ -82,13 +96,13 @@ class CanaryJudge:
 
     Args:
         judge: asks.
-        live, store: where a domain stands.
+        store: where a domain stands.
         end: takes a canary back: domain, digest, reason.
         jobs: that do it.
     """
 
-    def __init__(self, judge: Judge, live: LiveTable, store: Store, end: End, jobs: Jobs) -> None:
-        self._judge, self._live, self._store, self._end, self._jobs = judge, live, store, end, jobs
+    def __init__(self, judge: Judge, store: Store, end: End, jobs: Jobs) -> None:
+        self._judge, self._store, self._end, self._jobs = judge, store, end, jobs
         jobs.kinds[KIND] = self._judged
 
     def ask(self, domain: str) -> Job | None:
@@ -100,7 +114,7 @@ class CanaryJudge:
 
     def _judged(self, job: Job, progress: Progress) -> dict[str, Any]:
         progress.stage("gate")
-        stands, canary = self._store.standing(job.domain), self._live.get(job.domain).canary
+        canary, stands = self._judge.standing(job.domain, progress).canary, self._store.standing(job.domain)
         if canary is None or stands.gate is None or canary.version != stands.canary:
             return {"gate": None, "missed": []}  # it is over
         verdict = self._judge.verdict(GateBody.model_validate(stands.gate), canary, progress)

@@ -121,17 +121,19 @@ class Rested:
 class LiveTable:
     """All live values by domain. Reading takes no lock: a standing is replaced, never changed.
 
-    A domain that rests is not in memory and can be brought back: `wake` does.
+    A domain that rests is not in memory and can be brought back: `wake` does. Of those that rest the last `most_kept`
+    keep what they answered from, since each holds maps of the process.
     """
 
-    def __init__(self, exists: Callable[[str], object]) -> None:
+    def __init__(self, exists: Callable[[str], object], most_kept: int = 1000) -> None:
         self._standings: dict[str, Standing] = {}
         self._waiting: dict[str, str | ServiceError] = {}
         self._resting: dict[str, Rested] = {}
         self._asked: dict[str, None] = {}
         self._sizes: dict[str, int] = {}
         self._changing = threading.Lock()
-        self._exists = exists
+        self._exists, self._most_kept = exists, most_kept
+        self._kept: dict[str, None] = {}
         self.bytes = 0
         self.wake: Callable[[str], Standing | None] = self._standings.get
 
@@ -182,6 +184,15 @@ class LiveTable:
                 return name
         return None
 
+    def _keep_last(self, domain: str) -> None:
+        self._kept.pop(domain, None)
+        self._kept[domain] = None
+        while len(self._kept) > self._most_kept:
+            oldest = next(iter(self._kept))
+            del self._kept[oldest]
+            if oldest in self._resting:
+                self._resting[oldest] = Rested(self._resting[oldest].slots)
+
     def revive(self, domain: str) -> Standing | None:
         """Let a domain that rests answer again from what it answered from; None where there may be something newer."""
         with self._changing:
@@ -220,6 +231,7 @@ class LiveTable:
             else:
                 slots = {(one.digest, one.dtype): (one.slot, one.adapter_bytes) for one in standing.warm}
                 self._resting[domain] = Rested(slots, standing if standing.is_mapped else None)
+                self._keep_last(domain)
             self._standings.pop(domain, None)
             self._waiting.pop(domain, None)
             self._asked.pop(domain, None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import mmap
 import os
+import resource
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 _HEAD = 10  # magic, version, length of the header
+MOST = 32_000
+"""Maps that a process should have, half of what the kernel allows if nobody changed that."""
+
+
+def allow_many() -> None:
+    """Let this process and those that it starts have as many open files as they may: a map holds one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def most_maps() -> int:
+    """Return how many arrays may be mapped at once, with room left for connections."""
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return MOST if files == resource.RLIM_INFINITY else min(MOST, files // 2)
 
 
 def open_array(path: Path) -> NDArray[Any]:

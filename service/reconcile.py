@@ -18,6 +18,7 @@ import numpy as np
 from adapters_store.activations import Activation
 from adapters_store.errors import BundleError, OutOfSpace, VersionNotFound
 from adapters_store.store import Store
+from service import errors
 from service.bases import Base, Bases
 from service.engine import Engine
 from service.errors import BackboneNotFound, DomainLoading, DomainNotFound, ServiceError, StateUnavailable
@@ -38,6 +39,7 @@ HERE = 256
 MOST_HERE = 20_000
 """So many changed items may be in memory beside a base; if there are more, they wait for the next base."""
 
+FULL = (OutOfSpace, errors.OutOfSpace)
 DAMAGE = (BundleError, VersionNotFound, BackboneNotFound, OSError)
 
 Despite = tuple[type[Exception], ...]
@@ -146,12 +148,21 @@ class Reconciler:
         """Whether a domain rests, or is to rest since nobody asked for it and there is no room."""
         if self._store.pinned(domain):
             return False
-        if self._live.spoil(domain):
-            return True
+        if self._live.rests(domain):
+            return self._is_current(domain) or self._live.spoil(domain)
         if self._residency.has_room() or self._live.find(domain) is not None:
             return False
         self._live.rest(domain)
         return True
+
+    def _is_current(self, domain: str) -> bool:
+        """Whether nothing has changed since a domain rests that it would answer from."""
+        kept, stands = self._live.kept(domain).standing, self._store.standing(domain)
+        if kept is None:
+            return True
+        number = self._state.generation(domain) + stands.number
+        pinned = [value.version for value in kept.pinned]
+        return (kept.live.index_generation, pinned) == (number, self._store.pinned(domain))
 
     def _brought(self, record: DomainRecord, candidate: LiveDomain | None) -> Standing:
         now, stands = self._live.find(record.name), self._store.standing(record.name)
@@ -171,7 +182,7 @@ class Reconciler:
         return standing
 
     def _standing(self, record: DomainRecord, stands: Activation, having: _Having) -> Standing:
-        despite = (NotBuilt, OutOfSpace, *DAMAGE)
+        despite = (NotBuilt, *FULL, *DAMAGE)
         made = {stands.version: self._value(record, stands.version, having, stands.number, despite)}
 
         def warm(version: Version) -> LiveDomain | None:
@@ -188,11 +199,15 @@ class Reconciler:
     def _warm(self, record: DomainRecord, version: Version, having: _Having, number: int) -> LiveDomain | None:
         """Return what does not answer everybody; None where it is damaged or not built, which stops nothing else."""
         try:
-            return self._value(record, version, having, number, (NotBuilt,))
+            value = self._value(record, version, having, number, (NotBuilt,))
         except NotBuilt:
             self.ask_for_build(record.name)
         except DAMAGE:
             _log.exception("%s has no version %s to go to", record.name, version_name(version))
+        else:
+            if value.items.incomplete:
+                self.ask_for_build(record.name)
+            return value
         return None
 
     def _value(
@@ -213,7 +228,9 @@ class Reconciler:
         digest, dtype = self._versions.identify(record, version)
         known = having.find(digest, dtype)
         items = self._items(record, version, having, (digest, dtype), despite)
-        generation = max(items.generation, items.withdrawn_until) + number
+        # What lacks something has the number before, so that it is not taken for what has all.
+        lacks = items.incomplete or items.withdrawn_until > items.generation
+        generation = max(items.generation, items.withdrawn_until) - lacks + number
         if known is not None:
             same = known.items is items and known.version == version and known.index_generation == generation
             return known if same else replace(known, items=items, version=version, index_generation=generation)
@@ -301,16 +318,20 @@ class Reconciler:
     def _wait_for_build(self, record: DomainRecord) -> None:
         """Answer no more than before until there is a base; not at all, if that is of an earlier domain of the name."""
         self.waiting.add(record.name)
-        now = self._live.find(record.name)
-        if now is not None and now.live.born != record.born:
-            self._live.remove(record.name)
-            now = None
-        if now is None:
+        if not self._answers(record):
             self._live.wait(record.name, "being embedded")
         self.ask_for_build(record.name)
 
+    def _answers(self, record: DomainRecord) -> bool:
+        """Whether a domain answers; it does not any more where that was an earlier one of its name."""
+        now = self._live.find(record.name)
+        if now is not None and now.live.born != record.born:
+            self._live.remove(record.name)
+            return False
+        return now is not None
+
     def _break(self, record: DomainRecord, error: Exception) -> None:
-        if self._live.find(record.name) is not None:
+        if self._answers(record):
             _log.error("domain %s stays at what it was: %s", record.name, error, exc_info=error)
             return
         _log.error("domain %s cannot answer: %s", record.name, error, exc_info=error)

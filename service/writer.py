@@ -79,10 +79,14 @@ class CatalogWriter:
         for _ in range(TRIES):
             before = self.get(domain, item_id)
             after = changed(before)
-            if after == before:
+            if after == before and self._told(domain, search=True) == "changed":
                 return Upserted(0, 0, 1, 0)
             self.embed(domain, [after])
-            stored = self._state.replace_item(domain, before, after)
+            stored: Upserted | None
+            if after == before:  # it may have come with an import, and wait for a base
+                stored = self._state.upsert_items(domain, [after], "all")
+            else:
+                stored = self._state.replace_item(domain, before, after)
             if stored is not None:
                 self._reconciler.reconcile(domain)
                 return stored

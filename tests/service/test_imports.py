@@ -16,6 +16,7 @@ from service.import_rows import Report
 from service.imports import Course
 from service.jobs import Progress, Stopped
 from service.parts import Parts
+from service.schemas import ItemPatch
 from service.settings import Settings
 from service.state import DomainRecord, Item, Job
 from transrec.backbone import Backbone
@@ -103,3 +104,16 @@ def test_a_job_of_an_earlier_version_that_wrote_nothing_down_begins_at_the_first
     job: Job = parts.imports.submit("movies", body(parts))
     assert job.result is None
     assert go_on(parts)["accepted"] == ROWS
+
+
+def test_a_patch_that_is_gone_on_with_does_not_undo_what_came_since(parts: Parts) -> None:
+    parts.writer.upsert("movies", [Item("a", "film", 1.0), Item("b", "film", 1.0)])
+    jobs = [parts.imports.submit_patch("movies", name, ItemPatch(popularity=2.0)) for name in ("a", "b")]
+    work = parts.jobs.kinds["patch"]
+    for job in jobs:
+        assert work(job, Progress(parts.state, job, threading.Event())) == {"updated": 1, "unchanged": 0}
+    parts.writer.upsert("movies", [Item("a", "film", 3.0)])
+    for job in jobs:  # as a process does that was killed before it had written down that they are done
+        assert work(job, Progress(parts.state, job, threading.Event())) == {"updated": 0, "unchanged": 1}
+    found = parts.state.items_by_id("movies", ["a", "b"])
+    assert (found["a"].popularity, found["b"].popularity) == (3.0, 2.0)

@@ -11,13 +11,15 @@ import numpy as np
 import pytest
 
 from service.app import assemble, started
+from service.errors import OutOfSpace, ServiceError
 from service.jobs import Progress
-from service.live import LiveDomain
+from service.live import LiveDomain, LiveTable, Standing
 from service.live_items import FOLD_ROWS, LiveItems
 from service.parts import Parts
 from service.reconcile import HERE
+from service.schemas import ActivateRequest
 from service.settings import Settings
-from service.state import DomainRecord, Item
+from service.state import DomainRecord, Item, Job
 from tests.tiny import tiny_texts
 from transrec.backbone import Backbone
 
@@ -203,6 +205,99 @@ def test_a_version_that_is_pinned_before_it_ever_answered_becomes_warm(parts: Pa
     assert parts.live.get("movies").serving(version).version == version
     parts.reconciler.reconcile("movies")
     assert parts.state.open_jobs() == [], "there is nothing left to build"
+
+
+def test_a_domain_made_anew_that_cannot_answer_here_is_not_answered_from_the_one_before(parts: Parts) -> None:
+    assert caught_up(parts)
+    parts.state.delete_domain("movies")
+    parts.state.put_domain(DomainRecord("movies", "a backbone that is loaded elsewhere"))
+    assert parts.reconciler.reconcile("movies") is None
+    with pytest.raises(ServiceError):
+        parts.live.get("movies")
+
+
+def test_a_version_that_lacks_what_an_import_brought_is_built_before_it_goes_live(parts: Parts, bundle: Make) -> None:
+    version = parts.store.add("movies", bundle(1), lambda _: []).version
+    parts.activator.pin("movies", version, pinned=True)
+    with_base(parts)
+    parts.activator.pin("movies", version, pinned=False)
+    parts.writer.upsert("movies", [Item(f"news {number}", f"news {number}") for number in range(600)], search=False)
+    work(parts)
+    parts.activator.pin("movies", version, pinned=True)
+    assert parts.live.get("movies").serving(version).items.incomplete
+    assert [job.kind for job in parts.state.open_jobs()] == ["fold"], "a base is asked for"
+    job = parts.activator.submit("movies", version)
+    assert not job.ended, "it is no flip"
+    work(parts)
+    live = parts.live.get("movies").live
+    assert (live.version, len(live.items), live.items.incomplete) == (version, len(TEXTS) + 600, False)
+
+
+def test_a_value_that_lacks_something_never_has_the_number_of_one_that_has_all(parts: Parts) -> None:
+    with_base(parts)
+    numbers = [caught_up(parts).index_generation]
+    parts.writer.upsert("movies", [Item(f"news {number}", f"news {number}") for number in range(600)], search=False)
+    numbers.append(caught_up(parts).index_generation)
+    work(parts)
+    numbers.append(caught_up(parts).index_generation)
+    assert numbers[0] <= numbers[1] < numbers[2], "what an import brought and is not seen yet changes no answer"
+
+
+def test_a_delete_goes_also_where_no_job_can_be_written_down(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> Job:
+        raise OutOfSpace("no room")
+
+    write_elsewhere(parts, MANY)
+    monkeypatch.setattr(parts.jobs, "submit", full)  # as a full Redis, which takes deletes and no jobs
+    parts.writer.delete("movies", [TEXTS[3]])
+    assert not parts.live.get("movies").live.items.rows([TEXTS[3]])
+
+
+def test_a_canary_ends_also_where_its_domain_rests(parts: Parts, bundle: Make) -> None:
+    version = parts.store.add("movies", bundle(1), lambda _: []).version
+    parts.activator.submit("movies", version, ActivateRequest(canary_percent=50))
+    work(parts)
+    canary = parts.live.get("movies").canary
+    assert canary is not None
+    parts.live.rest("movies")
+    parts.activator.end_canary("movies", "another", "it is not this one")
+    assert parts.store.standing("movies").percent == 50
+    parts.activator.end_canary("movies", canary.digest, "it missed its gate")
+    assert parts.store.standing("movies").percent == 0
+    assert parts.live.get("movies").canary is None
+
+
+def test_an_item_that_a_patch_does_not_change_is_searchable_when_it_came_with_an_import(parts: Parts) -> None:
+    with_base(parts)
+    parts.writer.upsert("movies", [Item("news", "news")], search=False)
+    assert not caught_up(parts).items.rows(["news"])
+    assert parts.writer.change("movies", "news", lambda item: item).unchanged == 1
+    assert parts.live.get("movies").live.items.rows(["news"])
+
+
+def test_what_rests_is_looked_at_when_something_was_not_heard_of(parts: Parts) -> None:
+    with_base(parts)
+    parts.live.rest("movies")
+    parts.reconciler.reconcile("movies")
+    assert parts.live.kept("movies").standing is not None, "nothing changed"
+    delete_elsewhere(parts, TEXTS[3])
+    parts.reconciler.reconcile("movies")
+    assert parts.live.rests("movies")
+    assert parts.live.revive("movies") is None
+    assert not parts.live.get("movies").live.items.rows([TEXTS[3]])
+
+
+def test_of_the_domains_that_rest_the_last_ones_keep_what_they_answered_from(parts: Parts) -> None:
+    with_base(parts)
+    table, live = LiveTable(lambda _: None, most_kept=2), caught_up(parts)
+    for name in ("a", "b", "c"):
+        table.publish(Standing(replace(live, domain=name)))
+        table.rest(name)
+    assert [name for name in ("a", "b", "c") if table.kept(name).standing is not None] == ["b", "c"]
+    assert table.revive("a") is None
+    back = table.revive("c")
+    assert back is not None
+    assert back.live.items.rows(TEXTS[:1])
 
 
 def damage(path: Path) -> None:
