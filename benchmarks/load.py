@@ -11,6 +11,8 @@ from pathlib import Path
 
 import uvloop
 
+from benchmarks.processes import family
+
 
 @dataclass(frozen=True, slots=True)
 class Load:
@@ -34,11 +36,9 @@ def request_bytes(path: str, body: bytes) -> bytes:
 
 
 def cpu_seconds(pid: int) -> float:
-    """User and system time of a process and its living children, from /proc."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    own = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return own + sum(cpu_seconds(int(child)) for child in children)
+    """User and system time of a process and all that it started and that runs now, from /proc."""
+    lines = (Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split() for one in family(pid))
+    return sum(int(fields[11]) + int(fields[12]) for fields in lines) / os.sysconf("SC_CLK_TCK")
 
 
 def drive(pid: int, port: int, requests: Sequence[bytes], *, connections: int, seconds: float) -> Load:

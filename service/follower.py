@@ -36,6 +36,7 @@ class Follower:
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="feed")
         self._thread = threading.Thread(target=self._follow, name="feed", daemon=True)
         self._since: dict[str, float] = {}
+        self._trouble: dict[str, tuple[float, float]] = {}
         self._again: set[str] = set()
         self._lock = threading.Lock()
 
@@ -72,6 +73,7 @@ class Follower:
                     self._look_at_all()
                     swept = time.monotonic()
                 position = self._step(position)
+                self._look_at_troubled()
             except StateUnavailable as error:
                 _log.debug("the feed waits: %s", error)
                 self._closing.wait(RETRY_S)
@@ -97,6 +99,21 @@ class Follower:
         for name in there | self._live.names():
             self._look_at(name, time.time())
 
+    def _look_at_troubled(self) -> None:
+        """Look again at what met an error, ever less often."""
+        now = time.monotonic()
+        for name, (due, _) in list(self._trouble.items()):
+            if due <= now:
+                self._look_at(name, time.time())
+
+    def _note_trouble(self, domain: str) -> None:
+        if domain not in self._reconciler.troubled:
+            self._trouble.pop(domain, None)
+            return
+        _, delay = self._trouble.get(domain, (0.0, RETRY_S / 2))
+        delay = min(2 * delay, SWEEP_S)
+        self._trouble[domain] = time.monotonic() + delay, delay
+
     def _look_at(self, domain: str, since: float) -> None:
         with self._lock:
             if domain in self._since:
@@ -112,6 +129,7 @@ class Follower:
             waited = domain in self._reconciler.waiting
             try:
                 self._reconciler.reconcile(domain)
+                self._note_trouble(domain)
                 if waited and domain in self._reconciler.waiting:  # of many changes each would be looked at in vain
                     self._closing.wait(RETRY_S)
             except StateUnavailable as error:

@@ -69,7 +69,7 @@ class Reconciler:
 
     `waiting` are domains that a build must bring on: until then they answer without what was deleted or hidden, and
     without what else changed, or not at all where there is nothing to answer from. `forget` are told of those that are
-    gone.
+    gone. `troubled` are domains that stay at what they were, for an error that may pass.
     """
 
     def __init__(
@@ -88,10 +88,12 @@ class Reconciler:
         self._residency, self._observe_swap = residency, observe_swap
         self._turns = Turns()
         self.waiting: set[str] = set()
+        self.troubled: set[str] = set()
         self.ask_for_build: Callable[[str], object] = lambda _: None
         self.forget: list[Callable[[str], object]] = [
             live.remove,
             self.waiting.discard,
+            self.troubled.discard,
             versions.let_go,
             bases.let_go,
             vectors.let_go,
@@ -126,6 +128,7 @@ class Reconciler:
                 return None
             try:
                 self.waiting.discard(domain)
+                self.troubled.discard(domain)
                 return self._brought(record, candidate)
             except NotBuilt:
                 self._wait_for_build(record)
@@ -268,6 +271,7 @@ class Reconciler:
                 raise
             if not isinstance(error, NotBuilt):
                 _log.error("%s@%s takes no changes but deletes: %s", record.name, version_name(version), error)
+                self.troubled.add(record.name)
             # A base may be older than what answers.
             items = self._without_withdrawn(record, max(items, before, key=lambda one: one.generation))
         return items
@@ -331,6 +335,7 @@ class Reconciler:
         return now is not None
 
     def _break(self, record: DomainRecord, error: Exception) -> None:
+        self.troubled.add(record.name)
         if self._answers(record):
             _log.error("domain %s stays at what it was: %s", record.name, error, exc_info=error)
             return

@@ -96,17 +96,23 @@ class Segments:
 
     def _segments(self) -> list[Segment]:
         """Return the segments that are there now, the largest first."""
+        while not self._open_all():  # merged in between: what was in several is in one now
+            pass
+        return sorted((one for one in self._opened.values() if one is not None), key=lambda one: -len(one.keys))
+
+    def _open_all(self) -> bool:
+        """Map what is there and was not yet; whether all of it still was."""
         names = {path.name for path in self._folder.glob(f"*{SUFFIX}")}
         for name in self._opened.keys() - names:
             del self._opened[name]
         for name in names - self._opened.keys():
             try:
                 self._opened[name] = Segment(self._folder / name, self._width)
-            except FileNotFoundError:  # merged in between: its vectors are in a newer one, or embedded again
-                continue
+            except FileNotFoundError:
+                return False
             except (OSError, ValueError):
                 self._opened[name] = None  # derived: what is damaged is made again
-        return sorted((one for one in self._opened.values() if one is not None), key=lambda one: -len(one.keys))
+        return True
 
     def _write(self, keys: Keys, vectors: Floats) -> None:
         order = np.argsort(_heads(keys), kind="stable")

@@ -77,7 +77,7 @@ class Service:
         """Return the processes, each with what it is."""
         found = {self.process.pid: "parent"} if pid is None else {}
         pid = self.process.pid if pid is None else pid
-        for child in map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()):
+        for child in _children(pid):
             with suppress(OSError):
                 line = Path(f"/proc/{child}/cmdline").read_bytes()
                 if b"service.building" in line:
@@ -109,9 +109,9 @@ class Service:
         """Whether the building process works, as its use of the processor in a moment tells."""
         builders = [pid for pid, kind in there.items() if kind == "builder"]
         with suppress(OSError, IndexError):
-            before = _ticks(builders[0])
-            time.sleep(0.03)
-            return _ticks(builders[0]) > before
+            before = _nanoseconds(builders[0])
+            time.sleep(0.005)
+            return _nanoseconds(builders[0]) > before + 1_000_000
         return False
 
     @contextmanager
@@ -146,9 +146,18 @@ class Service:
         self.process.wait()
 
 
-def _ticks(pid: int) -> int:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return int(fields[11]) + int(fields[12])
+def _children(pid: int) -> list[int]:
+    """Return what any thread of a process has started."""
+    found = []
+    for thread in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(OSError):  # it ended meanwhile
+            found += [int(child) for child in thread.read_text().split()]
+    return found
+
+
+def _nanoseconds(pid: int) -> int:
+    """Return how long any thread of a process has had a processor."""
+    return sum(int(path.read_text().split()[0]) for path in Path(f"/proc/{pid}/task").glob("*/schedstat"))
 
 
 class Client:

@@ -12,6 +12,7 @@ import pytest
 
 from service.app import assemble, started
 from service.errors import OutOfSpace, ServiceError
+from service.follower import SWEEP_S
 from service.jobs import Progress
 from service.live import LiveDomain, LiveTable, Standing
 from service.live_items import FOLD_ROWS, LiveItems
@@ -20,6 +21,7 @@ from service.reconcile import HERE
 from service.schemas import ActivateRequest
 from service.settings import Settings
 from service.state import DomainRecord, Item, Job
+from tests.service.conftest import wait_until
 from tests.tiny import tiny_texts
 from transrec.backbone import Backbone
 
@@ -285,6 +287,22 @@ def test_what_rests_is_looked_at_when_something_was_not_heard_of(parts: Parts) -
     assert parts.live.rests("movies")
     assert parts.live.revive("movies") is None
     assert not parts.live.get("movies").live.items.rows([TEXTS[3]])
+
+
+def test_what_met_an_error_that_passes_is_brought_up_to_date_without_another_change(parts: Parts, bundle: Make) -> None:
+    version = parts.store.add("movies", bundle(1), lambda _: []).version
+    parts.activator.submit("movies", version)
+    work(parts)
+    parts.follower.start()
+    path = parts.store.bundle_path("movies", version)
+    whole = path.read_bytes()
+    damage(path)
+    write_elsewhere(parts, ["late"])
+    wait_until(lambda: "movies" in parts.reconciler.troubled)
+    assert not parts.live.get("movies").live.items.rows(["late"])
+    path.write_bytes(whole)
+    wait_until(lambda: parts.live.get("movies").live.items.rows(["late"]) != {}, SWEEP_S / 2)
+    assert "movies" not in parts.reconciler.troubled
 
 
 def test_of_the_domains_that_rest_the_last_ones_keep_what_they_answered_from(parts: Parts) -> None:

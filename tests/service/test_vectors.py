@@ -84,6 +84,25 @@ def test_what_is_kept_again_and_again_is_kept(tmp_path: Path) -> None:
     assert Segments(tmp_path, WIDTH).look_up(keys_of(range(100))).all()
 
 
+def test_who_reads_while_others_merge_finds_what_was_there_before(tmp_path: Path) -> None:
+    writer, ended = Segments(tmp_path, WIDTH), threading.Event()
+    writer.add(keys_of(range(50)), vectors_of(range(50)))
+
+    def write() -> None:
+        for number in range(50, 1500):
+            writer.add(keys_of(range(number, number + 1)), vectors_of(range(number, number + 1)))
+        ended.set()
+
+    writing = threading.Thread(target=write)
+    writing.start()
+    reads = 0
+    while not ended.is_set():
+        assert Segments(tmp_path, WIDTH).look_up(keys_of(range(50))).all()
+        reads += 1
+    writing.join()
+    assert reads > 10
+
+
 ADDER = """
 import sys
 from pathlib import Path
