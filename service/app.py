@@ -40,7 +40,7 @@ from service.jobs import Jobs
 from service.judging import Asking, CanaryJudge, Judge
 from service.keys import Keys, open_keys
 from service.live import LiveTable
-from service.mapped import most_maps
+from service.mapped import MOST
 from service.parts import Parts, problems
 from service.recommend import Reader
 from service.reconcile import Reconciler
@@ -149,7 +149,7 @@ def assemble(settings: Settings) -> Parts:
 
 
 def _connected(settings: Settings, state: State, keys: Keys) -> Parts:
-    data, live = settings.data, LiveTable(state.get_domain, most_maps() // MAPS)
+    data, live = settings.data, LiveTable(state.get_domain, MOST // MAPS)
     telemetry = Telemetry(live)
     engines = Backbones(settings, telemetry.observe_batch)
     store, working = Store(data / "adapters"), Jobs(state, process_name())

@@ -1,11 +1,11 @@
-"""Arrays in files that processes map and share: opened quickly, and let go of without being closed."""
+"""Arrays in files that processes map and share: opened quickly, without a descriptor; pages can be let go of."""
 
 from __future__ import annotations
 
+import ctypes
 import io
 import mmap
 import os
-import resource
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -13,41 +13,67 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-_HEAD = 10  # magic, version, length of the header
 MOST = 32_000
-"""Maps that a process should have, half of what the kernel allows if nobody changed that."""
+"""Maps that a process should have: half of what the kernel allows if nobody changed that."""
+_HEAD = 10  # magic, version, length of the header
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.mmap.restype = ctypes.c_void_p
+_libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long)
+_libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
+_libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+_FAILED = ctypes.c_void_p(-1).value
 
 
-def allow_many() -> None:
-    """Let this process and those that it starts have as many open files as they may: a map holds one."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+class _Map:
+    """A file's pages, read-only; the map goes with the last array over it.
 
+    Not `mmap.mmap`, which keeps a descriptor: a thousand domains have eight thousand maps.
+    """
 
-def most_maps() -> int:
-    """Return how many arrays may be mapped at once, with room left for connections."""
-    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return MOST if files == resource.RLIM_INFINITY else min(MOST, files // 2)
+    __slots__ = ("__array_interface__", "address", "size")
+
+    def __init__(self, path: Path) -> None:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            self.size = os.fstat(descriptor).st_size
+            if not self.size:
+                raise ValueError(f"{path} is empty")
+            self.address = _libc.mmap(None, self.size, mmap.PROT_READ, mmap.MAP_SHARED, descriptor, 0)
+        finally:
+            os.close(descriptor)
+        if self.address == _FAILED:
+            self.address = None
+            raise OSError(ctypes.get_errno(), f"{path} cannot be mapped: {os.strerror(ctypes.get_errno())}")
+
+    def __del__(self) -> None:
+        if getattr(self, "address", None) is not None:
+            _libc.munmap(self.address, self.size)
+
+    def bytes(self, start: int, stop: int) -> bytes:
+        """Return some of it; what is beyond its end is left out."""
+        stop = min(stop, self.size)
+        return ctypes.string_at(self.address + start, max(0, stop - start))
+
+    def array(self, start: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+        """Return what lies behind `start` as an array that holds the map."""
+        place = (self.address + start, True)
+        self.__array_interface__ = {"data": place, "shape": shape, "typestr": dtype.str, "version": 3}
+        return np.asarray(self)
 
 
 def open_array(path: Path) -> NDArray[Any]:
-    """Map what `np.save` wrote, read-only; seven times as fast as `np.load`, which asks more of path and header.
+    """Map what `np.save` wrote, read-only; several times as fast as `np.load`, which asks more of path and header.
 
     Raises:
         OSError: it is not there; ValueError: it is damaged.
     """
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        content = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
-    finally:
-        os.close(descriptor)
-    start = _HEAD + int.from_bytes(content[_HEAD - 2 : _HEAD], "little")
-    shape, dtype = _header(content[:start])
-    try:
-        return np.ndarray(shape, dtype, content, start)
-    except TypeError as error:  # the file is shorter than its header says
-        raise ValueError(f"{path} is damaged: {error}") from error
+    content = _Map(path)
+    start = _HEAD + int.from_bytes(content.bytes(_HEAD - 2, _HEAD), "little")
+    shape, dtype = _header(content.bytes(0, start))
+    if start + dtype.itemsize * int(np.prod(shape)) != content.size:
+        raise ValueError(f"{path} is damaged: its header tells of another size")
+    return content.array(start, shape, dtype)
 
 
 def forget_pages(array: NDArray[Any]) -> None:
@@ -55,8 +81,8 @@ def forget_pages(array: NDArray[Any]) -> None:
     content: Any = array
     while isinstance(content, np.ndarray):
         content = content.base
-    if isinstance(content, mmap.mmap):
-        content.madvise(mmap.MADV_DONTNEED)
+    if isinstance(content, _Map):
+        _libc.madvise(content.address, content.size, mmap.MADV_DONTNEED)
 
 
 @lru_cache(4096)

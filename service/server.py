@@ -12,7 +12,6 @@ import uvicorn
 
 from service.app import create_app, started
 from service.keys import open_keys
-from service.mapped import allow_many
 from service.settings import Settings
 from service.workers import run_workers
 
@@ -52,7 +51,6 @@ def serve(settings: Settings) -> None:
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s")
     # uvicorn raises the signal again when it is done: that must still let go of what `started` holds, and be no failure
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    allow_many()
     open_keys(settings)  # before the port: nobody is kept waiting by a service that will not start
     with listen(settings) as listener:
         host, port = listener.getsockname()[:2]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import resource
+import gc
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from service.mapped import allow_many, forget_pages, most_maps, open_array
+from service.mapped import forget_pages, open_array
 
 
 @pytest.mark.parametrize(
@@ -34,12 +34,18 @@ def test_a_file_that_is_cut_short_is_damaged(cut: int, tmp_path: Path) -> None:
         open_array(tmp_path / "a.npy")
 
 
-def test_a_process_may_map_as_many_files_as_the_system_allows() -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (min(256, hard), hard))
-        assert most_maps() == 128
-        allow_many()
-        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+def test_a_map_takes_no_descriptor_and_goes_with_the_last_array_over_it(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.arange(100_000))
+
+    def maps() -> int:
+        return Path("/proc/self/maps").read_text().count(str(tmp_path / "a.npy"))
+
+    descriptors = len(list(Path("/proc/self/fd").iterdir()))
+    arrays = [open_array(tmp_path / "a.npy")[5:] for _ in range(20)]
+    assert (maps(), len(list(Path("/proc/self/fd").iterdir()))) == (20, descriptors)
+    (tmp_path / "a.npy").rename(tmp_path / "b.npy")
+    assert all(array[0] == 5 for array in arrays)
+    (tmp_path / "b.npy").rename(tmp_path / "a.npy")
+    del arrays
+    gc.collect()
+    assert maps() == 0
