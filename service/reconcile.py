@@ -124,7 +124,7 @@ class Reconciler:
                 for forget in self.forget:
                     forget(domain)
                 return None
-            if not wake and candidate is None and self._stays_away(domain):
+            if not wake and candidate is None and self._stays_away(record):
                 return None
             try:
                 self.waiting.discard(domain)
@@ -147,25 +147,28 @@ class Reconciler:
         with self.turn(record.name):
             return self._value(record, version, _Having(record, []), 0)
 
-    def _stays_away(self, domain: str) -> bool:
+    def _stays_away(self, record: DomainRecord) -> bool:
         """Whether a domain rests, or is to rest since nobody asked for it and there is no room."""
+        domain = record.name
         if self._store.pinned(domain):
             return False
         if self._live.rests(domain):
-            return self._is_current(domain) or self._live.spoil(domain)
+            return self._is_current(record) or self._live.spoil(domain)
         if self._residency.has_room() or self._live.find(domain) is not None:
             return False
         self._live.rest(domain)
         return True
 
-    def _is_current(self, domain: str) -> bool:
+    def _is_current(self, record: DomainRecord) -> bool:
         """Whether nothing has changed since a domain rests that it would answer from."""
+        domain = record.name
         kept, stands = self._live.kept(domain).standing, self._store.standing(domain)
         if kept is None:
             return True
         number = self._state.generation(domain) + stands.number
         pinned = [value.version for value in kept.pinned]
-        return (kept.live.index_generation, pinned) == (number, self._store.pinned(domain))
+        there = (kept.live.born, kept.live.index_generation, pinned)
+        return there == (record.born, number, self._store.pinned(domain))
 
     def _brought(self, record: DomainRecord, candidate: LiveDomain | None) -> Standing:
         now, stands = self._live.find(record.name), self._store.standing(record.name)

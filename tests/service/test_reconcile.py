@@ -277,6 +277,21 @@ def test_an_item_that_a_patch_does_not_change_is_searchable_when_it_came_with_an
     assert parts.live.get("movies").live.items.rows(["news"])
 
 
+def test_what_rests_is_not_taken_for_a_domain_that_was_made_anew_and_has_changed_as_often(
+    parts: Parts, backbone: Backbone
+) -> None:
+    with_base(parts)
+    parts.live.rest("movies")
+    generation = parts.state.generation("movies")
+    parts.state.delete_domain("movies")
+    parts.state.put_domain(DomainRecord("movies", backbone.fingerprint))
+    for number in range(generation):
+        write_elsewhere(parts, [f"other {number}"])
+    parts.reconciler.reconcile("movies")
+    assert parts.live.revive("movies") is None
+    assert not parts.live.get("movies").live.items.rows(TEXTS)
+
+
 def test_what_rests_is_looked_at_when_something_was_not_heard_of(parts: Parts) -> None:
     with_base(parts)
     parts.live.rest("movies")
