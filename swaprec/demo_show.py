@@ -28,11 +28,14 @@ BASELINES = ("none", "popularity", "item_knn")
 
 @dataclass(frozen=True, slots=True)
 class Domain:
-    """A target domain as trained: its data and its run."""
+    """A target domain as trained: its data and its run, and how to speak about it."""
 
     name: str
     dataset: Dataset
     result: RunResult
+    title: str
+    noun: str = "films"
+    verb: str = "watched"
 
     @property
     def titles(self) -> list[str]:
@@ -42,14 +45,20 @@ class Domain:
 
 def publish(client: Client, domain: Domain, console: Console) -> None:
     """Create a domain, load its catalog, ask `none` once, push and activate its adapter."""
-    client.put_domain(domain.name, title=f"MovieLens-100K, {domain.name}", backbone=domain.result.report["backbone"])
-    report = client.import_items(domain.name, catalog_items(domain.dataset))
+    items = load_catalog(client, domain.name, domain.title, domain.dataset, domain.result.report["backbone"])
     before = client.recommend(domain.name, [domain.dataset.item_ids[0]], k=1)
     card = client.push(domain.result.artifact, activate=True)
     console.print(
-        f"  {domain.name}: {report['accepted'] + report['unchanged']} films, answered by version {before['version']}, "
+        f"  {domain.name}: {items} {domain.noun}, answered by version {before['version']}, "
         f"now by version {card['version']} ({bytes_text(card['size'])})"
     )
+
+
+def load_catalog(client: Client, name: str, title: str, dataset: Dataset, backbone: str) -> int:
+    """Create a domain and load its catalog: version `none` answers from here on. Returns the number of items."""
+    client.put_domain(name, title=title, backbone=backbone)
+    report = client.import_items(name, catalog_items(dataset))
+    return report["accepted"] + report["unchanged"]
 
 
 def show(client: Client, domains: list[Domain], console: Console) -> dict[str, Any]:
@@ -85,22 +94,28 @@ def _user(client: Client, domain: Domain, console: Console) -> dict[str, Any]:
     place = next((item["rank"] for item in answer["items"] if item["item_id"] == ids[target]), None)
     user = domain.dataset.user_ids[0]
     seen = ", ".join(titles[row] for row in known[-LAST:])
-    console.print(line(f"\n{domain.name}", f" user {user} watched {len(known)} films, last: {seen}"))
+    seen = f"user {user} {domain.verb} {len(known)} {domain.noun}, last: {seen}"
+    console.print(line(f"\n{domain.name}", f" {seen}"))
     rows = [
-        (item["rank"], item["metadata"]["title"], item["metadata"].get("genres", ""), f"{item['score']:.3f}")
+        (item["rank"], item["metadata"]["title"], _kind(item["metadata"]), f"{item['score']:.3f}")
         for item in answer["items"][:SHOWN]
     ]
-    console.print(table("", ("rank", "recommended", "genres", "score"), rows, right=(0, 3)))
+    console.print(table("", ("rank", "recommended", "kind", "score"), rows, right=(0, 3)))
     of = (
         f"rank {place} of {len(answer['items'])}"
         if place is not None
-        else "not a candidate: it had been watched before"
+        else f"not a candidate: it had been {domain.verb} before"
     )
     hits, users = domain.result.report["test"]["hr"], len(split.test)
     console.print(
-        f"really watched next: {titles[target]}, {of}; of all {users} users {hits:.0%} find theirs among the first 10"
+        f"really {domain.verb} next: {titles[target]}, {of}; "
+        f"of all {users} users {hits:.0%} find theirs among the first 10"
     )
     return {"user": user, "next": titles[target], "rank": place}
+
+
+def _kind(metadata: dict[str, Any]) -> str:
+    return str(metadata.get("genres") or metadata.get("category") or "")
 
 
 def _quality(domains: list[Domain], console: Console) -> None:
@@ -111,7 +126,7 @@ def _quality(domains: list[Domain], console: Console) -> None:
         for name in BASELINES:
             found = report["baselines"][name]
             rows.append(("", name.replace("_", "-"), interval(found), f"{found['ndcg']:.4f}"))
-    console.print(line("\nAll held-out users, whole catalog", " (the two domains share their users)"))
+    console.print(line("\nAll held-out users, whole catalog", " (comedy and action share users; adressa is synthetic)"))
     console.print(table("", ("domain", "", "HR@10 [95 %]", "NDCG@10"), rows, right=(3,)))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -46,6 +47,31 @@ def demo(
     report = run_demo(folder.absolute(), port, show.talk() if as_json else show.data(), keep=keep, running=running)
     if as_json:
         show.emit_json(report)
+
+
+def seed(
+    url: Url = LOCAL,
+    key: Key = "",
+    folder: Annotated[Path, typer.Option(help="Where everything is kept.")] = Path(".swaprec/demo"),
+    data: Annotated[
+        Path, typer.Option(envvar="SWAPREC_DATA", help="Data folder of the service, to put a backbone in.")
+    ] = Path(".swaprec"),
+    on: Annotated[bool, typer.Option("--on/--off", envvar="SWAPREC_SEED", help="Whether to do anything.")] = True,
+) -> None:
+    """Fill a service that has no domain: invented news as adressa, and films.
+
+    Trains for some minutes at low priority. Where domains exist nothing is done.
+    """
+    console = show.data()
+    if not on:
+        console.print("seeding is off (SWAPREC_SEED=0)")
+        return
+    from swaprec.seed import seed as fill
+
+    # the service that answers meanwhile comes first
+    os.nice(10)
+    with Client(url, key) as client:
+        fill(client, data, folder.absolute(), console)
 
 
 def serve(

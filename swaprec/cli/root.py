@@ -22,6 +22,7 @@ app = typer.Typer(
 )
 _COMMANDS: dict[str, Callable[..., None]] = {
     "demo": operate.demo,
+    "seed": operate.seed,
     "serve": operate.serve,
     "doctor": operate.doctor,
     "restore": operate.restore,

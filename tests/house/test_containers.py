@@ -34,7 +34,7 @@ def test_a_service_is_hardened(name: str) -> None:
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert str(service["user"]).split(":")[0] not in ("", "0", "root")
     assert service["init"] is True
-    assert service["restart"] == "unless-stopped"
+    assert service["restart"] == ("no" if name == "seed" else "unless-stopped")
     assert not service.keys() & {"privileged", "cap_add", "network_mode", "pid"}
 
 
@@ -56,7 +56,8 @@ def test_the_service_waits_for_a_healthy_redis_and_both_have_time_to_end() -> No
 
 def test_the_service_is_told_only_what_it_knows() -> None:
     known = {f"SWAPREC_{name.upper()}" for name in Settings.model_fields} | {"REDIS_URL", "HOME"}
-    known |= {"SWAPREC_URL", "SWAPREC_DEMO_URL", "SWAPREC_KEY"}  # what commands read
+    # what commands read
+    known |= {"SWAPREC_URL", "SWAPREC_DEMO_URL", "SWAPREC_KEY", "SWAPREC_SEED", "SWAPREC_WHEELS"}
     told = set(SERVICES["swaprec"]["environment"]) | set(re.findall(r"\b(SWAPREC_\w+)=", DOCKERFILE))
     assert told <= known
     assert SERVICES["swaprec"]["environment"]["SWAPREC_INSECURE"] == "${SWAPREC_INSECURE:-1}"
@@ -85,3 +86,19 @@ def test_the_image_is_built_from_the_packages_and_nothing_else() -> None:
     packages = {name.rstrip("*") for name in project["tool"]["setuptools"]["packages"]["find"]["include"]}
     kept = {line[1:] for line in IGNORED if line.startswith("!")}
     assert kept == {*packages, "pyproject.toml", "constraints.txt", "README.md", "LICENSE"}
+
+
+def test_the_seed_runs_once_after_the_service_is_healthy_and_can_be_turned_off() -> None:
+    seed = SERVICES["seed"]
+    assert seed["command"] == ["seed"]
+    assert seed["depends_on"] == {"swaprec": {"condition": "service_healthy"}}
+    assert seed["environment"]["SWAPREC_SEED"] == "${SWAPREC_SEED:-1}"
+    assert "ports" not in seed
+    assert all("seed" not in service.get("depends_on", {}) for service in SERVICES.values())
+
+
+def test_the_image_brings_the_seeds_data_checked_by_digest() -> None:
+    assert "--require-hashes --requirement demo_wheels.txt" in DOCKERFILE
+    assert "COPY swaprec/demo_wheels.txt" in DOCKERFILE
+    wheels = (ROOT / "swaprec" / "demo_wheels.txt").read_text("utf-8")
+    assert len(re.findall(r"^\S+==\S+ --hash=sha256:[0-9a-f]{64}$", wheels, re.MULTILINE)) == 2

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from service.settings import Settings
 from swaprec.client import Client
-from swaprec.demo import SOURCE, TARGETS, Running, demo, demo_config, shelve, trained
+from swaprec.demo import SOURCE, TARGETS, Recipe, Running, demo, shelve, trained
 from swaprec.demo_show import SWAP_ANSWERS, Domain, publish, show, swap_under_requests
 from swaprec.errors import Stop, Unreachable
 from swaprec.evaluation import run_config
@@ -74,21 +74,22 @@ def test_a_run_is_done_again_when_its_data_or_its_backbone_changed(tmp_path: Pat
 def test_the_demos_configurations_meet_in_its_folder(tmp_path: Path) -> None:
     encoder = tmp_path / "minilm"
     encoder.mkdir()
-    source = demo_config(SOURCE, tmp_path, encoder)
+    recipe = Recipe(tmp_path, encoder)
+    source = recipe.config(SOURCE)
     assert (source.stage, source.backbone.encoder) == ("pretrain", str(encoder))
     assert source.train.threads == 1
     for name in TARGETS:
-        target = demo_config(name, tmp_path, encoder)
+        target = recipe.config(name)
         assert (target.stage, target.domain) == ("adapt", name)
         assert target.backbone.folder == source.output / "backbone"
-        assert target.data.folder == source.data.folder
+        assert (target.data.folder == source.data.folder) == (name != "adressa")
 
 
 def domain_of(world: World) -> Domain:
     config = run_config(world.run)
     result = finished(config)
     assert result is not None
-    return Domain("walk", load_dataset(config.data), result)
+    return Domain("walk", load_dataset(config.data), result, "Walks")
 
 
 def test_a_domain_is_filled_and_shown_with_the_film_that_was_watched_next(client: Client, world: World) -> None:
