@@ -51,8 +51,10 @@ bench: install
 image:
 	docker compose build
 
+# The seed ends by itself, which --wait would take for a failure.
 up:
-	docker compose up --detach --build --wait
+	docker compose up --detach --build --wait swaprec
+	docker compose up --detach
 
 down:
 	docker compose down
