@@ -137,10 +137,13 @@ class Versions:
         """Return digest and dtype of a version without reading its weights.
 
         Raises:
-            VersionNotFound, BackboneNotFound.
+            VersionNotFound, BackboneNotFound; BundleError: its card is damaged.
         """
         backbone = self.engine(record).backbone
         if version is None:
             return backbone.fingerprint, resolve_dtype("auto", backbone.device)
         card = self._store.card(record.name, version)
+        if not card.digest or not card.dtype:
+            detail = f"the card of {record.name}@{version} is damaged: {', '.join(card.damaged)}"
+            raise BundleError([Problem("digest", f"{detail}: upload the bundle again")])
         return card.digest, resolve_dtype(card.dtype, backbone.device)

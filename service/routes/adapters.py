@@ -13,9 +13,10 @@ from fastapi.responses import FileResponse
 from starlette.concurrency import run_in_threadpool
 
 from adapters_store.activations import Activation
-from adapters_store.bundle import Bundle, read_bundle
+from adapters_store.bundle import Bundle, open_bundle
+from adapters_store.card import Card
 from adapters_store.errors import BundleError
-from adapters_store.store import Added, Card, check_domain_name
+from adapters_store.store import Added, check_domain_name
 from adapters_store.upload import Sealed
 from service.answers import AdapterCard, Job, Page, RolledBack
 from service.errors import InvalidRequest
@@ -184,7 +185,7 @@ def _agreed(queried: str | None, field: str | None) -> str | None:
 
 def _add(parts: Parts, key: Key, sealed: Sealed, domain: str | None, create: bool) -> Added:
     """Check and keep a bundle; the domain is the manifest's."""
-    bundle = read_bundle(sealed.path)
+    bundle = open_bundle(sealed.path, sealed.digest)
     name = bundle.manifest.domain if domain is None else domain
     key.check("write", name)
     if create and all(record.name != name for record in parts.state.domains()):
