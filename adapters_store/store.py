@@ -21,6 +21,7 @@ from adapters_store.bundle import Bundle, open_bundle, read_bundle
 from adapters_store.card import Card, make_card, read_card
 from adapters_store.errors import BundleError, InvalidName, NothingBefore, Problem, VersionInUse, VersionNotFound
 from adapters_store.files import PART, room_or_error, sync_folder, write_beside
+from adapters_store.quoting import quote
 from adapters_store.upload import Sealed, Upload, sweep
 
 BUNDLE, CARD, DELETED, LOG, LOCK = "bundle.safetensors", "card.json", "deleted", "activations.jsonl", ".lock"
@@ -37,7 +38,7 @@ def check_domain_name(name: str) -> str:
         InvalidName: saying what a name looks like.
     """
     if not _DOMAIN.fullmatch(name):
-        raise InvalidName(f"domain name {name!r}: expected 1 to 63 of a-z 0-9 . - _, beginning with a letter or digit")
+        raise InvalidName(f"domain name {quote(name)}: expected 1 to 63 of a-z 0-9 . - _, beginning with a letter or digit")
     return name
 
 
@@ -90,7 +91,7 @@ class Store:
         bundle = open_bundle(source.path, source.digest)
         problems = check(bundle)
         if bundle.manifest.domain != domain:
-            detail = f"the manifest names domain {bundle.manifest.domain!r}, the upload {domain!r}"
+            detail = f"the manifest names domain {bundle.manifest.domain!r}, the upload {quote(domain)}"
             problems.append(Problem("manifest", detail, None, domain, bundle.manifest.domain))
         if problems:
             raise BundleError(problems)
