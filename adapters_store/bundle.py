@@ -15,7 +15,7 @@ from safetensors.numpy import save
 
 from adapters_store.errors import BundleError, Problem
 from adapters_store.files import write_beside
-from adapters_store.header import MAX_HEADER, MAX_STORED_HEADER, Header, TensorEntry, read_header
+from adapters_store.header import MAX_HEADER, MAX_STORED_HEADER, Header, TensorEntry, read_header, show_name
 from adapters_store.manifest_schema import FORMAT, MAX_MANIFEST, find_flaws
 from adapters_store.quoting import clip, quote
 from adapters_store.strict_json import parse_object
@@ -101,7 +101,7 @@ def _parse_text(text: str | None) -> dict[str, Any]:
     try:
         return parse_object(text)
     except ValueError as error:
-        raise BundleError([Problem("manifest", f"the manifest is not JSON: {error}")]) from error
+        raise BundleError([Problem("manifest", f"the manifest cannot be read: {error}")]) from error
 
 
 class TensorFile(Mapping[str, NDArray[np.float32]]):
@@ -226,7 +226,7 @@ def check_declaration(bundle: Bundle, expected: Mapping[str, Sequence[int]], bac
 
 def _check_shape(name: str, shape: Sequence[int], expected: Sequence[int] | None) -> list[Problem]:
     if expected is None:
-        shown = clip(name, 80) if name.isascii() else quote(name)
+        shown = show_name(name)
         return [Problem("unexpected", f"tensor {shown} is not part of the spec", shown, None, list(shape))]
     if tuple(shape) == tuple(expected):
         return []

@@ -16,12 +16,13 @@ from adapters_store.quoting import clip, quote
 from adapters_store.strict_json import is_clean, parse_object
 
 MAX_HEADER = 1024 * 1024
-"""Room for 4,096 tensors and a manifest; an adapter of 24 layers has some hundred tensors, and 20 KiB of manifest."""
+"""Room for 2,048 tensors and a manifest; an adapter of 24 layers has some hundred tensors and 20 KiB of manifest."""
 MAX_STORED_HEADER = 16 * 1024 * 1024
 """What earlier versions accepted."""
-MAX_TENSORS = 4096
+MAX_TENSORS = 2048
 MAX_DIMENSIONS = 8
 MAX_NAME = 256
+MAX_SHOWN = 80
 _METADATA = "__metadata__"
 _FIELDS = {"dtype", "shape", "data_offsets"}
 DTYPE_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
@@ -116,7 +117,7 @@ def _parse(raw: bytes) -> dict[str, Any]:
     try:
         return parse_object(raw)
     except ValueError as error:
-        raise BundleError([Problem("header", f"the header is not JSON: {error}")]) from error
+        raise BundleError([Problem("header", f"the header cannot be read: {error}")]) from error
 
 
 def _take_metadata(entries: dict[str, Any]) -> tuple[dict[str, str], list[Problem]]:
@@ -127,7 +128,7 @@ def _take_metadata(entries: dict[str, Any]) -> tuple[dict[str, str], list[Proble
 
 
 def _read_entry(name: str, value: object, problems: list[Problem]) -> TensorEntry | None:
-    shown = clip(name, 80) if name.isascii() else quote(name)
+    shown = show_name(name)
     problem = _find_flaw(name, value)
     if problem is not None:
         problems.append(Problem("header", f"{shown}: {problem}", shown))
@@ -137,7 +138,7 @@ def _read_entry(name: str, value: object, problems: list[Problem]) -> TensorEntr
     if dtype not in DTYPE_BYTES:
         expected = ", ".join(DTYPE_BYTES)
         detail = f"{shown}: dtype {quote(dtype)}, expected one of {expected}"
-        problems.append(Problem("dtype", detail, shown, expected, clip(dtype, 80)))
+        problems.append(Problem("dtype", detail, shown, expected, clip(dtype, MAX_SHOWN)))
         return None
     needed = math.prod(shape) * DTYPE_BYTES[dtype]
     if needed != end - start:
@@ -145,6 +146,11 @@ def _read_entry(name: str, value: object, problems: list[Problem]) -> TensorEntr
         problems.append(Problem("header", clip(detail, 300), shown))
         return None
     return TensorEntry(dtype, shape, start, end)
+
+
+def show_name(name: str) -> str:
+    """Return a tensor's name as errors show it."""
+    return name if 0 < len(name) <= MAX_SHOWN and name.isascii() else quote(name)
 
 
 def _find_flaw(name: str, value: object) -> str | None:

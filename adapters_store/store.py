@@ -38,7 +38,9 @@ def check_domain_name(name: str) -> str:
         InvalidName: saying what a name looks like.
     """
     if not _DOMAIN.fullmatch(name):
-        raise InvalidName(f"domain name {quote(name)}: expected 1 to 63 of a-z 0-9 . - _, beginning with a letter or digit")
+        raise InvalidName(
+            f"domain name {quote(name)}: expected 1 to 63 of a-z 0-9 . - _, beginning with a letter or digit"
+        )
     return name
 
 

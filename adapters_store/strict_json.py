@@ -12,6 +12,8 @@ from adapters_store.quoting import quote
 
 MAX_DEPTH = 16
 MAX_DIGITS = 19
+MAX_COMMAS = 65_536
+"""Before the work of parsing: there are at most as many values as commas, up to the depth."""
 MAX_NUMBER_CHARS = 64
 _NO_TEXT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 """Control characters except tab and newlines, and halves of surrogate pairs, which UTF-8 cannot write."""
@@ -25,8 +27,12 @@ def parse_object(text: str | bytes) -> dict[str, Any]:
     """
     try:
         decoded = text if isinstance(text, str) else text.decode("utf-8")
+        if decoded.count(",") > MAX_COMMAS:
+            raise ValueError(f"it has more than {MAX_COMMAS} commas")
         value = _DECODER.decode(decoded)
         check_value(value)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"it is not JSON: {error}") from None
     except UnicodeDecodeError as error:
         raise ValueError(f"it is not UTF-8: byte {error.start} is 0x{error.object[error.start]:02x}") from None
     except RecursionError:

@@ -31,7 +31,8 @@ class Problem:
 
 def problem(status: int, code: str, title: str, detail: str, errors: list[dict[str, Any]] | None = None) -> Problem:
     """Build the body that every error answer has; the request id is added on the way out."""
-    body = {"type": f"urn:swaprec:{code}", "title": title, "status": status, "detail": clip(detail, MAX_DETAIL), "code": code}
+    shown = clip(detail, MAX_DETAIL)
+    body = {"type": f"urn:swaprec:{code}", "title": title, "status": status, "detail": shown, "code": code}
     return Problem(status, body | ({"errors": _cut(errors)} if errors else {}))
 
 
