@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,15 @@ from safetensors.numpy import save
 
 from adapters_store.errors import BundleError, Problem
 from adapters_store.files import write_beside
-from adapters_store.header import Header, TensorEntry, read_header
+from adapters_store.header import MAX_HEADER, MAX_STORED_HEADER, Header, TensorEntry, read_header, show_name
+from adapters_store.manifest_schema import FORMAT, MAX_MANIFEST, find_flaws
+from adapters_store.quoting import clip, quote
+from adapters_store.strict_json import parse_object
 
-FORMAT = 1
 KEY = "swaprec"
-_REQUIRED = ("domain", "kind", "spec", "backbone", "dtype")
+DTYPES = ("float32", "bfloat16")
+_NEEDED = ("domain", "spec", "backbone", "dtype")
+"""Fields without which a bundle cannot be served."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,20 +56,33 @@ class Manifest:
         Raises:
             BundleError: with every problem found.
         """
-        value = _json_object(text)
-        problems = []
-        if value.get("format") != FORMAT:
-            problems.append(f"format {value.get('format')!r}, this version of swaprec reads {FORMAT}")
-        kinds = {"spec": dict, "parameters": dict, "metrics": dict, "curves": dict, "config": dict, "max_history": int}
-        known = [item.name for item in fields(cls) if item.name != "extra"]
-        problems += [f"{name} is missing" for name in _REQUIRED if name not in value]
-        problems += [
-            f"{name} is {value[name]!r}, expected {kinds.get(name, str).__name__}"
-            for name in known
-            if name in value and not isinstance(value[name], kinds.get(name, str))
-        ]
-        if problems:
-            raise BundleError([Problem("manifest", f"manifest: {problem}") for problem in problems])
+        value = _parse_text(text)
+        flaws = [flaw for found in find_flaws(value).values() for flaw in found]
+        if flaws:
+            raise BundleError([Problem("manifest", f"manifest: {flaw}") for flaw in flaws])
+        return cls._of(value)
+
+    @classmethod
+    def parse_stored(cls, text: str | None) -> Manifest:
+        """Read a manifest that the store accepted, maybe by looser rules: what only describes it is left out.
+
+        Raises:
+            BundleError: it lacks what serving needs.
+        """
+        try:
+            value = json.loads(text or "null")
+        except (ValueError, RecursionError):
+            value = None
+        if not isinstance(value, dict):
+            return cls.parse(text)
+        flaws = find_flaws(value)
+        if any(name in flaws for name in (*_NEEDED, "format")):
+            return cls.parse(text)
+        return cls._of({"kind": "unknown"} | {name: item for name, item in value.items() if name not in flaws})
+
+    @classmethod
+    def _of(cls, value: Mapping[str, Any]) -> Manifest:
+        known = {item.name for item in fields(cls)} - {"extra"}
         extra = {name: item for name, item in value.items() if name not in {*known, "format"}}
         return cls(**{name: value[name] for name in known if name in value}, extra=extra)
 
@@ -75,24 +92,48 @@ class Manifest:
         return {"format": FORMAT, **value.pop("extra"), **value}
 
 
-def _json_object(text: str | None) -> dict[str, Any]:
+def _parse_text(text: str | None) -> dict[str, Any]:
     if text is None:
         raise BundleError([Problem("manifest", f'the header has no "{KEY}" entry: no bundle of `swaprec train`')])
+    if len(text) > MAX_MANIFEST:
+        detail = f"the manifest has {len(text)} characters, expected at most {MAX_MANIFEST}"
+        raise BundleError([Problem("manifest", detail)])
     try:
-        value = json.loads(text)
+        return parse_object(text)
     except ValueError as error:
-        raise BundleError([Problem("manifest", f"the manifest is not JSON: {error}")]) from error
-    if not isinstance(value, dict):
-        raise BundleError([Problem("manifest", "the manifest is not a JSON object")])
-    return value
+        raise BundleError([Problem("manifest", f"the manifest cannot be read: {error}")]) from error
+
+
+class TensorFile(Mapping[str, NDArray[np.float32]]):
+    """The tensors of a file whose header was checked, each read as float32 when it is asked for."""
+
+    def __init__(self, path: Path, header: Header) -> None:
+        self._path = path
+        self._header = header
+
+    def __getitem__(self, name: str) -> NDArray[np.float32]:
+        entry = self._header.tensors[name]
+        with self._path.open("rb") as file:
+            file.seek(self._header.data_start + entry.start)
+            raw = file.read(entry.end - entry.start)
+        if len(raw) < entry.end - entry.start:
+            raise BundleError([Problem("truncated", f"tensor {name}: the file was cut while it was read", name)])
+        return _as_float32(raw, entry)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._header.tensors)
+
+    def __len__(self) -> int:
+        return len(self._header.tensors)
 
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A bundle in memory: tensors as float32 arrays by name, and the digest of the file's bytes."""
+    """A bundle: its manifest, shapes and float32 arrays by tensor name, and the digest of the file's bytes."""
 
     manifest: Manifest
-    tensors: dict[str, NDArray[np.float32]]
+    shapes: Mapping[str, tuple[int, ...]]
+    tensors: Mapping[str, NDArray[np.float32]]
     digest: str
     size: int
 
@@ -105,30 +146,49 @@ def write_bundle(path: Path, manifest: Manifest, tensors: Mapping[str, NDArray[A
     return hashlib.sha256(content).hexdigest()
 
 
-def read_bundle(path: Path) -> Bundle:
-    """Read a bundle, its header checked before its data.
+def open_bundle(path: Path, digest: str) -> Bundle:
+    """Read header and manifest of an upload; its tensors are read from the file when they are asked for.
 
     Raises:
         UnsupportedFormat: a file of another format.
         BundleError: a damaged file or manifest.
     """
-    header = read_header(path)
+    header = read_header(path, MAX_HEADER)
     manifest = Manifest.parse(header.metadata.get(KEY))
+    return Bundle(manifest, _shapes(header), TensorFile(path, header), digest, path.stat().st_size)
+
+
+def read_bundle(path: Path, *, stored: bool = False) -> Bundle:
+    """Read a whole bundle, its header checked before its data.
+
+    Args:
+        path: of the file.
+        stored: the store accepted it, maybe by the looser rules of an earlier version.
+
+    Raises:
+        UnsupportedFormat: a file of another format.
+        BundleError: a damaged file or manifest.
+    """
+    header = read_header(path, MAX_STORED_HEADER if stored else MAX_HEADER)
+    text = header.metadata.get(KEY)
+    manifest = Manifest.parse_stored(text) if stored else Manifest.parse(text)
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return Bundle(manifest, _read_tensors(path, header), digest, path.stat().st_size)
+    return Bundle(manifest, _shapes(header), dict(TensorFile(path, header)), digest, path.stat().st_size)
 
 
-def _read_tensors(path: Path, header: Header) -> dict[str, NDArray[np.float32]]:
-    data = np.memmap(path, dtype=np.uint8, mode="r")[header.data_start :] if header.tensors else np.zeros(0, np.uint8)
-    return {name: _as_float32(data[entry.start : entry.end].tobytes(), entry) for name, entry in header.tensors.items()}
+def _shapes(header: Header) -> dict[str, tuple[int, ...]]:
+    return {name: entry.shape for name, entry in header.tensors.items()}
 
 
 def _as_float32(raw: bytes, entry: TensorEntry) -> NDArray[np.float32]:
     if entry.dtype == "BF16":  # the upper half of a float32
         values = (np.frombuffer(raw, dtype="<u2").astype(np.uint32) << 16).view(np.float32)
     else:
-        values = np.frombuffer(raw, dtype={"F64": "<f8", "F32": "<f4", "F16": "<f2"}[entry.dtype]).astype(np.float32)
+        stored = np.frombuffer(raw, dtype={"F64": "<f8", "F32": "<f4", "F16": "<f2"}[entry.dtype])
+        # What float32 cannot hold becomes infinite, which is refused with the tensor's name.
+        with np.errstate(over="ignore", invalid="ignore"):
+            values = stored.astype(np.float32)
     return values.reshape(entry.shape)
 
 
@@ -140,34 +200,49 @@ def check_bundle(bundle: Bundle, expected: Mapping[str, Sequence[int]], backbone
         expected: shape by tensor name.
         backbone: fingerprint of the backbone that would run it.
     """
+    return [*check_declaration(bundle, expected, backbone), *_check_values(bundle, expected)]
+
+
+def check_declaration(bundle: Bundle, expected: Mapping[str, Sequence[int]], backbone: str) -> list[Problem]:
+    """Compare manifest, names and shapes; no tensor is read. Arguments as of `check_bundle`."""
     problems = []
     if bundle.manifest.backbone != backbone:
-        given, here = bundle.manifest.backbone, backbone
-        detail = f"trained on backbone {given[:12]}, this domain runs {here[:12]}: train it on that backbone again"
-        problems.append(Problem("backbone_mismatch", detail, None, here, given))
-    if bundle.manifest.dtype not in ("float32", "bfloat16"):
-        detail = f"manifest: dtype {bundle.manifest.dtype!r}, expected float32 or bfloat16"
-        problems.append(Problem("manifest", detail, None, ["float32", "bfloat16"], bundle.manifest.dtype))
+        given = bundle.manifest.backbone
+        detail = f"trained on backbone {quote(given[:12])}, this domain runs {backbone[:12]}"
+        detail = f"{detail}: train it on that backbone again"
+        problems.append(Problem("backbone_mismatch", detail, None, backbone, clip(given, 80)))
+    if bundle.manifest.dtype not in DTYPES:
+        detail = f"manifest: dtype {quote(bundle.manifest.dtype)}, expected float32 or bfloat16"
+        problems.append(Problem("manifest", detail, None, list(DTYPES), bundle.manifest.dtype))
     problems += [
         Problem("missing", f"tensor {name} is missing", name, list(shape))
         for name, shape in expected.items()
-        if name not in bundle.tensors
+        if name not in bundle.shapes
     ]
-    for name, values in bundle.tensors.items():
-        problems += _check_tensor(name, values, expected.get(name))
+    for name, shape in bundle.shapes.items():
+        problems += _check_shape(name, shape, expected.get(name))
     return problems
 
 
-def _check_tensor(name: str, values: NDArray[np.float32], expected: Sequence[int] | None) -> list[Problem]:
+def _check_shape(name: str, shape: Sequence[int], expected: Sequence[int] | None) -> list[Problem]:
     if expected is None:
-        return [Problem("unexpected", f"tensor {name} is not part of the spec", name, None, list(values.shape))]
+        shown = show_name(name)
+        return [Problem("unexpected", f"tensor {shown} is not part of the spec", shown, None, list(shape))]
+    if tuple(shape) == tuple(expected):
+        return []
+    detail = f"tensor {name}: shape {list(shape)}, expected {list(expected)}"
+    return [Problem("shape_mismatch", detail, name, list(expected), list(shape))]
+
+
+def _check_values(bundle: Bundle, expected: Mapping[str, Sequence[int]]) -> list[Problem]:
+    """Count values that are not finite in tensors of the expected shape: no other tensor is read."""
     problems = []
-    if values.shape != tuple(expected):
-        detail = f"tensor {name}: shape {list(values.shape)}, expected {list(expected)}"
-        problems.append(Problem("shape_mismatch", detail, name, list(expected), list(values.shape)))
-    bad = int(values.size - np.isfinite(values).sum())
-    if bad:
-        problems.append(
-            Problem("non_finite", f"tensor {name}: {bad} of {values.size} values are NaN or infinite", name)
-        )
+    for name, shape in expected.items():
+        if bundle.shapes.get(name) != tuple(shape):
+            continue
+        values = bundle.tensors[name]
+        bad = int(values.size - np.isfinite(values).sum())
+        if bad:
+            detail = f"tensor {name}: {bad} of {values.size} values are NaN or infinite"
+            problems.append(Problem("non_finite", detail, name))
     return problems

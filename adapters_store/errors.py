@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
+
+from adapters_store.quoting import clip
+
+MAX_PROBLEMS = 50
+MAX_SUMMARISED = 10
+MAX_DETAIL = 240
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,7 +18,7 @@ class Problem:
     """One thing wrong with a bundle.
 
     `kind` is one of `header`, `manifest`, `missing`, `unexpected`, `shape_mismatch`, `dtype`, `backbone_mismatch`,
-    `non_finite`, `truncated`.
+    `non_finite`, `truncated`, `too_large`, `digest`, `more`.
     """
 
     kind: str
@@ -31,11 +37,17 @@ class StoreError(Exception):
 
 
 class BundleError(StoreError):
-    """A bundle that cannot be used; `problems` lists everything found wrong with it."""
+    """A bundle that cannot be used; `problems` lists the first of everything found wrong with it, `count` is all."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
-        super().__init__("; ".join(problem.detail for problem in problems))
-        self.problems = list(problems)
+        self.count = len(problems)
+        self.problems = [replace(one, detail=clip(one.detail, MAX_DETAIL)) for one in problems[:MAX_PROBLEMS]]
+        if self.count > MAX_PROBLEMS:
+            self.problems.append(Problem("more", f"and {self.count - MAX_PROBLEMS} more problems"))
+        told = [one.detail for one in self.problems[:MAX_SUMMARISED]]
+        if self.count > MAX_SUMMARISED:
+            told.append(f"and {self.count - MAX_SUMMARISED} more")
+        super().__init__("; ".join(told))
 
 
 class UnsupportedFormat(StoreError):

@@ -6,15 +6,25 @@ then the data without gaps.
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from adapters_store.errors import BundleError, Problem, UnsupportedFormat
+from adapters_store.quoting import clip, quote
+from adapters_store.strict_json import is_clean, parse_object
 
-MAX_HEADER = 16 * 1024 * 1024
+MAX_HEADER = 1024 * 1024
+"""Room for 2,048 tensors and a manifest; an adapter of 24 layers has some hundred tensors and 20 KiB of manifest."""
+MAX_STORED_HEADER = 16 * 1024 * 1024
+"""What earlier versions accepted."""
+MAX_TENSORS = 2048
+MAX_DIMENSIONS = 8
+MAX_NAME = 256
+MAX_SHOWN = 80
+_METADATA = "__metadata__"
+_FIELDS = {"dtype", "shape", "data_offsets"}
 DTYPE_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 _CONVERT = (
     "swaprec accepts safetensors only, since a pickle can run code. Load it where you trust it and save it again: "
@@ -48,7 +58,7 @@ class Header:
     data_start: int
 
 
-def read_header(path: Path) -> Header:
+def read_header(path: Path, max_header: int = MAX_HEADER) -> Header:
     """Read and check a file's header without touching its data.
 
     Raises:
@@ -60,22 +70,33 @@ def read_header(path: Path) -> Header:
         begin = file.read(8)
         refuse_other_formats(begin)
         length = int.from_bytes(begin, "little")
-        if size < 8 or not 2 <= length <= MAX_HEADER:  # noqa: PLR2004 - the length field, and "{}"
-            raise UnsupportedFormat(f"a file of {size} bytes that is not safetensors. {_CONVERT}")
-        if 8 + length > size:
-            raise BundleError([_truncated(8 + length, size)])
-        raw = file.read(length)
-    entries = _parse(raw)
-    metadata = entries.pop("__metadata__", {})
-    problems: list[Problem] = []
-    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        problems.append(Problem("header", "__metadata__ must map names to strings"))
-        metadata = {}
-    tensors = {name: entry for name, value in entries.items() if (entry := _entry(name, value, problems)) is not None}
-    problems += _check_extent(tensors, size - 8 - length, 8 + length) if not problems else []
+        _check_length(size, length, max_header)
+        entries = _parse(file.read(length))
+    metadata, problems = _take_metadata(entries)
+    if len(entries) > MAX_TENSORS:
+        raise BundleError([*problems, Problem("header", f"{len(entries)} tensors, at most {MAX_TENSORS} are read")])
+    tensors = {}
+    for name, value in entries.items():
+        entry = _read_entry(name, value, problems)
+        if entry is not None:
+            tensors[name] = entry
+    if not problems:
+        problems += _check_extent(tensors, size - 8 - length, 8 + length)
     if problems:
         raise BundleError(problems)
     return Header(tensors, metadata, 8 + length)
+
+
+def _check_length(size: int, length: int, max_header: int) -> None:
+    if size < 8 or not 2 <= length < 1 << 56:  # noqa: PLR2004 - the length field, and "{}"
+        raise UnsupportedFormat(f"a file of {size} bytes that is not safetensors. {_CONVERT}")
+    if length > max_header:
+        # Text read as a length is astronomically large: then it is another format, not a long header.
+        if length > size:
+            raise UnsupportedFormat(f"a file of {size} bytes that is not safetensors. {_CONVERT}")
+        raise BundleError([Problem("header", f"the header has {length} bytes, expected at most {max_header}")])
+    if 8 + length > size:
+        raise BundleError([_truncated(8 + length, size)])
 
 
 def refuse_other_formats(begin: bytes) -> None:
@@ -91,36 +112,72 @@ def refuse_other_formats(begin: bytes) -> None:
 
 
 def _parse(raw: bytes) -> dict[str, Any]:
+    if not raw.startswith(b"{"):
+        raise BundleError([Problem("header", f"the header begins with {quote(raw[:4])}, expected {{ (JSON in UTF-8)")])
     try:
-        value = json.loads(raw)
-    except (ValueError, RecursionError) as error:
-        raise BundleError([Problem("header", f"the header is not JSON: {error}")]) from error
-    if not isinstance(value, dict):
-        raise BundleError([Problem("header", "the header is not a JSON object")])
-    return value
+        return parse_object(raw)
+    except ValueError as error:
+        raise BundleError([Problem("header", f"the header cannot be read: {error}")]) from error
 
 
-def _entry(name: str, value: object, problems: list[Problem]) -> TensorEntry | None:
-    try:
-        dtype, shape, (start, end) = value["dtype"], tuple(value["shape"]), value["data_offsets"]  # type: ignore[index]
-        whole = all(type(number) is int and number >= 0 for number in (*shape, start, end))
-    except (KeyError, TypeError, ValueError):
-        whole = False
-    if not whole:
-        problems.append(Problem("header", f"{name}: dtype, shape or data_offsets missing or malformed", name))
+def _take_metadata(entries: dict[str, Any]) -> tuple[dict[str, str], list[Problem]]:
+    metadata = entries.pop(_METADATA, {})
+    if isinstance(metadata, dict) and all(isinstance(value, str) for value in metadata.values()):
+        return metadata, []
+    return {}, [Problem("header", f"{_METADATA} must map names to strings, got {quote(metadata)}")]
+
+
+def _read_entry(name: str, value: object, problems: list[Problem]) -> TensorEntry | None:
+    shown = show_name(name)
+    problem = _find_flaw(name, value)
+    if problem is not None:
+        problems.append(Problem("header", f"{shown}: {problem}", shown))
         return None
+    assert isinstance(value, dict)  # noqa: S101 - it has no flaw
+    dtype, shape, (start, end) = value["dtype"], tuple(value["shape"]), value["data_offsets"]
     if dtype not in DTYPE_BYTES:
         expected = ", ".join(DTYPE_BYTES)
-        problems.append(Problem("dtype", f"{name}: dtype {dtype!r}, expected one of {expected}", name, expected, dtype))
+        detail = f"{shown}: dtype {quote(dtype)}, expected one of {expected}"
+        problems.append(Problem("dtype", detail, shown, expected, clip(dtype, MAX_SHOWN)))
         return None
-    if math.prod(shape) * DTYPE_BYTES[dtype] != end - start:
-        problems.append(Problem("header", f"{name}: shape {list(shape)} does not fill its {end - start} bytes", name))
+    needed = math.prod(shape) * DTYPE_BYTES[dtype]
+    if needed != end - start:
+        detail = f"{shown}: shape {list(shape)} needs {needed} bytes and does not fill its {end - start} bytes"
+        problems.append(Problem("header", clip(detail, 300), shown))
         return None
     return TensorEntry(dtype, shape, start, end)
 
 
+def show_name(name: str) -> str:
+    """Return a tensor's name as errors show it."""
+    return name if 0 < len(name) <= MAX_SHOWN and name.isascii() else quote(name)
+
+
+def _find_flaw(name: str, value: object) -> str | None:
+    """Return why an entry is none, before anything is computed from it."""
+    if not 0 < len(name) <= MAX_NAME or not is_clean(name):
+        return f"a tensor's name has 1 to {MAX_NAME} printable characters"
+    if not isinstance(value, dict) or set(value) != _FIELDS:
+        return f"dtype, shape or data_offsets missing or malformed: {quote(value)}"
+    dtype, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
+    if not isinstance(dtype, str):
+        return f"dtype {quote(dtype)} is malformed, expected a name"
+    if not _are_whole(shape, MAX_DIMENSIONS) or not all(shape):
+        return f"shape {quote(shape)} is malformed, expected at most {MAX_DIMENSIONS} positive whole numbers"
+    if not _are_whole(offsets, 2) or len(offsets) != 2 or offsets[0] > offsets[1]:  # noqa: PLR2004 - begin and end
+        return f"data_offsets {quote(offsets)} are malformed, expected begin and end"
+    return None
+
+
+def _are_whole(value: object, most: int) -> bool:
+    return (
+        isinstance(value, list) and len(value) <= most and all(type(number) is int and number >= 0 for number in value)
+    )
+
+
 def _check_extent(tensors: dict[str, TensorEntry], available: int, data_start: int) -> list[Problem]:
-    problems, place = [], 0
+    problems: list[Problem] = []
+    place = 0
     for name, entry in sorted(tensors.items(), key=lambda item: (item[1].start, item[1].end)):
         if entry.start != place:
             problems.append(

@@ -12,14 +12,16 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from adapters_store.activations import Activation, append_to_log, last_of, now, read_log
-from adapters_store.bundle import Bundle, read_bundle
+from adapters_store.bundle import Bundle, open_bundle, read_bundle
+from adapters_store.card import Card, make_card, read_card
 from adapters_store.errors import BundleError, InvalidName, NothingBefore, Problem, VersionInUse, VersionNotFound
 from adapters_store.files import PART, room_or_error, sync_folder, write_beside
+from adapters_store.quoting import quote
 from adapters_store.upload import Sealed, Upload, sweep
 
 BUNDLE, CARD, DELETED, LOG, LOCK = "bundle.safetensors", "card.json", "deleted", "activations.jsonl", ".lock"
@@ -36,31 +38,10 @@ def check_domain_name(name: str) -> str:
         InvalidName: saying what a name looks like.
     """
     if not _DOMAIN.fullmatch(name):
-        raise InvalidName(f"domain name {name!r}: expected 1 to 63 of a-z 0-9 . - _, beginning with a letter or digit")
+        raise InvalidName(
+            f"domain name {quote(name)}: expected 1 to 63 of a-z 0-9 . - _, beginning with a letter or digit"
+        )
     return name
-
-
-@dataclass(frozen=True, slots=True)
-class Card:
-    """What a list shows of a version."""
-
-    domain: str
-    version: int
-    digest: str
-    size: int
-    kind: str
-    backbone: str
-    dtype: str
-    data_digest: str
-    parameters: dict[str, float]
-    metrics: dict[str, Any]
-    curves: dict[str, list[float]]
-    created_at: str
-    uploaded_at: str
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain JSON."""
-        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +90,10 @@ class Store:
                 while chunk := file.read(1 << 20):
                     upload.write(chunk)
                 return self.add(domain, upload.seal(), check)
-        bundle = read_bundle(source.path)
+        bundle = open_bundle(source.path, source.digest)
         problems = check(bundle)
         if bundle.manifest.domain != domain:
-            detail = f"the manifest names domain {bundle.manifest.domain!r}, the upload {domain!r}"
+            detail = f"the manifest names domain {bundle.manifest.domain!r}, the upload {quote(domain)}"
             problems.append(Problem("manifest", detail, None, domain, bundle.manifest.domain))
         if problems:
             raise BundleError(problems)
@@ -143,7 +124,7 @@ class Store:
         Raises:
             VersionNotFound: naming those that exist.
         """
-        return Card(**json.loads((self._place(domain, version) / CARD).read_text("utf-8")))
+        return read_card((self._place(domain, version) / CARD).read_bytes(), domain, version)
 
     def bundle_path(self, domain: str, version: int) -> Path:
         """Return where a version's file lies.
@@ -160,7 +141,7 @@ class Store:
             VersionNotFound: no such version.
             BundleError: the file on the disk is no longer the one that was accepted.
         """
-        card, bundle = self.card(domain, version), read_bundle(self.bundle_path(domain, version))
+        card, bundle = self.card(domain, version), read_bundle(self.bundle_path(domain, version), stored=True)
         if bundle.digest != card.digest:
             detail = f"{domain}@{version} on the disk has digest {bundle.digest[:12]}, accepted was {card.digest[:12]}"
             raise BundleError([Problem("digest", f"{detail}: upload it again", None, card.digest, bundle.digest)])
@@ -279,10 +260,7 @@ class Store:
 
     def _put(self, home: Path, domain: str, source: Sealed, bundle: Bundle) -> Card:
         number = 1 + max((int(path.name) for path in home.iterdir() if path.name.isdigit()), default=0)
-        manifest = bundle.manifest
-        same = ("kind", "backbone", "dtype", "data_digest", "parameters", "metrics", "curves", "created_at")
-        facts = {name: getattr(manifest, name) for name in same}
-        card = Card(domain, number, source.digest, source.size, uploaded_at=now(), **facts)
+        card = make_card(domain, number, bundle.manifest, digest=source.digest, size=source.size, uploaded_at=now())
         beside = home / f".{number}{PART}"
         shutil.rmtree(beside, ignore_errors=True)
         try:

@@ -158,6 +158,9 @@ class AdapterCard(TypedDict):
     live: NotRequired[bool]
     canary_percent: NotRequired[int]
     pinned: NotRequired[bool]
+    damaged: NotRequired[
+        Annotated[list[str], Field(description="Fields that cannot be shown, and are empty; the version may serve.")]
+    ]
     job: NotRequired[Annotated[Job, Field(description="With `activate=true`.")]]
 
 

@@ -25,6 +25,7 @@ from service.backbones import Backbones
 from service.base_builder import BaseBuilder
 from service.bases import Bases
 from service.blobs import Blobs
+from service.budget import AdapterBudget
 from service.builder import Builder
 from service.canary import Canaries
 from service.cold import ColdItems
@@ -158,7 +159,7 @@ def _connected(settings: Settings, state: State, keys: Keys) -> Parts:
     builder = Builder(engines.folder, least=settings.builder_items, threads=settings.threads, where=where)
     vectors, bases = VectorFiles(data / "vectors", builder), Bases(data / "bases")
     blobs = Blobs(data / "blobs")
-    versions = Versions(state, store, blobs, engines)
+    versions = Versions(state, store, blobs, engines, AdapterBudget.of(settings))
     residency = Residency(live, settings.memory_bytes, telemetry.return_seconds.observe)
     swapped = telemetry.swap_seconds.observe
     reconciler = Reconciler(state, store, live, versions, bases, vectors, residency, swapped)

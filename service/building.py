@@ -135,7 +135,7 @@ def _prepared(version: VersionFile, backbone: Backbone) -> Prepared:
 
 
 def _adapter(bundle: Path, backbone: Backbone) -> Adapter:
-    read = read_bundle(bundle)
+    read = read_bundle(bundle, stored=True)
     return Adapter.from_tensors(AdapterSpec.parse(read.manifest.spec), backbone.shape, read.tensors)
 
 

@@ -31,6 +31,7 @@ from transrec.inputs import BATCH_TOKENS, TextInputs, batches, take
 
 MAX_BATCH = 64
 KEPT = 32
+KEPT_BYTES = 512 * 1024 * 1024
 
 Floats = NDArray[np.float32]
 
@@ -41,6 +42,7 @@ class Worn:
 
     slot: Slot
     outside: Adapt | None
+    size: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,18 +184,22 @@ class Lane:
         if worn is None:
             adapter = self._adapter(live)
             worn = self._kept[key] = self._dressed(live.dtype, adapter)
-            while len(self._kept) > KEPT:
+            while len(self._kept) > 1 and self._keeps_too_much():
                 self._kept.popitem(last=False)
         self._kept.move_to_end(key)
         return worn
+
+    def _keeps_too_much(self) -> bool:
+        return len(self._kept) > KEPT or sum(worn.size for worn in self._kept.values()) > KEPT_BYTES
 
     def _dressed(self, dtype: Dtype, adapter: Adapter | None) -> Worn:
         if adapter is None:
             return Worn(Slot(0), None)
         outside = adapter.item.like(self._backbone.model.item_encoder)
+        size = 4 * adapter.item.count_served()
         if isinstance(adapter.item, Paired):
-            return Worn(Slot(0, adapter.item.for_serving(self._backbone.item_encoder(dtype))), outside)
-        return Worn(self._table(dtype).take(adapter.item), outside)
+            return Worn(Slot(0, adapter.item.for_serving(self._backbone.item_encoder(dtype))), outside, size)
+        return Worn(self._table(dtype).take(adapter.item), outside, size)
 
     def _table(self, dtype: Dtype) -> SlotTable:
         if dtype not in self._tables:

@@ -5,6 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
+from adapters_store.quoting import listed, quote
+
+MAX_NAMED = 20
+"""Domains that an error names."""
+
 
 class ServiceError(Exception):
     """A request that cannot be answered.
@@ -54,8 +59,8 @@ class DomainNotFound(ServiceError):
 
     def __init__(self, name: str, existing: Iterable[str]) -> None:
         self.name, self.existing = name, tuple(existing)
-        there = ", ".join(sorted(self.existing)) or "none yet: PUT /domains/{name} makes one"
-        super().__init__(f"domain {name!r} does not exist; there is {there}")
+        there = listed(sorted(self.existing), MAX_NAMED) or "none yet: PUT /domains/{name} makes one"
+        super().__init__(f"domain {quote(name)} does not exist; there is {there}")
 
 
 class ItemNotFound(ServiceError):

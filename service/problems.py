@@ -8,10 +8,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from adapters_store import errors as store
+from adapters_store.quoting import clip
 from service.errors import MalformedBody, PayloadTooLarge, ServiceError
 from transrec.images import ImageError
 
 MEDIA_TYPE = "application/problem+json"
+MAX_ERRORS = 51
+"""The problems of a bundle are cut to fifty and the line that counts the others."""
+MAX_PART = 128
+MAX_MESSAGE = 1024
+MAX_DETAIL = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +31,25 @@ class Problem:
 
 def problem(status: int, code: str, title: str, detail: str, errors: list[dict[str, Any]] | None = None) -> Problem:
     """Build the body that every error answer has; the request id is added on the way out."""
-    body = {"type": f"urn:swaprec:{code}", "title": title, "status": status, "detail": detail, "code": code}
-    return Problem(status, body | ({"errors": errors} if errors else {}))
+    shown = clip(detail, MAX_DETAIL)
+    body = {"type": f"urn:swaprec:{code}", "title": title, "status": status, "detail": shown, "code": code}
+    return Problem(status, body | ({"errors": _cut(errors)} if errors else {}))
+
+
+def _cut(errors: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the first errors, each with places of a bounded length: whoever sends a body does not size the answer."""
+    shown = [_cut_one(error) for error in errors[:MAX_ERRORS]]
+    rest = len(errors) - MAX_ERRORS
+    return [*shown, {"loc": [], "msg": f"and {rest} more"}] if rest > 0 else shown
+
+
+def _cut_one(error: dict[str, Any]) -> dict[str, Any]:
+    loc = [_cut_part(part) for part in error.get("loc", [])]
+    return error | {"loc": loc, "msg": clip(str(error.get("msg", "")), MAX_MESSAGE)}
+
+
+def _cut_part(part: Any) -> Any:
+    return clip(part, MAX_PART) if isinstance(part, str) else part
 
 
 def problem_of(error: BaseException) -> Problem:
@@ -56,7 +79,7 @@ def _bundle(error: Any) -> Problem:
         {"loc": ["file", *([one.tensor] if one.tensor else [])], "msg": one.detail, **one.to_json()}
         for one in error.problems
     ]
-    detail = f"{len(listed)} problem{'s' if len(listed) != 1 else ''} with this bundle: {error}"
+    detail = f"{error.count} problem{'s' if error.count != 1 else ''} with this bundle: {error}"
     return problem(422, "incompatible_bundle", "Incompatible bundle", detail, listed)
 
 

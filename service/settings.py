@@ -42,6 +42,15 @@ class Settings(BaseSettings):
     threads: int = Field(1, ge=1, description="Torch threads of one operation. One is best for small models.")
     max_body_bytes: int = Field(MIB, ge=1024, description="Largest JSON body.")
     max_bundle_bytes: int = Field(512 * MIB, ge=1024, description="Largest bundle.")
+    max_adapter_bytes: int = Field(
+        256 * MIB, ge=1024, description="Largest adapter of an upload: bytes of its weights in memory, as float32."
+    )
+    max_user_adapter_bytes: int = Field(
+        4 * MIB,
+        ge=1024,
+        description="Largest user side of an adapter, or the user encoder's size if that is larger: "
+        "it runs in the batch of every domain.",
+    )
     max_import_bytes: int = Field(4096 * MIB, ge=1024, description="Largest import of items.")
     import_job_bytes: int = Field(MIB, ge=0, description="An import of items larger than this becomes a job.")
     builder_items: int = Field(

@@ -1,4 +1,7 @@
-"""A multipart upload, parsed while it streams: the file goes to the store's temporary sibling, fields to a dict."""
+"""A multipart upload, parsed while it streams: the file goes to the store's temporary sibling, fields to a dict.
+
+Parsing, hashing and writing run in worker threads, so that a slow or hostile body keeps no other request waiting.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,20 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 from python_multipart import MultipartParser
-from python_multipart.exceptions import MultipartParseError
+from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
+from starlette.concurrency import run_in_threadpool
 
+from adapters_store.errors import TooLarge
+from adapters_store.quoting import quote
 from adapters_store.upload import Upload
 from service.errors import InvalidRequest, MalformedBody, UnsupportedMedia
 
 MAX_FIELD_BYTES = 4096
+MAX_OVERHEAD = 64 * 1024
+"""Bytes of a form beside its file: boundaries, part headers, fields."""
+PIECE_BYTES = 256 * 1024
+"""Bytes that are collected before a thread parses them."""
 FILE, FIELDS = "file", ("domain", "activate", "gate", "create")
 
 
@@ -27,6 +37,7 @@ class Form:
     _header: bytes = b""
     _value: bytes = b""
     _headers: dict[bytes, bytes] = field(default_factory=dict)
+    _ended: bool = False
 
     async def read(self, content_type: str, body: AsyncIterator[bytes]) -> None:
         """Parse a whole body.
@@ -35,32 +46,39 @@ class Form:
             UnsupportedMedia: no multipart form; MalformedBody: a broken one, or not with exactly one file;
             InvalidRequest: a field that does not exist, so that a misspelled one is not ignored.
         """
-        kind, options = parse_options_header(content_type)
-        if kind != b"multipart/form-data" or b"boundary" not in options:
-            raise UnsupportedMedia(
-                f"content type {content_type or 'missing'!r}: expected multipart/form-data with the bundle as `file`, "
-                "for example curl -F file=@bundle.safetensors"
-            )
-        parser = MultipartParser(
-            options[b"boundary"],
-            {
-                "on_part_begin": self._begin,
-                "on_header_field": self._on_header,
-                "on_header_value": self._on_header_value,
-                "on_header_end": self._end_header,
-                "on_headers_finished": self._end_headers,
-                "on_part_data": self._on_data,
-                "on_part_end": self._end,
-            },
-        )
+        parser = self._make_parser(content_type)
         try:
-            async for chunk in body:
-                parser.write(chunk)
+            async for piece in _collect(body, self.upload.max_bytes + MAX_OVERHEAD):
+                await run_in_threadpool(parser.write, piece)
             parser.finalize()
-        except MultipartParseError as error:
+        except FormParserError as error:
             raise MalformedBody(f"the form is broken: {error}") from error
+        if not self._ended:
+            raise MalformedBody("the form ends before its last boundary: send it again")
         if not self.has_file:
             raise MalformedBody("the form has no part named `file`: curl -F file=@bundle.safetensors")
+
+    def _make_parser(self, content_type: str) -> MultipartParser:
+        kind, options = parse_options_header(content_type)
+        if kind != b"multipart/form-data" or not options.get(b"boundary"):
+            raise UnsupportedMedia(
+                f"content type {quote(content_type) if content_type else 'missing'}: expected multipart/form-data "
+                "with the bundle as `file`, for example curl -F file=@bundle.safetensors"
+            )
+        callbacks = {
+            "on_part_begin": self._begin,
+            "on_header_field": self._on_header,
+            "on_header_value": self._on_header_value,
+            "on_header_end": self._end_header,
+            "on_headers_finished": self._end_headers,
+            "on_part_data": self._on_data,
+            "on_part_end": self._end,
+            "on_end": self._on_end,
+        }
+        try:
+            return MultipartParser(options[b"boundary"], callbacks)
+        except FormParserError as error:
+            raise MalformedBody(f"the form is broken: {error}") from error
 
     def flag(self, name: str) -> bool:
         """Read a field that is true or false.
@@ -70,7 +88,7 @@ class Form:
         """
         value = self.fields.get(name, "false").lower()
         if value not in ("true", "false", "1", "0"):
-            raise MalformedBody(f"field {name}: expected true or false, got {value!r}")
+            raise MalformedBody(f"field {name}: expected true or false, got {quote(value)}")
         return value in ("true", "1")
 
     def _begin(self) -> None:
@@ -87,11 +105,13 @@ class Form:
         self._header = self._value = b""
 
     def _end_headers(self) -> None:
-        _, options = parse_options_header(self._headers.get(b"content-disposition", b""))
+        kind, options = parse_options_header(self._headers.get(b"content-disposition", b""))
+        if kind != b"form-data":
+            raise MalformedBody("a part of the form has no header `Content-Disposition: form-data`")
         self._name = options.get(b"name", b"").decode("utf-8", "replace")
         if self._name not in (FILE, *FIELDS):
             raise InvalidRequest(
-                f"the form has a part named {self._name[:64]!r}: expected {FILE}, and if wanted {', '.join(FIELDS)}",
+                f"the form has a part named {quote(self._name)}: expected {FILE}, and if wanted {', '.join(FIELDS)}",
                 [{"loc": ["body", self._name[:64]], "msg": "unknown field"}],
             )
         if self._name in self.fields or (self._name == FILE and self.has_file):
@@ -107,5 +127,32 @@ class Form:
             raise MalformedBody(f"field {self._name!r} is longer than {MAX_FIELD_BYTES} bytes")
 
     def _end(self) -> None:
-        if self._name != FILE:
-            self.fields[self._name] = self._value.decode("utf-8", "replace")
+        if self._name == FILE:
+            return
+        try:
+            self.fields[self._name] = self._value.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise MalformedBody(f"field {self._name}: byte {error.start} is not UTF-8") from error
+
+    def _on_end(self) -> None:
+        self._ended = True
+
+
+async def _collect(body: AsyncIterator[bytes], most: int) -> AsyncIterator[bytes]:
+    """Yield a body in pieces that are worth a thread.
+
+    Raises:
+        TooLarge: it is longer than a form of the largest bundle.
+    """
+    pending = bytearray()
+    size = 0
+    async for chunk in body:
+        size += len(chunk)
+        if size > most:
+            raise TooLarge(f"more than {most} bytes: a bundle holds adapter weights only")
+        pending += chunk
+        if len(pending) >= PIECE_BYTES:
+            yield bytes(pending)
+            pending.clear()
+    if pending:
+        yield bytes(pending)

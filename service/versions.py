@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from adapters_store.bundle import Bundle, check_bundle
+from adapters_store.bundle import Bundle, check_bundle, check_declaration
 from adapters_store.errors import BundleError, Problem
 from adapters_store.store import Store
 from service.blobs import Blobs
+from service.budget import AdapterBudget
 from service.engine import Engine
 from service.errors import BackboneNotFound
 from service.intake import Intake
@@ -21,6 +22,7 @@ from transrec.adapters import Adapter, AdapterSpec, SpecError, expected_tensors
 from transrec.backbone import Dtype, resolve_dtype
 
 KEPT = 32
+KEPT_BYTES = 512 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,22 +40,45 @@ class Prepared:
 class Versions:
     """Finds engines of domains, checks bundles against them, loads versions; keeps the last few, for single items."""
 
-    def __init__(self, state: State, store: Store, blobs: Blobs, engines: Mapping[str, Engine]) -> None:
+    def __init__(
+        self, state: State, store: Store, blobs: Blobs, engines: Mapping[str, Engine], budget: AdapterBudget
+    ) -> None:
         self._state, self._store, self._blobs, self._engines = state, store, blobs, engines
+        self._budget = budget
         self._loaded: OrderedDict[tuple[str, int], tuple[object, Prepared]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def check(self, record: DomainRecord) -> Callable[[Bundle], list[Problem]]:
-        """Return what the store asks of a bundle that is uploaded to a domain: every problem that stands against it."""
-        engine = self.engine(record)
+    def check_upload(self, record: DomainRecord) -> Callable[[Bundle], list[Problem]]:
+        """Return what the store asks of a bundle that is uploaded to a domain: every problem that stands against it.
+
+        The values of an adapter that is too large are not read. A version that was accepted stays usable when the
+        limits are lowered.
+        """
+        backbone = self.engine(record).backbone
 
         def problems(bundle: Bundle) -> list[Problem]:
             try:
                 spec = AdapterSpec.parse(bundle.manifest.spec)
-                expected = expected_tensors(spec, engine.backbone.shape)
+                excess = self._budget.find_excess(spec, backbone)
+                expected = expected_tensors(spec, backbone.shape)
             except SpecError as error:
-                return [Problem("manifest", f"manifest: spec: {problem}") for problem in error.problems]
-            return check_bundle(bundle, expected, engine.backbone.fingerprint)
+                return _spec_problems(error)
+            if excess:
+                return [*excess, *check_declaration(bundle, expected, backbone.fingerprint)]
+            return check_bundle(bundle, expected, backbone.fingerprint)
+
+        return problems
+
+    def check(self, record: DomainRecord) -> Callable[[Bundle], list[Problem]]:
+        """Return what a stored version must be on the domain's backbone: every problem that stands against it."""
+        backbone = self.engine(record).backbone
+
+        def problems(bundle: Bundle) -> list[Problem]:
+            try:
+                expected = expected_tensors(AdapterSpec.parse(bundle.manifest.spec), backbone.shape)
+            except SpecError as error:
+                return _spec_problems(error)
+            return check_bundle(bundle, expected, backbone.fingerprint)
 
         return problems
 
@@ -106,9 +131,13 @@ class Versions:
         prepared = self._read(record, version)
         with self._lock:
             self._loaded[key] = seen, prepared
-            while len(self._loaded) > KEPT:
+            while len(self._loaded) > 1 and self._keeps_too_much():
                 self._loaded.popitem(last=False)
         return prepared
+
+    def _keeps_too_much(self) -> bool:
+        size = sum(prepared.adapter_bytes for _, prepared in self._loaded.values())
+        return len(self._loaded) > KEPT or size > KEPT_BYTES
 
     def let_go(self, domain: str) -> None:
         """Forget the versions of a domain."""
@@ -137,10 +166,17 @@ class Versions:
         """Return digest and dtype of a version without reading its weights.
 
         Raises:
-            VersionNotFound, BackboneNotFound.
+            VersionNotFound, BackboneNotFound; BundleError: its card is damaged.
         """
         backbone = self.engine(record).backbone
         if version is None:
             return backbone.fingerprint, resolve_dtype("auto", backbone.device)
         card = self._store.card(record.name, version)
+        if not card.digest or not card.dtype:
+            detail = f"the card of {record.name}@{version} is damaged: {', '.join(card.damaged)}"
+            raise BundleError([Problem("digest", f"{detail}: upload the bundle again")])
         return card.digest, resolve_dtype(card.dtype, backbone.device)
+
+
+def _spec_problems(error: SpecError) -> list[Problem]:
+    return [Problem("manifest", f"manifest: spec: {problem}") for problem in error.problems]

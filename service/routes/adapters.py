@@ -13,9 +13,11 @@ from fastapi.responses import FileResponse
 from starlette.concurrency import run_in_threadpool
 
 from adapters_store.activations import Activation
-from adapters_store.bundle import Bundle, read_bundle
+from adapters_store.bundle import Bundle, open_bundle
+from adapters_store.card import Card
 from adapters_store.errors import BundleError
-from adapters_store.store import Added, Card, check_domain_name
+from adapters_store.quoting import quote
+from adapters_store.store import Added, check_domain_name
 from adapters_store.upload import Sealed
 from service.answers import AdapterCard, Job, Page, RolledBack
 from service.errors import InvalidRequest
@@ -46,7 +48,7 @@ _FORM = {
 _BODY = {"required": True, "content": {"multipart/form-data": {"schema": _FORM}}}
 _WISHES = {"content": {"application/json": {"schema": ActivateRequest.model_json_schema()}}}
 _VERSION = "/{domain}/versions/{version}"
-Number = Annotated[int, Path(ge=1)]
+Number = Annotated[int, Path(ge=1, lt=10**18)]
 
 
 @router.post(
@@ -147,7 +149,8 @@ async def activate_version(domain: str, version: str, request: Request, parts: G
     """
     if version != NONE and not re.fullmatch("[1-9][0-9]{0,17}", version):
         raise InvalidRequest(
-            f"version {version!r}: expected a number or none", [{"loc": ["path", "version"], "msg": version}]
+            f"version {quote(version)}: expected a number or none",
+            [{"loc": ["path", "version"], "msg": "expected a number or none"}],
         )
     body = await read_body(request, parts.settings.max_body_bytes)
     wanted = parse_body(ActivateRequest, body or b"{}", '{"canary_percent": 10, "gate": {"max_drop": 0.05}}')
@@ -176,22 +179,23 @@ def promote_version(domain: str, version: Number, parts: Given) -> dict[str, Any
 def _agreed(queried: str | None, field: str | None) -> str | None:
     if None not in (queried, field) and queried != field:
         raise InvalidRequest(
-            f"the address names domain {queried!r}, the form {field!r}: one is enough, the manifest has it too",
-            [{"loc": ["query", "domain"], "msg": f"the form has {field!r}"}],
+            f"the address names domain {quote(queried)}, the form {quote(field)}: "
+            "one is enough, the manifest has it too",
+            [{"loc": ["query", "domain"], "msg": f"the form has {quote(field)}"}],
         )
     return field if queried is None else queried
 
 
 def _add(parts: Parts, key: Key, sealed: Sealed, domain: str | None, create: bool) -> Added:
     """Check and keep a bundle; the domain is the manifest's."""
-    bundle = read_bundle(sealed.path)
+    bundle = open_bundle(sealed.path, sealed.digest)
     name = bundle.manifest.domain if domain is None else domain
     key.check("write", name)
     if create and all(record.name != name for record in parts.state.domains()):
         key.check("admin", name)
         _create(parts, name, bundle)
     record = parts.state.get_domain(name)
-    return parts.store.add(name, sealed, parts.versions.check(record))
+    return parts.store.add(name, sealed, parts.versions.check_upload(record))
 
 
 def _create(parts: Parts, name: str, bundle: Bundle) -> None:
@@ -199,11 +203,12 @@ def _create(parts: Parts, name: str, bundle: Bundle) -> None:
     manifest = bundle.manifest
     if name != manifest.domain:
         raise InvalidRequest(
-            f"the manifest names domain {manifest.domain!r}, the upload {name!r}: nothing was created",
+            f"the manifest names domain {manifest.domain!r}, the upload {quote(name)}: nothing was created",
             [{"loc": ["body", "domain"], "msg": f"the manifest has {manifest.domain!r}"}],
         )
     check_domain_name(name)
-    problems_found = parts.versions.check(DomainRecord(name, find_backbone(parts, manifest.backbone)))(bundle)
+    record = DomainRecord(name, find_backbone(parts, manifest.backbone))
+    problems_found = parts.versions.check_upload(record)(bundle)
     if problems_found:
         raise BundleError(problems_found)
     create_domain(parts, name, DomainBody(backbone=manifest.backbone))

@@ -165,7 +165,10 @@ def test_integer_tensors_are_refused(tmp_path: Path) -> None:
         ("{", "not JSON"),
         ("[]", "not a JSON object"),
         ("{}", "format None.*domain is missing.*kind is missing.*spec is missing"),
-        (json.dumps({**MANIFEST.to_json(), "spec": 3, "format": 2}), "format 2.*spec is 3, expected dict"),
+        (
+            json.dumps({**MANIFEST.to_json(), "spec": 3, "format": 2}),
+            "format 2.*spec is 3, expected a valid dictionary",
+        ),
     ],
 )
 def test_a_manifest_that_is_none_says_why(tmp_path: Path, manifest: str | None, says: str) -> None:

@@ -7,7 +7,14 @@ seam (`transrec.seam`) that concern it, and enters by `register`. The modules na
 from __future__ import annotations
 
 from transrec.adapters import chains, tokens, weights
-from transrec.adapters.adapter import Adapter, ParameterCount, count_parameters, expected_tensors
+from transrec.adapters.adapter import (
+    Adapter,
+    ParameterCount,
+    WeightBytes,
+    count_parameters,
+    expected_tensors,
+    measure_weights,
+)
 from transrec.adapters.bank import AdapterBank, gathers, stack
 from transrec.adapters.bottlenecks import Bottleneck, Bottlenecks, Compacter
 from transrec.adapters.chains import PairedTowers
@@ -36,10 +43,12 @@ __all__ = [
     "SideShape",
     "SideSpec",
     "SpecError",
+    "WeightBytes",
     "chains",
     "count_parameters",
     "expected_tensors",
     "gathers",
+    "measure_weights",
     "stack",
     "tokens",
     "unchanged",

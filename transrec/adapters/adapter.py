@@ -120,3 +120,22 @@ def count_parameters(spec: AdapterSpec, shape: AdapterShape) -> ParameterCount:
         adapter = Adapter(spec, shape)
     item, user = (sum(weight.numel() for weight in side.parameters()) for side in (adapter.item, adapter.user))
     return ParameterCount(item=item, user=user)
+
+
+@dataclass(frozen=True, slots=True)
+class WeightBytes:
+    """Bytes of an adapter's float32 weights in the form that serves, by side."""
+
+    item: int
+    user: int
+
+
+def measure_weights(spec: AdapterSpec, shape: AdapterShape) -> WeightBytes:
+    """Return how large an adapter is in memory, from its spec alone: nothing is allocated.
+
+    Raises:
+        SpecError: a spec that does not fit the shape.
+    """
+    with undrawn():
+        adapter = Adapter(spec, shape)
+        return WeightBytes(item=4 * adapter.item.count_served(), user=4 * adapter.user.count_served())

@@ -109,13 +109,15 @@ class AdapterBank(nn.Module):
         return [_Weights(*found) for found in zip(*tables, strict=True)]
 
     def resized(self, slots: int, hidden: int) -> AdapterBank:
-        """Return a table at least as large that begins with a copy of this one."""
+        """Return a table of another size that begins with a copy of this one; what does not fit is left out."""
         bank = AdapterBank(self.layers, self.width, hidden, slots).to(self.down.device, self.down.dtype)
-        bank.down[:, : self.slots, :, : self.hidden] = self.down
-        bank.down_bias[:, : self.slots, :, : self.hidden] = self.down_bias
-        bank.up[:, : self.slots, : self.hidden] = self.up
-        bank.up_bias[:, : self.slots] = self.up_bias
-        bank.forms[:, : self.slots] = self.forms
+        rows = min(slots, self.slots)
+        used = min(hidden, self.hidden)
+        bank.down[:, :rows, :, :used] = self.down[:, :rows, :, :used]
+        bank.down_bias[:, :rows, :, :used] = self.down_bias[:, :rows, :, :used]
+        bank.up[:, :rows, :used] = self.up[:, :rows, :used]
+        bank.up_bias[:, :rows] = self.up_bias[:, :rows]
+        bank.forms[:, :rows] = self.forms[:, :rows]
         bank.plain = self.plain
         return bank
 

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from transrec.adapters.side import SideAdapter, register
+from transrec.adapters.side import SideAdapter, count_weights, register
 from transrec.adapters.spec import SideShape, SideSpec
 from transrec.seam import PLACES, Adapt, Encoder, Place
 from transrec.shapes import undrawn
@@ -241,6 +241,11 @@ class Compacter(SideAdapter):
                     linear.weight.copy_(factors.weight(rule))
                     linear.bias.copy_(factors.bias)
         return plain.requires_grad_(requires_grad=False).eval()
+
+    def count_served(self) -> int:
+        """Count the weights of the plain bottlenecks that are made of the factors."""
+        with undrawn():
+            return count_weights(Bottlenecks(self.spec, self.shape))
 
     def for_serving(self, encoder: Encoder) -> Adapt:
         """Return plain bottlenecks in the dtype of the encoder."""

@@ -93,6 +93,10 @@ class SideAdapter(Adapt, nn.Module):
         assert isinstance(weight, Tensor)  # noqa: S101 - a layer norm has one
         return placed(self, weight.device, weight.dtype)
 
+    def count_served(self) -> int:
+        """Count the weights of the form that serves, without those of the encoder that it merges into."""
+        return count_weights(self)
+
     def share(self, other: SideAdapter) -> None:
         """Take from a side that was built before what both have in common; told once, when the adapter is built."""
 
@@ -133,6 +137,11 @@ class Paired(Adapt, nn.Module):
         weight = encoder.parts(OUTSIDE)["norm"].weight
         assert isinstance(weight, Tensor)  # noqa: S101 - a layer norm has one
         return placed(self, weight.device, weight.dtype)
+
+    def count_served(self) -> int:
+        """Count the weights of the form that serves: both adapters', and what the pair has beside them."""
+        own = count_weights(self) - count_weights(self.text) - count_weights(self.image)
+        return own + self.text.count_served() + self.image.count_served()
 
     def share(self, other: SideAdapter) -> None:
         """Nothing is built before the item side."""
@@ -242,6 +251,11 @@ class Merged(Adapt):
             return super().norm(layer, name, norm, x)
         norm = cast("nn.LayerNorm", norm)
         return F.layer_norm(x, norm.normalized_shape, found[0], found[1], norm.eps)
+
+
+def count_weights(module: nn.Module) -> int:
+    """Count the numbers that a module keeps."""
+    return sum(value.numel() for value in module.state_dict().values())
 
 
 def placed(module: Module, device: torch.device, dtype: torch.dtype) -> Module:
