@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 BASELINES = {
     "none": "none",
@@ -32,11 +32,11 @@ class Figure:
     @classmethod
     def read(cls, report: object) -> Figure | None:
         """Read a report's HR@10; None where there is none. A report without an interval is a point."""
-        if not isinstance(report, Mapping) or not _is_number(report.get("hr")):
+        if not isinstance(report, Mapping) or not is_number(report.get("hr")):
             return None
         value = float(report["hr"])
         ends = [report.get(name) for name in ("hr_low", "hr_high")]
-        low, high = (float(end) if _is_number(end) else value for end in ends)
+        low, high = (float(end) if is_number(end) else value for end in ends)
         return cls(value, low, high)
 
     def __str__(self) -> str:
@@ -81,8 +81,8 @@ def compare_with_baselines(test: object, baselines: object) -> str:
 
 def describe_basis(items: object = None, users: object = None, seed: object = None, data_digest: object = None) -> str:
     """Write what a figure was measured on: catalog, users, seed and data; what is not known is left out."""
-    parts = [f"{float(count):,.0f} {what}" for count, what in ((users, "users"), (items, "items")) if _is_number(count)]
-    if _is_number(seed):
+    parts = [f"{float(count):,.0f} {what}" for count, what in ((users, "users"), (items, "items")) if is_number(count)]
+    if is_number(seed):
         parts.append(f"seed {seed}")
     if isinstance(data_digest, str) and data_digest:
         parts.append(f"data {data_digest[:SHOWN_DIGEST]}")
@@ -107,5 +107,11 @@ def _listed(pairs: list[tuple[str, Figure]]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether a value is a finite number that fits a float."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
