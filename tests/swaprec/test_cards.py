@@ -11,7 +11,7 @@ import pytest
 from swaprec.cards import COLUMNS, card_rows, figure_lines, list_notes, list_rows
 from swaprec.client import Client
 from tests.swaprec.conftest import World
-from tests.swaprec.test_cli import swaprec
+from tests.swaprec.in_process import invoke
 from tests.tiny import tiny_adapter, tiny_bundle
 from transrec.backbone import Backbone
 
@@ -39,27 +39,27 @@ def test_figures_of_different_data_are_marked_and_those_below_a_baseline_said_to
         "walk@1: HR@10 0.1000 [0.0900, 0.1100] is below none (0.3000) and not better than item-kNN (0.1050) "
         "within the 95 % intervals."
     )
-    piped = swaprec("versions", "list", SWAPREC_URL=url, COLUMNS="")
+    piped = invoke("versions", "list", SWAPREC_URL=url)
     rows = piped.stdout.splitlines()
     assert rows[1].split()[2:7] == ["0.1000", "a", "60", "1,200", "aa11bb22"]
     assert rows[2].split()[2:7] == ["0.4000", "b", "60", "16,859", "dd33ee44"]
     assert rows[3].startswith("a, b: measured on different data, so not comparable; swaprec probe")
     assert rows[4:] == [sentence]
     for columns in ("40", "80"):
-        narrow = swaprec("versions", "list", "walk", SWAPREC_URL=url, COLUMNS=columns).stdout
+        narrow = invoke("versions", "list", "walk", SWAPREC_URL=url, COLUMNS=columns).stdout
         assert max(map(len, narrow.splitlines())) <= int(columns)
         assert sentence in " ".join(narrow.split())
-    shown = " ".join(swaprec("versions", "show", "walk", "1", SWAPREC_URL=url).stdout.split())
+    shown = " ".join(invoke("versions", "show", "walk", "1", SWAPREC_URL=url).stdout.split())
     assert "measured on 60 users, 1,200 items, seed 7, data aa11bb22" in shown
     assert "item-kNN 0.1050 [0.0950, 0.1150]" in shown
     assert sentence.removeprefix("walk@1: ") in shown
-    pushed = swaprec("push", make(tmp_path, world, 3, "aa11bb22cc", low), "--url", url, "--json")
+    pushed = invoke("push", make(tmp_path, world, 3, "aa11bb22cc", low), "--url", url, "--json")
     assert sentence.removeprefix("walk@1: ") in " ".join(pushed.stderr.split())
     assert json.loads(pushed.stdout)["version"] == 3
 
 
 def test_a_trained_run_says_what_it_was_measured_on_when_it_is_published(url: str, world: World) -> None:
-    done = swaprec("publish", world.run, "--url", url, COLUMNS="")
+    done = invoke("publish", world.run, "--url", url)
     report = json.loads((world.run / "result.json").read_text("utf-8"))
     line = next(line for line in done.stderr.splitlines() if line.startswith("HR@10"))
     assert line.endswith(f"measured on 60 users, 40 items, seed 0, data {report['data']['digest'][:8]}")
