@@ -16,6 +16,7 @@ from typing import Any
 
 from rich.console import Console
 
+from adapters_store.files import write_beside
 from swaprec.show import interval
 from training.checkpoint import NAME as CHECKPOINT
 from training.config import RunConfig
@@ -23,6 +24,7 @@ from training.experiments import CACHE, Experiment, Planned
 from training.run import CONFIG, finished
 
 EXPERIMENT, LOG, REQUEST = "experiment.json", "log.txt", "request.json"
+MAX_COMMANDS = 50
 
 
 @dataclass(slots=True)
@@ -140,15 +142,33 @@ def _drop_another(config: RunConfig) -> None:
 
 
 def _record(experiment: Experiment, output: Path, command: str) -> None:
+    """Write what the folder holds: the runs and commands of this call, and those of earlier ones with other choices."""
+    path = output / EXPERIMENT
+    earlier: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    runs = [{"name": run.name, "choices": run.choices, "seed": run.config.seed} for run in experiment.runs]
+    commands = [*earlier.get("commands", [earlier["command"]] if "command" in earlier else []), command]
     content: dict[str, Any] = {
         "title": experiment.title,
         "question": experiment.question,
         "command": command,
+        "commands": list(dict.fromkeys(commands))[-MAX_COMMANDS:],
         "began_at": time.time(),
-        "runs": [{"name": run.name, "choices": run.choices, "seed": run.config.seed} for run in experiment.runs],
-        "sources": list(experiment.sources),
+        "runs": _with_earlier(runs, earlier.get("runs", []), output),
+        "sources": list(dict.fromkeys([*earlier.get("sources", []), *experiment.sources])),
     }
-    (output / EXPERIMENT).write_text(json.dumps(content, indent=1), "utf-8")
+    write_beside(path, json.dumps(content, indent=1).encode())
+
+
+def _with_earlier(runs: list[dict[str, Any]], earlier: list[dict[str, Any]], output: Path) -> list[dict[str, Any]]:
+    """Return this call's runs after those of earlier calls that have left something."""
+    names = {run["name"] for run in runs}
+    axes = {tuple(run["choices"]) for run in runs}
+    kept = [
+        run
+        for run in earlier
+        if run["name"] not in names and tuple(run["choices"]) in axes and (output / run["name"]).is_dir()
+    ]
+    return [*kept, *runs]
 
 
 def _result(config: RunConfig) -> str:

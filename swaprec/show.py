@@ -1,4 +1,4 @@
-"""How results look: data on stdout, talk on stderr, tables of 80 columns, JSON when asked."""
+"""How results look: data on stdout, talk on stderr, tables as wide as the terminal, JSON when asked."""
 
 from __future__ import annotations
 
@@ -7,25 +7,37 @@ import os
 import sys
 import textwrap
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, TextIO
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from service.answers import Job
+from swaprec.grid import Grid, plain
 
-WIDTH = 80
+NARROWEST, WIDEST = 20, 160
+UNLIMITED = 1 << 16
+"""Columns where nobody looks: in a pipe or a file each row stays one line."""
 
 
 def talk() -> Console:
     """Return the console for people, on stderr."""
-    return Console(stderr=True, width=min(WIDTH, _columns()), highlight=False, markup=False, emoji=False)
+    return Console(stderr=True, width=width(sys.stderr), highlight=False, markup=False, emoji=False)
 
 
 def data() -> Console:
     """Return the console for results, on stdout."""
-    return Console(width=min(WIDTH, _columns()), highlight=False, markup=False, emoji=False)
+    return Console(width=width(sys.stdout), highlight=False, markup=False, emoji=False)
+
+
+def width(stream: TextIO) -> int:
+    """Return how many columns a stream has: what `COLUMNS` says, a terminal's own, without either any number."""
+    asked = os.environ.get("COLUMNS", "")
+    if asked.isdecimal() and int(asked):
+        return max(NARROWEST, int(asked))
+    if not stream.isatty():
+        return UNLIMITED
+    return max(NARROWEST, min(WIDEST, os.get_terminal_size(stream.fileno()).columns))
 
 
 def emit_json(value: Any) -> None:
@@ -34,24 +46,13 @@ def emit_json(value: Any) -> None:
     sys.stdout.write("\n")
 
 
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], right: Sequence[int] = ()) -> Table:
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], right: Sequence[int] = ()) -> Grid:
     """Build a plain table; `right` names the columns that hold numbers. Cells are text, never markup.
 
-    Only the widest column is ever shortened: an id or a score that is cut is of no use.
+    Nothing is cut: what does not fit is wrapped, and where that does not fit either, each row becomes a block.
     """
-    cells = [[Text(str(cell)) for cell in row] for row in rows]
-    widths = [max(len(column), *(len(row[place]) for row in cells), 0) for place, column in enumerate(columns)]
-    widest = widths.index(max(widths))
-    widths[widest] = min(
-        widths[widest], max(10, min(WIDTH, _columns()) - sum(widths) + widths[widest] - 2 * len(widths))
-    )
-    drawn = Table(title=title or None, title_justify="left", box=None, pad_edge=False, title_style="bold")
-    for place, (column, width) in enumerate(zip(columns, widths, strict=True)):
-        side: Literal["left", "right"] = "right" if place in right else "left"
-        drawn.add_column(column, justify=side, overflow="ellipsis", no_wrap=True, min_width=width, max_width=width)
-    for row in cells:
-        drawn.add_row(*row)
-    return drawn
+    cells = [[plain(cell) for cell in row] for row in rows]
+    return Grid(title, columns, cells, frozenset(right))
 
 
 def line(strong: str, rest: str = "") -> Text:
@@ -61,9 +62,7 @@ def line(strong: str, rest: str = "") -> Text:
 
 def hanging(strong: str, rest: str, indent: int = 9) -> str:
     """Write a paragraph whose first word stands out to the left."""
-    return textwrap.fill(
-        rest, min(WIDTH, _columns()), initial_indent=strong.ljust(indent), subsequent_indent=" " * indent
-    )
+    return textwrap.fill(rest, width(sys.stdout), initial_indent=strong.ljust(indent), subsequent_indent=" " * indent)
 
 
 def interval(report: dict[str, float], name: str = "hr") -> str:
@@ -78,13 +77,6 @@ def bytes_text(size: float) -> str:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1024
     return f"{size:.1f} GiB"
-
-
-def _columns() -> int:
-    try:
-        return os.get_terminal_size(2).columns
-    except OSError:
-        return WIDTH
 
 
 def progress(job: Job) -> str:

@@ -11,8 +11,9 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 from training.batches import Batch, Candidates, batches, cut_windows
 from training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from training.config import TrainConfig
+from training.course import Course, Stretch
 from training.data import Dataset, Split
 from training.losses import LOSSES, Predictions
 from training.memory import peak_memory
@@ -75,25 +77,6 @@ class Subject:
         return {name: value.detach().clone() for name, value in self.trained.state_dict().items()}
 
 
-@dataclass(slots=True)
-class Course:
-    """Where a run stands; all of it is in the checkpoint."""
-
-    epoch: int = 0
-    step: int = 0
-    best_epoch: int = 0
-    best_hr: float = -1.0
-    seconds: float = 0.0
-    """In epochs, without validation."""
-    memory_mb: float = 0.0
-    """Most memory that the process held while it trained; of a GPU's, what torch took of it."""
-    curves: dict[str, list[float]] = field(default_factory=lambda: {"loss": [], "epoch": [], "hr": [], "ndcg": []})
-
-    def stalled(self, patience: int) -> bool:
-        """Whether validation has not improved for `patience` epochs (0: never)."""
-        return 0 < patience <= self.epoch - self.best_epoch
-
-
 def fit(
     subject: Subject,
     dataset: Dataset,
@@ -104,6 +87,7 @@ def fit(
     *,
     resume: bool = False,
     team: Team | None = None,
+    stretch: Stretch | None = None,
 ) -> Course:
     """Train, and leave the weights of the best validation HR@10 in the leader's `subject`.
 
@@ -112,6 +96,7 @@ def fit(
             last good epoch is intact.
     """
     team = team or Team()
+    stretch = stretch or Stretch()
     split = dataset.split()
     windows = cut_windows(split.train, subject.backbone.config.max_history, config.windows)
     if not len(windows.rows):
@@ -122,7 +107,8 @@ def fit(
     groups = [{"params": list(subject.trained[name].parameters()), "lr": rate} for name, rate in subject.rates.items()]
     optimizer = torch.optim.Adam(groups)
     torch.manual_seed(seed + team.rank)
-    course, best = (_resumed(folder, subject, optimizer, team) if resume else None) or (Course(), subject.weights())
+    kept = _resumed(folder, subject, optimizer, team, stretch) if resume else None
+    course, best = kept or (Course(), subject.weights())
     steps = config.epochs * math.ceil(len(windows.rows) / config.batch_size)
     popularity = _log_popularity(split, len(dataset.contents))
     reporter.begin(config.epochs, course.epoch)
@@ -142,10 +128,10 @@ def fit(
         course.epoch += 1
         course.curves["loss"].append(loss)
         course.seconds += time.monotonic() - started
-        course.memory_mb = max(course.memory_mb, peak_memory(subject.backbone.device))
+        course.note_memory(peak_memory(subject.backbone.device), stretch)
         if course.epoch % config.evaluate_every == 0 or course.epoch == config.epochs:
             best = _validated(subject, split, len(dataset.contents), course, best, team)
-        _checkpoint(folder, subject, optimizer, course, best, team)
+        _checkpoint(folder, subject, optimizer, course.to_checkpoint(stretch), best, team)
         reporter.epoch(course.epoch, encoded / (time.monotonic() - started), course.curves)
     subject.trained.load_state_dict(best)
     return course
@@ -282,7 +268,12 @@ def _log_popularity(split: Split, items: int) -> Tensor:
 
 
 def _checkpoint(
-    folder: Path, subject: Subject, optimizer: torch.optim.Optimizer, course: Course, best: Weights, team: Team
+    folder: Path,
+    subject: Subject,
+    optimizer: torch.optim.Optimizer,
+    course: dict[str, Any],
+    best: Weights,
+    team: Team,
 ) -> None:
     generators = team.gathered(_generators(subject.backbone.device))
     if not team.leads:
@@ -291,13 +282,14 @@ def _checkpoint(
         "weights": subject.weights(),
         "optimizer": optimizer.state_dict(),
         "rng": generators,
-        "course": asdict(course),
+        "course": course,
         "best": best,
     }
     try:
         save_checkpoint(folder, content)
     except CheckpointError as error:
-        kept = f"that of epoch {course.epoch - 1} is intact" if course.epoch > 1 else "there is none yet"
+        before = course["epoch"] - 1
+        kept = f"that of epoch {before} is intact" if before else "there is none yet"
         raise TrainingError(f"{error}; {kept}: make room and go on with --resume") from error
 
 
@@ -308,7 +300,7 @@ def _generators(device: torch.device) -> Weights:
 
 
 def _resumed(
-    folder: Path, subject: Subject, optimizer: torch.optim.Optimizer, team: Team
+    folder: Path, subject: Subject, optimizer: torch.optim.Optimizer, team: Team, stretch: Stretch
 ) -> tuple[Course, Weights] | None:
     found = load_checkpoint(folder)
     if found is None:
@@ -322,4 +314,4 @@ def _resumed(
     torch.set_rng_state(found["rng"][team.rank]["cpu"])
     if "cuda" in found["rng"][team.rank]:
         torch.cuda.set_rng_state(found["rng"][team.rank]["cuda"], subject.backbone.device)
-    return Course(**found["course"]), found["best"]
+    return Course.resume(found["course"], stretch), found["best"]

@@ -11,8 +11,8 @@ from typing import Any
 
 from adapters_store.bundle import Manifest
 from training.config import RunConfig
+from training.course import Course
 from training.data import Dataset
-from training.loop import Course
 from transrec.backbone import Backbone
 
 RESULT = "result.json"
@@ -33,7 +33,7 @@ def write_result(
         config: of the run.
         dataset: it was trained and tested on.
         course: of the training.
-        seconds: of everything before the test.
+        seconds: of everything before the test, in the last stretch.
         test: metrics on the test split.
         baselines: the same of each baseline.
         facts: what else is known, such as parameters.
@@ -46,9 +46,14 @@ def write_result(
         "baselines": {name: dict(one) for name, one in baselines.items()},
         "curves": course.curves,
         "best_epoch": course.best_epoch,
-        "seconds": round(seconds, 2),
+        "epochs": course.epoch,
+        "seconds": round(course.earlier_seconds + seconds, 2),
         "seconds_an_epoch": round(course.seconds / max(1, course.epoch), 3),
+        "stretches": course.stretches,
+        "last_stretch_seconds": round(seconds, 2),
+        "last_stretch_epochs": course.epoch - course.earlier_epochs,
         "peak_memory_mb": round(course.memory_mb, 1),
+        "memory_floor_mb": round(course.memory_floor_mb, 1),
         "commit": commit(),
         "data": {
             "digest": dataset.digest,
@@ -73,7 +78,14 @@ def manifest(config: RunConfig, dataset: Dataset, backbone: Backbone, report: Ma
         data_digest=dataset.digest,
         max_history=backbone.config.max_history,
         parameters=report["parameters"],
-        metrics={"test": report["test"], "baselines": report["baselines"], "seconds": report["seconds"]},
+        metrics={
+            "test": report["test"],
+            "baselines": report["baselines"],
+            "seconds": report["seconds"],
+            "items": report["data"]["items"],
+            "seed": report["seed"],
+            "split": "test",
+        },
         curves=report["curves"],
         config=_portable(config),
         commit=report["commit"],

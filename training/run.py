@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,10 +16,11 @@ from adapters_store.bundle import write_bundle
 from training.baselines import baseline_reports
 from training.checkpoint import NAME as CHECKPOINT
 from training.config import RunConfig
+from training.course import Course, Stretch
 from training.data import Dataset, load_dataset
 from training.evaluate import evaluate
 from training.id_sasrec import evaluate_ids, id_subject
-from training.loop import Course, Subject, TrainingError, fit
+from training.loop import Subject, TrainingError, fit
 from training.memory import peak_memory
 from training.progress import Reporter
 from training.result import RESULT, manifest, write_result
@@ -52,8 +52,7 @@ class Run:
     reporter: Reporter
     team: Team
     resume: bool
-    floor: float
-    """Memory in MB that the process held before anything was trained."""
+    stretch: Stretch
 
     def fit(self, subject: Subject) -> Course:
         """Train a subject as configured."""
@@ -67,6 +66,7 @@ class Run:
             self.reporter,
             resume=self.resume,
             team=self.team,
+            stretch=self.stretch,
         )
 
     def write(
@@ -79,9 +79,8 @@ class Run:
     ) -> dict[str, Any]:
         """Write `result.json`, the baselines beside the test."""
         baselines = ({"none": none} if none is not None else {}) | baseline_reports(self.dataset)
-        on_gpu = self.team.device.startswith("cuda") or torch.cuda.is_available()
-        memory = {"memory_floor_mb": 0.0 if on_gpu else round(self.floor, 1), "processes": self.team.size}
-        return write_result(self.config, self.dataset, course, seconds, test, baselines, {**facts, **memory})
+        facts = {**facts, "processes": self.team.size}
+        return write_result(self.config, self.dataset, course, seconds, test, baselines, facts)
 
 
 def run(config: RunConfig, reporter: Reporter | None = None, *, resume: bool = False) -> RunResult:
@@ -103,9 +102,10 @@ def run(config: RunConfig, reporter: Reporter | None = None, *, resume: bool = F
     with _threads(config.train.threads), told:
         if config.train.track and team.leads:
             told.track(open_tracker(config.train.track, config.domain, config.output))
-        floor = peak_memory()
+        on_gpu = team.device.startswith("cuda") or torch.cuda.is_available()
+        floor = 0.0 if on_gpu else peak_memory()
         dataset = load_dataset(config.data)
-        STAGES[config.stage](Run(config, dataset, told, team, resume, floor))
+        STAGES[config.stage](Run(config, dataset, told, team, resume, Stretch(memory_floor_mb=floor)))
     team.meet()
     found = finished(config)
     assert found is not None  # noqa: S101 - the leader has just written it
@@ -138,7 +138,7 @@ def _claim(config: RunConfig, *, resume: bool) -> None:
 
 def _pretrain(job: Run) -> None:
     """Train everything but, unless asked, the encoder; `finetune` goes on from a backbone and always asks."""
-    started, config = time.monotonic(), job.config
+    config = job.config
     backbone = _begin(config, job.team.device)
     states = _states(job, backbone, None)
     model = backbone.model
@@ -152,7 +152,7 @@ def _pretrain(job: Run) -> None:
         return
     trained.requires_grad_(requires_grad=False)
     backbone.changed()
-    seconds = time.monotonic() - started
+    seconds = job.stretch.seconds
     backbone.config = replace(backbone.config, loss=config.train.loss)
     fingerprint = backbone.save(config.output / BACKBONE)
     job.reporter.stage("evaluate")
@@ -188,7 +188,7 @@ def _trains_encoder(config: RunConfig) -> bool:
 
 def _adapt(job: Run) -> None:
     """Train an adapter on a frozen backbone."""
-    started, config = time.monotonic(), job.config
+    config = job.config
     assert config.backbone.folder is not None  # noqa: S101 - RunConfig has checked it
     backbone = Backbone.load(config.backbone.folder, job.team.device)
     spec, shape = config.spec, backbone.shape
@@ -202,7 +202,7 @@ def _adapt(job: Run) -> None:
     course = job.fit(subject)
     if not job.team.leads:
         return
-    seconds = time.monotonic() - started
+    seconds = job.stretch.seconds
     job.reporter.stage("evaluate")
     dtype = resolve_dtype(config.train.embed_dtype, backbone.device)
     test = evaluate(backbone, adapter.requires_grad_(requires_grad=False).eval(), job.dataset, dtype=dtype).report
@@ -223,12 +223,11 @@ def _adapt(job: Run) -> None:
 
 def _ids(job: Run) -> None:
     """Train the baseline that knows items by their ids alone."""
-    started = time.monotonic()
     subject = id_subject(job.config, len(job.dataset.contents), job.team.device)
     course = job.fit(subject)
     if not job.team.leads:
         return
-    seconds = time.monotonic() - started
+    seconds = job.stretch.seconds
     job.reporter.stage("evaluate")
     test = evaluate_ids(subject, job.dataset).report
     job.write(course, seconds, test, {"parameters": _count(subject.trained), "kind": "ids"})

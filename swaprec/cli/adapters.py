@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, cast
 
 import typer
 
 from service.answers import AdapterCard, Version
 from swaprec import show
+from swaprec.cards import COLUMNS, RIGHT, card_rows, figure_lines, list_notes, list_rows
 from swaprec.cli.ask import parse_version
 from swaprec.cli.options import LOCAL, AsJson, Domain, Key, Url, Yes, complete_domain, complete_version, confirm
 from swaprec.client import Client
+from swaprec.grid import plain
 
 versions = typer.Typer(help="Versions of a domain: list, show, download, delete.", no_args_is_help=True)
 Number = Annotated[int, typer.Argument(help="Which version.", autocompletion=complete_version)]
@@ -31,6 +33,7 @@ def push(
 
     with Client(url, key) as client:
         card = push(client, bundle, catalog=catalog, activate=activate, create=create, console=show.talk())
+    _say_figures(card)
     if as_json:
         show.emit_json(card)
     else:
@@ -57,6 +60,7 @@ def publish(
         return
     with Client(url, key) as client:
         card = bring(client, given, activate=activate, create=create, console=show.talk())
+    _say_figures(card)
     if as_json:
         show.emit_json(card)
     else:
@@ -150,25 +154,15 @@ def list_versions(
     key: Key = "",
     as_json: AsJson = False,
 ) -> None:
-    """List versions with their metrics; a star marks what is live."""
+    """List versions with their metrics and what these were measured on; a star marks what is live."""
     with Client(url, key) as client:
         cards = client.versions(domain)
     if as_json:
         show.emit_json(cards)
         return
-    rows = [
-        (
-            f"{card['domain']}@{card['version']}" + ("*" if card.get("live") else ""),
-            card["kind"],
-            f"{card['parameters'].get('total', 0):,.0f}",
-            _measure(card),
-            show.bytes_text(card["size"]),
-            card["uploaded_at"][:16].replace("T", " "),
-        )
-        for card in cards
-    ]
-    columns = ("version", "kind", "parameters", "HR@10", "size", "uploaded")
-    show.data().print(show.table("", columns, rows, right=(2, 3, 4)))
+    show.data().print(show.table("", COLUMNS, list_rows(cards), right=RIGHT))
+    for note in list_notes(cards):
+        show.data().print(plain(note))
 
 
 @versions.command("show")
@@ -179,19 +173,7 @@ def show_version(domain: Domain, version: Number, url: Url = LOCAL, key: Key = "
     if as_json:
         show.emit_json(card)
         return
-    rows = [
-        ("version", f"{domain}@{version}" + (", live" if card.get("live") else "")),
-        ("kind", card["kind"]),
-        ("parameters", ", ".join(f"{name} {value:,.6g}" for name, value in card["parameters"].items())),
-        ("HR@10", _measure(card)),
-        ("backbone", card["backbone"][:12]),
-        ("dtype", card["dtype"]),
-        ("digest", card["digest"][:16]),
-        ("size", show.bytes_text(card["size"])),
-        ("trained", card["created_at"]),
-        ("uploaded", card["uploaded_at"]),
-    ]
-    show.data().print(show.table("", ("", ""), rows))
+    show.data().print(show.table("", ("", ""), card_rows(card)))
 
 
 @versions.command()
@@ -224,6 +206,7 @@ def delete(
         show.emit_json({"deleted": f"{domain}@{version}"})
 
 
-def _measure(card: AdapterCard) -> str:
-    test: dict[str, Any] = card["metrics"].get("test", card["metrics"])
-    return f"{test['hr']:.4f}" if isinstance(test.get("hr"), float) else ""
+def _say_figures(card: AdapterCard) -> None:
+    """Say what a version's figure was measured on, and which baselines it misses."""
+    for line in figure_lines(card):
+        show.talk().print(plain(line))

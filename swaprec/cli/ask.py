@@ -128,8 +128,7 @@ def _arm(text: str) -> Arm:
 
 def _show(answer: Comparison) -> None:
     names = [arm["name"] for arm in answer["arms"]]
-    width = max(12, (show.WIDTH - 6) // max(1, len(names)) - 2)
-    columns = [[_cut(_title(item) or item["item_id"], width) for item in arm["items"]] for arm in answer["arms"]]
+    columns = [[_title(item) or item["item_id"] for item in arm["items"]] for arm in answer["arms"]]
     table = [(place + 1, *(_at(column, place) for column in columns)) for place in range(answer["k"])]
     show.data().print(show.table(answer["domain"], ("rank", *names), table, right=(0,)))
     shares = [[f"{share:.2f}" for share in row] for row in answer["overlap_at_k"]]
@@ -139,10 +138,6 @@ def _show(answer: Comparison) -> None:
 
 def _at(column: Sequence[str], place: int) -> str:
     return column[place] if place < len(column) else ""
-
-
-def _cut(text: str, width: int) -> str:
-    return text if len(text) <= width else text[: width - 1] + "…"
 
 
 def _title(item: RecommendedItem) -> str:

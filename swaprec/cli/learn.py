@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -20,6 +21,7 @@ def train(
 ) -> None:
     """Pretrain a backbone, or train an adapter."""
     from training.config import load_config
+    from training.figures import compare_with_baselines, describe_report, format_baseline
     from training.progress import Reporter
     from training.run import run
 
@@ -28,17 +30,20 @@ def train(
     result = run(loaded, Reporter(loaded.domain, console, loaded.output / "metrics.jsonl"), resume=resume)
     for line in result.report["data"]["rejected"].items():
         console.print(f"not used: {line[1]['count']} times {line[0]}, for example {line[1]['example']}")
-    peak, floor = result.report["peak_memory_mb"], result.report["memory_floor_mb"]
-    console.print(
-        f"{result.report['seconds']:.0f} s, peak memory {peak:,.0f} MB, {peak - floor:,.0f} of it for this run"
-    )
+    console.print(_spent(result.report))
+    said = compare_with_baselines(result.report["test"], result.report["baselines"])
     if as_json:
+        if said:
+            console.print(said)
         show.emit_json(result.report | {"artifact": str(result.artifact)})
         return
     rows = [(loaded.domain, show.interval(result.report["test"]), f"{result.report['test']['ndcg']:.4f}")]
     for name, report in result.report["baselines"].items():
-        rows.append((name.replace("_", "-"), show.interval(report), f"{report['ndcg']:.4f}"))
+        rows.append((format_baseline(name), show.interval(report), f"{report['ndcg']:.4f}"))
     show.data().print(show.table("", ("", "HR@10 [95 %]", "NDCG@10"), rows, right=(2,)))
+    console.print(f"measured on {describe_report(result.report)}")
+    if said:
+        console.print(said)
     typer.echo(str(result.artifact))
 
 
@@ -68,6 +73,17 @@ def evaluate(
         raise Stop(
             f"the two sides differ by {compared['difference']:.4f}", "is the same bundle live, in the same dtype?"
         )
+
+
+def _spent(report: Mapping[str, Any]) -> str:
+    """Write what a run took, of all its stretches."""
+    peak, floor = report["peak_memory_mb"], report["memory_floor_mb"]
+    parts = [f"{report['seconds']:,.0f} s for {report['epochs']} epochs"]
+    if report["stretches"] > 1:
+        last, epochs = report["last_stretch_seconds"], report["last_stretch_epochs"]
+        parts.append(f"in {report['stretches']} stretches, the last of {last:,.0f} s for {epochs} epochs")
+    parts.append(f"peak memory {peak:,.0f} MB, {peak - floor:,.0f} of it for this run")
+    return ", ".join(parts)
 
 
 def params(

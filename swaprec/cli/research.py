@@ -74,9 +74,13 @@ def report(
 
     written = write_report(runs, out)
     if as_json:
-        show.emit_json({"runs": written.runs, "html": str(written.html), "markdown": str(written.markdown)})
+        places = {"html": str(written.html), "markdown": str(written.markdown)}
+        show.emit_json({"runs": written.runs, "unfinished": written.unfinished, **places})
         return
-    show.talk().print(f"{written.runs} runs")
+    console = show.talk()
+    console.print(f"{written.runs} runs")
+    for line in written.unfinished:
+        console.print(f"not finished: {line}")
     typer.echo(str(written.html))
 
 

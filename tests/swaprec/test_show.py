@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from swaprec.show import bytes_text, data, line, table, talk
+from swaprec.show import UNLIMITED, bytes_text, data, line, table, talk, width
 
 
 def shown(thing: object, **options: bool) -> str:
@@ -36,12 +36,21 @@ def test_bytes_are_written_for_people(size: int, text: str) -> None:
     assert bytes_text(size) == text
 
 
-def test_only_the_widest_column_is_shortened() -> None:
+def test_only_the_widest_column_is_wrapped() -> None:
     title = "Four flight attendants were arrested in an airport after " * 3
     rows = [(1, "N51706", title, "1.234"), (10, "N5", "x", "")]
     lines = shown(table("", ("rank", "item", "title", "score"), rows, right=(0, 3))).splitlines()
     assert max(map(len, lines)) <= 80
     assert lines[1].startswith("   1  N51706  Four flight attendants")
-    assert lines[1].rstrip().endswith("…  1.234")
-    assert lines[2].split() == ["10", "N5", "x"]
+    assert lines[1].endswith("  1.234")
+    assert " ".join(" ".join(lines[1:-1]).split()).replace(" 1.234", "") == f"1 N51706 {title.strip()}"
+    assert lines[-1].split() == ["10", "N5", "x"]
     assert shown(table("", ("rank", "item"), [])).split() == ["rank", "item"]
+
+
+def test_a_pipe_has_no_width_unless_columns_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    assert width(io.StringIO()) == UNLIMITED
+    for given, expected in (("80", 80), ("5", 20), ("many", UNLIMITED), ("0", UNLIMITED)):
+        monkeypatch.setenv("COLUMNS", given)
+        assert width(io.StringIO()) == expected

@@ -15,11 +15,12 @@ __all__ = ["Written", "write_report"]
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """Where a report lies, and how many runs it shows."""
+    """Where a report lies, how many runs it shows, and what it says of those that have no result."""
 
     html: Path
     markdown: Path
     runs: int
+    unfinished: list[str]
 
 
 def write_report(folders: Sequence[Path], output: Path) -> Written:
@@ -37,4 +38,5 @@ def write_report(folders: Sequence[Path], output: Path) -> Written:
     html, markdown = output / "report.html", output / "report.md"
     html.write_text(to_html(sections), "utf-8")
     markdown.write_text(to_markdown(sections, output / "plots"), "utf-8")
-    return Written(html, markdown, sum(len(row.results) for section in sections for row in section.rows))
+    runs = sum(len(row.results) for section in sections for row in section.rows)
+    return Written(html, markdown, runs, [line for section in sections for line in section.unfinished])

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from training.figures import format_baseline, format_interval
 from training.report.plots import plots
-from training.report.rows import Row, Section, baselines, own_baselines
+from training.report.rows import Row, Section, baselines, measured_on, own_baselines
 from training.report.signs import signs
 
 HEADER = ("", "HR@10 [95 %]", "seeds", "NDCG@10", "trains", "s", "s an epoch", "MB above floor", "TPME")
@@ -21,15 +21,17 @@ def to_markdown(sections: Sequence[Section], pictures: Path) -> str:
 
 def _section(section: Section, pictures: Path) -> list[str]:
     lines = [f"## {section.title}", "", *([section.question, ""] if section.question else [])]
-    if section.command:
-        lines += ["```sh", section.command, "```", ""]
+    if section.commands:
+        lines += ["```sh", *section.commands, "```", ""]
+    if section.unfinished:
+        lines += ["Not finished, and in no table:", "", *(f"- {line}" for line in section.unfinished), ""]
     for panel, rows in section.panels.items():
-        lines += [*([f"### {panel}", ""] if panel else []), *_table(rows), ""]
+        lines += [*([f"### {panel}", ""] if panel else []), *_table(rows), "", basis(rows), ""]
     found = list(signs(section))
     if found:
         lines += ["Mind:", "", *(f"- {sentence}" for sentence in found), ""]
     for number, (title, svg) in enumerate(plots(section)):
-        name = f"{slug(section.title)}-{number}.svg"
+        name = f"{section.id}-{number}.svg"
         (pictures / name).write_text(svg, "utf-8")
         lines += [f"![{title}]({pictures.name}/{name})", ""]
     return lines
@@ -39,7 +41,7 @@ def _table(rows: Sequence[Row]) -> list[str]:
     head = ["| " + " | ".join(HEADER) + " |", "|---" * len(HEADER) + "|"]
     body = ["| " + " | ".join(cells(row)) + " |" for row in rows]
     floor = [
-        f"| {name.replace('_', ' ')} | {interval(*values)} |" + " |" * (len(HEADER) - 2)
+        f"| {format_baseline(name)} | {format_interval(*values)} |" + " |" * (len(HEADER) - 2)
         for name, values in (baselines(rows) | own_baselines(rows)).items()
     ]
     return [*head, *body, *floor]
@@ -51,7 +53,7 @@ def cells(row: Row) -> list[str]:
     timed = all("seconds_an_epoch" in result for result in row.results)
     return [
         row.name,
-        interval(*row.hr),
+        format_interval(*row.hr),
         several,
         f"{row.mean('test', 'ndcg'):.4f}",
         f"{row.parameters:,}",
@@ -62,11 +64,8 @@ def cells(row: Row) -> list[str]:
     ]
 
 
-def interval(hr: float, low: float, high: float) -> str:
-    """Write a measure with its interval."""
-    return f"{hr:.4f} [{low:.4f}, {high:.4f}]"
-
-
-def slug(text: str) -> str:
-    """Make a file's name of a title."""
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:48]
+def basis(rows: Sequence[Row]) -> str:
+    """Write what the figures of a panel were measured on, and with which seeds."""
+    seeds = sorted({result["seed"] for row in rows for result in row.results})
+    listed = ", ".join(map(str, seeds))
+    return f"Measured on {' or '.join(measured_on(rows))}; {'seeds' if len(seeds) > 1 else 'seed'} {listed}."

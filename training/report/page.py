@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
-from training.report.markdown import HEADER, cells, interval, slug
+from training.figures import format_baseline, format_interval
+from training.report.markdown import HEADER, basis, cells
 from training.report.plots import plots
 from training.report.rows import Section, baselines, own_baselines
 from training.report.signs import signs
@@ -24,6 +25,7 @@ def to_html(sections: Sequence[Section]) -> str:
         header=HEADER,
         commits=sorted(commits - {""}),
         runs=sum(len(row.results) for section in sections for row in section.rows),
+        unfinished=sum(len(section.unfinished) for section in sections),
         written_at=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
 
@@ -31,16 +33,18 @@ def to_html(sections: Sequence[Section]) -> str:
 def _section(section: Section) -> dict[str, object]:
     best = {panel: max(rows, key=lambda row: row.hr[0]) for panel, rows in section.panels.items()}
     return {
-        "id": slug(section.title),
+        "id": section.id,
         "title": section.title,
         "question": section.question,
-        "command": section.command,
+        "commands": section.commands,
+        "unfinished": section.unfinished,
         "panels": [
             {
                 "name": panel,
+                "basis": basis(rows),
                 "rows": [{"cells": cells(row), "best": row is best[panel], "runs": row.commands} for row in rows],
                 "baselines": [
-                    (name.replace("_", " "), interval(*hr))
+                    (format_baseline(name), format_interval(*hr))
                     for name, hr in (baselines(rows) | own_baselines(rows)).items()
                 ],
             }

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-EXPERIMENT, RESULT = "experiment.json", "result.json"
-BASELINES = ("none", "popularity", "recent_popularity", "item_knn")
+from training.figures import BASELINES, describe_report, format_baseline
+from training.report.unfinished import CONFIG, RESULT, how_far, read_result, runs_below
+
+EXPERIMENT = "experiment.json"
+MAX_NAMED = 5
 TPME = (0.45, 0.10, 0.45)
 """Weights of time, parameters and memory in TPME (Fu et al. 2024, IISAN)."""
 
@@ -52,12 +58,19 @@ class Row:
 
 @dataclass(slots=True)
 class Section:
-    """An experiment, or the runs of a folder that are of none."""
+    """An experiment, or the runs of a folder that are of none.
+
+    `commands` are the lines that ran it, the first one first; `unfinished` says of each run without a result how far it
+    came; `id` is unique within a report.
+    """
 
     title: str
     question: str
-    command: str
+    commands: list[str]
     rows: list[Row]
+    unfinished: list[str] = field(default_factory=list)
+    folder: Path = Path()
+    id: str = ""
 
     @property
     def panels(self) -> dict[str, list[Row]]:
@@ -68,6 +81,12 @@ class Section:
         return found
 
 
+def measured_on(rows: Sequence[Row]) -> list[str]:
+    """Return what the rows of a panel were measured on: one entry where they may be compared."""
+    described = [describe_report({**result, "seed": None}) for row in rows for result in row.results]
+    return list(dict.fromkeys(described))
+
+
 def baselines(rows: Sequence[Row]) -> dict[str, tuple[float, float, float]]:
     """HR@10 and interval of each baseline that the rows of a panel have in common."""
     return {name: values[0] for name, values in _measured(rows).items() if len(set(values)) == 1}
@@ -76,7 +95,7 @@ def baselines(rows: Sequence[Row]) -> dict[str, tuple[float, float, float]]:
 def own_baselines(rows: Sequence[Row]) -> dict[str, tuple[float, float, float]]:
     """HR@10 and interval of baselines that differ from row to row, as `none` does where each row has its own source."""
     return {
-        f"{name} of {row.name}": _measured([row])[name][0]
+        f"{format_baseline(name)} of {row.name}": _measured([row])[name][0]
         for name, values in _measured(rows).items()
         if len(set(values)) > 1
         for row in rows
@@ -102,41 +121,92 @@ def collect(folders: Sequence[Path]) -> list[Section]:
         FileNotFoundError: there is none.
     """
     sections: list[Section] = []
+    seen: list[Path] = []
     for folder in folders:
-        experiments = sorted(path.parent for path in folder.rglob(EXPERIMENT))
+        experiments = [path.parent for path in sorted(folder.rglob(EXPERIMENT)) if not _is_below(path, seen)]
         sections += [_experiment(path) for path in experiments]
-        alone = [
-            path for path in sorted(folder.rglob(RESULT)) if not any(path.is_relative_to(one) for one in experiments)
-        ]
+        seen += experiments
+        alone = [path for path in runs_below(folder) if not _is_below(path, seen)]
         if alone:
             sections.append(_loose(folder, alone))
-    sections = [section for section in sections if section.rows]
-    if not sections:
+            seen += alone
+    if not any(section.rows for section in sections):
         names = ", ".join(map(str, folders))
-        raise FileNotFoundError(f"no {RESULT} below {names}: swaprec train and swaprec experiment write them")
+        unfinished = "; ".join(line for section in sections for line in section.unfinished[:MAX_NAMED])
+        why = f"unfinished are {unfinished}" if unfinished else "swaprec train and swaprec experiment write them"
+        raise FileNotFoundError(f"no {RESULT} below {names}: {why}")
+    _tell_apart(sections)
     for section in sections:
         for rows in section.panels.values():
             _rate(rows)
     return sections
 
 
+def _is_below(path: Path, folders: Sequence[Path]) -> bool:
+    return any(path.resolve().is_relative_to(folder.resolve()) for folder in folders)
+
+
+def _tell_apart(sections: Sequence[Section]) -> None:
+    """Give sections of one title their folders' names, and each an id of its own."""
+    titles = Counter(section.title for section in sections)
+    for section in sections:
+        if titles[section.title] > 1:
+            section.title = f"{section.title} ({section.folder.name})"
+    taken: set[str] = set()
+    for section in sections:
+        first = slug(section.title)
+        section.id = next(name for name in _numbered(first) if name not in taken)
+        taken.add(section.id)
+
+
+def _numbered(name: str) -> Iterator[str]:
+    yield name
+    for number in count(2):
+        yield f"{name}-{number}"
+
+
+def slug(text: str) -> str:
+    """Make a file's name of a title."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:48]
+
+
 def _experiment(folder: Path) -> Section:
     described = json.loads((folder / EXPERIMENT).read_text("utf-8"))
     rows: dict[tuple[str, str], Row] = {}
+    names = [f"sources/{name}" for name in described.get("sources", [])]
     for run in described["runs"]:
         *panel, name = run["choices"].values()
         _add(rows, ", ".join(panel), name, folder / run["name"])
-    for path in sorted((folder / "trials").glob(f"*/{RESULT}")):
+        names.append(run["name"])
+    for path in sorted((folder / "trials").glob(f"*/{CONFIG}")):
         _add(rows, "trials", path.parent.name, path.parent)
-    return Section(described["title"], described["question"], described["command"], list(rows.values()))
+        names.append(f"trials/{path.parent.name}")
+    if (folder / "search.db").exists():  # the runs of a search are its trials; what the file lists is only their base
+        names = [name for name in names if (folder / name).is_dir()]
+    lines = [how_far(folder / name, name) for name in names]
+    commands = described.get("commands") or [described["command"]]
+    return Section(
+        described["title"],
+        described["question"],
+        commands,
+        list(rows.values()),
+        [line for line in lines if line],
+        folder.resolve(),
+    )
 
 
-def _loose(folder: Path, paths: Sequence[Path]) -> Section:
+def _loose(folder: Path, runs: Sequence[Path]) -> Section:
     rows: dict[tuple[str, str], Row] = {}
-    for path in paths:
-        result = json.loads(path.read_text("utf-8"))
-        _add(rows, str(result["domain"]), f"{path.parent.name}", path.parent)
-    return Section(folder.resolve().name, "", "", list(rows.values()))
+    unfinished = []
+    for run in runs:
+        # By its path: two runs whose folders have one name are two runs, not two seeds of one.
+        name = run.relative_to(folder).as_posix() if run != folder else folder.resolve().name
+        line = how_far(run, name)
+        if line:
+            unfinished.append(line)
+        else:
+            _add(rows, str(read_result(run)["domain"]), name, run)
+    return Section(folder.resolve().name, "", [], list(rows.values()), unfinished, folder.resolve())
 
 
 def _add(rows: dict[tuple[str, str], Row], panel: str, name: str, folder: Path) -> None:
@@ -144,7 +214,7 @@ def _add(rows: dict[tuple[str, str], Row], panel: str, name: str, folder: Path) 
     if not (folder / RESULT).is_file():
         return
     row = rows.setdefault((panel, name), Row(panel, name))
-    row.results.append(json.loads((folder / RESULT).read_text("utf-8")))
+    row.results.append(read_result(folder))
     row.commands.append(f"swaprec train {folder.name}/config.json")
 
 

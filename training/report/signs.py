@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from training.report.rows import Row, Section, baselines
+from training.figures import compare_with_baselines
+from training.report.rows import Row, Section, baselines, measured_on
+
+Intervals = Mapping[str, tuple[float, float, float]]
 
 
 def signs(section: Section) -> Iterator[str]:
@@ -12,18 +15,20 @@ def signs(section: Section) -> Iterator[str]:
     for panel, rows in section.panels.items():
         where = f"{panel}: " if panel else ""
         known = baselines(rows)
+        bases = measured_on(rows)
+        if len(bases) > 1:
+            yield f"{where}the rows were measured on different data ({'; '.join(bases)}): they are not comparable"
         for row in rows:
-            for sentence in _of(row, known | baselines([row])):
+            said = compare_with_baselines(_report(row.hr), _reports(known | baselines([row])))
+            if said:
+                yield f"{where}{row.name}: {said}"
+            for sentence in _of(row):
                 yield f"{where}{row.name} {sentence}"
         yield from (f"{where}{sentence}" for sentence in _still_growing(rows))
 
 
-def _of(row: Row, known: dict[str, tuple[float, float, float]]) -> Iterator[str]:
-    hr, low, high = row.hr
-    if "none" in known and row.results[0]["stage"] == "adapt" and hr < known["none"][0]:
-        yield f"is below the frozen backbone without an adapter ({hr:.4f} against {known['none'][0]:.4f})"
-    if "popularity" in known and high < known["popularity"][0]:
-        yield f"is below popularity ({hr:.4f} against {known['popularity'][0]:.4f})"
+def _of(row: Row) -> Iterator[str]:
+    _, low, high = row.hr
     if _rising(row):
         yield "was still rising at its last epoch: train longer before comparing"
     spec = row.results[0].get("spec")
@@ -33,6 +38,20 @@ def _of(row: Row, known: dict[str, tuple[float, float, float]]) -> Iterator[str]
             yield f"leaves the {frozen[0]} side frozen"
     if len(row.results) > 1 and (max(row.seeds) - min(row.seeds)) > (high - low):
         yield "differs more between seeds than between users: one seed says little"
+    for result in row.results:
+        if result.get("stretches", 1) > 1:
+            yield (
+                f"(seed {result['seed']}) was resumed: its {result['seconds']:,.0f} s are of {result['stretches']} "
+                f"stretches, the last of {result['last_stretch_seconds']:,.0f} s"
+            )
+
+
+def _reports(known: Intervals) -> dict[str, dict[str, float]]:
+    return {name: _report(values) for name, values in known.items()}
+
+
+def _report(values: tuple[float, float, float]) -> dict[str, float]:
+    return dict(zip(("hr", "hr_low", "hr_high"), values, strict=True))
 
 
 def _rising(row: Row) -> bool:

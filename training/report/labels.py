@@ -1,0 +1,91 @@
+"""Names beside points: each stands where it covers neither another name nor a point, and within the axes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
+
+DISTANCES = (6.0, 14.0, 24.0, 36.0, 50.0, 66.0)
+"""From the point, in points of 1/72 inch; from the second on a thin line leads from the name to its point."""
+DIRECTIONS = (0, 45, -45, 90, -90, 180, 135, -135, 20, -20, 160, -160, 65, -65, 115, -115)
+FONT_SIZE = 8
+POINT_RADIUS = 4.0
+MARGIN = 1.5
+LEADER = {"arrowstyle": "-", "color": "#9aa5b1", "linewidth": 0.6, "shrinkA": 0, "shrinkB": 3}
+
+Point = tuple[float, float, str]
+"""x, y, name."""
+
+
+def name_points(figure: Figure, named: Sequence[tuple[Axes, Sequence[Point]]]) -> None:
+    """Write the names of all points, after everything else is drawn: the layout must not move any more."""
+    if not isinstance(figure.canvas, FigureCanvasAgg):
+        FigureCanvasAgg(figure)
+    figure.draw_without_rendering()
+    for axis, points in named:
+        _name(figure, axis, points)
+
+
+def _name(figure: Figure, axis: Axes, points: Sequence[Point]) -> None:
+    scale = figure.dpi / 72
+    places = [axis.transData.transform((x, y)) for x, y, _ in points]
+    reach = POINT_RADIUS * scale
+    taken = [Bbox.from_extents(x - reach, y - reach, x + reach, y + reach) for x, y in places]
+    frame = axis.get_window_extent()
+    for place in sorted(range(len(points)), key=lambda number: -places[number][1]):
+        x, y, name = points[place]
+        width, height = _size(figure, axis, name)
+        candidates = list(_candidates(places[place], width, height, scale))
+        others = [box for number, box in enumerate(taken) if number != place]
+        box, offset, far = min(candidates, key=lambda one: _cost(one[0], others, frame))
+        text = axis.annotate(
+            name,
+            (x, y),
+            xytext=offset,
+            textcoords="offset points",
+            fontsize=FONT_SIZE,
+            ha="left",
+            va="bottom",
+            arrowprops=LEADER if far else None,
+        )
+        text.set_in_layout(False)
+        taken.append(box)
+
+
+def _size(figure: Figure, axis: Axes, name: str) -> tuple[float, float]:
+    """Return how much a name takes, in pixels."""
+    text = axis.text(0, 0, name, fontsize=FONT_SIZE)
+    box = text.get_window_extent(figure.canvas.get_renderer())  # type: ignore[attr-defined]
+    text.remove()
+    return box.width, box.height
+
+
+def _candidates(
+    point: Sequence[float], width: float, height: float, scale: float
+) -> Iterator[tuple[Bbox, tuple[float, float], bool]]:
+    """Yield boxes around a point, the nearest first, with the offset of their lower left corner in points."""
+    for distance in DISTANCES:
+        for degrees in DIRECTIONS:
+            angle = np.deg2rad(degrees)
+            across, up = float(np.cos(angle)), float(np.sin(angle))
+            left = across * distance * scale + (across - 1) * width / 2
+            bottom = up * distance * scale + (up - 1) * height / 2
+            box = Bbox.from_bounds(point[0] + left, point[1] + bottom, width, height)
+            yield box, (left / scale, bottom / scale), distance > DISTANCES[0]
+
+
+def _cost(box: Bbox, others: Sequence[Bbox], frame: Bbox) -> float:
+    """Return how many pixels of a box are not free; `min` takes the first, nearest one of equals."""
+    padded = Bbox.from_extents(box.x0 - MARGIN, box.y0 - MARGIN, box.x1 + MARGIN, box.y1 + MARGIN)
+    covered = sum(_common(padded, other) for other in others)
+    return covered + padded.width * padded.height - _common(padded, frame)
+
+
+def _common(one: Bbox, other: Bbox) -> float:
+    common = Bbox.intersection(one, other)
+    return 0.0 if common is None else float(common.width * common.height)
