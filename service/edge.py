@@ -17,7 +17,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import DomainNotFound
 from service.parts import caller
+from service.paths import exact_path
 from service.problems import MEDIA_TYPE, Problem, problem, problem_of, status_problem
+from service.validation import MAX_LISTED, plain_errors, summary
 
 _SANE = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _log = logging.getLogger("swaprec")
@@ -45,6 +47,7 @@ class Edge:
             await send(message)
 
         try:
+            scope["path"] = exact_path(scope)
             await self._app(scope, receive, send_with_id)
         except Exception as error:
             # Answered here: what goes on to the server ends the connection before its answer is read.
@@ -99,9 +102,8 @@ async def _on_validation(request: Request, error: Exception) -> Response:
     found = error.errors()
     if any(one["type"] == "json_invalid" for one in found):
         return answer(request, problem(400, "malformed_body", "Malformed body", "the body is not JSON"))
-    listed = [{"loc": list(one["loc"]), "msg": one["msg"]} for one in found]
-    detail = f"{len(listed)} value{'s are' if len(listed) > 1 else ' is'} not as expected"
-    return answer(request, problem(422, "invalid_request", "Invalid request", detail, listed))
+    plain = plain_errors(found, None)
+    return answer(request, problem(422, "invalid_request", "Invalid request", summary(plain), plain[:MAX_LISTED]))
 
 
 def answer(request: Request, found: Problem) -> Response:

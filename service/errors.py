@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
+MAX_NAMED = 20
+"""Names that an error lists of those that there are."""
+
 
 class ServiceError(Exception):
     """A request that cannot be answered.
@@ -32,6 +35,12 @@ class MalformedBody(ServiceError):
     status, code, title = 400, "malformed_body", "Malformed body"
 
 
+class MalformedPath(ServiceError):
+    """A path that is not UTF-8 in percent-encoding."""
+
+    status, code, title = 400, "malformed_path", "Malformed path"
+
+
 class Unauthorized(ServiceError):
     """A request without a key that is known."""
 
@@ -54,8 +63,9 @@ class DomainNotFound(ServiceError):
 
     def __init__(self, name: str, existing: Iterable[str]) -> None:
         self.name, self.existing = name, tuple(existing)
-        there = ", ".join(sorted(self.existing)) or "none yet: PUT /domains/{name} makes one"
-        super().__init__(f"domain {name!r} does not exist; there is {there}")
+        there = ", ".join(sorted(self.existing)[:MAX_NAMED]) or "none yet: PUT /domains/{name} makes one"
+        more = f" and {len(self.existing) - MAX_NAMED} more" if len(self.existing) > MAX_NAMED else ""
+        super().__init__(f"domain {name[:64]!r} does not exist; there is {there}{more}")
 
 
 class ItemNotFound(ServiceError):
