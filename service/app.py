@@ -96,7 +96,7 @@ def create_app(settings: Settings, parts: Parts | None = None, *, alone: bool = 
     describe(app)
     app.add_middleware(ContentEncoding)
     app.add_middleware(Guard)  # the last that is added is the outermost
-    app.add_middleware(Edge)
+    app.add_middleware(Edge, root_path=settings.root_path)
     return app
 
 

@@ -26,10 +26,15 @@ _log = logging.getLogger("swaprec")
 
 
 class Edge:
-    """Gives each request an id (the client's, if it is a plain one), names it in the answer, and counts."""
+    """Gives each request an id (the client's, if it is a plain one), names it in the answer, and counts.
 
-    def __init__(self, app: ASGIApp) -> None:
+    `root_path` is the path under which a proxy serves the API: it may take it away or leave it, and an answer's
+    `Location` begins with it. No header is trusted about it.
+    """
+
+    def __init__(self, app: ASGIApp, root_path: str = "") -> None:
         self._app = app
+        self._root = root_path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -39,11 +44,16 @@ class Edge:
         started, status, began = time.perf_counter(), 500, False
         scope.setdefault("state", {})["request_id"] = request_id = _request_id(scope)
 
+        root = scope["root_path"] = self._root
+
         async def send_with_id(message: Message) -> None:
             nonlocal status, began
             if message["type"] == "http.response.start":
                 status, began = message["status"], True
-                MutableHeaders(scope=message)["X-Request-Id"] = request_id
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-Id"] = request_id
+                if root and headers.get("location", "").startswith("/"):
+                    headers["Location"] = root + headers["Location"]
             await send(message)
 
         try:

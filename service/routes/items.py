@@ -132,7 +132,7 @@ async def put_item(domain: str, item_id: ItemId, request: Request, parts: Given,
         await run_in_threadpool(_readable, lambda: parts.versions.intake(domain).item(given))
         return _queued(await run_in_threadpool(parts.imports.submit_item, domain, given))
     item, added = await run_in_threadpool(store)
-    return _json(_shown(item), 201 if added else 200, {"Location": f"/domains/{domain}/items/{quote(item_id)}"})
+    return _json(_shown(item), 201 if added else 200, {"Location": f"/domains/{domain}/items/{_quoted(item_id)}"})
 
 
 @router.patch(
@@ -175,6 +175,11 @@ def delete_item(domain: str, item_id: str, parts: Given) -> None:
     if not parts.writer.delete(domain, [item_id]).deleted:
         check_id(item_id)  # only now: what was stored before there was the check can still be deleted
         raise ItemNotFound(f"{domain} has no item {item_id!r}")
+
+
+def _quoted(item_id: str) -> str:
+    part = quote(item_id, safe="")
+    return part.replace(".", "%2E") if part in (".", "..") else part  # which would be taken for folders
 
 
 def _queued(job: state.Job) -> Response:
