@@ -66,6 +66,10 @@ class InvalidName(StoreError, ValueError):
     """A domain name that is not one."""
 
 
+class InvalidId(StoreError, ValueError):
+    """An id that is not one: no text, empty, too long, or with control characters."""
+
+
 class VersionNotFound(StoreError, LookupError):
     """A version that the store does not hold."""
 

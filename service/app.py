@@ -31,10 +31,12 @@ from service.canary import Canaries
 from service.cold import ColdItems
 from service.document import describe
 from service.edge import Edge, install_problems
+from service.encodings import ContentEncoding
 from service.errors import StateError
 from service.folds import Folds
 from service.follower import Follower
 from service.guard import Guard
+from service.head import answer_head
 from service.imports import Imports
 from service.index import use_one_thread
 from service.jobs import Jobs
@@ -58,7 +60,9 @@ from service.vectors import VectorFiles
 from service.versions import Versions
 from service.writer import CatalogWriter
 
-ROUTERS = tuple(module.router for module in (recommend, adapters, domains, items, probes, jobs, operations))
+ROUTERS = tuple(
+    answer_head(module.router) for module in (recommend, adapters, domains, items, probes, jobs, operations)
+)
 
 MAPS = 16
 """Maps of a domain: eight for a base, and another one while it is replaced."""
@@ -79,6 +83,7 @@ def create_app(settings: Settings, parts: Parts | None = None, *, alone: bool = 
     """
     app = FastAPIOffline(
         redoc_url=None,
+        redirect_slashes=False,  # a redirect would name the address that this process sees, not the client's
         title="swaprec",
         version=version("swaprec"),
         summary="Adapter-swapped recommendations: many domains from one frozen model.",
@@ -87,10 +92,12 @@ def create_app(settings: Settings, parts: Parts | None = None, *, alone: bool = 
     )
     for router in ROUTERS:
         app.include_router(router)
+    answer_head(app.router)  # its own pages
     install_problems(app)
     describe(app)
+    app.add_middleware(ContentEncoding)
     app.add_middleware(Guard)  # the last that is added is the outermost
-    app.add_middleware(Edge)
+    app.add_middleware(Edge, root_path=settings.root_path)
     return app
 
 

@@ -17,17 +17,24 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import DomainNotFound
 from service.parts import caller
+from service.paths import exact_path
 from service.problems import MEDIA_TYPE, Problem, problem, problem_of, status_problem
+from service.validation import MAX_LISTED, plain_errors, summary
 
 _SANE = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _log = logging.getLogger("swaprec")
 
 
 class Edge:
-    """Gives each request an id (the client's, if it is a plain one), names it in the answer, and counts."""
+    """Gives each request an id (the client's, if it is a plain one), names it in the answer, and counts.
 
-    def __init__(self, app: ASGIApp) -> None:
+    `root_path` is the path under which a proxy serves the API: it may take it away or leave it, and an answer's
+    `Location` begins with it. No header is trusted about it.
+    """
+
+    def __init__(self, app: ASGIApp, root_path: str = "") -> None:
         self._app = app
+        self._root = root_path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -37,14 +44,20 @@ class Edge:
         started, status, began = time.perf_counter(), 500, False
         scope.setdefault("state", {})["request_id"] = request_id = _request_id(scope)
 
+        root = scope["root_path"] = self._root
+
         async def send_with_id(message: Message) -> None:
             nonlocal status, began
             if message["type"] == "http.response.start":
                 status, began = message["status"], True
-                MutableHeaders(scope=message)["X-Request-Id"] = request_id
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-Id"] = request_id
+                if root and headers.get("location", "").startswith("/"):
+                    headers["Location"] = root + headers["Location"]
             await send(message)
 
         try:
+            scope["path"] = exact_path(scope)
             await self._app(scope, receive, send_with_id)
         except Exception as error:
             # Answered here: what goes on to the server ends the connection before its answer is read.
@@ -99,9 +112,8 @@ async def _on_validation(request: Request, error: Exception) -> Response:
     found = error.errors()
     if any(one["type"] == "json_invalid" for one in found):
         return answer(request, problem(400, "malformed_body", "Malformed body", "the body is not JSON"))
-    listed = [{"loc": list(one["loc"]), "msg": one["msg"]} for one in found]
-    detail = f"{len(listed)} value{'s are' if len(listed) > 1 else ' is'} not as expected"
-    return answer(request, problem(422, "invalid_request", "Invalid request", detail, listed))
+    plain = plain_errors(found, None)
+    return answer(request, problem(422, "invalid_request", "Invalid request", summary(plain), plain[:MAX_LISTED]))
 
 
 def answer(request: Request, found: Problem) -> Response:

@@ -37,6 +37,12 @@ class MalformedBody(ServiceError):
     status, code, title = 400, "malformed_body", "Malformed body"
 
 
+class MalformedPath(ServiceError):
+    """A path that is not UTF-8 in percent-encoding."""
+
+    status, code, title = 400, "malformed_path", "Malformed path"
+
+
 class Unauthorized(ServiceError):
     """A request without a key that is known."""
 

@@ -12,6 +12,7 @@ from service.edge import answer, header
 from service.errors import Forbidden, Unauthorized
 from service.keys import ANYONE, Key
 from service.keys import Scope as Level
+from service.paths import local_path
 from service.problems import problem_of
 
 _OPEN = ("/livez", "/readyz", "/openapi.json")
@@ -45,7 +46,7 @@ class Guard:
 
 
 def _admitted(scope: Scope) -> Key:
-    path, method = scope["path"], scope["method"]
+    path, method = local_path(scope), scope["method"]
     if is_open(path):
         return ANYONE
     key: Key = scope["app"].state.parts.keys.caller(header(scope, b"authorization"))

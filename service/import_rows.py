@@ -15,6 +15,7 @@ from service.errors import MalformedBody
 from service.intake import Intake
 from service.schemas import MAX_IMAGE_B64, ItemBody
 from service.state import Item
+from service.validation import plain_errors
 
 MAX_REJECTED, MAX_ID, MAX_DETAIL = 1000, 256, 1000
 MAX_ROW_BYTES = 256 * 1024
@@ -75,8 +76,8 @@ def read_rows(path: Path, report: Report, intake: Intake, after: int = 0) -> Ite
         try:
             item = intake.item(ItemBody.model_validate(raw))
         except ValidationError as error:
-            told = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
-            report.reject(index, raw, "invalid_item", told)
+            found = plain_errors(error.errors(include_url=False), raw, tuple(ItemBody.model_fields))
+            report.reject(index, raw, "invalid_item", "; ".join(one["msg"] for one in found))
         except ValueError as error:
             report.reject(index, raw, "invalid_item", str(error))
         else:

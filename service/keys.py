@@ -20,6 +20,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from adapters_store.activations import now
 from adapters_store.files import write_beside
+from adapters_store.names import check_id
+from adapters_store.store import check_domain_name
 from service.errors import Forbidden, StateError, Unauthorized
 from service.settings import Settings
 
@@ -99,7 +101,14 @@ class KeyFile:
             ) from error
 
     def add(self, name: str, scope: Scope, domains: Sequence[str] = ()) -> tuple[Key, str]:
-        """Add a key; returns it with its token, which is kept nowhere."""
+        """Add a key; returns it with its token, which is kept nowhere.
+
+        Raises:
+            InvalidId, InvalidName: its name or a domain's is none.
+        """
+        check_id(name, "a key's name")
+        for domain in domains:
+            check_domain_name(domain)
         secret = secrets.token_urlsafe(SECRET_BYTES)
         key = Key(secrets.token_hex(4), name, scope, tuple(domains), _digest(secret), now())
         with self._changing():

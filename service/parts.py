@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Request
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, RootModel, ValidationError
+from pydantic_core import from_json
 
 from adapters_store.store import Store
 from service.activation import Activator
@@ -29,6 +30,7 @@ from service.settings import Settings
 from service.state import State
 from service.sweeps import Sweeps
 from service.telemetry import Telemetry
+from service.validation import MAX_LISTED, plain_errors, summary
 from service.versions import Versions
 from service.writer import CatalogWriter
 
@@ -104,12 +106,12 @@ def parse_body(model: type[M], body: bytes, example: str) -> M:
     try:
         return model.model_validate_json(body)
     except ValidationError as error:
-        found = error.errors(include_url=False, include_context=False, include_input=False)
+        found = error.errors(include_url=False)
         if found[0]["type"] == "json_invalid":
             raise MalformedBody(f"{found[0]['msg']}; expected for example {example}") from error
-        listed = [{"loc": list(one["loc"]), "msg": one["msg"]} for one in found]
-        told = f"{len(listed)} value{'s are' if len(listed) > 1 else ' is'} not as expected"
-        raise InvalidRequest(told, listed) from error
+        fields = () if issubclass(model, RootModel) else tuple(model.model_fields)
+        plain = plain_errors(found, from_json(body), fields)
+        raise InvalidRequest(summary(plain), plain[:MAX_LISTED]) from error
 
 
 async def stream(request: Request) -> AsyncIterator[bytes]:

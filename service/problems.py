@@ -94,6 +94,7 @@ _TABLE: Mapping[type[BaseException], Callable[[Any], Problem]] = {
     store.TooLarge: _plain(413, "payload_too_large", "Payload too large"),
     store.OutOfSpace: _plain(507, "out_of_space", "Insufficient storage"),
     store.InvalidName: _plain(422, "invalid_domain_name", "Invalid domain name"),
+    store.InvalidId: _plain(422, "invalid_request", "Invalid request"),
     store.VersionNotFound: _plain(404, "version_not_found", "Version not found"),
     store.VersionInUse: _plain(409, "version_in_use", "Version in use"),
     store.NothingBefore: _plain(409, "conflict", "Conflict"),

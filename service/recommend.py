@@ -18,6 +18,7 @@ from service.intake import raw_content
 from service.live import LiveDomain, version_name
 from service.schemas import RawItem, RecommendRequest
 from service.state import State
+from service.validation import MAX_LISTED, Place, Plain, plain_error, summary
 from transrec.content import Content
 
 
@@ -62,7 +63,7 @@ async def recommend(live: LiveDomain, request: RecommendRequest, reader: Reader)
     if known.unknown and request.on_unknown == "error":
         raise InvalidRequest(
             f"{len(known.unknown)} items of the history are not in the catalog of {live.domain}",
-            [{"loc": ["history"], "msg": f"unknown item {item_id!r}"} for item_id in known.unknown],
+            [{"loc": ["history"], "msg": f"unknown item {item_id!r}"} for item_id in known.unknown[:MAX_LISTED]],
         )
     hidden = _hidden(request, known.rows, live)
     ranked = await _ranked(live, request, known, hidden, reader)
@@ -99,32 +100,40 @@ def _known(request: RecommendRequest, live: LiveDomain) -> Known:
     return Known(entries, list(unknown))
 
 
-async def _history(live: LiveDomain, known: Known, cold: ColdItems) -> History:
+async def _history(live: LiveDomain, known: Known, given: Sequence[object], cold: ColdItems) -> History:
     """Return what the user encoder reads; raw items that it would not see are not encoded."""
     seen = known.entries[-live.engine.backbone.config.max_history :]
     raw = [entry for entry in seen if not isinstance(entry, int)]
     if not raw:
         return History(known.rows, live.slot, live.items)
-    contents = await run_in_threadpool(raw_contents, live, raw)
+    sent_at = {id(entry): place for place, entry in enumerate(given)}
+    locs = [("history", sent_at[id(entry)]) for entry in raw]
+    contents = await run_in_threadpool(raw_contents, live, raw, locs)
     places = iter(range(len(raw)))
     rows = [entry if isinstance(entry, int) else -1 - next(places) for entry in seen]
     return History(rows, live.slot, live.items, await cold.vectors(live, contents))
 
 
-def raw_contents(live: LiveDomain, raw: Sequence[RawItem]) -> list[Content]:
+def raw_contents(live: LiveDomain, raw: Sequence[RawItem], locs: Sequence[Place]) -> list[Content]:
     """Return what is embedded of raw items.
+
+    Args:
+        live: whose backbone reads them.
+        raw: the items.
+        locs: where each of them stands in the body.
 
     Raises:
         InvalidRequest: with every one that cannot be read.
     """
-    problems, contents = [], []
-    for place, entry in enumerate(raw):
+    found: list[Plain] = []
+    contents: list[Content] = []
+    for entry, loc in zip(raw, locs, strict=True):
         try:
             contents.append(raw_content(live.engine.backbone, entry))
         except ValueError as error:
-            problems.append({"loc": ["raw", place], "msg": str(error)})
-    if problems:
-        raise InvalidRequest(f"{len(problems)} of {len(raw)} raw items cannot be read", problems)
+            found.append(plain_error(loc, str(error)))
+    if found:
+        raise InvalidRequest(summary(found), found[:MAX_LISTED])
     return contents
 
 
@@ -142,7 +151,7 @@ async def _ranked(
     if not len(live.items):
         return Ranked([], [], "empty_catalog")
     if known.entries:
-        history = await _history(live, known, reader.cold)
+        history = await _history(live, known, request.history, reader.cold)
         # More than asked for, so that enough is left when the hidden ones are dropped.
         scores, found = await live.engine.query(history, wanted + len(hidden))
         pairs = [(row, score) for row, score in zip(found.tolist(), scores.tolist(), strict=True) if row not in hidden]

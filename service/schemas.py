@@ -5,7 +5,21 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, RootModel, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    RootModel,
+    StringConstraints,
+    Tag,
+    WithJsonSchema,
+    model_validator,
+)
+
+from adapters_store.names import MAX_ID_BYTES, check_id
+from service.timestamps import parse_timestamp
 
 MAX_K = 500
 MAX_HISTORY = 1000
@@ -16,14 +30,28 @@ MAX_TEXT, MAX_ATTRIBUTES = 20_000, 8
 MAX_IMAGE_B64 = 28 * 1024 * 1024
 MAX_ATTRIBUTES_BYTES = 64 * 1024
 
-ItemId = Annotated[str, StringConstraints(min_length=1, max_length=256)]
-DomainName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
+_PlainId = Annotated[str, StringConstraints(min_length=1, max_length=MAX_ID_BYTES, pattern=r"^[\x20-\x7e]*$")]
+_AnyId = Annotated[str, AfterValidator(check_id)]
+Id = Annotated[
+    # Printable ASCII, as most ids are, is checked without a call of Python for each id of a history.
+    Annotated[_PlainId, Tag("|fast")] | Annotated[_AnyId, Tag("|id")],
+    Field(union_mode="left_to_right"),
+    WithJsonSchema({"type": "string", "minLength": 1, "maxLength": MAX_ID_BYTES}),
+]
+"""An id: text of 1 to 256 bytes in UTF-8 without control characters, as `check_id` says."""
 
+ItemId = Id
 
 OneText = Annotated[str, StringConstraints(min_length=1, max_length=MAX_TEXT)]
 Attribute = Annotated[str, StringConstraints(max_length=MAX_TEXT)]
-Text = OneText | Annotated[list[Attribute], Field(min_length=1, max_length=MAX_ATTRIBUTES)]
+Text = (
+    Annotated[OneText, Tag("|text")]
+    | Annotated[list[Attribute], Field(min_length=1, max_length=MAX_ATTRIBUTES), Tag("|list")]
+)
 """A text, or its attributes in the order of the backbone's, such as title and abstract; one of them may be empty."""
+
+
+WantedVersion = Annotated[int, Tag("|whole number")] | Annotated[Literal["none"], Tag("|text:none")]
 
 
 class Body(BaseModel):
@@ -32,11 +60,19 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+Timestamp = Annotated[
+    float | None,
+    BeforeValidator(parse_timestamp),
+    WithJsonSchema({"anyOf": [{"type": "string", "format": "date-time"}, {"type": "number"}, {"type": "null"}]}),
+    Field(description="ISO 8601, or seconds since 1970. A history whose entries all have one is ordered by it."),
+]
+
+
 class HistoryItem(Body):
     """An item of a history, with the time it was touched."""
 
     item_id: ItemId
-    timestamp: str | None = None
+    timestamp: Timestamp = None
 
 
 class RawItem(Body):
@@ -44,7 +80,7 @@ class RawItem(Body):
 
     text: Text | None = None
     image_b64: str | None = Field(None, min_length=1, description="JPEG, PNG, WebP, GIF or BMP in base64.")
-    timestamp: str | None = None
+    timestamp: Timestamp = None
 
     @model_validator(mode="after")
     def _has_something(self) -> RawItem:
@@ -60,20 +96,47 @@ class Exclude(Body):
     item_ids: list[ItemId] = Field([], max_length=MAX_HISTORY)
 
 
-HistoryEntry = ItemId | HistoryItem | RawItem
+HistoryEntry = (
+    Annotated[ItemId, Tag("|id")]
+    | Annotated[HistoryItem, Tag("|object:item_id")]
+    | Annotated[RawItem, Tag("|object:text,image_b64")]
+)
+
+
+def _all_timed_or_none(history: list[HistoryEntry]) -> list[HistoryEntry]:
+    timed = [place for place, entry in enumerate(history) if not isinstance(entry, str) and _is_timed(entry)]
+    if timed and len(timed) != len(history):
+        untimed = next(place for place in range(len(history)) if place not in timed)
+        raise ValueError(
+            f"[{timed[0]}] has a timestamp and [{untimed}] has none: send one with every entry, which orders them, "
+            "or with none, oldest first"
+        )
+    return history
 
 
 class HistoryRequest(Body):
     """What begins with a history."""
 
-    history: list[HistoryEntry] = Field(
+    history: Annotated[list[HistoryEntry], AfterValidator(_all_timed_or_none)] = Field(
         max_length=MAX_HISTORY,
-        description="Oldest first; may be empty. Ids, or texts and pictures of things that the catalog lacks.",
+        description="Oldest first, unless every entry has a timestamp; may be empty. Ids, or texts and pictures of "
+        "things that the catalog lacks.",
     )
 
     def entries(self) -> list[str | RawItem]:
         """The history, oldest first: ids, and what has none."""
-        return [entry.item_id if isinstance(entry, HistoryItem) else entry for entry in self.history]
+        history = self.history
+        if history and not isinstance(history[0], str) and _is_timed(history[0]):
+            history = sorted(history, key=_time)
+        return [entry.item_id if isinstance(entry, HistoryItem) else entry for entry in history]
+
+
+def _is_timed(entry: HistoryItem | RawItem) -> bool:
+    return entry.timestamp is not None
+
+
+def _time(entry: str | HistoryItem | RawItem) -> float:
+    return 0.0 if isinstance(entry, str) or entry.timestamp is None else entry.timestamp
 
 
 class RecommendRequest(HistoryRequest):
@@ -81,12 +144,10 @@ class RecommendRequest(HistoryRequest):
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"history": ["n101", "n205"], "k": 10}]})
 
-    user_id: Annotated[str, StringConstraints(min_length=1, max_length=256)] | None = Field(
-        None, description="Whose history it is: a canary answers the same users every time."
-    )
+    user_id: Id | None = Field(None, description="Whose history it is: a canary answers the same users every time.")
     k: int = Field(10, ge=1, le=MAX_K, description="How many items.")
     offset: int = Field(0, ge=0, le=MAX_K, description="How many of the best to leave out.")
-    version: int | Literal["none"] | None = Field(None, description="Pin a version; 409 where it is not in memory.")
+    version: WantedVersion | None = Field(None, description="Pin a version; 409 where it is not in memory.")
     exclude: Exclude = Exclude()
     fallback: Literal["popular", "none"] = Field("popular", description="What answers without a known history.")
     on_unknown: Literal["ignore", "error"] = Field("ignore", description="What to do about unknown items.")
@@ -102,7 +163,7 @@ class SimilarRequest(Body):
     text: Text | None = None
     image_b64: str | None = Field(None, min_length=1, description="JPEG, PNG, WebP, GIF or BMP in base64.")
     k: int = Field(10, ge=1, le=MAX_K, description="How many items.")
-    version: int | Literal["none"] | None = Field(None, description="Pin a version; 409 where it is not in memory.")
+    version: WantedVersion | None = Field(None, description="Pin a version; 409 where it is not in memory.")
     include: list[Literal["metadata"]] = Field([], description="What to add to the answer.")
 
     @model_validator(mode="after")
@@ -120,7 +181,7 @@ class EmbedRequest(Body):
     )
 
     items: list[HistoryEntry] = Field(min_length=1, max_length=MAX_EMBEDDED)
-    version: int | Literal["none"] | None = Field(None, description="Pin a version; 409 where it is not in memory.")
+    version: WantedVersion | None = Field(None, description="Pin a version; 409 where it is not in memory.")
 
 
 class ProbeBody(Body):
@@ -139,7 +200,7 @@ class EvaluateRequest(Body):
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"version": 3}]})
 
-    version: int | Literal["none"] | None = Field(None, description="The live one if none is named.")
+    version: WantedVersion | None = Field(None, description="The live one if none is named.")
     k: int = Field(10, ge=1, le=MAX_K, description="How long the lists are.")
 
 
@@ -178,7 +239,7 @@ class PinBody(Body):
 class VersionArm(Body):
     """A version that is in memory."""
 
-    version: int | Literal["none"]
+    version: WantedVersion
 
 
 class StrategyArm(Body):
@@ -198,7 +259,7 @@ class CompareRequest(HistoryRequest):
     )
 
     k: int = Field(10, ge=1, le=MAX_K, description="How many items.")
-    arms: list[VersionArm | StrategyArm] = Field(
+    arms: list[Annotated[VersionArm, Tag("|object:version")] | Annotated[StrategyArm, Tag("|object:strategy")]] = Field(
         [], max_length=MAX_ARMS, description="Empty: every version in memory, and popular items."
     )
     include: list[Literal["metadata"]] = Field([], description="What to add to the answer.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import signal
 import socket
 import sys
@@ -12,7 +13,7 @@ import uvicorn
 
 from service.app import create_app, started
 from service.keys import open_keys
-from service.settings import Settings
+from service.settings import Settings, unknown_variables
 from service.workers import run_workers
 
 BACKLOG = 1024
@@ -37,9 +38,17 @@ def listen(settings: Settings) -> socket.socket:
     except OSError as error:
         listener.close()
         why = "is taken" if error.errno == errno.EADDRINUSE else f"cannot be listened on ({error.strerror})"
-        raise PortTaken(f"port {settings.port} of {settings.host} {why}: choose another with SWAPREC_PORT") from error
+        by_port = error.errno in (errno.EADDRINUSE, errno.EACCES)
+        hint = f"choose another with SWAPREC_{'PORT' if by_port else 'HOST'}"
+        raise PortTaken(f"port {settings.port} of {settings.host} {why}: {hint}") from error
     listener.listen(BACKLOG)
     return listener
+
+
+def address(listener: socket.socket) -> str:
+    """Return the URL of what is listened on."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if listener.family == socket.AF_INET6 else f"http://{host}:{port}"
 
 
 def serve(settings: Settings) -> None:
@@ -53,13 +62,16 @@ def serve(settings: Settings) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     open_keys(settings)  # before the port: nobody is kept waiting by a service that will not start
     with listen(settings) as listener:
-        host, port = listener.getsockname()[:2]
-        logging.getLogger("swaprec").info("listening on http://%s:%s", host, port)
+        log = logging.getLogger("swaprec")
+        for warning in unknown_variables(os.environ):
+            log.warning("%s", warning)
+        log.info("listening on %s", address(listener))
         config = uvicorn.Config(
             "",
             loop="uvloop",
             http="httptools",
             access_log=False,
+            proxy_headers=False,  # nothing here depends on the client's address or the scheme
             log_level="warning",
             timeout_graceful_shutdown=GRACE_S,
             lifespan="on",

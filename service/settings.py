@@ -3,19 +3,43 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, ModelWrapValidatorHandler, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from adapters_store.names import quoted
+from service.validation import plain_errors
+
 MIB = 1024 * 1024
+PREFIX = "SWAPREC_"
+ELSEWHERE = ("SWAPREC_URL", "SWAPREC_KEY", "SWAPREC_DEMO_URL", "SWAPREC_DEBUG")
+"""Variables that the command line and the client read."""
+
+_DEVICE = re.compile("auto|cpu|cuda(:[0-9]+)?")
+_ROOT_PATH = re.compile("(/[A-Za-z0-9._~-]+)*")
+_SERVICE_LINK = re.compile(r"SWAPREC_(.+_)?(SERVICE_(HOST|PORT)|PORT_[0-9]+_(TCP|UDP|SCTP))(_.*)?")
+_LINKED = re.compile("(tcp|udp|sctp)://")
+
+
+class InvalidSettings(Exception):
+    """Settings that cannot be used; each is named with its variable, its value and what was expected."""
 
 
 class Settings(BaseSettings):
     """All that can be set. Each field's description is its row in docs/configuration.md."""
 
-    model_config = SettingsConfigDict(env_prefix="SWAPREC_", frozen=True, extra="forbid", validate_by_name=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_ignore_empty=True,  # a compose file passes an unset variable on as an empty one
+        frozen=True,
+        extra="forbid",
+        validate_by_name=True,
+    )
 
     data: Path = Field(Path(".swaprec"), description="Data folder: state, adapter store, vectors, backbones.")
     backbones: Annotated[tuple[Path, ...], NoDecode] = Field(
@@ -28,6 +52,10 @@ class Settings(BaseSettings):
     )
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    root_path: str = Field(
+        "",
+        description="Path under which a proxy serves the API, such as `/recs`, for `Location` headers and `/docs`.",
+    )
     insecure: bool = Field(
         default=False,
         description="Allow an address other than loopback without keys: anyone who reaches it may write.",
@@ -76,4 +104,78 @@ class Settings(BaseSettings):
     @field_validator("redis_url", mode="before")
     @classmethod
     def _set_or_not(cls, value: object) -> object:
-        return value or None  # a compose file passes an unset variable on as an empty one
+        return value or None
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _lowered(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
+
+    @field_validator("device")
+    @classmethod
+    def _known_device(cls, value: str) -> str:
+        if not _DEVICE.fullmatch(value):
+            raise ValueError(f"{quoted(value)} is no device: expected auto, cpu, cuda or for example cuda:0")
+        return value
+
+    @field_validator("root_path")
+    @classmethod
+    def _as_prefix(cls, value: str) -> str:
+        path = value.rstrip("/")
+        if not _ROOT_PATH.fullmatch(path):
+            raise ValueError(f"{quoted(value)} is no path: expected for example /recs")
+        return path
+
+    @field_validator("host")
+    @classmethod
+    def _unbracketed(cls, value: str) -> str:
+        return value.removeprefix("[").removesuffix("]") if value.startswith("[") else value
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _explained(cls, values: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """Name the variables of what cannot be used.
+
+        Raises:
+            InvalidSettings.
+        """
+        try:
+            return handler(values)
+        except ValidationError as error:
+            found = error.errors(include_url=False)
+            named = [{**one, "loc": (variable(str(one["loc"][0])), *one["loc"][1:])} for one in found if one["loc"]]
+            told = [one["msg"] + _hint(one["loc"][0]) for one in plain_errors(named or found, None)]
+            raise InvalidSettings("; ".join(told)) from None
+
+
+def variable(name: str) -> str:
+    """Return the environment variable of a setting."""
+    field = Settings.model_fields.get(name)
+    alias = field.validation_alias if field is not None else None
+    return alias if isinstance(alias, str) else name if name.isupper() else PREFIX + name.upper()
+
+
+def _hint(name: str) -> str:
+    if not _LINKED.match(os.environ.get(name, "")):
+        return ""
+    return (
+        "; Kubernetes sets it for a Service of that name: set enableServiceLinks: false in the pod's spec, "
+        f"or {name} itself"
+    )
+
+
+def unknown_variables(environment: Mapping[str, str]) -> list[str]:
+    """Return a sentence for each variable that looks like a setting and is none, with the nearest that is one.
+
+    What Kubernetes sets for Services whose names begin with swaprec is left alone.
+    """
+    known = {*map(variable, Settings.model_fields), *ELSEWHERE}
+    found = []
+    for name, value in sorted(environment.items()):
+        is_ours = name.startswith(PREFIX) and name not in known and value
+        if not is_ours or _SERVICE_LINK.fullmatch(name) or _LINKED.match(value):
+            continue
+        near = get_close_matches(name.removeprefix(PREFIX), [one.removeprefix(PREFIX) for one in known], 1)
+        hint = f"did you mean {PREFIX}{near[0]}?" if near else "docs/configuration.md lists every setting"
+        found.append(f"{name}={quoted(value)} is no setting and has no effect: {hint}")
+    return found

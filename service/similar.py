@@ -25,7 +25,7 @@ async def embed(live: LiveDomain, request: EmbedRequest, reader: Reader) -> Embe
         ItemNotFound: an id that the catalog lacks; InvalidRequest: a raw item that cannot be read; QueueFull.
     """
     entries = [entry.item_id if isinstance(entry, HistoryItem) else entry for entry in request.items]
-    vectors = await _vectors(live, entries, reader)
+    vectors = await _vectors(live, entries, reader, "items")
     return {
         "domain": live.domain,
         "version": version_name(live.version),
@@ -60,7 +60,8 @@ async def similar(live: LiveDomain, request: SimilarRequest, reader: Reader) -> 
     }
 
 
-async def _vectors(live: LiveDomain, entries: Sequence[str | RawItem], reader: Reader) -> Floats:
+async def _vectors(live: LiveDomain, entries: Sequence[str | RawItem], reader: Reader, *at: str) -> Floats:
+    """Return a vector for each entry; `at` is where their list stands in the body, if it is one."""
     row_of = live.items.rows([entry for entry in entries if isinstance(entry, str)])
     missing = [entry for entry in entries if isinstance(entry, str) and entry not in row_of]
     if missing:
@@ -68,7 +69,8 @@ async def _vectors(live: LiveDomain, entries: Sequence[str | RawItem], reader: R
     vectors = np.empty((len(entries), live.items.width), np.float32)
     raw = [(place, entry) for place, entry in enumerate(entries) if isinstance(entry, RawItem)]
     if raw:
-        contents = await run_in_threadpool(raw_contents, live, [entry for _, entry in raw])
+        locs = [(*at, place) if at else () for place, _ in raw]
+        contents = await run_in_threadpool(raw_contents, live, [entry for _, entry in raw], locs)
         vectors[[place for place, _ in raw]] = await reader.cold.vectors(live, contents)
     for place, entry in enumerate(entries):
         if isinstance(entry, str):

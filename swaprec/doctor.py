@@ -16,11 +16,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ValidationError
-
 from service.errors import StateError
 from service.keys import KeyFile, key_path, open_keys
-from service.settings import Settings
+from service.settings import InvalidSettings, Settings, unknown_variables
 from swaprec.client import Client
 from swaprec.errors import ProblemError, Unreachable
 
@@ -53,10 +51,12 @@ def examine(data: Path | None) -> list[Finding]:
     """Run every check, each for itself: what one of them meets does not keep the others from looking."""
     try:
         settings = Settings() if data is None else Settings(data=data)
-    except ValidationError as error:
-        told = "; ".join(f"SWAPREC_{str(one['loc'][0]).upper()}: {one['msg']}" for one in error.errors())
-        return [Finding("bad", "settings", told, "docs/configuration.md lists every setting")]
-    return [_checked(check, settings) for check in CHECKS]
+    except InvalidSettings as error:
+        return [Finding("bad", "settings", str(error), "docs/configuration.md lists every setting")]
+    unknown = [
+        Finding("warning", "settings", warning, "rename or remove it") for warning in unknown_variables(os.environ)
+    ]
+    return [*unknown, *(_checked(check, settings) for check in CHECKS)]
 
 
 def _checked(check: Callable[[Settings], Finding], settings: Settings) -> Finding:

@@ -24,6 +24,10 @@ class Unreachable(Exception):
         self.url = url
 
 
+class ProxyUnusable(Unreachable):
+    """The environment names a proxy that the client cannot use."""
+
+
 class ProblemError(Exception):
     """The service refused a request; the fields are its problem's."""
 
@@ -38,6 +42,10 @@ class ProblemError(Exception):
 
 class Malformed(ProblemError):
     """400, 415, 422: what was sent is not what is expected; `errors` lists every place."""
+
+
+class Unsendable(Malformed, ValueError, TypeError):
+    """An argument that the service would refuse with 422: refused at once, before anything is sent."""
 
 
 class Unauthorized(ProblemError):

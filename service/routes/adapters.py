@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import FileResponse
+from pydantic import BeforeValidator
 from starlette.concurrency import run_in_threadpool
 
 from adapters_store.activations import Activation
@@ -48,7 +49,17 @@ _FORM = {
 _BODY = {"required": True, "content": {"multipart/form-data": {"schema": _FORM}}}
 _WISHES = {"content": {"application/json": {"schema": ActivateRequest.model_json_schema()}}}
 _VERSION = "/{domain}/versions/{version}"
-Number = Annotated[int, Path(ge=1, lt=10**18)]
+_NUMBER = re.compile("[1-9][0-9]{0,17}")
+
+
+def _number(text: str) -> int:
+    """Read a version of a path: no sign, blank or leading zero, so that each version has one path."""
+    if not _NUMBER.fullmatch(text):
+        raise ValueError(f"{quote(text)} is no version: expected a whole number from 1")
+    return int(text)
+
+
+Number = Annotated[int, Path(ge=1), BeforeValidator(_number)]
 
 
 @router.post(
@@ -147,11 +158,9 @@ async def activate_version(domain: str, version: str, request: Request, parts: G
 
     A version whose vectors lie ready is a flip: it is live when the answer comes, and the job has ended.
     """
-    if version != NONE and not re.fullmatch("[1-9][0-9]{0,17}", version):
-        raise InvalidRequest(
-            f"version {quote(version)}: expected a number or none",
-            [{"loc": ["path", "version"], "msg": "expected a number or none"}],
-        )
+    if version != NONE and not _NUMBER.fullmatch(version):
+        msg = f"{quote(version)} is no version: expected a whole number from 1, or none"
+        raise InvalidRequest(msg, [{"loc": ["path", "version"], "msg": msg}])
     body = await read_body(request, parts.settings.max_body_bytes)
     wanted = parse_body(ActivateRequest, body or b"{}", '{"canary_percent": 10, "gate": {"max_drop": 0.05}}')
     number = None if version == NONE else int(version)

@@ -8,10 +8,11 @@ from collections.abc import Callable
 from typing import Annotated, Any
 from urllib.parse import quote
 
-from fastapi import APIRouter, Query, Request, Response
-from pydantic import BaseModel, RootModel
+from fastapi import APIRouter, Path, Query, Request, Response
+from pydantic import AfterValidator, BaseModel, RootModel
 from starlette.concurrency import run_in_threadpool
 
+from adapters_store.names import check_id
 from service import answers, state
 from service.answers import ImportReport, Job, Page
 from service.errors import InvalidRequest, ItemNotFound, UnsupportedMedia
@@ -46,6 +47,7 @@ _QUEUED: dict[int | str, dict[str, Any]] = {
     202: {"model": Job, "description": "It is kept, and embedded and stored by a job."}
 }
 Wait = Annotated[bool, Query(description="False: answer with a job as soon as the body is checked and kept.")]
+ItemId = Annotated[str, Path(description="1 to 256 bytes, no control characters."), AfterValidator(check_id)]
 _ITEMS = {"type": "array", "items": {"type": "object"}}
 _BODY = {"required": True, "content": {"application/json": {"schema": _ITEMS}, NDJSON: {"schema": {"type": "string"}}}}
 
@@ -99,7 +101,7 @@ def list_items(
 
 
 @router.get("/{item_id:path}", summary="Show an item", response_model=answers.Item, responses=problems(404))
-def get_item(domain: str, item_id: str, parts: Given) -> dict[str, Any]:
+def get_item(domain: str, item_id: ItemId, parts: Given) -> dict[str, Any]:
     """Return an item as it is stored."""
     return _shown(parts.writer.get(domain, item_id))
 
@@ -115,7 +117,7 @@ def get_item(domain: str, item_id: str, parts: Given) -> dict[str, Any]:
         **problems(400, 404, 413, 422, 503, 507),
     },
 )
-async def put_item(domain: str, item_id: str, request: Request, parts: Given, wait: Wait = True) -> Response:
+async def put_item(domain: str, item_id: ItemId, request: Request, parts: Given, wait: Wait = True) -> Response:
     """Store an item and make it searchable; unchanged content is not embedded again."""
     await run_in_threadpool(parts.live.get, domain)
     given = await run_in_threadpool(_named, await read_item(request, MAX_ITEM_BYTES), item_id)
@@ -130,7 +132,7 @@ async def put_item(domain: str, item_id: str, request: Request, parts: Given, wa
         await run_in_threadpool(_readable, lambda: parts.versions.intake(domain).item(given))
         return _queued(await run_in_threadpool(parts.imports.submit_item, domain, given))
     item, added = await run_in_threadpool(store)
-    return _json(_shown(item), 201 if added else 200, {"Location": f"/domains/{domain}/items/{quote(item_id)}"})
+    return _json(_shown(item), 201 if added else 200, {"Location": f"/domains/{domain}/items/{_quoted(item_id)}"})
 
 
 @router.patch(
@@ -140,7 +142,7 @@ async def put_item(domain: str, item_id: str, request: Request, parts: Given, wa
     openapi_extra={"requestBody": _PATCH},
     responses={**_QUEUED, **problems(400, 404, 409, 413, 422, 503, 507)},
 )
-async def patch_item(domain: str, item_id: str, request: Request, parts: Given, wait: Wait = True) -> Response:
+async def patch_item(domain: str, item_id: ItemId, request: Request, parts: Given, wait: Wait = True) -> Response:
     """Change the fields that are named; what others change at the same time is not lost."""
     await run_in_threadpool(parts.live.get, domain)
     body = await read_item(request, MAX_ITEM_BYTES)
@@ -171,7 +173,13 @@ async def patch_item(domain: str, item_id: str, request: Request, parts: Given, 
 def delete_item(domain: str, item_id: str, parts: Given) -> None:
     """Delete an item: it is gone from the next answer."""
     if not parts.writer.delete(domain, [item_id]).deleted:
+        check_id(item_id)  # only now: what was stored before there was the check can still be deleted
         raise ItemNotFound(f"{domain} has no item {item_id!r}")
+
+
+def _quoted(item_id: str) -> str:
+    part = quote(item_id, safe="")
+    return part.replace(".", "%2E") if part in (".", "..") else part  # which would be taken for folders
 
 
 def _queued(job: state.Job) -> Response:

@@ -7,7 +7,7 @@ import json
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 
@@ -62,11 +62,13 @@ def cancel_job(job_id: str, parts: Given, key: Caller) -> dict[str, Any]:
     response_class=StreamingResponse,
     responses={200: {"content": {EVENTS: {}}, "description": "Events `job`, each the job as JSON."}, **problems(404)},
 )
-async def follow_job(job_id: str, request: Request, parts: Given, key: Caller) -> StreamingResponse:
+async def follow_job(job_id: str, request: Request, parts: Given, key: Caller) -> Response:
     """Send the job whenever it changed, as server-sent events, until it ended."""
     job = await run_in_threadpool(parts.state.get_job, job_id)
     key.check("read", job.domain)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    if request.method == "HEAD":
+        return Response(media_type=EVENTS, headers=headers)
     return StreamingResponse(_events(job, request, parts), media_type=EVENTS, headers=headers)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from swaprec.errors import FAILED, REFUSED, UNREACHABLE, USAGE, ProblemError, Stop, Unreachable
+from swaprec.errors import FAILED, REFUSED, UNREACHABLE, USAGE, ProblemError, ProxyUnusable, Stop, Unreachable
 
 HINTS = {
     "domain_not_found": "swaprec push RUN --catalog --create makes the run's domain",
@@ -38,8 +38,14 @@ def explained(error: Exception) -> Explained:
 
 
 def _problem(error: Any) -> Explained:
-    listed = [f"\n  {'.'.join(map(str, one.get('loc', [])))}: {one.get('msg', '')}" for one in error.errors]
+    listed = [f"\n  {_line(one)}" for one in error.errors if one.get("msg") != error.detail]
     return REFUSED, str(error) + "".join(listed), HINTS.get(error.code, "")
+
+
+def _line(one: dict[str, Any]) -> str:
+    """Return an error of a list; its message mostly begins with the place."""
+    place, message = ".".join(map(str, one.get("loc", []))), str(one.get("msg", ""))
+    return message if not place or message.startswith(str(one["loc"][0])) else f"{place}: {message}"
 
 
 def _with(code: int, hint: str) -> Callable[[Any], Explained]:
@@ -48,10 +54,12 @@ def _with(code: int, hint: str) -> Callable[[Any], Explained]:
 
 _KINDS: dict[type[Exception] | str, Callable[[Any], Explained]] = {
     Stop: lambda error: (error.code, str(error), error.hint),
+    ProxyUnusable: _with(USAGE, ""),
     Unreachable: _with(UNREACHABLE, "swaprec serve starts one; --url or SWAPREC_URL says where it is"),
     ProblemError: _problem,
     ModuleNotFoundError: _with(FAILED, "pip install 'swaprec[train]' brings what training needs"),
     "ConfigError": _with(USAGE, "docs/training.md lists every key of a run's file"),
+    "InvalidSettings": _with(USAGE, "docs/configuration.md lists every setting"),
     "Exposed": _with(USAGE, ""),
     "KeyNotFound": _with(USAGE, "swaprec keys list shows them"),
 }

@@ -12,7 +12,7 @@ import typer
 from swaprec import show
 from swaprec.cli.options import LOCAL, AsJson, Key, Url, address, complete_domain
 from swaprec.client import Client
-from swaprec.errors import FAILED, USAGE, Stop
+from swaprec.errors import FAILED, Stop
 
 jobs = typer.Typer(help="Activations and imports: list, show, wait.", no_args_is_help=True)
 JobId = Annotated[str, typer.Argument(help="The job's id, or its beginning.")]
@@ -81,18 +81,11 @@ def serve(
     workers: Annotated[int | None, typer.Option(help="Processes that share the port.")] = None,
 ) -> None:
     """Run the service; docs/configuration.md lists its settings."""
-    from pydantic import ValidationError
-
     from service.server import serve as run_service
     from service.settings import Settings
 
     given: dict[str, Any] = {"host": host, "port": port, "data": data, "workers": workers}
-    try:
-        settings = Settings(**{name: value for name, value in given.items() if value is not None})
-    except ValidationError as error:
-        told = "; ".join(f"{'.'.join(map(str, one['loc'])) or 'settings'}: {one['msg']}" for one in error.errors())
-        raise Stop(told, "docs/configuration.md lists every setting", USAGE) from error
-    run_service(settings)
+    run_service(Settings(**{name: value for name, value in given.items() if value is not None}))
 
 
 def doctor(

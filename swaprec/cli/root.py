@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 
@@ -20,6 +22,23 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"swaprec {version('swaprec')}")
+        raise typer.Exit
+
+
+@app.callback()
+def swaprec(
+    _: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Serve many recommendation domains from one frozen model, each a hot-swapped adapter."""
+
+
 _COMMANDS: dict[str, Callable[..., None]] = {
     "demo": operate.demo,
     "seed": operate.seed,

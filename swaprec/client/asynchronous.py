@@ -35,7 +35,7 @@ from swaprec.client.wire import (
     POLL_S,
     Attempts,
     body_of,
-    options,
+    open_http,
     refusal,
     unfinished,
 )
@@ -58,7 +58,7 @@ class AsyncClient:
     """
 
     def __init__(self, url: str | None = None, key: str | None = None, timeout: float = 60.0) -> None:
-        self._http = httpx.AsyncClient(**options(url, key, timeout))
+        self._http = open_http(httpx.AsyncClient, url, key, timeout)
         self.url = str(self._http.base_url).rstrip("/")
 
     async def __aenter__(self) -> Self:

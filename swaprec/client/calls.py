@@ -25,11 +25,19 @@ from service.answers import (
     Similar,
     Version,
 )
+from swaprec.client.arguments import (
+    Entry,
+    as_list,
+    check_probes,
+    check_wishes,
+    checked_id,
+    entries,
+    entry,
+    unsendable,
+)
 
 T = TypeVar("T")
 Arm = Mapping[str, Any]
-Entry = str | Mapping[str, Any]
-"""An item's id, or `{"text": …}`, `{"image_b64": …}` or both for what no catalog has."""
 NDJSON = "application/x-ndjson"
 CHUNK_ROWS = 500
 
@@ -46,7 +54,7 @@ class Call(Generic[T]):
 
 def recommend(domain: str, history: Sequence[Entry], k: int, wishes: Mapping[str, Any]) -> Call[Recommendation]:
     """`POST /recommend`: it changes nothing, so that it may be repeated."""
-    body = {"history": list(history), "k": k, **wishes}
+    body = {"history": entries(history, "history"), "k": k, **check_wishes(wishes)}
     return Call("POST", "/recommend", repeatable=True, request={"params": {"domain": domain}, "json": body})
 
 
@@ -54,20 +62,26 @@ def compare(
     domain: str, history: Sequence[Entry], arms: Sequence[Arm], k: int, include: Sequence[str]
 ) -> Call[Comparison]:
     """`POST /compare`."""
-    body = {"history": list(history), "arms": list(arms), "k": k, "include": list(include)}
+    body = {
+        "history": entries(history, "history"),
+        "arms": as_list(arms, "arms", '[{"version": 3}]'),
+        "k": k,
+        "include": as_list(include, "include", '["metadata"]'),
+    }
     return Call("POST", "/compare", repeatable=True, request={"params": {"domain": domain}, "json": body})
 
 
 def similar(domain: str, query: Entry, k: int, include: Sequence[str]) -> Call[Similar]:
     """`POST /similar`."""
-    named = {"item_id": query} if isinstance(query, str) else query
-    body = {**named, "k": k, "include": list(include)}
+    checked = entry(query, "query")
+    named = {"item_id": checked} if isinstance(checked, str) else checked
+    body = {**named, "k": k, "include": as_list(include, "include", '["metadata"]')}
     return Call("POST", "/similar", repeatable=True, request={"params": {"domain": domain}, "json": body})
 
 
 def embed(domain: str, items: Sequence[Entry]) -> Call[Embedded]:
     """`POST /embed`."""
-    body = {"items": list(items)}
+    body = {"items": entries(items, "items")}
     return Call("POST", "/embed", repeatable=True, request={"params": {"domain": domain}, "json": body})
 
 
@@ -106,7 +120,7 @@ def import_items(domain: str, content: object) -> Call[Job]:
 
 def put_probes(domain: str, probes: Sequence[Mapping[str, Any]]) -> Call[ProbeCount]:
     """`PUT /domains/{domain}/probes`."""
-    return Call("PUT", f"/domains/{_part(domain)}/probes", repeatable=True, request={"json": list(probes)})
+    return Call("PUT", f"/domains/{_part(domain)}/probes", repeatable=True, request={"json": check_probes(probes)})
 
 
 def count_probes(domain: str) -> Call[ProbeCount]:
@@ -128,18 +142,18 @@ def items(domain: str, limit: int, cursor: str | None) -> Call[Page[Item]]:
 
 def item(domain: str, item_id: str) -> Call[Item]:
     """`GET /domains/{domain}/items/{item_id}`."""
-    return Call("GET", f"/domains/{_part(domain)}/items/{_part(item_id)}", repeatable=True)
+    return Call("GET", f"/domains/{_part(domain)}/items/{_item_part(item_id)}", repeatable=True)
 
 
 def put_item(domain: str, item_id: str, item: Mapping[str, Any]) -> Call[Item]:
     """`PUT /domains/{domain}/items/{item_id}`."""
-    path = f"/domains/{_part(domain)}/items/{_part(item_id)}"
+    path = f"/domains/{_part(domain)}/items/{_item_part(item_id)}"
     return Call("PUT", path, repeatable=True, request={"json": dict(item)})
 
 
 def patch_item(domain: str, item_id: str, changes: Mapping[str, Any]) -> Call[Item]:
     """`PATCH /domains/{domain}/items/{item_id}`."""
-    path = f"/domains/{_part(domain)}/items/{_part(item_id)}"
+    path = f"/domains/{_part(domain)}/items/{_item_part(item_id)}"
     return Call("PATCH", path, repeatable=True, request={"json": dict(changes)})
 
 
@@ -240,6 +254,12 @@ def ndjson(rows: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
     yield "".join(lines).encode()
 
 
+def _item_part(item_id: str) -> str:
+    return _part(checked_id(item_id, "item_id"))
+
+
 def _part(name: str) -> str:
+    if not isinstance(name, str):
+        raise unsendable(f"{name!r} is no name: names and ids are text, send {str(name)!r}")
     quoted = quote(name, safe="")
     return quoted.replace(".", "%2E") if quoted in (".", "..") else quoted  # which would be taken for folders

@@ -35,7 +35,7 @@ from swaprec.client.wire import (
     POLL_S,
     Attempts,
     body_of,
-    options,
+    open_http,
     refusal,
     unfinished,
 )
@@ -57,7 +57,7 @@ class Client:
     """
 
     def __init__(self, url: str | None = None, key: str | None = None, timeout: float = 60.0) -> None:
-        self._http = httpx.Client(**options(url, key, timeout))
+        self._http = open_http(httpx.Client, url, key, timeout)
         self.url = str(self._http.base_url).rstrip("/")
 
     def __enter__(self) -> Self:

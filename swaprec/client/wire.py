@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import random
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
+from urllib.request import proxy_bypass_environment
 
 import httpx
 
 from service.answers import Job
 from swaprec.client.calls import Call
-from swaprec.errors import ProblemError, Unreachable, problem_error
+from swaprec.errors import ProblemError, ProxyUnusable, Unreachable, problem_error
+
+H = TypeVar("H")
 
 LOCAL = "http://127.0.0.1:8000"
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
+PROXIES = tuple(name for one in ("all_proxy", "http_proxy", "https_proxy") for name in (one.upper(), one))
 PAUSES_S = (0.1, 0.4, 1.0)
 LONGEST_PAUSE_S = 5.0
 BEFORE_SENDING = (httpx.ConnectError, httpx.ConnectTimeout)
@@ -28,12 +33,41 @@ def options(url: str | None, key: str | None, timeout: float) -> dict[str, Any]:
     Raises:
         ValueError: no address.
     """
-    address = check_url(os.environ.get("SWAPREC_URL", LOCAL) if url is None else url)
+    address = check_url((os.environ.get("SWAPREC_URL") or LOCAL) if url is None else url)
     token = os.environ.get("SWAPREC_KEY", "") if key is None else key
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     # A proxy of the environment does not reach this machine's own services.
-    proxied = httpx.URL(address).host not in LOOPBACK
+    proxied = not is_loopback(httpx.URL(address).host)
     return {"base_url": address, "timeout": timeout, "headers": headers, "trust_env": proxied}
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine."""
+    try:
+        found = ipaddress.ip_address(host)
+    except ValueError:
+        return host.rstrip(".") == "localhost" or host.rstrip(".").endswith(".localhost")
+    return found.is_loopback or found.is_unspecified
+
+
+def open_http(kind: Callable[..., H], url: str | None, key: str | None, timeout: float) -> H:
+    """Open a connection of a kind.
+
+    Raises:
+        ValueError: no address; ProxyUnusable: the environment's proxy needs what is not installed, or is none.
+    """
+    given = options(url, key, timeout)
+    try:
+        return kind(**given)
+    except (ImportError, ValueError, httpx.InvalidURL) as error:
+        # httpx prepares every proxy that the environment names, also one that this host would not be reached by.
+        if proxy_bypass_environment(httpx.URL(given["base_url"]).host):
+            return kind(**(given | {"trust_env": False}))
+        needs_socks = isinstance(error, ImportError)
+        what = "a SOCKS proxy, which needs pip install 'httpx[socks]'" if needs_socks else f"no usable proxy ({error})"
+        named = ", ".join(name for name in PROXIES if os.environ.get(name)) or "ALL_PROXY"
+        why = f"the environment names {what}; install it, unset {named}, or add the host to NO_PROXY"
+        raise ProxyUnusable(given["base_url"], why) from error
 
 
 def check_url(url: str) -> str:

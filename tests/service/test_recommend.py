@@ -72,7 +72,7 @@ def test_an_offset_continues_the_same_list(movies: httpx.Client) -> None:
 
 
 def test_unknown_items_are_skipped_and_named_or_refused(movies: httpx.Client) -> None:
-    answer = ask(movies, history=["zz", {"item_id": "i4", "timestamp": "2026-11-20T08:00:00Z"}, "zz"])
+    answer = ask(movies, history=["zz", {"item_id": "i4"}, "zz"])
     assert (answer["unknown_items"], answer["history_used"]) == (["zz"], 1)
     refused = movies.post("/recommend?domain=movies", json={"history": ["zz", "i4", "yy"], "on_unknown": "error"})
     assert refused.status_code == 422
