@@ -21,6 +21,8 @@ from fastapi_offline import FastAPIOffline
 
 from adapters_store.store import Store
 from service.activation import Activator
+from service.admission import Admission
+from service.admission_middleware import AdmissionMiddleware, RefusalMiddleware
 from service.backbones import Backbones
 from service.base_builder import BaseBuilder
 from service.bases import Bases
@@ -88,8 +90,10 @@ def create_app(settings: Settings, parts: Parts | None = None, *, alone: bool = 
         app.include_router(router)
     install_problems(app)
     describe(app)
+    app.add_middleware(AdmissionMiddleware)
     app.add_middleware(Guard)  # the last that is added is the outermost
     app.add_middleware(Edge)
+    app.add_middleware(RefusalMiddleware)
     return app
 
 
@@ -197,6 +201,7 @@ def _connected(settings: Settings, state: State, keys: Keys) -> Parts:
         canary_judge=canary_judge,
         residency=residency,
         sweeps=sweeps,
+        admission=Admission(max_queue=settings.max_queue, max_wait_s=settings.max_wait_ms / 1000),
     )
 
 

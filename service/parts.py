@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from adapters_store.store import Store
 from service.activation import Activator
+from service.admission import Admission
 from service.backbones import Backbones
 from service.builder import Builder
 from service.canary import Canaries
@@ -60,6 +61,7 @@ class Parts:
     canary_judge: CanaryJudge
     residency: Residency
     sweeps: Sweeps
+    admission: Admission
 
 
 async def _parts(request: Request) -> Parts:  # async: a plain function would cost a thread at every request
