@@ -61,6 +61,7 @@ class Admission:
         self._by_domain: dict[str, int] = {}
         self.running = 0
         self.waiting = 0
+        self.begun = 0
         self._rate = Rate(clock)
 
     def is_closed(self, domain: str) -> bool:
@@ -80,8 +81,7 @@ class Admission:
         """
         held = self._by_domain.get(domain, 0)
         if self.running < self._at_once and held < self._share and domain not in self._queues:
-            self.running += 1
-            self._by_domain[domain] = held + 1
+            self._place(domain, held)
             return None
         if self.waiting >= self._max_waiting or self.is_closed(domain):
             raise QueueFull(self.waiting)
@@ -116,10 +116,14 @@ class Admission:
         if self._clock() - one.since > STALE * self._max_wait_s:
             one.turn.set_exception(QueueFull(self.waiting))
             return True
-        self.running += 1
-        self._by_domain[domain] = held + 1
+        self._place(domain, held)
         one.turn.set_result(None)
         return True
+
+    def _place(self, domain: str, held: int) -> None:
+        self.begun += 1
+        self.running += 1
+        self._by_domain[domain] = held + 1
 
     def _take(self, domain: str) -> Waiting:
         """Take the first of a domain's queue; the domain comes last then."""

@@ -43,6 +43,7 @@ from service.judging import Asking, CanaryJudge, Judge
 from service.keys import Keys, open_keys
 from service.live import LiveTable
 from service.mapped import MOST
+from service.pace import Pace
 from service.parts import Parts, problems
 from service.recommend import Reader
 from service.reconcile import Reconciler
@@ -178,6 +179,7 @@ def _connected(settings: Settings, state: State, keys: Keys) -> Parts:
     follower = Follower(state, store, live, reconciler, working)
     canaries = Canaries(telemetry.observe_arm, telemetry.forget_arms, activator.end_canary)
     reconciler.forget += [telemetry.forget, canaries.forget]
+    admission = Admission(max_queue=settings.max_queue, max_wait_s=settings.max_wait_ms / 1000)
     telemetry.watch(follower, residency, working)
     return Parts(
         settings=settings,
@@ -195,13 +197,13 @@ def _connected(settings: Settings, state: State, keys: Keys) -> Parts:
         follower=follower,
         telemetry=telemetry,
         keys=keys,
-        reader=Reader(state, ColdItems(versions.adapter, settings.max_queue)),
+        reader=Reader(state, ColdItems(versions.adapter, settings.max_queue), Pace(admission)),
         canaries=canaries,
         judge=judge,
         canary_judge=canary_judge,
         residency=residency,
         sweeps=sweeps,
-        admission=Admission(max_queue=settings.max_queue, max_wait_s=settings.max_wait_ms / 1000),
+        admission=admission,
     )
 
 

@@ -137,6 +137,15 @@ class QueueFull(ServiceError):
         super().__init__(f"{waiting} requests wait already; try again in a second", headers={"Retry-After": "1"})
 
 
+class TooManyAtOnce(ServiceError):
+    """More of something than one client, one domain or this process may have in progress."""
+
+    status, code, title = 429, "too_many_at_once", "Too many at once"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail, headers={"Retry-After": "5"})
+
+
 class DomainLoading(ServiceError):
     """A domain that exists and will answer soon."""
 
