@@ -7,13 +7,17 @@ import fcntl
 import gc
 import logging
 import os
+import signal
 import socket
 import sys
+import threading
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager, nullcontext
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from types import FrameType
 
 import torch
 from fastapi import FastAPI
@@ -38,6 +42,7 @@ from service.follower import Follower
 from service.guard import Guard
 from service.imports import Imports
 from service.index import use_one_thread
+from service.job_events import JobEvents
 from service.jobs import Jobs
 from service.judging import Asking, CanaryJudge, Judge
 from service.keys import Keys, open_keys
@@ -108,7 +113,35 @@ async def _lifespan(app: FastAPI, parts: AbstractContextManager[Parts]) -> Async
         # What is there now stays: looking through it for garbage would keep requests waiting for a tenth of a second.
         gc.collect()
         gc.freeze()
+        with _ending(opened):
+            yield
+
+
+@contextmanager
+def _ending(parts: Parts) -> Iterator[None]:
+    """End what takes long when the process is told to stop: the server waits for answers before it ends the app."""
+    loop = asyncio.get_running_loop()
+
+    def end() -> None:
+        parts.job_events.close()
+        parts.reader.pace.close()
+
+    with ExitStack() as restored:
+        if threading.current_thread() is threading.main_thread():  # only there signals are heard
+            for number in (signal.SIGTERM, signal.SIGINT):
+                before = signal.getsignal(number)
+                signal.signal(number, partial(_stopped, loop, end, before))
+                restored.callback(signal.signal, number, before)
         yield
+    end()
+
+
+def _stopped(
+    loop: asyncio.AbstractEventLoop, end: Callable[[], None], before: object, number: int, frame: FrameType | None
+) -> None:
+    loop.call_soon_threadsafe(end)
+    if callable(before):
+        before(number, frame)
 
 
 @contextmanager
@@ -204,6 +237,7 @@ def _connected(settings: Settings, state: State, keys: Keys) -> Parts:
         residency=residency,
         sweeps=sweeps,
         admission=admission,
+        job_events=JobEvents(state),
     )
 
 

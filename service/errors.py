@@ -155,6 +155,15 @@ class DomainLoading(ServiceError):
         super().__init__(f"domain {name!r} is {why}; try again shortly", headers={"Retry-After": "1"})
 
 
+class Stopping(ServiceError):
+    """What takes long ends early, since the service stops."""
+
+    status, code, title = 503, "stopping", "Stopping"
+
+    def __init__(self) -> None:
+        super().__init__("the service stops: ask again in a moment", headers={"Retry-After": "1"})
+
+
 class OutOfSpace(ServiceError):
     """No room on the disk; nothing was changed."""
 

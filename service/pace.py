@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 from service.admission import Admission
-from service.errors import TooManyAtOnce
+from service.errors import Stopping, TooManyAtOnce
 
 MOST = 8
 MOST_OF_DOMAIN = 4
@@ -32,10 +32,15 @@ class Pace:
 
     def __init__(self, admission: Admission) -> None:
         self._admission = admission
+        self._stopping = False
         self._turn = asyncio.Lock()
         self._begun = 0
         self._took = 0.0
         self._by_domain: Counter[str] = Counter()
+
+    def close(self) -> None:
+        """End evaluations."""
+        self._stopping = True
 
     @contextmanager
     def place(self, domain: str) -> Iterator[None]:
@@ -58,9 +63,15 @@ class Pace:
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
-        """Hold the turn of a slice."""
+        """Hold the turn of a slice.
+
+        Raises:
+            Stopping: the service does.
+        """
         async with self._turn:
             await self._give_way()
+            if self._stopping:
+                raise Stopping
             began = time.monotonic()
             yield
             self._took = time.monotonic() - began
