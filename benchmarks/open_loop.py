@@ -15,10 +15,11 @@ Link = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 @dataclass(slots=True)
 class Latencies:
-    """Seconds from when each request was due to its answer, and what failed."""
+    """Seconds from when each request was due to its answer, what failed, and how much of that was refused with 429."""
 
     seconds: list[float] = field(default_factory=list)
     failed: int = 0
+    refused: int = 0
     retried: int = 0
 
     def at(self, percent: float) -> float:
@@ -71,6 +72,7 @@ async def _one(port: int, free: asyncio.Queue[Link], request: bytes, due: float,
         seen.seconds.append(time.perf_counter() - due)
     else:
         seen.failed += 1
+        seen.refused += status == b"429"
 
 
 async def ask(link: Link, request: bytes) -> tuple[bytes, bytes]:

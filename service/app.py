@@ -7,13 +7,17 @@ import fcntl
 import gc
 import logging
 import os
+import signal
 import socket
 import sys
+import threading
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager, nullcontext
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from types import FrameType
 
 import torch
 from fastapi import FastAPI
@@ -21,6 +25,8 @@ from fastapi_offline import FastAPIOffline
 
 from adapters_store.store import Store
 from service.activation import Activator
+from service.admission import Admission
+from service.admission_middleware import AdmissionMiddleware, RefusalMiddleware
 from service.backbones import Backbones
 from service.base_builder import BaseBuilder
 from service.bases import Bases
@@ -39,11 +45,13 @@ from service.guard import Guard
 from service.head import answer_head
 from service.imports import Imports
 from service.index import use_one_thread
+from service.job_events import JobEvents
 from service.jobs import Jobs
 from service.judging import Asking, CanaryJudge, Judge
 from service.keys import Keys, open_keys
 from service.live import LiveTable
 from service.mapped import MOST
+from service.pace import Pace
 from service.parts import Parts, problems
 from service.recommend import Reader
 from service.reconcile import Reconciler
@@ -95,9 +103,12 @@ def create_app(settings: Settings, parts: Parts | None = None, *, alone: bool = 
     answer_head(app.router)  # its own pages
     install_problems(app)
     describe(app)
+    # The last that is added is the outermost: a body queues as it came, and is decoded when its turn has come.
     app.add_middleware(ContentEncoding)
-    app.add_middleware(Guard)  # the last that is added is the outermost
+    app.add_middleware(AdmissionMiddleware)
+    app.add_middleware(Guard)
     app.add_middleware(Edge, root_path=settings.root_path)
+    app.add_middleware(RefusalMiddleware)
     return app
 
 
@@ -111,7 +122,35 @@ async def _lifespan(app: FastAPI, parts: AbstractContextManager[Parts]) -> Async
         # What is there now stays: looking through it for garbage would keep requests waiting for a tenth of a second.
         gc.collect()
         gc.freeze()
+        with _ending(opened):
+            yield
+
+
+@contextmanager
+def _ending(parts: Parts) -> Iterator[None]:
+    """End what takes long when the process is told to stop: the server waits for answers before it ends the app."""
+    loop = asyncio.get_running_loop()
+
+    def end() -> None:
+        parts.job_events.close()
+        parts.reader.pace.close()
+
+    with ExitStack() as restored:
+        if threading.current_thread() is threading.main_thread():  # only there signals are heard
+            for number in (signal.SIGTERM, signal.SIGINT):
+                before = signal.getsignal(number)
+                signal.signal(number, partial(_stopped, loop, end, before))
+                restored.callback(signal.signal, number, before)
         yield
+    end()
+
+
+def _stopped(
+    loop: asyncio.AbstractEventLoop, end: Callable[[], None], before: object, number: int, frame: FrameType | None
+) -> None:
+    loop.call_soon_threadsafe(end)
+    if callable(before):
+        before(number, frame)
 
 
 @contextmanager
@@ -182,6 +221,7 @@ def _connected(settings: Settings, state: State, keys: Keys) -> Parts:
     follower = Follower(state, store, live, reconciler, working)
     canaries = Canaries(telemetry.observe_arm, telemetry.forget_arms, activator.end_canary)
     reconciler.forget += [telemetry.forget, canaries.forget]
+    admission = Admission(max_queue=settings.max_queue, max_wait_s=settings.max_wait_ms / 1000)
     telemetry.watch(follower, residency, working)
     return Parts(
         settings=settings,
@@ -199,12 +239,14 @@ def _connected(settings: Settings, state: State, keys: Keys) -> Parts:
         follower=follower,
         telemetry=telemetry,
         keys=keys,
-        reader=Reader(state, ColdItems(versions.adapter, settings.max_queue)),
+        reader=Reader(state, ColdItems(versions.adapter, settings.max_queue), Pace(admission)),
         canaries=canaries,
         judge=judge,
         canary_judge=canary_judge,
         residency=residency,
         sweeps=sweeps,
+        admission=admission,
+        job_events=JobEvents(state),
     )
 
 

@@ -42,7 +42,7 @@ class Edge:
             await self._app(scope, receive, send)
             return
         started, status, began = time.perf_counter(), 500, False
-        scope.setdefault("state", {})["request_id"] = request_id = _request_id(scope)
+        scope.setdefault("state", {})["request_id"] = request_id = request_id_of(scope)
 
         root = scope["root_path"] = self._root
 
@@ -123,7 +123,8 @@ def answer(request: Request, found: Problem) -> Response:
     return Response(body, found.status, {**found.headers, "X-Request-Id": request_id}, MEDIA_TYPE)
 
 
-def _request_id(scope: Scope) -> str:
+def request_id_of(scope: Scope) -> str:
+    """Return the client's id of a request if it is a plain one, else a new one."""
     text = header(scope, b"x-request-id")
     return text if text is not None and _SANE.fullmatch(text) else uuid.uuid4().hex
 

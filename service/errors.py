@@ -148,6 +148,15 @@ class QueueFull(ServiceError):
         super().__init__(f"{waiting} requests wait already; try again in a second", headers={"Retry-After": "1"})
 
 
+class TooManyAtOnce(ServiceError):
+    """More of something than one client, one domain or this process may have in progress."""
+
+    status, code, title = 429, "too_many_at_once", "Too many at once"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail, headers={"Retry-After": "5"})
+
+
 class DomainLoading(ServiceError):
     """A domain that exists and will answer soon."""
 
@@ -155,6 +164,15 @@ class DomainLoading(ServiceError):
 
     def __init__(self, name: str, why: str) -> None:
         super().__init__(f"domain {name!r} is {why}; try again shortly", headers={"Retry-After": "1"})
+
+
+class Stopping(ServiceError):
+    """What takes long ends early, since the service stops."""
+
+    status, code, title = 503, "stopping", "Stopping"
+
+    def __init__(self) -> None:
+        super().__init__("the service stops: ask again in a moment", headers={"Retry-After": "1"})
 
 
 class OutOfSpace(ServiceError):

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from starlette.concurrency import run_in_threadpool
+
 from service.answers import Evaluated
 from service.errors import GateFailed
 from service.live import LiveDomain
-from service.probes import Lists, answers, figures, overlap
+from service.probes import Lists, Tally, answers, figures, overlap
 from service.recommend import Reader
 from service.schemas import GateBody
 from service.state import Probe
@@ -38,15 +40,19 @@ async def judge(
         reader: as requests have it.
     """
     ours = await answers(candidate, probes, reader, K)
-    seen = figures(candidate, probes, ours, K)
+    seen = await run_in_threadpool(_figures, candidate, probes, ours)
     before: Evaluated | None = None
     theirs: Lists = []
     if live is not None:
         theirs = await answers(live, probes, reader, K)
-        before = figures(live, probes, theirs, K)
-    shared = overlap(ours, theirs) if before is not None else None
+        before = await run_in_threadpool(_figures, live, probes, theirs)
+    shared = await run_in_threadpool(overlap, ours, theirs) if before is not None else None
     told = {"candidate": seen, "live": before, "overlap_at_10": shared, "gate": gate.model_dump()}
     return Verdict(told, _missed(gate, seen, before, shared, len(candidate.items)))
+
+
+def _figures(live: LiveDomain, probes: Sequence[Probe], lists: Lists) -> Evaluated:
+    return figures(live, Tally.of(probes, lists), K)
 
 
 def check(domain: str, verdict: Verdict) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Self
@@ -19,6 +20,12 @@ from service.validation import plain_errors
 
 MAX_REJECTED, MAX_ID, MAX_DETAIL = 1000, 256, 1000
 MAX_ROW_BYTES = 256 * 1024
+BATCH_ROWS = 5000
+BATCH_BYTES = 4 * 1024 * 1024
+"""Text of a batch: what is embedded between two looks at whether the import may go on."""
+BATCH_S = 0.5
+
+Check = Callable[[], None]
 
 
 @dataclass(slots=True)
@@ -59,20 +66,70 @@ class _TooLong(ValueError):
     """A row over the limit."""
 
 
-def read_rows(path: Path, report: Report, intake: Intake, after: int = 0) -> Iterator[tuple[int, int, Item]]:
-    """Yield (done, total, item) behind a position, in bytes of lines or in rows of an array; rejects go to the report.
+@dataclass(slots=True)
+class Batch:
+    """Rows that are stored together: their items, how many rows, and how far the body is read behind them."""
+
+    items: list[Item]
+    rows: int
+    done: int
+    total: int
+
+
+def read_batches(
+    path: Path, report: Report, intake: Intake, after: int = 0, check: Check = lambda: None
+) -> Iterator[Batch]:
+    """Yield the rows behind a position in batches that are small in rows, in bytes and in time.
+
+    Rejected rows are in the report and count as rows of their batch, which may be without any item: an import of
+    nothing but rejected rows goes on step by step as any other does.
+
+    Args:
+        path: of the body.
+        report: where rejected rows are listed.
+        intake: makes items of rows.
+        after: position in bytes of lines, or in rows of an array.
+        check: called for each row; what it raises ends the reading.
+
+    Raises:
+        MalformedBody: an array that is no JSON.
+    """
+    batch, size, began = Batch([], 0, 0, 0), 0, time.monotonic()
+    for done, total, item in read_rows(path, report, intake, after, check):
+        batch.rows += 1
+        batch.done, batch.total = done, total
+        if item is not None:
+            batch.items.append(item)
+            size += len(item.text)
+        late = time.monotonic() - began > BATCH_S
+        if late or batch.rows >= BATCH_ROWS or size >= BATCH_BYTES:
+            yield batch
+            batch, size, began = Batch([], 0, 0, 0), 0, time.monotonic()
+    if batch.rows:
+        yield batch
+
+
+def read_rows(
+    path: Path, report: Report, intake: Intake, after: int = 0, check: Check = lambda: None
+) -> Iterator[tuple[int, int, Item | None]]:
+    """Yield (done, total, item) behind a position: bytes of lines, or rows of an array.
+
+    A rejected row is yielded without an item; the report says why.
 
     Raises:
         MalformedBody: an array that is no JSON.
     """
     array = ".ndjson" not in path.name
     limit = MAX_ROW_BYTES + (MAX_IMAGE_B64 if intake.reads_images else 0)
-    for index, (done, total, raw) in enumerate(_array(path) if array else _lines(path, limit, after)):
+    for index, (done, total, raw) in enumerate(_array(path) if array else _lines(path, limit, after, check)):
+        check()
         if done <= after:
             continue
         if isinstance(raw, ValueError):
             report.reject(index, None, "item_too_large" if isinstance(raw, _TooLong) else "malformed_json", str(raw))
+            yield done, total, None
             continue
+        item: Item | None = None
         try:
             item = intake.item(ItemBody.model_validate(raw))
         except ValidationError as error:
@@ -80,26 +137,27 @@ def read_rows(path: Path, report: Report, intake: Intake, after: int = 0) -> Ite
             report.reject(index, raw, "invalid_item", "; ".join(one["msg"] for one in found))
         except ValueError as error:
             report.reject(index, raw, "invalid_item", str(error))
-        else:
-            yield done, total, item
+        yield done, total, item
 
 
-def _lines(path: Path, limit: int, after: int) -> Iterator[tuple[int, int, Any]]:
+def _lines(path: Path, limit: int, after: int, check: Check) -> Iterator[tuple[int, int, Any]]:
     done, total = 0, path.stat().st_size
     with path.open("rb") as file:
         while line := file.readline(limit):
+            check()
             done += len(line)
             if len(line) == limit and not line.endswith(b"\n"):
-                done += _skip_line(file)
+                done += _skip_line(file, check)
                 yield done, total, _TooLong(f"longer than {limit} bytes")
             elif line.strip():
                 yield done, total, _value(line) if done > after else None
 
 
-def _skip_line(file: BinaryIO) -> int:
+def _skip_line(file: BinaryIO, check: Check) -> int:
     """Read to the end of a line without keeping it; returns the bytes."""
     skipped = 0
     while part := file.readline(MAX_ROW_BYTES):
+        check()
         skipped += len(part)
         if part.endswith(b"\n"):
             break

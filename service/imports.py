@@ -8,10 +8,9 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ import anyio
 from adapters_store.files import PART, room_or_error, sync_folder
 from service.errors import PayloadTooLarge
 from service.folds import Folds
-from service.import_rows import MAX_ROW_BYTES, Report, read_rows
+from service.import_rows import BATCH_ROWS, MAX_ROW_BYTES, Check, Report, read_batches
 from service.jobs import Jobs, Progress
 from service.schemas import ItemBody, ItemPatch
 from service.state import Item, Job, State, Upserted
@@ -28,11 +27,12 @@ from service.versions import Versions
 from service.writer import CatalogWriter, Patiently
 
 KIND, PATCH = "import", "patch"
-ROWS = 5000
 FOLDED = 10_000
 """A job that imports more items makes them searchable at its end, by a fold: not step by step."""
 MAX_ARRAY_BYTES = 64 * 1024 * 1024
 ABANDONED_S = 3600.0
+KEEP_EVERY_S = 1.0
+"""How often it is written down how far an import of rejected rows is: the report may be a megabyte."""
 
 Advance = Callable[[int, int], None]
 Keep = Callable[[Report, int, int], None]
@@ -43,7 +43,7 @@ class Course:
     """How an import goes on: what it did until `position`, and the catalog's generation then; -1 where it just begins.
 
     `folds`: much is made searchable by a fold at the end. `told` (done, total); `patiently` does again what needs state
-    where that is gone; `keep` writes down how far it is.
+    where that is gone; `keep` writes down how far it is; `check` raises where it may not go on.
     """
 
     report: Report = field(default_factory=Report)
@@ -53,6 +53,7 @@ class Course:
     told: Advance = lambda *_: None
     patiently: Patiently = lambda call: call()
     keep: Keep = lambda *_: None
+    check: Check = lambda: None
 
 
 class Imports:
@@ -154,25 +155,36 @@ class Imports:
             MalformedBody: an array that is no JSON; nothing was stored.
         """
         course = course or Course()
-        report, done, total = course.report, course.position, 0
+        report, done, total, rows = course.report, course.position, 0, 0
         intake = self._versions.intake(domain)
-        overtaken = self._overtaken(domain, course.generation)
-        found = read_rows(spooled, report, intake, done)
-        while rows := list(islice(found, ROWS)):
-            items = [item for _, _, item in rows if item.item_id not in overtaken]
+        overtaken, generation = self._overtaken(domain, course.generation), course.generation
+        kept = time.monotonic()
+        for batch in read_batches(spooled, report, intake, done, course.check):
+            items = [item for item in batch.items if item.item_id not in overtaken]
             intake.settle()
-            search = not course.folds or report.accepted + report.updated < FOLDED
-            stored = self._writer.upsert(domain, items, search=search, patiently=course.patiently)
-            report.accepted += stored.accepted
-            report.updated += stored.updated
-            report.unchanged += stored.unchanged + len(rows) - len(items)
-            done, total, _ = rows[-1]
-            overtaken = frozenset()
-            course.keep(report, done, stored.generation)
+            if items:
+                stored = self._store(domain, items, course)
+                report.accepted += stored.accepted
+                report.updated += stored.updated
+                report.unchanged += stored.unchanged
+                generation = stored.generation
+            report.unchanged += len(batch.items) - len(items)
+            done, total = batch.done, batch.total
+            rows += batch.rows
+            if rows >= BATCH_ROWS:
+                # No batch has more rows: what was stored but not written down before a crash is behind.
+                overtaken = frozenset()
+            if items or time.monotonic() - kept > KEEP_EVERY_S:
+                course.keep(report, done, generation)
+                kept = time.monotonic()
             course.told(done, total)
-        if done != total:  # the last rows were rejected
+        if done != total:  # nothing but empty lines followed
             course.told(total, total)
         return report
+
+    def _store(self, domain: str, items: Sequence[Item], course: Course) -> Upserted:
+        search = not course.folds or course.report.accepted + course.report.updated < FOLDED
+        return self._writer.upsert(domain, items, search=search, patiently=course.patiently, check=course.check)
 
     def _overtaken(self, domain: str, generation: int) -> frozenset[str]:
         """Ids that are not to be stored again by who begins anew: a process that was killed did, or somebody since."""
@@ -188,13 +200,16 @@ class Imports:
         """Import, or go on with it where it was: what was deleted since does not come back with its rows."""
         job = self._state.get_job(job.id)
         begun = job.result or {}
+        first = begun.get("generation", -1) if begun else self._state.generation(job.domain)
 
         def keep(report: Report, position: int, generation: int) -> None:
+            # As long as nothing is stored, what others changed since the beginning is not to be overwritten.
+            generation = first if generation < 0 else generation
             result = {"report": report.to_json(), "position": position, "generation": generation}
             progress.patiently(lambda: self._state.update_job(job.id, token=progress.job.token, result=result))
 
         if not begun:
-            keep(Report(), 0, self._state.generation(job.domain))
+            keep(Report(), 0, first)
         course = Course(
             report=Report.parse(begun["report"]) if begun else Report(),
             position=begun.get("position", 0),
@@ -203,6 +218,7 @@ class Imports:
             told=progress.stage("import"),
             patiently=progress.patiently,
             keep=keep,
+            check=progress.check,
         )
         report = self.run(job.domain, self._path(job), course)
         if report.stored >= FOLDED:

@@ -46,13 +46,13 @@ class Progress:
     """Tells state how far a job is, not too often; ends it when it may not go on.
 
     Its methods raise Stopped when the service stops (the job is resumed by the next process), Cancelled when somebody
-    cancelled it, JobTaken when another process has taken it over.
+    cancelled it, JobNotFound when its domain was removed, JobTaken when another process has taken it over.
     """
 
     def __init__(self, state: State, job: Job, closing: threading.Event) -> None:
         self._state, self._written, self._closing = state, 0.0, closing
         self.job, self.share, self._began = job, 0.0, 0.0
-        self.cancelled, self.taken = job.cancelling, False
+        self.cancelled, self.taken, self.gone = job.cancelling, False, False
 
     def patiently(self, call: Callable[[], T]) -> T:
         """Do something that needs state; while state is gone wait, and do it again."""
@@ -69,6 +69,8 @@ class Progress:
         """Raise where the job may not go on."""
         if self._closing.is_set():
             raise Stopped
+        if self.gone:
+            raise JobNotFound(f"job {self.job.id!r} does not exist any more")
         if self.taken:
             raise JobTaken(self.job.id, self.job.token)
         if self.cancelled:
@@ -86,7 +88,9 @@ class Progress:
         """Renew the lease, and learn of a cancel."""
         try:
             self.cancelled = self._state.renew_job(self.job.id, self.job.token, LEASE_S).cancelling
-        except (JobTaken, JobNotFound):
+        except JobNotFound:
+            self.gone = True
+        except JobTaken:
             self.taken = True
         except StateUnavailable as error:
             _log.debug("a lease is not renewed: %s", error)

@@ -23,7 +23,7 @@ from service.schemas import GateBody
 from service.state import Job, State
 
 KIND = "judge"
-GATE_S, CHECK_EVERY_S = 600.0, 0.2
+GATE_S, CHECK_EVERY_S = 1800.0, 0.2
 
 End = Callable[[str, str, str], None]
 

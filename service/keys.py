@@ -57,6 +57,12 @@ class Key:
         """Whether the key may see a domain."""
         return not self.domains or domain in self.domains
 
+    def includes(self, other: Key) -> bool:
+        """Whether the key may do all that another one may."""
+        inside = bool(other.domains) and set(other.domains) <= set(self.domains)
+        large = SCOPES.index(self.scope) >= SCOPES.index(other.scope)
+        return large and (not self.domains or inside)
+
     def check(self, scope: Scope, domain: str | None = None) -> None:
         """Let it pass, or not.
 
@@ -181,6 +187,19 @@ class Keys:
         if key is None or not matches or prefix != PREFIX:
             raise Unauthorized("this key is not known here: it is misspelled, or it was revoked")
         return key
+
+    def check_again(self, authorization: str | None, before: Key) -> None:
+        """Check the key of something that takes long, while it goes on.
+
+        Args:
+            authorization: the header's value.
+            before: the key as it was when this began.
+
+        Raises:
+            Unauthorized: the key was revoked; Forbidden: it may do less now.
+        """
+        if not self.caller(authorization).includes(before):
+            raise Forbidden(f"key {before.name!r} may do less than when this began: begin again")
 
     def _follow(self) -> None:
         """Read the file again when it changed; a damaged one changes nothing."""

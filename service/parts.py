@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
@@ -12,12 +13,14 @@ from pydantic_core import from_json
 
 from adapters_store.store import Store
 from service.activation import Activator
+from service.admission import Admission
 from service.backbones import Backbones
 from service.builder import Builder
 from service.canary import Canaries
 from service.errors import InvalidRequest, MalformedBody, PayloadTooLarge
 from service.follower import Follower
 from service.imports import Imports
+from service.job_events import JobEvents
 from service.jobs import Jobs
 from service.judging import CanaryJudge, Judge
 from service.keys import Key, Keys
@@ -33,6 +36,8 @@ from service.telemetry import Telemetry
 from service.validation import MAX_LISTED, plain_errors, summary
 from service.versions import Versions
 from service.writer import CatalogWriter
+
+CHECK_EVERY_S = 1.0
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -62,6 +67,8 @@ class Parts:
     canary_judge: CanaryJudge
     residency: Residency
     sweeps: Sweeps
+    admission: Admission
+    job_events: JobEvents
 
 
 async def _parts(request: Request) -> Parts:  # async: a plain function would cost a thread at every request
@@ -114,9 +121,24 @@ def parse_body(model: type[M], body: bytes, example: str) -> M:
         raise InvalidRequest(summary(plain), plain[:MAX_LISTED]) from error
 
 
+def key_check(request: Request) -> Callable[[], None]:
+    """Return what checks the key of a request again, while it goes on."""
+    parts: Parts = request.app.state.parts
+    authorization, before = request.headers.get("authorization"), caller(request)
+    return lambda: parts.keys.check_again(authorization, before)
+
+
 async def stream(request: Request) -> AsyncIterator[bytes]:
-    """Yield the chunks of a body."""
+    """Yield the chunks of a body; its key is checked again every second.
+
+    Raises:
+        Unauthorized, Forbidden: the key was revoked meanwhile, or may do less.
+    """
+    check, checked = key_check(request), time.monotonic()
     async for chunk in request.stream():
+        if time.monotonic() - checked > CHECK_EVERY_S:
+            check()
+            checked = time.monotonic()
         if chunk:
             yield chunk
 

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
 
 from service.answers import Evaluated
 from service.errors import QueueFull
@@ -13,14 +17,47 @@ from service.recommend import Reader, recommend
 from service.schemas import RecommendRequest
 from service.state import Probe
 
-AT_ONCE = 8
-"""Probes in flight: live traffic comes first."""
+SLICE = 8
+"""Probes that are asked together: live traffic comes first."""
+SLICE_ITEMS = 80
+"""Items that they are answered with, at most."""
 PAUSE = 0.02
+LOOK_EVERY = 16
 
 Lists = list[list[str]]
+Note = Callable[[int, list[str]], None]
+Gone = Callable[[], Awaitable[bool]]
 
 
-async def evaluate(live: LiveDomain, probes: Sequence[Probe], reader: Reader, k: int = 10) -> Evaluated:
+@dataclass(slots=True)
+class Tally:
+    """What is kept of the lists that probes were answered with.
+
+    `places` are those of the targets, from 1, and 0 where a target is in no list.
+    """
+
+    probes: Sequence[Probe]
+    places: list[int] = field(default_factory=list)
+    distinct: set[str] = field(default_factory=set)
+
+    @classmethod
+    def of(cls, probes: Sequence[Probe], lists: Lists) -> Tally:
+        """Count lists, one a probe."""
+        tally = cls(probes)
+        for number, items in enumerate(lists):
+            tally.add(number, items)
+        return tally
+
+    def add(self, number: int, items: list[str]) -> None:
+        """Count the list of the next probe."""
+        target = self.probes[number].target
+        self.places.append(items.index(target) + 1 if target in items else 0)
+        self.distinct.update(items)
+
+
+async def evaluate(
+    live: LiveDomain, probes: Sequence[Probe], reader: Reader, k: int = 10, gone: Gone | None = None
+) -> Evaluated:
     """Ask a live value every probe; a target that it does not know is a miss, and counted.
 
     Args:
@@ -28,34 +65,52 @@ async def evaluate(live: LiveDomain, probes: Sequence[Probe], reader: Reader, k:
         probes: histories, oldest first, and what came next.
         reader: as requests have it.
         k: how long the lists are.
+        gone: whether nobody waits for the answer any more.
+
+    Raises:
+        ClientDisconnect: nobody does.
     """
-    return figures(live, probes, await answers(live, probes, reader, k), k)
+    tally = Tally(probes)
+    await _ask(live, probes, reader, k, tally.add, gone)
+    return await run_in_threadpool(figures, live, tally, k)
 
 
 async def answers(live: LiveDomain, probes: Sequence[Probe], reader: Reader, k: int) -> Lists:
     """Return what a live value recommends to each probe, a few probes at a time."""
-    waiting = asyncio.Semaphore(AT_ONCE)
-
-    async def ask(probe: Probe) -> list[str]:
-        request = RecommendRequest.model_validate({"history": probe.history, "k": k, "fallback": "none"})
-        async with waiting:
-            while True:
-                try:
-                    answer = await recommend(live, request, reader)
-                except QueueFull:
-                    await asyncio.sleep(PAUSE)
-                else:
-                    return [item["item_id"] for item in answer["items"]]
-
-    return list(await asyncio.gather(*map(ask, probes)))
+    lists: Lists = []
+    await _ask(live, probes, reader, k, lambda _, items: lists.append(items))
+    return lists
 
 
-def figures(live: LiveDomain, probes: Sequence[Probe], lists: Lists, k: int) -> Evaluated:
-    """Return HR@k and NDCG@k of lists, and how many different items are in them."""
-    places = [
-        items.index(probe.target) + 1 if probe.target in items else 0
-        for probe, items in zip(probes, lists, strict=True)
-    ]
+async def _ask(
+    live: LiveDomain, probes: Sequence[Probe], reader: Reader, k: int, note: Note, gone: Gone | None = None
+) -> None:
+    """Ask probes in slices, and note what each is answered with, in order."""
+    size = max(1, min(SLICE, SLICE_ITEMS // k))
+    for number, start in enumerate(range(0, len(probes), size)):
+        if gone is not None and number % LOOK_EVERY == 0 and await gone():
+            raise ClientDisconnect
+        async with reader.pace.turn():
+            asked = (_answer(live, probe, reader, k) for probe in probes[start : start + size])
+            lists = await asyncio.gather(*asked)
+        for place, items in enumerate(lists, start):
+            note(place, items)
+
+
+async def _answer(live: LiveDomain, probe: Probe, reader: Reader, k: int) -> list[str]:
+    request = RecommendRequest.model_validate({"history": probe.history, "k": k, "fallback": "none"})
+    while True:
+        try:
+            answer = await recommend(live, request, reader)
+        except QueueFull:
+            await asyncio.sleep(PAUSE)
+        else:
+            return [item["item_id"] for item in answer["items"]]
+
+
+def figures(live: LiveDomain, tally: Tally, k: int) -> Evaluated:
+    """Return HR@k and NDCG@k of what probes were answered with, and how many different items are in it."""
+    probes, places = tally.probes, tally.places
     count = max(1, len(probes))
     known = live.items.rows({probe.target for probe in probes})
     return {
@@ -68,7 +123,7 @@ def figures(live: LiveDomain, probes: Sequence[Probe], lists: Lists, k: int) -> 
         "hr": sum(place > 0 for place in places) / count,
         "ndcg": sum(1 / math.log2(place + 1) for place in places if place) / count,
         "unknown_targets": sum(probe.target not in known for probe in probes),
-        "distinct_items": len({item for items in lists for item in items}),
+        "distinct_items": len(tally.distinct),
     }
 
 

@@ -16,6 +16,7 @@ from service.engine import History
 from service.errors import InvalidRequest, StateUnavailable
 from service.intake import raw_content
 from service.live import LiveDomain, version_name
+from service.pace import Pace
 from service.schemas import RawItem, RecommendRequest
 from service.state import State
 from service.validation import MAX_LISTED, Place, Plain, plain_error, summary
@@ -33,10 +34,14 @@ class Ranked:
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """What a request needs beside the live value: state for metadata, and the encoder of items that no catalog has."""
+    """What a request needs beside the live value: state for metadata, and the encoder of items that no catalog has.
+
+    `pace` is that of evaluations, which ask many such requests.
+    """
 
     state: State
     cold: ColdItems
+    pace: Pace
 
 
 @dataclass(frozen=True, slots=True)

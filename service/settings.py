@@ -93,6 +93,11 @@ class Settings(BaseSettings):
         description="Vectors, indexes and ids that each process keeps in memory; domains nobody asks for rest. 0: all.",
     )
     max_queue: int = Field(1024, ge=1, description="Recommendations in progress at once; more are answered 429.")
+    max_wait_ms: int = Field(
+        500,
+        ge=1,
+        description="Recommendations that would queue longer, in milliseconds, are answered 429.",
+    )
     slots: int = Field(64, ge=2, description="Adapters the user encoder's table begins with; it grows by doubling.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
 

@@ -57,6 +57,7 @@ class Telemetry:
             buckets=(0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0),
             registry=self._registry,
         )
+        self._refused_on: dict[str, tuple[Counter, Counter]] = {}
         self._live = live
         self._registry.register(_LiveGauges(live))
 
@@ -64,6 +65,19 @@ class Telemetry:
         """Record one forward."""
         self.batch_rows.observe(rows)
         self.batch_adapters.observe(adapters)
+
+    def count_refused(self, path: str) -> None:
+        """Count a recommendation that was refused before anything of it was read."""
+        for counter in self._refused(path):
+            counter.inc()
+
+    def _refused(self, path: str) -> tuple[Counter, Counter]:
+        # Finding a series takes as long as the rest of a refusal does.
+        found = self._refused_on.get(path)
+        if found is None:
+            by_status = self.requests.labels(path, "", "429")
+            found = self._refused_on[path] = by_status, self.rejected.labels("queue_full")
+        return found
 
     def forget(self, domain: str) -> None:
         """Drop the series of a domain that is gone."""

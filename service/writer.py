@@ -41,7 +41,13 @@ class CatalogWriter:
         self._versions, self._vectors, self._reconciler = versions, vectors, reconciler
 
     def upsert(
-        self, domain: str, items: Sequence[Item], *, search: bool = True, patiently: Patiently = lambda call: call()
+        self,
+        domain: str,
+        items: Sequence[Item],
+        *,
+        search: bool = True,
+        patiently: Patiently = lambda call: call(),
+        check: Callable[[], None] = lambda: None,
     ) -> Upserted:
         """Embed and store items, a thousand in one transaction, and make them searchable here.
 
@@ -50,13 +56,15 @@ class CatalogWriter:
             items: that are new or changed.
             search: False leaves that to a fold.
             patiently: does what needs state again where state is gone, so that nothing is counted twice.
+            check: called between steps; what it raises ends the upsert, before the next thousand are stored.
 
         Raises:
             DomainNotFound; BundleError: the live version is damaged; StateUnavailable; OutOfSpace.
         """
-        patiently(partial(self.embed, domain, items))
+        patiently(partial(self.embed, domain, items, check))
         stored, told = Upserted(0, 0, 0, 0), self._told(domain, search=search)
         for start in range(0, len(items), ROWS):
+            check()
             some = items[start : start + ROWS]
             stored = stored.and_then(patiently(partial(self._state.upsert_items, domain, some, told)))
         if search and (stored.accepted or stored.updated or told == "all"):
@@ -115,8 +123,8 @@ class CatalogWriter:
             raise ItemNotFound(f"{domain} has no item {item_id!r}")
         return found[item_id]
 
-    def embed(self, domain: str, items: Sequence[Item]) -> None:
-        """Embed what has no vector yet, under every version that answers or is kept warm."""
+    def embed(self, domain: str, items: Sequence[Item], check: Callable[[], None] = lambda: None) -> None:
+        """Embed what has no vector yet, under every version that answers or is kept warm; `check` may end it."""
         record = self._state.get_domain(domain)
         contents, backbone = self._versions.intake(domain).contents_of(items), self._versions.engine(record).backbone
         stands = self._store.standing(domain)
@@ -127,4 +135,5 @@ class CatalogWriter:
                 if version == stands.version:
                     raise
                 continue  # what a rollback returns to is damaged: the next reconciliation says so
-            self._vectors.complete(domain, prepared, contents, backbone)
+            check()
+            self._vectors.complete(domain, prepared, contents, backbone, lambda *_: check())

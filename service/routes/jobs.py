@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
-from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
@@ -13,13 +10,10 @@ from starlette.responses import StreamingResponse
 
 from service import answers
 from service.answers import Page
-from service.errors import JobNotFound, StateUnavailable
-from service.parts import Caller, Given, Parts, problems
+from service.parts import Caller, Given, key_check, problems
 from service.state import Job
 
 EVENTS = "text/event-stream"
-LOOK_EVERY_S = 0.1
-KEEP_ALIVE_S = 15.0
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
@@ -60,36 +54,22 @@ def cancel_job(job_id: str, parts: Given, key: Caller) -> dict[str, Any]:
     "/{job_id}/events",
     summary="Follow a job",
     response_class=StreamingResponse,
-    responses={200: {"content": {EVENTS: {}}, "description": "Events `job`, each the job as JSON."}, **problems(404)},
+    responses={
+        200: {"content": {EVENTS: {}}, "description": "Events `job`, each the job as JSON."},
+        **problems(404, 429),
+    },
 )
 async def follow_job(job_id: str, request: Request, parts: Given, key: Caller) -> Response:
-    """Send the job whenever it changed, as server-sent events, until it ended."""
+    """Send the job whenever it changed, as server-sent events, until it ended.
+
+    A stream that ends before, since the service stops, the key was revoked or the domain removed, says so in an event
+    `end`, with a problem as its data.
+    """
     job = await run_in_threadpool(parts.state.get_job, job_id)
     key.check("read", job.domain)
+    parts.job_events.check(job_id)
+    events = parts.job_events.follow(job, key_check(request))
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     if request.method == "HEAD":
         return Response(media_type=EVENTS, headers=headers)
-    return StreamingResponse(_events(job, request, parts), media_type=EVENTS, headers=headers)
-
-
-async def _events(job: Job, request: Request, parts: Parts) -> AsyncIterator[str]:
-    """Yield the job as it is and whenever it changed; comments in between keep proxies from closing the connection."""
-    told: Job | None = None
-    silent = 0.0
-    while not await request.is_disconnected():
-        if job != told:
-            yield f"event: job\ndata: {json.dumps(job.to_json(), ensure_ascii=False)}\n\n"
-            told, silent = job, 0.0
-        elif silent >= KEEP_ALIVE_S:
-            yield ": still there\n\n"
-            silent = 0.0
-        if job.ended:
-            return
-        await asyncio.sleep(LOOK_EVERY_S)
-        silent += LOOK_EVERY_S
-        try:
-            job = await run_in_threadpool(parts.state.get_job, job.id)
-        except StateUnavailable:
-            continue
-        except JobNotFound:  # it went with its domain
-            return
+    return StreamingResponse(events, media_type=EVENTS, headers=headers)

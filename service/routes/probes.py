@@ -53,15 +53,19 @@ def count_probes(domain: str, parts: Given) -> dict[str, Any]:
     summary="Evaluate a version on the probes",
     response_model=Evaluated,
     openapi_extra={"requestBody": _VERSION},
-    responses=problems(400, 404, 409, 422),
+    responses=problems(400, 404, 409, 422, 429),
 )
 async def evaluate_version(domain: str, request: Request, parts: Given) -> Evaluated:
-    """Return HR@k and NDCG@k of a version that is in memory, the live one if none is named, through the live path."""
+    """Return HR@k and NDCG@k of a version that is in memory, the live one if none is named, through the live path.
+
+    Recommendations go first, so that it takes longer beside many of them.
+    """
     body = await read_body(request, parts.settings.max_body_bytes)
     wanted = parse_body(EvaluateRequest, body or b"{}", '{"version": 3}')
     standing = await parts.residency.standing(domain)
     value = standing.live if wanted.version is None else standing.serving(wanted.version)
-    probes = await run_in_threadpool(parts.state.probes, domain)
-    if not probes:
-        raise Conflict(f"{domain} has no probes: PUT /domains/{domain}/probes, or swaprec publish, gives it some")
-    return await evaluate(value, probes, parts.reader, wanted.k)
+    with parts.reader.pace.place(domain):
+        probes = await run_in_threadpool(parts.state.probes, domain)
+        if not probes:
+            raise Conflict(f"{domain} has no probes: PUT /domains/{domain}/probes, or swaprec publish, gives it some")
+        return await evaluate(value, probes, parts.reader, wanted.k, request.is_disconnected)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from service import imports
+from service import import_rows, imports
 from service.app import started
 from service.import_rows import Report
 from service.imports import Course
@@ -27,7 +27,8 @@ ROWS = 120
 @pytest.fixture
 def parts(settings: Settings, backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> Iterator[Parts]:
     """A process with an empty domain; its jobs wait, and imports take fifty rows at a time."""
-    monkeypatch.setattr(imports, "ROWS", 50)
+    monkeypatch.setattr(import_rows, "BATCH_ROWS", 50)
+    monkeypatch.setattr(imports, "BATCH_ROWS", 50)
     with started(settings) as parts:
         parts.state.put_domain(DomainRecord("movies", backbone.fingerprint))
         parts.activator.domain_created(parts.state.get_domain("movies"))
