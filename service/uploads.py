@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from python_multipart import MultipartParser
 from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import parse_options_header
+from python_multipart.multipart import MultipartCallbacks, parse_options_header
 from starlette.concurrency import run_in_threadpool
 
 from adapters_store.errors import TooLarge
@@ -19,6 +19,7 @@ from adapters_store.upload import Upload
 from service.errors import InvalidRequest, MalformedBody, UnsupportedMedia
 
 MAX_FIELD_BYTES = 4096
+MAX_CONTENT_TYPE = 1024
 MAX_OVERHEAD = 64 * 1024
 """Bytes of a form beside its file: boundaries, part headers, fields."""
 PIECE_BYTES = 256 * 1024
@@ -59,13 +60,14 @@ class Form:
             raise MalformedBody("the form has no part named `file`: curl -F file=@bundle.safetensors")
 
     def _make_parser(self, content_type: str) -> MultipartParser:
-        kind, options = parse_options_header(content_type)
+        # Parsing takes time that grows with the square of the length.
+        kind, options = parse_options_header(content_type if len(content_type) <= MAX_CONTENT_TYPE else "")
         if kind != b"multipart/form-data" or not options.get(b"boundary"):
             raise UnsupportedMedia(
                 f"content type {quote(content_type) if content_type else 'missing'}: expected multipart/form-data "
                 "with the bundle as `file`, for example curl -F file=@bundle.safetensors"
             )
-        callbacks = {
+        callbacks: MultipartCallbacks = {
             "on_part_begin": self._begin,
             "on_header_field": self._on_header,
             "on_header_value": self._on_header_value,

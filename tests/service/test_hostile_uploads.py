@@ -16,7 +16,8 @@ import pytest
 
 from service.settings import Settings
 from tests.service.conftest import parts_of, running
-from tests.service.hostile import FILES, FORMS, KIND, Honest, form
+from tests.service.hostile import FILES, KIND, Honest, form
+from tests.service.hostile_forms import ACCEPTED, FORMS
 from tests.tiny import tiny_adapter, tiny_backbone, tiny_bundle
 
 MAX_ANSWER = 64 * 1024
@@ -106,6 +107,16 @@ def test_a_hostile_file_is_refused_and_leaves_nothing(service: httpx.Client, hon
 def test_a_hostile_form_is_refused_and_leaves_nothing(service: httpx.Client, honest: Honest, name: str) -> None:
     build, kind, expected = FORMS[name]
     refuse(service, build(honest), kind, expected)
+
+
+@pytest.mark.parametrize("name", ACCEPTED)
+def test_an_honest_bundle_is_accepted_however_it_is_sent(service: httpx.Client, honest: Honest, name: str) -> None:
+    answer = service.post("/adapters", content=ACCEPTED[name](honest), headers={"Content-Type": KIND})
+    assert answer.status_code in (200, 201), answer.text
+    version = strict(answer)["version"]
+    listed = strict(service.get("/adapters?domain=movies"))["items"]
+    assert [card for card in listed if card["version"] == version and "damaged" not in card]
+    assert service.get(f"/adapters/movies/versions/{version}/file").content
 
 
 @pytest.mark.parametrize(
