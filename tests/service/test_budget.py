@@ -12,7 +12,7 @@ from service.budget import MAX_TOKENS, AdapterBudget
 from service.settings import Settings
 from tests.service.conftest import activate, running, upload, wait_for_job
 from tests.tiny import SPEC, TINY_KINDS, tiny_adapter, tiny_backbone, tiny_bundle, tiny_spec
-from transrec.adapters import AdapterSpec
+from transrec.adapters import AdapterSpec, Compacter, measure_weights
 from transrec.backbone import Backbone
 
 SMALL = AdapterBudget(whole=1 << 20, user=1 << 16)
@@ -30,6 +30,18 @@ def model() -> Backbone:
 @pytest.mark.parametrize("kind", TINY_KINDS)
 def test_a_small_adapter_of_every_kind_is_within_the_budget(model: Backbone, kind: str) -> None:
     assert AdapterBudget(whole=256 << 20, user=4 << 20).find_excess(tiny_spec(kind), model) == []
+
+
+@pytest.mark.parametrize("kind", TINY_KINDS)
+def test_what_is_measured_from_a_spec_is_what_serving_keeps(model: Backbone, kind: str) -> None:
+    spec = tiny_spec(kind)
+    adapter = tiny_adapter(model, spec=spec)
+    kept = []
+    for side in (adapter.item, adapter.user):
+        serving = side.materialised() if isinstance(side, Compacter) else side
+        kept.append(sum(value.nbytes for value in serving.state_dict().values()))
+    measured = measure_weights(spec, model.shape)
+    assert [measured.item, measured.user] == kept
 
 
 @pytest.mark.parametrize(
