@@ -30,6 +30,8 @@ from service.versions import Versions
 from transrec.content import Content
 
 KIND = "activate"
+MAX_PINNED = 16
+"""Each pinned version keeps vectors of the whole catalog, and an adapter, in the memory that all domains share."""
 BUILDS = 4
 
 _log = logging.getLogger("swaprec")
@@ -131,10 +133,13 @@ class Activator:
         """Keep a version warm and undeleted from now on, or no longer.
 
         Raises:
-            DomainNotFound, VersionNotFound, OutOfSpace.
+            DomainNotFound, VersionNotFound, OutOfSpace; Conflict: too many are pinned.
         """
         self._state.get_domain(domain)
         with self._reconciler.turn(domain):
+            others = [one for one in self._store.pinned(domain) if one != version]
+            if pinned and len(others) >= MAX_PINNED:
+                raise Conflict(f"{domain} has {len(others)} pinned versions, at most {MAX_PINNED}: unpin one first")
             self._store.pin(domain, version, pinned=pinned)
             self._reconciler.reconcile(domain)
             self._state.announce("standing", domain)

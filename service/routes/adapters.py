@@ -120,7 +120,7 @@ def get_version(domain: str, version: Number, parts: Given) -> dict[str, Any]:
     summary="Pin a version",
     response_model=AdapterCard,
     openapi_extra={"requestBody": {"content": {"application/json": {"schema": PinBody.model_json_schema()}}}},
-    responses=problems(400, 404, 413, 422, 507),
+    responses=problems(400, 404, 409, 413, 422, 507),
 )
 async def patch_version(domain: str, version: Number, request: Request, parts: Given) -> dict[str, Any]:
     """Keep a version warm, whatever is asked for and activated, and undeleted; or no longer."""

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import httpx
 import pytest
 
 from adapters_store.bundle import Manifest, write_bundle
+from service.activation import MAX_PINNED
 from service.budget import MAX_TOKENS, AdapterBudget
 from service.settings import Settings
 from tests.service.conftest import activate, running, upload, wait_for_job
@@ -81,6 +83,18 @@ def test_an_upload_over_the_budget_is_refused_before_its_values_are_read(
     assert problem["got"] > problem["expected"] == 4 * 1024 * 1024
     assert "SWAPREC_MAX_USER_ADAPTER_BYTES" in problem["msg"]
     assert movies.get("/adapters?domain=movies").json()["items"] == []
+
+
+def test_a_domain_has_a_bounded_number_of_pinned_versions(movies: httpx.Client, bundle: Callable[..., Path]) -> None:
+    for seed in range(1, MAX_PINNED + 2):
+        assert upload(movies, bundle(seed)).status_code == 201
+    path = "/adapters/movies/versions/"
+    pins = [movies.patch(f"{path}{number}", json={"pinned": True}) for number in range(1, MAX_PINNED + 2)]
+    assert [answer.status_code for answer in pins] == [200] * MAX_PINNED + [409]
+    assert "unpin one first" in pins[-1].json()["detail"]
+    assert movies.patch(f"{path}1", json={"pinned": True}).status_code == 200
+    assert movies.patch(f"{path}1", json={"pinned": False}).status_code == 200
+    assert movies.patch(f"{path}{MAX_PINNED + 1}", json={"pinned": True}).status_code == 200
 
 
 def test_a_lower_limit_takes_no_version_away(tmp_path: Path) -> None:
