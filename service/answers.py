@@ -200,6 +200,9 @@ class RolledBack(TypedDict):
     version: Version
     digest: str
     index_generation: int
+    skipped_versions: NotRequired[
+        Annotated[list[int], Field(description="Deleted versions of the history that a rollback went past.")]
+    ]
 
 
 class Item(TypedDict):

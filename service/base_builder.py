@@ -84,7 +84,7 @@ class BaseBuilder:
             for prepared in wanted:
                 self._verify(record.name, backbone, prepared, base, needed=prepared is wanted[0])
         self.bases.keep(record)
-        if self.snapshots.generation(record.name) != catalog.generation:
+        if self.snapshots.generation(record) != catalog.generation:
             self.snapshots.take(self.state, record, catalog.generation)
         return catalog.generation
 

@@ -7,7 +7,6 @@ successor, and the fencing token of its builder. Bases are derived: losing one c
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -166,7 +165,7 @@ class Bases:
                 writer = BaseWriter(part, catalog, _save_catalog(part, catalog), width)
                 yield writer
                 _seal(part, writer)
-                path = home / f"{_mark(record.born)}-{catalog.generation:012}-{token:012}"
+                path = home / f"{record.mark}-{catalog.generation:012}-{token:012}"
                 if not path.exists():  # else it was made before: by a builder that was killed after this
                     part.rename(path)
             sync_folder(home)
@@ -232,7 +231,7 @@ class Bases:
         return self._folder / record.name
 
     def _paths(self, record: DomainRecord) -> list[Path]:
-        home, mark = self._home(record), f"{_mark(record.born)}-"
+        home, mark = self._home(record), f"{record.mark}-"
         try:
             there = [path for path in home.iterdir() if path.name.startswith(mark)]
         except FileNotFoundError:
@@ -278,10 +277,6 @@ class Bases:
         checked.add(path.name)
         while len(bases) > MOST_CHECKED:
             bases.pop(next(iter(bases)), None)
-
-
-def _mark(born: str) -> str:
-    return hashlib.blake2b(born.encode(), digest_size=8).hexdigest()
 
 
 def _vectors_name(digest: str, dtype: str) -> str:

@@ -131,9 +131,13 @@ class Jobs:
         for thread in self._threads:
             thread.start()
 
-    def submit(self, kind: str, domain: str, detail: dict[str, Any]) -> Job:
-        """Write a job down and queue it; it survives a crash from here on."""
-        job = self._state.create_job(kind, domain, detail)
+    def submit(self, kind: str, domain: str, detail: dict[str, Any], born: str = "") -> Job:
+        """Write a job down and queue it; it survives a crash from here on.
+
+        Raises:
+            DomainNotFound: the domain that was `born` so is gone.
+        """
+        job = self._state.create_job(kind, domain, detail, born=born)
         self.wake()
         return job
 

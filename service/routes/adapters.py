@@ -22,6 +22,7 @@ from adapters_store.store import Added, check_domain_name
 from adapters_store.upload import Sealed
 from service.answers import AdapterCard, Job, Page, RolledBack
 from service.errors import InvalidRequest
+from service.fence import fence
 from service.keys import Key
 from service.live import NONE, version_name
 from service.parts import Caller, Given, Parts, parse_body, problems, read_body, stream
@@ -204,7 +205,7 @@ def _add(parts: Parts, key: Key, sealed: Sealed, domain: str | None, create: boo
         key.check("admin", name)
         _create(parts, name, bundle)
     record = parts.state.get_domain(name)
-    return parts.store.add(name, sealed, parts.versions.check_upload(record))
+    return parts.store.add(name, sealed, parts.versions.check_upload(record), fence(parts.state, record))
 
 
 def _create(parts: Parts, name: str, bundle: Bundle) -> None:

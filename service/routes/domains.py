@@ -67,9 +67,11 @@ def delete_domain(domain: str, parts: Given) -> None:
 )
 async def rollback(domain: str, parts: Given) -> dict[str, Any]:
     """End a canary or, without one, make the value that was live before live again; at once."""
-    live = (await run_in_threadpool(parts.activator.rollback, domain)).live
+    done = await run_in_threadpool(parts.activator.rollback, domain)
+    live = done.live
     return {
         "domain": domain,
+        "skipped_versions": done.skipped,
         "version": version_name(live.version),
         "digest": live.digest,
         "index_generation": live.index_generation,

@@ -79,9 +79,10 @@ class SqliteState:
             db.execute("DELETE FROM jobs WHERE domain = ?", (name,))
             sqlite_feed.append(db, "gone", name)
 
-    def upsert_items(self, domain: str, items: Sequence[Item], told: Told = "changed") -> Upserted:
+    def upsert_items(self, domain: str, items: Sequence[Item], told: Told = "changed", born: str = "") -> Upserted:
         """Store items in one transaction; the last of equal ids wins."""
         with self._file.writing() as db:
+            sqlite_items.check_born(db, domain, born)
             return sqlite_items.upsert(db, domain, items, told)
 
     def delete_items(self, domain: str, ids: Sequence[str]) -> Deleted:
@@ -89,9 +90,10 @@ class SqliteState:
         with self._file.writing() as db:
             return sqlite_items.delete(db, domain, ids)
 
-    def replace_item(self, domain: str, before: Item, after: Item) -> Upserted | None:
+    def replace_item(self, domain: str, before: Item, after: Item, born: str = "") -> Upserted | None:
         """Store an item in place of another of its id, unless that changed meanwhile."""
         with self._file.writing() as db:
+            sqlite_items.check_born(db, domain, born)
             return sqlite_items.replace(db, domain, before, after)
 
     def changes(self, domain: str, since: int, born: str, most: int = MOST_CHANGES) -> Changes | None:
@@ -128,9 +130,10 @@ class SqliteState:
         query = "SELECT count(*) FROM items WHERE domain = ?"
         return int(self._file.connection().execute(query, (domain,)).fetchone()[0])
 
-    def put_probes(self, domain: str, probes: Sequence[Probe]) -> None:
+    def put_probes(self, domain: str, probes: Sequence[Probe], born: str = "") -> None:
         """Replace the domain's probes."""
         with self._file.writing() as db:
+            sqlite_items.check_born(db, domain, born)
             try:
                 db.execute("INSERT OR REPLACE INTO probes VALUES (?, ?)", (domain, probes_text(probes)))
             except sqlite3.IntegrityError as error:
@@ -155,9 +158,12 @@ class SqliteState:
                 raise sqlite_items.missing(db, domain)
         return int(found[0])
 
-    def create_job(self, kind: str, domain: str, detail: dict[str, Any], result: dict[str, Any] | None = None) -> Job:
+    def create_job(
+        self, kind: str, domain: str, detail: dict[str, Any], result: dict[str, Any] | None = None, born: str = ""
+    ) -> Job:
         """Store a queued job; the oldest beyond a thousand are forgotten."""
         with self._file.writing() as db:
+            sqlite_items.check_born(db, domain, born)
             return sqlite_jobs.create(db, kind, domain, detail, result)
 
     def update_job(self, job_id: str, *, token: int | None = None, **changes: Any) -> Job:
