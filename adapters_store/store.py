@@ -155,8 +155,7 @@ class Store:
 
     def domains(self) -> list[str]:
         """Name the domains that have ever had a version or an activation."""
-        there = (path for path in self.folder.iterdir() if _DOMAIN.fullmatch(path.name) and path.is_dir())
-        return sorted(path.name for path in there if any(entry.name != LOCK for entry in path.iterdir()))
+        return domains_in(self.folder)
 
     def card(self, domain: str, version: int) -> Card:
         """Return a version's card.
@@ -234,7 +233,7 @@ class Store:
             VersionNotFound: no such version.
             OutOfSpace: nothing was written.
         """
-        return self._record(domain, version, lambda stands: stands.activated(version, reason), fence)
+        return self._record(domain, version, lambda stands: stands.activated(version, reason), fence, begin=True)
 
     def record_canary(
         self,
@@ -296,7 +295,7 @@ class Store:
         found = read_current(home)
         if found is not None:
             return found
-        if not self._was_acknowledged(home):
+        if not is_log_lost(home):
             return Activation.at_first()
         raise StoreDamaged(
             f"what was live in {domain} is not known: {home / LOG} and its copy are damaged or gone. "
@@ -346,10 +345,6 @@ class Store:
                     write_copy(home, read_current(home) or Activation.at_first())
         write_beside(self.folder / COPIED, b"")
 
-    def _was_acknowledged(self, home: Path) -> bool:
-        """Whether something must be known of a domain's activations: it has versions, and with them a copy."""
-        return any(path.name.isdigit() for path in home.glob("*")) and (self.folder / COPIED).exists()
-
     def _listed(self, domain: str) -> str:
         existing = [card.version for card in self.versions(domain)]
         return f"it has {', '.join(map(str, existing[-MOST_LISTED:]))}" if existing else "it has none"
@@ -377,14 +372,19 @@ class Store:
         domain: str,
         version: int | None,
         change: Callable[[Activation], Activation],
-        fence: Callable[[], None],
+        fence: Fence,
+        *,
+        begin: bool = False,
     ) -> Activation:
         with self._writing(domain, fence) as home:
             if version is not None:
                 self._place(domain, version)
             try:
                 current = self.standing(domain)
-            except StoreDamaged:  # an activation says what is live from now on
+            except StoreDamaged:
+                if not begin:
+                    raise
+                # What was live is not known: from here on it is.
                 current = Activation.at_first()
             return record(home, change(current))
 
@@ -420,6 +420,20 @@ class Store:
                 if _is_file_at(lock, home / LOCK):
                     yield
                     return
+
+
+def domains_in(folder: Path) -> list[str]:
+    """Name the domains of a store's folder, which need not be there; nothing is opened or made."""
+    if not folder.is_dir():
+        return []
+    there = (path for path in folder.iterdir() if _DOMAIN.fullmatch(path.name) and path.is_dir())
+    return sorted(path.name for path in there if any(entry.name != LOCK for entry in path.iterdir()))
+
+
+def is_log_lost(home: Path) -> bool:
+    """Whether a domain's folder has versions, and with them had an activation log or its copy, and now has neither."""
+    has_versions = any(path.name.isdigit() for path in home.glob("*"))
+    return has_versions and (home.parent / COPIED).exists() and read_current(home) is None
 
 
 def _is_file_at(file: IO[str], path: Path) -> bool:

@@ -237,6 +237,7 @@ class Activator:
             if share:
                 gate = None if wanted.gate is None else wanted.gate.model_dump()
                 self._store.record_canary(domain, version, share, "canary", fence, gate)
+                _log.info("%s: version %s is a canary for %d %% of the users", domain, version_name(version), share)
             else:
                 self._store.record_activation(domain, version, "activate", fence)
             standing = self._flipped(domain, candidate)

@@ -5,6 +5,7 @@ What was spooled and acknowledged as a job is gone on with after a crash; storin
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 import uuid
@@ -33,6 +34,8 @@ MAX_ARRAY_BYTES = 64 * 1024 * 1024
 ABANDONED_S = 3600.0
 KEEP_EVERY_S = 1.0
 """How often it is written down how far an import of rejected rows is: the report may be a megabyte."""
+
+_log = logging.getLogger("swaprec")
 
 Advance = Callable[[int, int], None]
 Keep = Callable[[Report, int, int], None]
@@ -183,6 +186,8 @@ class Imports:
             course.told(done, total)
         if done != total:  # nothing but empty lines followed
             course.told(total, total)
+        counts = (report.accepted, report.updated, report.unchanged, report.rejected_count)
+        _log.info("%s: import ended: %d accepted, %d updated, %d unchanged, %d rejected", domain, *counts)
         return report
 
     def _store(self, domain: str, items: Sequence[Item], course: Course) -> Upserted:
@@ -214,6 +219,8 @@ class Imports:
             result = {"report": report.to_json(), "position": position, "generation": generation}
             progress.patiently(lambda: self._state.update_job(job.id, token=progress.job.token, result=result))
 
+        verb = "goes on" if begun else "begins"
+        _log.info("%s: import job %s %s", job.domain, job.id, verb)
         if not begun:
             keep(Report(), 0, first)
         course = Course(

@@ -16,7 +16,7 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from service.errors import JobNotFound, JobTaken, StateUnavailable
-from service.problems import problem_of
+from service.problems import is_expected, one_line, problem_of
 from service.state import Job, State
 
 WRITE_EVERY_S = 0.2
@@ -247,7 +247,10 @@ class Jobs:
             if self._closing.is_set():  # what it worked with was ended, too
                 self._give_back(job)
                 return
-            _log.exception("job %s (%s of %s) failed", job.id, job.kind, job.domain)
+            if is_expected(error):
+                _log.warning("job %s (%s of %s) failed: %s", job.id, job.kind, job.domain, one_line(str(error)))
+            else:
+                _log.exception("job %s (%s of %s) failed", job.id, job.kind, job.domain)
             self._end_safely(job, status="failed", error=problem_of(error).body | {"error": str(error)})
         finally:
             if self._running.get(job.id) is progress:

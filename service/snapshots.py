@@ -119,7 +119,7 @@ class Snapshots:
             home.rmdir()
 
     def generation(self, record: DomainRecord) -> int:
-        """Return the generation of a domain's snapshot, -1 without one; one of an earlier domain of its name is none."""
+        """Return the generation of a domain's snapshot, -1 without one; one of an earlier domain is none."""
         path = self._folder / record.name / CARD
         if not path.exists():
             return -1

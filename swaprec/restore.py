@@ -42,10 +42,10 @@ def restore(settings: Settings) -> list[Restored]:
 def _opened(settings: Settings) -> State:
     """Open the state; an empty Redis in place of the lost one is what a restore is for."""
     if settings.redis_url is None:
-        return open_state(settings)
+        return open_state(settings, restoring=True)
     if redis_open.is_empty(settings.redis_url.get_secret_value()):
         write_beside(settings.data / redis_open.FILE, redis_open.ANY.encode())
-    return open_state(settings)
+    return open_state(settings, restoring=True)
 
 
 def _all(data: Path, state: State) -> list[Restored]:

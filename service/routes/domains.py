@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+from contextlib import suppress
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
+from adapters_store.errors import StoreDamaged
 from adapters_store.store import check_domain_name
 from service.answers import Domain, Page, RolledBack
 from service.errors import BackboneNotFound, Conflict
@@ -16,6 +19,8 @@ from service.schemas import DomainBody
 from service.state import DomainRecord
 
 _BODY = {"content": {"application/json": {"schema": DomainBody.model_json_schema()}}}
+
+_log = logging.getLogger("swaprec")
 
 router = APIRouter(prefix="/domains", tags=["domains"])
 
@@ -96,6 +101,8 @@ def create_domain(parts: Parts, name: str, body: DomainBody) -> bool:
         fingerprint = known.backbone
     record = DomainRecord(name, fingerprint, body.title or (known.title if known else ""))
     created = parts.state.put_domain(record)
+    if created:
+        _log.info("%s: the domain is created, on backbone %s", name, fingerprint[:12])
     parts.activator.domain_created(record)
     return created
 
@@ -137,7 +144,7 @@ def _card(parts: Parts, record: DomainRecord) -> dict[str, Any]:
         "versions": [card.version for card in parts.store.versions(record.name)],
     }
     if standing is not None:
-        return card | _standing(standing)
+        return card | _standing(standing) | _canary_since(parts, standing)
     return card | (_resting(parts, record.name) if parts.live.rests(record.name) else _waiting(parts, record.name))
 
 
@@ -158,8 +165,19 @@ def _standing(standing: Standing) -> dict[str, Any]:
     }
 
 
+def _canary_since(parts: Parts, standing: Standing) -> dict[str, Any]:
+    if standing.canary is None:
+        return {"canary_since": None}
+    with suppress(StoreDamaged):
+        return {"canary_since": parts.store.standing(standing.live.domain).at}
+    return {}
+
+
 def _resting(parts: Parts, name: str) -> dict[str, Any]:
-    stands = parts.store.standing(name)
+    try:
+        stands = parts.store.standing(name)
+    except StoreDamaged as error:
+        return {"status": "broken", "reason": str(error)}
     return {
         "status": "ready",
         "in_memory": False,
@@ -167,6 +185,7 @@ def _resting(parts: Parts, name: str) -> dict[str, Any]:
         "previous_version": version_name(stands.previous) if stands.previous != stands.version else None,
         "canary_version": version_name(stands.canary) if stands.percent else None,
         "canary_percent": stands.percent,
+        "canary_since": stands.at if stands.percent else None,
         "pinned_versions": parts.store.pinned(name),
     }
 
