@@ -146,7 +146,8 @@ class Store:
         """List a domain's versions, oldest first; none for a domain that has none."""
         home = self._home(domain)
         numbers = sorted(int(path.name) for path in home.glob("*") if path.name.isdigit()) if home.is_dir() else []
-        return [self.card(domain, number) for number in numbers if not (home / str(number) / DELETED).exists()]
+        there = (number for number in numbers if not (home / str(number) / DELETED).exists())
+        return [self.card(domain, number) for number in there]
 
     def has(self, domain: str, version: int) -> bool:
         """Whether a domain has a version that was not deleted."""
@@ -220,7 +221,7 @@ class Store:
         """Return the versions that are pinned, in order."""
         try:
             found: list[int] = json.loads((self._home(domain) / PINNED).read_bytes())
-        except FileNotFoundError:
+        except (FileNotFoundError, ValueError):  # a damaged one costs the pins only
             return []
         return found
 

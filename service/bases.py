@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from adapters_store.files import PART, room_or_error, sync_folder, write_beside
 from service.ids import FILES, Ids
 from service.index import ExactIndex, Index, Tuned, TunedIndex, digest_of
-from service.mapped import forget_pages, open_array
+from service.mapped import forget_pages, is_cut, open_array
 from service.state import DomainRecord
 
 CARD, INDEX = "card.json", ".faiss"
@@ -69,6 +69,10 @@ class Base:
         self.ids.forget_pages()
         for array in (self.popularity, self.by_popularity):
             forget_pages(array)
+
+    def is_cut(self) -> bool:
+        """Whether a mapped file lost some of its end."""
+        return self.ids.is_cut() or is_cut(self.popularity) or is_cut(self.by_popularity)
 
     @property
     def nbytes(self) -> int:
@@ -241,7 +245,7 @@ class Bases:
     def _open(self, path: Path) -> Base:
         with self._lock:
             known = self._opened.get(path)
-            if known is not None:
+            if known is not None and not known.is_cut():
                 return known
             card = json.loads((path / CARD).read_text("utf-8"))
             for name in (*FILES, *_POPULARITY):
@@ -308,6 +312,8 @@ def _seal(folder: Path, writer: BaseWriter) -> None:
         files[path.name] = digest_of(path)
         with path.open("rb+") as file:
             os.fsync(file.fileno())
+            # It is never changed, and whoever cut it would kill the processes that map it.
+            os.fchmod(file.fileno(), os.fstat(file.fileno()).st_mode & ~0o222)
     card = {
         "generation": writer.catalog.generation,
         "items": len(writer.places),

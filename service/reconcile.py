@@ -130,6 +130,7 @@ class Reconciler:
                 for forget in self.forget:
                     forget(domain)
                 return None
+            self._drop_cut(domain)
             if not wake and candidate is None and self._stays_away(record):
                 return None
             try:
@@ -152,6 +153,18 @@ class Reconciler:
         """
         with self.turn(record.name):
             return self._value(record, version, _Having(record, []), 0)
+
+    def _drop_cut(self, domain: str) -> None:
+        """Answer no more from files that were cut: reading what they lack would kill the process."""
+        standing = self._live.find(domain) or self._live.kept(domain).standing
+        if standing is None or not standing.is_cut():
+            return
+        where = standing.live.items.base.path
+        _log.error("%s: a file of %s was cut while it was mapped: it is built anew", domain, where)
+        self._bases.let_go(domain)
+        if not self._live.spoil(domain):
+            self._live.remove(domain)
+            self._live.wait(domain, "being built anew, since a file of its vectors was damaged")
 
     def _stays_away(self, record: DomainRecord) -> bool:
         """Whether a domain rests, or is to rest since nobody asked for it and there is no room."""

@@ -35,8 +35,8 @@ def verify(name: str, items: LiveItems, encode: Encode, window: int, contents: C
         contents: tells different items from equal ones.
 
     Raises:
-        VerificationFailed: vectors that are not finite or nearly all the same, an index that does not hold them, or a user
-            side that overflows.
+        VerificationFailed: vectors that are not finite or nearly all the same, an index that does not hold them, or a
+            user side that overflows.
     """
     rows = items.living()
     check_finite(name, items, rows)
