@@ -35,6 +35,7 @@ from adapters_store.errors import (
     BundleError,
     InvalidName,
     NothingBefore,
+    OutOfSpace,
     Problem,
     StoreDamaged,
     VersionInUse,
@@ -46,6 +47,9 @@ from adapters_store.upload import Sealed, Upload, sweep
 
 BUNDLE, CARD, DELETED, LOCK = "bundle.safetensors", "card.json", "deleted", ".lock"
 PINNED = "pinned.json"
+REMOVING = "removing"
+"""Says since when a domain is being removed."""
+
 COPIED = ".copied"
 """Says that every domain with versions has a copy of its current activation."""
 MOST_LISTED = 20
@@ -146,7 +150,7 @@ class Store:
         """List a domain's versions, oldest first; none for a domain that has none."""
         home = self._home(domain)
         numbers = sorted(int(path.name) for path in home.glob("*") if path.name.isdigit()) if home.is_dir() else []
-        there = (number for number in numbers if not (home / str(number) / DELETED).exists())
+        there = (number for number in numbers if self.has(domain, number))
         return [self.card(domain, number) for number in there]
 
     def has(self, domain: str, version: int) -> bool:
@@ -318,23 +322,44 @@ class Store:
     def remove_domain(self, domain: str, then: Callable[[], object] = _unfenced, fence: Fence = _unfenced) -> None:
         """Remove all that is kept of a domain, its numbers and log too.
 
-        `then` is called when all is gone, still under the domain's lock: whoever waits to write meanwhile is told by
-        its fence what became of the domain.
+        `then` forgets the domain elsewhere, under its lock: whoever waits to write is told by its fence. Where `then`
+        raises, nothing is removed. A crash after it leaves a mark, by which `finish_removal` goes on.
         """
         with self._writing(domain, fence) as home:
-            try:
-                for path in home.iterdir():
-                    if path.is_dir():
-                        shutil.rmtree(path)
-                    elif path.name != LOCK:
-                        path.unlink()
-                sync_folder(home)
-                then()
-            finally:
-                (home / LOCK).unlink()
-                with suppress(OSError):  # not empty, where something could not be removed
-                    home.rmdir()
-            sync_folder(self.folder)
+            with suppress(OutOfSpace):  # a removal is what makes room
+                write_beside(home / REMOVING, now().encode())
+            then()
+            self._clear(home)
+
+    def half_removed(self) -> list[str]:
+        """Name the domains whose removal was begun and has not ended."""
+        return [path.parent.name for path in sorted(self.folder.glob(f"*/{REMOVING}"))]
+
+    def finish_removal(self, domain: str) -> None:
+        """Remove what an interrupted removal left of a domain that does not exist any more."""
+        home = self._home(domain)
+        if not (home / REMOVING).exists():
+            return
+        with self._locked(home):
+            if (home / REMOVING).exists():
+                self._clear(home)
+
+    def keep_domain(self, domain: str, fence: Fence) -> None:
+        """Take back the mark of a removal that did not happen."""
+        with self._writing(domain, fence) as home:
+            (home / REMOVING).unlink(missing_ok=True)
+
+    def _clear(self, home: Path) -> None:
+        """Remove a domain's folder, the mark of its removal and its lock last."""
+        for path in home.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name not in (LOCK, REMOVING):
+                path.unlink()
+        for name in (REMOVING, LOCK):
+            (home / name).unlink(missing_ok=True)
+        home.rmdir()
+        sync_folder(self.folder)
 
     def _copy_activations(self) -> None:
         """Give domains of an earlier version of swaprec the copy of their current activation, once."""

@@ -206,13 +206,13 @@ class Activator:
         """
         with self._reconciler.turn(domain):
             record = self._state.get_domain(domain)
-            self._live.remove(domain)
 
             def forget() -> None:
+                self._state.delete_domain(domain)  # first: where state does not answer, nothing was removed
+                self._live.remove(domain)
+                self._snapshots.forget(domain)
                 self._vectors.forget(domain)
                 self._bases.forget(record)
-                self._snapshots.forget(domain)
-                self._state.delete_domain(domain)  # last: a crash before leaves a domain that can be deleted again
 
             self._store.remove_domain(domain, forget, fence(self._state, record))
         _log.info("%s: the domain is deleted", domain)

@@ -38,7 +38,8 @@ from service.cold import ColdItems
 from service.document import describe
 from service.edge import Edge, install_problems
 from service.encodings import ContentEncoding
-from service.errors import StateError
+from service.errors import DomainNotFound, StateError
+from service.fence import fence
 from service.folds import Folds
 from service.follower import Follower
 from service.guard import Guard
@@ -191,6 +192,7 @@ def assemble(settings: Settings) -> Parts:
         opened.callback(state.close)
         parts = _connected(settings, state, keys)
         opened.pop_all()
+    end_removals(state, parts.store)
     if not parts.engines:
         _log.warning("no backbone: put a folder into %s or name it in SWAPREC_BACKBONES", settings.data / "backbones")
     return parts
@@ -249,6 +251,17 @@ def _connected(settings: Settings, state: State, keys: Keys) -> Parts:
         admission=admission,
         job_events=JobEvents(state),
     )
+
+
+def end_removals(state: State, store: Store) -> None:
+    """End removals of domains that were interrupted: those that state has forgotten go, the others stay."""
+    for domain in store.half_removed():
+        try:
+            record = state.get_domain(domain)
+        except DomainNotFound:
+            store.finish_removal(domain)
+        else:
+            store.keep_domain(domain, fence(state, record))
 
 
 def process_name() -> str:

@@ -100,6 +100,8 @@ def create_domain(parts: Parts, name: str, body: DomainBody) -> bool:
     else:
         fingerprint = known.backbone
     record = DomainRecord(name, fingerprint, body.title or (known.title if known else ""))
+    if known is None:  # of an earlier domain of the name nothing must be left
+        parts.store.finish_removal(name)
     created = parts.state.put_domain(record)
     if created:
         _log.info("%s: the domain is created, on backbone %s", name, fingerprint[:12])

@@ -10,12 +10,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from service.errors import StateError, StateLost, StateUnavailable
+from service.errors import StateDamaged, StateError, StateLost, StateUnavailable
 from service.state.sqlite_errors import RESTORE, translated
 from service.state.sqlite_schema import prepare
 
 BUSY_MS = 10_000
 RETRY_S = 0.01
+MAGIC, LOOK_EVERY_S = b"SQLite format 3\0", 1.0
 
 _log = logging.getLogger("swaprec")
 
@@ -29,6 +30,7 @@ class File:
         self._all: dict[threading.Thread, sqlite3.Connection] = {}
         self._lock = threading.Lock()
         self._identity: tuple[int, int] | None = None
+        self._looked = 0.0
         self.trouble: str | None = None
         try:
             with self.writing() as db:
@@ -71,6 +73,13 @@ class File:
             raise StateUnavailable(f"{self.path} cannot be reached: {error.strerror}") from error
         if (about.st_dev, about.st_ino) != self._identity:
             raise StateLost(f"{self.path} was replaced by another file: start the service again to use it")
+        if not about.st_size:
+            raise StateLost(f"{self.path} was emptied. {RESTORE}")
+        if time.monotonic() - self._looked > LOOK_EVERY_S:  # what is cached in memory would go on being answered
+            with self.path.open("rb") as file:
+                if file.read(len(MAGIC)) != MAGIC:
+                    raise StateDamaged(f"{self.path} is damaged: it does not begin as a database. {RESTORE}")
+            self._looked = time.monotonic()
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:

@@ -15,6 +15,7 @@ import pytest
 from adapters_store.bundle import Manifest, write_bundle
 from adapters_store.errors import VersionNotFound
 from adapters_store.store import Store
+from service.app import end_removals
 from service.errors import DomainNotFound
 from service.fence import fence
 from service.snapshots import Snapshots
@@ -161,4 +162,22 @@ def test_a_snapshot_that_is_taken_while_its_domain_is_deleted_is_not_left_for_a_
     record = state.get_domain("movies")
     snapshots.take(state, record, 1)
     assert (snapshots.generation(record), snapshots.generation(old)) == (1, -1)
+    state.close()
+
+
+def test_a_removal_that_was_killed_half_way_is_ended_and_one_that_did_not_happen_is_not(tmp_path: Path) -> None:
+    state, store = SqliteState(tmp_path), Store(tmp_path / "adapters")
+
+    def killed() -> None:
+        raise KeyboardInterrupt
+
+    for name in ("gone", "there"):
+        state.put_domain(DomainRecord(name, "f" * 64))
+        store.record_activation(name, None, "activate")
+        with pytest.raises(KeyboardInterrupt):
+            store.remove_domain(name, killed)
+    state.delete_domain("gone")
+    assert store.half_removed() == ["gone", "there"]
+    end_removals(state, store)
+    assert (store.domains(), store.half_removed()) == (["there"], [])
     state.close()
