@@ -60,7 +60,7 @@ class Ids:
 
     def is_cut(self) -> bool:
         """Whether a mapped file lost some of its end."""
-        return any(map(is_cut, (self._blob, self._ends, self._hashes, self._order)))
+        return any(is_cut(array) for array in (self._blob, self._ends, self._hashes, self._order))
 
     def __len__(self) -> int:
         return len(self._ends)
