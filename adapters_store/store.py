@@ -51,7 +51,7 @@ REMOVING = "removing"
 """Says since when a domain is being removed."""
 
 COPIED = ".copied"
-"""Says that every domain with versions has a copy of its current activation."""
+"""A folder that says that every domain with versions has a copy of its current activation."""
 MOST_LISTED = 20
 _DOMAIN = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 
@@ -365,11 +365,13 @@ class Store:
         """Give domains of an earlier version of swaprec the copy of their current activation, once."""
         if (self.folder / COPIED).exists():
             return
-        for domain in self.domains():
+        domains = self.domains()
+        for domain in domains:
             with self._writing(domain) as home:
                 if read_copy(home) is None:
                     write_copy(home, read_current(home) or Activation.at_first())
-        write_beside(self.folder / COPIED, b"")
+        if domains:
+            (self.folder / COPIED).mkdir(exist_ok=True)
 
     def _listed(self, domain: str) -> str:
         existing = [card.version for card in self.versions(domain)]
@@ -384,6 +386,7 @@ class Store:
             with room_or_error(home):
                 if read_current(home) is None:  # from here on a log that is missing is a log that was lost
                     write_copy(home, Activation.at_first())
+                (self.folder / COPIED).mkdir(exist_ok=True)
                 beside.mkdir()
                 source.path.rename(beside / BUNDLE)
                 write_beside(beside / CARD, json.dumps(card.to_json()).encode())

@@ -61,8 +61,9 @@ def test_a_store_of_an_earlier_version_gets_its_copies_when_it_is_opened(store: 
     store.add("movies", make(tmp_path, 1.0), accept)
     store.record_activation("movies", 1, "activate")
     store.add("books", make(tmp_path, 2.0, "books"), accept)
-    for name in ("movies/current.json", "books/current.json", ".copied"):
-        (store.folder / name).unlink()
+    for name in ("movies", "books"):
+        (store.folder / name / "current.json").unlink()
+    (store.folder / ".copied").rmdir()
     again = Store(store.folder)
     assert (again.live("movies"), again.live("books")) == (1, None)
     (store.folder / "movies" / "activations.jsonl").unlink()
