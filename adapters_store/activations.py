@@ -1,6 +1,8 @@
 """The activation log: what went live when, appended and synced before the flip is acknowledged.
 
-Every line is a whole standing, so that the last one says all; the lines before it are history, for people.
+Every line is complete, so that the last one says all; the lines before it are the history, which rollbacks walk.
+A second file, `current.json`, holds a copy of the last line: if the log is deleted, emptied or cut, the copy has what
+was acknowledged.
 """
 
 from __future__ import annotations
@@ -13,9 +15,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from adapters_store.files import room_or_error, sync_folder
+from adapters_store.errors import OutOfSpace
+from adapters_store.files import room_or_error, sync_folder, write_beside
 
+LOG, COPY = "activations.jsonl", "current.json"
 TAIL = 4096
+ROLLBACK = "rollback"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,10 @@ class Activation:
         previous = self.previous if version == self.version else self.version
         return Activation(version, reason, now(), previous, number=self.number + 1)
 
+    def rolled_back(self, version: int | None, further: int | None) -> Activation:
+        """Return to an earlier version; `further` is what the next rollback returns to, `version` if there is none."""
+        return replace(self.activated(version, ROLLBACK), previous=further)
+
     def with_canary(
         self, version: int | None, percent: int, reason: str, gate: dict[str, Any] | None = None
     ) -> Activation:
@@ -67,26 +76,72 @@ class Activation:
 
 
 def read_log(path: Path) -> list[Activation]:
-    """Read the log, oldest first; a last line torn by a crash was never acknowledged and does not count."""
+    """Read the log, oldest first, without unreadable lines; a torn last line was never acknowledged."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
         return []
-    return _standings([json.loads(line) for line in content.split(b"\n")[:-1]])
+    return _parse_lines(content.split(b"\n")[:-1])
 
 
-def last_of(path: Path) -> Activation:
-    """Return where a domain stands, however long its log is."""
+def read_current(home: Path) -> Activation | None:
+    """Return the newest activation that the log or its copy has, however long the log is.
+
+    Returns:
+        None where neither tells what is live: both are missing or damaged.
+    """
+    last, copy = _last_line(home / LOG), read_copy(home)
+    if last is None or (copy is not None and copy.number > last.number):
+        return copy
+    return last
+
+
+def read_copy(home: Path) -> Activation | None:
+    """Return the copy of the log's last line, None where it is missing or damaged."""
     try:
-        with path.open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL))
-            lines = file.read().split(b"\n")[:-1]
-    except FileNotFoundError:
-        return Activation.at_first()
-    if not lines:
-        return Activation.at_first()
-    last = json.loads(lines[-1]) if lines[-1].startswith(b"{") else {}
-    return Activation(**last) if "number" in last else read_log(path)[-1]
+        return Activation(**json.loads((home / COPY).read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def write_copy(home: Path, activation: Activation) -> None:
+    """Keep a copy of the log's last line; where that fails no stale copy stays."""
+    try:
+        write_beside(home / COPY, json.dumps(activation.to_json()).encode())
+    except (OutOfSpace, OSError):
+        (home / COPY).unlink(missing_ok=True)
+
+
+def record(home: Path, activation: Activation) -> Activation:
+    """Append to the log and copy the line; a line that only the copy has is appended before.
+
+    Raises:
+        OutOfSpace: the log is as it was.
+    """
+    last, copy = _last_line(home / LOG), read_copy(home)
+    if copy is not None and copy.number > (0 if last is None else last.number):
+        append_to_log(home / LOG, copy)
+    append_to_log(home / LOG, activation)
+    write_copy(home, activation)
+    return activation
+
+
+def versions_before(history: Sequence[Activation]) -> list[int | None]:
+    """Return the versions that a series of rollbacks returns to, the next one first.
+
+    A rollback leaves the history, as an undo does: what was rolled back from is not returned to, until it is activated
+    again.
+    """
+    path: list[int | None] = [history[0].previous] if history else []
+    for line in history:
+        if line.version == path[-1]:
+            continue
+        if line.reason == ROLLBACK and line.version in path:
+            while path[-1] != line.version:
+                path.pop()
+        else:
+            path.append(line.version)
+    return path[-2::-1]
 
 
 def append_to_log(path: Path, activation: Activation) -> Activation:
@@ -116,17 +171,42 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _standings(lines: Sequence[dict[str, Any]]) -> list[Activation]:
-    """Complete lines of the first format, which told the version alone."""
+def _last_line(path: Path) -> Activation | None:
+    """Return the log's last whole line, None where there is none or it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL))
+            lines = file.read().split(b"\n")[:-1]
+    except FileNotFoundError:
+        return None
+    if not lines:
+        return None
+    last = _parse(lines[-1])
+    if last is not None and "number" in last:
+        return Activation(**last)
+    content = path.read_bytes().split(b"\n")[:-1]
+    return _parse_lines(content)[-1] if _parse(content[-1]) is not None else None
+
+
+def _parse_lines(lines: Sequence[bytes]) -> list[Activation]:
+    """Read lines, and complete those of the first format, which had the version alone."""
     found: list[Activation] = []
-    standing = Activation.at_first()
-    for line in lines:
+    current = Activation.at_first()
+    for line in filter(None, map(_parse, lines)):
         if "number" in line:
-            standing = Activation(**line)
+            current = Activation(**line)
         else:
-            standing = replace(standing.activated(line["version"], line["reason"]), at=line["at"])
-        found.append(standing)
+            current = replace(current.activated(line["version"], line["reason"]), at=line["at"])
+        found.append(current)
     return found
+
+
+def _parse(line: bytes) -> dict[str, Any] | None:
+    try:
+        value = json.loads(line)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) and {"version", "reason", "at"} <= value.keys() else None
 
 
 def _whole_lines(path: Path) -> int:

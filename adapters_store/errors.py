@@ -80,3 +80,7 @@ class VersionInUse(StoreError):
 
 class NothingBefore(StoreError):
     """A rollback where nothing was live before."""
+
+
+class StoreDamaged(StoreError):
+    """An activation log that is gone or damaged, and its copy too: nobody knows what was live."""

@@ -1,34 +1,63 @@
 """The versioned store: `<root>/<domain>/<version>/{bundle.safetensors, card.json}`, `activations.jsonl` beside.
 
 A version appears by one rename and never changes; its number is never given twice, also not after a delete. One
-writer a domain, by a file lock that the kernel drops when its holder dies.
+writer a domain, by a file lock that the kernel drops when its holder dies. Whoever writes also asks, under that lock, a
+fence: it raises where the domain was removed meanwhile, so that nothing of it appears in a later one of its name.
 """
 
 from __future__ import annotations
 
 import fcntl
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from adapters_store.activations import Activation, append_to_log, last_of, now, read_log
+from adapters_store.activations import (
+    LOG,
+    Activation,
+    now,
+    read_copy,
+    read_current,
+    read_log,
+    record,
+    versions_before,
+    write_copy,
+)
 from adapters_store.bundle import Bundle, open_bundle, read_bundle
 from adapters_store.card import Card, make_card, read_card
-from adapters_store.errors import BundleError, InvalidName, NothingBefore, Problem, VersionInUse, VersionNotFound
+from adapters_store.errors import (
+    BundleError,
+    InvalidName,
+    NothingBefore,
+    OutOfSpace,
+    Problem,
+    StoreDamaged,
+    VersionInUse,
+    VersionNotFound,
+)
 from adapters_store.files import PART, room_or_error, sync_folder, write_beside
 from adapters_store.quoting import quote
 from adapters_store.upload import Sealed, Upload, sweep
 
-BUNDLE, CARD, DELETED, LOG, LOCK = "bundle.safetensors", "card.json", "deleted", "activations.jsonl", ".lock"
+BUNDLE, CARD, DELETED, LOCK = "bundle.safetensors", "card.json", "deleted", ".lock"
 PINNED = "pinned.json"
+REMOVING = "removing"
+"""Says since when a domain is being removed."""
+
+COPIED = ".copied"
+"""A folder that says that every domain with versions has a copy of its current activation."""
+MOST_LISTED = 20
 _DOMAIN = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 
 Check = Callable[[Bundle], list[Problem]]
+Fence = Callable[[], object]
+"""Raises where the caller may no longer write to a domain."""
 
 
 def check_domain_name(name: str) -> str:
@@ -57,6 +86,18 @@ class Added:
         return self.card.version
 
 
+def _unfenced() -> None:
+    """Let everybody write."""
+
+
+@dataclass(frozen=True, slots=True)
+class RolledBack:
+    """What a rollback did; `skipped` are versions of the history that were deleted since."""
+
+    activation: Activation
+    skipped: list[int]
+
+
 class Store:
     """Bundles by domain and version, and what of them is live."""
 
@@ -65,6 +106,7 @@ class Store:
         self._incoming = folder / ".incoming"
         self._incoming.mkdir(parents=True, exist_ok=True)
         sweep(self._incoming)
+        self._copy_activations()
 
     def receive(self, max_bytes: int) -> Upload:
         """Open a temporary sibling to stream a bundle into; a context manager that leaves nothing behind.
@@ -74,13 +116,14 @@ class Store:
         """
         return Upload(self._incoming, max_bytes)
 
-    def add(self, domain: str, source: Sealed | Path, check: Check) -> Added:
+    def add(self, domain: str, source: Sealed | Path, check: Check, fence: Fence = _unfenced) -> Added:
         """Accept a bundle as the domain's next version; the same bytes again are the version they already are.
 
         Args:
             domain: where it belongs; the manifest must agree.
             source: a sealed upload, which is moved in, or a file, which is copied.
             check: returns every problem that stands against the bundle.
+            fence: called under the domain's lock; raises where the domain was removed.
 
         Raises:
             BundleError: with every problem; UnsupportedFormat; OutOfSpace; InvalidName. Nothing is left behind.
@@ -89,7 +132,7 @@ class Store:
             with self.receive(source.stat().st_size) as upload, source.open("rb") as file:
                 while chunk := file.read(1 << 20):
                     upload.write(chunk)
-                return self.add(domain, upload.seal(), check)
+                return self.add(domain, upload.seal(), check, fence)
         bundle = open_bundle(source.path, source.digest)
         problems = check(bundle)
         if bundle.manifest.domain != domain:
@@ -97,7 +140,7 @@ class Store:
             problems.append(Problem("manifest", detail, None, domain, bundle.manifest.domain))
         if problems:
             raise BundleError(problems)
-        with self._writing(domain) as home:
+        with self._writing(domain, fence) as home:
             same = [card for card in self.versions(domain) if card.digest == source.digest]
             if same:
                 return Added(same[0], created=False)
@@ -107,7 +150,8 @@ class Store:
         """List a domain's versions, oldest first; none for a domain that has none."""
         home = self._home(domain)
         numbers = sorted(int(path.name) for path in home.glob("*") if path.name.isdigit()) if home.is_dir() else []
-        return [self.card(domain, number) for number in numbers if not (home / str(number) / DELETED).exists()]
+        there = (number for number in numbers if self.has(domain, number))
+        return [self.card(domain, number) for number in there]
 
     def has(self, domain: str, version: int) -> bool:
         """Whether a domain has a version that was not deleted."""
@@ -116,7 +160,7 @@ class Store:
 
     def domains(self) -> list[str]:
         """Name the domains that have ever had a version or an activation."""
-        return sorted(path.name for path in self.folder.iterdir() if _DOMAIN.fullmatch(path.name) and path.is_dir())
+        return domains_in(self.folder)
 
     def card(self, domain: str, version: int) -> Card:
         """Return a version's card.
@@ -147,14 +191,14 @@ class Store:
             raise BundleError([Problem("digest", f"{detail}: upload it again", None, card.digest, bundle.digest)])
         return bundle
 
-    def delete(self, domain: str, version: int) -> None:
+    def delete(self, domain: str, version: int, fence: Fence = _unfenced) -> None:
         """Delete a version; its number stays taken.
 
         Raises:
             VersionNotFound: no such version.
             VersionInUse: it is live, a canary, pinned, or a rollback would return to it.
         """
-        with self._writing(domain):
+        with self._writing(domain, fence):
             place = self._place(domain, version)
             role = self.standing(domain).in_use.get(version)
             if role is not None:
@@ -164,13 +208,13 @@ class Store:
             write_beside(place / DELETED, now().encode())
             (place / BUNDLE).unlink(missing_ok=True)
 
-    def pin(self, domain: str, version: int, *, pinned: bool) -> None:
+    def pin(self, domain: str, version: int, *, pinned: bool, fence: Fence = _unfenced) -> None:
         """Write down, synced, that a version is to be kept, warm and undeleted, or no longer.
 
         Raises:
             VersionNotFound: no such version; OutOfSpace: nothing was written.
         """
-        with self._writing(domain) as home:
+        with self._writing(domain, fence) as home:
             self._place(domain, version)
             others = [one for one in self.pinned(domain) if one != version]
             wanted = sorted([*others, version]) if pinned else others
@@ -181,13 +225,11 @@ class Store:
         """Return the versions that are pinned, in order."""
         try:
             found: list[int] = json.loads((self._home(domain) / PINNED).read_bytes())
-        except FileNotFoundError:
+        except (FileNotFoundError, ValueError):  # a damaged one costs the pins only
             return []
         return found
 
-    def record_activation(
-        self, domain: str, version: int | None, reason: str, fence: Callable[[], None] = lambda: None
-    ) -> Activation:
+    def record_activation(self, domain: str, version: int | None, reason: str, fence: Fence = _unfenced) -> Activation:
         """Write down, synced, that a version (None: the frozen backbone) is live from now on.
 
         `fence` is called under the domain's lock, and raises where the caller may no longer write.
@@ -196,7 +238,7 @@ class Store:
             VersionNotFound: no such version.
             OutOfSpace: nothing was written.
         """
-        return self._record(domain, version, lambda stands: stands.activated(version, reason), fence)
+        return self._record(domain, version, lambda stands: stands.activated(version, reason), fence, begin=True)
 
     def record_canary(
         self,
@@ -204,7 +246,7 @@ class Store:
         version: int | None,
         percent: int,
         reason: str,
-        fence: Callable[[], None] = lambda: None,
+        fence: Fence = _unfenced,
         gate: dict[str, Any] | None = None,
     ) -> Activation:
         """Write down, synced, that a version answers a percentage of the users, and its gate; 0 ends the canary.
@@ -214,26 +256,56 @@ class Store:
         """
         return self._record(domain, version, lambda stands: stands.with_canary(version, percent, reason, gate), fence)
 
-    def rollback(self, domain: str) -> Activation:
-        """Write down, synced, that a canary ends or, without one, that the version before the live one is live.
+    def rollback(self, domain: str, fence: Fence = _unfenced) -> RolledBack:
+        """Write down, synced, that a canary ends or, without one, that an earlier version is live again.
+
+        Rollbacks walk back through the history, one version at a time; a version that was deleted is skipped.
 
         Raises:
             NothingBefore: there is neither; OutOfSpace: nothing was written.
         """
+        with self._writing(domain, fence) as home:
+            current = self.standing(domain)
+            if current.percent:
+                return RolledBack(record(home, current.with_canary(None, 0, "rollback")), [])
+            there, skipped = self.before(domain)
+            if not there:
+                raise NothingBefore(f"{domain} has no earlier version to go back to: {self._listed(domain)}")
+            # What the next rollback returns to is written down, too: it is kept warm and undeleted.
+            further = there[1] if len(there) > 1 else there[0]
+            return RolledBack(record(home, current.rolled_back(there[0], further)), skipped)
 
-        def back(stands: Activation) -> Activation:
-            if stands.percent:
-                return stands.with_canary(None, 0, "rollback")
-            if stands.previous == stands.version:
-                raise NothingBefore(f"{domain} has no version to go back to")
-            return stands.activated(stands.previous, "rollback")
-
-        with self._writing(domain) as home:
-            return append_to_log(home / LOG, back(last_of(home / LOG)))
+    def before(self, domain: str) -> tuple[list[int | None], list[int]]:
+        """Return what rollbacks return to, the next one first, and the deleted versions that the next one skips."""
+        current, history = self.standing(domain), self.activations(domain)
+        if not history or history[-1].number != current.number:  # the log lost lines
+            history = [current]
+        there: list[int | None] = []
+        skipped: list[int] = []
+        for version in versions_before(history):
+            if version is None or self.has(domain, version):
+                if version != (there[-1] if there else current.version):
+                    there.append(version)
+            elif not there:
+                skipped.append(version)
+        return there, skipped
 
     def standing(self, domain: str) -> Activation:
-        """Return where a domain stands: the log's last line."""
-        return last_of(self._home(domain) / LOG)
+        """Return what of a domain is live, a canary, or what a rollback returns to.
+
+        Raises:
+            StoreDamaged: the log and its copy are damaged or gone.
+        """
+        home = self._home(domain)
+        found = read_current(home)
+        if found is not None:
+            return found
+        if not is_log_lost(home):
+            return Activation.at_first()
+        raise StoreDamaged(
+            f"what was live in {domain} is not known: {home / LOG} and its copy are damaged or gone. "
+            f"Activate a version ({self._listed(domain)}) or none, or bring the files back from a backup"
+        )
 
     def activations(self, domain: str) -> list[Activation]:
         """Return the activation log, oldest first."""
@@ -247,16 +319,63 @@ class Store:
         """Return what was live before the live version, None for the frozen backbone."""
         return self.standing(domain).previous
 
-    def remove_domain(self, domain: str) -> None:
-        """Remove all that is kept of a domain, its numbers and log too."""
+    def remove_domain(self, domain: str, then: Callable[[], object] = _unfenced, fence: Fence = _unfenced) -> None:
+        """Remove all that is kept of a domain, its numbers and log too.
+
+        `then` forgets the domain elsewhere, under its lock: whoever waits to write is told by its fence. Where `then`
+        raises, nothing is removed. A crash after it leaves a mark, by which `finish_removal` goes on.
+        """
+        with self._writing(domain, fence) as home:
+            with suppress(OutOfSpace):  # a removal is what makes room
+                write_beside(home / REMOVING, now().encode())
+            then()
+            self._clear(home)
+
+    def half_removed(self) -> list[str]:
+        """Name the domains whose removal was begun and has not ended."""
+        return [path.parent.name for path in sorted(self.folder.glob(f"*/{REMOVING}"))]
+
+    def finish_removal(self, domain: str) -> None:
+        """Remove what an interrupted removal left of a domain that does not exist any more."""
         home = self._home(domain)
-        if not home.is_dir():
+        if not (home / REMOVING).exists():
             return
-        with self._writing(domain):
-            gone = self._incoming / f"{domain}{PART}"
-            home.rename(gone)
-            sync_folder(self.folder)
-            shutil.rmtree(gone)
+        with self._locked(home):
+            if (home / REMOVING).exists():
+                self._clear(home)
+
+    def keep_domain(self, domain: str, fence: Fence) -> None:
+        """Take back the mark of a removal that did not happen."""
+        with self._writing(domain, fence) as home:
+            (home / REMOVING).unlink(missing_ok=True)
+
+    def _clear(self, home: Path) -> None:
+        """Remove a domain's folder, the mark of its removal and its lock last."""
+        for path in home.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name not in (LOCK, REMOVING):
+                path.unlink()
+        for name in (REMOVING, LOCK):
+            (home / name).unlink(missing_ok=True)
+        home.rmdir()
+        sync_folder(self.folder)
+
+    def _copy_activations(self) -> None:
+        """Give domains of an earlier version of swaprec the copy of their current activation, once."""
+        if (self.folder / COPIED).exists():
+            return
+        domains = self.domains()
+        for domain in domains:
+            with self._writing(domain) as home:
+                if read_copy(home) is None:
+                    write_copy(home, read_current(home) or Activation.at_first())
+        if domains:
+            (self.folder / COPIED).mkdir(exist_ok=True)
+
+    def _listed(self, domain: str) -> str:
+        existing = [card.version for card in self.versions(domain)]
+        return f"it has {', '.join(map(str, existing[-MOST_LISTED:]))}" if existing else "it has none"
 
     def _put(self, home: Path, domain: str, source: Sealed, bundle: Bundle) -> Card:
         number = 1 + max((int(path.name) for path in home.iterdir() if path.name.isdigit()), default=0)
@@ -265,6 +384,9 @@ class Store:
         shutil.rmtree(beside, ignore_errors=True)
         try:
             with room_or_error(home):
+                if read_current(home) is None:  # from here on a log that is missing is a log that was lost
+                    write_copy(home, Activation.at_first())
+                (self.folder / COPIED).mkdir(exist_ok=True)
                 beside.mkdir()
                 source.path.rename(beside / BUNDLE)
                 write_beside(beside / CARD, json.dumps(card.to_json()).encode())
@@ -279,30 +401,74 @@ class Store:
         domain: str,
         version: int | None,
         change: Callable[[Activation], Activation],
-        fence: Callable[[], None],
+        fence: Fence,
+        *,
+        begin: bool = False,
     ) -> Activation:
-        with self._writing(domain) as home:
-            fence()
+        with self._writing(domain, fence) as home:
             if version is not None:
                 self._place(domain, version)
-            return append_to_log(home / LOG, change(last_of(home / LOG)))
+            try:
+                current = self.standing(domain)
+            except StoreDamaged:
+                if not begin:
+                    raise
+                # What was live is not known: from here on it is.
+                current = Activation.at_first()
+            return record(home, change(current))
 
     def _home(self, domain: str) -> Path:
         return self.folder / check_domain_name(domain)
 
     def _place(self, domain: str, version: int) -> Path:
         if not self.has(domain, version):
-            existing = [card.version for card in self.versions(domain)]
-            there = f"it has {', '.join(map(str, existing))}" if existing else "it has none"
-            raise VersionNotFound(f"{domain} has no version {version}: {there}")
+            raise VersionNotFound(f"{domain} has no version {version}: {self._listed(domain)}")
         return self._home(domain) / str(version)
 
     @contextmanager
-    def _writing(self, domain: str) -> Iterator[Path]:
+    def _writing(self, domain: str, fence: Fence = _unfenced) -> Iterator[Path]:
+        """Hold a domain's lock after its fence let the caller pass."""
         home = self._home(domain)
-        with room_or_error(home):
-            home.mkdir(exist_ok=True)
-            lock = (home / LOCK).open("w")
-        with lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        if not home.is_dir():  # so that a domain that was removed leaves no folder
+            fence()
+        with self._locked(home):
+            fence()
             yield home
+
+    @contextmanager
+    def _locked(self, home: Path) -> Iterator[None]:
+        while True:
+            with room_or_error(home):
+                home.mkdir(exist_ok=True)
+                try:
+                    lock = (home / LOCK).open("w")
+                except FileNotFoundError:  # the domain was removed in between
+                    continue
+            with lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                if _is_file_at(lock, home / LOCK):
+                    yield
+                    return
+
+
+def domains_in(folder: Path) -> list[str]:
+    """Name the domains of a store's folder, which need not be there; nothing is opened or made."""
+    if not folder.is_dir():
+        return []
+    there = (path for path in folder.iterdir() if _DOMAIN.fullmatch(path.name) and path.is_dir())
+    return sorted(path.name for path in there if any(entry.name != LOCK for entry in path.iterdir()))
+
+
+def is_log_lost(home: Path) -> bool:
+    """Whether a domain's folder has versions, and with them had an activation log or its copy, and now has neither."""
+    has_versions = any(path.name.isdigit() for path in home.glob("*"))
+    return has_versions and (home.parent / COPIED).exists() and read_current(home) is None
+
+
+def _is_file_at(file: IO[str], path: Path) -> bool:
+    """Whether an open file is still the one at its path: a removed domain's lock is another file."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(os.fstat(file.fileno()), found)

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from adapters_store.store import Store
 from service.bases import Bases
 from service.errors import Conflict, DomainNotFound
+from service.fence import fence
 from service.folds import Folds
 from service.gate import check
 from service.intake import Intake
@@ -35,6 +37,14 @@ MAX_PINNED = 16
 BUILDS = 4
 
 _log = logging.getLogger("swaprec")
+
+
+@dataclass(frozen=True, slots=True)
+class GoneBack:
+    """What is live after a rollback; `skipped` are deleted versions that it went past."""
+
+    live: LiveDomain
+    skipped: list[int]
 
 
 class Activator:
@@ -78,9 +88,9 @@ class Activator:
         detail = {"version": version_name(version), **wanted.model_dump()}
         candidate = self._ready(record, version, wanted)
         if candidate is None:
-            return self._jobs.submit(KIND, domain, detail)
-        result = self._flip(candidate, wanted, lambda: None) | {"gate": None}
-        return self._state.create_job(KIND, domain, detail, result)
+            return self._jobs.submit(KIND, domain, detail, record.born)
+        result = self._flip(candidate, wanted, fence(self._state, record)) | {"gate": None}
+        return self._state.create_job(KIND, domain, detail, result, record.born)
 
     def _ready(self, record: DomainRecord, version: Version, wanted: ActivateRequest) -> LiveDomain | None:
         """Return the value of a version that can answer now; None where something is to be done before."""
@@ -98,21 +108,37 @@ class Activator:
         except (NotBuilt, *DAMAGE):  # a job builds it, or says what is wrong with it
             return None
 
-    def rollback(self, domain: str) -> Standing:
+    def rollback(self, domain: str) -> GoneBack:
         """End a canary or, without one, go back to the version before; at once, since both are warm.
 
+        Further rollbacks go further back.
+
         Raises:
-            Conflict: there is nothing to go back to; DomainLoading: the domain does not answer yet.
+            NothingBefore, Conflict: there is nothing to go back to; DomainLoading: the domain does not answer yet.
         """
-        self._state.get_domain(domain)  # where state does not answer, nothing is written down
+        record = self._state.get_domain(domain)  # where state does not answer, nothing is written down
         self._live.get(domain)  # nobody waits for a domain that does not answer yet
         with self._reconciler.turn(domain):
-            standing = self._live.get(domain)
-            if standing.previous is None and standing.canary is None:
-                name = version_name(standing.live.version)
-                raise Conflict(f"{domain} has no version to go back to: {name} is the only one in memory")
-            self._store.rollback(domain)
-            return self._flipped(domain)
+            self._check_before(record, self._live.get(domain))
+            done = self._store.rollback(domain, fence(self._state, record))
+            live = self._flipped(domain).live
+        passed = f", without {_listed(done.skipped)}, which was deleted" if done.skipped else ""
+        _log.info("%s: rolled back; %s answers%s", domain, version_name(live.version), passed)
+        return GoneBack(live, done.skipped)
+
+    def _check_before(self, record: DomainRecord, standing: Standing) -> None:
+        """Raise Conflict where what a rollback returns to cannot answer at once."""
+        if self._store.standing(record.name).percent:
+            return
+        for version in self._store.before(record.name)[0][:1]:
+            try:
+                if all(value.version != version for value in standing.warm):
+                    self._reconciler.candidate(record, version)
+            except (NotBuilt, *DAMAGE) as error:
+                raise Conflict(
+                    f"{record.name} cannot go back to version {version_name(version)}, which has no vectors in memory: "
+                    "activate it, or another version"
+                ) from error
 
     def promote(self, domain: str, version: int) -> Standing:
         """Make the canary live for everybody.
@@ -120,13 +146,13 @@ class Activator:
         Raises:
             Conflict: this version is no canary; DomainLoading.
         """
-        self._state.get_domain(domain)
+        record = self._state.get_domain(domain)
         with self._reconciler.turn(domain):
             canary = self._live.get(domain).canary
             if canary is None or canary.version != version:
                 there = f"its canary is {version_name(canary.version)}" if canary is not None else "it has no canary"
                 raise Conflict(f"{domain}@{version} cannot be promoted: {there}")
-            self._store.record_activation(domain, version, "promote")
+            self._store.record_activation(domain, version, "promote", fence(self._state, record))
             return self._flipped(domain)
 
     def pin(self, domain: str, version: int, *, pinned: bool) -> None:
@@ -135,29 +161,30 @@ class Activator:
         Raises:
             DomainNotFound, VersionNotFound, OutOfSpace; Conflict: too many are pinned.
         """
-        self._state.get_domain(domain)
+        record = self._state.get_domain(domain)
         with self._reconciler.turn(domain):
             others = [one for one in self._store.pinned(domain) if one != version]
             if pinned and len(others) >= MAX_PINNED:
                 raise Conflict(f"{domain} has {len(others)} pinned versions, at most {MAX_PINNED}: unpin one first")
-            self._store.pin(domain, version, pinned=pinned)
+            self._store.pin(domain, version, pinned=pinned, fence=fence(self._state, record))
             self._reconciler.reconcile(domain)
             self._state.announce("standing", domain)
+        _log.info("%s: version %s is %s", domain, version, "pinned" if pinned else "not pinned any more")
 
     def end_canary(self, domain: str, digest: str, reason: str) -> None:
         """Take back a canary that does not do well, unless it is over already."""
         try:
             record = self._state.get_domain(domain)
+            with self._reconciler.turn(domain):
+                stands = self._store.standing(domain)  # not what is in memory: the domain may rest
+                if not stands.percent or self._versions.identify(record, stands.canary)[0] != digest:
+                    return
+                _log.warning("%s: the canary %s ends: %s", domain, version_name(stands.canary), reason)
+                self._store.record_canary(domain, None, 0, f"canary ended: {reason}", fence(self._state, record))
+                self._reconciler.reconcile(domain)
+                self._state.announce("standing", domain)
         except DomainNotFound:
             return
-        with self._reconciler.turn(domain):
-            stands = self._store.standing(domain)  # not what is in memory: the domain may rest
-            if not stands.percent or self._versions.identify(record, stands.canary)[0] != digest:
-                return
-            _log.warning("%s: the canary %s ends: %s", domain, version_name(stands.canary), reason)
-            self._store.record_canary(domain, None, 0, f"canary ended: {reason}")
-            self._reconciler.reconcile(domain)
-            self._state.announce("standing", domain)
 
     def domain_created(self, record: DomainRecord) -> None:
         """Make a new domain answer: an empty catalog under `none`. One that is restored, or broken, stays as it is."""
@@ -171,19 +198,29 @@ class Activator:
             VersionNotFound, VersionInUse: nothing was deleted.
         """
         with self._reconciler.turn(domain):
-            self._store.delete(domain, version)
-            self._folds.sweep(self._state.get_domain(domain))
+            record = self._state.get_domain(domain)
+            self._store.delete(domain, version, fence(self._state, record))
+            self._folds.sweep(record)
+        _log.info("%s: version %s is deleted", domain, version)
 
     def remove(self, domain: str) -> None:
-        """Remove a domain with everything that is kept of it; what still answers a request goes with that request."""
+        """Remove a domain with everything that is kept of it; what still answers a request goes with that request.
+
+        Whoever writes to the domain's part of the store meanwhile waits, and is refused: nothing of it is left for a
+        later domain of its name.
+        """
         with self._reconciler.turn(domain):
             record = self._state.get_domain(domain)
-            self._live.remove(domain)
-            self._store.remove_domain(domain)
-            self._vectors.forget(domain)
-            self._bases.forget(record)
-            self._snapshots.forget(domain)
-            self._state.delete_domain(domain)  # last: a crash before leaves a domain that can be deleted again
+
+            def forget() -> None:
+                self._state.delete_domain(domain)  # first: where state does not answer, nothing was removed
+                self._live.remove(domain)
+                self._snapshots.forget(domain)
+                self._vectors.forget(domain)
+                self._bases.forget(record)
+
+            self._store.remove_domain(domain, forget, fence(self._state, record))
+        _log.info("%s: the domain is deleted", domain)
         self._folds.sweeps.ask()
 
     def _activate(self, job: Job, progress: Progress) -> dict[str, Any]:
@@ -205,6 +242,7 @@ class Activator:
             if share:
                 gate = None if wanted.gate is None else wanted.gate.model_dump()
                 self._store.record_canary(domain, version, share, "canary", fence, gate)
+                _log.info("%s: version %s is a canary for %d %% of the users", domain, version_name(version), share)
             else:
                 self._store.record_activation(domain, version, "activate", fence)
             standing = self._flipped(domain, candidate)
@@ -251,3 +289,7 @@ class Activator:
         standing = self._reconciler.reconcile(domain, candidate)
         self._state.announce("standing", domain)
         return standing if standing is not None else self._live.get(domain)
+
+
+def _listed(versions: Sequence[int]) -> str:
+    return ", ".join(map(str, versions))

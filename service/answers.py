@@ -157,6 +157,7 @@ class AdapterCard(TypedDict):
     uploaded_at: str
     live: NotRequired[bool]
     canary_percent: NotRequired[int]
+    canary_since: NotRequired[str | None]
     pinned: NotRequired[bool]
     damaged: NotRequired[
         Annotated[list[str], Field(description="Fields that cannot be shown, and are empty; the version may serve.")]
@@ -182,7 +183,8 @@ class Domain(TypedDict):
     ]
     live_version: NotRequired[Version]
     canary_version: NotRequired[Version | None]
-    canary_percent: NotRequired[int]
+    canary_percent: NotRequired[Annotated[int, Field(description="Share of the users that the canary answers.")]]
+    canary_since: NotRequired[Annotated[str | None, Field(description="When the canary got this share.")]]
     previous_version: NotRequired[Version | None]
     pinned_versions: NotRequired[list[int]]
     index_generation: NotRequired[int]
@@ -200,6 +202,9 @@ class RolledBack(TypedDict):
     version: Version
     digest: str
     index_generation: int
+    skipped_versions: NotRequired[
+        Annotated[list[int], Field(description="Deleted versions of the history that a rollback went past.")]
+    ]
 
 
 class Item(TypedDict):

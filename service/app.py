@@ -38,7 +38,8 @@ from service.cold import ColdItems
 from service.document import describe
 from service.edge import Edge, install_problems
 from service.encodings import ContentEncoding
-from service.errors import StateError
+from service.errors import DomainNotFound, StateError
+from service.fence import fence
 from service.folds import Folds
 from service.follower import Follower
 from service.guard import Guard
@@ -49,6 +50,7 @@ from service.job_events import JobEvents
 from service.jobs import Jobs
 from service.judging import Asking, CanaryJudge, Judge
 from service.keys import Keys, open_keys
+from service.known import known_domains, lost_state, named
 from service.live import LiveTable
 from service.mapped import MOST
 from service.pace import Pace
@@ -190,6 +192,7 @@ def assemble(settings: Settings) -> Parts:
         opened.callback(state.close)
         parts = _connected(settings, state, keys)
         opened.pop_all()
+    end_removals(state, parts.store)
     if not parts.engines:
         _log.warning("no backbone: put a folder into %s or name it in SWAPREC_BACKBONES", settings.data / "backbones")
     return parts
@@ -250,16 +253,31 @@ def _connected(settings: Settings, state: State, keys: Keys) -> Parts:
     )
 
 
+def end_removals(state: State, store: Store) -> None:
+    """End removals of domains that were interrupted: those that state has forgotten go, the others stay."""
+    for domain in store.half_removed():
+        try:
+            record = state.get_domain(domain)
+        except DomainNotFound:
+            store.finish_removal(domain)
+        else:
+            store.keep_domain(domain, fence(state, record))
+
+
 def process_name() -> str:
     """Name this process as no other one is named, now or later."""
     return f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
 
 
-def open_state(settings: Settings) -> State:
+def open_state(settings: Settings, *, restoring: bool = False) -> State:
     """Open the state that the settings name.
 
+    Args:
+        settings: frozen.
+        restoring: also make a new one in place of one that was lost.
+
     Raises:
-        StateError: it cannot be used, or the data folder belongs to another one.
+        StateError: it cannot be used, it was lost, or the data folder belongs to another one.
     """
     if settings.redis_url is None:
         if (settings.data / redis.FILE).exists():
@@ -267,13 +285,25 @@ def open_state(settings: Settings) -> State:
                 f"the state of {settings.data} is in Redis: set REDIS_URL, or remove {settings.data / redis.FILE} "
                 "to go on without its catalogs"
             )
-        return SqliteState(settings.data)
+        lost = None if restoring else lost_state(settings.data, settings.data / sqlite.FILE)
+        if lost is not None:
+            raise StateError(lost)
+        embedded = SqliteState(settings.data)
+        _warn_of_lost(settings.data, embedded)
+        return embedded
     known = set(Store(settings.data / "adapters").domains())
     if (settings.data / sqlite.FILE).exists():
         embedded = SqliteState(settings.data)
         known |= {record.name for record in embedded.domains()}
         embedded.close()
     return redis.RedisState(settings.redis_url.get_secret_value(), settings.data, known)
+
+
+def _warn_of_lost(data: Path, state: State) -> None:
+    """Say which domains have versions or a snapshot and are not in the state."""
+    missing = sorted(set(known_domains(data)) - {record.name for record in state.domains()})
+    if missing:
+        _log.warning("state lacks %s, kept in %s: swaprec restore brings what it can back", named(missing), data)
 
 
 @contextmanager

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from adapters_store.errors import StoreError
 from service.bases import Bases, BaseWriter, Catalog
 from service.blobs import Blobs
+from service.errors import VerificationFailed
 from service.index import ExactIndex, Index, Tuned, TunedIndex
 from service.intake import Intake
 from service.live import version_name
@@ -71,7 +71,7 @@ class BaseBuilder:
             stage: told how far it is; what it raises ends the building, and nothing is left but vectors.
 
         Raises:
-            StoreError: the first version did not pass.
+            VerificationFailed: the first version did not pass.
         """
         catalog = self._read(record.name)
         with self.bases.writing(record, catalog, token, backbone.config.width) as base:
@@ -84,7 +84,7 @@ class BaseBuilder:
             for prepared in wanted:
                 self._verify(record.name, backbone, prepared, base, needed=prepared is wanted[0])
         self.bases.keep(record)
-        if self.snapshots.generation(record.name) != catalog.generation:
+        if self.snapshots.generation(record) != catalog.generation:
             self.snapshots.take(self.state, record, catalog.generation)
         return catalog.generation
 
@@ -141,7 +141,7 @@ class BaseBuilder:
 
         try:
             verify(str(name), items, encode, backbone.config.max_history, contents)
-        except StoreError as error:
+        except VerificationFailed as error:
             if needed:
                 raise
             _log.warning("%s@%s cannot be activated: %s", domain, name, error)

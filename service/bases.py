@@ -7,7 +7,6 @@ successor, and the fencing token of its builder. Bases are derived: losing one c
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -26,7 +25,7 @@ from numpy.typing import NDArray
 from adapters_store.files import PART, room_or_error, sync_folder, write_beside
 from service.ids import FILES, Ids
 from service.index import ExactIndex, Index, Tuned, TunedIndex, digest_of
-from service.mapped import forget_pages, open_array
+from service.mapped import forget_pages, is_cut, open_array
 from service.state import DomainRecord
 
 CARD, INDEX = "card.json", ".faiss"
@@ -70,6 +69,10 @@ class Base:
         self.ids.forget_pages()
         for array in (self.popularity, self.by_popularity):
             forget_pages(array)
+
+    def is_cut(self) -> bool:
+        """Whether a mapped file lost some of its end."""
+        return self.ids.is_cut() or is_cut(self.popularity) or is_cut(self.by_popularity)
 
     @property
     def nbytes(self) -> int:
@@ -166,7 +169,7 @@ class Bases:
                 writer = BaseWriter(part, catalog, _save_catalog(part, catalog), width)
                 yield writer
                 _seal(part, writer)
-                path = home / f"{_mark(record.born)}-{catalog.generation:012}-{token:012}"
+                path = home / f"{record.mark}-{catalog.generation:012}-{token:012}"
                 if not path.exists():  # else it was made before: by a builder that was killed after this
                     part.rename(path)
             sync_folder(home)
@@ -232,7 +235,7 @@ class Bases:
         return self._folder / record.name
 
     def _paths(self, record: DomainRecord) -> list[Path]:
-        home, mark = self._home(record), f"{_mark(record.born)}-"
+        home, mark = self._home(record), f"{record.mark}-"
         try:
             there = [path for path in home.iterdir() if path.name.startswith(mark)]
         except FileNotFoundError:
@@ -242,7 +245,7 @@ class Bases:
     def _open(self, path: Path) -> Base:
         with self._lock:
             known = self._opened.get(path)
-            if known is not None:
+            if known is not None and not known.is_cut():
                 return known
             card = json.loads((path / CARD).read_text("utf-8"))
             for name in (*FILES, *_POPULARITY):
@@ -280,10 +283,6 @@ class Bases:
             bases.pop(next(iter(bases)), None)
 
 
-def _mark(born: str) -> str:
-    return hashlib.blake2b(born.encode(), digest_size=8).hexdigest()
-
-
 def _vectors_name(digest: str, dtype: str) -> str:
     return f"vectors-{digest[:32]}-{dtype}.npy"
 
@@ -313,6 +312,8 @@ def _seal(folder: Path, writer: BaseWriter) -> None:
         files[path.name] = digest_of(path)
         with path.open("rb+") as file:
             os.fsync(file.fileno())
+            # It is never changed, and whoever cut it would kill the processes that map it.
+            os.fchmod(file.fileno(), os.fstat(file.fileno()).st_mode & ~0o222)
     card = {
         "generation": writer.catalog.generation,
         "items": len(writer.places),

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from service.errors import ServiceError, StateUnavailable
+from service.errors import OutOfSpace, ServiceError, StateUnavailable, VerificationFailed
 from service.index import Tuned
 from service.live import Version
 from transrec.backbone import Backbone
@@ -190,6 +190,10 @@ class Builder:
             answer = json.loads(line)
             if "unavailable" in answer:
                 raise StateUnavailable(f"{task['do']}: {answer['unavailable']}")
+            if "refused" in answer:
+                raise VerificationFailed(answer["refused"])
+            if "full" in answer:
+                raise OutOfSpace(answer["full"])
             if "error" in answer:
                 raise BuildFailed(f"{task['do']}: {answer['error']}")
             if "end" in answer:

@@ -16,13 +16,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from adapters_store import errors as store
 from adapters_store.bundle import read_bundle
 from adapters_store.errors import BundleError
 from service.base_builder import BaseBuilder
 from service.bases import Bases
 from service.blobs import Blobs
 from service.builder import NICE, VersionFile
-from service.errors import StateUnavailable
+from service.errors import OutOfSpace, StateUnavailable, VerificationFailed
 from service.index import build, use_one_thread
 from service.mapped import open_array
 from service.parent import end_with
@@ -65,9 +66,18 @@ def main() -> int:
                 _embed(task, loaded, answers)
             _answer(answers, {"end": result})
         except Exception as error:  # noqa: BLE001 - whatever it is, who waits must learn of it
-            away = isinstance(error, StateUnavailable) or isinstance(error.__cause__, StateUnavailable)
-            _answer(answers, {"unavailable" if away else "error": f"{type(error).__name__}: {error}"})
+            _answer(answers, _told(error))
     return 0
+
+
+def _told(error: Exception) -> dict[str, str]:
+    """Return what the service is told of an error: those it raises again in its own words, and others."""
+    if isinstance(error, VerificationFailed):
+        return {"refused": error.detail}
+    if isinstance(error, store.OutOfSpace | OutOfSpace):
+        return {"full": str(error)}
+    away = isinstance(error, StateUnavailable) or isinstance(error.__cause__, StateUnavailable)
+    return {"unavailable" if away else "error": f"{type(error).__name__}: {error}"}
 
 
 def _give_way() -> None:

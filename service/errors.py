@@ -109,6 +109,12 @@ class GateFailed(ServiceError):
         self.more = {"figures": dict(figures)}
 
 
+class VerificationFailed(ServiceError):
+    """A version that must not go live: its vectors, its index or its user side are not sound."""
+
+    status, code, title = 422, "verification_failed", "Verification failed"
+
+
 class VersionNotServable(ServiceError):
     """A version that has no vectors in memory: another version's space is never searched in its place."""
 
@@ -198,3 +204,9 @@ class StateLost(StateUnavailable):
     """State that answers but is not what this service wrote: an empty catalog is never served in its place."""
 
     code, title = "state_lost", "State lost"
+
+
+class StateDamaged(StateUnavailable):
+    """State whose file cannot be read any more until somebody mends it."""
+
+    code, title = "state_damaged", "State damaged"

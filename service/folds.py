@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
+from adapters_store.errors import StoreDamaged
 from adapters_store.store import Store
 from service.base_builder import BaseBuilder
 from service.builder import Builder, VersionFile
@@ -110,7 +111,11 @@ class Folds:
         return found is not None and found[0].generation == generation
 
     def _needed(self, domain: str) -> list[Version]:
-        return list(dict.fromkeys([*self._store.standing(domain).in_use, *self._store.pinned(domain)]))
+        try:
+            in_use = self._store.standing(domain).in_use
+        except StoreDamaged:  # an activation says anew what is live
+            in_use = {}
+        return list(dict.fromkeys([*in_use, *self._store.pinned(domain)]))
 
     def _file(self, record: DomainRecord, version: Version, first: Version) -> VersionFile | None:
         """Name a version for another process; None where it is damaged and not what this is done for."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from service.mapped import forget_pages, open_array
+from service.mapped import forget_pages, is_cut, open_array
 
 FILES = ("ids", "ends", "hashes", "order")
 
@@ -57,6 +57,10 @@ class Ids:
         """Take what is mapped from memory until it is read again."""
         for array in (self._blob, self._ends, self._hashes, self._order):
             forget_pages(array)
+
+    def is_cut(self) -> bool:
+        """Whether a mapped file lost some of its end."""
+        return any(is_cut(array) for array in (self._blob, self._ends, self._hashes, self._order))
 
     def __len__(self) -> int:
         return len(self._ends)

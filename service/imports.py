@@ -5,6 +5,7 @@ What was spooled and acknowledged as a job is gone on with after a crash; storin
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 import uuid
@@ -34,6 +35,8 @@ ABANDONED_S = 3600.0
 KEEP_EVERY_S = 1.0
 """How often it is written down how far an import of rejected rows is: the report may be a megabyte."""
 
+_log = logging.getLogger("swaprec")
+
 Advance = Callable[[int, int], None]
 Keep = Callable[[Report, int, int], None]
 
@@ -42,13 +45,15 @@ Keep = Callable[[Report, int, int], None]
 class Course:
     """How an import goes on: what it did until `position`, and the catalog's generation then; -1 where it just begins.
 
-    `folds`: much is made searchable by a fold at the end. `told` (done, total); `patiently` does again what needs state
-    where that is gone; `keep` writes down how far it is; `check` raises where it may not go on.
+    `born` is of the domain that it is for. `folds`: much is made searchable by a fold at the end. `told` (done, total);
+    `patiently` does again what needs state where that is gone; `keep` writes down how far it is; `check` raises where
+    it may not go on.
     """
 
     report: Report = field(default_factory=Report)
     position: int = 0
     generation: int = -1
+    born: str = ""
     folds: bool = False
     told: Advance = lambda *_: None
     patiently: Patiently = lambda call: call()
@@ -98,7 +103,7 @@ class Imports:
             raise
         return path
 
-    def submit_item(self, domain: str, item: ItemBody) -> Job:
+    def submit_item(self, domain: str, item: ItemBody, born: str) -> Job:
         """Import one item as a job.
 
         Raises:
@@ -107,16 +112,16 @@ class Imports:
         row = item.model_dump_json(exclude_unset=True).encode() + b"\n"
         if len(row) - len(item.image_b64 or "") > MAX_ROW_BYTES:
             raise PayloadTooLarge(f"more than {MAX_ROW_BYTES} bytes beside its picture; put it with wait=true")
-        return self.submit(domain, self._spooled(row))
+        return self.submit(domain, self._spooled(row), born)
 
-    def submit_patch(self, domain: str, item_id: str, patch: ItemPatch) -> Job:
+    def submit_patch(self, domain: str, item_id: str, patch: ItemPatch, born: str) -> Job:
         """Change an item as a job.
 
         Raises:
             OutOfSpace: nothing is left.
         """
         spooled = self._spooled(patch.model_dump_json(exclude_unset=True).encode())
-        return self.submit(domain, spooled, PATCH, item_id=item_id)
+        return self.submit(domain, spooled, born, PATCH, item_id=item_id)
 
     def _spooled(self, content: bytes) -> Path:
         path = self._folder / f"{uuid.uuid4().hex}.ndjson{PART}"
@@ -124,17 +129,18 @@ class Imports:
             path.write_bytes(content)
         return path
 
-    def submit(self, domain: str, spooled: Path, kind: str = KIND, **detail: str) -> Job:
+    def submit(self, domain: str, spooled: Path, born: str, kind: str = KIND, **detail: str) -> Job:
         """Import as a job; from here on neither a crash nor a power cut loses anything.
 
         Args:
             domain: whose items.
             spooled: the body; it is the job's from here on.
+            born: of the domain; a later one of its name does not get the items.
             kind: what is done with it.
             detail: what else the job has to know.
 
         Raises:
-            OutOfSpace: nothing is left.
+            OutOfSpace, DomainNotFound: nothing is left.
         """
         kept = spooled.with_suffix("")
         try:
@@ -142,7 +148,7 @@ class Imports:
                 os.fsync(file.fileno())
             spooled.rename(kept)
             sync_folder(self._folder)
-            return self._jobs.submit(kind, domain, {"file": kept.name, **detail})
+            return self._jobs.submit(kind, domain, {"file": kept.name, **detail}, born)
         except BaseException:
             spooled.unlink(missing_ok=True)
             kept.unlink(missing_ok=True)
@@ -180,11 +186,15 @@ class Imports:
             course.told(done, total)
         if done != total:  # nothing but empty lines followed
             course.told(total, total)
+        counts = (report.accepted, report.updated, report.unchanged, report.rejected_count)
+        _log.info("%s: import ended: %d accepted, %d updated, %d unchanged, %d rejected", domain, *counts)
         return report
 
     def _store(self, domain: str, items: Sequence[Item], course: Course) -> Upserted:
         search = not course.folds or course.report.accepted + course.report.updated < FOLDED
-        return self._writer.upsert(domain, items, search=search, patiently=course.patiently, check=course.check)
+        return self._writer.upsert(
+            domain, items, search=search, patiently=course.patiently, check=course.check, born=course.born
+        )
 
     def _overtaken(self, domain: str, generation: int) -> frozenset[str]:
         """Ids that are not to be stored again by who begins anew: a process that was killed did, or somebody since."""
@@ -198,6 +208,7 @@ class Imports:
 
     def _import_job(self, job: Job, progress: Progress) -> dict[str, Any]:
         """Import, or go on with it where it was: what was deleted since does not come back with its rows."""
+        born = self._state.get_domain(job.domain).born  # before the job is seen: it goes with its domain
         job = self._state.get_job(job.id)
         begun = job.result or {}
         first = begun.get("generation", -1) if begun else self._state.generation(job.domain)
@@ -208,12 +219,15 @@ class Imports:
             result = {"report": report.to_json(), "position": position, "generation": generation}
             progress.patiently(lambda: self._state.update_job(job.id, token=progress.job.token, result=result))
 
+        verb = "goes on" if begun else "begins"
+        _log.info("%s: import job %s %s", job.domain, job.id, verb)
         if not begun:
             keep(Report(), 0, first)
         course = Course(
             report=Report.parse(begun["report"]) if begun else Report(),
             position=begun.get("position", 0),
             generation=begun.get("generation", -1),
+            born=born,
             folds=True,
             told=progress.stage("import"),
             patiently=progress.patiently,
@@ -227,6 +241,7 @@ class Imports:
 
     def _patch_job(self, job: Job, progress: Progress) -> dict[str, Any]:
         """Change an item, unless that was done before this process was killed, or somebody changed it since."""
+        born = self._state.get_domain(job.domain).born
         patch, item_id = ItemPatch.model_validate_json(self._path(job).read_bytes()), job.detail["item_id"]
         begun = self._state.get_job(job.id).result
         if begun is None:
@@ -241,7 +256,7 @@ class Imports:
             intake.settle()
             return after
 
-        stored: Upserted = progress.patiently(lambda: self._writer.change(job.domain, item_id, changed))
+        stored: Upserted = progress.patiently(lambda: self._writer.change(job.domain, item_id, changed, born))
         return {"updated": stored.updated, "unchanged": stored.unchanged}
 
     def _forget(self, job: Job) -> None:

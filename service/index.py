@@ -51,11 +51,19 @@ class Index(Protocol):
         """Return what a domain's card says of it."""
         ...
 
+    def is_cut(self) -> bool:
+        """Whether a file that it maps lost some of its end: it must not be searched any more."""
+        ...
+
 
 class ExactIndex:
     """Compares with every vector; holds nothing beside the array `vectors [n, d]`, which may be mapped."""
 
     nbytes = 0
+
+    def is_cut(self) -> bool:
+        """Return False: it has no file of its own."""
+        return False
 
     def __init__(self, vectors: Floats) -> None:
         self._vectors = vectors
@@ -105,6 +113,14 @@ class TunedIndex:
         self._vectors, self._tuned = vectors, tuned
         self._exact = ExactIndex(vectors)
         self.nbytes = path.stat().st_size
+        self._path = path
+
+    def is_cut(self) -> bool:
+        """Whether its file lost some of its end."""
+        try:
+            return self._path.stat().st_size < self.nbytes
+        except OSError:  # one that was removed stays whole while it is mapped
+            return False
 
     def __len__(self) -> int:
         return len(self._vectors)

@@ -16,7 +16,7 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from service.errors import JobNotFound, JobTaken, StateUnavailable
-from service.problems import problem_of
+from service.problems import is_expected, one_line, problem_of
 from service.state import Job, State
 
 WRITE_EVERY_S = 0.2
@@ -131,9 +131,13 @@ class Jobs:
         for thread in self._threads:
             thread.start()
 
-    def submit(self, kind: str, domain: str, detail: dict[str, Any]) -> Job:
-        """Write a job down and queue it; it survives a crash from here on."""
-        job = self._state.create_job(kind, domain, detail)
+    def submit(self, kind: str, domain: str, detail: dict[str, Any], born: str = "") -> Job:
+        """Write a job down and queue it; it survives a crash from here on.
+
+        Raises:
+            DomainNotFound: the domain that was `born` so is gone.
+        """
+        job = self._state.create_job(kind, domain, detail, born=born)
         self.wake()
         return job
 
@@ -243,7 +247,10 @@ class Jobs:
             if self._closing.is_set():  # what it worked with was ended, too
                 self._give_back(job)
                 return
-            _log.exception("job %s (%s of %s) failed", job.id, job.kind, job.domain)
+            if is_expected(error):
+                _log.warning("job %s (%s of %s) failed: %s", job.id, job.kind, job.domain, one_line(str(error)))
+            else:
+                _log.exception("job %s (%s of %s) failed", job.id, job.kind, job.domain)
             self._end_safely(job, status="failed", error=problem_of(error).body | {"error": str(error)})
         finally:
             if self._running.get(job.id) is progress:

@@ -210,10 +210,16 @@ class Keys:
         if stamp == self._seen:
             return
         self._seen = stamp
+        before = set(self._keys)
         try:
             self._take(self._file.read())
+            self._log_change(before)
         except StateError:
             _log.exception("the keys that were read before go on being valid")
+
+    def _log_change(self, before: set[str]) -> None:
+        added, removed = sorted(self._keys.keys() - before), sorted(before - self._keys.keys())
+        _log.info("keys: %d are valid; added: %s; removed: %s", len(self._keys), added or "none", removed or "none")
 
     def _take(self, keys: Sequence[Key]) -> None:
         self._keys = {key.id: key for key in keys}

@@ -100,6 +100,10 @@ class Standing:
         """Whether hardly more than mapped files is in memory of it."""
         return all(value.items.is_mapped for value in self.warm)
 
+    def is_cut(self) -> bool:
+        """Whether a file that it maps lost some of its end: it must not answer any more."""
+        return any(value.items.is_cut() for value in self.warm)
+
     def forget_pages(self) -> None:
         """Take what is mapped from memory until it is read again."""
         for value in self.warm:
@@ -197,7 +201,7 @@ class LiveTable:
         """Let a domain that rests answer again from what it answered from; None where there may be something newer."""
         with self._changing:
             rested = self._resting.get(domain)
-            if rested is None or rested.standing is None:
+            if rested is None or rested.standing is None or rested.standing.is_cut():
                 return None
             self._publish(domain, rested.standing)
         return rested.standing

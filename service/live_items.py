@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from service.bases import Base
 from service.delta import Delta
 from service.index import ExactIndex, Index
-from service.mapped import forget_pages
+from service.mapped import forget_pages, is_cut
 from service.state import ChangedItem, Changes, Withdrawals
 
 FOLD_ROWS = 1000
@@ -204,6 +204,10 @@ class LiveItems:
         """Take what is mapped from memory until it is read again."""
         self.base.forget_pages()
         forget_pages(self.matrix)
+
+    def is_cut(self) -> bool:
+        """Whether a file that it maps lost some of its end: reading it would kill the process."""
+        return self.base.is_cut() or is_cut(self.matrix) or self.index.is_cut()
 
     def held(self) -> dict[int, int]:
         """Bytes of everything that it is made of, by identity: values of one catalog share some of it."""

@@ -1,4 +1,8 @@
-"""Arrays in files that processes map and share: opened quickly, without a descriptor; pages can be let go of."""
+"""Arrays in files that processes map and share: opened quickly, without a descriptor; pages can be let go of.
+
+Reading what was cut off a mapped file kills the process (SIGBUS). So its size is compared with the header when it is
+opened, and with `is_cut` again and again while it is mapped.
+"""
 
 from __future__ import annotations
 
@@ -31,12 +35,15 @@ class _Map:
     Not `mmap.mmap`, which keeps a descriptor: a thousand domains have eight thousand maps.
     """
 
-    __slots__ = ("__array_interface__", "address", "size")
+    __slots__ = ("__array_interface__", "_inode", "_path", "address", "size")
 
     def __init__(self, path: Path) -> None:
         descriptor = os.open(path, os.O_RDONLY)
         try:
-            self.size = os.fstat(descriptor).st_size
+            about = os.fstat(descriptor)
+            self.size = about.st_size
+            self._path = path
+            self._inode = about.st_dev, about.st_ino
             if not self.size:
                 raise ValueError(f"{path} is empty")
             self.address = _libc.mmap(None, self.size, mmap.PROT_READ, mmap.MAP_SHARED, descriptor, 0)
@@ -49,6 +56,14 @@ class _Map:
     def __del__(self) -> None:
         if getattr(self, "address", None) is not None:
             _libc.munmap(self.address, self.size)
+
+    def is_cut(self) -> bool:
+        """Whether the file lost some of its end; one that was removed or replaced stays whole while it is mapped."""
+        try:
+            about = self._path.stat()
+        except OSError:
+            return False
+        return (about.st_dev, about.st_ino) == self._inode and about.st_size < self.size
 
     def bytes(self, start: int, stop: int) -> bytes:
         """Return some of it; what is beyond its end is left out."""
@@ -78,11 +93,22 @@ def open_array(path: Path) -> NDArray[Any]:
 
 def forget_pages(array: NDArray[Any]) -> None:
     """Take a mapped array's pages from this process's memory; they come back as they are read."""
+    content = _map_of(array)
+    if content is not None:
+        _libc.madvise(content.address, content.size, mmap.MADV_DONTNEED)
+
+
+def is_cut(array: NDArray[Any]) -> bool:
+    """Whether the file of a mapped array lost some of its end since: the array must not be read any more."""
+    content = _map_of(array)
+    return content is not None and content.is_cut()
+
+
+def _map_of(array: NDArray[Any]) -> _Map | None:
     content: Any = array
     while isinstance(content, np.ndarray):
         content = content.base
-    if isinstance(content, _Map):
-        _libc.madvise(content.address, content.size, mmap.MADV_DONTNEED)
+    return content if isinstance(content, _Map) else None
 
 
 @lru_cache(4096)

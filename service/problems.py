@@ -18,6 +18,7 @@ MAX_ERRORS = 51
 MAX_PART = 128
 MAX_MESSAGE = 1024
 MAX_DETAIL = 8192
+MAX_LINE = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,17 @@ def problem_of(error: BaseException) -> Problem:
     return problem(500, "internal", "Internal error", "something went wrong here; the log has it under the request id")
 
 
+def is_expected(error: BaseException) -> bool:
+    """Whether an error has an answer of its own: it says all there is to say, without a traceback."""
+    return bool(problem_of(error).body["code"] != "internal")
+
+
+def one_line(text: str) -> str:
+    """Return a text as one line of the log, shortened; what clients sent cannot begin another line."""
+    line = " ".join(text.split())
+    return line if len(line) <= MAX_LINE else f"{line[:MAX_LINE]}…"
+
+
 def status_problem(status: int, detail: str) -> Problem:
     """Return the problem of a bare status, such as the router's 404."""
     for kind in (MalformedBody, PayloadTooLarge):
@@ -98,5 +110,6 @@ _TABLE: Mapping[type[BaseException], Callable[[Any], Problem]] = {
     store.VersionNotFound: _plain(404, "version_not_found", "Version not found"),
     store.VersionInUse: _plain(409, "version_in_use", "Version in use"),
     store.NothingBefore: _plain(409, "conflict", "Conflict"),
+    store.StoreDamaged: _plain(503, "store_damaged", "Store damaged"),
     ImageError: _plain(500, "picture_unreadable", "Picture unreadable"),  # a kept one: of a request it is a 422
 }

@@ -16,7 +16,7 @@ from dataclasses import replace
 import numpy as np
 
 from adapters_store.activations import Activation
-from adapters_store.errors import BundleError, OutOfSpace, VersionNotFound
+from adapters_store.errors import BundleError, OutOfSpace, StoreDamaged, VersionNotFound
 from adapters_store.store import Store
 from service import errors
 from service.bases import Base, Bases
@@ -24,7 +24,7 @@ from service.engine import Engine
 from service.errors import BackboneNotFound, DomainLoading, DomainNotFound, ServiceError, StateUnavailable
 from service.live import LiveDomain, LiveTable, Standing, Version, version_name
 from service.live_items import FOLD_ROWS, LiveItems
-from service.problems import problem_of
+from service.problems import is_expected, problem_of
 from service.residency import Residency
 from service.slots import Slot
 from service.state import Changes, DomainRecord, State
@@ -55,6 +55,12 @@ class Broken(ServiceError):
     """A domain that cannot answer until somebody acts."""
 
     status, code, title = 503, "domain_broken", "Domain broken"
+
+
+class VersionsLost(ServiceError):
+    """A domain whose activation log is lost: it answers again when a version is activated."""
+
+    status, code, title = 503, "store_damaged", "Store damaged"
 
 
 class Reconciler:
@@ -124,6 +130,7 @@ class Reconciler:
                 for forget in self.forget:
                     forget(domain)
                 return None
+            self._drop_cut(domain)
             if not wake and candidate is None and self._stays_away(record):
                 return None
             try:
@@ -147,6 +154,18 @@ class Reconciler:
         with self.turn(record.name):
             return self._value(record, version, _Having(record, []), 0)
 
+    def _drop_cut(self, domain: str) -> None:
+        """Answer no more from files that were cut: reading what they lack would kill the process."""
+        standing = self._live.find(domain) or self._live.kept(domain).standing
+        if standing is None or not standing.is_cut():
+            return
+        where = standing.live.items.base.path
+        _log.error("%s: a file of %s was cut while it was mapped: it is built anew", domain, where)
+        self._bases.let_go(domain)
+        if not self._live.spoil(domain):
+            self._live.remove(domain)
+            self._live.wait(domain, "being built anew, since a file of its vectors was damaged")
+
     def _stays_away(self, record: DomainRecord) -> bool:
         """Whether a domain rests, or is to rest since nobody asked for it and there is no room."""
         domain = record.name
@@ -162,9 +181,13 @@ class Reconciler:
     def _is_current(self, record: DomainRecord) -> bool:
         """Whether nothing has changed since a domain rests that it would answer from."""
         domain = record.name
-        kept, stands = self._live.kept(domain).standing, self._store.standing(domain)
+        kept = self._live.kept(domain).standing
         if kept is None:
             return True
+        try:
+            stands = self._store.standing(domain)
+        except StoreDamaged:  # whoever asks next is told
+            return False
         number = self._state.generation(domain) + stands.number
         pinned = [value.version for value in kept.pinned]
         there = (kept.live.born, kept.live.index_generation, pinned)
@@ -339,11 +362,14 @@ class Reconciler:
 
     def _break(self, record: DomainRecord, error: Exception) -> None:
         self.troubled.add(record.name)
+        inside = None if is_expected(error) else error
         if self._answers(record):
-            _log.error("domain %s stays at what it was: %s", record.name, error, exc_info=error)
+            _log.error("domain %s stays at what it was: %s", record.name, error, exc_info=inside)
             return
-        _log.error("domain %s cannot answer: %s", record.name, error, exc_info=error)
+        _log.error("domain %s cannot answer: %s", record.name, error, exc_info=inside)
         known = error if isinstance(error, ServiceError) and not isinstance(error, DomainLoading) else None
+        if isinstance(error, StoreDamaged):
+            known = VersionsLost(str(error))
         told = problem_of(error).body["detail"]
         self._live.wait(record.name, known or Broken(f"{record.name} cannot be restored: {told}"))
 

@@ -45,10 +45,18 @@ class Segment:
         if path.stem != _digest_of(path) or path.stat().st_size % row:
             raise ValueError(f"{path.name} is damaged, or of another width than {width}")
         content = np.memmap(path, np.uint8, "r")
+        self._path, self._size = path, content.size
         count = content.size // row
         self.keys: Keys = np.asarray(content[: count * KEY_BYTES]).reshape(count, KEY_BYTES)
         self.vectors: Floats = np.asarray(content[count * KEY_BYTES :]).view(np.float32).reshape(count, width)
         self._heads = _heads(self.keys)
+
+    def is_cut(self) -> bool:
+        """Whether its file lost some of its end: reading what it lacks would kill the process."""
+        try:
+            return self._path.stat().st_size < self._size
+        except OSError:  # merged into another one; it stays whole while it is mapped
+            return False
 
     def find(self, keys: Keys, heads: NDArray[np.uint64]) -> NDArray[np.int64]:
         """Return the row of each key, -1 where it is not here."""
@@ -105,6 +113,9 @@ class Segments:
         names = {path.name for path in self._folder.glob(f"*{SUFFIX}")}
         for name in self._opened.keys() - names:
             del self._opened[name]
+        for name, segment in self._opened.items():
+            if segment is not None and segment.is_cut():
+                self._opened[name] = None
         for name in names - self._opened.keys():
             try:
                 self._opened[name] = Segment(self._folder / name, self._width)

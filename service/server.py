@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import sys
+from types import FrameType
 
 import uvicorn
 
@@ -18,6 +19,8 @@ from service.workers import run_workers
 
 BACKLOG = 1024
 GRACE_S = 30
+
+_log = logging.getLogger("swaprec")
 
 
 class PortTaken(RuntimeError):
@@ -62,10 +65,9 @@ def serve(settings: Settings) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     open_keys(settings)  # before the port: nobody is kept waiting by a service that will not start
     with listen(settings) as listener:
-        log = logging.getLogger("swaprec")
         for warning in unknown_variables(os.environ):
-            log.warning("%s", warning)
-        log.info("listening on %s", address(listener))
+            _log.warning("%s", warning)
+        _log.info("listening on %s", address(listener))
         config = uvicorn.Config(
             "",
             loop="uvloop",
@@ -81,4 +83,24 @@ def serve(settings: Settings) -> None:
             return
         with started(settings) as parts:
             config.app = create_app(settings, parts)
-            uvicorn.Server(config).run(sockets=[listener])
+            server = Server(config)
+            signal.signal(signal.SIGHUP, server.handle_exit)
+            server.run(sockets=[listener])
+        _log.info("ended")
+
+
+class Server(uvicorn.Server):
+    """Says which signal ends it."""
+
+    _signal = 0
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Remember the signal; it is logged by the loop, not within whatever was interrupted."""
+        self._signal = sig
+        super().handle_exit(sig, frame)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Answer what was accepted, and end."""
+        why = signal.Signals(self._signal).name if self._signal else "the server was told to end"
+        _log.info("%s: what was accepted is answered, then the service ends", why)
+        await super().shutdown(sockets)

@@ -1,7 +1,7 @@
 """Catalog snapshots: Parquet beside the store, so that a state that is lost does not take the catalogs with it.
 
-A snapshot is a file of items, named by the generation, and a card that names the file and its digest. It is written
-beside, and the card last: a crash leaves the old snapshot or the new one.
+A snapshot is a file of items, named by the generation and the domain's birth, and a card that names the file and its
+digest. It is written beside, and the card last: a crash leaves the old snapshot or the new one.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -19,7 +20,8 @@ import pyarrow.parquet as pq
 
 from adapters_store.activations import now
 from adapters_store.files import PART, room_or_error, sync_folder, write_beside
-from service.errors import StateError
+from service.errors import DomainNotFound, StateError
+from service.fence import fence
 from service.state import DomainRecord, Item, Probe, State, probes_text, read_probes
 
 PAGE = 5000
@@ -84,7 +86,7 @@ class Snapshots:
         home.mkdir(parents=True, exist_ok=True)
         for left in home.glob(f"*{PART}"):  # of a process that was killed
             left.unlink(missing_ok=True)
-        path = home / f"{generation}.parquet"
+        path = home / f"{generation}-{record.mark}.parquet"
         beside = path.with_suffix(f".parquet{PART}")
         try:
             with room_or_error(home):
@@ -100,12 +102,29 @@ class Snapshots:
             if other != path:
                 other.unlink(missing_ok=True)
         sync_folder(home)
+        try:
+            fence(state, record)()
+        except DomainNotFound:  # removed meanwhile: a restore must not bring it back
+            self._take_back(card)
+            raise
         return card
 
-    def generation(self, domain: str) -> int:
-        """Return the generation of a domain's snapshot, -1 without one."""
-        path = self._folder / domain / CARD
-        return Snapshot.read(path).generation if path.exists() else -1
+    def _take_back(self, card: Snapshot) -> None:
+        home = self._folder / card.domain
+        (home / card.file).unlink(missing_ok=True)
+        with suppress(StateError):
+            if Snapshot.read(home / CARD).file == card.file:
+                (home / CARD).unlink(missing_ok=True)
+        with suppress(OSError):  # another one is there
+            home.rmdir()
+
+    def generation(self, record: DomainRecord) -> int:
+        """Return the generation of a domain's snapshot, -1 without one; one of an earlier domain is none."""
+        path = self._folder / record.name / CARD
+        if not path.exists():
+            return -1
+        card = Snapshot.read(path)
+        return card.generation if card.file == f"{card.generation}-{record.mark}.parquet" else -1
 
     def all(self) -> list[Snapshot]:
         """Return every snapshot, by domain.
@@ -141,7 +160,7 @@ class Snapshots:
         home = self._folder / domain
         for path in home.glob("*"):
             path.unlink(missing_ok=True)
-        if home.is_dir():
+        with suppress(OSError):  # not there, or one is being taken, which sees that the domain is gone
             home.rmdir()
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from adapters_store.errors import StoreError
+from service.errors import VerificationFailed
 from service.live_items import LiveItems
 
 MIN_DISTINCT = 0.1
@@ -35,8 +35,8 @@ def verify(name: str, items: LiveItems, encode: Encode, window: int, contents: C
         contents: tells different items from equal ones.
 
     Raises:
-        StoreError: vectors that are not finite or nearly all the same, an index that does not hold them, or a user
-            side that overflows.
+        VerificationFailed: vectors that are not finite or nearly all the same, an index that does not hold them, or a
+            user side that overflows.
     """
     rows = items.living()
     check_finite(name, items, rows)
@@ -45,7 +45,9 @@ def verify(name: str, items: LiveItems, encode: Encode, window: int, contents: C
     different = len(set(contents(items.ids(sample))))
     distinct = len({vector.tobytes() for vector in items.vectors(sample)})
     if different > PROBES and distinct < MIN_DISTINCT * different:
-        raise StoreError(f"{different} different items have only {distinct} different vectors: the adapter collapsed")
+        raise VerificationFailed(
+            f"{different} different items have only {distinct} different vectors: the adapter collapsed"
+        )
     if len(rows):
         _check_answers(items, encode, window, sample[:: max(1, len(sample) // PROBES)])
 
@@ -54,13 +56,15 @@ def check_finite(name: str, items: LiveItems, rows: NDArray[np.int64]) -> None:
     """Check some rows' vectors.
 
     Raises:
-        StoreError: some are not finite.
+        VerificationFailed: some are not finite.
     """
     bad = 0
     for start in range(0, len(rows), BLOCK):
         bad += int((~np.isfinite(items.vectors(rows[start : start + BLOCK])).all(1)).sum())
     if bad:
-        raise StoreError(f"{bad} of {len(rows)} item vectors are not finite under version {name}: not activated")
+        raise VerificationFailed(
+            f"{bad} of {len(rows)} item vectors are not finite under version {name}: not activated"
+        )
 
 
 def _check_answers(items: LiveItems, encode: Encode, window: int, probes: NDArray[np.int64]) -> None:
@@ -69,7 +73,7 @@ def _check_answers(items: LiveItems, encode: Encode, window: int, probes: NDArra
     batches = [histories[start : start + AT_ONCE] for start in range(0, len(histories), AT_ONCE)]
     users = np.concatenate([encode(batch) for batch in batches])
     if not np.isfinite(users).all():
-        raise StoreError("the user side overflows: histories have vectors that are not finite; not activated")
+        raise VerificationFailed("the user side overflows: histories have vectors that are not finite; not activated")
     scores, rows = items.search(users, 1)
     if not rows.shape[1]:  # nothing of it is available
         return
@@ -77,4 +81,4 @@ def _check_answers(items: LiveItems, encode: Encode, window: int, probes: NDArra
     if not np.isfinite(scores).all() or not np.allclose(
         scores[:, 0], direct, rtol=TOLERANCE, atol=TOLERANCE * np.abs(scores).max()
     ):
-        raise StoreError("the index does not answer from its own vectors: not activated")
+        raise VerificationFailed("the index does not answer from its own vectors: not activated")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
 from functools import partial
 
@@ -17,6 +18,8 @@ from service.settings import Settings
 
 LOG_FORMAT = "%(asctime)s %(process)d %(levelname)s %(message)s"
 HANGS_AFTER_S = 60
+
+_log = logging.getLogger("swaprec")
 
 
 def run_workers(settings: Settings, config: uvicorn.Config, listener: socket.socket) -> None:
@@ -39,10 +42,37 @@ class Supervisor(Multiprocess):
 
     def keep_subprocess_alive(self) -> None:
         """Start again what died."""
-        for process in self.processes:
+        before = list(self.processes)
+        for process in before:
             # With the parent's copy of the worker's end closed, a death is the end of the pipe and not a silence.
             process.child_conn.close()
         super().keep_subprocess_alive()
+        for old, new in zip(before, self.processes, strict=True):
+            if old is not new:
+                _log.warning("worker %s ended (%s): worker %s takes its place", old.pid, _why(old.exitcode), new.pid)
+
+    def handle_term(self) -> None:
+        """End all workers."""
+        _log.info("SIGTERM: %d workers answer what they accepted, then the service ends", len(self.processes))
+        super().handle_term()
+
+    def handle_int(self) -> None:
+        """End all workers."""
+        _log.info("SIGINT: %d workers answer what they accepted, then the service ends", len(self.processes))
+        super().handle_int()
+
+    def handle_hup(self) -> None:
+        """Replace the workers one by one."""
+        before = [process.pid for process in self.processes]
+        _log.info("SIGHUP: %d workers are replaced, one by one", len(before))
+        super().handle_hup()
+        _log.info("workers %s are replaced by %s", before, [process.pid for process in self.processes])
+
+
+def _why(code: int | None) -> str:
+    if code is not None and code < 0:
+        return f"killed by {signal.Signals(-code).name}"
+    return f"exit code {code}"
 
 
 def work(settings: Settings, parent: int) -> FastAPI:

@@ -48,6 +48,7 @@ class CatalogWriter:
         search: bool = True,
         patiently: Patiently = lambda call: call(),
         check: Callable[[], None] = lambda: None,
+        born: str = "",
     ) -> Upserted:
         """Embed and store items, a thousand in one transaction, and make them searchable here.
 
@@ -57,16 +58,18 @@ class CatalogWriter:
             search: False leaves that to a fold.
             patiently: does what needs state again where state is gone, so that nothing is counted twice.
             check: called between steps; what it raises ends the upsert, before the next thousand are stored.
+            born: of the domain that they are for; a later one of its name does not get them.
 
         Raises:
             DomainNotFound; BundleError: the live version is damaged; StateUnavailable; OutOfSpace.
         """
+        born = born or patiently(partial(self._state.get_domain, domain)).born
         patiently(partial(self.embed, domain, items, check))
         stored, told = Upserted(0, 0, 0, 0), self._told(domain, search=search)
         for start in range(0, len(items), ROWS):
             check()
             some = items[start : start + ROWS]
-            stored = stored.and_then(patiently(partial(self._state.upsert_items, domain, some, told)))
+            stored = stored.and_then(patiently(partial(self._state.upsert_items, domain, some, told, born)))
         if search and (stored.accepted or stored.updated or told == "all"):
             patiently(partial(self._reconciler.reconcile, domain))
         return stored
@@ -78,12 +81,13 @@ class CatalogWriter:
         standing = self._live.find(domain)
         return "all" if standing is None or standing.live.items.incomplete else "changed"
 
-    def change(self, domain: str, item_id: str, changed: Callable[[Item], Item]) -> Upserted:
+    def change(self, domain: str, item_id: str, changed: Callable[[Item], Item], born: str = "") -> Upserted:
         """Change a stored item; what somebody else changes at the same time is not lost.
 
         Raises:
             ItemNotFound; Conflict: others change it again and again; what `upsert` raises.
         """
+        born = born or self._state.get_domain(domain).born
         for _ in range(TRIES):
             before = self.get(domain, item_id)
             after = changed(before)
@@ -92,9 +96,9 @@ class CatalogWriter:
             self.embed(domain, [after])
             stored: Upserted | None
             if after == before:  # it may have come with an import, and wait for a base
-                stored = self._state.upsert_items(domain, [after], "all")
+                stored = self._state.upsert_items(domain, [after], "all", born)
             else:
-                stored = self._state.replace_item(domain, before, after)
+                stored = self._state.replace_item(domain, before, after, born)
             if stored is not None:
                 self._reconciler.reconcile(domain)
                 return stored

@@ -7,7 +7,7 @@ from string import ascii_lowercase
 from typing import Any
 
 from service.answers import AdapterCard
-from swaprec.show import bytes_text
+from swaprec.show import bytes_text, canary_share
 from training.figures import (
     BASELINES,
     SHOWN_DIGEST,
@@ -33,7 +33,7 @@ def list_rows(cards: Sequence[AdapterCard]) -> list[tuple[str, ...]]:
 
 def list_notes(cards: Sequence[AdapterCard]) -> list[str]:
     """Return what a reader of the list must know: what the letters mean, and which figures miss a baseline."""
-    notes = []
+    notes = [f"{_name(card)} is a canary, for {canary_share(card)}" for card in cards if card.get("canary_percent")]
     letters = list(_letters(cards).values())
     if letters:
         notes.append(
@@ -55,6 +55,7 @@ def card_rows(card: AdapterCard) -> list[tuple[str, str]]:
     figure = Figure.read(test)
     rows = [
         ("version", _name(card) + (", live" if card.get("live") else "")),
+        *([("canary", canary_share(card))] if card.get("canary_percent") else []),
         ("kind", card["kind"]),
         ("parameters", _parameters(card["parameters"])),
         ("HR@10 [95 %]", "" if figure is None else str(figure)),
@@ -102,7 +103,7 @@ def _list_row(card: AdapterCard, letter: str) -> tuple[str, ...]:
     test = _test(metrics)
     figure = Figure.read(test)
     return (
-        _name(card) + ("*" if card.get("live") else ""),
+        _name(card) + _mark(card),
         f"{card['kind']} {_count(card['parameters'].get('total'))}".strip(),
         "" if figure is None else f"{figure.value:.4f} {letter}".strip(),
         _count(test.get("users")),
@@ -110,6 +111,12 @@ def _list_row(card: AdapterCard, letter: str) -> tuple[str, ...]:
         card["data_digest"][:SHOWN_DIGEST],
         card["uploaded_at"][:16].replace("T", " "),
     )
+
+
+def _mark(card: AdapterCard) -> str:
+    if card.get("live"):
+        return "*"
+    return f" {card['canary_percent']}%" if card.get("canary_percent") else ""
 
 
 def _letters(cards: Sequence[AdapterCard]) -> dict[Basis, str]:

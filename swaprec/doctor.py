@@ -16,9 +16,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from adapters_store.store import domains_in, is_log_lost
 from service.errors import StateError
 from service.keys import KeyFile, key_path, open_keys
+from service.known import known_domains, lost_state, named
 from service.settings import InvalidSettings, Settings, unknown_variables
+from service.state.sqlite_errors import RESTORE
 from swaprec.client import Client
 from swaprec.errors import ProblemError, Unreachable
 
@@ -27,7 +30,6 @@ ROOM_BYTES = 2 * GIB
 MEMORY_BYTES = 2 * GIB
 PROBE_S = 2.0
 NETWORKED = ("nfs", "nfs4", "cifs", "smb3", "fuse.sshfs", "9p", "ceph", "glusterfs")
-COUNTS = ("SELECT count(*) FROM domains", "SELECT count(*) FROM items")
 PACKAGES = ("torch", "transformers", "faiss-cpu", "fastapi", "uvicorn")
 
 State = Literal["ok", "warning", "bad"]
@@ -179,16 +181,33 @@ def _state(settings: Settings) -> Finding:
     if settings.redis_url is not None:
         return _redis(settings.redis_url.get_secret_value())
     path = settings.data / "state.db"
+    lost = lost_state(settings.data, path)
+    if lost is not None:
+        return Finding("bad", "state", lost, "swaprec restore brings the catalogs back from the snapshots")
     if not path.exists():
         return Finding("ok", "state", f"{path} will be made at the first start")
     try:
-        with sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=PROBE_S) as db:
-            domains, items = db.execute(
-                "SELECT (SELECT count(*) FROM domains), (SELECT count(*) FROM items)"
-            ).fetchone()
+        with sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=PROBE_S) as db:
+            there = {row[0] for row in db.execute("SELECT name FROM domains")}
+            [items] = db.execute("SELECT count(*) FROM items").fetchone()
     except sqlite3.DatabaseError as error:
-        return Finding("bad", "state", f"{path}: {error}", "restore it from a backup; adapters/ has the versions")
-    return Finding("ok", "state", f"domains: {domains}, items: {items:,}, in {path}")
+        return Finding("bad", "state", f"{path}: {error}", RESTORE)
+    missing = sorted(set(known_domains(settings.data)) - there)
+    found = f"domains: {len(there)}, items: {items:,}, in {path}"
+    if missing:
+        advice = "swaprec restore brings back those that have a snapshot; nothing that is there is changed"
+        return Finding("bad", "state", f"{found}; it lacks {named(missing)}", advice)
+    return Finding("ok", "state", found)
+
+
+def _versions(settings: Settings) -> Finding:
+    folder = settings.data / "adapters"
+    domains = domains_in(folder)
+    lost = [name for name in domains if is_log_lost(folder / name)]
+    if lost:
+        advice = "activate a version in each of them, or bring activations.jsonl back from a backup"
+        return Finding("bad", "versions", f"what was live is not known in {named(lost)}", advice)
+    return Finding("ok", "versions", f"domains with versions or activations: {len(domains)}")
 
 
 def _redis(url: str) -> Finding:
@@ -279,6 +298,7 @@ CHECKS: tuple[Callable[[Settings], Finding], ...] = (
     _disk,
     _holder,
     _state,
+    _versions,
     _backbones,
     _keys,
     _port,

@@ -42,18 +42,21 @@ def restore(settings: Settings) -> list[Restored]:
 def _opened(settings: Settings) -> State:
     """Open the state; an empty Redis in place of the lost one is what a restore is for."""
     if settings.redis_url is None:
-        return open_state(settings)
+        return open_state(settings, restoring=True)
     if redis_open.is_empty(settings.redis_url.get_secret_value()):
         write_beside(settings.data / redis_open.FILE, redis_open.ANY.encode())
-    return open_state(settings)
+    return open_state(settings, restoring=True)
 
 
 def _all(data: Path, state: State) -> list[Restored]:
-    snapshots = Snapshots(data / "snapshots")
-    cards = {card.domain: card for card in snapshots.all()}
+    snapshots, store = Snapshots(data / "snapshots"), Store(data / "adapters")
     there = {record.name for record in state.domains()}
+    for name in set(store.half_removed()) - there:  # it was deleted: it does not come back
+        snapshots.forget(name)
+        store.finish_removal(name)
+    cards = {card.domain: card for card in snapshots.all()}
     found = []
-    for name in sorted({*cards, *Store(data / "adapters").domains()}):
+    for name in sorted({*cards, *store.domains()}):
         if name in there:
             found.append(Restored(name, "there", state.count_items(name), "in the state already: left as it is"))
         elif name not in cards:

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
 from rich.console import Console
@@ -99,3 +99,14 @@ class JobLines:
         if line not in self._said:
             self._said.add(line)
             self._console.print(line)
+
+
+def canary(domain: Mapping[str, Any]) -> str:
+    """Say which version is a domain's canary, for how many users, and since when."""
+    return f"{domain['canary_version']}, for {canary_share(domain)}"
+
+
+def canary_share(about: Mapping[str, Any]) -> str:
+    """Say how many users a canary answers, and since when."""
+    since = about.get("canary_since") or ""
+    return f"{about['canary_percent']} % of the users" + (f", since {since[:19].replace('T', ' ')}" if since else "")

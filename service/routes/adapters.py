@@ -16,12 +16,13 @@ from starlette.concurrency import run_in_threadpool
 from adapters_store.activations import Activation
 from adapters_store.bundle import Bundle, open_bundle
 from adapters_store.card import Card
-from adapters_store.errors import BundleError
+from adapters_store.errors import BundleError, StoreDamaged
 from adapters_store.quoting import quote
 from adapters_store.store import Added, check_domain_name
 from adapters_store.upload import Sealed
 from service.answers import AdapterCard, Job, Page, RolledBack
 from service.errors import InvalidRequest
+from service.fence import fence
 from service.keys import Key
 from service.live import NONE, version_name
 from service.parts import Caller, Given, Parts, parse_body, problems, read_body, stream
@@ -103,8 +104,8 @@ def list_versions(parts: Given, key: Caller, domain: Annotated[str | None, Query
     cards: list[dict[str, Any]] = []
     for name in names:
         parts.state.get_domain(name)
-        stands, pinned = parts.store.standing(name), parts.store.pinned(name)
-        cards += [_shown(card, stands, pinned) for card in parts.store.versions(name)]
+        shown = _roles(parts, name)
+        cards += [_shown(card, *shown) for card in parts.store.versions(name)]
     return {"items": cards, "next_cursor": None}
 
 
@@ -112,7 +113,7 @@ def list_versions(parts: Given, key: Caller, domain: Annotated[str | None, Query
 def get_version(domain: str, version: Number, parts: Given) -> dict[str, Any]:
     """Return a version's card: kind, parameters, metrics, curves, digest, bytes."""
     parts.state.get_domain(domain)
-    return _shown(parts.store.card(domain, version), parts.store.standing(domain), parts.store.pinned(domain))
+    return _shown(parts.store.card(domain, version), *_roles(parts, domain))
 
 
 @router.patch(
@@ -204,7 +205,7 @@ def _add(parts: Parts, key: Key, sealed: Sealed, domain: str | None, create: boo
         key.check("admin", name)
         _create(parts, name, bundle)
     record = parts.state.get_domain(name)
-    return parts.store.add(name, sealed, parts.versions.check_upload(record))
+    return parts.store.add(name, sealed, parts.versions.check_upload(record), fence(parts.state, record))
 
 
 def _create(parts: Parts, name: str, bundle: Bundle) -> None:
@@ -223,10 +224,24 @@ def _create(parts: Parts, name: str, bundle: Bundle) -> None:
     create_domain(parts, name, DomainBody(backbone=manifest.backbone))
 
 
-def _shown(card: Card, stands: Activation, pinned: Sequence[int]) -> dict[str, Any]:
-    share = stands.percent if card.version == stands.canary else 0
-    roles = {"live": card.version == stands.version, "canary_percent": share, "pinned": card.version in pinned}
-    return card.to_json() | roles
+def _roles(parts: Parts, domain: str) -> tuple[Activation | None, Sequence[int]]:
+    """Return what a domain stands at, None where its activation log is lost, and what is pinned."""
+    try:
+        return parts.store.standing(domain), parts.store.pinned(domain)
+    except StoreDamaged:
+        return None, parts.store.pinned(domain)
+
+
+def _shown(card: Card, current: Activation | None, pinned: Sequence[int]) -> dict[str, Any]:
+    shown = card.to_json() | {"pinned": card.version in pinned}
+    if current is None:
+        return shown
+    is_canary = current.percent > 0 and card.version == current.canary
+    return shown | {
+        "live": card.version == current.version,
+        "canary_percent": current.percent if is_canary else 0,
+        "canary_since": current.at if is_canary else None,
+    }
 
 
 def _json(value: object, status: int, headers: dict[str, str]) -> Response:

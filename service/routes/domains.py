@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+from contextlib import suppress
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
+from adapters_store.errors import StoreDamaged
 from adapters_store.store import check_domain_name
 from service.answers import Domain, Page, RolledBack
 from service.errors import BackboneNotFound, Conflict
@@ -16,6 +19,8 @@ from service.schemas import DomainBody
 from service.state import DomainRecord
 
 _BODY = {"content": {"application/json": {"schema": DomainBody.model_json_schema()}}}
+
+_log = logging.getLogger("swaprec")
 
 router = APIRouter(prefix="/domains", tags=["domains"])
 
@@ -67,9 +72,11 @@ def delete_domain(domain: str, parts: Given) -> None:
 )
 async def rollback(domain: str, parts: Given) -> dict[str, Any]:
     """End a canary or, without one, make the value that was live before live again; at once."""
-    live = (await run_in_threadpool(parts.activator.rollback, domain)).live
+    done = await run_in_threadpool(parts.activator.rollback, domain)
+    live = done.live
     return {
         "domain": domain,
+        "skipped_versions": done.skipped,
         "version": version_name(live.version),
         "digest": live.digest,
         "index_generation": live.index_generation,
@@ -93,7 +100,11 @@ def create_domain(parts: Parts, name: str, body: DomainBody) -> bool:
     else:
         fingerprint = known.backbone
     record = DomainRecord(name, fingerprint, body.title or (known.title if known else ""))
+    if known is None:  # of an earlier domain of the name nothing must be left
+        parts.store.finish_removal(name)
     created = parts.state.put_domain(record)
+    if created:
+        _log.info("%s: the domain is created, on backbone %s", name, fingerprint[:12])
     parts.activator.domain_created(record)
     return created
 
@@ -135,7 +146,7 @@ def _card(parts: Parts, record: DomainRecord) -> dict[str, Any]:
         "versions": [card.version for card in parts.store.versions(record.name)],
     }
     if standing is not None:
-        return card | _standing(standing)
+        return card | _standing(standing) | _canary_since(parts, standing)
     return card | (_resting(parts, record.name) if parts.live.rests(record.name) else _waiting(parts, record.name))
 
 
@@ -156,8 +167,19 @@ def _standing(standing: Standing) -> dict[str, Any]:
     }
 
 
+def _canary_since(parts: Parts, standing: Standing) -> dict[str, Any]:
+    if standing.canary is None:
+        return {"canary_since": None}
+    with suppress(StoreDamaged):
+        return {"canary_since": parts.store.standing(standing.live.domain).at}
+    return {}
+
+
 def _resting(parts: Parts, name: str) -> dict[str, Any]:
-    stands = parts.store.standing(name)
+    try:
+        stands = parts.store.standing(name)
+    except StoreDamaged as error:
+        return {"status": "broken", "reason": str(error)}
     return {
         "status": "ready",
         "in_memory": False,
@@ -165,6 +187,7 @@ def _resting(parts: Parts, name: str) -> dict[str, Any]:
         "previous_version": version_name(stands.previous) if stands.previous != stands.version else None,
         "canary_version": version_name(stands.canary) if stands.percent else None,
         "canary_percent": stands.percent,
+        "canary_since": stands.at if stands.percent else None,
         "pinned_versions": parts.store.pinned(name),
     }
 

@@ -16,6 +16,7 @@ from adapters_store.names import check_id
 from service import answers, state
 from service.answers import ImportReport, Job, Page
 from service.errors import InvalidRequest, ItemNotFound, UnsupportedMedia
+from service.imports import Course
 from service.intake import as_attributes
 from service.item_forms import FORM, read_item
 from service.parts import Given, parse_body, problems, stream
@@ -69,15 +70,16 @@ async def post_items(
     wait: Wait = True,
 ) -> Response:
     """Store a JSON array, or NDJSON with one item a line; 200 once all of it is searchable, 202 with a job if large."""
-    await run_in_threadpool(parts.live.get, domain)  # before the body is taken: what cannot be searched is not stored
+    # before the body is taken: what cannot be searched is not stored
+    born = (await run_in_threadpool(parts.live.get, domain)).live.born
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind not in ("application/json", NDJSON):
         raise UnsupportedMedia(f"content type {kind or 'missing'!r}: expected application/json or {NDJSON}")
     spooled = await parts.imports.spool(stream(request), parts.settings.max_import_bytes, ndjson=kind == NDJSON)
     if not wait or spooled.stat().st_size > parts.settings.import_job_bytes:
-        return _queued(await run_in_threadpool(parts.imports.submit, domain, spooled))
+        return _queued(await run_in_threadpool(parts.imports.submit, domain, spooled, born))
     try:
-        report = await run_in_threadpool(parts.imports.run, domain, spooled)
+        report = await run_in_threadpool(parts.imports.run, domain, spooled, Course(born=born))
     finally:
         spooled.unlink(missing_ok=True)
     return _json(report.to_json(), 200)
@@ -119,18 +121,18 @@ def get_item(domain: str, item_id: ItemId, parts: Given) -> dict[str, Any]:
 )
 async def put_item(domain: str, item_id: ItemId, request: Request, parts: Given, wait: Wait = True) -> Response:
     """Store an item and make it searchable; unchanged content is not embedded again."""
-    await run_in_threadpool(parts.live.get, domain)
+    born = (await run_in_threadpool(parts.live.get, domain)).live.born
     given = await run_in_threadpool(_named, await read_item(request, MAX_ITEM_BYTES), item_id)
 
     def store() -> tuple[Item, bool]:
         intake = parts.versions.intake(domain)
         item = _readable(lambda: intake.item(given))
         intake.settle()
-        return item, bool(parts.writer.upsert(domain, [item]).accepted)
+        return item, bool(parts.writer.upsert(domain, [item], born=born).accepted)
 
     if not wait:
         await run_in_threadpool(_readable, lambda: parts.versions.intake(domain).item(given))
-        return _queued(await run_in_threadpool(parts.imports.submit_item, domain, given))
+        return _queued(await run_in_threadpool(parts.imports.submit_item, domain, given, born))
     item, added = await run_in_threadpool(store)
     return _json(_shown(item), 201 if added else 200, {"Location": f"/domains/{domain}/items/{_quoted(item_id)}"})
 
@@ -144,7 +146,7 @@ async def put_item(domain: str, item_id: ItemId, request: Request, parts: Given,
 )
 async def patch_item(domain: str, item_id: ItemId, request: Request, parts: Given, wait: Wait = True) -> Response:
     """Change the fields that are named; what others change at the same time is not lost."""
-    await run_in_threadpool(parts.live.get, domain)
+    born = (await run_in_threadpool(parts.live.get, domain)).live.born
     body = await read_item(request, MAX_ITEM_BYTES)
     patch = await run_in_threadpool(parse_body, ItemPatch, body, '{"available": false}')
 
@@ -156,7 +158,7 @@ async def patch_item(domain: str, item_id: ItemId, request: Request, parts: Give
             intake.settle()
             return after
 
-        parts.writer.change(domain, item_id, changed)
+        parts.writer.change(domain, item_id, changed, born)
         return parts.writer.get(domain, item_id)
 
     def check() -> None:
@@ -165,7 +167,7 @@ async def patch_item(domain: str, item_id: ItemId, request: Request, parts: Give
 
     if not wait:
         await run_in_threadpool(check)
-        return _queued(await run_in_threadpool(parts.imports.submit_patch, domain, item_id, patch))
+        return _queued(await run_in_threadpool(parts.imports.submit_patch, domain, item_id, patch, born))
     return _json(_shown(await run_in_threadpool(change)), 200)
 
 

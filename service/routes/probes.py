@@ -33,10 +33,11 @@ async def put_probes(domain: str, request: Request, parts: Given) -> dict[str, A
 
     A canary that had to pass a gate is judged by the new ones, as a job.
     """
+    born = (await run_in_threadpool(parts.state.get_domain, domain)).born
     body = await read_body(request, parts.settings.max_import_bytes)
     given = await run_in_threadpool(parse_body, Probes, body, _EXAMPLE)
     probes = [Probe(one.history, one.target) for one in given.root]
-    await run_in_threadpool(parts.state.put_probes, domain, probes)
+    await run_in_threadpool(parts.state.put_probes, domain, probes, born)
     if probes:
         await run_in_threadpool(parts.canary_judge.ask, domain)
     return {"domain": domain, "probes": len(probes)}

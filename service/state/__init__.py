@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -36,6 +37,11 @@ class DomainRecord:
     title: str = ""
     created_at: str = ""
     born: str = field(default="", compare=False)
+
+    @property
+    def mark(self) -> str:
+        """Return what files of this domain are named by, and those of another one of its name are not."""
+        return hashlib.blake2b(self.born.encode(), digest_size=8).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,19 +243,23 @@ class State(Protocol):
         """Remove a domain with its items and jobs; raises DomainNotFound."""
         ...
 
-    def upsert_items(self, domain: str, items: Sequence[Item], told: Told = "changed") -> Upserted:
-        """Store items in one transaction; the last of equal ids wins. Raises DomainNotFound."""
+    def upsert_items(self, domain: str, items: Sequence[Item], told: Told = "changed", born: str = "") -> Upserted:
+        """Store items in one transaction; the last of equal ids wins.
+
+        Raises:
+            DomainNotFound: also where `born` is given and the domain is a later one of its name.
+        """
         ...
 
     def delete_items(self, domain: str, ids: Sequence[str]) -> Deleted:
         """Remove items in one transaction; their rows stay empty for ever. Raises DomainNotFound."""
         ...
 
-    def replace_item(self, domain: str, before: Item, after: Item) -> Upserted | None:
+    def replace_item(self, domain: str, before: Item, after: Item, born: str = "") -> Upserted | None:
         """Store `after`, of the same id, unless the stored item is no longer `before`: then None.
 
         Raises:
-            DomainNotFound.
+            DomainNotFound: as `upsert_items`.
         """
         ...
 
@@ -289,8 +299,8 @@ class State(Protocol):
         """Return the size of the catalog."""
         ...
 
-    def put_probes(self, domain: str, probes: Sequence[Probe]) -> None:
-        """Replace the domain's probes; raises DomainNotFound."""
+    def put_probes(self, domain: str, probes: Sequence[Probe], born: str = "") -> None:
+        """Replace the domain's probes; raises DomainNotFound, as `upsert_items`."""
         ...
 
     def probes(self, domain: str) -> list[Probe]:
@@ -301,8 +311,14 @@ class State(Protocol):
         """Count up and return the domain's index generation."""
         ...
 
-    def create_job(self, kind: str, domain: str, detail: dict[str, Any], result: dict[str, Any] | None = None) -> Job:
-        """Store a queued job; with a result, one that has succeeded."""
+    def create_job(
+        self, kind: str, domain: str, detail: dict[str, Any], result: dict[str, Any] | None = None, born: str = ""
+    ) -> Job:
+        """Store a queued job; with a result, one that has succeeded.
+
+        Raises:
+            DomainNotFound: `born` is given, and the domain is gone or a later one of its name.
+        """
         ...
 
     def update_job(self, job_id: str, *, token: int | None = None, **changes: Any) -> Job:

@@ -104,23 +104,23 @@ class RedisState:
         if self._link.write(scripts.DELETE_DOMAIN, places, name, keys.JOB) == scripts.MISSING:
             raise self._missing(name)
 
-    def upsert_items(self, domain: str, items: Sequence[Item], told: Told = "changed") -> Upserted:
+    def upsert_items(self, domain: str, items: Sequence[Item], told: Told = "changed", born: str = "") -> Upserted:
         """Store items in one step; the last of equal ids wins."""
         wanted = {item.item_id: item for item in items}
         values = (value for item in wanted.values() for value in written(item))
-        found = self._change(scripts.UPSERT, domain, told, *values)
+        found = self._change(scripts.UPSERT, domain, born, told, *values)
         return Upserted(*map(int, found.split()))
 
     def delete_items(self, domain: str, ids: Sequence[str]) -> Deleted:
         """Remove items in one step."""
         wanted = list(dict.fromkeys(ids))
-        deleted, generation, unknown = self._change(scripts.DELETE_ITEMS, domain, *wanted).split(b" ")
+        deleted, generation, unknown = self._change(scripts.DELETE_ITEMS, domain, "", *wanted).split(b" ")
         places = [int(place) for place in unknown.split(b",") if place]
         return Deleted(int(deleted), [wanted[place] for place in places], int(generation))
 
-    def replace_item(self, domain: str, before: Item, after: Item) -> Upserted | None:
+    def replace_item(self, domain: str, before: Item, after: Item, born: str = "") -> Upserted | None:
         """Store an item in place of another of its id, unless that changed meanwhile."""
-        found = self._change(scripts.REPLACE, domain, *written(before), *written(after)[1:])
+        found = self._change(scripts.REPLACE, domain, born, *written(before), *written(after)[1:])
         return None if found == scripts.DIFFERS else Upserted(*map(int, found.split()))
 
     def changes(self, domain: str, since: int, born: str, most: int = MOST_CHANGES) -> Changes | None:
@@ -177,10 +177,10 @@ class RedisState:
         [count] = self._link.read(lambda pipe: pipe.hlen(keys.catalog(domain)[0]))
         return int(count)
 
-    def put_probes(self, domain: str, probes: Sequence[Probe]) -> None:
+    def put_probes(self, domain: str, probes: Sequence[Probe], born: str = "") -> None:
         """Replace the domain's probes."""
         places = [keys.record(domain), keys.probes(domain)]
-        if self._link.write(scripts.PUT_PROBES, places, domain, probes_text(probes)) == scripts.MISSING:
+        if self._link.write(scripts.PUT_PROBES, places, domain, born, probes_text(probes)) == scripts.MISSING:
             raise self._missing(domain)
 
     def probes(self, domain: str) -> list[Probe]:
@@ -202,9 +202,13 @@ class RedisState:
             raise self._missing(domain)
         return int(found)
 
-    def create_job(self, kind: str, domain: str, detail: dict[str, Any], result: dict[str, Any] | None = None) -> Job:
+    def create_job(
+        self, kind: str, domain: str, detail: dict[str, Any], result: dict[str, Any] | None = None, born: str = ""
+    ) -> Job:
         """Store a queued job; the oldest beyond a thousand are forgotten."""
-        job = redis_jobs.create(self._link, kind, domain, detail)
+        job = redis_jobs.create(self._link, kind, domain, detail, born)
+        if job is None:
+            raise self._missing(domain)
         return job if result is None else self.update_job(job.id, status="succeeded", result=result)
 
     def update_job(self, job_id: str, *, token: int | None = None, **changes: Any) -> Job:
@@ -273,9 +277,9 @@ class RedisState:
         """Close all connections."""
         self._link.close()
 
-    def _change(self, script: str, domain: str, *values: Value) -> bytes:
-        """Change a catalog; returns what the script replies."""
-        found = self._link.write(script, [keys.record(domain), *keys.catalog(domain)], domain, *values)
+    def _change(self, script: str, domain: str, born: str, *values: Value) -> bytes:
+        """Change a catalog, of the domain that was `born` so if it is given; returns what the script replies."""
+        found = self._link.write(script, [keys.record(domain), *keys.catalog(domain)], domain, born, *values)
         if found == scripts.MISSING:
             raise self._missing(domain)
         return found

@@ -41,13 +41,14 @@ def _job_script(body: str) -> str:
     return script(body, " flags=allow-oom")
 
 
-# KEYS: jobs, the domain's line, open jobs, the count of jobs, job.
-# ARGV: id, domain, jobs kept, prefixes of jobs and lines, the fields.
+# KEYS: jobs, the domain's line, open jobs, the count of jobs, job, domain.
+# ARGV: id, domain, jobs kept, prefixes of jobs and lines, the domain's birth or "", the fields.
 CREATE = script(
     _FORGET
     + """
+if ARGV[8] ~= '' and redis.call('HGET', KEYS[11], 'born') ~= ARGV[8] then return '!missing' end
 local number = redis.call('INCR', KEYS[9])
-redis.call('HSET', KEYS[10], unpack(ARGV, 8))
+redis.call('HSET', KEYS[10], unpack(ARGV, 9))
 for at = 6, 8 do redis.call('ZADD', KEYS[at], number, ARGV[3]) end
 for _, old in ipairs(redis.call('ZREVRANGE', KEYS[6], ARGV[5], -1)) do
   if not redis.call('ZSCORE', KEYS[8], old) then forget(KEYS[6], KEYS[8], old, ARGV[6], ARGV[7]) end

@@ -20,16 +20,20 @@ KEPT_JOBS = 1000
 PAGE = 2000
 
 
-def create(link: Link, kind: str, domain: str, detail: dict[str, Any]) -> Job:
-    """Store a queued job. Where it fails, it is not left to run one day: it is taken back once Redis answers."""
+def create(link: Link, kind: str, domain: str, detail: dict[str, Any], born: str) -> Job | None:
+    """Store a queued job, None where the domain is not the one that was `born` so.
+
+    Where it fails, it is not left to run one day: it is taken back once Redis answers.
+    """
     job = Job(uuid.uuid4().hex, kind, domain, detail, created_at=now(), updated_at=now())
-    places = [keys.JOBS, keys.LINE + domain, keys.OPEN_JOBS, keys.JOB_COUNT, keys.JOB + job.id]
+    places = [keys.JOBS, keys.LINE + domain, keys.OPEN_JOBS, keys.JOB_COUNT, keys.JOB + job.id, keys.record(domain)]
+    about = (job.id, domain, KEPT_JOBS, keys.JOB, keys.LINE, born)
     try:
-        link.write(scripts.CREATE, places, job.id, domain, KEPT_JOBS, keys.JOB, keys.LINE, *_written(asdict(job)))
+        reply = link.write(scripts.CREATE, places, *about, *_written(asdict(job)))
     except StateUnavailable:
         link.take_back(job.id)
         raise
-    return job
+    return None if reply == MISSING else job
 
 
 def update(link: Link, job_id: str, token: int | None, changes: dict[str, Any]) -> Job:

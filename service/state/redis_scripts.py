@@ -54,7 +54,7 @@ def script(body: str, flags: str = "") -> str:
 # Counts the generation up, logs what changed (rows, and ids of deleted ones), announces it; returns the generation.
 # The log is trimmed by entries, and by rows in sum: nobody is told of more than that one by one.
 # What is told later does not count as rows: whoever reads changes one by one steps over it.
-# KEYS from 6: domain, rows, items, metadata, changes, deleted, hidden. ARGV: name.
+# KEYS from 6: domain, rows, items, metadata, changes, deleted, hidden. ARGV: name, birth or "".
 _LOG = """
 local hidden = {}
 local function log(first, rows, changed, gone, ids, later)
@@ -84,8 +84,8 @@ end
 local function same(row, item, metadata)
   return redis.call('HGET', KEYS[8], row) == item and (redis.call('HGET', KEYS[9], row) or '{}') == metadata
 end
-local about = redis.call('HMGET', KEYS[6], 'generation', 'rows')
-if not about[1] then return '!missing' end
+local about = redis.call('HMGET', KEYS[6], 'generation', 'rows', 'born')
+if not about[1] or (ARGV[4] ~= '' and ARGV[4] ~= about[3]) then return '!missing' end
 local generation, first = tonumber(about[1]), tonumber(about[2])
 """.replace("KEPT_CHANGES", str(KEPT_CHANGES)).replace("MOST_CHANGES", str(MOST_CHANGES))
 
@@ -162,13 +162,13 @@ announce('gone', ARGV[3])
     " flags=allow-oom",
 )
 
-# KEYS: as for _LOG. ARGV: name, who is told, then id, item, metadata of each item.
+# KEYS: as for _LOG. ARGV: name, birth or "", who is told, then id, item, metadata of each item.
 # Replies "accepted updated unchanged generation".
 UPSERT = script(
     _LOG
     + """
 local rows, unchanged, changed = first, 0, {}
-for at = 5, #ARGV, 3 do
+for at = 6, #ARGV, 3 do
   local item, metadata = ARGV[at + 1], ARGV[at + 2]
   local row = redis.call('HGET', KEYS[7], ARGV[at])
   if not row then
@@ -179,39 +179,40 @@ for at = 5, #ARGV, 3 do
   else
     local alike = same(row, item, metadata)
     if alike then unchanged = unchanged + 1 end
-    if not alike or ARGV[4] == 'all' then
+    if not alike or ARGV[5] == 'all' then
       changed[#changed + 1] = row
       put(ARGV[at], row, item, metadata)
     end
   end
 end
-if rows > first or #changed > 0 then generation = log(first, rows, changed, {}, {}, ARGV[4] == 'later') end
-local known = (#ARGV - 4) / 3 - (rows - first)
+if rows > first or #changed > 0 then generation = log(first, rows, changed, {}, {}, ARGV[5] == 'later') end
+local known = (#ARGV - 5) / 3 - (rows - first)
 reply = string.format('%d %d %d %d', rows - first, known - unchanged, unchanged, generation)
 """
 )
 
-# KEYS: as for _LOG. ARGV: name, id, item and metadata before, item and metadata after. Replies as UPSERT.
+# KEYS: as for _LOG. ARGV: name, birth or "", id, item and metadata before, item and metadata after. Replies as UPSERT.
 REPLACE = script(
     _LOG
     + """
-local row = redis.call('HGET', KEYS[7], ARGV[4])
-if not row or not same(row, ARGV[5], ARGV[6]) then return '!differs' end
-local changed = not same(row, ARGV[7], ARGV[8])
+local row = redis.call('HGET', KEYS[7], ARGV[5])
+if not row or not same(row, ARGV[6], ARGV[7]) then return '!differs' end
+local changed = not same(row, ARGV[8], ARGV[9])
 if changed then
-  put(ARGV[4], row, ARGV[7], ARGV[8])
+  put(ARGV[5], row, ARGV[8], ARGV[9])
   generation = log(first, first, {row}, {}, {})
 end
 reply = string.format('0 %d %d %d', changed and 1 or 0, changed and 0 or 1, generation)
 """
 )
 
-# KEYS: as for _LOG. ARGV: name, ids. Replies "deleted generation" and, joined by commas, the places of unknown ids.
+# KEYS: as for _LOG. ARGV: name, birth or "", ids.
+# Replies "deleted generation" and, joined by commas, the places of unknown ids.
 DELETE_ITEMS = script(
     _LOG
     + """
 local gone, ids, unknown = {}, {}, {}
-for at = 4, #ARGV do
+for at = 5, #ARGV do
   local row = redis.call('HGET', KEYS[7], ARGV[at])
   if row then
     redis.call('HDEL', KEYS[7], ARGV[at])
@@ -220,7 +221,7 @@ for at = 4, #ARGV do
     redis.call('ZREM', KEYS[12], ARGV[at])
     gone[#gone + 1], ids[#ids + 1] = row, ARGV[at]
   else
-    unknown[#unknown + 1] = at - 4
+    unknown[#unknown + 1] = at - 5
   end
 end
 if #gone > 0 then
@@ -243,10 +244,11 @@ if redis.call('EXISTS', KEYS[6]) == 0 then return '!missing' end
 reply = tostring(redis.call('HINCRBY', KEYS[6], 'index_generation', 1))
 """)
 
-# KEYS: domain, probes. ARGV: name, the probes.
+# KEYS: domain, probes. ARGV: name, birth or "", the probes.
 PUT_PROBES = script("""
-if redis.call('EXISTS', KEYS[6]) == 0 then return '!missing' end
-redis.call('SET', KEYS[7], ARGV[4])
+local born = redis.call('HGET', KEYS[6], 'born')
+if not born or (ARGV[4] ~= '' and ARGV[4] ~= born) then return '!missing' end
+redis.call('SET', KEYS[7], ARGV[5])
 announce('probes', ARGV[3])
 """)
 

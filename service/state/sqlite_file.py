@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import errno
+import logging
 import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from service.errors import OutOfSpace, StateError
+from service.errors import StateDamaged, StateError, StateLost, StateUnavailable
+from service.state.sqlite_errors import RESTORE, translated
 from service.state.sqlite_schema import prepare
 
 BUSY_MS = 10_000
 RETRY_S = 0.01
+MAGIC, LOOK_EVERY_S = b"SQLite format 3\0", 1.0
+
+_log = logging.getLogger("swaprec")
 
 
 class File:
@@ -25,29 +29,71 @@ class File:
         self._local = threading.local()
         self._all: dict[threading.Thread, sqlite3.Connection] = {}
         self._lock = threading.Lock()
+        self._identity: tuple[int, int] | None = None
+        self._looked = 0.0
+        self.trouble: str | None = None
         try:
             with self.writing() as db:
                 prepare(db, path)
-        except sqlite3.DatabaseError as error:
-            raise StateError(f"{path} cannot be used as state: {error}") from error
+        except (sqlite3.DatabaseError, StateUnavailable) as error:
+            raise StateError(f"{path} cannot be used as state: {error}. {RESTORE}") from error
+        about = path.stat()
+        self._identity = about.st_dev, about.st_ino
+
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """Raise errors of SQLite as the service's, and remember whether there was one.
+
+        Raises:
+            OutOfSpace: nothing was changed; StateLost: the file was removed or replaced; StateDamaged,
+            StateUnavailable.
+        """
+        try:
+            self._check_identity()
+            with translated(self.path):
+                yield
+        except StateUnavailable as error:
+            if self.trouble is None:
+                _log.error("state: %s", error.detail)
+            self.trouble = error.detail
+            raise
+        if self.trouble is not None:
+            _log.info("state: %s answers again", self.path)
+            self.trouble = None
+
+    def _check_identity(self) -> None:
+        """Raise StateLost where the file is no longer the one that was opened: what is written to that one is lost."""
+        if self._identity is None:
+            return
+        try:
+            about = self.path.stat()
+        except FileNotFoundError:
+            raise StateLost(f"{self.path} was removed. {RESTORE}") from None
+        except OSError as error:
+            raise StateUnavailable(f"{self.path} cannot be reached: {error.strerror}") from error
+        if (about.st_dev, about.st_ino) != self._identity:
+            raise StateLost(f"{self.path} was replaced by another file: start the service again to use it")
+        if not about.st_size:
+            raise StateLost(f"{self.path} was emptied. {RESTORE}")
+        if time.monotonic() - self._looked > LOOK_EVERY_S:  # what is cached in memory would go on being answered
+            with self.path.open("rb") as file:
+                if file.read(len(MAGIC)) != MAGIC:
+                    raise StateDamaged(f"{self.path} is damaged: it does not begin as a database. {RESTORE}")
+            self._looked = time.monotonic()
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
-        """Write all or nothing.
-
-        Raises:
-            OutOfSpace: nothing was changed.
-        """
+        """Write all or nothing."""
         db = self.connection()
-        with _disk_errors():
-            db.execute("BEGIN IMMEDIATE")
-            try:
-                yield db
-                db.execute("COMMIT")
-            except BaseException:
-                if db.in_transaction:
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            yield db
+            db.execute("COMMIT")
+        except BaseException:
+            if db.in_transaction:
+                with suppress(sqlite3.Error):  # what went wrong first is what is to be told
                     db.execute("ROLLBACK")
-                raise
+            raise
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
@@ -57,13 +103,16 @@ class File:
         try:
             yield db
         finally:
-            db.execute("ROLLBACK")
+            with suppress(sqlite3.OperationalError):  # an error may have ended it
+                db.execute("ROLLBACK")
 
     def connection(self) -> sqlite3.Connection:
         """Return this thread's connection; what it reads outside of a transaction is as it is now."""
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
         if connection is None:
-            connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+            mode = "rwc" if self._identity is None else "rw"  # once it was there, none is made in its place
+            address = f"{self.path.absolute().as_uri()}?mode={mode}"
+            connection = sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False)
             connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
             _log_ahead(connection)
             connection.execute("PRAGMA synchronous = FULL")
@@ -99,18 +148,3 @@ def _log_ahead(connection: sqlite3.Connection) -> None:
             time.sleep(RETRY_S)
         else:
             return
-
-
-@contextmanager
-def _disk_errors() -> Iterator[None]:
-    full = "no room left on the disk for the state: free some space and try again"
-    try:
-        yield
-    except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE):
-            raise OutOfSpace(full) from error
-        raise
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise OutOfSpace(full) from error
-        raise

@@ -47,6 +47,12 @@ def missing(db: sqlite3.Connection, domain: str) -> DomainNotFound:
     return DomainNotFound(domain, [row[0] for row in db.execute("SELECT name FROM domains")])
 
 
+def check_born(db: sqlite3.Connection, domain: str, born: str) -> None:
+    """Raise DomainNotFound where a domain is not the one that was `born` so; "" is any."""
+    if born and db.execute("SELECT 1 FROM domains WHERE name = ? AND born = ?", (domain, born)).fetchone() is None:
+        raise missing(db, domain)
+
+
 def known(db: sqlite3.Connection, domain: str, ids: list[str]) -> dict[str, tuple[int, Item]]:
     """Return those of the items that exist, with their rows."""
     found: dict[str, tuple[int, Item]] = {}

@@ -103,6 +103,8 @@ def activate(
         job = client.activate(domain, wanted, show.JobLines(show.talk()), canary_percent=canary, gate=gate)
     if as_json:
         show.emit_json(job)
+    elif canary:
+        typer.echo(f"{domain}@{version} is a canary for {canary} % of the users; the others get the live version")
     else:
         typer.echo(f"{domain}@{version}")
 
@@ -118,13 +120,15 @@ def promote(domain: Domain, version: Number, url: Url = LOCAL, key: Key = "", as
 
 
 def rollback(domain: Domain, url: Url = LOCAL, key: Key = "", as_json: AsJson = False) -> None:
-    """Go back, at once: end a canary or, without one, return to the version that was live before."""
+    """Go back, at once: end a canary or, without one, return to the version before; again: further back."""
     with Client(url, key) as client:
         answer = client.rollback(domain)
     if as_json:
         show.emit_json(answer)
     else:
         typer.echo(f"{domain}@{answer['version']}")
+    if skipped := answer.get("skipped_versions"):
+        show.talk().print(f"passed over: {', '.join(map(str, skipped))}, deleted")
 
 
 @versions.command("pin")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -15,6 +16,14 @@ from swaprec.client import Client
 domains = typer.Typer(help="Domains: list, show, create, delete.", no_args_is_help=True)
 items = typer.Typer(help="The items of a domain: list, show, load.", no_args_is_help=True)
 Limit = Annotated[int, typer.Option("-n", "--limit", help="How many at most.", min=1)]
+
+
+def _answering(domain: Mapping[str, Any]) -> str:
+    """Return what a domain answers from, in a few words."""
+    live = str(domain.get("live_version", ""))
+    if not domain.get("canary_percent"):
+        return live
+    return f"{live}, canary {domain['canary_version']} ({domain['canary_percent']} %)"
 
 
 @domains.command("list")
@@ -29,7 +38,7 @@ def list_domains(url: Url = LOCAL, key: Key = "", as_json: AsJson = False) -> No
         (
             one["domain"],
             one["status"],
-            one.get("live_version", ""),
+            _answering(one),
             f"{one['items']:,}",
             show.bytes_text(sum(one.get("memory_bytes", {}).values())),
             one["title"],
@@ -53,6 +62,7 @@ def show_domain(domain: Domain, url: Url = LOCAL, key: Key = "", as_json: AsJson
         ("domain", domain + (f" ({found['title']})" if found["title"] else "")),
         ("status", found["status"] + (f": {found['reason']}" if "reason" in found else "")),
         ("live", found.get("live_version", "")),
+        *([("canary", show.canary(found))] if found.get("canary_percent") else []),
         ("rollback to", found.get("previous_version") or ""),
         ("versions", ", ".join(map(str, found["versions"]))),
         ("items", f"{found['items']:,} stored, {found.get('searchable_items', 0):,} searchable"),

@@ -76,7 +76,7 @@ def test_an_upload_is_hashed_on_its_way_and_moved_in(store: Store, tmp_path: Pat
         sealed = upload.seal()
         card = store.add("movies", sealed, accept).card
     assert (card.size, card.digest) == (len(content), store.open("movies", 1).digest)
-    assert files(store.folder) == {"movies/1/bundle.safetensors", "movies/1/card.json"}
+    assert files(store.folder) == {"movies/1/bundle.safetensors", "movies/1/card.json", "movies/current.json"}
 
 
 def test_an_upload_over_the_limit_or_of_another_format_is_stopped_and_removed(store: Store) -> None:
@@ -174,8 +174,51 @@ def test_a_rollback_takes_back_the_canary_first_then_the_live_version(store: Sto
         store.rollback("movies")
     store.record_activation("movies", 1, "activate")
     store.record_canary("movies", 2, 5, "canary")
-    back = [store.rollback("movies") for _ in range(3)]
-    assert [(one.version, one.previous, one.percent) for one in back] == [(1, None, 0), (None, 1, 0), (1, None, 0)]
+    back = [store.rollback("movies").activation for _ in range(2)]
+    assert [(one.version, one.previous, one.percent) for one in back] == [(1, None, 0), (None, None, 0)]
+    with pytest.raises(NothingBefore, match="it has 1, 2"):
+        store.rollback("movies")
+
+
+def test_further_rollbacks_go_further_back_and_never_return_to_what_was_rolled_back_from(
+    store: Store, tmp_path: Path
+) -> None:
+    for value in (1.0, 2.0, 3.0, 4.0):
+        store.add("movies", make(tmp_path, value), accept)
+        store.record_activation("movies", int(value), "activate")
+    assert [store.rollback("movies").activation.version for _ in range(2)] == [3, 2]
+    store.record_activation("movies", 4, "activate")
+    assert [store.rollback("movies").activation.version for _ in range(3)] == [2, 1, None]
+    with pytest.raises(NothingBefore):
+        store.rollback("movies")
+
+
+def test_a_rollback_passes_deleted_versions_and_names_them(store: Store, tmp_path: Path) -> None:
+    for value in (1.0, 2.0, 3.0):
+        store.add("movies", make(tmp_path, value), accept)
+        store.record_activation("movies", int(value), "activate")
+    store.delete("movies", 1)
+    back = [store.rollback("movies") for _ in range(2)]
+    assert [(one.activation.version, one.skipped) for one in back] == [(2, []), (None, [1])]
+
+
+def test_what_a_rollback_would_return_to_next_is_not_deleted(store: Store, tmp_path: Path) -> None:
+    for value in (1.0, 2.0, 3.0):
+        store.add("movies", make(tmp_path, value), accept)
+        store.record_activation("movies", int(value), "activate")
+    store.rollback("movies")
+    with pytest.raises(VersionInUse, match="rollback"):
+        store.delete("movies", 1)
+    store.delete("movies", 3)
+
+
+def test_a_rollback_after_a_promotion_returns_to_what_was_live_before_the_canary(store: Store, tmp_path: Path) -> None:
+    for value in (1.0, 2.0):
+        store.add("movies", make(tmp_path, value), accept)
+    store.record_activation("movies", 1, "activate")
+    store.record_canary("movies", 2, 5, "canary")
+    store.record_activation("movies", 2, "promote")
+    assert [store.rollback("movies").activation.version for _ in range(2)] == [1, None]
 
 
 def test_promoting_a_canary_ends_it_and_keeps_the_old_version_to_go_back_to(store: Store, tmp_path: Path) -> None:

@@ -46,12 +46,19 @@ def test_the_same_bytes_again_are_the_existing_version(movies: httpx.Client, bun
     assert len(movies.get("/adapters?domain=movies").json()["items"]) == 1
 
 
-def test_a_rollback_goes_back_at_once_and_forth_again(movies: httpx.Client, bundle: Make) -> None:
+def test_rollbacks_go_back_at_once_ever_further_and_never_to_what_was_left(movies: httpx.Client, bundle: Make) -> None:
     activate(movies, bundle(1))
     activate(movies, bundle(2))
     assert movies.post("/domains/movies/rollback").json()["version"] == 1
     assert version(movies) == 1
-    assert movies.post("/domains/movies/rollback").json()["version"] == 2
+    assert movies.get("/domains/movies").json()["previous_version"] == "none"
+    assert movies.post("/domains/movies/rollback").json()["version"] == "none"
+    refused = movies.post("/domains/movies/rollback")
+    assert (refused.status_code, refused.json()["code"]) == (409, "conflict")
+    assert "it has 1, 2" in refused.json()["detail"]
+    wait_for_job(movies, movies.post("/adapters/movies/versions/2/activate").json())
+    assert version(movies) == 2
+    assert movies.post("/domains/movies/rollback").json()["version"] == "none"
 
 
 def test_there_is_nothing_to_go_back_to_before_a_first_activation(movies: httpx.Client) -> None:

@@ -577,7 +577,7 @@ from service.state.sqlite import SqliteState
 state = SqliteState(Path(sys.argv[1]))
 state.put_domain(DomainRecord("movies", "f"))
 state.upsert_items("movies", [Item("a", "kept")])
-state._file.connection().execute("PRAGMA max_page_count = 20")
+state.file.connection().execute("PRAGMA max_page_count = 20")
 try:
     state.upsert_items("movies", [Item(str(n), "x" * 1000) for n in range(1000)])
 except OutOfSpace as error:

@@ -140,7 +140,7 @@ def test_a_reader_who_was_away_too_long_is_told_so_and_the_feed_does_not_grow(
     assert forgetful.follow("0", 0) is None
     assert forgetful.follow(str(int(position) + 9), 0) is None
     if isinstance(forgetful, SqliteState):
-        [(kept,)] = forgetful._file.connection().execute("SELECT count(*) FROM feed")
+        [(kept,)] = forgetful.file.connection().execute("SELECT count(*) FROM feed")
         assert kept == 100
     else:
         server: RedisServer = request.getfixturevalue("empty_redis")

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from adapters_store.errors import StoreDamaged
+from adapters_store.store import Store
+from tests.adapters_store.test_store import accept, make
+from tests.damage import harm
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+@pytest.mark.parametrize("damage", ["deleted", "emptied", "zeroed", "cut", "garbage"])
+def test_a_damaged_activation_log_forgets_nothing_that_was_acknowledged(
+    store: Store, tmp_path: Path, damage: str
+) -> None:
+    for value in (1.0, 2.0):
+        store.add("movies", make(tmp_path, value), accept)
+        store.record_activation("movies", int(value), "activate")
+    harm(store.folder / "movies" / "activations.jsonl", damage)
+    again = Store(store.folder)
+    assert (again.live("movies"), again.standing("movies").number) == (2, 2)
+    assert again.record_activation("movies", 1, "activate").number == 3
+    assert [one.version for one in again.activations("movies")][-2:] == [2, 1]
+    assert again.rollback("movies").activation.version == 2
+
+
+@pytest.mark.parametrize("damage", ["deleted", "zeroed", "garbage"])
+def test_an_activation_log_that_is_lost_with_its_copy_is_an_error_until_a_version_is_activated(
+    store: Store, tmp_path: Path, damage: str
+) -> None:
+    store.add("movies", make(tmp_path, 1.0), accept)
+    store.record_activation("movies", 1, "activate")
+    for name in ("activations.jsonl", "current.json"):
+        harm(store.folder / "movies" / name, damage)
+    for ask in (store.standing, store.live, store.rollback, lambda domain: store.record_canary(domain, 1, 5, "canary")):
+        with pytest.raises(StoreDamaged, match="Activate a version"):
+            ask("movies")
+    store.record_activation("movies", 1, "activate")
+    assert Store(store.folder).live("movies") == 1
+
+
+def test_a_damaged_copy_of_the_current_activation_costs_nothing(store: Store, tmp_path: Path) -> None:
+    store.add("movies", make(tmp_path, 1.0), accept)
+    store.record_activation("movies", 1, "activate")
+    harm(store.folder / "movies" / "current.json", "zeroed")
+    assert store.live("movies") == 1
+
+
+def test_a_domain_whose_versions_were_never_activated_answers_from_none(store: Store, tmp_path: Path) -> None:
+    store.add("movies", make(tmp_path, 1.0), accept)
+    assert store.live("movies") is None
+
+
+def test_a_store_of_an_earlier_version_gets_its_copies_when_it_is_opened(store: Store, tmp_path: Path) -> None:
+    store.add("movies", make(tmp_path, 1.0), accept)
+    store.record_activation("movies", 1, "activate")
+    store.add("books", make(tmp_path, 2.0, "books"), accept)
+    for name in ("movies", "books"):
+        (store.folder / name / "current.json").unlink()
+    (store.folder / ".copied").rmdir()
+    again = Store(store.folder)
+    assert (again.live("movies"), again.live("books")) == (1, None)
+    (store.folder / "movies" / "activations.jsonl").unlink()
+    assert again.live("movies") == 1
