@@ -17,9 +17,11 @@ from typing import Any
 from rich.console import Console
 
 from adapters_store.files import write_beside
+from swaprec.errors import USAGE, Stop
 from swaprec.show import interval
 from training.checkpoint import NAME as CHECKPOINT
 from training.config import RunConfig
+from training.datasets import find_missing
 from training.experiments import CACHE, Experiment, Planned
 from training.run import CONFIG, finished
 
@@ -68,6 +70,20 @@ def run_experiment(
     if not tally.failed:
         shutil.rmtree(output / CACHE, ignore_errors=True)
     return tally
+
+
+def check_data(experiment: Experiment) -> None:
+    """Check, before anything runs, that all data and encoders of what is not finished are there.
+
+    Raises:
+        Stop: with everything that is missing, and how to get it.
+    """
+    planned = [*experiment.sources.values(), *experiment.runs]
+    missing = find_missing((run.name, run.config) for run in planned if finished(run.config) is None)
+    if missing:
+        listed = "".join(f"\n  {line}" for line in missing)
+        hint = "docs/experiments.md describes every data set; --data says where the folders lie"
+        raise Stop(f"nothing was run: of what the runs read, {len(missing)} are missing{listed}", hint, USAGE)
 
 
 class Workers:

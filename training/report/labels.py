@@ -33,7 +33,7 @@ def name_points(figure: Figure, named: Sequence[tuple[Axes, Sequence[Point]]]) -
 
 def _name(figure: Figure, axis: Axes, points: Sequence[Point]) -> None:
     scale = figure.dpi / 72
-    places = [axis.transData.transform((x, y)) for x, y, _ in points]
+    places = [tuple(map(float, axis.transData.transform((x, y)))) for x, y, _ in points]
     reach = POINT_RADIUS * scale
     taken = [Bbox.from_extents(x - reach, y - reach, x + reach, y + reach) for x, y in places]
     frame = axis.get_window_extent()
