@@ -120,7 +120,7 @@ def params(
         for name, number in (("item", counted.item), ("user", counted.user), ("total", counted.total))
     ]
     show.data().print(
-        show.table("", ("", "trains", "of full"), [*rows, ("full", f"{counted.full:,}", "100%")], right=(1, 2))
+        show.table("", ("", "trains", "of full"), [*rows, ("full", f"{counted.full:,}", "100.00%")], right=(1, 2))
     )
 
 

@@ -122,7 +122,7 @@ def _number_axis(axis: Axes, values: Sequence[float]) -> None:
         axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < NARROW * low else (1,)))
     axis.xaxis.set_major_formatter(_plain)
     axis.xaxis.set_minor_formatter(NullFormatter())
-    room = max(1.6, (high / low) ** 0.18)
+    room = max(1.4, (high / low) ** 0.18)
     axis.set_xlim(low / room, high * room)
 
 
