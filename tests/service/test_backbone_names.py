@@ -17,7 +17,7 @@ def test_two_folders_of_one_name_are_listed_and_chosen_with_their_parents(tmp_pa
         listed = {one["fingerprint"]: one["name"] for one in http.get("/info").json()["backbones"]}
         assert listed == {books: "books/backbone", films: "films/backbone"}
         refused = http.put("/domains/news", json={"backbone": "backbone"})
-        assert refused.status_code == 404, refused.text
+        assert refused.status_code == 422, refused.text
         assert "fits 2 of them" in refused.json()["detail"]
         assert f"films/backbone ({films[:12]})" in refused.json()["detail"]
         assert http.put("/domains/news", json={"backbone": "films/backbone"}).status_code == 201
