@@ -124,7 +124,7 @@ def test_every_row_lies_whole_within_its_frame_and_each_legend_name_is_written_o
         assert (bottom >= count - 0.5, top <= -0.5) == (True, True)
         left, right = axis.get_xlim()
         assert left == 0
-        assert right > 0.33, "item-kNN's line and every interval's end are inside"
+        assert right > 0.31, "item-kNN's line and every interval's end are inside"
     for figure in drawn.values():
         assert all(axis.get_legend() is None for axis in figure.axes)
         names = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
