@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -52,16 +53,21 @@ class Backbones(Mapping[str, Engine]):
         """Return where a backbone was loaded from."""
         return self._folders.get(fingerprint)
 
+    def names(self) -> dict[str, str]:
+        """Return what each backbone is called, by fingerprint; no two share a name."""
+        return unique_names(self._folders)
+
     def _load(self, folder: Path) -> None:
         backbone = Backbone.load(folder, self._settings.device)
         if backbone.fingerprint not in self._engines:
             engine = Engine(
                 backbone, slots=self._settings.slots, max_queue=self._settings.max_queue, observe=self._observe
             )
+            # Folders first: whoever sees a backbone finds its name.
+            self._folders = {**self._folders, backbone.fingerprint: folder.absolute()}
             self._engines = {**self._engines, backbone.fingerprint: engine}
-            self._folders[backbone.fingerprint] = folder.absolute()
         self._loaded.add(folder)
-        _log.info("backbone %s (%s) loaded", backbone.name, backbone.fingerprint[:12])
+        _log.info("backbone %s (%s) loaded from %s", backbone.name, backbone.fingerprint[:12], folder)
 
     def __getitem__(self, fingerprint: str) -> Engine:
         return self._engines[fingerprint]
@@ -79,3 +85,23 @@ def backbone_folders(settings: Settings) -> list[Path]:
         return list(settings.backbones)
     shelf = settings.data / "backbones"
     return sorted(path for path in shelf.iterdir() if path.is_dir() and path.name[0] != ".") if shelf.is_dir() else []
+
+
+def unique_names(folders: Mapping[str, Path]) -> dict[str, str]:
+    """Return a name of each backbone, by fingerprint: its folder's.
+
+    `swaprec train` calls every backbone's folder `backbone`. Those that share a name get their parent's before it, and
+    where that is the same, too, the beginning of the fingerprint after it.
+    """
+    absolute = {fingerprint: folder.absolute() for fingerprint, folder in folders.items()}
+    short = Counter(folder.name for folder in absolute.values())
+    long = Counter(folder.parts[-2:] for folder in absolute.values())
+    names = {}
+    for fingerprint, folder in absolute.items():
+        if short[folder.name] == 1:
+            names[fingerprint] = folder.name
+        elif long[folder.parts[-2:]] == 1:
+            names[fingerprint] = "/".join(folder.parts[-2:])
+        else:
+            names[fingerprint] = f"{folder.name}-{fingerprint[:8]}"
+    return names

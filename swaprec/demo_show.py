@@ -18,6 +18,7 @@ from swaprec.client import Client
 from swaprec.errors import ProblemError, Stop, Unreachable
 from swaprec.show import bytes_text, interval, line, table
 from training.data import Dataset
+from training.figures import compare_with_baselines, describe_report, format_baseline
 from training.run import RunResult
 
 SHOWN = 10
@@ -125,9 +126,15 @@ def _quality(domains: list[Domain], console: Console) -> None:
         rows.append((domain.name, "adapter", interval(report["test"]), f"{report['test']['ndcg']:.4f}"))
         for name in BASELINES:
             found = report["baselines"][name]
-            rows.append(("", name.replace("_", "-"), interval(found), f"{found['ndcg']:.4f}"))
+            rows.append(("", format_baseline(name), interval(found), f"{found['ndcg']:.4f}"))
     console.print(line("\nAll held-out users, whole catalog", " (comedy and action share users; adressa is synthetic)"))
     console.print(table("", ("domain", "", "HR@10 [95 %]", "NDCG@10"), rows, right=(3,)))
+    for domain in domains:
+        report = domain.result.report
+        console.print(f"  {domain.name}: measured on {describe_report(report)}")
+        said = compare_with_baselines(report["test"], report["baselines"])
+        if said:
+            console.print(f"  {domain.name}: {said}")
 
 
 def _memory(client: Client, fingerprint: str, console: Console) -> list[DomainMemory]:

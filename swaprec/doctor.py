@@ -12,9 +12,9 @@ import stat
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from adapters_store.store import domains_in, is_log_lost
 from service.errors import StateError
@@ -23,7 +23,8 @@ from service.known import known_domains, lost_state, named
 from service.settings import InvalidSettings, Settings, unknown_variables
 from service.state.sqlite_errors import RESTORE
 from swaprec.client import Client
-from swaprec.errors import ProblemError, Unreachable
+from swaprec.doctor_service import examine_service
+from swaprec.finding import Finding
 
 GIB = 1024**3
 ROOM_BYTES = 2 * GIB
@@ -32,33 +33,47 @@ PROBE_S = 2.0
 NETWORKED = ("nfs", "nfs4", "cifs", "smb3", "fuse.sshfs", "9p", "ceph", "glusterfs")
 PACKAGES = ("torch", "transformers", "faiss-cpu", "fastapi", "uvicorn")
 
-State = Literal["ok", "warning", "bad"]
 
+def examine(data: Path | None, url: str | None = None, key: str = "") -> list[Finding]:
+    """Run every check, each for itself: what one of them meets does not keep the others from looking.
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What one check found; `advice` says what to do, and is empty where all is well."""
-
-    state: State
-    what: str
-    found: str
-    advice: str = ""
-
-    def to_json(self) -> dict[str, str]:
-        """Return plain JSON."""
-        return asdict(self)
-
-
-def examine(data: Path | None) -> list[Finding]:
-    """Run every check, each for itself: what one of them meets does not keep the others from looking."""
+    Args:
+        data: data folder; what the settings say without it.
+        url: of a running service, which is asked what it has. Without it, one that answers on the settings' port is.
+        key: for that service.
+    """
     try:
         settings = Settings() if data is None else Settings(data=data)
     except InvalidSettings as error:
-        return [Finding("bad", "settings", str(error), "docs/configuration.md lists every setting")]
+        wrong = Finding("bad", "settings", str(error), "docs/configuration.md lists every setting")
+        return [wrong] if url is None else [wrong, *_asked(url, key)]
     unknown = [
         Finding("warning", "settings", warning, "rename or remove it") for warning in unknown_variables(os.environ)
     ]
-    return [*unknown, *(_checked(check, settings) for check in CHECKS)]
+    return [*unknown, *(_examine_here(settings, key) if url is None else _examine_both(settings, url, key))]
+
+
+def _examine_here(settings: Settings, key: str) -> list[Finding]:
+    """Look at this machine, and at the service that answers on the settings' port."""
+    found = [_checked(check, settings) for check in (*MACHINE, *PLACE, _port)]
+    local = _local_service(settings)
+    return found if local is None else [*found, *_asked(local, key)]
+
+
+def _examine_both(settings: Settings, url: str, key: str) -> list[Finding]:
+    """Ask the service at an address, then look at this machine; what it lacks is no fault if the service runs."""
+    service = _asked(url, key)
+    here = [replace(one, what=f"{one.what} here") for one in (_checked(check, settings) for check in PLACE)]
+    if service[0].state != "bad":
+        here = [replace(one, state="ok", advice="") if one.state == "warning" else one for one in here]
+    return [*service, *(_checked(check, settings) for check in MACHINE), *here]
+
+
+def _asked(url: str, key: str) -> list[Finding]:
+    try:
+        return examine_service(url, key)
+    except Exception as error:  # noqa: BLE001 - a doctor reports what it meets
+        return [Finding("bad", "service", f"{url}: {type(error).__name__}: {error}")]
 
 
 def _checked(check: Callable[[Settings], Finding], settings: Settings) -> Finding:
@@ -230,24 +245,25 @@ def _redis(url: str) -> Finding:
 
 
 def _backbones(settings: Settings) -> Finding:
-    from service.backbones import backbone_folders
+    from service.backbones import backbone_folders, unique_names
     from transrec.backbone import files_of, fingerprint_of
 
-    found, broken = [], []
+    whole, broken = {}, []
     for folder in backbone_folders(settings):
         missing = [name for name in files_of(folder) if not (folder / name).is_file()]
         if missing:
             broken.append(f"{folder} lacks {', '.join(missing)}")
         else:
-            found.append(f"{folder.name} ({fingerprint_of(folder)[:12]})")
+            whole[fingerprint_of(folder)] = folder
     if broken:
         return Finding("bad", "backbones", "; ".join(broken), "name folders that swaprec train wrote")
-    if not found:
+    if not whole:
         advice = (
             f"put a folder that swaprec train wrote into {settings.data / 'backbones'}, or name it in SWAPREC_BACKBONES"
         )
         return Finding("warning", "backbones", "none: nothing can be recommended", advice)
-    return Finding("ok", "backbones", ", ".join(found))
+    names = unique_names(whole)
+    return Finding("ok", "backbones", ", ".join(f"{name} ({mark[:12]})" for mark, name in names.items()))
 
 
 def _keys(settings: Settings) -> Finding:
@@ -266,40 +282,29 @@ def _keys(settings: Settings) -> Finding:
 
 
 def _port(settings: Settings) -> Finding:
+    if not _is_taken(settings):
+        return Finding("ok", "port", f"{settings.port} is free")
+    if _local_service(settings) is None:
+        advice = "end it, or choose another with SWAPREC_PORT"
+        return Finding("bad", "port", f"another program answers on {settings.port}", advice)
+    return Finding("ok", "port", f"{settings.port} is a swaprec's")
+
+
+def _local_service(settings: Settings) -> str | None:
+    """Return the address of the service that answers on the settings' port, if one does."""
+    if not _is_taken(settings):
+        return None
     url = f"http://{'127.0.0.1' if settings.host in ('0.0.0.0', '::') else settings.host}:{settings.port}"  # noqa: S104 - a name for all
+    with Client(url, timeout=PROBE_S) as client:
+        return url if client.alive() else None
+
+
+def _is_taken(settings: Settings) -> bool:
     with socket.socket() as probe:
         probe.settimeout(PROBE_S)
-        taken = settings.port != 0 and probe.connect_ex(("127.0.0.1", settings.port)) == 0
-    if not taken:
-        return Finding("ok", "port", f"{settings.port} is free")
-    with Client(url, timeout=PROBE_S) as client:
-        if not client.alive():
-            advice = "end it, or choose another with SWAPREC_PORT"
-            return Finding("bad", "port", f"another program answers on {settings.port}", advice)
-        return _service(client, url)
+        return settings.port != 0 and probe.connect_ex(("127.0.0.1", settings.port)) == 0
 
 
-def _service(client: Client, url: str) -> Finding:
-    try:
-        info: Any = client.info()
-    except (ProblemError, Unreachable) as error:
-        return Finding("warning", "service", f"{url} answers: {error}", "SWAPREC_KEY names a key that sees all domains")
-    ready = "ready" if client.ready() else "loading"
-    return Finding("ok", "service", f"swaprec {info['version']} at {url}, {ready}, {len(info['domains'])} domains")
-
-
-CHECKS: tuple[Callable[[Settings], Finding], ...] = (
-    _python,
-    _packages,
-    _device,
-    _threads,
-    _memory,
-    _data,
-    _disk,
-    _holder,
-    _state,
-    _versions,
-    _backbones,
-    _keys,
-    _port,
-)
+MACHINE: tuple[Callable[[Settings], Finding], ...] = (_python, _packages, _device, _threads, _memory)
+PLACE: tuple[Callable[[Settings], Finding], ...] = (_data, _disk, _holder, _state, _versions, _backbones, _keys)
+"""What concerns the data folder of these settings, which need not be the running service's."""

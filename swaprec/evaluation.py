@@ -8,22 +8,30 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import Progress
 
 from adapters_store.bundle import Bundle, read_bundle
 from swaprec.against import compare
 from swaprec.client import Client
 from swaprec.errors import USAGE, Stop
 from training.config import RunConfig, load_config, parse_config
-from training.data import load_dataset
+from training.data import Dataset, load_dataset
 from training.evaluate import evaluate
+from training.progress import Reporter
 from training.run import BUNDLE, CONFIG
 from transrec.adapters import Adapter, AdapterSpec
 from transrec.backbone import Backbone
 
 
-def evaluate_run(run: Path, overrides: Iterable[str], against: str | None, console: Console) -> dict[str, Any]:
+def evaluate_run(run: Path, overrides: Iterable[str], against: str | None, console: Console | None) -> dict[str, Any]:
     """Evaluate a run; returns `offline` and, with a service, `served`, `difference` and `agrees`.
+
+    Beside them stands what is needed to read the figures: `baselines`, `items`, `seed`, `data_digest`.
+
+    Args:
+        run: a run's folder, or its TOML file.
+        overrides: `section.key=value`, with a TOML file.
+        against: address of a service to ask, too.
+        console: where progress goes; None keeps silent.
 
     Raises:
         Stop: no such run, or the service answers from another bundle or catalog.
@@ -37,28 +45,36 @@ def evaluate_run(run: Path, overrides: Iterable[str], against: str | None, conso
     if config.backbone.folder is None or not path.is_file():
         raise Stop(f"{config.output} holds no bundle", 'swaprec train with stage = "adapt" makes one', USAGE)
     bundle = read_bundle(path)
-    dataset = load_dataset(config.data)
-    if dataset.digest != bundle.manifest.data_digest:
-        raise Stop(f"{config.data.folder} is not the data that {path} was trained on", "the digests differ", USAGE)
-    backbone = Backbone.load(config.backbone.folder)
-    offline = evaluate(backbone, load_adapter(bundle, backbone), dataset, dtype=bundle.manifest.dtype).report
-    if against is None:
-        return {"offline": offline}
-    with Client(against) as client, Progress(console=console, transient=True) as bar:
-        task = bar.add_task(f"asking {against}", total=None)
-        compared = compare(
-            offline,
-            dataset,
-            client,
-            config.domain,
-            bundle.digest,
-            lambda done, total: bar.update(task, completed=done, total=total),
-        )
+    with Reporter(config.domain, console) as reporter:
+        reporter.stage("read the data")
+        dataset = load_dataset(config.data)
+        if dataset.digest != bundle.manifest.data_digest:
+            raise Stop(f"{config.data.folder} is not the data that {path} was trained on", "the digests differ", USAGE)
+        reporter.stage("load the backbone")
+        backbone = Backbone.load(config.backbone.folder)
+        adapter, dtype = load_adapter(bundle, backbone), bundle.manifest.dtype
+        offline = evaluate(backbone, adapter, dataset, dtype=dtype, stage=reporter.stage).report
+        measured = {"offline": offline, **_basis(bundle, dataset, config)}
+        if against is None:
+            return measured
+        asked = reporter.stage(f"ask {against} for {len(dataset.sequences):,} users")
+        with Client(against) as client:
+            compared = compare(offline, dataset, client, config.domain, bundle.digest, asked)
     return {
-        "offline": offline,
+        **measured,
         "served": compared.served,
         "difference": compared.difference,
         "agrees": compared.agrees,
+    }
+
+
+def _basis(bundle: Bundle, dataset: Dataset, config: RunConfig) -> dict[str, Any]:
+    """Return what the figures were measured on; the bundle's baselines hold, since its data is the same."""
+    return {
+        "baselines": bundle.manifest.metrics.get("baselines", {}),
+        "items": len(dataset.contents),
+        "seed": config.seed,
+        "data_digest": dataset.digest,
     }
 
 

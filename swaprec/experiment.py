@@ -17,10 +17,13 @@ from typing import Any
 from rich.console import Console
 
 from adapters_store.files import write_beside
+from swaprec.errors import USAGE, Stop
 from swaprec.show import interval
 from training.checkpoint import NAME as CHECKPOINT
 from training.config import RunConfig
+from training.datasets import find_missing
 from training.experiments import CACHE, Experiment, Planned
+from training.figures import compare_with_baselines
 from training.run import CONFIG, finished
 
 EXPERIMENT, LOG, REQUEST = "experiment.json", "log.txt", "request.json"
@@ -70,6 +73,20 @@ def run_experiment(
     return tally
 
 
+def check_data(experiment: Experiment) -> None:
+    """Check, before anything runs, that all data and encoders of what is not finished are there.
+
+    Raises:
+        Stop: with everything that is missing, and how to get it.
+    """
+    planned = [*experiment.sources.values(), *experiment.runs]
+    missing = find_missing((run.name, run.config) for run in planned if finished(run.config) is None)
+    if missing:
+        listed = "".join(f"\n  {line}" for line in missing)
+        hint = "docs/experiments.md describes every data set; --data says where the folders lie"
+        raise Stop(f"nothing was run: of what the runs read, {len(missing)} are missing{listed}", hint, USAGE)
+
+
 class Workers:
     """Threads that each wait for one training process."""
 
@@ -104,6 +121,7 @@ class Workers:
         request, log = config.output / REQUEST, config.output / LOG
         request.write_text(config.model_dump_json(indent=1), "utf-8")
         _drop_another(config)
+        self._tell(f"{config.output.name} begins, its log is {log}")
         line = [sys.executable, "-m", "swaprec", "train", str(request), "--resume", "--json"]
         threads = str(config.train.threads or self._threads)
         environment = os.environ | {"OMP_NUM_THREADS": threads, "NO_COLOR": "1"}
@@ -175,7 +193,8 @@ def _result(config: RunConfig) -> str:
     found = finished(config)
     if found is None:
         return "nothing was written"
-    return f"HR@10 {interval(found.report['test'])}, {found.report['seconds']:.0f} s"
+    said = compare_with_baselines(found.report["test"], found.report["baselines"]).rstrip(".")
+    return f"{said or 'HR@10 ' + interval(found.report['test'])}, {found.report['seconds']:,.0f} s"
 
 
 def _last_line(log: Path) -> str:

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from service.answers import Job
 from swaprec.grid import Grid, plain
+from training.figures import format_interval
 
 NARROWEST, WIDEST = 20, 160
 UNLIMITED = 1 << 16
@@ -67,7 +68,7 @@ def hanging(strong: str, rest: str, indent: int = 9) -> str:
 
 def interval(report: dict[str, float], name: str = "hr") -> str:
     """Write a measure with its 95 % interval."""
-    return f"{report[name]:.4f} [{report[f'{name}_low']:.4f}, {report[f'{name}_high']:.4f}]"
+    return format_interval(report[name], report[f"{name}_low"], report[f"{name}_high"])
 
 
 def bytes_text(size: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,9 @@ from transrec.embed import embed
 from transrec.metrics import Ranks, rank_targets, summarise
 from transrec.model import encode_users
 
+Progress = Callable[[int, int], None]
+Stage = Callable[[str], Progress]
+
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
@@ -25,7 +29,13 @@ class Evaluation:
 
 
 def evaluate(
-    backbone: Backbone, adapter: Adapter | None, dataset: Dataset, *, split: str = "test", dtype: str = "auto"
+    backbone: Backbone,
+    adapter: Adapter | None,
+    dataset: Dataset,
+    *,
+    split: str = "test",
+    dtype: str = "auto",
+    stage: Stage | None = None,
 ) -> Evaluation:
     """Rank each user's held-out item among the whole catalog, all of the known history masked.
 
@@ -35,8 +45,13 @@ def evaluate(
         dataset: catalog and histories.
         split: `valid` or `test`.
         dtype: of the item embedding; a bundle's manifest names the one that it was measured with.
+        stage: begins a stage of the work; returns what to call with (done, total).
     """
-    vectors = embed(backbone, dataset.contents, adapter, dtype=dtype)
+    begin = stage or _silent
+    which = "without an adapter" if adapter is None else "with the adapter"
+    progress = begin(f"embed {len(dataset.contents):,} items {which}")
+    vectors = embed(backbone, dataset.contents, adapter, dtype=dtype, progress=progress)
+    begin(f"rank for {len(dataset.sequences):,} users")
     return rank_held_out(backbone, None if adapter is None else adapter.user, dataset, vectors, split)
 
 
@@ -50,3 +65,7 @@ def rank_held_out(
     ranks = rank_targets(users, vectors, held_out.targets(split), known)
     repeated = held_out.repeated(split)
     return Evaluation(ranks, repeated, summarise(ranks, repeated))
+
+
+def _silent(_: str) -> Progress:
+    return lambda _done, _total: None

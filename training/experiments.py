@@ -10,11 +10,11 @@ import itertools
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from training.config import ConfigError, RunConfig, anchor, merged, parse_config, set_key
+from training.names import packaged
 
 SOURCES, CACHE = "sources", "cache"
 UNSET = {"images", "encoder", "image_encoder"}
@@ -50,12 +50,6 @@ class Experiment:
     sources: dict[str, Planned]
     runs: list[Planned]
     search: Search | None
-
-
-def packaged() -> dict[str, Path]:
-    """Experiments that come with the package, by name."""
-    folder = Path(str(resources.files("training"))) / "configs" / "experiments"
-    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
 
 
 def load_experiment(

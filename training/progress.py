@@ -14,6 +14,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from training.trackers import Tracker
 
+LINE_EVERY_S = 10.0
+"""Where there is no terminal, a long stage says how far it is this often."""
+
 
 class Reporter:
     """Tell how a run goes; a context manager.
@@ -64,7 +67,16 @@ class Reporter:
         self._bar.reset(self._task, description=f"{self._name}: {what}", total=None, note="")
         if not self._live:
             self._say(f"{self._name}: {what}")
-        return lambda done, total: self._bar.update(self._task, completed=done, total=total)
+        said_at = time.monotonic()
+
+        def step(done: int, total: int) -> None:
+            nonlocal said_at
+            self._bar.update(self._task, completed=done, total=total)
+            if not self._live and done < total and time.monotonic() - said_at > LINE_EVERY_S:
+                said_at = time.monotonic()
+                self._say(f"{self._name}: {what} {done / total:.0%}")
+
+        return step
 
     def begin(self, epochs: int, done: int) -> None:
         """Begin the epochs; some may be done already."""

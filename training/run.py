@@ -78,6 +78,7 @@ class Run:
         none: Mapping[str, float] | None = None,
     ) -> dict[str, Any]:
         """Write `result.json`, the baselines beside the test."""
+        self.reporter.stage("measure the baselines")
         baselines = ({"none": none} if none is not None else {}) | baseline_reports(self.dataset)
         facts = {**facts, "processes": self.team.size}
         return write_result(self.config, self.dataset, course, seconds, test, baselines, facts)
@@ -155,9 +156,8 @@ def _pretrain(job: Run) -> None:
     seconds = job.stretch.seconds
     backbone.config = replace(backbone.config, loss=config.train.loss)
     fingerprint = backbone.save(config.output / BACKBONE)
-    job.reporter.stage("evaluate")
     dtype = resolve_dtype(config.train.embed_dtype, backbone.device)
-    test = evaluate(backbone, None, job.dataset, dtype=dtype).report
+    test = evaluate(backbone, None, job.dataset, dtype=dtype, stage=job.reporter.stage).report
     job.write(course, seconds, test, {"backbone": fingerprint, "dtype": dtype, "parameters": _count(trained)})
 
 
@@ -203,9 +203,9 @@ def _adapt(job: Run) -> None:
     if not job.team.leads:
         return
     seconds = job.stretch.seconds
-    job.reporter.stage("evaluate")
     dtype = resolve_dtype(config.train.embed_dtype, backbone.device)
-    test = evaluate(backbone, adapter.requires_grad_(requires_grad=False).eval(), job.dataset, dtype=dtype).report
+    adapter.requires_grad_(requires_grad=False).eval()
+    test = evaluate(backbone, adapter, job.dataset, dtype=dtype, stage=job.reporter.stage).report
     count = count_parameters(spec, shape)
     share = count.total / backbone.parameters_total
     facts = {
@@ -215,7 +215,7 @@ def _adapt(job: Run) -> None:
         "spec": spec.to_json(),
         "kind": spec.kind,
     }
-    none = evaluate(backbone, None, job.dataset, dtype=dtype).report
+    none = evaluate(backbone, None, job.dataset, dtype=dtype, stage=job.reporter.stage).report
     report = job.write(course, seconds, test, facts, none)
     arrays = {name: value.numpy() for name, value in adapter.to_tensors().items()}
     write_bundle(config.output / BUNDLE, manifest(config, job.dataset, backbone, report), arrays)

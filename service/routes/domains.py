@@ -120,15 +120,18 @@ def find_backbone(parts: Parts, wanted: str | None) -> str:
         fitting = _fitting(parts, wanted)
     if len(fitting) == 1:
         return fitting[0]
-    loaded = {fingerprint: engine.backbone.name for fingerprint, engine in parts.engines.items()}
+    loaded = parts.engines.names()
     there = ", ".join(f"{name} ({fingerprint[:12]})" for fingerprint, name in loaded.items()) or "none"
-    what = "no backbone named" if wanted is None else f"backbone {wanted!r} fits {len(fitting)}"
+    what = "no backbone named" if wanted is None else f"backbone {wanted!r} fits {len(fitting)} of them"
     hint = "" if fitting else "; put its folder, as `swaprec train` makes it, into backbones/ of the data folder"
     raise BackboneNotFound(f"{what}; loaded: {there}{hint}")
 
 
 def _fitting(parts: Parts, wanted: str | None) -> list[str]:
-    return [
+    """Return the fingerprints that fit: a unique name fits one backbone, a folder's name all that share it."""
+    names = parts.engines.names()
+    exact = [fingerprint for fingerprint, name in names.items() if name == wanted]
+    return exact or [
         fingerprint
         for fingerprint, engine in parts.engines.items()
         if wanted is None or engine.backbone.name == wanted or fingerprint.startswith(wanted)

@@ -47,6 +47,7 @@ async def metrics(parts: Given) -> Response:
 @router.get("/info", summary="What runs here", response_model=Info)
 def info(parts: Given) -> dict[str, Any]:
     """Return version, state, backbones with their device and size, and the memory of each domain by part."""
+    names = parts.engines.names()
     standings = sorted(parts.live.all(), key=lambda standing: standing.live.domain)
     return {
         "version": version("swaprec"),
@@ -54,7 +55,7 @@ def info(parts: Given) -> dict[str, Any]:
         "state": parts.state.describe(),
         "backbones": [
             {
-                "name": engine.backbone.name,
+                "name": names[fingerprint],
                 "fingerprint": fingerprint,
                 "device": str(engine.backbone.device),
                 "parameters": engine.backbone.parameters_total,

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 
 from swaprec import show
-from swaprec.cli.options import AsJson, address
+from swaprec.cli.options import AsJson, address, complete_form
 from swaprec.errors import Stop
 
 
@@ -59,7 +60,10 @@ def evaluate(
     """
     from swaprec.evaluation import evaluate_run
 
-    compared = evaluate_run(run, overrides or (), against, show.talk())
+    console = show.talk()
+    # JSON in a pipe or a log comes alone; at a terminal the bar vanishes.
+    quiet = as_json and not console.is_terminal
+    compared = evaluate_run(run, overrides or (), against, None if quiet else console)
     if as_json:
         show.emit_json(compared)
     else:
@@ -69,10 +73,22 @@ def evaluate(
             if side in compared
         ]
         show.data().print(show.table("", ("", "HR@10 [95 %]", "NDCG@10", "tied"), rows, right=(2, 3)))
+        _say_basis(compared, console)
     if against is not None and not compared["agrees"]:
         raise Stop(
             f"the two sides differ by {compared['difference']:.4f}", "is the same bundle live, in the same dtype?"
         )
+
+
+def _say_basis(compared: Mapping[str, Any], console: Console) -> None:
+    """Say what an evaluation was measured on, and which baselines it misses."""
+    from training.figures import compare_with_baselines, describe_basis
+
+    users, digest = compared["offline"]["users"], compared["data_digest"]
+    console.print(f"measured on {describe_basis(compared['items'], users, compared['seed'], digest)}")
+    said = compare_with_baselines(compared["offline"], compared["baselines"])
+    if said:
+        console.print(said)
 
 
 def _spent(report: Mapping[str, Any]) -> str:
@@ -104,7 +120,7 @@ def params(
         for name, number in (("item", counted.item), ("user", counted.user), ("total", counted.total))
     ]
     show.data().print(
-        show.table("", ("", "trains", "of full"), [*rows, ("full", f"{counted.full:,}", "100%")], right=(1, 2))
+        show.table("", ("", "trains", "of full"), [*rows, ("full", f"{counted.full:,}", "100.00%")], right=(1, 2))
     )
 
 
@@ -129,7 +145,11 @@ def import_peft(
 def import_log(
     form: Annotated[
         str,
-        typer.Argument(metavar="FORMAT", help="canonical, csv, or the form of a public data set: docs/training.md."),
+        typer.Argument(
+            metavar="FORMAT",
+            help="canonical, csv, or the form of a public data set: docs/training.md.",
+            autocompletion=complete_form,
+        ),
     ],
     source: Annotated[Path, typer.Argument(help="Folder of the log.")],
     destination: Annotated[Path, typer.Argument(help="Folder for items.parquet and interactions.parquet.")],

@@ -90,12 +90,17 @@ def serve(
 
 def doctor(
     data: Annotated[Path | None, typer.Option(help="Data folder; SWAPREC_DATA if not given.")] = None,
+    url: Annotated[
+        str | None,
+        typer.Option(envvar="SWAPREC_URL", help="A running service to ask what it has.", callback=address),
+    ] = None,
+    key: Key = "",
     as_json: AsJson = False,
 ) -> None:
-    """Look at what a service needs here, and say what to do."""
+    """Look at what a service needs here and at what the running one has, and say what to do."""
     from swaprec.doctor import examine
 
-    findings = examine(data)
+    findings = examine(data, url, key)
     if as_json:
         show.emit_json([finding.to_json() for finding in findings])
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,6 +10,7 @@ import typer
 from swaprec.client import Client, check_url
 from swaprec.client.wire import LOCAL
 from swaprec.errors import USAGE, ProblemError, Stop, Unreachable
+from training.names import FORMS, packaged
 
 COMPLETION_S = 1.0
 
@@ -38,6 +40,25 @@ def complete_version(context: typer.Context, incomplete: str) -> list[str]:
             return [one for one in versions if one.startswith(incomplete)]
     except (ProblemError, Unreachable, ValueError):
         return []
+
+
+def complete_form(incomplete: str) -> list[str]:
+    """Offer the forms of logs."""
+    return [form for form in FORMS if form.startswith(incomplete)]
+
+
+def complete_experiment(incomplete: str) -> list[str]:
+    """Offer the packaged experiments, and TOML files and folders of that beginning."""
+    start = Path(incomplete)
+    folder = start if incomplete.endswith("/") else start.parent
+    beginning = "" if incomplete.endswith("/") else start.name
+    found = sorted(folder.glob("*")) if folder.is_dir() else []
+    paths = [
+        f"{path}/" if path.is_dir() else str(path)
+        for path in found
+        if path.name.startswith(beginning) and path.name[0] != "." and (path.is_dir() or path.suffix == ".toml")
+    ]
+    return [*(name for name in packaged() if name.startswith(incomplete)), *paths]
 
 
 Url = Annotated[str, typer.Option(envvar="SWAPREC_URL", help="Address of the service.", callback=address)]

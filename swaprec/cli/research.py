@@ -11,10 +11,18 @@ from typing import Annotated
 import typer
 
 from swaprec import show
-from swaprec.cli.options import AsJson
+from swaprec.cli.options import AsJson, complete_experiment
 from swaprec.errors import USAGE, Stop
+from training.names import packaged
 
-File = Annotated[str, typer.Argument(metavar="FILE", help="An experiment's TOML file, or the name of a packaged one.")]
+File = Annotated[
+    str,
+    typer.Argument(
+        metavar="FILE",
+        help="An experiment's TOML file, or the name of a packaged one.",
+        autocompletion=complete_experiment,
+    ),
+]
 Overrides = Annotated[
     list[str] | None, typer.Argument(help="key=value on the file, such as base.train.epochs=2 or seeds=[0]")
 ]
@@ -38,7 +46,7 @@ def experiment(
 
     With a [search] in the file the smallest adapter within its margin of the best is searched instead.
     """
-    from swaprec.experiment import run_experiment
+    from swaprec.experiment import check_data, run_experiment
     from swaprec.search import run_search
     from training.experiments import load_experiment
 
@@ -47,6 +55,7 @@ def experiment(
     if not resume and (output / "experiment.json").exists():
         raise Stop(f"{output} holds an experiment", "--resume goes on with it, --out names another folder", USAGE)
     plan = load_experiment(path, data.resolve(), output, overrides or (), _choices(only or []))
+    check_data(plan)
     console, command = show.talk(), shlex.join(["swaprec", *sys.argv[1:]])
     tally = run_experiment(plan, output, jobs, console, command, runs=plan.search is None)
     found = None
@@ -57,7 +66,7 @@ def experiment(
         show.emit_json({"output": str(output), "done": tally.done, "kept": kept, "failed": failed, "search": found})
     else:
         if found is not None:
-            show.data().print(show.table("", ("", ""), [(key, str(value)) for key, value in found.items()]))
+            show.data().print(show.table("", ("", ""), [(key, _number(value)) for key, value in found.items()]))
         typer.echo(f"{len(tally.done)} done, {len(tally.kept)} kept, {len(tally.failed)} failed in {output}")
     if tally.failed:
         name, why = next(iter(tally.failed.items()))
@@ -85,8 +94,6 @@ def report(
 
 
 def _file(given: str) -> Path:
-    from training.experiments import packaged
-
     path = Path(given)
     return path if path.is_file() else packaged().get(given, path)
 
@@ -99,3 +106,8 @@ def _choices(only: list[str]) -> Mapping[str, list[str]]:
             raise Stop(f"--only {entry}: expected axis=choice,choice", "for example --only method=houlsby,lora", USAGE)
         chosen[axis] = names.split(",")
     return chosen
+
+
+def _number(value: float) -> str:
+    """Write a count whole and a measure with four digits."""
+    return f"{value:.4f}" if isinstance(value, float) else f"{value:,}"

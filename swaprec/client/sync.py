@@ -20,6 +20,7 @@ from service.answers import (
     Info,
     Item,
     Job,
+    Readiness,
     Recommendation,
     RolledBack,
     Similar,
@@ -36,6 +37,7 @@ from swaprec.client.wire import (
     Attempts,
     body_of,
     open_http,
+    readiness_of,
     refusal,
     unfinished,
 )
@@ -281,6 +283,11 @@ class Client:
     def ready(self) -> bool:
         """Whether the service can answer for every domain that it knows."""
         return self._probe("/readyz")
+
+    def readiness(self) -> Readiness:
+        """Return which domains do not answer, and why, also while the service is loading."""
+        call = calls.readiness()
+        return readiness_of(self.url, call, self._send(call))
 
     def _probe(self, path: str) -> bool:
         try:

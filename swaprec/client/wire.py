@@ -6,12 +6,12 @@ import ipaddress
 import os
 import random
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from urllib.request import proxy_bypass_environment
 
 import httpx
 
-from service.answers import Job
+from service.answers import Job, Readiness
 from swaprec.client.calls import Call
 from swaprec.errors import ProblemError, ProxyUnusable, Unreachable, problem_error
 
@@ -132,6 +132,18 @@ def body_of(url: str, call: Call[Any], answer: httpx.Response) -> Any:
     if not isinstance(body, dict):
         raise Unreachable(url, f"what answers there is something else ({call.method} {call.path} is no JSON object)")
     return body
+
+
+def readiness_of(url: str, call: Call[Readiness], answer: httpx.Response) -> Readiness:
+    """Return what `/readyz` says; 503 is an answer here: it loads.
+
+    Raises:
+        ProblemError, Unreachable: as `body_of`.
+    """
+    body = _json(answer)
+    if isinstance(body, dict) and {"loading", "broken", "degraded"} <= set(body):
+        return cast("Readiness", body)
+    return cast("Readiness", body_of(url, call, answer))
 
 
 def refusal(answer: httpx.Response) -> ProblemError:

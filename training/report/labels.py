@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -18,8 +19,13 @@ POINT_RADIUS = 4.0
 MARGIN = 1.5
 LEADER = {"arrowstyle": "-", "color": "#9aa5b1", "linewidth": 0.6, "shrinkA": 0, "shrinkB": 3}
 
+FREE = 0.5
+"""So few pixels are a rounding error."""
+
 Point = tuple[float, float, str]
 """x, y, name."""
+Candidate = tuple[Bbox, tuple[float, float], bool]
+"""Its box, the offset of the lower left corner in points, and whether a line leads to the point."""
 
 
 def name_points(figure: Figure, named: Sequence[tuple[Axes, Sequence[Point]]]) -> None:
@@ -33,16 +39,15 @@ def name_points(figure: Figure, named: Sequence[tuple[Axes, Sequence[Point]]]) -
 
 def _name(figure: Figure, axis: Axes, points: Sequence[Point]) -> None:
     scale = figure.dpi / 72
-    places = [axis.transData.transform((x, y)) for x, y, _ in points]
+    places = [tuple(map(float, axis.transData.transform((x, y)))) for x, y, _ in points]
     reach = POINT_RADIUS * scale
     taken = [Bbox.from_extents(x - reach, y - reach, x + reach, y + reach) for x, y in places]
     frame = axis.get_window_extent()
     for place in sorted(range(len(points)), key=lambda number: -places[number][1]):
         x, y, name = points[place]
         width, height = _size(figure, axis, name)
-        candidates = list(_candidates(places[place], width, height, scale))
         others = [box for number, box in enumerate(taken) if number != place]
-        box, offset, far = min(candidates, key=lambda one: _cost(one[0], others, frame))
+        box, offset, far = _best(_candidates(places[place], width, height, scale), others, frame)
         text = axis.annotate(
             name,
             (x, y),
@@ -65,10 +70,8 @@ def _size(figure: Figure, axis: Axes, name: str) -> tuple[float, float]:
     return box.width, box.height
 
 
-def _candidates(
-    point: Sequence[float], width: float, height: float, scale: float
-) -> Iterator[tuple[Bbox, tuple[float, float], bool]]:
-    """Yield boxes around a point, the nearest first, with the offset of their lower left corner in points."""
+def _candidates(point: Sequence[float], width: float, height: float, scale: float) -> Iterator[Candidate]:
+    """Yield places around a point, the nearest first."""
     for distance in DISTANCES:
         for degrees in DIRECTIONS:
             angle = np.deg2rad(degrees)
@@ -79,8 +82,21 @@ def _candidates(
             yield box, (left / scale, bottom / scale), distance > DISTANCES[0]
 
 
+def _best(candidates: Iterator[Candidate], others: Sequence[Bbox], frame: Bbox) -> Candidate:
+    """Return the first, nearest candidate that is free; where none is, the one that covers least."""
+    first = next(candidates)
+    best, least = first, np.inf
+    for candidate in chain([first], candidates):
+        cost = _cost(candidate[0], others, frame)
+        if cost < least:
+            best, least = candidate, cost
+        if cost < FREE:
+            break
+    return best
+
+
 def _cost(box: Bbox, others: Sequence[Bbox], frame: Bbox) -> float:
-    """Return how many pixels of a box are not free; `min` takes the first, nearest one of equals."""
+    """Return how many pixels of a box are not free."""
     padded = Bbox.from_extents(box.x0 - MARGIN, box.y0 - MARGIN, box.x1 + MARGIN, box.y1 + MARGIN)
     covered = sum(_common(padded, other) for other in others)
     return covered + padded.width * padded.height - _common(padded, frame)

@@ -31,7 +31,7 @@ def to_html(sections: Sequence[Section]) -> str:
 
 
 def _section(section: Section) -> dict[str, object]:
-    best = {panel: max(rows, key=lambda row: row.hr[0]) for panel, rows in section.panels.items()}
+    best = {panel: max(round(row.hr[0], 4) for row in rows) for panel, rows in section.panels.items()}
     return {
         "id": section.id,
         "title": section.title,
@@ -42,7 +42,10 @@ def _section(section: Section) -> dict[str, object]:
             {
                 "name": panel,
                 "basis": basis(rows),
-                "rows": [{"cells": cells(row), "best": row is best[panel], "runs": row.commands} for row in rows],
+                "rows": [
+                    {"cells": cells(row), "best": round(row.hr[0], 4) == best[panel], "runs": row.commands}
+                    for row in rows
+                ],
                 "baselines": [
                     (format_baseline(name), format_interval(*hr))
                     for name, hr in (baselines(rows) | own_baselines(rows)).items()

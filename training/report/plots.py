@@ -20,13 +20,13 @@ from training.report.signs import capacities
 
 mpl.use("Agg")
 INK, GRID, MARK = "#1f2933", "#e4e7eb", "#0b6e99"
-NARROW = 100
-"""Within this ratio a logarithmic axis needs more numbers than the powers of ten."""
+NARROW, CLOSE = 100, 5
+"""Within the first ratio an axis needs more numbers than powers of ten, within the second evenly spaced ones."""
 CROWDED = 6
 """So many names fit a panel of the usual height."""
 DASHES = ("-", "--", ":")
 COLOURS = ("#0b6e99", "#d9730d", "#448361", "#9065b0", "#c14c8a", "#9f6b53", "#cb912f", "#787774", "#d44c47", "#337ea9")
-_plain = FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}")
+_plain = FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 100 else f"{value:g}")  # noqa: PLR2004
 LINES = {
     "none": (":", "#d9730d"),
     "popularity": ("--", "#448361"),
@@ -79,7 +79,7 @@ def _intervals(section: Section) -> Figure:
     panels = section.panels
     heights = [len(rows) + 1 for rows in panels.values()]
     figure = Figure(figsize=(8, 0.26 * sum(heights) + 0.55 * len(heights) + 0.6), layout="constrained")
-    axes = figure.subplots(len(panels), 1, squeeze=False, sharex=True, height_ratios=heights)[:, 0]
+    axes = list(figure.subplots(len(panels), 1, squeeze=False, sharex=True, height_ratios=heights)[:, 0])
     for axis, (panel, rows) in zip(axes, panels.items(), strict=True):
         for place, row in enumerate(rows):
             hr, low, high = row.hr
@@ -116,10 +116,13 @@ def _against(section: Section, label: str, value: Callable[[Row], float]) -> Fig
 def _number_axis(axis: Axes, values: Sequence[float]) -> None:
     """Set numbers and ends of a logarithmic axis, with room for names on both sides."""
     low, high = min(values), max(values)
-    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < NARROW * low else (1,)))
+    if high < CLOSE * low:
+        axis.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+    else:
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < NARROW * low else (1,)))
     axis.xaxis.set_major_formatter(_plain)
     axis.xaxis.set_minor_formatter(NullFormatter())
-    room = max(1.6, (high / low) ** 0.18)
+    room = max(1.4, (high / low) ** 0.18)
     axis.set_xlim(low / room, high * room)
 
 

@@ -67,7 +67,7 @@ def _reason(log: Path) -> str:
     lines = _tail(log)
     errors = [place for place, line in enumerate(lines) if line.startswith("error: ")]
     # Progress after an error is a later attempt, which said nothing of how it ended.
-    if not errors or any("epoch " in line for line in lines[errors[-1] :]):
+    if not errors or any(": epoch " in line for line in lines[errors[-1] + 1 :]):
         return ""
     return lines[errors[-1]].removeprefix("error: ")[:MAX_REASON]
 
