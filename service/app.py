@@ -31,6 +31,7 @@ from service.backbones import Backbones
 from service.base_builder import BaseBuilder
 from service.bases import Bases
 from service.blobs import Blobs
+from service.bodies import BodyBudget, BodyMiddleware
 from service.budget import AdapterBudget
 from service.builder import Builder
 from service.canary import Canaries
@@ -109,6 +110,7 @@ def create_app(settings: Settings, parts: Parts | None = None, *, alone: bool = 
     app.add_middleware(Guard)
     app.add_middleware(Edge, root_path=settings.root_path)
     app.add_middleware(RefusalMiddleware)
+    app.add_middleware(BodyMiddleware, budget=BodyBudget(settings.max_bodies_bytes))
     return app
 
 

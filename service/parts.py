@@ -15,6 +15,7 @@ from adapters_store.store import Store
 from service.activation import Activator
 from service.admission import Admission
 from service.backbones import Backbones
+from service.bodies import body_of
 from service.builder import Builder
 from service.canary import Canaries
 from service.errors import InvalidRequest, MalformedBody, PayloadTooLarge
@@ -94,13 +95,18 @@ async def read_body(request: Request, limit: int) -> bytes:
     """Read a body that must fit in memory; the limit holds whatever its headers claim.
 
     Raises:
-        PayloadTooLarge: more than `limit` bytes.
+        PayloadTooLarge: more than `limit` bytes; Busy: the bodies of all requests take too much memory.
     """
+    given = body_of(request.scope)
+    if given is not None and given.length is not None and given.length > limit:
+        raise PayloadTooLarge(f"{given.length} bytes, at most {limit} are read")
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
         if len(body) > limit:
             raise PayloadTooLarge(f"more than {limit} bytes")
+        if given is not None:
+            given.keep(len(body))
     return bytes(body)
 
 
