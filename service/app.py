@@ -235,7 +235,7 @@ def _connected(settings: Settings, state: State, keys: Keys) -> Parts:
         reconciler=reconciler,
         activator=activator,
         writer=writer,
-        imports=Imports(data / "imports", state, versions, writer, folds, working),
+        imports=Imports(data / "imports", state, versions, writer, folds, working, settings.max_spool_bytes),
         jobs=working,
         builder=builder,
         follower=follower,

@@ -1,14 +1,17 @@
-"""Bodies: how much of them all requests together keep in memory, and what becomes of one that nobody reads to its end."""
+"""Bodies: what all requests together keep of them in memory, and what becomes of one that is not read to its end."""
 
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
+from fastapi import Request
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.errors import Busy
+from service.errors import Busy, PayloadTooLarge
 
 UNCOUNTED_BYTES = 64 * 1024
 """What a request may keep without being counted: no more than the server reads ahead anyway."""
@@ -18,6 +21,7 @@ MAX_DISCARDED = 256 * 1024
 
 LINGER_BYTES = 16 * 1024 * 1024
 LINGER_S = 2.0
+AT_ONCE = 8
 
 
 class BodyBudget:
@@ -152,6 +156,42 @@ async def _send_early(body: Body, send: Send, message: Message) -> None:
     await send({**message, "more_body": True})
     await body.discard()
     await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+class Receiving:
+    """Bodies that are written to the disk while they come: a few at once of each key and domain."""
+
+    def __init__(self, at_once: int = AT_ONCE) -> None:
+        self._at_once = at_once
+        self._counts: Counter[str] = Counter()
+
+    @contextmanager
+    def one_of(self, name: str) -> Iterator[None]:
+        """Count one until the block ends.
+
+        Raises:
+            Busy: as many of this name are on their way already.
+        """
+        if self._counts[name] >= self._at_once:
+            raise Busy(f"{self._at_once} uploads of {name} are on their way already")
+        self._counts[name] += 1
+        try:
+            yield
+        finally:
+            self._counts[name] -= 1
+            if not self._counts[name]:
+                del self._counts[name]
+
+
+def refuse_long(request: Request, limit: int) -> None:
+    """Refuse a body by the length that it says it has, before anything of it is read.
+
+    Raises:
+        PayloadTooLarge: more than `limit` bytes.
+    """
+    body = body_of(request.scope)
+    if body is not None and body.length is not None and body.length > limit:
+        raise PayloadTooLarge(f"{body.length} bytes: more than {limit} bytes are not read here")
 
 
 def body_of(scope: Scope) -> Body | None:

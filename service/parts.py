@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Request
@@ -15,7 +15,7 @@ from adapters_store.store import Store
 from service.activation import Activator
 from service.admission import Admission
 from service.backbones import Backbones
-from service.bodies import body_of
+from service.bodies import Receiving, body_of, refuse_long
 from service.builder import Builder
 from service.canary import Canaries
 from service.errors import InvalidRequest, MalformedBody, PayloadTooLarge
@@ -70,6 +70,7 @@ class Parts:
     sweeps: Sweeps
     admission: Admission
     job_events: JobEvents
+    receiving: Receiving = field(default_factory=Receiving)
 
 
 async def _parts(request: Request) -> Parts:  # async: a plain function would cost a thread at every request
@@ -97,9 +98,8 @@ async def read_body(request: Request, limit: int) -> bytes:
     Raises:
         PayloadTooLarge: more than `limit` bytes; Busy: the bodies of all requests take too much memory.
     """
+    refuse_long(request, limit)
     given = body_of(request.scope)
-    if given is not None and given.length is not None and given.length > limit:
-        raise PayloadTooLarge(f"{given.length} bytes, at most {limit} are read")
     body = bytearray()
     async for chunk in request.stream():
         body += chunk

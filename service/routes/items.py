@@ -15,6 +15,7 @@ from starlette.concurrency import run_in_threadpool
 from adapters_store.names import check_id
 from service import answers, state
 from service.answers import ImportReport, Job, Page
+from service.bodies import refuse_long
 from service.errors import InvalidRequest, ItemNotFound, UnsupportedMedia
 from service.intake import as_attributes
 from service.item_forms import FORM, read_item
@@ -73,7 +74,10 @@ async def post_items(
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind not in ("application/json", NDJSON):
         raise UnsupportedMedia(f"content type {kind or 'missing'!r}: expected application/json or {NDJSON}")
-    spooled = await parts.imports.spool(stream(request), parts.settings.max_import_bytes, ndjson=kind == NDJSON)
+    limit = parts.settings.max_import_bytes
+    refuse_long(request, limit)
+    with parts.receiving.one_of(f"items of {domain}"):
+        spooled = await parts.imports.spool(stream(request), limit, ndjson=kind == NDJSON)
     if not wait or spooled.stat().st_size > parts.settings.import_job_bytes:
         return _queued(await run_in_threadpool(parts.imports.submit, domain, spooled))
     try:

@@ -9,6 +9,7 @@ from starlette.concurrency import run_in_threadpool
 
 from service.answers import Evaluated, ProbeCount
 from service.errors import Conflict
+from service.imports import MAX_ARRAY_BYTES
 from service.parts import Given, parse_body, problems, read_body
 from service.probes import evaluate
 from service.schemas import EvaluateRequest, Probes
@@ -33,7 +34,8 @@ async def put_probes(domain: str, request: Request, parts: Given) -> dict[str, A
 
     A canary that had to pass a gate is judged by the new ones, as a job.
     """
-    body = await read_body(request, parts.settings.max_import_bytes)
+    await run_in_threadpool(parts.state.get_domain, domain)
+    body = await read_body(request, min(parts.settings.max_import_bytes, MAX_ARRAY_BYTES))
     given = await run_in_threadpool(parse_body, Probes, body, _EXAMPLE)
     probes = [Probe(one.history, one.target) for one in given.root]
     await run_in_threadpool(parts.state.put_probes, domain, probes)
@@ -60,9 +62,9 @@ async def evaluate_version(domain: str, request: Request, parts: Given) -> Evalu
 
     Recommendations go first, so that it takes longer beside many of them.
     """
+    standing = await parts.residency.standing(domain)
     body = await read_body(request, parts.settings.max_body_bytes)
     wanted = parse_body(EvaluateRequest, body or b"{}", '{"version": 3}')
-    standing = await parts.residency.standing(domain)
     value = standing.live if wanted.version is None else standing.serving(wanted.version)
     with parts.reader.pace.place(domain):
         probes = await run_in_threadpool(parts.state.probes, domain)
