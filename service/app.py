@@ -54,6 +54,7 @@ from service.live import LiveTable
 from service.mapped import MOST
 from service.pace import Pace
 from service.parts import Parts, problems
+from service.pictures import Pictures
 from service.recommend import Reader
 from service.reconcile import Reconciler
 from service.residency import Residency
@@ -207,7 +208,7 @@ def _connected(settings: Settings, state: State, keys: Keys) -> Parts:
     builder = Builder(engines.folder, least=settings.builder_items, threads=settings.threads, where=where)
     vectors, bases = VectorFiles(data / "vectors", builder), Bases(data / "bases")
     blobs = Blobs(data / "blobs")
-    versions = Versions(state, store, blobs, engines, AdapterBudget.of(settings))
+    versions = Versions(state, store, blobs, engines, AdapterBudget.of(settings), settings.max_image_pixels)
     residency = Residency(live, settings.memory_bytes, telemetry.return_seconds.observe)
     swapped = telemetry.swap_seconds.observe
     reconciler = Reconciler(state, store, live, versions, bases, vectors, residency, swapped)
@@ -241,7 +242,12 @@ def _connected(settings: Settings, state: State, keys: Keys) -> Parts:
         follower=follower,
         telemetry=telemetry,
         keys=keys,
-        reader=Reader(state, ColdItems(versions.adapter, settings.max_queue), Pace(admission)),
+        reader=Reader(
+            state,
+            ColdItems(versions.adapter, settings.max_queue),
+            Pace(admission),
+            Pictures(settings.max_image_pixels),
+        ),
         canaries=canaries,
         judge=judge,
         canary_judge=canary_judge,

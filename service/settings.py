@@ -81,7 +81,7 @@ class Settings(BaseSettings):
     )
     max_import_bytes: int = Field(4096 * MIB, ge=1024, description="Largest import of items.")
     max_bodies_bytes: int = Field(
-        512 * MIB, ge=MIB, description="Bodies that each process keeps in memory, all requests together; more are 503."
+        256 * MIB, ge=MIB, description="Bodies that each process keeps in memory, all requests together; more are 503."
     )
     max_spool_bytes: int = Field(
         16_384 * MIB, ge=MIB, description="Imports that wait on the disk, all together; more are 503."

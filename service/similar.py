@@ -70,7 +70,7 @@ async def _vectors(live: LiveDomain, entries: Sequence[str | RawItem], reader: R
     raw = [(place, entry) for place, entry in enumerate(entries) if isinstance(entry, RawItem)]
     if raw:
         locs = [(*at, place) if at else () for place, _ in raw]
-        contents = await run_in_threadpool(raw_contents, live, [entry for _, entry in raw], locs)
+        contents = await raw_contents(live, [entry for _, entry in raw], locs, reader.pictures)
         vectors[[place for place, _ in raw]] = await reader.cold.vectors(live, contents)
     for place, entry in enumerate(entries):
         if isinstance(entry, str):

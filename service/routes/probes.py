@@ -11,11 +11,10 @@ from service.answers import Evaluated, ProbeCount
 from service.errors import Conflict
 from service.imports import MAX_ARRAY_BYTES
 from service.parts import Given, parse_body, problems, read_body
+from service.probe_rows import read_probes
 from service.probes import evaluate
-from service.schemas import EvaluateRequest, Probes
-from service.state import Probe
+from service.schemas import EvaluateRequest
 
-_EXAMPLE = '[{"history": ["n101", "n205"], "target": "n777"}]'
 _BODY = {"required": True, "content": {"application/json": {"schema": {"type": "array", "items": {"type": "object"}}}}}
 _VERSION = {"content": {"application/json": {"schema": EvaluateRequest.model_json_schema()}}}
 
@@ -36,8 +35,7 @@ async def put_probes(domain: str, request: Request, parts: Given) -> dict[str, A
     """
     await run_in_threadpool(parts.state.get_domain, domain)
     body = await read_body(request, min(parts.settings.max_import_bytes, MAX_ARRAY_BYTES))
-    given = await run_in_threadpool(parse_body, Probes, body, _EXAMPLE)
-    probes = [Probe(one.history, one.target) for one in given.root]
+    probes = await run_in_threadpool(read_probes, body)
     await run_in_threadpool(parts.state.put_probes, domain, probes)
     if probes:
         await run_in_threadpool(parts.canary_judge.ask, domain)

@@ -13,8 +13,8 @@ import httpx
 import pytest
 
 from tests.service.conftest import wait_until
-from tests.service.stranger import MIB, Service, chunks, head, read, whole
 from tests.service.process import start
+from tests.service.stranger import MIB, Service, chunks, head, read, whole
 from tests.service.test_crashes import free_port
 from tests.tiny import tiny_backbone
 
