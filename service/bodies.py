@@ -17,7 +17,7 @@ UNCOUNTED_BYTES = 64 * 1024
 """What a request may keep without being counted: no more than the server reads ahead anyway."""
 
 MAX_DISCARDED = 256 * 1024
-"""What is read and thrown away of a body that was refused, so that its connection can be kept."""
+"""What the server reads and throws away of a body that was refused, so that its connection can be kept."""
 
 LINGER_BYTES = 16 * 1024 * 1024
 LINGER_S = 2.0
@@ -86,23 +86,18 @@ class Body:
         self.kept = 0
 
     @property
-    def is_left(self) -> bool:
-        """Whether some of it has not come yet."""
-        return not self._is_complete
-
-    @property
     def is_long(self) -> bool:
-        """Whether so much is left, or may be, that the connection is not worth keeping."""
-        return self.is_left and (
-            self._is_waiting or self.length is None or self.length - self._received > MAX_DISCARDED
-        )
+        """Whether so much has not come yet, or may, that the connection is not worth keeping."""
+        if self._is_complete:
+            return False
+        return self._is_waiting or self.length is None or self.length - self._received > MAX_DISCARDED
 
     async def discard(self) -> None:
         """Throw away what a client goes on sending for a while: it reads the answer when it is done, or has enough."""
         until = self._received + LINGER_BYTES
         with suppress(TimeoutError):
             async with asyncio.timeout(LINGER_S):
-                while self.is_left and self._received < until:
+                while not self._is_complete and self._received < until:
                     await self.receive()
 
 
@@ -121,7 +116,7 @@ class BodyMiddleware:
             return
 
         async def send_and_end(message: Message) -> None:
-            if body.is_left:
+            if body.is_long:
                 await _send_early(body, send, message)
             else:
                 await send(message)
@@ -147,7 +142,7 @@ class BodyMiddleware:
 
 async def _send_early(body: Body, send: Send, message: Message) -> None:
     """Send a part of an answer while its request is still on its way."""
-    if message["type"] == "http.response.start" and body.is_long:
+    if message["type"] == "http.response.start":
         MutableHeaders(scope=message)["Connection"] = "close"
     if message["type"] != "http.response.body" or message.get("more_body", False):
         await send(message)

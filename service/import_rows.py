@@ -123,8 +123,8 @@ def read_rows(
     """
     array = ".ndjson" not in path.name
     limit = MAX_ROW_BYTES + (MAX_IMAGE_B64 if intake.reads_images else 0)
-    found = _array(path, limit, check) if array else _lines(path, limit, after, check)
-    for index, (done, total, raw) in enumerate(found):
+    rows = _array(path, limit, check) if array else _lines(path, limit, after, check)
+    for index, (done, total, raw) in enumerate(rows):
         check()
         if done <= after:
             continue

@@ -103,7 +103,7 @@ def decode(content: bytes, name: str = "image", *, least: int | None = None) -> 
         if least is not None and file.width * file.height > LARGE_PIXELS:
             file.draft(None, (2 * least, 2 * least))
         file.load()
-        return _upright(_rgb(file), file.getexif().get(ORIENTATION))
+        return _upright(_rgb(file), _orientation(file))
 
 
 def check(content: bytes, name: str = "image", limit: int = MAX_PIXELS) -> int:
@@ -118,6 +118,7 @@ def check(content: bytes, name: str = "image", limit: int = MAX_PIXELS) -> int:
             raise ImageError(f"{name}: {width} x {height} pixels, one side at most {MAX_RATIO} times the other")
         file.draft("RGB", (32, 32))
         file.load()
+        _orientation(file)
         return width * height
 
 
@@ -133,7 +134,7 @@ def _opened(content: bytes, name: str, limit: int) -> Iterator[ImageFile.ImageFi
     check_bytes(len(content), name)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit below is ours
+            warnings.simplefilter("ignore")  # of damaged notes in it, and of its size: the limit below is ours
             file = Image.open(io.BytesIO(content), formats=FORMATS)
         check_pixels(*file.size, name, min(limit, MAX_WEBP_PIXELS) if file.format == "WEBP" else limit)
         with _LARGE if file.width * file.height > LARGE_PIXELS else nullcontext():
@@ -210,6 +211,14 @@ def _from_sixteen_bits(image: Image.Image) -> Image.Image:
 
     values = np.asarray(image).astype(np.int64).clip(0, 65_535)
     return Image.fromarray(((values * 255 + 32_767) // 65_535).astype(np.uint8))
+
+
+def _orientation(file: Image.Image) -> int | None:
+    """Return how a camera says that a picture is to be turned."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found: int | None = file.getexif().get(ORIENTATION)
+    return found
 
 
 def _upright(image: Image.Image, orientation: int | None) -> Image.Image:

@@ -53,7 +53,7 @@ def count_probes(domain: str, parts: Given) -> dict[str, Any]:
     summary="Evaluate a version on the probes",
     response_model=Evaluated,
     openapi_extra={"requestBody": _VERSION},
-    responses=problems(400, 404, 409, 422, 429),
+    responses=problems(400, 404, 409, 413, 422, 429),
 )
 async def evaluate_version(domain: str, request: Request, parts: Given) -> Evaluated:
     """Return HR@k and NDCG@k of a version that is in memory, the live one if none is named, through the live path.
