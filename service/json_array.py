@@ -10,10 +10,16 @@ from mmap import mmap
 WINDOW = 256 * 1024
 """Bytes that one step looks at; others run between two steps."""
 
+MAX_DEPTH = 200
+"""Deeper values no parser here reads."""
+
+_TEXT = rb'"(?:[^"\\]++|\\.)*+"'
+_FLAT = rb"[\[{](?:[^\"\[\]{}]++|" + _TEXT + rb")*+[\]}]"
 _SPACE = re.compile(rb"[ \t\r\n]*+")
-_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
+_STRING = re.compile(_TEXT, re.DOTALL)
 _OUTSIDE = re.compile(rb'[^",\[\]{}]*+')
-_INSIDE = re.compile(rb'[^"\[\]{}]*+(?:"(?:[^"\\]++|\\.)*+"[^"\[\]{}]*+)*+', re.DOTALL)
+_INSIDE = re.compile(rb'(?:[^"\[\]{}]++|' + _TEXT + rb"|" + _FLAT + rb")*+", re.DOTALL)
+"""As much of an element as opens and closes nothing but lists and objects without others in them."""
 
 
 def spans(content: bytes | mmap) -> Iterator[tuple[int, int]]:
@@ -50,21 +56,32 @@ def _end(content: bytes | mmap, place: int) -> int:
     """Return where the element that begins here ends: at a comma or a bracket that is not its own."""
     depth = 0
     while following := content[place : place + 1]:
-        if following == b'"':
-            found = _STRING.match(content, place)
-            if found is None:
-                raise ValueError(f"the text at byte {place} has no end")
+        if depth:
+            found = _INSIDE.match(content, place, place + WINDOW)
+            assert found is not None  # noqa: S101 - it matches nothing, too
             place = found.end()
-        elif following in b"[{":
+            following = content[place : place + 1]
+        if following == b'"':
+            place = _end_of_text(content, place)
+        elif following in (b"[", b"{"):
             depth += 1
             place += 1
-        elif following in b"]}" and depth:
+            if depth > MAX_DEPTH:
+                raise ValueError(f"more than {MAX_DEPTH} lists and objects in each other at byte {place}")
+        elif following in (b"]", b"}") and depth:
             depth -= 1
             place += 1
-        elif following in b"]}," and not depth:
-            return place
-        else:
-            found = (_INSIDE if depth else _OUTSIDE).match(content, place, place + WINDOW)
-            assert found is not None  # noqa: S101 - it matches at least this byte
+        elif not depth:
+            found = _OUTSIDE.match(content, place, place + WINDOW)
+            assert found is not None  # noqa: S101 - the same
+            if found.end() == place:  # a comma, or a bracket that is not its own
+                return place
             place = found.end()
     raise ValueError("the array has no end")
+
+
+def _end_of_text(content: bytes | mmap, place: int) -> int:
+    found = _STRING.match(content, place)
+    if found is None:
+        raise ValueError(f"the text at byte {place} has no end")
+    return found.end()

@@ -55,7 +55,8 @@ def test_texts_and_lists_longer_than_a_step_are_whole() -> None:
         (b"[[1]", "no end"),
         (b"[1} ", "expected , or ]"),
         (b"[1] 2", "trailing"),
-        (b"[" * 200_000, "no end"),
+        (b"[" * 200_000, "more than 200"),
+        (b"[1" + b"]" * 9, "trailing"),
     ],
 )
 def test_what_is_no_array_is_refused(content: bytes, says: str) -> None:
