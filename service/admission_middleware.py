@@ -13,6 +13,7 @@ from fastapi import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.admission import Admission
+from service.bodies import body_of
 from service.edge import answer, request_id_of
 from service.errors import QueueFull
 from service.parts import Parts
@@ -67,7 +68,9 @@ class AdmissionMiddleware:
         if domain is None:
             # under a root path the outermost layer did not know the route yet
             domain = _domain(scope["query_string"], parts)
-        receive = await _body_read(receive, parts.settings.max_body_bytes)
+        limit, body = parts.settings.max_body_bytes, body_of(scope)
+        if body is None or body.length is None or body.length <= limit:  # else it is refused before it is read
+            receive = await _body_read(receive, limit)
         try:
             turn = admission.begin(domain)
             if turn is not None:

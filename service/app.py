@@ -31,6 +31,7 @@ from service.backbones import Backbones
 from service.base_builder import BaseBuilder
 from service.bases import Bases
 from service.blobs import Blobs
+from service.bodies import BodyBudget, BodyMiddleware
 from service.budget import AdapterBudget
 from service.builder import Builder
 from service.canary import Canaries
@@ -55,6 +56,7 @@ from service.live import LiveTable
 from service.mapped import MOST
 from service.pace import Pace
 from service.parts import Parts, problems
+from service.pictures import Pictures
 from service.recommend import Reader
 from service.reconcile import Reconciler
 from service.residency import Residency
@@ -111,6 +113,7 @@ def create_app(settings: Settings, parts: Parts | None = None, *, alone: bool = 
     app.add_middleware(Guard)
     app.add_middleware(Edge, root_path=settings.root_path)
     app.add_middleware(RefusalMiddleware)
+    app.add_middleware(BodyMiddleware, budget=BodyBudget(settings.max_bodies_bytes))
     return app
 
 
@@ -208,7 +211,7 @@ def _connected(settings: Settings, state: State, keys: Keys) -> Parts:
     builder = Builder(engines.folder, least=settings.builder_items, threads=settings.threads, where=where)
     vectors, bases = VectorFiles(data / "vectors", builder), Bases(data / "bases")
     blobs = Blobs(data / "blobs")
-    versions = Versions(state, store, blobs, engines, AdapterBudget.of(settings))
+    versions = Versions(state, store, blobs, engines, AdapterBudget.of(settings), settings.max_image_pixels)
     residency = Residency(live, settings.memory_bytes, telemetry.return_seconds.observe)
     swapped = telemetry.swap_seconds.observe
     reconciler = Reconciler(state, store, live, versions, bases, vectors, residency, swapped)
@@ -236,13 +239,18 @@ def _connected(settings: Settings, state: State, keys: Keys) -> Parts:
         reconciler=reconciler,
         activator=activator,
         writer=writer,
-        imports=Imports(data / "imports", state, versions, writer, folds, working),
+        imports=Imports(data / "imports", state, versions, writer, folds, working, settings.max_spool_bytes),
         jobs=working,
         builder=builder,
         follower=follower,
         telemetry=telemetry,
         keys=keys,
-        reader=Reader(state, ColdItems(versions.adapter, settings.max_queue), Pace(admission)),
+        reader=Reader(
+            state,
+            ColdItems(versions.adapter, settings.max_queue),
+            Pace(admission),
+            Pictures(settings.max_image_pixels),
+        ),
         canaries=canaries,
         judge=judge,
         canary_judge=canary_judge,

@@ -163,6 +163,15 @@ class TooManyAtOnce(ServiceError):
         super().__init__(detail, headers={"Retry-After": "5"})
 
 
+class Busy(ServiceError):
+    """More at once than this process keeps."""
+
+    status, code, title = 503, "busy", "Busy"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(f"{detail}; try again in a few seconds", headers={"Retry-After": "2"})
+
+
 class DomainLoading(ServiceError):
     """A domain that exists and will answer soon."""
 

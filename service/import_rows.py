@@ -6,6 +6,7 @@ import codecs
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
@@ -14,6 +15,7 @@ from pydantic_core import from_json
 
 from service.errors import MalformedBody
 from service.intake import Intake
+from service.json_array import spans
 from service.schemas import MAX_IMAGE_B64, ItemBody
 from service.state import Item
 from service.validation import plain_errors
@@ -121,7 +123,8 @@ def read_rows(
     """
     array = ".ndjson" not in path.name
     limit = MAX_ROW_BYTES + (MAX_IMAGE_B64 if intake.reads_images else 0)
-    for index, (done, total, raw) in enumerate(_array(path) if array else _lines(path, limit, after, check)):
+    rows = _array(path, limit, check) if array else _lines(path, limit, after, check)
+    for index, (done, total, raw) in enumerate(rows):
         check()
         if done <= after:
             continue
@@ -164,14 +167,36 @@ def _skip_line(file: BinaryIO, check: Check) -> int:
     return skipped
 
 
-def _array(path: Path) -> Iterator[tuple[int, int, Any]]:
-    value = _value(path.read_bytes())
-    if isinstance(value, ValueError):
-        raise MalformedBody(f"the body is not JSON: {value}") from value
-    if not isinstance(value, list):
-        raise MalformedBody("expected a JSON array of items, or application/x-ndjson with one item a line")
-    for index, raw in enumerate(value, 1):
-        yield index, len(value), raw
+def _array(path: Path, limit: int, check: Check) -> Iterator[tuple[int, int, Any]]:
+    """Yield the elements of an array after all of them were read once: of one that is no JSON nothing is stored."""
+    with path.open("rb") as file:
+        if not path.stat().st_size:
+            raise MalformedBody("the body is empty: expected a JSON array of items")
+        with mmap(file.fileno(), 0, access=ACCESS_READ) as content:
+            total = _count(content, limit, check)
+            for index, (start, end) in enumerate(spans(content), 1):
+                long = end - start > limit
+                yield index, total, _TooLong(f"longer than {limit} bytes") if long else _value(content[start:end])
+
+
+def _count(content: mmap, limit: int, check: Check) -> int:
+    """Read every element, and return how many there are.
+
+    Raises:
+        MalformedBody: it is no array of JSON values.
+    """
+    total = 0
+    try:
+        for start, end in spans(content):
+            check()
+            value = None if end - start > limit else _value(content[start:end])
+            if isinstance(value, ValueError):
+                raise MalformedBody(f"the body is not JSON: element {total}: {value}")
+            total += 1
+    except ValueError as error:
+        hint = "send a JSON array of items, or application/x-ndjson with one item a line"
+        raise MalformedBody(f"the body is not JSON: {error}; {hint}") from error
+    return total
 
 
 def _value(text: bytes) -> Any:

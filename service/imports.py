@@ -18,7 +18,7 @@ from typing import Any
 import anyio
 
 from adapters_store.files import PART, room_or_error, sync_folder
-from service.errors import PayloadTooLarge
+from service.errors import Busy, PayloadTooLarge
 from service.folds import Folds
 from service.import_rows import BATCH_ROWS, MAX_ROW_BYTES, Check, Report, read_batches
 from service.jobs import Jobs, Progress
@@ -34,6 +34,8 @@ MAX_ARRAY_BYTES = 64 * 1024 * 1024
 ABANDONED_S = 3600.0
 KEEP_EVERY_S = 1.0
 """How often it is written down how far an import of rejected rows is: the report may be a megabyte."""
+COUNTED_BYTES = 16 * 1024 * 1024
+"""After so much of a body everything that waits is counted again."""
 
 _log = logging.getLogger("swaprec")
 
@@ -65,9 +67,17 @@ class Imports:
     """Spools bodies, imports them now or as a job."""
 
     def __init__(
-        self, folder: Path, state: State, versions: Versions, writer: CatalogWriter, folds: Folds, jobs: Jobs
+        self,
+        folder: Path,
+        state: State,
+        versions: Versions,
+        writer: CatalogWriter,
+        folds: Folds,
+        jobs: Jobs,
+        max_spool_bytes: int,
     ) -> None:
         self._folder, self._state = folder, state
+        self._max_spool_bytes = max_spool_bytes
         self._versions, self._writer, self._folds, self._jobs = versions, writer, folds, jobs
         folder.mkdir(parents=True, exist_ok=True)
         self._sweep()
@@ -86,22 +96,37 @@ class Imports:
         """Write a body to a file of its own.
 
         Raises:
-            PayloadTooLarge: an array that must fit in memory, or more than `max_bytes`; OutOfSpace. Nothing is left.
+            PayloadTooLarge: an array that must fit in memory, or more than `max_bytes`; OutOfSpace;
+            Busy: what waits here takes more than it may. Nothing is left.
         """
         limit = max_bytes if ndjson else min(max_bytes, MAX_ARRAY_BYTES)
         path = self._folder / f"{uuid.uuid4().hex}.{'ndjson' if ndjson else 'json'}{PART}"
-        size = 0
+        size = counted = 0
         try:
+            await anyio.to_thread.run_sync(self._check_room)
             with room_or_error(self._folder):
                 async with await anyio.open_file(path, "wb") as file:
                     async for chunk in body:
                         size += len(chunk)
                         _check_size(size, limit, ndjson=ndjson)
                         await file.write(chunk)
+                        if size - counted > COUNTED_BYTES:
+                            counted = size
+                            await anyio.to_thread.run_sync(self._check_room)
         except BaseException:
             path.unlink(missing_ok=True)
             raise
         return path
+
+    def _check_room(self) -> None:
+        """Refuse more where too much waits, of all domains and processes that share the folder."""
+        waiting = 0
+        with os.scandir(self._folder) as entries:
+            for entry in entries:
+                with suppress(FileNotFoundError):
+                    waiting += entry.stat().st_size
+        if waiting > self._max_spool_bytes:
+            raise Busy(f"imports of {waiting} bytes wait already, at most {self._max_spool_bytes} are kept")
 
     def submit_item(self, domain: str, item: ItemBody, born: str) -> Job:
         """Import one item as a job.

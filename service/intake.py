@@ -7,19 +7,20 @@ import binascii
 from collections.abc import Iterable, Sequence
 
 from service.blobs import Blobs
+from service.pictures import PixelBudget
 from service.schemas import ItemBody, ItemPatch, RawItem
 from service.state import ChangedItem, Item
 from transrec.backbone import Backbone
 from transrec.content import BETWEEN, Content, Picture, joined
 from transrec.errors import ContentError
-from transrec.images import check
 
 
 class Intake:
     """Checks and keeps what one backbone embeds."""
 
-    def __init__(self, backbone: Backbone, blobs: Blobs) -> None:
+    def __init__(self, backbone: Backbone, blobs: Blobs, pixels: PixelBudget | None = None) -> None:
         self._backbone, self._blobs = backbone, blobs
+        self._pixels = pixels or PixelBudget()
         self._reads = backbone.config.modalities
 
     @property
@@ -75,7 +76,7 @@ class Intake:
         if not self.reads_images:
             raise ContentError("image_b64: the backbone of this domain reads texts only")
         content = decoded(picture)
-        check(content, "image_b64")
+        self._pixels.check(content)
         return self._blobs.keep(content)
 
     def settle(self) -> None:
@@ -99,7 +100,7 @@ class Intake:
         return self.contents([item.text for item in listed], [item.image for item in listed])
 
 
-def raw_content(backbone: Backbone, entry: RawItem) -> Content:
+def raw_content(backbone: Backbone, entry: RawItem, pixels: PixelBudget) -> Content:
     """Return what is embedded of an item that no catalog has.
 
     Raises:
@@ -108,7 +109,7 @@ def raw_content(backbone: Backbone, entry: RawItem) -> Content:
     image = None
     if entry.image_b64 is not None and "image" in backbone.config.modalities:
         content = decoded(entry.image_b64)
-        check(content, "image_b64")
+        pixels.check(content)
         image = Picture.of(content)
     return backbone.read(Content(as_text(entry.text), image))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from collections.abc import AsyncGenerator
@@ -18,6 +19,7 @@ FORM, FILE = "multipart/form-data", "image"
 PLAIN = ("item_id", "title", "text", "category", "timestamp")
 """Fields that are taken as they stand; `available`, `attributes` and others are JSON, as texts are that are lists."""
 MAX_FIELDS = 16
+SLICE_BYTES = 64 * 1024
 
 
 async def read_item(request: Request, limit: int) -> bytes:
@@ -32,7 +34,8 @@ async def read_item(request: Request, limit: int) -> bytes:
 
 
 async def _from_form(request: Request, body: bytes) -> bytes:
-    parser = MultiPartParser(request.headers, _once(body), max_files=1, max_fields=MAX_FIELDS, max_part_size=len(body))
+    slices = _slices(body)
+    parser = MultiPartParser(request.headers, slices, max_files=1, max_fields=MAX_FIELDS, max_part_size=len(body))
     try:
         form = await parser.parse()
     except (MultiPartException, KeyError) as error:
@@ -68,5 +71,8 @@ def _value(name: str, value: str) -> object:
         return value
 
 
-async def _once(body: bytes) -> AsyncGenerator[bytes, None]:
-    yield body
+async def _slices(body: bytes) -> AsyncGenerator[bytes, None]:
+    """Yield a body piece by piece: others are answered between, however long the parser takes."""
+    for start in range(0, len(body), SLICE_BYTES):
+        yield body[start : start + SLICE_BYTES]
+        await asyncio.sleep(0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Request
@@ -15,6 +15,7 @@ from adapters_store.store import Store
 from service.activation import Activator
 from service.admission import Admission
 from service.backbones import Backbones
+from service.bodies import Receiving, body_of, refuse_long
 from service.builder import Builder
 from service.canary import Canaries
 from service.errors import InvalidRequest, MalformedBody, PayloadTooLarge
@@ -69,6 +70,7 @@ class Parts:
     sweeps: Sweeps
     admission: Admission
     job_events: JobEvents
+    receiving: Receiving = field(default_factory=Receiving)
 
 
 async def _parts(request: Request) -> Parts:  # async: a plain function would cost a thread at every request
@@ -94,13 +96,17 @@ async def read_body(request: Request, limit: int) -> bytes:
     """Read a body that must fit in memory; the limit holds whatever its headers claim.
 
     Raises:
-        PayloadTooLarge: more than `limit` bytes.
+        PayloadTooLarge: more than `limit` bytes; Busy: the bodies of all requests take too much memory.
     """
+    refuse_long(request, limit)
+    given = body_of(request.scope)
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
         if len(body) > limit:
             raise PayloadTooLarge(f"more than {limit} bytes")
+        if given is not None:
+            given.keep(len(body))
     return bytes(body)
 
 

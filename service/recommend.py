@@ -6,7 +6,8 @@ import time
 import uuid
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -17,6 +18,7 @@ from service.errors import InvalidRequest, StateUnavailable
 from service.intake import raw_content
 from service.live import LiveDomain, version_name
 from service.pace import Pace
+from service.pictures import Pictures, PixelBudget
 from service.schemas import RawItem, RecommendRequest
 from service.state import State
 from service.validation import MAX_LISTED, Place, Plain, plain_error, summary
@@ -34,7 +36,7 @@ class Ranked:
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """What a request needs beside the live value: state for metadata, and the encoder of items that no catalog has.
+    """What a request needs beside the live value: metadata, the encoder of items that no catalog has, and pictures.
 
     `pace` is that of evaluations, which ask many such requests.
     """
@@ -42,6 +44,7 @@ class Reader:
     state: State
     cold: ColdItems
     pace: Pace
+    pictures: Pictures = field(default_factory=Pictures)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +108,7 @@ def _known(request: RecommendRequest, live: LiveDomain) -> Known:
     return Known(entries, list(unknown))
 
 
-async def _history(live: LiveDomain, known: Known, given: Sequence[object], cold: ColdItems) -> History:
+async def _history(live: LiveDomain, known: Known, given: Sequence[object], reader: Reader) -> History:
     """Return what the user encoder reads; raw items that it would not see are not encoded."""
     seen = known.entries[-live.engine.backbone.config.max_history :]
     raw = [entry for entry in seen if not isinstance(entry, int)]
@@ -113,28 +116,38 @@ async def _history(live: LiveDomain, known: Known, given: Sequence[object], cold
         return History(known.rows, live.slot, live.items)
     sent_at = {id(entry): place for place, entry in enumerate(given)}
     locs = [("history", sent_at[id(entry)]) for entry in raw]
-    contents = await run_in_threadpool(raw_contents, live, raw, locs)
+    contents = await raw_contents(live, raw, locs, reader.pictures)
     places = iter(range(len(raw)))
     rows = [entry if isinstance(entry, int) else -1 - next(places) for entry in seen]
-    return History(rows, live.slot, live.items, await cold.vectors(live, contents))
+    return History(rows, live.slot, live.items, await reader.cold.vectors(live, contents))
 
 
-def raw_contents(live: LiveDomain, raw: Sequence[RawItem], locs: Sequence[Place]) -> list[Content]:
+async def raw_contents(
+    live: LiveDomain, raw: Sequence[RawItem], locs: Sequence[Place], pictures: Pictures
+) -> list[Content]:
     """Return what is embedded of raw items.
 
     Args:
         live: whose backbone reads them.
         raw: the items.
         locs: where each of them stands in the body.
+        pictures: what looks at theirs.
 
     Raises:
         InvalidRequest: with every one that cannot be read.
     """
+    run = pictures.run if any(entry.image_b64 is not None for entry in raw) else run_in_threadpool
+    return await run(partial(_raw_contents, live, raw, locs, pictures.of_request()))
+
+
+def _raw_contents(
+    live: LiveDomain, raw: Sequence[RawItem], locs: Sequence[Place], pixels: PixelBudget
+) -> list[Content]:
     found: list[Plain] = []
     contents: list[Content] = []
     for entry, loc in zip(raw, locs, strict=True):
         try:
-            contents.append(raw_content(live.engine.backbone, entry))
+            contents.append(raw_content(live.engine.backbone, entry, pixels))
         except ValueError as error:
             found.append(plain_error(loc, str(error)))
     if found:
@@ -156,7 +169,7 @@ async def _ranked(
     if not len(live.items):
         return Ranked([], [], "empty_catalog")
     if known.entries:
-        history = await _history(live, known, request.history, reader.cold)
+        history = await _history(live, known, request.history, reader)
         # More than asked for, so that enough is left when the hidden ones are dropped.
         scores, found = await live.engine.query(history, wanted + len(hidden))
         pairs = [(row, score) for row, score in zip(found.tolist(), scores.tolist(), strict=True) if row not in hidden]

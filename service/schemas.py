@@ -11,7 +11,6 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    RootModel,
     StringConstraints,
     Tag,
     WithJsonSchema,
@@ -189,10 +188,6 @@ class ProbeBody(Body):
 
     history: list[ItemId] = Field(min_length=1, max_length=MAX_HISTORY)
     target: ItemId
-
-
-class Probes(RootModel[Annotated[list[ProbeBody], Field(max_length=MAX_PROBES)]]):
-    """All probes of a domain."""
 
 
 class EvaluateRequest(Body):

@@ -5,20 +5,25 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
 from types import FrameType
+from typing import Any
 
 import uvicorn
 
 from service.app import create_app, started
 from service.keys import open_keys
+from service.protocol import BoundedConfig, Limits
 from service.settings import Settings, unknown_variables
 from service.workers import run_workers
 
 BACKLOG = 1024
 GRACE_S = 30
+OTHER_DESCRIPTORS = 1024
+"""Files, sockets and locks beside the connections."""
 
 _log = logging.getLogger("swaprec")
 
@@ -54,6 +59,39 @@ def address(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if listener.family == socket.AF_INET6 else f"http://{host}:{port}"
 
 
+def server_config(settings: Settings, app: Any = "") -> BoundedConfig:
+    """Return how the port is served; the app may be set later."""
+    limits = Limits(
+        connections=settings.max_connections,
+        head_bytes=settings.max_header_bytes,
+        head_seconds=settings.header_timeout_s,
+        body_seconds=settings.body_timeout_s,
+        write_seconds=settings.body_timeout_s,
+    )
+    return BoundedConfig(
+        app,
+        limits,
+        loop="uvloop",
+        access_log=False,
+        proxy_headers=False,  # nothing here depends on the client's address or the scheme
+        log_level="warning",
+        timeout_keep_alive=settings.keep_alive_s,
+        timeout_graceful_shutdown=GRACE_S,
+        lifespan="on",
+    )
+
+
+def allow_descriptors(connections: int) -> None:
+    """Raise the soft limit of open files, as far as the hard one lets, so that each connection finds one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + OTHER_DESCRIPTORS
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if allowed < wanted:
+        _log.warning("%d files may be open, %d connections need %d: raise ulimit -n", allowed, connections, wanted)
+
+
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT; what was accepted is answered first, and jobs stop at a step they go on from.
 
@@ -68,16 +106,8 @@ def serve(settings: Settings) -> None:
         for warning in unknown_variables(os.environ):
             _log.warning("%s", warning)
         _log.info("listening on %s", address(listener))
-        config = uvicorn.Config(
-            "",
-            loop="uvloop",
-            http="httptools",
-            access_log=False,
-            proxy_headers=False,  # nothing here depends on the client's address or the scheme
-            log_level="warning",
-            timeout_graceful_shutdown=GRACE_S,
-            lifespan="on",
-        )
+        allow_descriptors(settings.max_connections)
+        config = server_config(settings)
         if settings.workers > 1:
             run_workers(settings, config, listener)
             return

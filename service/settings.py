@@ -80,6 +80,22 @@ class Settings(BaseSettings):
         "it runs in the batch of every domain.",
     )
     max_import_bytes: int = Field(4096 * MIB, ge=1024, description="Largest import of items.")
+    max_bodies_bytes: int = Field(
+        256 * MIB, ge=MIB, description="Bodies that each process keeps in memory, all requests together; more are 503."
+    )
+    max_spool_bytes: int = Field(
+        16_384 * MIB, ge=MIB, description="Imports that wait on the disk, all together; more are 503."
+    )
+    max_image_pixels: int = Field(
+        50_000_000, ge=1, le=50_000_000, description="Largest picture in pixels; a larger one is refused."
+    )
+    max_connections: int = Field(4096, ge=1, description="Connections that each process keeps; more are 503.")
+    max_header_bytes: int = Field(32 * 1024, ge=1024, description="Largest address and headers of a request.")
+    header_timeout_s: float = Field(10.0, gt=0, description="Seconds in which the headers of a request must come.")
+    body_timeout_s: float = Field(
+        30.0, gt=0, description="Seconds in which a body must go on, by 240 bytes a second, and an answer be read."
+    )
+    keep_alive_s: int = Field(5, ge=1, description="Seconds that a connection is kept between two requests.")
     import_job_bytes: int = Field(MIB, ge=0, description="An import of items larger than this becomes a job.")
     builder_items: int = Field(
         2000, ge=0, description="So many items are embedded in a process of their own, niced; 0: none are."

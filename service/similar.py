@@ -14,6 +14,7 @@ from service.errors import ItemNotFound
 from service.live import LiveDomain, version_name
 from service.recommend import Reader, add_metadata, raw_contents
 from service.schemas import EmbedRequest, HistoryItem, RawItem, SimilarRequest
+from service.validation import Place
 
 Floats = NDArray[np.float32]
 
@@ -69,8 +70,8 @@ async def _vectors(live: LiveDomain, entries: Sequence[str | RawItem], reader: R
     vectors = np.empty((len(entries), live.items.width), np.float32)
     raw = [(place, entry) for place, entry in enumerate(entries) if isinstance(entry, RawItem)]
     if raw:
-        locs = [(*at, place) if at else () for place, _ in raw]
-        contents = await run_in_threadpool(raw_contents, live, [entry for _, entry in raw], locs)
+        locs: list[Place] = [(*at, place) if at else () for place, _ in raw]
+        contents = await raw_contents(live, [entry for _, entry in raw], locs, reader.pictures)
         vectors[[place for place, _ in raw]] = await reader.cold.vectors(live, contents)
     for place, entry in enumerate(entries):
         if isinstance(entry, str):

@@ -17,9 +17,11 @@ from service.engine import Engine
 from service.errors import BackboneNotFound
 from service.intake import Intake
 from service.live import LiveDomain, Version
+from service.pictures import PixelBudget
 from service.state import DomainRecord, State
 from transrec.adapters import Adapter, AdapterSpec, SpecError, expected_tensors
 from transrec.backbone import Dtype, resolve_dtype
+from transrec.images import MAX_PIXELS
 
 KEPT = 32
 KEPT_BYTES = 512 * 1024 * 1024
@@ -41,8 +43,15 @@ class Versions:
     """Finds engines of domains, checks bundles against them, loads versions; keeps the last few, for single items."""
 
     def __init__(
-        self, state: State, store: Store, blobs: Blobs, engines: Mapping[str, Engine], budget: AdapterBudget
+        self,
+        state: State,
+        store: Store,
+        blobs: Blobs,
+        engines: Mapping[str, Engine],
+        budget: AdapterBudget,
+        max_image_pixels: int = MAX_PIXELS,
     ) -> None:
+        self._max_image_pixels = max_image_pixels
         self._state, self._store, self._blobs, self._engines = state, store, blobs, engines
         self._budget = budget
         self._loaded: OrderedDict[tuple[str, int], tuple[object, Prepared]] = OrderedDict()
@@ -103,7 +112,8 @@ class Versions:
         Raises:
             DomainNotFound, BackboneNotFound.
         """
-        return Intake(self.engine(self._state.get_domain(domain)).backbone, self._blobs)
+        backbone = self.engine(self._state.get_domain(domain)).backbone
+        return Intake(backbone, self._blobs, PixelBudget(self._max_image_pixels))
 
     def adapter(self, live: LiveDomain) -> Adapter | None:
         """Read the adapter of a live value from the store once more, for items that no catalog has.

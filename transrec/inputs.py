@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from transrec.content import Content
 from transrec.image_encoder import ImageShape
-from transrec.images import decode, pixels
+from transrec.images import read_pixels
 from transrec.pair_encoder import Pair
 from transrec.text_encoder import Attributes, Tokens
 
@@ -117,7 +117,7 @@ class ImageInputs:
         """Return one item's pixels, uint8 [3, S, S]."""
         image = self._contents[place].image
         assert image is not None  # noqa: S101 - an item without one is refused where it comes in
-        return pixels(decode(image.read(), image.name), self.shape.preprocessing)
+        return read_pixels(image.read(), self.shape.preprocessing, image.name)
 
     def fingerprint(self) -> bytes:
         """Hash the pictures' digests and how they are prepared."""

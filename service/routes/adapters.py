@@ -21,6 +21,7 @@ from adapters_store.quoting import quote
 from adapters_store.store import Added, check_domain_name
 from adapters_store.upload import Sealed
 from service.answers import AdapterCard, Job, Page, RolledBack
+from service.bodies import refuse_long
 from service.errors import InvalidRequest
 from service.fence import fence
 from service.keys import Key
@@ -50,6 +51,8 @@ _FORM = {
 _BODY = {"required": True, "content": {"multipart/form-data": {"schema": _FORM}}}
 _WISHES = {"content": {"application/json": {"schema": ActivateRequest.model_json_schema()}}}
 _VERSION = "/{domain}/versions/{version}"
+MAX_FORM_BYTES = 1024 * 1024
+"""What a form may have beside its file."""
 _NUMBER = re.compile("[1-9][0-9]{0,17}")
 
 
@@ -82,7 +85,9 @@ async def post_adapter(
     domain: Annotated[str | None, Query(description="Must agree with the manifest, if given.")] = None,
 ) -> Response:
     """Stream a bundle in, check it against the domain's backbone, and keep it as the domain's next version."""
-    with parts.store.receive(parts.settings.max_bundle_bytes) as upload:
+    limit = parts.settings.max_bundle_bytes
+    refuse_long(request, limit + MAX_FORM_BYTES)
+    with parts.receiving.one_of(f"bundles by {key.name}"), parts.store.receive(limit) as upload:
         form = Form(upload)
         await form.read(request.headers.get("content-type", ""), stream(request))
         activate, create = form.flag("activate"), form.flag("create")
@@ -125,6 +130,7 @@ def get_version(domain: str, version: Number, parts: Given) -> dict[str, Any]:
 )
 async def patch_version(domain: str, version: Number, request: Request, parts: Given) -> dict[str, Any]:
     """Keep a version warm, whatever is asked for and activated, and undeleted; or no longer."""
+    await run_in_threadpool(parts.state.get_domain, domain)
     body = await read_body(request, parts.settings.max_body_bytes)
     wanted = parse_body(PinBody, body, '{"pinned": true}')
     await run_in_threadpool(partial(parts.activator.pin, domain, version, pinned=wanted.pinned))
@@ -162,6 +168,7 @@ async def activate_version(domain: str, version: str, request: Request, parts: G
     if version != NONE and not _NUMBER.fullmatch(version):
         msg = f"{quote(version)} is no version: expected a whole number from 1, or none"
         raise InvalidRequest(msg, [{"loc": ["path", "version"], "msg": msg}])
+    await run_in_threadpool(parts.state.get_domain, domain)
     body = await read_body(request, parts.settings.max_body_bytes)
     wanted = parse_body(ActivateRequest, body or b"{}", '{"canary_percent": 10, "gate": {"max_drop": 0.05}}')
     number = None if version == NONE else int(version)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
-from typing import Annotated, Any
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Annotated, Any, TypeVar
 from urllib.parse import quote
 
 from fastapi import APIRouter, Path, Query, Request, Response
@@ -15,11 +16,12 @@ from starlette.concurrency import run_in_threadpool
 from adapters_store.names import check_id
 from service import answers, state
 from service.answers import ImportReport, Job, Page
+from service.bodies import refuse_long
 from service.errors import InvalidRequest, ItemNotFound, UnsupportedMedia
 from service.imports import Course
 from service.intake import as_attributes
 from service.item_forms import FORM, read_item
-from service.parts import Given, parse_body, problems, stream
+from service.parts import Given, Parts, parse_body, problems, stream
 from service.schemas import MAX_IMAGE_B64, ItemBody, ItemPatch
 from service.state import Item
 
@@ -27,6 +29,7 @@ router = APIRouter(prefix="/domains/{domain}/items", tags=["items"])
 
 NDJSON = "application/x-ndjson"
 PAGE = 100
+T = TypeVar("T")
 _Object = RootModel[dict[str, Any]]
 _CURSOR = re.compile(r"[0-9]{1,18}")
 MAX_ITEM_BYTES = MAX_IMAGE_B64 + 1024 * 1024
@@ -70,16 +73,22 @@ async def post_items(
     wait: Wait = True,
 ) -> Response:
     """Store a JSON array, or NDJSON with one item a line; 200 once all of it is searchable, 202 with a job if large."""
-    # before the body is taken: what cannot be searched is not stored
-    born = (await run_in_threadpool(parts.live.get, domain)).live.born
+    # Before the body is taken: what cannot be searched is not stored.
+    standing = await run_in_threadpool(parts.live.get, domain)
+    born = standing.live.born
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind not in ("application/json", NDJSON):
         raise UnsupportedMedia(f"content type {kind or 'missing'!r}: expected application/json or {NDJSON}")
-    spooled = await parts.imports.spool(stream(request), parts.settings.max_import_bytes, ndjson=kind == NDJSON)
+    limit = parts.settings.max_import_bytes
+    refuse_long(request, limit)
+    with parts.receiving.one_of(f"items of {domain}"):
+        spooled = await parts.imports.spool(stream(request), limit, ndjson=kind == NDJSON)
     if not wait or spooled.stat().st_size > parts.settings.import_job_bytes:
         return _queued(await run_in_threadpool(parts.imports.submit, domain, spooled, born))
     try:
-        report = await run_in_threadpool(parts.imports.run, domain, spooled, Course(born=born))
+        may_have_pictures = "image" in standing.live.engine.backbone.config.modalities
+        run = parts.reader.pictures.run if may_have_pictures else run_in_threadpool
+        report = await run(partial(parts.imports.run, domain, spooled, Course(born=born)))
     finally:
         spooled.unlink(missing_ok=True)
     return _json(report.to_json(), 200)
@@ -130,10 +139,11 @@ async def put_item(domain: str, item_id: ItemId, request: Request, parts: Given,
         intake.settle()
         return item, bool(parts.writer.upsert(domain, [item], born=born).accepted)
 
+    run = _runner(parts, given.image_b64)
     if not wait:
-        await run_in_threadpool(_readable, lambda: parts.versions.intake(domain).item(given))
+        await run(lambda: _readable(lambda: parts.versions.intake(domain).item(given)))
         return _queued(await run_in_threadpool(parts.imports.submit_item, domain, given, born))
-    item, added = await run_in_threadpool(store)
+    item, added = await run(store)
     return _json(_shown(item), 201 if added else 200, {"Location": f"/domains/{domain}/items/{_quoted(item_id)}"})
 
 
@@ -165,10 +175,11 @@ async def patch_item(domain: str, item_id: ItemId, request: Request, parts: Give
         before = parts.writer.get(domain, item_id)
         _readable(lambda: parts.versions.intake(domain).patched(before, patch))
 
+    run = _runner(parts, patch.image_b64)
     if not wait:
-        await run_in_threadpool(check)
+        await run(check)
         return _queued(await run_in_threadpool(parts.imports.submit_patch, domain, item_id, patch, born))
-    return _json(_shown(await run_in_threadpool(change)), 200)
+    return _json(_shown(await run(change)), 200)
 
 
 @router.delete("/{item_id:path}", summary="Delete an item", status_code=204, responses=problems(404, 503))
@@ -182,6 +193,11 @@ def delete_item(domain: str, item_id: str, parts: Given) -> None:
 def _quoted(item_id: str) -> str:
     part = quote(item_id, safe="")
     return part.replace(".", "%2E") if part in (".", "..") else part  # which would be taken for folders
+
+
+def _runner(parts: Parts, picture: str | None) -> Callable[[Callable[[], T]], Awaitable[T]]:
+    """Return what calls in a thread: one of those for pictures, if there is a picture."""
+    return run_in_threadpool if picture is None else parts.reader.pictures.run
 
 
 def _queued(job: state.Job) -> Response:

@@ -9,12 +9,12 @@ from starlette.concurrency import run_in_threadpool
 
 from service.answers import Evaluated, ProbeCount
 from service.errors import Conflict
+from service.imports import MAX_ARRAY_BYTES
 from service.parts import Given, parse_body, problems, read_body
+from service.probe_rows import read_probes
 from service.probes import evaluate
-from service.schemas import EvaluateRequest, Probes
-from service.state import Probe
+from service.schemas import EvaluateRequest
 
-_EXAMPLE = '[{"history": ["n101", "n205"], "target": "n777"}]'
 _BODY = {"required": True, "content": {"application/json": {"schema": {"type": "array", "items": {"type": "object"}}}}}
 _VERSION = {"content": {"application/json": {"schema": EvaluateRequest.model_json_schema()}}}
 
@@ -34,9 +34,8 @@ async def put_probes(domain: str, request: Request, parts: Given) -> dict[str, A
     A canary that had to pass a gate is judged by the new ones, as a job.
     """
     born = (await run_in_threadpool(parts.state.get_domain, domain)).born
-    body = await read_body(request, parts.settings.max_import_bytes)
-    given = await run_in_threadpool(parse_body, Probes, body, _EXAMPLE)
-    probes = [Probe(one.history, one.target) for one in given.root]
+    body = await read_body(request, min(parts.settings.max_import_bytes, MAX_ARRAY_BYTES))
+    probes = await run_in_threadpool(read_probes, body)
     await run_in_threadpool(parts.state.put_probes, domain, probes, born)
     if probes:
         await run_in_threadpool(parts.canary_judge.ask, domain)
@@ -54,16 +53,16 @@ def count_probes(domain: str, parts: Given) -> dict[str, Any]:
     summary="Evaluate a version on the probes",
     response_model=Evaluated,
     openapi_extra={"requestBody": _VERSION},
-    responses=problems(400, 404, 409, 422, 429),
+    responses=problems(400, 404, 409, 413, 422, 429),
 )
 async def evaluate_version(domain: str, request: Request, parts: Given) -> Evaluated:
     """Return HR@k and NDCG@k of a version that is in memory, the live one if none is named, through the live path.
 
     Recommendations go first, so that it takes longer beside many of them.
     """
+    standing = await parts.residency.standing(domain)
     body = await read_body(request, parts.settings.max_body_bytes)
     wanted = parse_body(EvaluateRequest, body or b"{}", '{"version": 3}')
-    standing = await parts.residency.standing(domain)
     value = standing.live if wanted.version is None else standing.serving(wanted.version)
     with parts.reader.pace.place(domain):
         probes = await run_in_threadpool(parts.state.probes, domain)

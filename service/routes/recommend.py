@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from service.answers import Comparison, Embedded, Recommendation, Similar
 from service.compare import compare
 from service.errors import DomainLoading, QueueFull
-from service.live import LiveDomain
+from service.live import LiveDomain, Standing
 from service.parts import Given, Parts, parse_body, problems, read_body
 from service.recommend import recommend
 from service.schemas import CompareRequest, EmbedRequest, RecommendRequest, SimilarRequest
@@ -37,10 +37,11 @@ async def post_recommend(
     request: Request, parts: Given, domain: Annotated[str, Query(description="Which domain.")]
 ) -> Response:
     """Answer from the domain's live value; the answer names the version and index generation that produced it."""
-    body = await read_body(request, parts.settings.max_body_bytes)
-    wanted = parse_body(RecommendRequest, body, '{"history": ["n101"]}')
     try:
-        answer = await _recommended(parts, domain, wanted)
+        standing = await parts.residency.standing(domain)
+        body = await read_body(request, parts.settings.max_body_bytes)
+        wanted = parse_body(RecommendRequest, body, '{"history": ["n101"]}')
+        answer = await _recommended(parts, standing, wanted)
     except (QueueFull, DomainLoading) as error:
         parts.telemetry.rejected.labels(error.code).inc()
         raise
@@ -63,9 +64,10 @@ async def post_compare(
     request: Request, parts: Given, domain: Annotated[str, Query(description="Which domain.")]
 ) -> Response:
     """Answer one history by every arm, with how much they agree and what moved."""
+    standing = await parts.residency.standing(domain)
     body = await read_body(request, parts.settings.max_body_bytes)
     wanted = parse_body(CompareRequest, body, '{"history": ["n101"], "arms": [{"version": 3}]}')
-    answer = await compare(await parts.residency.standing(domain), wanted, parts.reader)
+    answer = await compare(standing, wanted, parts.reader)
     return _answer(answer)
 
 
@@ -80,8 +82,9 @@ async def post_similar(
     request: Request, parts: Given, domain: Annotated[str, Query(description="Which domain.")]
 ) -> Response:
     """Answer with the nearest items of the live value; a text or picture is encoded with its adapter."""
+    standing = await parts.residency.standing(domain)
     wanted = parse_body(SimilarRequest, await read_body(request, parts.settings.max_body_bytes), '{"item_id": "n101"}')
-    return _answer(await similar(await _live(parts, domain, wanted.version), wanted, parts.reader))
+    return _answer(await similar(_live(standing, wanted.version), wanted, parts.reader))
 
 
 @router.post(
@@ -95,13 +98,13 @@ async def post_embed(
     request: Request, parts: Given, domain: Annotated[str, Query(description="Which domain.")]
 ) -> Response:
     """Encode with the adapter of the live value; an item's own vector is the one that is searched."""
+    standing = await parts.residency.standing(domain)
     example = '{"items": ["n101", {"text": "Storm closes roads"}]}'
     wanted = parse_body(EmbedRequest, await read_body(request, parts.settings.max_body_bytes), example)
-    return _answer(await embed(await _live(parts, domain, wanted.version), wanted, parts.reader))
+    return _answer(await embed(_live(standing, wanted.version), wanted, parts.reader))
 
 
-async def _recommended(parts: Parts, domain: str, wanted: RecommendRequest) -> dict[str, Any]:
-    standing = await parts.residency.standing(domain)
+async def _recommended(parts: Parts, standing: Standing, wanted: RecommendRequest) -> dict[str, Any]:
     if wanted.version is not None:
         return await recommend(standing.serving(wanted.version), wanted, parts.reader)
     if standing.canary is None:
@@ -109,9 +112,8 @@ async def _recommended(parts: Parts, domain: str, wanted: RecommendRequest) -> d
     return await parts.canaries.recommend(standing, standing.canary, wanted, parts.reader)
 
 
-async def _live(parts: Parts, domain: str, version: int | str | None) -> LiveDomain:
+def _live(standing: Standing, version: int | str | None) -> LiveDomain:
     """Return the value that answers, or the one of a pinned version."""
-    standing = await parts.residency.standing(domain)
     return standing.live if version is None else standing.serving(version)
 
 

@@ -17,7 +17,7 @@ from fastapi import FastAPI
 
 from service.app import create_app
 from service.parts import Parts
-from service.server import listen
+from service.server import listen, server_config
 from service.settings import Settings
 from service.state import State
 from service.state.redis import RedisState
@@ -37,7 +37,7 @@ def running(settings: Settings, token: str = "") -> Iterator[httpx.Client]:
     """Serve in a thread until the block ends; yields a client, which sends the token if there is one."""
     listener = listen(settings)
     app = create_app(settings)
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="on"))
+    server = uvicorn.Server(server_config(settings, app))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     headers = {"Authorization": f"Bearer {token}"} if token else {}

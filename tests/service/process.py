@@ -12,6 +12,9 @@ from pathlib import Path
 
 import httpx
 
+START_S = 180
+"""Seconds that a service may need to start on a machine that is busy."""
+
 
 def start(data: Path, port: int, **more: str) -> subprocess.Popen[bytes]:
     """Start `swaprec serve` with more of an environment, and wait until it answers."""
@@ -22,7 +25,7 @@ def start(data: Path, port: int, **more: str) -> subprocess.Popen[bytes]:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    until = time.monotonic() + 60
+    until = time.monotonic() + START_S
     while time.monotonic() < until:
         try:
             if httpx.get(f"http://127.0.0.1:{port}/readyz").status_code == 200:
@@ -30,6 +33,8 @@ def start(data: Path, port: int, **more: str) -> subprocess.Popen[bytes]:
         except httpx.TransportError:
             assert process.poll() is None, "the service ended"
         time.sleep(0.05)
+    process.kill()
+    process.wait()
     raise AssertionError("the service did not come up")
 
 
