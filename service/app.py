@@ -61,7 +61,6 @@ from service.recommend import Reader
 from service.reconcile import Reconciler
 from service.residency import Residency
 from service.routes import adapters, domains, items, jobs, operations, probes, recommend
-from service.schemas import ProblemBody
 from service.settings import Settings
 from service.snapshots import Snapshots
 from service.state import State, redis, sqlite
@@ -100,7 +99,8 @@ def create_app(settings: Settings, parts: Parts | None = None, *, alone: bool = 
         version=version("swaprec"),
         summary="Adapter-swapped recommendations: many domains from one frozen model.",
         lifespan=lambda app: _lifespan(app, started(settings, alone=alone) if parts is None else nullcontext(parts)),
-        responses={500: {"model": ProblemBody, "description": "Internal error."}, **problems(422, 503)},
+        responses=problems(422),  # else FastAPI describes its own form of it
+        generate_unique_id_function=lambda route: route.name,
     )
     for router in ROUTERS:
         app.include_router(router)

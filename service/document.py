@@ -1,4 +1,4 @@
-"""The OpenAPI document: what FastAPI makes of the routes, their bodies as named schemas, and the keys they need."""
+"""The OpenAPI document: what FastAPI makes of the routes, their bodies as named schemas, keys and common errors."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import Any
 from fastapi import FastAPI
 
 from service.guard import is_open, needed
-from service.parts import problems
+from service.parts import PROBLEM_SCHEMA, problems
+
+WITHOUT_STATE = ("/livez", "/metrics", "/info")
 
 _INNER, _SHARED = "#/$defs/", "#/components/schemas/"
 
@@ -21,11 +23,13 @@ def describe(app: FastAPI) -> None:
         if "security" in document:
             return document
         components = document.setdefault("components", {})
+        components.setdefault("schemas", {})["ProblemBody"] = PROBLEM_SCHEMA
         components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
         document["security"] = [{}, {"key": []}]
         for path, operations in document["paths"].items():
             for method, operation in operations.items():
                 _describe_key(operation, method.upper(), path)
+                _describe_errors(operation, method.upper(), path)
                 for content in operation.get("requestBody", {}).get("content", {}).values():
                     _share(content, components.setdefault("schemas", {}))
         return document
@@ -39,6 +43,25 @@ def _describe_key(operation: dict[str, Any], method: str, path: str) -> None:
         return
     operation["x-scope"] = needed(method, path)
     operation["responses"] |= {str(status): answer for status, answer in problems(401, 403).items()}
+
+
+def _describe_errors(operation: dict[str, Any], method: str, path: str) -> None:
+    """Add what every route of a kind may answer; what only one does is written at the route."""
+    statuses = [500]
+    if operation.get("parameters") or "requestBody" in operation:
+        statuses.append(422)
+    else:
+        del operation["responses"]["422"]
+    if "requestBody" in operation:
+        statuses += [400, 413, 415]
+    if "{" in path:
+        statuses.append(400)
+    if path not in WITHOUT_STATE:
+        statuses.append(503)
+    if needed(method, path) != "read":
+        statuses.append(507)
+    named = operation["responses"] | {str(status): answer for status, answer in problems(*statuses).items()}
+    operation["responses"] = dict(sorted(named.items()))
 
 
 def _share(content: dict[str, Any], schemas: dict[str, Any]) -> None:

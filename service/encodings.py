@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import zlib
 from collections import deque
+from functools import partial
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -30,20 +31,20 @@ class ContentEncoding:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request.
-
-        Raises:
-            UnsupportedMedia: an encoding that is not read here.
-        """
+        """Serve one request."""
         with_body = scope["type"] == "http" and scope["method"] in ("POST", "PUT", "PATCH")
         given = header(scope, b"content-encoding") if with_body else None
         named = "identity" if given is None else given.strip().lower()
         if named in ("gzip", "x-gzip"):
             receive = _Gzip(receive).receive
         elif named not in ("", "identity"):
-            detail = f"content encoding {quoted(given)}: expected gzip, or none"
-            raise UnsupportedMedia(detail, headers=_ACCEPTED)
+            receive = partial(_refuse, quoted(given))
         await self._app(scope, receive, send)
+
+
+async def _refuse(encoding: str) -> Message:
+    """Refuse a body where it is read: what reads none is answered all the same."""
+    raise UnsupportedMedia(f"content encoding {encoding}: expected gzip, or none", headers=_ACCEPTED)
 
 
 class _Gzip:

@@ -165,6 +165,7 @@ _MEANINGS = {
     415: "Not a format that is read here.",
     422: "Invalid values, all of them listed.",
     429: "Too many requests wait; see Retry-After.",
+    500: "Internal error; the log has it under the request id.",
     503: "Not ready yet, or state does not answer; see Retry-After.",
     507: "No room on the disk, or in Redis.",
 }

@@ -50,6 +50,7 @@ _FORM = {
 }
 _BODY = {"required": True, "content": {"multipart/form-data": {"schema": _FORM}}}
 _WISHES = {"content": {"application/json": {"schema": ActivateRequest.model_json_schema()}}}
+BYTES = "application/octet-stream"
 _VERSION = "/{domain}/versions/{version}"
 MAX_FORM_BYTES = 1024 * 1024
 """What a form may have beside its file."""
@@ -137,15 +138,22 @@ async def patch_version(domain: str, version: Number, request: Request, parts: G
     return await run_in_threadpool(get_version, domain, version, parts)
 
 
-@router.get(_VERSION + "/file", summary="Download a bundle", response_class=FileResponse, responses=problems(404))
+@router.get(
+    _VERSION + "/file",
+    summary="Download a bundle",
+    response_class=FileResponse,
+    responses={200: {"content": {BYTES: {}}, "description": "The bundle."}, **problems(404)},
+)
 def get_file(domain: str, version: Number, parts: Given) -> FileResponse:
     """Return the bundle as it was uploaded."""
     parts.state.get_domain(domain)
     path = parts.store.bundle_path(domain, version)
-    return FileResponse(path, media_type="application/octet-stream", filename=f"{domain}-{version}.safetensors")
+    return FileResponse(path, media_type=BYTES, filename=f"{domain}-{version}.safetensors")
 
 
-@router.delete(_VERSION, summary="Delete a version", status_code=204, responses=problems(404, 409))
+@router.delete(
+    _VERSION, summary="Delete a version", status_code=204, response_class=Response, responses=problems(404, 409)
+)
 def delete_version(domain: str, version: Number, parts: Given) -> None:
     """Delete a version that is neither live nor pinned nor what a rollback returns to."""
     parts.state.get_domain(domain)

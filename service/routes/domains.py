@@ -58,7 +58,9 @@ async def put_domain(domain: str, request: Request, parts: Given, response: Resp
     return await run_in_threadpool(get_domain, domain, parts)
 
 
-@router.delete("/{domain}", summary="Delete a domain", status_code=204, responses=problems(404))
+@router.delete(
+    "/{domain}", summary="Delete a domain", status_code=204, response_class=Response, responses=problems(404)
+)
 def delete_domain(domain: str, parts: Given) -> None:
     """Delete a domain, its items, versions and vectors."""
     parts.activator.remove(domain)

@@ -182,7 +182,13 @@ async def patch_item(domain: str, item_id: ItemId, request: Request, parts: Give
     return _json(_shown(await run(change)), 200)
 
 
-@router.delete("/{item_id:path}", summary="Delete an item", status_code=204, responses=problems(404, 503))
+@router.delete(
+    "/{item_id:path}",
+    summary="Delete an item",
+    status_code=204,
+    response_class=Response,
+    responses=problems(404, 503),
+)
 def delete_item(domain: str, item_id: str, parts: Given) -> None:
     """Delete an item: it is gone from the next answer."""
     if not parts.writer.delete(domain, [item_id]).deleted:

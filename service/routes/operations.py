@@ -38,7 +38,12 @@ async def readyz(parts: Given, response: Response) -> dict[str, Any]:
     }
 
 
-@router.get("/metrics", summary="Metrics for Prometheus", response_class=Response)
+@router.get(
+    "/metrics",
+    summary="Metrics for Prometheus",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {}}, "description": "Prometheus' text form."}},
+)
 async def metrics(parts: Given) -> Response:
     """Return all metrics."""
     return Response(parts.telemetry.text(), media_type=CONTENT_TYPE_LATEST)

@@ -27,7 +27,8 @@ from service.answers import (
     Version,
 )
 from swaprec.client import calls
-from swaprec.client.calls import Arm, Call, Entry
+from swaprec.client.arguments import Entry
+from swaprec.client.calls import Arm, Call
 from swaprec.client.download import Download
 from swaprec.client.wire import (
     DONE,

@@ -7,7 +7,7 @@ import os
 import random
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
-from urllib.request import proxy_bypass_environment
+from urllib.request import proxy_bypass
 
 import httpx
 
@@ -61,7 +61,7 @@ def open_http(kind: Callable[..., H], url: str | None, key: str | None, timeout:
         return kind(**given)
     except (ImportError, ValueError, httpx.InvalidURL) as error:
         # httpx prepares every proxy that the environment names, also one that this host would not be reached by.
-        if proxy_bypass_environment(httpx.URL(given["base_url"]).host):
+        if proxy_bypass(httpx.URL(given["base_url"]).host):
             return kind(**(given | {"trust_env": False}))
         needs_socks = isinstance(error, ImportError)
         what = "a SOCKS proxy, which needs pip install 'httpx[socks]'" if needs_socks else f"no usable proxy ({error})"
