@@ -29,13 +29,16 @@ MAX_TEXT, MAX_ATTRIBUTES = 20_000, 8
 MAX_IMAGE_B64 = 28 * 1024 * 1024
 MAX_ATTRIBUTES_BYTES = 64 * 1024
 
-_PlainId = Annotated[str, StringConstraints(min_length=1, max_length=MAX_ID_BYTES, pattern=r"^[\x20-\x7e]*$")]
-_AnyId = Annotated[str, AfterValidator(check_id)]
+_ID_SCHEMA = {"type": "string", "minLength": 1, "maxLength": MAX_ID_BYTES}
+_PlainId = Annotated[
+    str, StringConstraints(min_length=1, max_length=MAX_ID_BYTES, pattern=r"^[\x20-\x7e]+$"), WithJsonSchema(_ID_SCHEMA)
+]
+_AnyId = Annotated[str, AfterValidator(check_id), WithJsonSchema(_ID_SCHEMA)]
 Id = Annotated[
     # Printable ASCII, as most ids are, is checked without a call of Python for each id of a history.
     Annotated[_PlainId, Tag("|fast")] | Annotated[_AnyId, Tag("|id")],
     Field(union_mode="left_to_right"),
-    WithJsonSchema({"type": "string", "minLength": 1, "maxLength": MAX_ID_BYTES}),
+    WithJsonSchema(_ID_SCHEMA),
 ]
 """An id: text of 1 to 256 bytes in UTF-8 without control characters, as `check_id` says."""
 
@@ -95,11 +98,13 @@ class Exclude(Body):
     item_ids: list[ItemId] = Field([], max_length=MAX_HISTORY)
 
 
-HistoryEntry = (
-    Annotated[ItemId, Tag("|id")]
+HistoryEntry = Annotated[
+    Annotated[_PlainId, Tag("|fast")]
+    | Annotated[_AnyId, Tag("|id")]
     | Annotated[HistoryItem, Tag("|object:item_id")]
-    | Annotated[RawItem, Tag("|object:text,image_b64")]
-)
+    | Annotated[RawItem, Tag("|object:text,image_b64")],
+    Field(union_mode="left_to_right"),
+]
 
 
 def _all_timed_or_none(history: list[HistoryEntry]) -> list[HistoryEntry]:
