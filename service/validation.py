@@ -15,7 +15,7 @@ from adapters_store.names import quoted
 TAG = "|"
 FAST_TAG = "|fast"
 """An alternative that only makes the usual case fast; another one says what is wrong."""
-MAX_LISTED = 100
+MAX_LISTED = 50
 """Errors that an answer lists; all are counted."""
 
 Place = tuple[int | str, ...]
@@ -253,8 +253,8 @@ _EXPECTED: dict[str, Callable[[object, Mapping[str, Any]], str]] = {
     "dict_type": _object,
     "model_type": _object,
     "model_attributes_type": _object,
-    "too_long": _bound("at most", "max_length", "entry", "entries"),
-    "too_short": _bound("at least", "min_length", "entry", "entries"),
+    "too_long": _bound("at most", "max_length", "item", "items"),
+    "too_short": _bound("at least", "min_length", "item", "items"),
     "greater_than_equal": _bound("at least", "ge"),
     "greater_than": _bound("more than", "gt"),
     "less_than_equal": _bound("at most", "le"),
