@@ -18,7 +18,7 @@ DOMAIN = {
 
 
 def card(version: int, **roles: object) -> AdapterCard:
-    about: dict[str, Any] = {name: "" for name in ("kind", "backbone", "dtype", "data_digest", "digest")}
+    about: dict[str, Any] = dict.fromkeys(("kind", "backbone", "dtype", "data_digest", "digest"), "")
     about |= {"domain": "walk", "version": version, "size": 1, "parameters": {}, "metrics": {}, "curves": {}}
     return cast("AdapterCard", about | {"created_at": "", "uploaded_at": ""} | roles)
 
