@@ -101,6 +101,7 @@ def test_an_old_value_answers_as_it_did_after_a_hundred_swaps(parts: Parts, bund
     before = held.engine.encode([History([1, 2, 3], held.slot, held.items)])
     for seed in (1, 2):
         make_live(parts, bundle(seed))
+    parts.store.pin("movies", 3, pinned=True)  # so that it is in memory after a rollback, too
     for _ in range(50):
         parts.activator.rollback("movies")
         assert parts.activator.submit("movies", 3).ended

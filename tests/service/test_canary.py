@@ -156,3 +156,21 @@ def counted(client: httpx.Client) -> set[tuple[str, str]]:
     lines = client.get("/metrics").text.splitlines()
     label = re.compile(r'swaprec_arm_seconds_count\{arm="(\w+)",domain="movies",outcome="answer",version="(\w+)"\} ')
     return {found.groups() for line in lines if (found := label.match(line))}  # type: ignore[misc]
+
+
+def test_a_running_canary_is_shown_with_its_share_and_since_when(movies: httpx.Client, bundle: Make) -> None:
+    activate(movies, bundle(1))
+    assert movies.get("/domains/movies").json()["canary_since"] is None
+    upload(movies, bundle(2))
+    wait_for_job(movies, movies.post("/adapters/movies/versions/2/activate", json={"canary_percent": 10}).json())
+    shown = movies.get("/domains/movies").json()
+    assert (shown["live_version"], shown["canary_version"], shown["canary_percent"]) == (1, 2, 10)
+    assert shown["canary_since"].endswith("Z")
+    assert movies.get("/domains").json()["items"][0]["canary_since"] == shown["canary_since"]
+    cards = movies.get("/adapters?domain=movies").json()["items"]
+    assert [(card["live"], card["canary_percent"], card["canary_since"]) for card in cards] == [
+        (True, 0, None),
+        (False, 10, shown["canary_since"]),
+    ]
+    movies.post("/domains/movies/rollback")
+    assert movies.get("/domains/movies").json()["canary_since"] is None

@@ -1,0 +1,72 @@
+"""What an operator reads in the log: one line for each change, none that a client forged."""
+
+from __future__ import annotations
+
+import logging
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+from service.keys import KeyFile, Keys
+from service.problems import one_line
+from service.workers import _why
+from tests.service.conftest import activate, upload, wait_for_job
+
+Make = Callable[..., Path]
+
+
+def test_every_change_of_a_domain_leaves_a_line(
+    client: httpx.Client, bundle: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "swaprec")
+    client.put("/domains/movies", json={})
+    rows = [{"item_id": f"i{n}", "title": f"film {n}"} for n in range(30)] + [{"item_id": "bad"}]
+    client.post("/domains/movies/items", json=rows)
+    activate(client, bundle(1))
+    upload(client, bundle(2))
+    canary = {"canary_percent": 10}
+    wait_for_job(client, client.post("/adapters/movies/versions/2/activate", json=canary).json())
+    client.post("/adapters/movies/versions/2/promote")
+    client.post("/domains/movies/rollback")
+    client.delete("/adapters/movies/versions/2")
+    client.delete("/domains/movies")
+    text = "\n".join(record.getMessage() for record in caplog.records)
+    for line in (
+        "movies: the domain is created",
+        "movies: import ended: 30 accepted, 0 updated, 0 unchanged, 1 rejected",
+        "movies answers from version 1 (activate)",
+        "movies: version 2 is a canary for 10 % of the users",
+        "movies answers from version 2 (promote)",
+        "movies: rolled back; 1 answers",
+        "movies: version 2 is deleted",
+        "movies: the domain is deleted",
+    ):
+        assert line in text, text
+    assert all(record.exc_info is None for record in caplog.records)
+
+
+def test_keys_that_change_leave_a_line_without_their_secrets(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.keys.LOOK_EVERY_S", 0.0)
+    caplog.set_level(logging.INFO, "swaprec")
+    file = KeyFile(tmp_path / "keys.json")
+    keys = Keys(file, required=False)
+    key, token = file.add("reader", "read")
+    keys.caller(f"Bearer {token}")
+    told = [record.getMessage() for record in caplog.records]
+    assert [f"added: ['{key.id}']" in line for line in told] == [True]
+    assert token.rpartition("_")[2] not in told[0]
+
+
+def test_a_text_of_a_client_is_one_line_of_the_log() -> None:
+    assert one_line("a\nERROR forged\r\n\tb") == "a ERROR forged b"
+    assert len(one_line("x" * 10_000)) < 600
+
+
+def test_how_a_worker_ended_is_told_by_its_signal_or_code() -> None:
+    assert _why(-signal.SIGKILL) == "killed by SIGKILL"
+    assert _why(3) == "exit code 3"
