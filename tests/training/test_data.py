@@ -5,9 +5,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from training.cleaning import clean
+from training.cleaning import REPEATED, clean
 from training.config import DataConfig, WhereConfig
-from training.data import Dataset, item_texts, load_dataset
+from training.data import Dataset, item_texts, load_dataset, repeated_targets
 from training.importers import canonical, read_tables
 from training.importers.tables import DataError, Tables
 
@@ -90,6 +90,24 @@ def test_the_digest_depends_on_texts_and_histories(tmp_path: Path) -> None:
     assert first == load(write(tmp_path / "b", LOG)).digest
     assert first != load(write(tmp_path / "c", LOG), text="{title}!").digest
     assert first != load(write(tmp_path / "d", [*LOG, ("u1", "f", 60)])).digest
+
+
+def test_repetitions_far_apart_are_dropped_and_targets_in_histories_are_warned_of(tmp_path: Path) -> None:
+    log = [(user, name, time) for user in ("u1", "u2") for time, name in enumerate("aabbccdd")]
+    folder = write(tmp_path, [*log, *log])
+    dataset = load(folder)
+    assert dataset.rejected.counts[REPEATED] == len(log)
+    assert repeated_targets(dataset).startswith("2 of 2 users' last items stand in their histories already")
+    assert load(folder, keep_duplicates=True).sequences[0].tolist() == [0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3]
+    assert repeated_targets(load(write(tmp_path / "b", LOG))) == ""
+
+
+def test_a_log_of_which_nothing_can_be_used_carries_its_counts(tmp_path: Path) -> None:
+    folder = write(tmp_path, LOG, {"item_id": ["a", ""], "title": ["", "x"]})
+    with pytest.raises(DataError, match=f"^{tmp_path}: none of the 2 items can be used") as caught:
+        load(folder)
+    assert caught.value.rejected is not None
+    assert caught.value.rejected.counts == {"item without an id": 1, "item without a title": 1}
 
 
 def test_no_user_left_is_an_error(tmp_path: Path) -> None:
