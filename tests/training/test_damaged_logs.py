@@ -163,6 +163,18 @@ def test_columns_of_other_names_are_mapped(tmp_path: Path) -> None:
     assert rows(tables) == [("u", "1")]
 
 
+def test_a_mapped_column_may_have_another_case_in_each_file(tmp_path: Path) -> None:
+    folder = csv_log(tmp_path, "USER,ITEM,timestamp\nu,1,1\n", "Item,title\n1,One\n")
+    assert rows(imported(folder, user_id="User", item_id="Item")) == [("u", "1")]
+
+
+def test_lines_that_end_with_carriage_returns_alone_are_named(tmp_path: Path) -> None:
+    csv_log(tmp_path, "user_id,item_id\nu,1\n")
+    (tmp_path / "items.csv").write_bytes(b"item_id,title\r1,One\r")
+    with pytest.raises(DataError, match=r"items\.csv: its lines end with carriage returns alone"):
+        imported(tmp_path)
+
+
 def test_a_column_that_is_missing_is_named_with_the_nearest(tmp_path: Path) -> None:
     folder = csv_log(tmp_path, "userId,Item_ID\nu,1\n", "movieId,Titel\n1,One\n")
     with pytest.raises(DataError) as caught:

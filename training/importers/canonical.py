@@ -81,7 +81,7 @@ def _batches(path: Path, log: pl.LazyFrame) -> Iterator[pl.DataFrame]:
         yield log.head(0).collect()
         yield from log.collect_batches(chunk_size=CHUNK)
     except PolarsError as error:
-        raise DataError(f"{path} cannot be read: {str(error).splitlines()[0]}; fetch it again") from error
+        raise DataError(f"{path} cannot be read: {str(error).splitlines()[0]}; write or fetch it again") from error
 
 
 def _scan(path: Path) -> pl.LazyFrame:

@@ -24,10 +24,11 @@ def ours(names: Sequence[str], columns: Mapping[str, str]) -> dict[str, str]:
 
     Args:
         names: the file's columns.
-        columns: our name of a column to its name in the files; a column of the same name there gives way.
+        columns: our name of a column to its name in the files, of which one may write it in another case; a column of
+            our name there gives way.
     """
-    theirs = {their: our for our, their in columns.items()}
-    taken = {our for our, their in columns.items() if their in names}
+    theirs = {name: our for our, their in columns.items() if (name := _found(their, names)) is not None}
+    taken = set(theirs.values())
     return {name: theirs.get(name, name) for name in names if name in theirs or name not in taken}
 
 
@@ -49,7 +50,7 @@ def check_columns(columns: Mapping[str, str], files: Mapping[str, Sequence[str]]
     return [
         f"column {our}={their}: no file has {their!r}; {'; '.join(_has(what, names) for what, names in files.items())}"
         for our, their in columns.items()
-        if their not in known
+        if _found(their, known) is None
     ]
 
 
@@ -61,6 +62,12 @@ def missing(what: str, names: Sequence[str], needed: Sequence[str]) -> list[str]
     hints = [f"{name}={near}" for name in lacks if (near := nearest(name, names)) is not None]
     hint = f" (if that is it: {' '.join(f'--column {hint}' for hint in hints)}, or [data.columns])" if hints else ""
     return [f"{what} lacks {', '.join(lacks)}; {_has('it', names)}{hint or _separator(names)}"]
+
+
+def _found(their: str, names: Sequence[str]) -> str | None:
+    """Return the column of a name, or the only one of that name in another case."""
+    alike = [name for name in dict.fromkeys(names) if name.casefold() == their.casefold()]
+    return their if their in names else next(iter(alike), None)
 
 
 def nearest(name: str, names: Sequence[str]) -> str | None:

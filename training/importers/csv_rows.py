@@ -124,6 +124,8 @@ def header_of(path: Path) -> list[str]:
         DataError: not UTF-8, or no header of different names.
     """
     _, line, fields = next(records(path), (0, "", []))
+    if "\r" in line:
+        raise DataError(f"{path}: its lines end with carriage returns alone: convert them to newlines")
     names = [name.strip() for name in fields or ()]
     if not names or len(set(names)) < len(names) or not all(names):
         found = ", ".join(names) or line[:MAX_SHOWN] or "an empty file"

@@ -79,6 +79,8 @@ def _types(path: Path) -> dict[str, str]:
     """Return the type of each column of a header."""
     fields = [field.partition(":") for field in next(lines_of(path), "").split("\t")]
     names = [name.strip() for name, _, _ in fields]
+    if not any(names):
+        raise DataError(f"{path}: expected a header such as user_id:token, got an empty line")
     if len(set(names)) < len(names):
         raise DataError(f"{path}: a name stands twice in the header: {', '.join(names)}")
     return {name: kind.strip() for name, (_, _, kind) in zip(names, fields, strict=True)}
