@@ -13,7 +13,7 @@ from pathlib import Path
 
 from swaprec.errors import Stop
 from training.cleaning import clean
-from training.importers import canonical, recbole
+from training.importers import canonical, read_tables
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ def films(cache: Path, folder: Path) -> Path:
     """Write MovieLens-100K's films and ratings in the canonical form; returns its folder."""
     if not (folder / "interactions.parquet").is_file():
         raw = _unpack(cache / MOVIELENS.file, _LOG, _LOG_FILES, folder / "raw")
-        tables = recbole.read(raw)
+        tables = read_tables("recbole", raw)
         tables.items = tables.items.rename({"release_year": "year", "class": "genres"})
         canonical.write(clean(tables), folder)
     return folder

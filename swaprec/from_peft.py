@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -15,6 +16,9 @@ from transrec.adapters.peft import PeftError, from_peft
 from transrec.backbone import Backbone
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+MAX_CONFIG_BYTES = 1 << 20
+MAX_WEIGHTS_BYTES = 1 << 30
+_DOMAIN = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 
 
 def bundle_from_peft(folder: Path, backbone_folder: Path, domain: str, output: Path) -> AdapterSpec:
@@ -28,9 +32,14 @@ def bundle_from_peft(folder: Path, backbone_folder: Path, domain: str, output: P
     if missing:
         hint = "save_pretrained of a peft model writes both; a .bin is a pickle and is not read"
         raise Stop(f"{folder} lacks {' and '.join(missing)}", hint, USAGE)
+    if not _DOMAIN.fullmatch(domain):
+        raise Stop(f"--domain {domain!r} is no name", "expected lower-case letters, digits, dots and dashes", USAGE)
+    for name, most in ((CONFIG, MAX_CONFIG_BYTES), (WEIGHTS, MAX_WEIGHTS_BYTES)):
+        if (size := (folder / name).stat().st_size) > most:
+            raise Stop(f"{folder / name} has {size:,} bytes, expected {most:,} at most", "a LoRA is small", USAGE)
     backbone = Backbone.load(backbone_folder, "cpu")
     try:
-        config = json.loads((folder / CONFIG).read_text("utf-8"))
+        config = json.loads((folder / CONFIG).read_text("utf-8-sig"))
         side, tensors = from_peft(config, load_file(folder / WEIGHTS))
         spec = AdapterSpec(item=side)
         adapter = Adapter.from_tensors(spec, backbone.shape, tensors)
@@ -40,7 +49,7 @@ def bundle_from_peft(folder: Path, backbone_folder: Path, domain: str, output: P
     except SpecError as error:
         hint = "it was trained for an encoder of another size"
         raise Stop(f"{folder} does not fit {backbone_folder}: {'; '.join(error.problems)}", hint, USAGE) from error
-    except (json.JSONDecodeError, UnicodeDecodeError, SafetensorError, KeyError) as error:
+    except (ValueError, RecursionError, SafetensorError) as error:
         raise Stop(f"{folder} cannot be read: {error}", "it is not as peft writes it", USAGE) from error
     count = count_parameters(spec, backbone.shape)
     share = count.total / backbone.parameters_total

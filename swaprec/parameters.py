@@ -80,7 +80,7 @@ def count(path: Path, folder: Path | None, like: str | None) -> Counted:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text("utf-8"))
+        return tomllib.loads(path.read_text("utf-8-sig"))
     except OSError as error:
         raise Stop(f"{path} cannot be read: {error.strerror}", code=USAGE) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -1,111 +1,239 @@
-"""Dropping, and counting, what no run could use: rows without ids, titles or times, strange items, repeated ids."""
+"""Dropping, and counting, what no run could use: rows without ids, titles or times, strange items, repeated rows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import html
+import re
+from collections.abc import Iterator
+from html.entities import html5
 
 import polars as pl
-from polars.exceptions import ComputeError
 
 from training.importers.tables import DataError, Tables
-from training.rejections import Rejections
+from training.rejections import NAMELESS, OF_NAMELESS, Rejections
+from training.times import ReadTimes, has_times, time_reader
 
 MOSTLY = 0.5
 
+STRANGE = "interaction with an item that the catalog lacks"
+REPEATED = "interaction that stands there twice"
+_WHOLE = r"^-?\d+\.0+$"
+_ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
 
-def clean(tables: Tables) -> Tables:
+
+def clean(tables: Tables, time_format: str = "", *, keep_duplicates: bool = False) -> Tables:
     """Keep items with an id and a title or an image, and interactions with a user, an item of these and a time.
 
-    Timestamps become numbers or dates: text is never compared as text. What is dropped is counted in `rejected`.
+    Ids lose the blanks around them, and the `.0` of a column of whole floats. Timestamps become numbers or dates: text
+    is never compared as text. What is dropped is counted in `rejected`.
+
+    Args:
+        tables: as read.
+        time_format: form of times in text, such as `%d/%m/%Y %H:%M`; without it the times decide.
+        keep_duplicates: keep interactions of one user, item and time that stand in a chunk twice.
 
     Raises:
-        DataError: timestamps that nobody can read, or a log most of whose items the catalog lacks.
+        DataError: no item or no interaction that could be used, timestamps that nobody can read, or a log most of
+            whose items the catalog lacks.
     """
     rejected = tables.rejected
-    items = _clean_items(tables.items, rejected)
-    return Tables(items, _clean_log(tables.chunks(), items, rejected), rejected)
+    given = tables.items.with_columns(_stripped("item_id"))
+    items = _clean_items(given, rejected)
+    log = tables.chunks()
+    if not items.height:
+        raise _nothing_left(given, log, rejected)
+    left_out = given.filter(pl.col("item_id").is_in(items["item_id"].implode()).not_())["item_id"].unique()
+    cleaner = _Log(items["item_id"].implode(), left_out.implode(), rejected, time_format, keep_duplicates)
+    return Tables(items, cleaner.chunks(log), rejected)
 
 
 def _clean_items(items: pl.DataFrame, rejected: Rejections) -> pl.DataFrame:
     items = items.with_columns(pl.col("title").fill_null("").str.strip_chars())
+    items = items.with_columns(_whole_ids(items["item_id"], rejected), _decoded(items["title"], rejected))
     items = _without(items, _blank("item_id"), "item without an id", "title", rejected)
     nameless = _blank("title") & (_blank("image") if "image" in items.columns else pl.lit(value=True))
-    items = _without(items, nameless, "item without a title", "item_id", rejected)
+    items = _without(items, nameless, NAMELESS, "item_id", rejected)
+    alike = pl.struct("item_id", "title").is_first_distinct().not_()
+    items = _without(items, alike, "item that stands there twice", "item_id", rejected, noted=True)
     again = pl.col("item_id").is_first_distinct().not_()
     return _without(items, again, "item id that occurred before", "item_id", rejected)
 
 
-def _clean_log(chunks: Iterator[pl.DataFrame], items: pl.DataFrame, rejected: Rejections) -> Iterator[pl.DataFrame]:
-    known, total, strangers, example = items["item_id"].implode(), 0, 0, ""
-    times: _Times | None = None
-    for chunk in chunks:
-        times = times or (_times(chunk["timestamp"]) if chunk.height or chunk["timestamp"].dtype != pl.String else None)
-        if times is None:
-            continue
-        log = chunk.with_columns(times(chunk["timestamp"]))
-        log = _without(log, _blank("user_id"), "interaction without a user", "item_id", rejected)
-        log = _without(log, _blank("item_id"), "interaction without an item", "user_id", rejected)
-        log = _without(
-            log, pl.col("timestamp").is_null(), "interaction without a usable timestamp", "user_id", rejected
-        )
-        strange = log.filter(pl.col("item_id").is_in(known).not_())
-        total, strangers = total + log.height, strangers + strange.height
-        example = example or (strange["item_id"][0] if strange.height else "")
-        yield _without(
-            log,
-            pl.col("item_id").is_in(known).not_(),
-            "interaction with an item that the catalog lacks",
-            "item_id",
-            rejected,
-        )
-    if strangers > MOSTLY * total:
-        raise DataError(
-            f"{strangers} of {total} interactions name items that the catalog lacks (for example {example}): "
-            "is this the catalog of this log?"
-        )
+class _Log:
+    """Cleans a log chunk by chunk, and refuses it at its end where little of it was of use.
 
-
-_Times = Callable[[pl.Series], pl.Series]
-"""Makes times that sort as times; what is none becomes null."""
-
-
-def _times(given: pl.Series) -> _Times:
-    """Choose how to read a log's times by its first chunk.
-
-    Raises:
-        DataError: nobody can read them.
+    Args:
+        known: ids of the catalog's items, in one list.
+        left_out: ids of items that the cleaning of the catalog dropped.
+        rejected: what is dropped is counted here.
+        time_format: form of times in text, empty where they decide.
+        keep_duplicates: keep interactions that stand there twice.
     """
-    kind = given.dtype
-    if kind.is_float():
-        return _numbers
-    if kind.is_integer() or kind.is_decimal() or kind in (pl.Datetime, pl.Date):
-        return lambda times: times
-    if kind != pl.String:
-        raise DataError(f"timestamp has the type {kind}: expected numbers, dates, or text of either")
-    best = min((_numbers, _dates), key=lambda read: read(given).null_count())
-    if given.len() and best(given).null_count() == given.len():
-        raise DataError(f"timestamp is text such as {given[0]!r}: expected numbers or ISO dates (2024-05-01 12:30:00)")
-    return best
+
+    def __init__(
+        self, known: pl.Series, left_out: pl.Series, rejected: Rejections, time_format: str, keep_duplicates: bool
+    ) -> None:
+        self._known = known
+        self._left_out = left_out
+        self._rejected = rejected
+        self._time_format = time_format
+        self._keep_duplicates = keep_duplicates
+        self._times: ReadTimes | None = None
+        self._whole: list[str] = []
+        self._last = pl.DataFrame()
+        self._rows = 0
+        self._complete = 0
+        self._strange = 0
+        self._example = ""
+        self._kept = 0
+
+    def chunks(self, log: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+        """Yield what can be used.
+
+        Raises:
+            DataError: nothing can, or most items are none of the catalog's.
+        """
+        for chunk in log:
+            if chunk.height:
+                self._rows += chunk.height
+                cleaned = self._once(self._of_catalog(self._complete_rows(self._with_times(chunk))))
+                self._kept += cleaned.height
+                if cleaned.height:
+                    yield cleaned
+        self._check()
+
+    def _with_times(self, chunk: pl.DataFrame) -> pl.DataFrame:
+        """Read ids without blanks and as whole numbers, and times, as the first chunk shows how."""
+        chunk = chunk.with_columns(_stripped("user_id"), _stripped("item_id"))
+        if not has_times(chunk["timestamp"]):
+            return chunk.with_columns(pl.lit(None).alias("timestamp"))
+        if self._times is None:
+            self._times = time_reader(chunk["timestamp"], self._time_format)
+            self._whole = [name for name in ("user_id", "item_id") if _is_whole(chunk[name])]
+        for name in self._whole:
+            ids = chunk[name]
+            taken = ids.is_in(self._known) if name == "item_id" else pl.Series([False])
+            chunk = chunk.with_columns(_whole_ids(ids, self._rejected, taken))
+        return chunk.with_columns(self._times(chunk["timestamp"]))
+
+    def _complete_rows(self, log: pl.DataFrame) -> pl.DataFrame:
+        """Keep rows with a user, an item and a time."""
+        bad = {
+            "interaction without a user": (_blank("user_id"), "item_id"),
+            "interaction without an item": (_blank("item_id"), "user_id"),
+            "interaction without a usable timestamp": (pl.col("timestamp").is_null(), "user_id"),
+        }
+        if log.select(pl.any_horizontal(one for one, _ in bad.values()).any()).item():
+            for kind, (one, shown) in bad.items():
+                log = _without(log, one, kind, shown, self._rejected)
+        self._complete += log.height
+        return log
+
+    def _of_catalog(self, log: pl.DataFrame) -> pl.DataFrame:
+        """Keep rows whose item is in the catalog."""
+        known = log["item_id"].is_in(self._known)
+        if known.all():
+            return log
+        strange = log.filter(~known)
+        left_out = strange["item_id"].is_in(self._left_out)
+        self._rejected.add(OF_NAMELESS, int(left_out.sum()), strange["item_id"].filter(left_out).first())
+        strange = strange.filter(~left_out)
+        self._strange += strange.height
+        if strange.height:
+            self._example = self._example or str(strange["item_id"][0])
+        self._rejected.add(STRANGE, strange.height, strange["item_id"].first())
+        return log.filter(known)
+
+    def _once(self, log: pl.DataFrame) -> pl.DataFrame:
+        """Drop rows that stand in this chunk twice, or were the last of the one before."""
+        if self._keep_duplicates or not log.height:
+            return log
+        rows, again = pl.struct("user_id", "item_id", "timestamp"), 0
+        if self._last.height and log.row(0) == self._last.row(0):
+            log = self._last.vstack(log)
+            again = 1
+        self._last = log.tail(1)
+        if not again and log.select(rows.hash().n_unique()).item() == log.height:
+            return log
+        once = log.filter(rows.is_first_distinct())
+        example = log.filter(rows.is_first_distinct().not_())
+        self._rejected.note(REPEATED, log.height - once.height, f"{example['user_id'][0]}, {example['item_id'][0]}")
+        return once[again:]
+
+    def _check(self) -> None:
+        if not self._rows:
+            raise DataError("the log holds no interactions, at most a header")
+        if self._strange > MOSTLY * self._complete:
+            raise DataError(
+                f"{self._strange} of {self._complete} interactions name items that the catalog lacks "
+                f"(for example {self._example[:60]}): is this the catalog of this log?"
+            )
+        if not self._kept:
+            raise DataError(f"none of the {self._rows} interactions can be used{_most(self._rejected)}")
 
 
-def _numbers(times: pl.Series) -> pl.Series:
-    return times.cast(pl.Float64, strict=False).replace([float("inf"), float("-inf"), float("nan")], None)
+def _nothing_left(items: pl.DataFrame, log: Iterator[pl.DataFrame], rejected: Rejections) -> DataError:
+    """Return the error of a catalog of no use, with that of an empty log."""
+    problem = f"none of the {items.height} items can be used{_most(rejected)}"
+    problem = problem if items.height else "the catalog holds no items, at most a header"
+    if not any(chunk.height for chunk in log):
+        problem += "; the log holds no interactions, at most a header"
+    return DataError(problem)
 
 
-def _dates(texts: pl.Series) -> pl.Series:
-    try:
-        return (
-            texts.str.to_datetime(strict=False, time_unit="us").dt.convert_time_zone("UTC").dt.replace_time_zone(None)
-        )
-    except ComputeError:  # no form of a date was recognised
-        return pl.Series(texts.name, [None] * texts.len(), pl.Datetime("us"))
+def _most(rejected: Rejections) -> str:
+    kind = max(rejected.counts, key=rejected.counts.__getitem__, default="")
+    return f": most often {kind}, for example {rejected.examples[kind]}" if kind else ""
+
+
+def _stripped(column: str) -> pl.Expr:
+    return pl.col(column).cast(pl.String).str.strip_chars()
+
+
+def _is_whole(ids: pl.Series) -> bool:
+    """Tell whether all ids are written as whole floats: a column of numbers with gaps becomes one of floats."""
+    given = ids.filter(ids != "")
+    return given.len() > 0 and bool(given.str.contains(_WHOLE).all())
+
+
+def _whole_ids(ids: pl.Series, rejected: Rejections, taken: pl.Series | None = None) -> pl.Series:
+    """Read `7.0` as `7`, where all of a catalog's ids are such; ids that are `taken` stay as they are."""
+    if taken is None and not _is_whole(ids):
+        return ids
+    read = ids.str.replace(r"\.0+$", "")
+    if taken is not None:
+        read = ids.zip_with(taken.fill_null(value=False), read)
+    changed = ids.filter((ids != read).fill_null(value=False))
+    example = f"{changed[0]} is read as {changed[0].partition('.')[0]}" if changed.len() else ""
+    rejected.note(f"{ids.name} that is written as a whole float", changed.len(), example)
+    return read
+
+
+def _decoded(titles: pl.Series, rejected: Rejections) -> pl.Series:
+    """Decode the HTML entities of titles, such as `&amp;`."""
+    encoded = titles.str.contains(r"&[#0-9A-Za-z]+;")
+    if not encoded.any():
+        return titles
+    found = titles.filter(encoded)
+    rejected.note("title with HTML entities, which are decoded", found.len(), found[0])
+    read = [_ENTITY.sub(_character, title) for title in found]
+    return titles.scatter(encoded.arg_true(), read)
+
+
+def _character(entity: re.Match[str]) -> str:
+    """Return what an entity stands for; one of no known name stays as it is."""
+    known = entity[0].startswith("&#") or entity[0][1:] in html5
+    return html.unescape(entity[0]) if known else entity[0]
 
 
 def _blank(column: str) -> pl.Expr:
     return pl.col(column).fill_null("").str.strip_chars() == ""
 
 
-def _without(frame: pl.DataFrame, bad: pl.Expr, kind: str, shown: str, rejected: Rejections) -> pl.DataFrame:
+def _without(
+    frame: pl.DataFrame, bad: pl.Expr, kind: str, shown: str, rejected: Rejections, *, noted: bool = False
+) -> pl.DataFrame:
     lost = frame.filter(bad)
-    rejected.add(kind, lost.height, lost[shown][0] if lost.height else "")
+    count = rejected.note if noted else rejected.add
+    count(kind, lost.height, lost[shown][0] if lost.height else "")
     return frame.filter(bad.not_())

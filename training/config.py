@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from training.importers.columns import check_mapping
+from training.times import check_form
 from transrec.adapters import AdapterSpec, SpecError
 
 
@@ -72,6 +74,22 @@ class DataConfig(Section):
     where: WhereConfig | None = None
     min_interactions: int = Field(5, ge=3)
     users: int = Field(0, ge=0)
+    columns: dict[str, str] = {}
+    time_format: str = ""
+    keep_duplicates: bool = False
+
+    @field_validator("columns")
+    @classmethod
+    def _names_each_column_once(cls, given: dict[str, str]) -> dict[str, str]:
+        check_mapping(given)
+        return given
+
+    @field_validator("time_format")
+    @classmethod
+    def _is_a_form_of_dates(cls, given: str) -> str:
+        if given:
+            check_form(given)
+        return given
 
     @model_validator(mode="after")
     def _has_something_to_read(self) -> DataConfig:
@@ -225,7 +243,7 @@ def load_config(path: Path, overrides: Iterable[str] = ()) -> RunConfig:
         ConfigError: with every problem of file and overrides.
     """
     try:
-        text = path.read_text("utf-8")
+        text = path.read_text("utf-8-sig")
         raw = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except FileNotFoundError as error:
         raise ConfigError(str(path), ["there is no such file"]) from error

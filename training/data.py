@@ -11,11 +11,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from training.cleaning import clean
+from training.cleaning import MOSTLY, REPEATED, clean
 from training.config import DataConfig, WhereConfig
 from training.importers import read_tables
-from training.importers.tables import DataError
-from training.rejections import Rejections
+from training.importers.tables import DataError, counted
+from training.rejections import NAMELESS, Rejections
 from transrec.content import BETWEEN, Content, Picture, Pictures, joined
 from transrec.images import ImageError, check
 
@@ -87,21 +87,29 @@ def load_dataset(config: DataConfig) -> Dataset:
         DataError: unreadable files, a template that names a missing column, a log that is not of this catalog,
             or no user left.
     """
-    tables = read_tables(config.format, config.folder)
-    try:
-        tables = clean(tables)
-    except DataError as error:
-        raise DataError(f"{config.folder}: {error}") from error
-    items, rejected = tables.items, tables.rejected
-    if config.where is not None:
-        items = items.filter(_matches(config.where, items))
-    items, contents = _contents(items, config, rejected)
-    try:
+    rejected = Rejections()
+    with counted(config.folder, rejected):
+        tables = read_tables(config.format, config.folder, config.columns, rejected)
+        tables = clean(tables, config.time_format, keep_duplicates=config.keep_duplicates)
+        items = tables.items
+        if config.where is not None:
+            items = items.filter(_matches(config.where, items))
+        items, contents = _contents(items, config, rejected)
         user_ids, sequences = _sequences(items, tables.chunks(), config, rejected)
-    except DataError as error:
-        raise DataError(f"{config.folder}: {error}") from error
     digest = _digest(items, contents, sequences)
     return Dataset(config.folder.name, items, contents, user_ids, sequences, digest, rejected)
+
+
+def repeated_targets(dataset: Dataset) -> str:
+    """Return a warning where most test targets stand in their users' histories; empty where few do."""
+    repeated = dataset.split().repeated("test")
+    count, share = int(repeated.sum()), float(repeated.mean())
+    if share < MOSTLY:
+        return ""
+    return (
+        f"{count} of {len(repeated)} users' last items stand in their histories already and count as misses: "
+        f"no figure can be above {1 - share:.4f}; is every interaction in the log once?"
+    )
 
 
 def _contents(items: pl.DataFrame, config: DataConfig, rejected: Rejections) -> tuple[pl.DataFrame, list[Content]]:
@@ -114,7 +122,7 @@ def _contents(items: pl.DataFrame, config: DataConfig, rejected: Rejections) -> 
         for row, content in enumerate(contents)
         if not content.text.replace(BETWEEN, "").strip() and content.image is None
     ]
-    kind = "item without a title" if config.images is None else "item without an image"
+    kind = NAMELESS if config.images is None else "item without an image"
     rejected.add(kind, len(empty), items["item_id"][empty[0]] if empty else "")
     kept = np.setdiff1d(np.arange(items.height), empty)
     return items[kept.tolist()], [contents[row] for row in kept]
@@ -202,17 +210,27 @@ def _sequences(
         )
         for chunk in log
     ]
-    ordered = pl.concat(known).sort("timestamp", maintain_order=True)
+    ordered = _once(pl.concat(known), config, rejected).sort("timestamp", maintain_order=True)
     users = ordered.group_by("user_id", maintain_order=True).agg(pl.col("row").cast(pl.Int64)).sort("user_id")
     short = users.filter(pl.col("row").list.len() < config.min_interactions)
     kind = f"user with fewer than {config.min_interactions} interactions"
-    rejected.add(kind, short.height, short["user_id"][0] if short.height else "")
+    rejected.note(kind, short.height, short["user_id"][0] if short.height else "")
     users = users.filter(pl.col("row").list.len() >= config.min_interactions)
     if config.users:
         users = users.head(config.users)
     if users.height == 0:
         raise DataError(f"no user has {config.min_interactions} interactions with this catalog")
     return users["user_id"].to_list(), [np.asarray(row, np.int64) for row in users["row"].to_list()]
+
+
+def _once(log: pl.DataFrame, config: DataConfig, rejected: Rejections) -> pl.DataFrame:
+    """Drop interactions that stand in a log twice, however far apart."""
+    if config.keep_duplicates:
+        return log
+    once = log.unique(maintain_order=True)
+    if once.height < log.height:
+        rejected.note(REPEATED, log.height - once.height, log.filter(log.is_duplicated())["user_id"][0])
+    return once
 
 
 def _digest(items: pl.DataFrame, contents: Sequence[Content], sequences: Sequence[Integers]) -> str:

@@ -90,7 +90,7 @@ def load_experiment(
 
 def _read(path: Path, overrides: Iterable[str]) -> dict[str, Any]:
     try:
-        raw = tomllib.loads(path.read_text("utf-8"))
+        raw = tomllib.loads(path.read_text("utf-8-sig"))
     except OSError as error:
         raise ConfigError(
             str(path), [f"cannot be read: {error.strerror}; packaged are {', '.join(packaged())}"]

@@ -78,6 +78,10 @@ class Reporter:
 
         return step
 
+    def note(self, line: str) -> None:
+        """Say something about the run in a line of its own."""
+        self._say(f"{self._name}: {line}")
+
     def begin(self, epochs: int, done: int) -> None:
         """Begin the epochs; some may be done already."""
         self._began, self._first, self._total = time.monotonic(), done, epochs

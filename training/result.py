@@ -60,6 +60,7 @@ def write_result(
             "items": len(dataset.contents),
             "users": len(dataset.sequences),
             "rejected": dataset.rejected.to_json(),
+            "notes": dataset.rejected.notes_to_json(),
         },
         **facts,
     }

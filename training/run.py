@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import nn
 
 from adapters_store.bundle import write_bundle
@@ -17,7 +18,7 @@ from training.baselines import baseline_reports
 from training.checkpoint import NAME as CHECKPOINT
 from training.config import RunConfig
 from training.course import Course, Stretch
-from training.data import Dataset, load_dataset
+from training.data import Dataset, load_dataset, repeated_targets
 from training.evaluate import evaluate
 from training.id_sasrec import evaluate_ids, id_subject
 from training.loop import Subject, TrainingError, fit
@@ -106,6 +107,8 @@ def run(config: RunConfig, reporter: Reporter | None = None, *, resume: bool = F
         on_gpu = team.device.startswith("cuda") or torch.cuda.is_available()
         floor = 0.0 if on_gpu else peak_memory()
         dataset = load_dataset(config.data)
+        if warning := repeated_targets(dataset):
+            told.note(f"warning: {warning}")
         STAGES[config.stage](Run(config, dataset, told, team, resume, Stretch(memory_floor_mb=floor)))
     team.meet()
     found = finished(config)
@@ -118,15 +121,23 @@ def finished(config: RunConfig) -> RunResult | None:
     artifact = config.output / ARTIFACTS[config.stage]
     if not (config.output / RESULT).is_file() or not artifact.exists():
         return None
-    if (config.output / CONFIG).read_text("utf-8") != config.model_dump_json(indent=1):
+    if not _is_of(config, config.output / CONFIG):
         return None
     return RunResult(artifact, json.loads((config.output / RESULT).read_text("utf-8")))
+
+
+def _is_of(config: RunConfig, file: Path) -> bool:
+    """Tell whether a file describes this run; it may lack settings that were added since, at their defaults."""
+    try:
+        return RunConfig.model_validate_json(file.read_text("utf-8")) == config
+    except ValidationError:
+        return False
 
 
 def _claim(config: RunConfig, *, resume: bool) -> None:
     """Take the output folder for this run."""
     folder, described = config.output, config.model_dump_json(indent=1)
-    if resume and (folder / CONFIG).is_file() and (folder / CONFIG).read_text("utf-8") != described:
+    if resume and (folder / CONFIG).is_file() and not _is_of(config, folder / CONFIG):
         raise FileExistsError(
             f"{folder} holds a run of another configuration: resume with that one, or give another output"
         )

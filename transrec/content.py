@@ -80,13 +80,15 @@ class Pictures:
         self._lmdb = ImageLmdb(source) if is_lmdb(source) else None
         self._zip = None if source.is_dir() or self._lmdb is not None else _open_zip(source)
         self._folder = source
-        self._names = {} if self._zip is None else {name.rpartition("/")[2]: name for name in self._zip.namelist()}
+        self._members: dict[str, list[str]] = {}
+        for member in () if self._zip is None else self._zip.namelist():
+            self._members.setdefault(member.rpartition("/")[2], []).append(member)
 
     def find(self, name: str) -> Picture | None:
-        """Return a picture by its file name, None where there is none of this name.
+        """Return a picture by its file name, or the end of its path in a zip; None where there is none.
 
         Raises:
-            ImageError: it is there and cannot be read.
+            ImageError: it is there and cannot be read, or several are meant.
         """
         if self._lmdb is not None:
             return _stored(self._lmdb, name)
@@ -94,10 +96,17 @@ class Pictures:
             path = self._folder / name
             inside = path.resolve().is_relative_to(self._folder.resolve())
             return Picture.at(path) if inside and path.is_file() else None
-        member = name if name in self._names.values() else self._names.get(name)
+        member = self._meant(name)
         if member is None:
             return None
         return Picture(digest_of(self._member(member)), lambda: self._member(member), name)
+
+    def _meant(self, name: str) -> str | None:
+        members = self._members.get(name.rpartition("/")[2], [])
+        found = [name] if name in members else [member for member in members if f"/{member}".endswith(f"/{name}")]
+        if len(found) > 1:
+            raise ImageError(f"{name}: {self._folder.name} holds {' and '.join(found[:2])}: name one with its folder")
+        return found[0] if found else None
 
     def _member(self, name: str) -> bytes:
         assert self._zip is not None  # noqa: S101 - its names came from there

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
 from swaprec import show
 from swaprec.cli.options import AsJson, address, complete_form
-from swaprec.errors import Stop
+from swaprec.errors import REJECTED, USAGE, Stop
+
+if TYPE_CHECKING:
+    from training.rejections import Rejections
 
 
 def train(
@@ -24,13 +28,15 @@ def train(
     from training.config import load_config
     from training.figures import compare_with_baselines, describe_report, format_baseline
     from training.progress import Reporter
+    from training.rejections import Rejections
     from training.run import run
 
     loaded = load_config(config, overrides or ())
     console = show.talk()
-    result = run(loaded, Reporter(loaded.domain, console, loaded.output / "metrics.jsonl"), resume=resume)
-    for line in result.report["data"]["rejected"].items():
-        console.print(f"not used: {line[1]['count']} times {line[0]}, for example {line[1]['example']}")
+    reporter = Reporter(loaded.domain, console, loaded.output / "metrics.jsonl")
+    with _counts_before_errors():
+        result = run(loaded, reporter, resume=resume)
+    _print_counts(Rejections.of_json(result.report["data"]))
     console.print(_spent(result.report))
     said = compare_with_baselines(result.report["test"], result.report["baselines"])
     if as_json:
@@ -63,7 +69,8 @@ def evaluate(
     console = show.talk()
     # JSON in a pipe or a log comes alone; at a terminal the bar vanishes.
     quiet = as_json and not console.is_terminal
-    compared = evaluate_run(run, overrides or (), against, None if quiet else console)
+    with _counts_before_errors():
+        compared = evaluate_run(run, overrides or (), against, None if quiet else console)
     if as_json:
         show.emit_json(compared)
     else:
@@ -153,17 +160,92 @@ def import_log(
     ],
     source: Annotated[Path, typer.Argument(help="Folder of the log.")],
     destination: Annotated[Path, typer.Argument(help="Folder for items.parquet and interactions.parquet.")],
+    column: Annotated[
+        list[str] | None, typer.Option(metavar="OURS=THEIRS", help="Name of a column in the files: title=Title.")
+    ] = None,
+    time_format: Annotated[str, typer.Option(help="Form of times in text, such as %d/%m/%Y %H:%M.")] = "",
+    keep_duplicates: Annotated[
+        bool, typer.Option("--keep-duplicates", help="Keep interactions of one user, item and time.")
+    ] = False,
+    allow_rejected: Annotated[bool, typer.Option("--allow-rejected", help="Exit 0 though rows were rejected.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Bring an interaction log into the canonical form."""
+    """Bring an interaction log into the canonical form.
+
+    Rows with something wrong are counted and left out; the exit code is then 5, unless --allow-rejected.
+    """
     from training.cleaning import clean
     from training.importers import canonical, read_tables
+    from training.importers.tables import counted
+    from training.rejections import Rejections
 
-    tables = clean(read_tables(form, source))
-    counts = canonical.write(tables, destination)
-    for line in tables.rejected.lines():
-        show.talk().print(f"not used: {line}")
+    columns = _columns(column or ())
+    _check_form(time_format)
+    rejected = Rejections()
+    with _counts_before_errors(), counted(source, rejected):
+        tables = clean(read_tables(form, source, columns, rejected), time_format, keep_duplicates=keep_duplicates)
+        counts = canonical.write(tables, destination)
+    _print_counts(rejected)
     if as_json:
-        show.emit_json(counts | {"rejected": tables.rejected.to_json()})
+        found = {"rejected": rejected.to_json(), "notes": rejected.notes_to_json()}
+        show.emit_json(counts | found)
     else:
         typer.echo(f"{counts['items']} items, {counts['interactions']} interactions in {destination}")
+    if rejected.total and not allow_rejected:
+        raise Stop(
+            f"{rejected.total} rows were rejected; all others are in {destination}",
+            "mend them, or accept that with --allow-rejected",
+            REJECTED,
+        )
+
+
+def _columns(given: Sequence[str]) -> dict[str, str]:
+    """Read options OURS=THEIRS.
+
+    Raises:
+        Stop: one is none, or a name is given twice.
+    """
+    from training.importers.columns import check_mapping
+
+    pairs = [one.partition("=") for one in given]
+    ours = [our.strip() for our, _, _ in pairs]
+    problems = [f"--column {one}" for one, (_, equals, _) in zip(given, pairs, strict=True) if not equals]
+    problems += [f"--column {our}=… is given twice" for our in sorted(set(ours)) if ours.count(our) > 1]
+    if problems:
+        raise Stop("; ".join(problems), "expected our name and the file's, such as --column title=Title", USAGE)
+    columns = {our: their.strip() for our, (_, _, their) in zip(ours, pairs, strict=True)}
+    try:
+        check_mapping(columns)
+    except ValueError as error:
+        raise Stop(f"--column {error}", code=USAGE) from error
+    return columns
+
+
+def _check_form(time_format: str) -> None:
+    from training.times import check_form
+
+    try:
+        if time_format:
+            check_form(time_format)
+    except ValueError as error:
+        raise Stop(f"--time-format {error}", code=USAGE) from error
+
+
+@contextmanager
+def _counts_before_errors() -> Iterator[None]:
+    """Print what was counted of a log before the error that ended its reading."""
+    from training.importers.tables import DataError
+
+    try:
+        yield
+    except DataError as error:
+        if error.rejected is not None:
+            _print_counts(error.rejected)
+        raise
+
+
+def _print_counts(rejected: Rejections) -> None:
+    for line in rejected.lines():
+        show.talk().print(f"not used: {line}", markup=False, highlight=False, soft_wrap=True)
+    for line in rejected.notes():
+        show.talk().print(f"note: {line}", markup=False, highlight=False, soft_wrap=True)

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from swaprec.cli import app
 from swaprec.client import Client
-from swaprec.errors import FAILED, INTERRUPTED, REFUSED, UNREACHABLE, USAGE
+from swaprec.errors import FAILED, INTERRUPTED, REFUSED, REJECTED, UNREACHABLE, USAGE
 from tests.swaprec.conftest import World
 
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
@@ -95,10 +95,33 @@ def test_an_import_says_what_it_could_not_use(tmp_path: Path) -> None:
     (tmp_path / "users.tsv").write_text("U1\tN1 N2 N9\nbroken\n", "utf-8")
     (tmp_path / "items.tsv").write_text("N1\tEn\nN2\tTo\n", "utf-8")
     done = swaprec("import", "adapter4rec", tmp_path, tmp_path / "out")
-    assert (done.returncode, done.stdout.startswith("2 items, 2 interactions in")) == (0, True)
-    assert "1 times: interaction with an item that the catalog lacks" in done.stderr
+    assert (done.returncode, done.stdout.startswith("2 items, 2 interactions in")) == (REJECTED, True)
+    first, *_, last, hint = done.stderr.splitlines()
+    assert first == "not used: 1 times: users.tsv: no two fields, for example line 2: broken"
+    assert "1 times: interaction with an item that the catalog lacks, for example N9" in done.stderr
+    assert last.startswith("error: 2 rows were rejected; all others are in")
+    assert "--allow-rejected" in hint
+    accepted = swaprec("import", "adapter4rec", tmp_path, tmp_path / "out", "--allow-rejected", "--json")
+    assert (accepted.returncode, json.loads(accepted.stdout)["rejected"]["users.tsv: no two fields"]["count"]) == (0, 1)
     counts = json.loads(swaprec("import", "canonical", tmp_path / "out", tmp_path / "again", "--json").stdout)
     assert (counts["items"], counts["rejected"]) == (2, {})
+
+
+def test_what_was_counted_of_a_log_is_said_before_the_error_that_ends_its_import(tmp_path: Path) -> None:
+    (tmp_path / "items.csv").write_text("item_id,Title\n1,\n", "utf-8")
+    (tmp_path / "interactions.csv").write_text("user_id,item_id,timestamp\nu,1,01/12/2024\n", "utf-8")
+    done = swaprec("import", "csv", tmp_path, tmp_path / "out", "--column", "title=Title")
+    assert (done.returncode, done.stdout) == (FAILED, "")
+    assert done.stderr.splitlines()[0] == "not used: 1 times: item without a title, for example 1"
+    assert "error:" in done.stderr.splitlines()[1]
+    for options, says in (
+        (("--column", "title"), "--column title"),
+        (("--column", "title=a", "--column", "title=b"), "--column title=… is given twice"),
+        (("--time-format", "noon"), "'noon' is no form of dates"),
+    ):
+        refused = swaprec("import", "csv", tmp_path, tmp_path / "out", *options)
+        assert (refused.returncode, refused.stdout) == (USAGE, "")
+        assert says in refused.stderr
 
 
 @pytest.mark.parametrize(

@@ -135,6 +135,118 @@ def test_a_folder_that_is_none_says_what_it_lacks(tmp_path: Path) -> None:
     assert "lacks adapter_config.json" in _refused(folder, tmp_path)
 
 
+@pytest.mark.parametrize("how", ["pissa", "pissa_niter_16", "olora", "PiSSA"])
+def test_one_whose_pretrained_weights_were_changed_is_refused_by_name(how: str, tmp_path: Path) -> None:
+    folder = _peft(bert_checkpoint(tmp_path / "checkpoint"), tmp_path / "peft", init_lora_weights=how.lower())
+    says = _refused(_with(folder, init_lora_weights=how), tmp_path)
+    assert f"init_lora_weights '{how}': PiSSA, OLoRA, CorDA, LoftQ and their like change the pretrained weights" in says
+    assert "path_initial_model_for_weight_conversion" in says
+
+
+@pytest.mark.parametrize("how", ["gaussian", "orthogonal", True, False])
+def test_one_that_began_otherwise_on_the_same_weights_is_taken(how: str | bool, tmp_path: Path) -> None:
+    folder = _peft(bert_checkpoint(tmp_path / "checkpoint"), tmp_path / "peft", init_lora_weights=how)
+    _import(tmp_path / "checkpoint", folder)
+    assert read_bundle(tmp_path / "bundle.safetensors").manifest.kind == "item:lora+user:none"
+
+
+def test_two_towers_whose_layers_have_one_name_are_refused(tmp_path: Path) -> None:
+    folder = _peft(bert_checkpoint(tmp_path / "checkpoint"), tmp_path / "peft")
+    tensors = load_file(folder / "adapter_model.safetensors")
+    both = {
+        name.replace("model.encoder", f"model.{tower}.encoder"): tensors[name] for name in tensors for tower in "ab"
+    }
+    save_file({name: value.clone() for name, value in both.items()}, folder / "adapter_model.safetensors")
+    says = _refused(folder, tmp_path)
+    assert "model.a.encoder.layer.0.attention.self.query.lora_A.weight and " in says
+    assert "model.b.encoder.layer.0.attention.self.query.lora_A.weight are the same layer of two towers" in says
+    assert says.endswith("and 2 problems more")
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"lora_alpha": None}, "lora_alpha None: expected a positive number"),
+        ({"lora_alpha": "8"}, "lora_alpha '8': expected a positive number"),
+        ({"lora_alpha": True}, "lora_alpha True: expected a positive number"),
+        ({"lora_alpha": float("nan")}, "lora_alpha nan: expected a positive number"),
+        ({"lora_alpha": -1}, "lora_alpha -1: expected a positive number"),
+        ({"r": None}, "r None: expected a whole number"),
+        ({"r": 3}, "lora_A.weight: shape [4, 24], expected [3, width]"),
+        ({"use_rslora": "yes"}, "use_rslora 'yes': expected true or false"),
+        ({"use_dora": 0}, "use_dora 0: expected False"),
+        ({"alpha_pattern": {"query": 9}}, "alpha_pattern {'query': 9}: expected {}"),
+        ({"modules_to_save": ["pooler"]}, "modules_to_save ['pooler']: expected None"),
+        ({"fan_in_fan_out": True}, "fan_in_fan_out True: expected False"),
+        ({"lora_bias": True}, "lora_bias True: it changes the output"),
+        ({"use_qalora": True}, "use_qalora True: it changes the output"),
+        ({"layer_replication": [[0, 2]]}, "layer_replication [[0, 2]]: it changes the output"),
+        ({"unheard_of": "x" * 999}, "unheard_of 'xxx"),
+        ({"init_lora_weights": 1}, "init_lora_weights 1: PiSSA"),
+        ({"peft_type": ["LORA"]}, "peft_type ['LORA']: expected LORA"),
+    ],
+)
+def test_a_setting_that_is_missing_or_of_another_type_is_named(
+    changes: dict[str, Any], says: str, tmp_path: Path
+) -> None:
+    folder = _peft(bert_checkpoint(tmp_path / "checkpoint"), tmp_path / "peft")
+    assert says in _refused(_with(folder, **changes), tmp_path)
+
+
+def test_every_problem_is_named_at_once(tmp_path: Path) -> None:
+    folder = _peft(bert_checkpoint(tmp_path / "checkpoint"), tmp_path / "peft")
+    path = folder / "adapter_model.safetensors"
+    tensors = load_file(path)
+    first, second, third, fourth = sorted(tensors)[:4]
+    tensors[first] = tensors[first][0]
+    tensors[second] = tensors[second].to(torch.int32)
+    tensors[third] = tensors[third] / 0
+    del tensors[fourth]
+    save_file({name: value.clone() for name, value in tensors.items()}, path)
+    (folder / "adapter_config.json").write_text('{"peft_type": "LORA", "bias": "all", "r": 4}', "utf-8")
+    says = _refused(folder, tmp_path)
+    for part in (
+        "bias 'all': expected 'none'",
+        "lora_alpha is missing: expected a positive number",
+        f"{first}: shape [24], expected [4, width]",
+        f"{second}: int32, expected floats",
+        f"{third}: holds values that are not finite",
+        "one of lora_A and lora_B is missing",
+    ):
+        assert part in says
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[" * 100_000, "cannot be read"),
+        ("[]", "expected an object of settings, got []"),
+        ('"LORA"', "expected an object of settings"),
+        ('{"a": "' + "x" * (1 << 20) + '"}', "expected 1,048,576 at most"),
+    ],
+    ids=["deep", "list", "text", "large"],
+)
+def test_a_config_that_is_none_is_refused(text: str, says: str, tmp_path: Path) -> None:
+    folder = _peft(bert_checkpoint(tmp_path / "checkpoint"), tmp_path / "peft")
+    (folder / "adapter_config.json").write_text(text, "utf-8")
+    assert says in _refused(folder, tmp_path)
+
+
+def test_a_byte_order_mark_before_the_config_is_no_part_of_it(tmp_path: Path) -> None:
+    folder = _peft(bert_checkpoint(tmp_path / "checkpoint"), tmp_path / "peft")
+    path = folder / "adapter_config.json"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    _import(tmp_path / "checkpoint", folder)
+    assert (tmp_path / "bundle.safetensors").is_file()
+
+
+def _with(folder: Path, **changes: Any) -> Path:
+    """Change settings of a checkpoint's config."""
+    path = folder / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | changes), "utf-8")
+    return folder
+
+
 def test_by_hand_it_becomes_a_bundle_of_its_domain(tmp_path: Path) -> None:
     checkpoint, backbone, output = (tmp_path / name for name in ("checkpoint", "backbone", "bundle.safetensors"))
     folder = _peft(bert_checkpoint(checkpoint), tmp_path / "peft")

@@ -33,6 +33,21 @@ def test_a_file_is_read_with_paths_from_where_it_lies(tmp_path: Path) -> None:
     assert config.train.loss == "in_batch_debiased"
 
 
+def test_a_byte_order_mark_before_a_file_is_no_part_of_it(tmp_path: Path) -> None:
+    (tmp_path / "run.toml").write_text("\ufeff" + GOOD, "utf-8")
+    config = load_config(tmp_path / "run.toml")
+    (tmp_path / "config.json").write_text("\ufeff" + config.model_dump_json(), "utf-8")
+    assert load_config(tmp_path / "config.json") == config
+
+
+def test_columns_and_the_form_of_times_are_settings_of_the_data(tmp_path: Path) -> None:
+    more = '[data]\ntime_format = "%d/%m/%Y"\nkeep_duplicates = true\ncolumns = { title = "Title" }'
+    data = load_config(written(tmp_path, GOOD.replace("[data]", more))).data
+    assert (data.columns, data.time_format, data.keep_duplicates) == ({"title": "Title"}, "%d/%m/%Y", True)
+    with pytest.raises(ConfigError, match=r"data\.columns: title=Name, item_id=Name: .* each column once"):
+        load_config(written(tmp_path, GOOD), ['data.columns={title="Name", item_id="Name"}'])
+
+
 def test_overrides_are_toml_values_or_plain_strings(tmp_path: Path) -> None:
     config = load_config(
         written(tmp_path, GOOD), ["train.epochs=3", "train.loss=bce", 'domain="books"', "data.where={column='genres'}"]

@@ -5,9 +5,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from training.cleaning import clean
+from training.cleaning import REPEATED, clean
 from training.config import DataConfig, WhereConfig
-from training.data import Dataset, item_texts, load_dataset
+from training.data import Dataset, item_texts, load_dataset, repeated_targets
 from training.importers import canonical, read_tables
 from training.importers.tables import DataError, Tables
 
@@ -47,7 +47,7 @@ def test_the_last_is_the_test_target_and_the_one_before_validations(tmp_path: Pa
 def test_what_cannot_be_used_is_counted_by_kind_with_an_example(tmp_path: Path) -> None:
     items = {"item_id": [*"abcde", "a", "x"], "title": [*"abcde", "again", " "]}
     dataset = load(write(tmp_path, [*LOG, ("u1", "zz", 50), ("u3", "a", 1)], items))
-    told = " ".join(dataset.rejected.lines())
+    told = " ".join([*dataset.rejected.lines(), *dataset.rejected.notes()])
     for part in (
         "1 times: item without a title, for example x",
         "1 times: item id that occurred before, for example a",
@@ -67,7 +67,8 @@ def test_a_filter_chooses_items_by_the_words_of_a_column(tmp_path: Path) -> None
     folder = write(tmp_path, LOG * 3, {"item_id": list("abcdef"), "title": list("abcdef"), "genres": genres})
 
     def ids(column: str = "genres", **words: list[str]) -> list[str]:
-        return load(folder, where=WhereConfig(column=column, **words), min_interactions=3).item_ids
+        where = WhereConfig(column=column, **words)
+        return load(folder, where=where, min_interactions=3, keep_duplicates=True).item_ids
 
     assert ids(any=["Drama"]) == ["a", "b"]
     assert ids(any=["Comedy"], none=["Drama"]) == ["c", "e"]
@@ -89,6 +90,24 @@ def test_the_digest_depends_on_texts_and_histories(tmp_path: Path) -> None:
     assert first == load(write(tmp_path / "b", LOG)).digest
     assert first != load(write(tmp_path / "c", LOG), text="{title}!").digest
     assert first != load(write(tmp_path / "d", [*LOG, ("u1", "f", 60)])).digest
+
+
+def test_repetitions_far_apart_are_dropped_and_targets_in_histories_are_warned_of(tmp_path: Path) -> None:
+    log = [(user, name, time) for user in ("u1", "u2") for time, name in enumerate("aabbccdd")]
+    folder = write(tmp_path, [*log, *log])
+    dataset = load(folder)
+    assert dataset.rejected.counts[REPEATED] == len(log)
+    assert repeated_targets(dataset).startswith("2 of 2 users' last items stand in their histories already")
+    assert load(folder, keep_duplicates=True).sequences[0].tolist() == [0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3]
+    assert repeated_targets(load(write(tmp_path / "b", LOG))) == ""
+
+
+def test_a_log_of_which_nothing_can_be_used_carries_its_counts(tmp_path: Path) -> None:
+    folder = write(tmp_path, LOG, {"item_id": ["a", ""], "title": ["", "x"]})
+    with pytest.raises(DataError, match=f"^{tmp_path}: none of the 2 items can be used") as caught:
+        load(folder)
+    assert caught.value.rejected is not None
+    assert caught.value.rejected.counts == {"item without an id": 1, "item without a title": 1}
 
 
 def test_no_user_left_is_an_error(tmp_path: Path) -> None:
@@ -163,9 +182,9 @@ def test_csv_files_keep_quoted_commas_and_newlines(tmp_path: Path) -> None:
             "user,item_id\n",
             "items lacks item_id; it has id, title; the file of interactions lacks user_id",
         ),
-        ("", "user_id,item_id\n", "items.csv: expected a header of different names, got an empty line"),
+        ("", "user_id,item_id\n", "items.csv: expected a header of different names, got an empty file"),
         ("item_id,item_id\n", "", "got item_id, item_id"),
-        ('item_id,title\n1,"a"b\n', "user_id,item_id\n", "line 2: .*need them doubled"),
+        ('item_id,"title\n1,a\n', "user_id,item_id\n", 'items.csv: expected a header .* got item_id,"title'),
     ],
 )
 def test_csv_files_that_cannot_be_read_say_where_and_why(tmp_path: Path, items: str, log: str, says: str) -> None:
@@ -268,7 +287,7 @@ def test_an_import_can_be_written_in_the_canonical_form(tmp_path: Path) -> None:
     ("form", "says"),
     [
         ("excel", "expected one of canonical"),
-        ("csv", "expected one file of items"),
+        ("csv", "items.csv is not there: expected one file of items, .*; .*expected one file of interactions"),
         ("recbole", "expected one item file"),
     ],
 )

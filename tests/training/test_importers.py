@@ -46,7 +46,7 @@ def test_mind(tmp_path: Path) -> None:
     assert titles_of(tables) == {"N3": "A vote", "N1": "A cup", "N2": "A storm"}
     assert tables.items.filter(pl.col("item_id") == "N2")["category"].to_list() == ["news"]
     assert log_of(tables) == {"U1": ["N3", "N1", "N2"], "U2": ["N3", "N1"]}
-    assert tables.rejected.counts["item id that occurred before"] == 1
+    assert tables.rejected.counts["item that stands there twice"] == 1
     assert tables.rejected.counts["news.tsv: 5 fields expected"] == 1
     assert tables.rejected.counts["interaction without a usable timestamp"] == 2
 
@@ -306,7 +306,7 @@ def test_ninerec_rows_of_another_length_are_counted(tmp_path: Path) -> None:
     tables = read_tables("ninerec", tmp_path)
     assert log_of(tables) == {"u1": ["v1"]}
     assert tables.rejected.counts["DY_item.csv: 3 fields expected"] == 1
-    assert tables.rejected.counts["interaction without a usable timestamp"] == 1
+    assert tables.rejected.counts["DY_pair.csv: 3 fields expected"] == 1
 
 
 @pytest.mark.parametrize("items", ["", "v1\tA title\n"], ids=["empty", "tabs"])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from rich.console import Console
 
 from adapters_store.bundle import read_bundle
 from tests.tiny import tiny_adapter, tiny_backbone, tiny_contents, tiny_spec, tiny_texts
@@ -262,6 +264,37 @@ def test_ids_alone_learn_the_walk(log: Path, tmp_path: Path) -> None:
     assert result.report["test"]["hr"] > 0.6  # the next item is one of three
     assert result.report["parameters"]["total"] > 40 * 16
     assert finished(config) == result
+
+
+def test_targets_that_stand_in_histories_are_warned_of_before_the_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    items = pl.DataFrame({"item_id": list("abcde"), "title": list("abcde")})
+    rows = [(f"u{user}", item, time) for user in range(8) for time, item in enumerate("aabbccddee")]
+    log = pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row")
+    canonical.write(Tables(items, log), tmp_path / "log")
+    raw = {"stage": "ids", "output": str(tmp_path / "run"), "data": {"folder": str(tmp_path / "log")}}
+    more = {"backbone": {"width": 16, "max_history": 6}, "train": {"epochs": 1, "batch_size": 8}}
+    config = parse_config(raw | more)
+    result = run(config, Reporter("walk", Console(file=sys.stdout, width=400)))
+    lines = capsys.readouterr().out.splitlines()
+    warned = next(place for place, line in enumerate(lines) if "warning: 8 of 8 users' last items" in line)
+    assert warned < next(place for place, line in enumerate(lines) if "epoch 1/1" in line)
+    assert result.report["test"]["hr"] == 0
+    assert result.report["data"]["notes"] == {}
+
+
+def test_a_run_of_before_a_setting_was_added_is_known_again(log: Path, tmp_path: Path) -> None:
+    raw = {"stage": "ids", "output": str(tmp_path / "run"), "data": {"folder": str(log)}}
+    config = parse_config(raw | {"backbone": {"width": 16, "max_history": 6}, "train": {"epochs": 1}})
+    result = run(config)
+    path = tmp_path / "run" / "config.json"
+    older = json.loads(path.read_text("utf-8"))
+    del older["data"]["columns"]
+    path.write_text(json.dumps(older), "utf-8")
+    assert finished(config) == result
+    path.write_text("{}", "utf-8")
+    assert finished(config) is None
 
 
 @pytest.mark.parametrize("kind", ["houlsby", "lora", "prefix"])

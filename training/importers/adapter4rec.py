@@ -11,26 +11,30 @@ from pathlib import Path
 
 import polars as pl
 
-from training.importers.tables import Tables, in_chunks, lines_of, one_file
+from training.importers.tables import Source, Tables, in_chunks, lines_of, one_file
 from training.rejections import Rejections
 
 
-def read(folder: Path) -> Tables:
+def read(source: Source) -> Tables:
     """Read the two files of a folder.
 
     Raises:
         DataError: not exactly one of each.
     """
-    rejected = Rejections()
-    items = [
-        (item, title.strip(), f"{item}.jpg")
-        for line in lines_of(one_file(folder, "*[in][te][ew][ms]*.tsv", "file of items or news"))
-        for item, _, title in [line.strip().partition("\t")]
-        if item
-    ]
+    folder, rejected = source.folder, source.rejected
+    items = list(_items(one_file(folder, "*[in][te][ew][ms]*.tsv", "file of items or news"), rejected))
     log = sequences(one_file(folder, "*users*.tsv", "file of users"), rejected)
     catalog = pl.DataFrame(items, schema=dict.fromkeys(("item_id", "title", "image"), pl.String), orient="row")
     return Tables(catalog, log, rejected)
+
+
+def _items(path: Path, rejected: Rejections) -> Iterator[tuple[str, str, str]]:
+    for number, line in enumerate(lines_of(path), 1):
+        item, _, title = (part.strip() for part in line.partition("\t"))
+        if item:
+            yield item, title, f"{item}.jpg"
+        elif title:
+            rejected.add(f"{path.name}: a title without an item", 1, f"line {number}: {line}")
 
 
 def sequences(path: Path, rejected: Rejections) -> Iterator[pl.DataFrame]:

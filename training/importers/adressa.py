@@ -1,6 +1,6 @@
 """Adressa: files of one JSON event a line (`userId`, `id`, `title`, `time`), one file a day; every file is read.
 
-Visits of pages that are no article have no `id`: they are counted as rejected. An article's title is the first that an
+Visits of pages that are no article have no `id`: they are counted. An article's title is the first that an
 event names.
 """
 
@@ -12,26 +12,29 @@ from typing import Any
 
 import polars as pl
 
-from training.importers.tables import DataError, Tables, in_chunks, json_lines
+from training.importers.json_files import json_lines, text_of, whole_number
+from training.importers.tables import DataError, Source, Tables, in_chunks
 from training.rejections import Rejections
 
 
-def read(folder: Path) -> Tables:
+def read(source: Source) -> Tables:
     """Read every file of a folder, in the order of their names.
 
     Raises:
         DataError: there is none.
     """
-    rejected = Rejections()
+    folder, rejected = source.folder, source.rejected
     paths = sorted(path for path in folder.iterdir() if path.is_file() and path.name[0] != ".")
     if not paths:
         raise DataError(f"{folder}: no files of events")
     titles: dict[str, str] = {}
     for row in _events(paths, rejected):
-        title = row.get("title")
-        if not titles.get(row["id"]):
-            titles[row["id"]] = title.strip() if isinstance(title, str) else ""
-    log = ((row.get("userId"), row["id"], _time(row)) for row in _events(paths, Rejections()))
+        item = str(text_of(row["id"]))
+        titles[item] = titles.get(item) or text_of(row.get("title")) or ""
+    log = (
+        (text_of(row.get("userId")), text_of(row["id"]), whole_number(row.get("time")))
+        for row in _events(paths, Rejections())
+    )
     return Tables(
         pl.DataFrame(list(titles.items()), schema={"item_id": pl.String, "title": pl.String}, orient="row"),
         in_chunks(log, {"user_id": pl.String, "item_id": pl.String, "timestamp": pl.Int64}),
@@ -42,13 +45,8 @@ def read(folder: Path) -> Tables:
 def _events(paths: list[Path], rejected: Rejections) -> Iterator[dict[str, Any]]:
     """Yield the visits of articles; the files are read twice, once for the titles."""
     for path in paths:
-        for row in json_lines(path, rejected):
-            if isinstance(row.get("id"), str) and row["id"]:
+        for row in json_lines(path, rejected, name="event"):
+            if text_of(row.get("id")):
                 yield row
             else:
-                rejected.add("event of a page that is no article", 1, row.get("url", ""))
-
-
-def _time(row: dict[str, Any]) -> int | None:
-    time = row.get("time")
-    return int(time) if isinstance(time, int | float) else None
+                rejected.note("event of a page that is no article", 1, row.get("url", ""))

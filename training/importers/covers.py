@@ -11,20 +11,22 @@ from pathlib import Path
 import polars as pl
 
 from training.importers.csv_files import csv_chunks, csv_frame
-from training.importers.tables import DataError, Tables, lines_of, one_file
+from training.importers.csv_rows import records
+from training.importers.tables import DataError, Source, Tables, lines_of, one_file
 from training.rejections import Rejections
 
+_LOG = ("user_id", "item_id", "timestamp")
 _MORE = ("description",)
 _TITLES, _TAGS = {"item": "item_id", "title": "title"}, {"item_id": "item_id", "title": "title", "tag": "tag"}
 
 
-def read_microlens(folder: Path) -> Tables:
+def read_microlens(source: Source) -> Tables:
     """Read pairs with their times, and titles.
 
     Raises:
         DataError: not exactly one of each.
     """
-    rejected = Rejections()
+    folder, rejected = source.folder, source.rejected
     titles, pairs = one_file(folder, "*title*.csv", "file of titles"), one_file(folder, "*pairs.csv", "file of pairs")
     log = csv_chunks(pairs, {"user": "user_id", "item": "item_id", "timestamp": "timestamp"}, rejected)
     named = set(_TITLES) <= set(_header(titles))
@@ -44,30 +46,31 @@ def _by_line(path: Path, rejected: Rejections) -> pl.DataFrame:
     return pl.DataFrame(rows, schema={"item_id": pl.String, "title": pl.String}, orient="row")
 
 
-def read_pixelrec(folder: Path) -> Tables:
+def read_pixelrec(source: Source) -> Tables:
     """Read interactions and item features: of all CSV files here or below, the ones with these columns.
 
     Raises:
         DataError: not exactly one of each.
     """
-    rejected = Rejections()
+    folder, rejected = source.folder, source.rejected
     headers = {path: _header(path) for path in sorted(folder.rglob("*.csv"))}
-    logs = [path for path, header in headers.items() if header[:3] == ["item_id", "user_id", "timestamp"]]
+    logs = [path for path, header in headers.items() if set(_LOG) <= set(header)]
     infos = [path for path, header in headers.items() if {"item_id", "title", "tag"} <= set(header)]
     if len(logs) != 1 or len(infos) != 1:
         names = ", ".join(path.name for path in headers) or "no CSV file"
         raise DataError(
             f"{folder}: expected one file item_id,user_id,timestamp and one of item features, found {names}"
         )
-    log = csv_chunks(logs[0], {name: name for name in ("user_id", "item_id", "timestamp")}, rejected)
+    log = csv_chunks(logs[0], {name: name for name in _LOG}, rejected)
     more = [name for name in _MORE if name in headers[infos[0]]]
     items = csv_frame(infos[0], _TAGS | dict(zip(more, more, strict=True)), rejected)
     return _with_covers(items, log, rejected)
 
 
 def _header(path: Path) -> list[str]:
-    with path.open(encoding="utf-8-sig", errors="replace") as file:
-        return file.readline().strip().split(",")
+    """Return the first row, whether or not it is a header."""
+    _, _, fields = next(records(path), (0, "", None))
+    return [name.strip() for name in fields or ()]
 
 
 def _with_covers(items: pl.DataFrame, log: Iterator[pl.DataFrame], rejected: Rejections) -> Tables:

@@ -10,21 +10,20 @@ from pathlib import Path
 
 import polars as pl
 
-from training.importers.tables import DataError, Tables, rows_of
-from training.rejections import Rejections
+from training.importers.tables import DataError, Source, Tables, rows_of
 
 _NEWS = ("item_id", "category", "subcategory", "title", "abstract")
 _BEHAVIORS = ("impression", "user_id", "time", "history", "shown")
 _TIME = "%m/%d/%Y %I:%M:%S %p"
 
 
-def read(folder: Path) -> Tables:
+def read(source: Source) -> Tables:
     """Read all splits below a folder; an item that stands in several alike counts once.
 
     Raises:
         DataError: one of the two files is nowhere below it.
     """
-    rejected = Rejections()
+    folder, rejected = source.folder, source.rejected
     news = pl.concat([rows_of(path, _NEWS, rejected) for path in _found(folder, "news.tsv")])
     seen = pl.concat([rows_of(path, _BEHAVIORS, rejected) for path in _found(folder, "behaviors.tsv")])
     seen = seen.with_columns(pl.col("time").str.to_datetime(_TIME, strict=False).dt.epoch("s"))

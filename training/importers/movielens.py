@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from training.importers.csv_files import csv_chunks, csv_frame
-from training.importers.tables import LOG_COLUMNS, DataError, Tables, chunks_of, rows_of
+from training.importers.tables import LOG_COLUMNS, DataError, Source, Tables, chunks_of, rows_of, there, utf8_or_latin1
 from training.rejections import Rejections
 
 _RATINGS = ("user_id", "item_id", "rating", "timestamp")
@@ -35,13 +35,13 @@ _GENRES = [
 ]
 
 
-def read(folder: Path) -> Tables:
+def read(source: Source) -> Tables:
     """Read a folder of any of the releases.
 
     Raises:
         DataError: it holds none of them.
     """
-    rejected = Rejections()
+    folder, rejected = source.folder, source.rejected
     for name, of in (("u.data", _hundred), ("ratings.dat", _million), ("ratings.csv", _later)):
         if (folder / name).is_file():
             items, log = of(folder, rejected)
@@ -52,14 +52,16 @@ def read(folder: Path) -> Tables:
 
 def _hundred(folder: Path, rejected: Rejections) -> tuple[pl.DataFrame, Iterator[pl.DataFrame]]:
     names = ("item_id", "title", "released", "video", "url", *_GENRES)
-    items = rows_of(folder / "u.item", names, rejected, "|", "latin-1")
+    catalog = there(folder / "u.item")
+    items = rows_of(catalog, names, rejected, "|", utf8_or_latin1(catalog))
     flags = [pl.when(pl.col(genre) == "1").then(pl.lit(genre)) for genre in _GENRES]
     genres = pl.concat_str(flags, separator="|", ignore_nulls=True).alias("genres")
     return items.select("item_id", "title", genres), chunks_of(folder / "u.data", _RATINGS, rejected)
 
 
 def _million(folder: Path, rejected: Rejections) -> tuple[pl.DataFrame, Iterator[pl.DataFrame]]:
-    items = rows_of(folder / "movies.dat", ("item_id", "title", "genres"), rejected, "::", "latin-1")
+    catalog = there(folder / "movies.dat")  # of 1M in Latin-1, of 10M in UTF-8
+    items = rows_of(catalog, ("item_id", "title", "genres"), rejected, "::", utf8_or_latin1(catalog))
     return items, chunks_of(folder / "ratings.dat", _RATINGS, rejected, "::")
 
 

@@ -13,17 +13,17 @@ import polars as pl
 
 from training.importers.adapter4rec import sequences
 from training.importers.csv_files import headless_chunks
-from training.importers.tables import Tables, one_file
+from training.importers.tables import Source, Tables, one_file
 from training.rejections import Rejections
 
 
-def read(folder: Path) -> Tables:
+def read(source: Source) -> Tables:
     """Read items, and pairs with their times or else sequences.
 
     Raises:
         DataError: not exactly one file of items, or neither pairs with times nor one file of sequences.
     """
-    rejected = Rejections()
+    folder, rejected = source.folder, source.rejected
     names = ("item_id", "title", "title_en")
     items = pl.concat(list(headless_chunks(one_file(folder, "*_item.csv", "file of items"), names, rejected)))
     timed = [path for path in folder.glob("*_pair.csv") if _has_times(path)]

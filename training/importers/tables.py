@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import gzip
 import itertools
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,42 @@ from training.rejections import Rejections
 
 
 class DataError(ValueError):
-    """Data that cannot be used; says where, what was expected and what to do."""
+    """Data that cannot be used; says where, what was expected and what to do.
+
+    `rejected` holds what was counted before, where the error ended the reading of a log.
+    """
+
+    rejected: Rejections | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A log to read.
+
+    Attributes:
+        folder: where its files are.
+        columns: our name of a column to its name in the files, where they differ.
+        rejected: what cannot be used is counted here.
+    """
+
+    folder: Path
+    columns: Mapping[str, str] = field(default_factory=dict)
+    rejected: Rejections = field(default_factory=Rejections)
+
+
+@contextmanager
+def counted(folder: Path, rejected: Rejections) -> Iterator[None]:
+    """Name the folder in an error of the data, and attach what was counted before it.
+
+    Raises:
+        DataError: the one that was raised inside.
+    """
+    try:
+        yield
+    except DataError as error:
+        named = error if str(folder) in str(error) else DataError(f"{folder}: {error}")
+        named.rejected = rejected
+        raise named from error.__cause__
 
 
 CHUNK = 1 << 19
@@ -62,35 +97,8 @@ def in_chunks(rows: Iterable[Sequence[Any]], schema: Mapping[str, type[pl.DataTy
         first = False
 
 
-TITLES = ("title", "movie_title", "name", "item_name")
-
-
-def to_tables(
-    folder: Path, items: pl.DataFrame, names: Sequence[str], log: Iterator[pl.DataFrame], rejected: Rejections
-) -> Tables:
-    """Name the columns of two files as we name them: the title is the first of `TITLES` that is there.
-
-    Without a column `timestamp` the order of the file is the order of events.
-
-    Raises:
-        DataError: columns that are missing, in both files at once.
-    """
-    title = next((name for name in TITLES if name in items.columns), None)
-    lacks = [name for name, there in (("item_id", "item_id" in items.columns), ("title", title)) if not there]
-    missing = [name for name in ("user_id", "item_id") if name not in names]
-    problems = [
-        f"the file of {what} lacks {', '.join(missed)}; it has {', '.join(has)}"
-        for what, missed, has in (("items", lacks, items.columns), ("interactions", missing, names))
-        if missed
-    ]
-    if problems or title is None:
-        raise DataError(f"{folder}: {'; '.join(problems)}")
-    if "timestamp" not in names:
-        log = _numbered(log)
-    return Tables(items.rename({title: "title"}), (chunk.select(LOG_COLUMNS) for chunk in log), rejected)
-
-
-def _numbered(log: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+def numbered(log: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+    """Add the place in the file as `timestamp`: where a log has no times, its order is the order of events."""
     done = 0
     for chunk in log:
         yield chunk.with_row_index("timestamp", offset=done)
@@ -108,7 +116,46 @@ def lines_of(path: Path, encoding: str = "utf-8-sig") -> Iterator[str]:
             for line in file:
                 yield line.removesuffix("\n").removesuffix("\r")
     except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 (byte {error.start}): convert it, for example with iconv") from error
+        raise not_utf8(path) from error
+
+
+def not_utf8(path: Path) -> DataError:
+    """Return the error of a file that is not UTF-8, with the first line that is not."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError as error:
+                where = f"line {number}, byte {error.start + 1} of it"
+                return DataError(f"{path} is not UTF-8 ({where}): convert it, for example with iconv -t UTF-8")
+    return DataError(f"{path} is not UTF-8: convert it, for example with iconv -t UTF-8")
+
+
+def utf8_or_latin1(path: Path) -> str:
+    """Return the encoding of a catalog that its publisher wrote in one of the two."""
+    try:
+        for _ in lines_of(path):
+            pass
+    except DataError:
+        return "latin-1"
+    return "utf-8-sig"
+
+
+def files_of(path: Path, what: str) -> list[Path]:
+    """Return a file, or the parts of a folder in the order of their names, as Spark writes them.
+
+    Raises:
+        DataError: there is nothing, or a folder without parts.
+    """
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise DataError(f"{path} is not there: expected one {what}, or a folder with its parts")
+    inside = (part.relative_to(path) for part in sorted(path.rglob("*")) if part.is_file())
+    found = [path / name for name in inside if not any(one.startswith((".", "_")) for one in name.parts)]
+    if not found:
+        raise DataError(f"{path} is a folder without parts of a {what}")
+    return found
 
 
 def one_file(folder: Path, pattern: str, what: str) -> Path:
@@ -153,28 +200,6 @@ def chunks_of(
                 rejected.add(f"{path.name}: {len(names)} fields expected", 1, f"line {number}: {line}")
 
     return in_chunks(rows(), dict.fromkeys(names, pl.String))
-
-
-def json_lines(path: Path, rejected: Rejections) -> Iterator[dict[str, Any]]:
-    """Yield the objects of a file of JSON lines, compressed or not; what is none is rejected.
-
-    Raises:
-        DataError: a damaged archive.
-    """
-    opened = gzip.open if path.suffix == ".gz" else open
-    try:
-        with opened(path, "rt", encoding="utf-8", errors="replace") as file:
-            for number, line in enumerate(file, 1):
-                try:
-                    value = json.loads(line)
-                except ValueError:
-                    value = None
-                if isinstance(value, dict):
-                    yield value
-                elif line.strip():
-                    rejected.add(f"{path.name}: no JSON object", 1, f"line {number}: {line.strip()}")
-    except (EOFError, gzip.BadGzipFile) as error:
-        raise DataError(f"{path} is damaged or cut off: {error}; fetch it again") from error
 
 
 def there(path: Path) -> Path:
