@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 
 from adapters_store.errors import InvalidId
+from adapters_store.quoting import quote
 
 MAX_ID_BYTES = 256
-MAX_QUOTED = 64
 
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029]")
 """What no id holds: controls (Unicode Cc), half surrogates (Cs), and the line and paragraph separators."""
@@ -26,27 +25,15 @@ def check_id(value: object, what: str = "an id") -> str:
         raise InvalidId(f"{what} is empty: expected 1 to {MAX_ID_BYTES} bytes")
     if found := CONTROL.search(value):
         code = f"U+{ord(found[0]):04X}"
-        raise InvalidId(
-            f"{quoted(value)} has the character {code} at {found.start()}: {what} has no control characters"
-        )
+        raise InvalidId(f"{quote(value)} has the character {code} at {found.start()}: {what} has no control characters")
     size = len(value.encode())
     if size > MAX_ID_BYTES:
-        raise InvalidId(f"{quoted(value)} has {size} bytes: {what} has at most {MAX_ID_BYTES}")
+        raise InvalidId(f"{quote(value)} has {size} bytes: {what} has at most {MAX_ID_BYTES}")
     return value
 
 
-def quoted(value: object) -> str:
-    """Return a value as an error shows it: JSON where it is, printable, and cut where it is long."""
-    try:
-        text = json.dumps(value[: MAX_QUOTED + 1] if isinstance(value, str) else value, ensure_ascii=False)
-    except (TypeError, ValueError):
-        text = f"a {type(value).__name__}"
-    shown = CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
-    return shown if len(shown) <= MAX_QUOTED else f"{shown[:MAX_QUOTED]}…"
-
-
 def _not_text(value: object, what: str) -> str:
-    shown = quoted(value)
+    shown = quote(value)
     if isinstance(value, int) and not isinstance(value, bool):
         return f'{shown} is a number: {what} is text, send "{shown}"'
     return f"{shown} is no text: {what} is text"

@@ -1,10 +1,11 @@
-"""What a client sent, as an error message shows it: ASCII, and cut where it is long."""
+"""What a client sent, as an error message shows it: printable, and cut where it is long."""
 
 from __future__ import annotations
 
+import json
 import reprlib
 
-MAX_QUOTED = 80
+MAX_QUOTED = 64
 
 _REPR = reprlib.Repr()
 _REPR.maxlevel = 2
@@ -14,9 +15,27 @@ _REPR.maxother = MAX_QUOTED
 
 
 def quote(value: object) -> str:
-    """Return a value as Python writes it, in ASCII; the work is bounded however large the value is."""
-    shown = _REPR.repr(value).encode("ascii", "backslashreplace").decode("ascii")
-    return clip(shown, MAX_QUOTED)
+    """Return a value as JSON or, what is none, as Python writes it; the work is bounded however large it is."""
+    try:
+        shown = _write(value)
+    except ValueError:
+        # an integer of more digits than Python prints
+        shown = f"a {type(value).__name__}"
+    return clip("".join(one if one.isprintable() else _escape(one) for one in shown), MAX_QUOTED)
+
+
+def _write(value: object) -> str:
+    if isinstance(value, str):
+        return json.dumps(value[: MAX_QUOTED + 1], ensure_ascii=False)
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    if isinstance(value, int | float | bytes | list | tuple | dict):
+        return _REPR.repr(value)
+    return f"a {type(value).__name__}"
+
+
+def _escape(character: str) -> str:
+    return character.encode("ascii", "backslashreplace").decode("ascii")
 
 
 def clip(text: str, most: int) -> str:

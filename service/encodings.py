@@ -9,7 +9,7 @@ from functools import partial
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from adapters_store.names import quoted
+from adapters_store.quoting import quote
 from service.edge import header
 from service.errors import MalformedBody, PayloadTooLarge, UnsupportedMedia
 
@@ -38,7 +38,7 @@ class ContentEncoding:
         if named in ("gzip", "x-gzip"):
             receive = _Gzip(receive).receive
         elif named not in ("", "identity"):
-            receive = partial(_refuse, quoted(given))
+            receive = partial(_refuse, quote(given))
         await self._app(scope, receive, send)
 
 

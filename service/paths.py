@@ -8,7 +8,8 @@ from urllib.parse import unquote_to_bytes
 
 from starlette.convertors import Convertor, register_url_convertor
 
-from adapters_store.names import CONTROL, quoted
+from adapters_store.names import CONTROL
+from adapters_store.quoting import quote
 from service.errors import InvalidRequest, MalformedPath
 
 _ESCAPED = re.compile(rb"(?:[^%]|%[0-9A-Fa-f]{2})*")
@@ -60,7 +61,7 @@ def local_path(scope: Any) -> str:
 def _name(part: bytes) -> str:
     name = _decoded(part)
     if "/" in name or CONTROL.search(name):
-        msg = f"{quoted(name)} is no name: no part of a path has slashes or control characters, except for an item's id"
+        msg = f"{quote(name)} is no name: no part of a path has slashes or control characters, except for an item's id"
         raise InvalidRequest(msg, [{"loc": ["path"], "msg": msg}])
     return name
 
@@ -72,5 +73,5 @@ def _decoded(part: bytes) -> str:
         return unquote_to_bytes(part).decode()
     except UnicodeDecodeError as error:
         raise MalformedPath(
-            f"the path is not UTF-8: {error.reason} at byte {error.start} of {quoted(repr(part))}"
+            f"the path is not UTF-8: {error.reason} at byte {error.start} of {quote(repr(part))}"
         ) from error

@@ -37,7 +37,8 @@ def read_probes(body: bytes) -> list[Probe]:
     except ValueError as error:
         raise MalformedBody(f"{error}; expected for example {EXAMPLE}") from error
     if wrong:
-        raise InvalidRequest(summary(wrong), wrong[:MAX_LISTED])
+        more = "; what follows was not read" if len(wrong) >= MAX_LISTED else ""
+        raise InvalidRequest(summary(wrong) + more, wrong[:MAX_LISTED])
     return probes
 
 

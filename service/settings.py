@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ModelWrapValidatorHandler, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from adapters_store.names import quoted
+from adapters_store.quoting import quote
 from service.validation import plain_errors
 
 MIB = 1024 * 1024
@@ -136,7 +136,7 @@ class Settings(BaseSettings):
     @classmethod
     def _known_device(cls, value: str) -> str:
         if not _DEVICE.fullmatch(value):
-            raise ValueError(f"{quoted(value)} is no device: expected auto, cpu, cuda or for example cuda:0")
+            raise ValueError(f"{quote(value)} is no device: expected auto, cpu, cuda or for example cuda:0")
         return value
 
     @field_validator("root_path")
@@ -144,7 +144,7 @@ class Settings(BaseSettings):
     def _as_prefix(cls, value: str) -> str:
         path = value.rstrip("/")
         if not _ROOT_PATH.fullmatch(path):
-            raise ValueError(f"{quoted(value)} is no path: expected for example /recs")
+            raise ValueError(f"{quote(value)} is no path: expected for example /recs")
         return path
 
     @field_validator("host")
@@ -198,5 +198,5 @@ def unknown_variables(environment: Mapping[str, str]) -> list[str]:
             continue
         near = get_close_matches(name.removeprefix(PREFIX), [one.removeprefix(PREFIX) for one in known], 1)
         hint = f"did you mean {PREFIX}{near[0]}?" if near else "docs/configuration.md lists every setting"
-        found.append(f"{name}={quoted(value)} is no setting and has no effect: {hint}")
+        found.append(f"{name}={quote(value)} is no setting and has no effect: {hint}")
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from datetime import UTC, datetime
 
-from adapters_store.names import quoted
+from adapters_store.quoting import quote
 
 EXPECTED = 'expected ISO 8601, such as "1997-09-24T00:00:00Z", or seconds since 1970 as a number'
 LATEST_S = 253_402_300_799.0
@@ -23,19 +23,19 @@ def parse_timestamp(value: object) -> float | None:
     if isinstance(value, str):
         return _from_text(value)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ValueError(f"{quoted(value)} is no time: {EXPECTED}")  # noqa: TRY004 - pydantic reports a ValueError
+        raise ValueError(f"{quote(value)} is no time: {EXPECTED}")  # noqa: TRY004 - pydantic reports a ValueError
     if not (math.isfinite(value) and abs(value) <= LATEST_S):
         hint = "; these look like milliseconds: divide them by 1000" if abs(value) > LATEST_S else ""
-        raise ValueError(f"{quoted(value)} is no time: {EXPECTED}{hint}")
+        raise ValueError(f"{quote(value)} is no time: {EXPECTED}{hint}")
     return float(value)
 
 
 def _from_text(text: str) -> float:
     if text.replace(".", "", 1).isdecimal():
-        raise ValueError(f"{quoted(text)} is no time: {EXPECTED}; send seconds as a number, without quotation marks")
+        raise ValueError(f"{quote(text)} is no time: {EXPECTED}; send seconds as a number, without quotation marks")
     try:
         found = datetime.fromisoformat(text)
     except ValueError:
-        raise ValueError(f"{quoted(text)} is no time: {EXPECTED}") from None
+        raise ValueError(f"{quote(text)} is no time: {EXPECTED}") from None
     # Not datetime.timestamp of the time as it is: one without an offset would be in this machine's zone.
     return (found if found.tzinfo is not None else found.replace(tzinfo=UTC)).timestamp()

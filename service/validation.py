@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
-from adapters_store.names import quoted
+from adapters_store.quoting import quote
 
 TAG = "|"
 FAST_TAG = "|fast"
@@ -63,7 +63,7 @@ def path(loc: Sequence[int | str]) -> str:
 
 
 def _name(part: str) -> str:
-    return part if part.isidentifier() else quoted(part)
+    return part if part.isidentifier() else quote(part)
 
 
 def _is_tag(part: object) -> bool:
@@ -156,7 +156,7 @@ def _sentence(error: Mapping[str, Any], loc: Place, given: object, fields: Seque
     if kind in ("value_error", "assertion_error"):
         return f"{subject}: {context.get('error') or error['msg']}"
     if kind == "union" and f"{TAG}id" in context["tags"] and _kind(given) == "number":
-        return f'{subject} is {quoted(given)}, a number: ids are text, send "{quoted(given)}"'
+        return f'{subject} is {quote(given)}, a number: ids are text, send "{quote(given)}"'
     expect = _EXPECTED.get(kind)
     expected = str(error["msg"]) if expect is None else expect(given, context)
     return f"{subject} is {_shown(given)}: expected {expected}"
@@ -166,9 +166,9 @@ def _shown(given: object) -> str:
     if isinstance(given, (list, dict)):
         what = "a list" if isinstance(given, list) else "an object"
         return f"{what} of {len(given)}" if given else f"an empty {what.split()[1]}"
-    if isinstance(given, str) and len(given) > len(quoted(given)):
-        return f"{quoted(given)} ({len(given)} characters)"
-    return quoted(given)
+    if isinstance(given, str) and len(given) > len(quote(given)):
+        return f"{quote(given)} ({len(given)} characters)"
+    return quote(given)
 
 
 def _expected_fields(loc: Place, fields: Sequence[str]) -> str:
@@ -186,14 +186,14 @@ def _either(_: object, context: Mapping[str, Any]) -> str:
 def _alternative(tag: str) -> str:
     kind, _, keys = tag.removeprefix(TAG).partition(":")
     if kind == "text" and keys:
-        return quoted(keys)
+        return quote(keys)
     names = {"id": "an id", "object": "an object", "text": "text"}
     named = names.get(kind, f"a {kind}")
     return f"{named} with {' or '.join(keys.split(','))}" if keys else named
 
 
 def _text(given: object, _: Mapping[str, Any]) -> str:
-    return f'text, such as "{quoted(given)}"' if _kind(given) == "number" else "text"
+    return f'text, such as "{quote(given)}"' if _kind(given) == "number" else "text"
 
 
 def _whole(_: object, __: Mapping[str, Any]) -> str:

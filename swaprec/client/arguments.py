@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from adapters_store.names import check_id, quoted
+from adapters_store.names import check_id
+from adapters_store.quoting import quote
 from swaprec.errors import Unsendable
 
 Entry = str | Mapping[str, Any]
@@ -25,7 +26,7 @@ def checked_id(value: object, name: str) -> str:
         Unsendable: it is none.
     """
     if isinstance(value, int) and not isinstance(value, bool):
-        raise unsendable(f'{name} is {quoted(value)}, a number: ids are text, send "{quoted(value)}"')
+        raise unsendable(f'{name} is {quote(value)}, a number: ids are text, send "{quote(value)}"')
     try:
         return check_id(value)
     except ValueError as error:
@@ -51,7 +52,7 @@ def entries(given: Iterable[Entry], name: str) -> list[Entry]:
     Raises:
         Unsendable: it is no list, or one of them is none.
     """
-    listed = as_list(given, name, f"[{quoted(given)}]" if isinstance(given, str) else '["1", "2"]')
+    listed = as_list(given, name, f"[{quote(given)}]" if isinstance(given, str) else '["1", "2"]')
     return [entry(one, f"{name}[{place}]") for place, one in enumerate(listed)]
 
 
@@ -62,7 +63,7 @@ def as_list(given: Any, name: str, example: str) -> list[Any]:
         Unsendable: it is one, or has no order.
     """
     if isinstance(given, (str, bytes, Mapping, set, frozenset)) or not isinstance(given, Iterable):
-        raise unsendable(f"{name} is {quoted(given)}: expected a list, for example {example}")
+        raise unsendable(f"{name} is {quote(given)}: expected a list, for example {example}")
     return list(given)
 
 

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from adapters_store.errors import InvalidId
-from adapters_store.names import MAX_ID_BYTES, check_id, quoted
+from adapters_store.names import MAX_ID_BYTES, check_id
+from adapters_store.quoting import quote
 
 CONTROLS = ["\n", "\r", "\t", "\0", "\x1f", "\x7f", "\x85", "\x9f", "\u2028", "\u2029", "\ud800", "\udfff"]
 
@@ -40,6 +41,6 @@ def test_what_is_no_text_is_refused_with_what_to_send(value: object, says: str) 
     ids=lambda value: type(value).__name__,
 )
 def test_a_quoted_value_is_short_and_printable(value: object) -> None:
-    shown = quoted(value)
+    shown = quote(value)
     assert len(shown) <= 66
     assert shown.isprintable()
