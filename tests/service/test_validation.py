@@ -19,7 +19,7 @@ from service.schemas import (
     ItemBody,
     ItemPatch,
     PinBody,
-    Probes,
+    ProbeBody,
     RecommendRequest,
     SimilarRequest,
 )
@@ -44,7 +44,7 @@ MODELS: tuple[type[BaseModel], ...] = (
     ItemBody,
     ItemPatch,
     PinBody,
-    Probes,
+    ProbeBody,
     RecommendRequest,
     SimilarRequest,
 )
@@ -100,7 +100,7 @@ def test_each_wrong_entry_of_a_history_is_one_plain_error_at_its_place() -> None
             {"history": [], "exclude": {"item_ids": ["a", 5]}},
             'exclude.item_ids[1] is 5, a number: ids are text, send "5"',
         ),
-        (Probes, [{"history": ["a"], "target": 5}], '[0].target is 5, a number: ids are text, send "5"'),
+        (ProbeBody, {"history": ["a"], "target": 5}, 'target is 5, a number: ids are text, send "5"'),
         (EmbedRequest, {"items": [7]}, 'items[0] is 7, a number: ids are text, send "7"'),
         (SimilarRequest, {"item_id": 7}, 'item_id is 7, a number: ids are text, send "7"'),
         (ItemBody, {"item_id": 7}, 'item_id is 7, a number: ids are text, send "7"'),
@@ -133,7 +133,7 @@ def test_no_error_shows_the_inside_of_the_validator_whatever_stands_in_a_field()
 
 
 def test_an_answer_lists_fifty_errors_and_counts_all_of_them(movies: httpx.Client) -> None:
-    answer = movies.put("/domains/movies/probes", json=[{"history": [1], "target": 2}] * 500)
+    answer = movies.post("/recommend?domain=movies", json={"history": [1] * 500, "exclude": {"item_ids": [2] * 500}})
     assert (answer.status_code, len(answer.json()["errors"])) == (422, 50)
     assert answer.json()["detail"].startswith("1,000 values")
     queried = movies.get("/domains/movies/items?limit=x&wait=1")
