@@ -132,10 +132,13 @@ def test_no_error_shows_the_inside_of_the_validator_whatever_stands_in_a_field()
     assert checked > 3000
 
 
-def test_an_answer_lists_fifty_errors_and_says_that_more_may_follow(movies: httpx.Client) -> None:
-    answer = movies.put("/domains/movies/probes", json=[{"history": [1], "target": 2}] * 500)
+def test_an_answer_lists_fifty_errors_and_counts_all_of_them(movies: httpx.Client) -> None:
+    answer = movies.post("/recommend?domain=movies", json={"history": [1] * 500, "exclude": {"item_ids": [2] * 500}})
     assert (answer.status_code, len(answer.json()["errors"])) == (422, 50)
-    assert answer.json()["detail"].endswith("what follows was not read")
+    assert answer.json()["detail"].startswith("1,000 values")
+    probes = movies.put("/domains/movies/probes", json=[{"history": [1], "target": 2}] * 500)
+    assert (probes.status_code, len(probes.json()["errors"])) == (422, 50)
+    assert probes.json()["detail"].endswith("what follows was not read")
     queried = movies.get("/domains/movies/items?limit=x&wait=1")
     assert queried.json()["errors"] == [{"loc": ["query", "limit"], "msg": 'limit is "x": expected a whole number'}]
     picture = movies.post("/embed?domain=movies", json={"items": ["i1", {"image_b64": "%%"}]})
