@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from math import isfinite
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -281,44 +282,57 @@ def _small_json(value: dict[str, Any]) -> dict[str, Any]:
     return value
 
 
+def _number_as_text(value: Any) -> Any:
+    """Return a number as the text of it; a whole one without its point. What is no number stays."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return value
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value) if isfinite(value) else value
+
+
 Attributes = Annotated[dict[str, Any], AfterValidator(_small_json)]
+_NumberAsText = BeforeValidator(_number_as_text)
+RowId = Annotated[ItemId, _NumberAsText]
+"""An id in a row of items: whoever keeps numbers sends numbers."""
+Title = Annotated[Annotated[str, StringConstraints(min_length=1, max_length=2000)] | None, _NumberAsText]
+RowText = Annotated[Text | None, _NumberAsText]
+Category = Annotated[Annotated[str, StringConstraints(max_length=200)] | None, _NumberAsText]
+RowTimestamp = Annotated[Annotated[str, StringConstraints(max_length=64)] | None, _NumberAsText]
 
 
 class ItemBody(Body):
     """An item as it is uploaded.
 
     What is embedded is `text`, or `title` where there is no text, and the picture, as far as the domain's backbone
-    reads them.
+    reads them. A field that is null has its default.
     """
 
-    item_id: ItemId
-    title: str | None = Field(None, min_length=1, max_length=2000)
-    text: Text | None = None
+    item_id: RowId
+    title: Title = None
+    text: RowText = None
     image_b64: str | None = Field(
         None, min_length=1, max_length=MAX_IMAGE_B64, description="JPEG, PNG, WebP, GIF or BMP in base64."
     )
-    category: str | None = Field(None, max_length=200)
-    timestamp: str | None = Field(None, max_length=64)
-    popularity: float = Field(0.0, ge=0, allow_inf_nan=False, description="Order of the fallback, highest first.")
-    available: bool = Field(True, description="False: known in histories, never recommended.")  # noqa: FBT003
-    attributes: Attributes = {}
-
-    def metadata(self) -> dict[str, Any]:
-        """Return what is shown of it and not read by the model."""
-        given = {name: getattr(self, name) for name in ("title", "category", "timestamp")}
-        return {name: value for name, value in given.items() if value is not None} | self.attributes
+    category: Category = None
+    timestamp: RowTimestamp = None
+    popularity: float | None = Field(
+        0.0, ge=0, allow_inf_nan=False, description="Order of the fallback, highest first."
+    )
+    available: bool | None = Field(True, description="False: known in histories, never recommended.")  # noqa: FBT003
+    attributes: Attributes | None = Field({}, description="Whatever else is known of it; at most 64 KiB of JSON.")
 
 
 class ItemPatch(Body):
-    """What changes of an item; null takes a field away, what is not named stays."""
+    """What changes of an item; null gives a field its default, what is not named stays."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"available": False}]})
 
-    title: str | None = Field(None, min_length=1, max_length=2000)
-    text: Text | None = None
+    title: Title = None
+    text: RowText = None
     image_b64: str | None = Field(None, min_length=1, max_length=MAX_IMAGE_B64)
-    category: str | None = Field(None, max_length=200)
-    timestamp: str | None = Field(None, max_length=64)
+    category: Category = None
+    timestamp: RowTimestamp = None
     popularity: float | None = Field(None, ge=0, allow_inf_nan=False)
     available: bool | None = None
     attributes: Attributes | None = Field(None, description="Merged into those there are; null takes one away.")
