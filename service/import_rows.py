@@ -44,7 +44,7 @@ class Report:
     unchanged: int = 0
     rejected_count: int = 0
     rejected: list[dict[str, Any]] = field(default_factory=list)
-    rejected_kinds: dict[str, int] = field(default_factory=dict)
+    rejected_kinds: dict[str, dict[str, Any]] = field(default_factory=dict)
     warnings: list[dict[str, Any]] = field(default_factory=list)
 
     @classmethod
@@ -60,14 +60,14 @@ class Report:
     def reject(self, index: int, item_id: object, code: str, problem: RowProblem) -> None:
         """Count a row that cannot be stored; of a long id or reason the beginning is shown."""
         self.rejected_count += 1
+        shown = item_id[:MAX_ID] if isinstance(item_id, str) else None
+        row = {"index": index, "item_id": shown, "detail": problem.detail[:MAX_DETAIL]}
         kind = f"{code}: {problem.kind}"[:MAX_KIND]
         if kind not in self.rejected_kinds and len(self.rejected_kinds) >= MAX_KINDS:
             kind = OTHER
-        self.rejected_kinds[kind] = self.rejected_kinds.get(kind, 0) + 1
+        self.rejected_kinds.setdefault(kind, {"count": 0, **row})["count"] += 1
         if len(self.rejected) < MAX_REJECTED:
-            shown = item_id[:MAX_ID] if isinstance(item_id, str) else None
-            detail = problem.detail[:MAX_DETAIL]
-            self.rejected.append({"index": index, "item_id": shown, "code": code, "detail": detail})
+            self.rejected.append({**row, "code": code})
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON; kinds and warnings only where there are some."""

@@ -134,13 +134,14 @@ def test_rejected_rows_are_counted_by_kind_however_many_there_are(movies: httpx.
     report = load(movies, *rows, {"item_id": "fine", "title": "x"}, {"item_id": "bare"})
     assert (report["accepted"], report["rejected_count"], len(report["rejected"])) == (1, 1201, 1000)
     assert "given 'no 0'" in report["rejected"][0]["detail"]
-    assert sorted(report["rejected_kinds"].values()) == [1, 1200]
-    assert any("title or text is needed" in kind for kind in report["rejected_kinds"])
+    kinds = report["rejected_kinds"]
+    assert sorted((kind["count"], kind["item_id"]) for kind in kinds.values()) == [(1, "bare"), (1200, "r0")]
+    assert any("title or text is needed" in kind for kind in kinds)
 
 
 def test_a_stranger_cannot_make_a_report_of_many_kinds(movies: httpx.Client) -> None:
     report = load(movies, *({"item_id": "x", "title": "x", f"field{n}" * 50: 1} for n in range(200)))
-    assert report["rejected_count"] == sum(report["rejected_kinds"].values()) == 200
+    assert report["rejected_count"] == sum(kind["count"] for kind in report["rejected_kinds"].values()) == 200
     assert len(report["rejected_kinds"]) <= 31
     assert max(map(len, report["rejected_kinds"])) <= 200
 
