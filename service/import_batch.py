@@ -8,12 +8,11 @@ from typing import Any
 from service.import_rows import INVALID, Report, RowProblem
 from service.intake import Intake, ItemRow
 from service.state import Item, State
+from transrec.coverage import MANY_UNKNOWN
 
 NumberedRows = Sequence[tuple[int, ItemRow]]
 
 MAX_SAMPLE, SAMPLE_OF_BATCH = 2000, 200
-MANY_UNKNOWN = 0.2
-"""From this share of unknown tokens on, an import warns: different items begin to look the same."""
 
 
 class Merge:

@@ -9,6 +9,8 @@ from tokenizers import Tokenizer
 
 from transrec.content import BETWEEN
 
+MANY_UNKNOWN = 0.2
+"""From this share of unknown tokens on, different items begin to look the same."""
 MAX_CHARACTERS = 500
 """Of a text: the encoder cuts long texts, too."""
 
