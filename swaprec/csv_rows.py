@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,7 +98,7 @@ class _Records:
             yield number, fields
             number += len(self._taken)
 
-    def _fields(self) -> Sequence[Any] | None:
+    def _fields(self) -> list[str] | None:
         """Read a record; of one that cannot be read only the first line counts as taken."""
         try:
             fields = next(self._form.read(self._feed()), None)

@@ -16,7 +16,7 @@ import numpy as np
 from rich.console import Console
 
 from service.answers import AdapterCard, ImportReport
-from swaprec.cells import json_row
+from swaprec.cells import CellError, json_row
 from swaprec.client import Client
 from swaprec.errors import USAGE, Stop
 from swaprec.import_report import check_complete, print_report
@@ -122,7 +122,7 @@ def to_folder(given: HandOver, store: Path) -> Path:
     beside.mkdir(parents=True)
     try:
         with (beside / ITEMS).open("w", encoding="utf-8") as file:
-            file.writelines(json.dumps(json_row(item), ensure_ascii=False) + "\n" for item in given.items())
+            file.writelines(json.dumps(_plain(item), ensure_ascii=False) + "\n" for item in given.items())
         (beside / PROBES).write_text(json.dumps(given.probes(), ensure_ascii=False), "utf-8")
         (beside / ABOUT).write_text(json.dumps({"domain": given.domain, "backbone": given.backbone}), "utf-8")
         shutil.copyfile(given.bundle, beside / BUNDLE)
@@ -131,6 +131,13 @@ def to_folder(given: HandOver, store: Path) -> Path:
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     return place
+
+
+def _plain(item: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        return json_row(item)
+    except CellError as error:
+        raise Stop(f"item {item.get('item_id')!r} of the catalog cannot be written: {error}") from error
 
 
 def handover(given: Path) -> HandOver:

@@ -149,6 +149,23 @@ def test_a_catalog_with_holes_is_published_whole_and_what_is_rejected_is_told(
     assert (ended.returncode, ended.stdout) == (REJECTED, "walk@1\n")
 
 
+def test_a_catalog_that_the_tokenizer_does_not_know_is_published_with_a_warning(
+    client: Client, world: World, tmp_path: Path
+) -> None:
+    rows = [{"item_id": f"th{n}", "title": f"เรื่อง {chr(0x0E01 + n)}"} for n in range(30)]
+    console = Console(record=True, width=400)
+    given = bad_catalog(world, tmp_path, rows, keep=False)
+    publish(client, given, activate=False, create=True, probes=False, console=console)
+    assert "warning: 100% of the tokens of these texts are unknown" in console.export_text()
+
+
+def test_a_catalog_with_a_value_that_json_lacks_is_not_handed_over_in_part(world: World, tmp_path: Path) -> None:
+    given = bad_catalog(world, tmp_path, [{"item_id": "odd", "title": "x", "attributes": {"price": float("inf")}}])
+    with pytest.raises(Stop, match="item 'odd' of the catalog cannot be written: attributes: inf is infinite"):
+        to_folder(given, tmp_path / "second")
+    assert list((tmp_path / "second").iterdir()) == []
+
+
 def test_nothing_is_published_of_a_catalog_of_which_no_row_is_stored(
     client: Client, world: World, tmp_path: Path
 ) -> None:
