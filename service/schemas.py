@@ -292,13 +292,8 @@ def _number_as_text(value: Any) -> Any:
 
 
 Attributes = Annotated[dict[str, Any], AfterValidator(_small_json)]
-_NumberAsText = BeforeValidator(_number_as_text)
-RowId = Annotated[ItemId, _NumberAsText]
-"""An id in a row of items: whoever keeps numbers sends numbers."""
-Title = Annotated[Annotated[str, StringConstraints(min_length=1, max_length=2000)] | None, _NumberAsText]
-RowText = Annotated[Text | None, _NumberAsText]
-Category = Annotated[Annotated[str, StringConstraints(max_length=200)] | None, _NumberAsText]
-RowTimestamp = Annotated[Annotated[str, StringConstraints(max_length=64)] | None, _NumberAsText]
+RowTimestamp = Annotated[Annotated[str, StringConstraints(max_length=64)] | None, BeforeValidator(_number_as_text)]
+"""When an item came to be, as text; a number is kept as the text of it, since histories take numbers, too."""
 
 
 class ItemBody(Body):
@@ -308,13 +303,13 @@ class ItemBody(Body):
     reads them. A field that is null has its default.
     """
 
-    item_id: RowId
-    title: Title = None
-    text: RowText = None
+    item_id: ItemId
+    title: str | None = Field(None, min_length=1, max_length=2000)
+    text: Text | None = None
     image_b64: str | None = Field(
         None, min_length=1, max_length=MAX_IMAGE_B64, description="JPEG, PNG, WebP, GIF or BMP in base64."
     )
-    category: Category = None
+    category: str | None = Field(None, max_length=200)
     timestamp: RowTimestamp = None
     popularity: float | None = Field(
         0.0, ge=0, allow_inf_nan=False, description="Order of the fallback, highest first."
@@ -328,10 +323,10 @@ class ItemPatch(Body):
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"available": False}]})
 
-    title: Title = None
-    text: RowText = None
+    title: str | None = Field(None, min_length=1, max_length=2000)
+    text: Text | None = None
     image_b64: str | None = Field(None, min_length=1, max_length=MAX_IMAGE_B64)
-    category: Category = None
+    category: str | None = Field(None, max_length=200)
     timestamp: RowTimestamp = None
     popularity: float | None = Field(None, ge=0, allow_inf_nan=False)
     available: bool | None = None

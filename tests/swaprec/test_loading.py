@@ -93,7 +93,7 @@ def test_a_file_with_rejected_rows_is_loaded_and_ends_in_its_own_code(films: Cli
     done = swaprec("items", "load", "films", tmp_path / "x.csv", "--url", films.url)
     assert (done.returncode, done.stdout) == (REJECTED, "1 accepted, 0 updated, 0 unchanged, 5 rejected\n")
     told = " ".join(done.stderr.split())
-    assert "(c): popularity: Input should be greater than or equal to 0, given -1.0" in told
+    assert "(c): popularity is -1.0: expected at least 0" in told
     assert "and 1 more like it" in told
     assert "not loaded: 1 row: available: expected true, false" in told
     assert "5 of 6 rows" in told
