@@ -92,3 +92,18 @@ def test_a_domain_that_waits_for_a_build_that_was_refused_says_why(parts: Parts,
     answer = movies.post("/recommend?domain=movies", json={"history": ["i1"]})
     assert (answer.status_code, answer.json()["code"]) == (503, "domain_broken")
     assert "only 1 different vectors" in answer.json()["detail"]
+
+
+def test_a_catalog_whose_texts_all_look_the_same_is_refused_with_the_reason_and_once(
+    client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client.put("/domains/thai", json={})
+    rows = [{"item_id": f"th{n}", "title": f"เรื่อง {chr(0x0E01 + n % 40)}{'ก' * (n // 40)}"} for n in range(100)]
+    assert client.post("/domains/thai/items", json=rows).json()["warnings"][0]["code"] == "unknown_tokens"
+    reconciler = parts_of(client).reconciler
+    job: Any = reconciler.ask_for_build("thai")
+    ended = wait_for_job(client, {"id": job.id})
+    assert (ended["status"], ended["error"]["status"]) == ("failed", 422)
+    assert "different vectors" in ended["error"]["detail"]
+    later(monkeypatch, 24 * 3600)
+    assert reconciler.ask_for_build("thai") is None
