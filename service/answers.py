@@ -227,6 +227,23 @@ class RejectedRow(TypedDict):
     detail: str
 
 
+class RejectedKind(TypedDict):
+    """How many rows were rejected for one reason, with the first of them."""
+
+    count: int
+    index: int
+    item_id: str | None
+    detail: str
+
+
+class RowsWarning(TypedDict):
+    """What is odd about rows that were stored."""
+
+    code: str
+    detail: str
+    share: NotRequired[float]
+
+
 class ImportReport(TypedDict):
     """What an import did; of the rejected rows the first thousand are listed, all are counted."""
 
@@ -235,6 +252,8 @@ class ImportReport(TypedDict):
     unchanged: int
     rejected_count: int
     rejected: list[RejectedRow]
+    rejected_kinds: NotRequired[Annotated[dict[str, RejectedKind], Field(description="All of them, by reason.")]]
+    warnings: NotRequired[Annotated[list[RowsWarning], Field(description="About rows that were stored.")]]
 
 
 class ProbeCount(TypedDict):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Any
 
 from adapters_store.errors import StoreDamaged
@@ -28,7 +28,10 @@ KIND = "fold"
 PREPARED = 8
 """So many versions have vectors in a base: those that are warm, whatever their number, and the newest that were."""
 
-AGAIN_S, LATELY = 60.0, 20
+AGAIN_S, MAX_AGAIN_S, LATELY = 60.0, 6 * 3600.0, 20
+"""A build that failed is tried again after a minute, of the same catalog after twice as long each time."""
+REFUSALS = range(400, 500)
+"""Statuses of errors that are about what was built: the same again would fail again."""
 
 _log = logging.getLogger("swaprec")
 
@@ -54,17 +57,32 @@ class Folds:
         reconciler.ask_for_build = self.ask
 
     def ask(self, domain: str) -> Job | None:
-        """Queue a fold of a domain, unless one waits, or has just failed: it would again."""
+        """Queue a fold of a domain, unless one waits, or has failed and would again.
+
+        What was refused for what is in it is not built again before the catalog or the live version is another.
+        """
         if any(job.kind == KIND and job.domain == domain for job in self._state.open_jobs()):
             return None
-        newest = next((job for job in self._state.jobs(domain, LATELY) if job.kind == KIND), None)
-        if newest is not None and _just_failed(newest):
+        wanted = self._input(domain)
+        failed = _failed([job for job in self._state.jobs(domain, LATELY) if job.kind == KIND])
+        same = [job for job in failed if job.detail == wanted]
+        if same and _was_refused(same[0]):
+            self._reconciler.explain(
+                domain, f"its catalog cannot be built: {same[0].error and same[0].error['detail']}"
+            )
+            return None
+        if failed and _age(failed[0]) < min(MAX_AGAIN_S, AGAIN_S * 2 ** max(0, len(same) - 1)):
             return None
         try:
-            return self._jobs.submit(KIND, domain, {})
+            return self._jobs.submit(KIND, domain, wanted)
         except OutOfSpace as error:  # what was deleted must go all the same; it is asked for again
             _log.warning("%s waits for a base: %s", domain, error.detail)
             return None
+
+    def _input(self, domain: str) -> dict[str, Any]:
+        """Return what a base would be made of: another one may succeed where this one failed."""
+        version = version_name(self._store.live(domain))
+        return {"generation": self._state.generation(domain), "version": version}
 
     def build(self, record: DomainRecord, first: Version, progress: Progress) -> None:
         """Write a base of the catalog as it is now, and make it known.
@@ -165,6 +183,14 @@ class Folds:
         return {"items": len(standing.live.items) if standing is not None else 0}
 
 
-def _just_failed(job: Job) -> bool:
-    age = datetime.now(UTC) - datetime.fromisoformat(job.updated_at)
-    return job.status == "failed" and age.total_seconds() < AGAIN_S
+def _failed(jobs: Sequence[Job]) -> list[Job]:
+    """Return the newest jobs that failed, until one that did not; newest first, as they are given."""
+    return list(takewhile(lambda job: job.status == "failed", jobs))
+
+
+def _was_refused(job: Job) -> bool:
+    return job.error is not None and job.error.get("status") in REFUSALS
+
+
+def _age(job: Job) -> float:
+    return (datetime.now(UTC) - datetime.fromisoformat(job.updated_at)).total_seconds()

@@ -14,13 +14,15 @@ from pydantic import ValidationError
 from pydantic_core import from_json
 
 from service.errors import MalformedBody
-from service.intake import Intake
+from service.intake import Intake, ItemRow
 from service.json_array import spans
 from service.schemas import MAX_IMAGE_B64, ItemBody
-from service.state import Item
 from service.validation import plain_errors
 
 MAX_REJECTED, MAX_ID, MAX_DETAIL = 1000, 256, 1000
+MAX_KINDS, MAX_KIND = 30, 200
+INVALID = "invalid_item"
+OTHER = "other reasons"
 MAX_ROW_BYTES = 256 * 1024
 BATCH_ROWS = 5000
 BATCH_BYTES = 4 * 1024 * 1024
@@ -32,13 +34,18 @@ Check = Callable[[], None]
 
 @dataclass(slots=True)
 class Report:
-    """What an import did; of the rejected rows the first thousand are listed, all are counted."""
+    """What an import did; of the rejected rows the first thousand are listed, all are counted, by kind.
+
+    `warnings` are about rows that were stored.
+    """
 
     accepted: int = 0
     updated: int = 0
     unchanged: int = 0
     rejected_count: int = 0
     rejected: list[dict[str, Any]] = field(default_factory=list)
+    rejected_kinds: dict[str, dict[str, Any]] = field(default_factory=dict)
+    warnings: list[dict[str, Any]] = field(default_factory=list)
 
     @classmethod
     def parse(cls, value: dict[str, Any]) -> Self:
@@ -50,18 +57,51 @@ class Report:
         """Rows that the catalog has."""
         return self.accepted + self.updated + self.unchanged
 
-    def reject(self, index: int, raw: object, code: str, detail: str) -> None:
+    def reject(self, index: int, item_id: object, code: str, problem: RowProblem) -> None:
         """Count a row that cannot be stored; of a long id or reason the beginning is shown."""
         self.rejected_count += 1
+        shown = item_id[:MAX_ID] if isinstance(item_id, str) else None
+        row = {"index": index, "item_id": shown, "detail": problem.detail[:MAX_DETAIL]}
+        kind = f"{code}: {problem.kind}"[:MAX_KIND]
+        if kind not in self.rejected_kinds and len(self.rejected_kinds) >= MAX_KINDS:
+            kind = OTHER
+        self.rejected_kinds.setdefault(kind, {"count": 0, **row})["count"] += 1
         if len(self.rejected) < MAX_REJECTED:
-            given = raw.get("item_id") if isinstance(raw, dict) else None
-            item_id = given[:MAX_ID] if isinstance(given, str) else None
-            self.rejected.append({"index": index, "item_id": item_id, "code": code, "detail": detail[:MAX_DETAIL]})
+            self.rejected.append({**row, "code": code})
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain JSON."""
+        """Return plain JSON; kinds and warnings only where there are some."""
         names = ("accepted", "updated", "unchanged", "rejected_count", "rejected")
-        return {name: getattr(self, name) for name in names}
+        more = {name: found for name in ("rejected_kinds", "warnings") if (found := getattr(self, name))}
+        return {name: getattr(self, name) for name in names} | more
+
+
+@dataclass(frozen=True, slots=True)
+class RowProblem:
+    """Why a row is rejected: in detail, with what was given, and as a kind that many rows share."""
+
+    detail: str
+    kind: str
+
+    @classmethod
+    def of(cls, error: ValueError, raw: object = None) -> Self:
+        """Read what is wrong with a row from the error of a check."""
+        if not isinstance(error, ValidationError):
+            return cls(str(error), str(error))
+        found = error.errors(include_url=False)
+        kinds = [f"{'.'.join(map(str, one['loc'])) or 'row'}: {one['msg']}" for one in found]
+        plain = plain_errors(found, raw, tuple(ItemBody.model_fields))
+        return cls("; ".join(one["msg"] for one in plain), "; ".join(kinds))
+
+
+@dataclass(frozen=True, slots=True)
+class ReadRow:
+    """A row that was read: its number, how much was read with it and of how much, and what it names; None: a reject."""
+
+    index: int
+    done: int
+    total: int
+    row: ItemRow | None
 
 
 class _TooLong(ValueError):
@@ -70,9 +110,9 @@ class _TooLong(ValueError):
 
 @dataclass(slots=True)
 class Batch:
-    """Rows that are stored together: their items, how many rows, and how far the body is read behind them."""
+    """Rows that are stored together: those that are no rejects, how many of all, and how far the body is read."""
 
-    items: list[Item]
+    rows_by_number: list[tuple[int, ItemRow]]
     rows: int
     done: int
     total: int
@@ -89,7 +129,7 @@ def read_batches(
     Args:
         path: of the body.
         report: where rejected rows are listed.
-        intake: makes items of rows.
+        intake: checks rows.
         after: position in bytes of lines, or in rows of an array.
         check: called for each row; what it raises ends the reading.
 
@@ -97,12 +137,12 @@ def read_batches(
         MalformedBody: an array that is no JSON.
     """
     batch, size, began = Batch([], 0, 0, 0), 0, time.monotonic()
-    for done, total, item in read_rows(path, report, intake, after, check):
+    for read in read_rows(path, report, intake, after, check):
         batch.rows += 1
-        batch.done, batch.total = done, total
-        if item is not None:
-            batch.items.append(item)
-            size += len(item.text)
+        batch.done, batch.total = read.done, read.total
+        if read.row is not None:
+            batch.rows_by_number.append((read.index, read.row))
+            size += read.row.text_size
         late = time.monotonic() - began > BATCH_S
         if late or batch.rows >= BATCH_ROWS or size >= BATCH_BYTES:
             yield batch
@@ -113,10 +153,10 @@ def read_batches(
 
 def read_rows(
     path: Path, report: Report, intake: Intake, after: int = 0, check: Check = lambda: None
-) -> Iterator[tuple[int, int, Item | None]]:
-    """Yield (done, total, item) behind a position: bytes of lines, or rows of an array.
+) -> Iterator[ReadRow]:
+    """Yield the rows behind a position, in bytes of lines or in rows of an array.
 
-    A rejected row is yielded without an item; the report says why.
+    Of a rejected row only its place is yielded; the report says why.
 
     Raises:
         MalformedBody: an array that is no JSON.
@@ -128,19 +168,22 @@ def read_rows(
         check()
         if done <= after:
             continue
-        if isinstance(raw, ValueError):
-            report.reject(index, None, "item_too_large" if isinstance(raw, _TooLong) else "malformed_json", str(raw))
-            yield done, total, None
-            continue
-        item: Item | None = None
+        yield ReadRow(index, done, total, _checked(index, raw, report, intake))
+
+
+def _checked(index: int, raw: Any, report: Report, intake: Intake) -> ItemRow | None:
+    """Return what a row names; None where it was rejected."""
+    if isinstance(raw, _TooLong):
+        report.reject(index, None, "item_too_large", RowProblem.of(raw))
+    elif isinstance(raw, ValueError):
+        report.reject(index, None, "malformed_json", RowProblem(str(raw), "a line that is not JSON"))
+    else:
         try:
-            item = intake.item(ItemBody.model_validate(raw))
-        except ValidationError as error:
-            found = plain_errors(error.errors(include_url=False), raw, tuple(ItemBody.model_fields))
-            report.reject(index, raw, "invalid_item", "; ".join(one["msg"] for one in found))
+            return intake.row(ItemBody.model_validate(raw))
         except ValueError as error:
-            report.reject(index, raw, "invalid_item", str(error))
-        yield done, total, item
+            given = raw.get("item_id") if isinstance(raw, dict) else None
+            report.reject(index, given, INVALID, RowProblem.of(error, raw))
+    return None
 
 
 def _lines(path: Path, limit: int, after: int, check: Check) -> Iterator[tuple[int, int, Any]]:

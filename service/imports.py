@@ -9,7 +9,7 @@ import logging
 import os
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +20,7 @@ import anyio
 from adapters_store.files import PART, room_or_error, sync_folder
 from service.errors import Busy, PayloadTooLarge
 from service.folds import Folds
+from service.import_batch import Merge, UnknownTokens
 from service.import_rows import BATCH_ROWS, MAX_ROW_BYTES, Check, Report, read_batches
 from service.jobs import Jobs, Progress
 from service.schemas import ItemBody, ItemPatch
@@ -47,9 +48,9 @@ Keep = Callable[[Report, int, int], None]
 class Course:
     """How an import goes on: what it did until `position`, and the catalog's generation then; -1 where it just begins.
 
-    `born` is of the domain that it is for. `folds`: much is made searchable by a fold at the end. `told` (done, total);
-    `patiently` does again what needs state where that is gone; `keep` writes down how far it is; `check` raises where
-    it may not go on.
+    `born` is of the domain that it is for. `folds`: much is made searchable by a fold at the end. `replaces`: what a
+    row does not name has its default, as in a PUT; else it stays as it is. `told` (done, total); `patiently` does again
+    what needs state where that is gone; `keep` writes down how far it is; `check` raises where it may not go on.
     """
 
     report: Report = field(default_factory=Report)
@@ -57,6 +58,7 @@ class Course:
     generation: int = -1
     born: str = ""
     folds: bool = False
+    replaces: bool = False
     told: Advance = lambda *_: None
     patiently: Patiently = lambda call: call()
     keep: Keep = lambda *_: None
@@ -137,7 +139,7 @@ class Imports:
         row = item.model_dump_json(exclude_unset=True).encode() + b"\n"
         if len(row) - len(item.image_b64 or "") > MAX_ROW_BYTES:
             raise PayloadTooLarge(f"more than {MAX_ROW_BYTES} bytes beside its picture; put it with wait=true")
-        return self.submit(domain, self._spooled(row), born)
+        return self.submit(domain, self._spooled(row), born, replaces="true")
 
     def submit_patch(self, domain: str, item_id: str, patch: ItemPatch, born: str) -> Job:
         """Change an item as a job.
@@ -189,37 +191,49 @@ class Imports:
         course = course or Course()
         report, done, total, rows = course.report, course.position, 0, 0
         intake = self._versions.intake(domain)
+        sample = UnknownTokens(intake)
         overtaken, generation = self._overtaken(domain, course.generation), course.generation
         kept = time.monotonic()
         for batch in read_batches(spooled, report, intake, done, course.check):
-            items = [item for item in batch.items if item.item_id not in overtaken]
+            wanted = [(index, row) for index, row in batch.rows_by_number if row.item_id not in overtaken]
+            merge = Merge(self._state, domain, intake, wanted, replaces=course.replaces)
+            course.patiently(merge.read)
+            merge.report_rejected(report)
+            sample.add(merge.items)
             intake.settle()
-            if items:
-                stored = self._store(domain, items, course)
+            if merge.items:
+                stored = self._store(domain, merge, course)
                 report.accepted += stored.accepted
                 report.updated += stored.updated
                 report.unchanged += stored.unchanged
                 generation = stored.generation
-            report.unchanged += len(batch.items) - len(items)
+            report.unchanged += len(batch.rows_by_number) - len(wanted)
             done, total = batch.done, batch.total
             rows += batch.rows
             if rows >= BATCH_ROWS:
                 # No batch has more rows: what was stored but not written down before a crash is behind.
                 overtaken = frozenset()
-            if items or time.monotonic() - kept > KEEP_EVERY_S:
+            if merge.items or time.monotonic() - kept > KEEP_EVERY_S:
                 course.keep(report, done, generation)
                 kept = time.monotonic()
             course.told(done, total)
         if done != total:  # nothing but empty lines followed
             course.told(total, total)
+        report.warnings += sample.warnings()
         counts = (report.accepted, report.updated, report.unchanged, report.rejected_count)
         _log.info("%s: import ended: %d accepted, %d updated, %d unchanged, %d rejected", domain, *counts)
         return report
 
-    def _store(self, domain: str, items: Sequence[Item], course: Course) -> Upserted:
+    def _store(self, domain: str, merge: Merge, course: Course) -> Upserted:
         search = not course.folds or course.report.accepted + course.report.updated < FOLDED
         return self._writer.upsert(
-            domain, items, search=search, patiently=course.patiently, check=course.check, born=course.born
+            domain,
+            merge.items,
+            search=search,
+            patiently=course.patiently,
+            check=course.check,
+            renew=merge.renewed,
+            born=course.born,
         )
 
     def _overtaken(self, domain: str, generation: int) -> frozenset[str]:
@@ -255,6 +269,7 @@ class Imports:
             generation=begun.get("generation", -1),
             born=born,
             folds=True,
+            replaces=job.detail.get("replaces") == "true",
             told=progress.stage("import"),
             patiently=progress.patiently,
             keep=keep,

@@ -4,15 +4,35 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from service.blobs import Blobs
 from service.pictures import PixelBudget
-from service.schemas import ItemBody, ItemPatch, RawItem
+from service.schemas import MAX_ATTRIBUTES_BYTES, ItemBody, ItemPatch, RawItem
 from service.state import ChangedItem, Item
 from transrec.backbone import Backbone
 from transrec.content import BETWEEN, Content, Picture, joined
 from transrec.errors import ContentError
+
+MAX_METADATA_BYTES = MAX_ATTRIBUTES_BYTES + 16 * 1024
+OWN = ("title", "category", "timestamp")
+"""Fields that are kept beside the attributes, in what is shown of an item."""
+
+
+@dataclass(frozen=True, slots=True)
+class ItemRow:
+    """What a row names of an item, its picture by digest: null is the default, what is not named stays."""
+
+    item_id: str
+    given: Mapping[str, Any]
+
+    @property
+    def text_size(self) -> int:
+        """Characters of what is embedded, about."""
+        return len(as_text(self.given.get("text")) or self.given.get("title") or "")
 
 
 class Intake:
@@ -29,38 +49,49 @@ class Intake:
         return "image" in self._reads
 
     def item(self, body: ItemBody) -> Item:
-        """Return what state keeps of an item; its picture is kept beside.
+        """Return what state keeps of an item that is new, or replaces another; its picture is kept beside.
 
         Raises:
             ValueError: it has nothing that the backbone reads, a picture that nobody reads, or one that is damaged;
             OutOfSpace.
         """
-        text, picture = as_text(body.text) or body.title or "", body.image_b64
-        self._check(text, has_picture=picture is not None)
-        image = self._kept(picture) if picture is not None else ""
-        return Item(body.item_id, text, body.popularity, body.metadata(), image, body.available)
+        return self.merged(self.row(body), None)
+
+    def row(self, body: ItemBody | ItemPatch, item_id: str = "") -> ItemRow:
+        """Check what can be checked of a row without the item that it changes; its picture is kept.
+
+        Raises:
+            ValueError: a picture that nobody reads, or one that is damaged; OutOfSpace.
+        """
+        given = {name: getattr(body, name) for name in body.model_fields_set}
+        picture = given.pop("image_b64", None)
+        if "image_b64" in body.model_fields_set:
+            given["image"] = "" if picture is None else self._kept(picture)
+        return ItemRow(given.pop("item_id", item_id), given)
+
+    def merged(self, row: ItemRow, before: Item | None) -> Item:
+        """Return an item with what a row names changed; of a new one the rest has its default.
+
+        Raises:
+            ValueError: then nothing that the backbone reads is left, or it is too much.
+        """
+        given = row.given
+        before = before or Item(row.item_id, "")
+        metadata = _metadata(before, given)
+        text = _text(before, given)
+        image = given.get("image", before.image)
+        self._check(text, has_picture=bool(image))
+        popularity = given.get("popularity", before.popularity) or 0.0
+        available = given.get("available", before.available)
+        return Item(row.item_id, text, popularity, metadata, image, available is not False)
 
     def patched(self, before: Item, patch: ItemPatch) -> Item:
         """Return an item with what a patch names changed.
 
         Raises:
-            ValueError: as `item`; OutOfSpace.
+            ValueError: as `row` and `merged`; OutOfSpace.
         """
-        given = patch.model_fields_set
-        named = {name: getattr(patch, name) for name in ("title", "category", "timestamp") if name in given}
-        merged = before.metadata | named | (patch.attributes or {})
-        metadata = {name: value for name, value in merged.items() if value is not None}
-        text, image = before.text, before.image
-        if "text" in given:
-            text = as_text(patch.text) or str(metadata.get("title", ""))
-        elif text == before.metadata.get("title"):  # it was the title that is embedded, and still is
-            text = str(metadata.get("title", ""))
-        if "image_b64" in given:
-            image = self._kept(patch.image_b64) if patch.image_b64 is not None else ""
-        self._check(text, has_picture=bool(image))
-        popularity = before.popularity if patch.popularity is None else patch.popularity
-        available = before.available if patch.available is None else patch.available
-        return Item(before.item_id, text, popularity, metadata, image, available)
+        return self.merged(self.row(patch, before.item_id), before)
 
     def _check(self, text: str, *, has_picture: bool) -> None:
         if has_picture and not self.reads_images:
@@ -78,6 +109,10 @@ class Intake:
         content = decoded(picture)
         self._pixels.check(content)
         return self._blobs.keep(content)
+
+    def unknown_share(self, texts: Sequence[str]) -> float:
+        """Return which share of the tokens of texts the backbone's tokenizer does not know."""
+        return self._backbone.unknown_share(texts) if "text" in self._reads else 0.0
 
     def settle(self) -> None:
         """Make the pictures durable before the items that name them are."""
@@ -98,6 +133,32 @@ class Intake:
         """Return what is embedded of items, one by one."""
         listed = list(items)
         return self.contents([item.text for item in listed], [item.image for item in listed])
+
+
+def _text(before: Item, given: Mapping[str, Any]) -> str:
+    """Return what is embedded: the text or, without one, the title."""
+    text = as_text(given.get("text"))
+    if text:
+        return text
+    was_title = before.text == before.metadata.get("title") or (not before.text and "title" in given)
+    if "text" not in given and not was_title:
+        return before.text
+    title = given["title"] if "title" in given else before.metadata.get("title")
+    return str(title or "")
+
+
+def _metadata(before: Item, given: Mapping[str, Any]) -> dict[str, Any]:
+    attributes = given.get("attributes", {})
+    kept = before.metadata
+    if attributes is None:
+        kept = {name: kept[name] for name in OWN if name in kept}
+    named = {name: given[name] for name in OWN if name in given}
+    merged = kept | named | (attributes or {})
+    found = {name: value for name, value in merged.items() if value is not None}
+    # One body is bounded by its schema; many that each name others are bounded here.
+    if kept and attributes and (size := len(json.dumps(found))) > MAX_METADATA_BYTES:
+        raise ContentError(f"attributes: with those there are {size} bytes, at most {MAX_METADATA_BYTES} are kept")
+    return found
 
 
 def raw_content(backbone: Backbone, entry: RawItem, pixels: PixelBudget) -> Content:

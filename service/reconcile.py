@@ -352,6 +352,11 @@ class Reconciler:
             self._live.wait(record.name, "being embedded")
         self.ask_for_build(record.name)
 
+    def explain(self, domain: str, why: str) -> None:
+        """Say why a domain that does not answer will not before somebody acts."""
+        if self._live.find(domain) is None:
+            self._live.wait(domain, Broken(f"{domain} does not answer: {why}"))
+
     def _answers(self, record: DomainRecord) -> bool:
         """Whether a domain answers; it does not any more where that was an earlier one of its name."""
         now = self._live.find(record.name)

@@ -23,6 +23,7 @@ ROWS = 1000
 
 
 Patiently = Callable[[Callable[[], Any]], Any]
+Renew = Callable[[Sequence[Item]], list[Item]]
 
 
 class CatalogWriter:
@@ -49,6 +50,7 @@ class CatalogWriter:
         patiently: Patiently = lambda call: call(),
         check: Callable[[], None] = lambda: None,
         born: str = "",
+        renew: Renew = list,
     ) -> Upserted:
         """Embed and store items, a thousand in one transaction, and make them searchable here.
 
@@ -59,6 +61,7 @@ class CatalogWriter:
             patiently: does what needs state again where state is gone, so that nothing is counted twice.
             check: called between steps; what it raises ends the upsert, before the next thousand are stored.
             born: of the domain that they are for; a later one of its name does not get them.
+            renew: returns items as they are to be stored, from those that were embedded; asked just before.
 
         Raises:
             DomainNotFound; BundleError: the live version is damaged; StateUnavailable; OutOfSpace.
@@ -69,10 +72,13 @@ class CatalogWriter:
         for start in range(0, len(items), ROWS):
             check()
             some = items[start : start + ROWS]
-            stored = stored.and_then(patiently(partial(self._state.upsert_items, domain, some, told, born)))
+            stored = stored.and_then(patiently(partial(self._store_some, domain, some, told, renew, born)))
         if search and (stored.accepted or stored.updated or told == "all"):
             patiently(partial(self._reconciler.reconcile, domain))
         return stored
+
+    def _store_some(self, domain: str, items: Sequence[Item], told: Told, renew: Renew, born: str) -> Upserted:
+        return self._state.upsert_items(domain, renew(items), told, born)
 
     def _told(self, domain: str, *, search: bool) -> Told:
         """Say who is told of what is written; of all of it where something waits for a base, as unchanged items may."""

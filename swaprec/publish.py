@@ -15,9 +15,11 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from service.answers import AdapterCard
+from service.answers import AdapterCard, ImportReport
+from swaprec.cells import CellError, json_row
 from swaprec.client import Client
 from swaprec.errors import USAGE, Stop
+from swaprec.import_report import check_complete, print_report
 from swaprec.show import JobLines
 from training.run import BUNDLE
 
@@ -60,30 +62,56 @@ class HandOver:
         ]
 
 
-def push(client: Client, bundle: Path, *, catalog: bool, activate: bool, create: bool, console: Console) -> AdapterCard:
-    """Push a bundle, its run's catalog before it if asked; returns the version's card.
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A version's card and, where the catalog went before it, what became of its rows."""
+
+    card: AdapterCard
+    report: ImportReport | None = None
+
+    def check(self) -> None:
+        """Check that the whole catalog was stored.
+
+        Raises:
+            Stop: some rows were rejected.
+        """
+        if self.report is not None:
+            check_complete(self.report, f"the catalog of {self.card['domain']}")
+
+
+def push(client: Client, bundle: Path, *, catalog: bool, activate: bool, create: bool, console: Console) -> Published:
+    """Push a bundle, its run's catalog before it if asked.
 
     Raises:
         Stop: no such bundle, or no run whose catalog could be loaded.
     """
     if not catalog:
-        return client.push(find_bundle(bundle), activate=activate, create=create, on_job=JobLines(console))
+        path = find_bundle(bundle)
+        return Published(client.push(path, activate=activate, create=create, on_job=JobLines(console)))
     return publish(client, handover(bundle), activate=activate, create=create, probes=False, console=console)
 
 
 def publish(
     client: Client, given: HandOver, *, activate: bool, create: bool, probes: bool = True, console: Console
-) -> AdapterCard:
-    """Bring catalog, probes and bundle to a service, in this order; returns the version's card."""
+) -> Published:
+    """Bring catalog, probes and bundle to a service, in this order.
+
+    Raises:
+        Stop: no row of the catalog could be stored; neither probes nor bundle were sent then.
+    """
     told = JobLines(console)
     if create:
         client.put_domain(given.domain, backbone=given.backbone)
     report = client.import_items(given.domain, given.items(), told)
-    console.print(f"{given.domain}: {report['accepted']} items new, {report['updated']} changed")
+    counts = f"{report['accepted']} items new, {report['updated']} changed, {report['rejected_count']} rejected"
+    console.print(f"{given.domain}: {counts}")
+    print_report(report, console)
+    if not report["accepted"] + report["updated"] + report["unchanged"]:
+        check_complete(report, f"the catalog of {given.domain}")
     if probes:
         count = client.put_probes(given.domain, given.probes())
         console.print(f"{given.domain}: {count} probes")
-    return client.push(given.bundle, activate=activate, on_job=told)
+    return Published(client.push(given.bundle, activate=activate, on_job=told), report)
 
 
 def to_folder(given: HandOver, store: Path) -> Path:
@@ -94,7 +122,7 @@ def to_folder(given: HandOver, store: Path) -> Path:
     beside.mkdir(parents=True)
     try:
         with (beside / ITEMS).open("w", encoding="utf-8") as file:
-            file.writelines(json.dumps(item, ensure_ascii=False) + "\n" for item in given.items())
+            file.writelines(json.dumps(_plain(item), ensure_ascii=False) + "\n" for item in given.items())
         (beside / PROBES).write_text(json.dumps(given.probes(), ensure_ascii=False), "utf-8")
         (beside / ABOUT).write_text(json.dumps({"domain": given.domain, "backbone": given.backbone}), "utf-8")
         shutil.copyfile(given.bundle, beside / BUNDLE)
@@ -103,6 +131,13 @@ def to_folder(given: HandOver, store: Path) -> Path:
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     return place
+
+
+def _plain(item: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        return json_row(item)
+    except CellError as error:
+        raise Stop(f"item {item.get('item_id')!r} of the catalog cannot be written: {error}") from error
 
 
 def handover(given: Path) -> HandOver:

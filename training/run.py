@@ -18,6 +18,7 @@ from training.baselines import baseline_reports
 from training.checkpoint import NAME as CHECKPOINT
 from training.config import RunConfig
 from training.course import Course, Stretch
+from training.coverage import describe_unknown, unknown_tokens
 from training.data import Dataset, load_dataset, repeated_targets
 from training.evaluate import evaluate
 from training.id_sasrec import evaluate_ids, id_subject
@@ -169,7 +170,13 @@ def _pretrain(job: Run) -> None:
     fingerprint = backbone.save(config.output / BACKBONE)
     dtype = resolve_dtype(config.train.embed_dtype, backbone.device)
     test = evaluate(backbone, None, job.dataset, dtype=dtype, stage=job.reporter.stage).report
-    job.write(course, seconds, test, {"backbone": fingerprint, "dtype": dtype, "parameters": _count(trained)})
+    facts = {
+        "backbone": fingerprint,
+        "dtype": dtype,
+        "parameters": _count(trained),
+        "unknown_tokens": unknown_tokens(backbone, job.dataset.texts),
+    }
+    job.write(course, seconds, test, facts)
 
 
 def _begin(config: RunConfig, device: str) -> Backbone:
@@ -225,6 +232,7 @@ def _adapt(job: Run) -> None:
         "parameters": {"item": count.item, "user": count.user, "total": count.total, "share": share},
         "spec": spec.to_json(),
         "kind": spec.kind,
+        "unknown_tokens": unknown_tokens(backbone, job.dataset.texts),
     }
     none = evaluate(backbone, None, job.dataset, dtype=dtype, stage=job.reporter.stage).report
     report = job.write(course, seconds, test, facts, none)
@@ -248,6 +256,8 @@ STAGES = {"pretrain": _pretrain, "finetune": _pretrain, "adapt": _adapt, "ids": 
 
 
 def _states(job: Run, backbone: Backbone, adapter: SideAdapter | Paired | None) -> ItemStates:
+    if job.team.leads and backbone.config.text is not None:
+        job.reporter.note(describe_unknown(unknown_tokens(backbone, job.dataset.texts)))
     with job.team.leader_first():
         return item_states(
             backbone,

@@ -7,6 +7,7 @@ and nothing in it is executed.
 from __future__ import annotations
 
 import copy
+import functools
 import hashlib
 import json
 import os
@@ -26,6 +27,7 @@ from torch import Tensor
 from transrec.adapters import AdapterShape, SideShape, user_side
 from transrec.checkpoints import read_text_encoder
 from transrec.content import BETWEEN, Content
+from transrec.coverage import unknown_id, unknown_share
 from transrec.errors import BackboneError, ContentError
 from transrec.image_checkpoints import read_image_encoder
 from transrec.image_encoder import ImageEncoder, ImageShape
@@ -272,6 +274,16 @@ class Backbone:
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text with its special tokens, cut to `max_tokens`, not padded; of one attribute."""
         return _ids(self._tokenizers[0], texts)
+
+    def unknown_share(self, texts: Sequence[str]) -> float:
+        """Return which share of the tokens of texts its tokenizer does not know; 0 where it reads no texts."""
+        if self.tokenizer is None:
+            return 0.0
+        return unknown_share(self.tokenizer, self._unknown_id, texts)
+
+    @functools.cached_property
+    def _unknown_id(self) -> int | None:
+        return None if self.tokenizer is None else unknown_id(self.tokenizer)
 
     def _text_inputs(self, texts: Sequence[str]) -> TextInputs | AttributeInputs:
         if len(self._tokenizers) == 1:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -14,6 +14,9 @@ from swaprec.cli.ask import parse_version
 from swaprec.cli.options import LOCAL, AsJson, Domain, Key, Url, Yes, complete_domain, complete_version, confirm
 from swaprec.client import Client
 from swaprec.grid import plain
+
+if TYPE_CHECKING:
+    from swaprec.publish import Published
 
 versions = typer.Typer(help="Versions of a domain: list, show, download, delete.", no_args_is_help=True)
 Number = Annotated[int, typer.Argument(help="Which version.", autocompletion=complete_version)]
@@ -32,12 +35,8 @@ def push(
     from swaprec.publish import push
 
     with Client(url, key) as client:
-        card = push(client, bundle, catalog=catalog, activate=activate, create=create, console=show.talk())
-    _say_figures(card)
-    if as_json:
-        show.emit_json(card)
-    else:
-        typer.echo(f"{card['domain']}@{card['version']}")
+        done = push(client, bundle, catalog=catalog, activate=activate, create=create, console=show.talk())
+    _say_published(done, as_json=as_json)
 
 
 def publish(
@@ -59,12 +58,8 @@ def publish(
         typer.echo(str(place))
         return
     with Client(url, key) as client:
-        card = bring(client, given, activate=activate, create=create, console=show.talk())
-    _say_figures(card)
-    if as_json:
-        show.emit_json(card)
-    else:
-        typer.echo(f"{card['domain']}@{card['version']}")
+        done = bring(client, given, activate=activate, create=create, console=show.talk())
+    _say_published(done, as_json=as_json)
 
 
 def probe(
@@ -214,3 +209,13 @@ def _say_figures(card: AdapterCard) -> None:
     """Say what a version's figure was measured on, and which baselines it misses."""
     for line in figure_lines(card):
         show.talk().print(plain(line))
+
+
+def _say_published(done: Published, *, as_json: bool) -> None:
+    """Say which version it is; where rows of the catalog were rejected the command ends with another code."""
+    _say_figures(done.card)
+    if as_json:
+        show.emit_json(done.card)
+    else:
+        typer.echo(f"{done.card['domain']}@{done.card['version']}")
+    done.check()

@@ -12,6 +12,7 @@ import typer
 from swaprec import show
 from swaprec.cli.options import LOCAL, AsJson, Domain, Key, Url, Yes, confirm
 from swaprec.client import Client
+from swaprec.import_report import check_complete, print_report, with_unread
 
 domains = typer.Typer(help="Domains: list, show, create, delete.", no_args_is_help=True)
 items = typer.Typer(help="The items of a domain: list, show, load.", no_args_is_help=True)
@@ -159,28 +160,45 @@ def delete_item(
 @items.command("load")
 def load_items(
     domain: Domain,
-    file: Annotated[Path, typer.Argument(help=".ndjson, .json, .csv or .parquet; - is NDJSON from stdin.")],
+    file: Annotated[
+        Path,
+        typer.Argument(help=".ndjson, .json, .csv or .parquet, also .gz; a folder of parts; - is NDJSON from stdin."),
+    ],
     images: Annotated[
         Path | None, typer.Option(help="Folder or zip with the pictures that the column image names.")
     ] = None,
+    column: Annotated[
+        list[str] | None, typer.Option(help="FIELD=COLUMN: read another column as a field; may be given again.")
+    ] = None,
+    encoding: Annotated[str, typer.Option(help="Of the file, such as latin-1 or utf-16.")] = "utf-8",
     url: Url = LOCAL,
     key: Key = "",
     as_json: AsJson = False,
 ) -> None:
     """Add or change items from a file and wait until they are searchable.
 
-    Columns item_id, title, text, category, timestamp and popularity are the item's own; others become attributes.
+    Columns item_id, title, text, category, timestamp, popularity and available are the item's own; others become
+    attributes. What has no column stays as it is stored; an empty cell gives a field its default. With rows that were
+    rejected the exit code is 5, or 2 where all were.
     """
-    from swaprec.rows import read_rows, with_pictures
+    from swaprec.row_log import RowLog
+    from swaprec.rows import hints, parse_columns, read_rows, with_pictures
 
-    rows = read_rows(file) if images is None else with_pictures(read_rows(file), images)
-    with Client(url, key) as client:
-        report = client.import_items(domain, rows, show.JobLines(show.talk()))
-    for row in report["rejected"][:10]:
-        show.talk().print(f"not loaded: row {row['index']} ({row['item_id']}): {row['detail']}")
+    log, console = RowLog(), show.talk()
+    try:
+        rows = read_rows(file, log, encoding=encoding, columns=parse_columns(column or ()))
+        rows = rows if images is None else with_pictures(rows, images)
+        with Client(url, key) as client:
+            report = client.import_items(domain, rows, show.JobLines(console))
+    finally:  # also where something else goes wrong
+        for line in [*log.lines(), *hints(log)]:
+            console.print(line)
+    print_report(report, console)
+    report = with_unread(report, log)
     if as_json:
         show.emit_json(report)
     else:
         counts = ("accepted", "updated", "unchanged", "rejected")
         numbers = [report["accepted"], report["updated"], report["unchanged"], report["rejected_count"]]
         typer.echo(", ".join(f"{number:,} {name}" for number, name in zip(numbers, counts, strict=True)))
+    check_complete(report, str(file))

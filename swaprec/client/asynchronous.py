@@ -30,6 +30,7 @@ from swaprec.client import calls
 from swaprec.client.arguments import Entry
 from swaprec.client.calls import Arm, Call
 from swaprec.client.download import Download
+from swaprec.client.sending import Sending
 from swaprec.client.wire import (
     DONE,
     POLL_GROWTH,
@@ -117,10 +118,18 @@ class AsyncClient:
     async def import_items(
         self, domain: str, items: Iterable[Row] | AsyncIterable[Row], on_job: OnJob | None = None
     ) -> ImportReport:
-        """Stream items to a domain; returns the report once all of them are searchable."""
-        job = await self.wait(await self._do(calls.import_items(domain, _chunks(items))), on_job)
+        """Stream items to a domain; returns the report once all of them are searchable.
+
+        What a row does not name of an item stays as it is stored; None gives it its default. Rows that cannot be
+        stored, or not even sent, are in the report.
+
+        Raises:
+            TypeError: `items` holds no rows; nothing was sent.
+        """
+        sending = Sending(items)
+        job = await self.wait(await self._do(calls.import_items(domain, sending.chunks_async())), on_job)
         report: Any = job["result"]
-        return report  # type: ignore[no-any-return]
+        return sending.complete(report)
 
     async def items(self, domain: str, limit: int = 100) -> AsyncIterator[Item]:
         """Yield a domain's items, page by page."""
@@ -315,13 +324,3 @@ class AsyncClient:
             if pause is None:
                 return answer
             await asyncio.sleep(pause)
-
-
-async def _chunks(rows: Iterable[Row] | AsyncIterable[Row]) -> AsyncIterator[bytes]:
-    if isinstance(rows, AsyncIterable):
-        async for row in rows:
-            for chunk in calls.ndjson([row]):
-                yield chunk
-    else:
-        for chunk in calls.ndjson(rows):
-            yield chunk

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 from urllib.parse import quote
@@ -25,6 +25,7 @@ from service.answers import (
     Similar,
     Version,
 )
+from swaprec.cells import json_row
 from swaprec.client.arguments import (
     Entry,
     as_list,
@@ -39,7 +40,6 @@ from swaprec.client.arguments import (
 T = TypeVar("T")
 Arm = Mapping[str, Any]
 NDJSON = "application/x-ndjson"
-CHUNK_ROWS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,13 +148,13 @@ def item(domain: str, item_id: str) -> Call[Item]:
 def put_item(domain: str, item_id: str, item: Mapping[str, Any]) -> Call[Item]:
     """`PUT /domains/{domain}/items/{item_id}`."""
     path = f"/domains/{_part(domain)}/items/{_item_part(item_id)}"
-    return Call("PUT", path, repeatable=True, request={"json": dict(item)})
+    return Call("PUT", path, repeatable=True, request={"json": json_row(item)})
 
 
 def patch_item(domain: str, item_id: str, changes: Mapping[str, Any]) -> Call[Item]:
     """`PATCH /domains/{domain}/items/{item_id}`."""
     path = f"/domains/{_part(domain)}/items/{_item_part(item_id)}"
-    return Call("PATCH", path, repeatable=True, request={"json": dict(changes)})
+    return Call("PATCH", path, repeatable=True, request={"json": json_row(changes)})
 
 
 def delete_item(domain: str, item_id: str) -> Call[None]:
@@ -241,17 +241,6 @@ def info() -> Call[Info]:
 def readiness() -> Call[Readiness]:
     """`GET /readyz`."""
     return Call("GET", "/readyz")
-
-
-def ndjson(rows: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
-    """Yield rows as NDJSON, some hundred lines at a time."""
-    lines: list[str] = []
-    for row in rows:
-        lines.append(json.dumps(row, ensure_ascii=False) + "\n")
-        if len(lines) == CHUNK_ROWS:
-            yield "".join(lines).encode()
-            lines.clear()
-    yield "".join(lines).encode()
 
 
 def _item_part(item_id: str) -> str:

@@ -30,6 +30,7 @@ from swaprec.client import calls
 from swaprec.client.arguments import Entry
 from swaprec.client.calls import Arm, Call
 from swaprec.client.download import Download
+from swaprec.client.sending import Sending
 from swaprec.client.wire import (
     DONE,
     POLL_GROWTH,
@@ -116,10 +117,18 @@ class Client:
     def import_items(
         self, domain: str, items: Iterable[Mapping[str, Any]], on_job: OnJob | None = None
     ) -> ImportReport:
-        """Stream items to a domain; returns the report once all of them are searchable."""
-        job = self.wait(self._do(calls.import_items(domain, calls.ndjson(items))), on_job)
+        """Stream items to a domain; returns the report once all of them are searchable.
+
+        What a row does not name of an item stays as it is stored; None gives it its default. Rows that cannot be
+        stored, or not even sent, are in the report.
+
+        Raises:
+            TypeError: `items` holds no rows; nothing was sent.
+        """
+        sending = Sending(items)
+        job = self.wait(self._do(calls.import_items(domain, sending.chunks())), on_job)
         report: Any = job["result"]
-        return report  # type: ignore[no-any-return]
+        return sending.complete(report)
 
     def items(self, domain: str, limit: int = 100) -> Iterator[Item]:
         """Yield a domain's items, page by page."""
