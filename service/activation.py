@@ -77,7 +77,8 @@ class Activator:
             The job; one that has ended, where it was a flip.
 
         Raises:
-            VersionNotFound, DomainNotFound, Conflict: a canary of what is live. Nothing was changed.
+            VersionNotFound, DomainNotFound, Conflict: a canary of what is live; TooManyAtOnce: its jobs are too many.
+            Nothing was changed.
         """
         record = self._state.get_domain(domain)
         wanted = wanted or ActivateRequest()
@@ -88,6 +89,7 @@ class Activator:
         detail = {"version": version_name(version), **wanted.model_dump()}
         candidate = self._ready(record, version, wanted)
         if candidate is None:
+            self._jobs.check_room(domain)
             return self._jobs.submit(KIND, domain, detail, record.born)
         result = self._flip(candidate, wanted, fence(self._state, record)) | {"gate": None}
         return self._state.create_job(KIND, domain, detail, result, record.born)

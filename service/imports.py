@@ -165,10 +165,11 @@ class Imports:
             detail: what else the job has to know.
 
         Raises:
-            OutOfSpace, DomainNotFound: nothing is left.
+            OutOfSpace, DomainNotFound, TooManyAtOnce: nothing is left.
         """
         kept = spooled.with_suffix("")
         try:
+            self._jobs.check_room(domain)
             with room_or_error(self._folder), spooled.open("rb") as file:
                 os.fsync(file.fileno())
             spooled.rename(kept)

@@ -15,7 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from service.errors import JobNotFound, JobTaken, StateUnavailable
+from service.errors import JobNotFound, JobTaken, StateUnavailable, TooManyAtOnce
 from service.problems import is_expected, one_line, problem_of
 from service.state import Job, State
 
@@ -25,6 +25,8 @@ WORKERS = 2
 LEASE_S = 6.0
 BEAT_S = 1.5
 POLL_S = 1.0
+MOST_OPEN = 100
+"""Jobs of a domain that have not ended: clients may ask for no more."""
 
 T = TypeVar("T")
 
@@ -140,6 +142,18 @@ class Jobs:
         job = self._state.create_job(kind, domain, detail, born=born)
         self.wake()
         return job
+
+    def check_room(self, domain: str) -> None:
+        """Refuse one more job that a client asks for where its domain has enough.
+
+        Raises:
+            TooManyAtOnce.
+        """
+        if self._state.count_open_jobs(domain) >= MOST_OPEN:
+            raise TooManyAtOnce(
+                f"{domain} has {MOST_OPEN} jobs that have not ended: wait for them, or cancel some "
+                "with DELETE /jobs/<id>"
+            )
 
     def cancel(self, job_id: str) -> Job:
         """Cancel a job: at once if it is queued, at its next step if it runs.

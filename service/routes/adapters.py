@@ -76,7 +76,7 @@ Number = Annotated[int, Path(ge=1), BeforeValidator(_number)]
     responses={
         200: {"model": AdapterCard, "description": "The same bytes are a version already."},
         202: {"model": AdapterCard, "description": "Accepted, and being activated as a job."},
-        **problems(400, 404, 413, 415, 422, 507),
+        **problems(400, 404, 413, 415, 422, 429, 507),
     },
 )
 async def post_adapter(
@@ -95,7 +95,8 @@ async def post_adapter(
         given = form.fields.get("gate")
         gate = None if given is None else parse_body(GateBody, given.encode(), '{"max_drop": 0.05}')
         sealed = await run_in_threadpool(upload.seal)
-        added = await run_in_threadpool(_add, parts, key, sealed, _agreed(domain, form.fields.get("domain")), create)
+        named = _agreed(domain, form.fields.get("domain"))
+        added = await run_in_threadpool(_add, parts, key, sealed, named, create, activate)
     card, place = added.card.to_json(), f"/adapters/{added.card.domain}/versions/{added.version}"
     if not activate:
         return _json(card, 201 if added.created else 200, {"Location": place})
@@ -166,7 +167,10 @@ def delete_version(domain: str, version: Number, parts: Given) -> None:
     status_code=202,
     response_model=Job,
     openapi_extra={"requestBody": _WISHES},
-    responses={200: {"model": Job, "description": "It was a flip, and is done."}, **problems(400, 404, 409, 413, 422)},
+    responses={
+        200: {"model": Job, "description": "It was a flip, and is done."},
+        **problems(400, 404, 409, 413, 422, 429),
+    },
 )
 async def activate_version(domain: str, version: str, request: Request, parts: Given) -> Response:
     """Make a version (or `none`) live, as a job: load, embed, index, verify, gate, flip. The body may be empty.
@@ -211,7 +215,7 @@ def _agreed(queried: str | None, field: str | None) -> str | None:
     return field if queried is None else queried
 
 
-def _add(parts: Parts, key: Key, sealed: Sealed, domain: str | None, create: bool) -> Added:
+def _add(parts: Parts, key: Key, sealed: Sealed, domain: str | None, create: bool, activate: bool) -> Added:
     """Check and keep a bundle; the domain is the manifest's."""
     bundle = open_bundle(sealed.path, sealed.digest)
     name = bundle.manifest.domain if domain is None else domain
@@ -220,6 +224,8 @@ def _add(parts: Parts, key: Key, sealed: Sealed, domain: str | None, create: boo
         key.check("admin", name)
         _create(parts, name, bundle)
     record = parts.state.get_domain(name)
+    if activate:  # a bundle is not kept where the job that makes it live is refused
+        parts.jobs.check_room(name)
     return parts.store.add(name, sealed, parts.versions.check_upload(record), fence(parts.state, record))
 
 

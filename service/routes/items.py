@@ -63,7 +63,7 @@ _BODY = {"required": True, "content": {"application/json": {"schema": _ITEMS}, N
     openapi_extra={"requestBody": _BODY},
     responses={
         202: {"model": Job, "description": "The import goes on as a job."},
-        **problems(400, 404, 413, 415, 503, 507),
+        **problems(400, 404, 413, 415, 429, 503, 507),
     },
 )
 async def post_items(
@@ -81,6 +81,8 @@ async def post_items(
         raise UnsupportedMedia(f"content type {kind or 'missing'!r}: expected application/json or {NDJSON}")
     limit = parts.settings.max_import_bytes
     refuse_long(request, limit)
+    if not wait or _is_large(request, parts.settings.import_job_bytes):
+        await run_in_threadpool(parts.jobs.check_room, domain)
     with parts.receiving.one_of(f"items of {domain}"):
         spooled = await parts.imports.spool(stream(request), limit, ndjson=kind == NDJSON)
     if not wait or spooled.stat().st_size > parts.settings.import_job_bytes:
@@ -125,7 +127,7 @@ def get_item(domain: str, item_id: ItemId, parts: Given) -> dict[str, Any]:
     responses={
         201: {"model": answers.Item, "description": "It was added."},
         **_QUEUED,
-        **problems(400, 404, 413, 422, 503, 507),
+        **problems(400, 404, 413, 422, 429, 503, 507),
     },
 )
 async def put_item(domain: str, item_id: ItemId, request: Request, parts: Given, wait: Wait = True) -> Response:
@@ -152,7 +154,7 @@ async def put_item(domain: str, item_id: ItemId, request: Request, parts: Given,
     summary="Change an item",
     response_model=answers.Item,
     openapi_extra={"requestBody": _PATCH},
-    responses={**_QUEUED, **problems(400, 404, 409, 413, 422, 503, 507)},
+    responses={**_QUEUED, **problems(400, 404, 409, 413, 422, 429, 503, 507)},
 )
 async def patch_item(domain: str, item_id: ItemId, request: Request, parts: Given, wait: Wait = True) -> Response:
     """Change the fields that are named; what others change at the same time is not lost."""
@@ -204,6 +206,12 @@ def _quoted(item_id: str) -> str:
 def _runner(parts: Parts, picture: str | None) -> Callable[[Callable[[], T]], Awaitable[T]]:
     """Return what calls in a thread: one of those for pictures, if there is a picture."""
     return run_in_threadpool if picture is None else parts.reader.pictures.run
+
+
+def _is_large(request: Request, inline_bytes: int) -> bool:
+    """Whether a body becomes a job, or may: of one that comes in chunks nobody knows."""
+    length = request.headers.get("content-length", "")
+    return not length.isdecimal() or int(length) > inline_bytes
 
 
 def _queued(job: state.Job) -> Response:

@@ -205,7 +205,7 @@ class RedisState:
     def create_job(
         self, kind: str, domain: str, detail: dict[str, Any], result: dict[str, Any] | None = None, born: str = ""
     ) -> Job:
-        """Store a queued job; the oldest beyond a thousand are forgotten."""
+        """Store a queued job; the oldest of the domain that ended are removed."""
         job = redis_jobs.create(self._link, kind, domain, detail, born)
         if job is None:
             raise self._missing(domain)
@@ -246,6 +246,10 @@ class RedisState:
     def open_jobs(self) -> list[Job]:
         """Return the jobs that have not ended, oldest first."""
         return redis_jobs.unended(self._link)
+
+    def count_open_jobs(self, domain: str) -> int:
+        """Count the jobs of a domain that have not ended."""
+        return redis_jobs.count_unended(self._link, domain)
 
     def announce(self, kind: Kind, domain: str) -> None:
         """Tell all who follow the feed of something that was written elsewhere."""

@@ -42,7 +42,7 @@ def _job_script(body: str) -> str:
 
 
 # KEYS: jobs, the domain's line, open jobs, the count of jobs, job, domain.
-# ARGV: id, domain, jobs kept, prefixes of jobs and lines, the domain's birth or "", the fields.
+# ARGV: id, domain, jobs kept of a domain, prefixes of jobs and lines, the domain's birth or "", the fields.
 CREATE = script(
     _FORGET
     + """
@@ -50,7 +50,7 @@ if ARGV[8] ~= '' and redis.call('HGET', KEYS[11], 'born') ~= ARGV[8] then return
 local number = redis.call('INCR', KEYS[9])
 redis.call('HSET', KEYS[10], unpack(ARGV, 9))
 for at = 6, 8 do redis.call('ZADD', KEYS[at], number, ARGV[3]) end
-for _, old in ipairs(redis.call('ZREVRANGE', KEYS[6], ARGV[5], -1)) do
+for _, old in ipairs(redis.call('ZREVRANGE', KEYS[7], ARGV[5], -1)) do
   if not redis.call('ZSCORE', KEYS[8], old) then forget(KEYS[6], KEYS[8], old, ARGV[6], ARGV[7]) end
 end
 announce('job', ARGV[4])

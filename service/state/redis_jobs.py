@@ -10,13 +10,12 @@ from typing import Any
 
 from adapters_store.activations import now
 from service.errors import Conflict, JobNotFound, JobTaken, StateUnavailable
-from service.state import ENDED, Job
+from service.state import ENDED, KEPT_JOBS, Job
 from service.state import redis_job_scripts as scripts
 from service.state import redis_keys as keys
 from service.state.redis_link import Link, Value
 from service.state.redis_scripts import MISSING
 
-KEPT_JOBS = 1000
 PAGE = 2000
 
 
@@ -94,6 +93,12 @@ def unended(link: Link) -> list[Job]:
     """Return the jobs that have not ended, oldest first."""
     [ids] = link.read(lambda pipe: pipe.zrange(keys.OPEN_JOBS, 0, -1))
     return [job for job in _all(link, ids) if not job.ended]
+
+
+def count_unended(link: Link, domain: str) -> int:
+    """Count the jobs of a domain that have not ended."""
+    [count] = link.read(lambda pipe: pipe.zintercard(2, [keys.LINE + domain, keys.OPEN_JOBS]))
+    return int(count)
 
 
 def _all(link: Link, ids: Sequence[bytes]) -> list[Job]:

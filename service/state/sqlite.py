@@ -193,7 +193,7 @@ class SqliteState:
     def create_job(
         self, kind: str, domain: str, detail: dict[str, Any], result: dict[str, Any] | None = None, born: str = ""
     ) -> Job:
-        """Store a queued job; the oldest beyond a thousand are forgotten."""
+        """Store a queued job; the oldest of the domain that ended are removed."""
         with self.file.writing() as db:
             sqlite_items.check_born(db, domain, born)
             return sqlite_jobs.create(db, kind, domain, detail, result)
@@ -249,6 +249,11 @@ class SqliteState:
     def open_jobs(self) -> list[Job]:
         """Return the jobs that have not ended, oldest first."""
         return sqlite_jobs.unended(self.file.connection())
+
+    @_answering
+    def count_open_jobs(self, domain: str) -> int:
+        """Count the jobs of a domain that have not ended."""
+        return sqlite_jobs.count_unended(self.file.connection(), domain)
 
     @_answering
     def announce(self, kind: Kind, domain: str) -> None:

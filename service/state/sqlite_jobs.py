@@ -12,10 +12,9 @@ from typing import Any
 
 from adapters_store.activations import now
 from service.errors import Conflict, JobNotFound, JobTaken
-from service.state import ENDED, Job
+from service.state import ENDED, KEPT_JOBS, Job
 from service.state.sqlite_feed import append, count_up
 
-KEPT_JOBS = 1000
 _JSON = ("detail", "result", "error")
 _NAMES = [field.name for field in fields(Job)]
 _FIELDS = ", ".join(_NAMES)
@@ -25,7 +24,7 @@ _OPEN = "status IN ('queued', 'running')"  # as the index jobs_open has it
 def create(
     db: sqlite3.Connection, kind: str, domain: str, detail: dict[str, Any], result: dict[str, Any] | None
 ) -> Job:
-    """Store a job, with a result one that has ended; of those the oldest beyond a thousand are forgotten."""
+    """Store a job, with a result one that has ended; the oldest of the domain that ended are removed."""
     status = "queued" if result is None else "succeeded"
     job = Job(uuid.uuid4().hex, kind, domain, detail, status, result=result, created_at=now(), updated_at=now())
     values: dict[str, Any] = {"detail": json.dumps(detail), "result": None if result is None else json.dumps(result)}
@@ -33,8 +32,8 @@ def create(
     values |= {name: getattr(job, name) for name in ("id", "kind", "domain", "status", "created_at", "updated_at")}
     names, marks = ", ".join(values), ", ".join("?" * len(values))
     db.execute(f"INSERT INTO jobs ({names}) VALUES ({marks})", tuple(values.values()))  # noqa: S608 - our own field names
-    keep = "SELECT number FROM jobs ORDER BY number DESC LIMIT -1 OFFSET ?"
-    db.execute(f"DELETE FROM jobs WHERE NOT {_OPEN} AND number IN ({keep})", (KEPT_JOBS,))  # noqa: S608 - constants
+    old = "SELECT number FROM jobs WHERE domain = ? ORDER BY number DESC LIMIT -1 OFFSET ?"
+    db.execute(f"DELETE FROM jobs WHERE NOT {_OPEN} AND number IN ({old})", (domain, KEPT_JOBS))  # noqa: S608 - constants
     append(db, "job", domain)
     return job
 
@@ -58,6 +57,12 @@ def unended(db: sqlite3.Connection) -> list[Job]:
     """Return the jobs that have not ended, oldest first."""
     query = f"SELECT {_FIELDS} FROM jobs WHERE {_OPEN} ORDER BY number"  # noqa: S608 - constants
     return [_job(row) for row in db.execute(query)]
+
+
+def count_unended(db: sqlite3.Connection, domain: str) -> int:
+    """Count the jobs of a domain that have not ended."""
+    query = f"SELECT count(*) FROM jobs WHERE domain = ? AND {_OPEN}"  # noqa: S608 - constants
+    return int(db.execute(query, (domain,)).fetchone()[0])
 
 
 def update(db: sqlite3.Connection, job_id: str, changes: dict[str, Any], token: int | None = None) -> Job:

@@ -16,6 +16,7 @@ import pytest
 
 from service.errors import DomainNotFound, JobNotFound, StateError
 from service.state import (
+    KEPT_JOBS,
     MOST_CHANGES,
     ChangedItem,
     Changes,
@@ -227,16 +228,26 @@ def test_a_domain_that_is_made_again_begins_anew(state: State) -> None:
     assert state.next_index_generation("movies") == 1
 
 
-def test_of_more_than_a_thousand_jobs_the_oldest_that_ended_are_forgotten(state: State) -> None:
-    running, ended = (state.create_job("import", "movies", {}) for _ in range(2))
-    state.update_job(ended.id, status="succeeded")
-    made = [state.create_job("import", "books", {"n": n}) for n in range(1000)]
-    assert {job.id for job in state.jobs(limit=5000)} == {running.id, *(job.id for job in made)}
+def test_of_more_jobs_than_are_kept_of_a_domain_the_oldest_that_ended_are_removed(state: State) -> None:
+    running, *ended = (state.create_job("import", "movies", {}) for _ in range(KEPT_JOBS + 2))
+    for job in ended:
+        state.update_job(job.id, status="succeeded")
+    other = state.create_job("import", "books", {})
+    newest = state.create_job("import", "movies", {})
+    kept = [newest.id, *(job.id for job in reversed(ended[2:])), running.id]
+    assert [job.id for job in state.jobs("movies", 5000)] == kept
+    assert {job.id for job in state.jobs(limit=5000)} == {other.id, *kept}, "another domain loses nothing"
     assert state.get_job(running.id) == running
-    assert state.jobs("movies") == [running]
     claimed = state.claim_job("one", 60)
     assert claimed is not None
     assert claimed.id == running.id
+
+
+def test_the_open_jobs_of_a_domain_are_counted(state: State) -> None:
+    assert state.count_open_jobs("movies") == 0
+    jobs = [state.create_job("import", name, {}) for name in ("movies", "books", "movies", "movies")]
+    state.update_job(jobs[0].id, status="failed")
+    assert (state.count_open_jobs("movies"), state.count_open_jobs("books")) == (2, 1)
 
 
 def test_a_catalog_is_read_as_it_was_at_one_moment(state: State) -> None:
