@@ -37,8 +37,9 @@ Floats = NDArray[np.float32]
 Progress = Callable[[int, int], None]
 Stage = Callable[[str], Progress]
 """Told of each stage; returns what is told (done, total)."""
-MakeIndex = Callable[[Path, int, Floats, str, Path], Tuned | None]
-"""Builds an index: file of vectors, rows, queries, what they are, where to."""
+Check = Callable[[], None]
+MakeIndex = Callable[[Path, int, Floats, str, Path, Check], Tuned | None]
+"""Builds an index: file of vectors, rows, queries, what they are, where to; what the check raises ends it."""
 
 _log = logging.getLogger("swaprec")
 
@@ -73,13 +74,14 @@ class BaseBuilder:
         Raises:
             VerificationFailed: the first version did not pass.
         """
-        catalog = self._read(record.name)
+        advance = stage("embed")
+        catalog = self._read(record.name, lambda: advance(0, 0))
         with self.bases.writing(record, catalog, token, backbone.config.width) as base:
-            self._embed(record.name, backbone, wanted, base, stage("embed"))
-            stage("index")
+            self._embed(record.name, backbone, wanted, base, advance)
+            advance = stage("index")
             if 0 < self.least_for_index <= base.recommendable:
                 for prepared in wanted:
-                    self._add_index(base, record, backbone, prepared)
+                    self._add_index(base, record, backbone, prepared, lambda: advance(0, 0))
             stage("verify")
             for prepared in wanted:
                 self._verify(record.name, backbone, prepared, base, needed=prepared is wanted[0])
@@ -88,11 +90,12 @@ class BaseBuilder:
             self.snapshots.take(self.state, record, catalog.generation)
         return catalog.generation
 
-    def _read(self, domain: str) -> Catalog:
+    def _read(self, domain: str, check: Check) -> Catalog:
         generation = self.state.generation(domain)
         ids: list[str] = []
         columns: list[tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.bool_]]] = []
         for page in self._pages(domain):
+            check()
             ids += [item.item_id for _, item in page]
             rows = np.array([row for row, _ in page], np.int64)
             popularity = np.array([item.popularity for _, item in page], np.float64)
@@ -153,11 +156,13 @@ class BaseBuilder:
         tuned = base.indexes.get(path.name)
         return ExactIndex(shown) if tuned is None else TunedIndex(path, shown, tuned)
 
-    def _add_index(self, base: BaseWriter, record: DomainRecord, backbone: Backbone, prepared: Prepared) -> None:
+    def _add_index(
+        self, base: BaseWriter, record: DomainRecord, backbone: Backbone, prepared: Prepared, check: Check
+    ) -> None:
         path = base.vectors_path(prepared.digest, prepared.dtype)
         queries, source = self._queries(base, record, backbone, prepared)
         out = base.index_path(prepared.digest, prepared.dtype)
-        tuned = self.make_index(path, base.recommendable, queries, source, out)
+        tuned = self.make_index(path, base.recommendable, queries, source, out, check)
         if tuned is not None:
             base.has_index(prepared.digest, prepared.dtype, tuned)
         _log.info("%s@%s: index %s", record.name, version_name(prepared.version), tuned or "exact")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import select
 import subprocess
 import sys
 import tempfile
@@ -30,11 +31,16 @@ from transrec.backbone import Backbone
 from transrec.content import Content
 
 NICE = 19
+TICK_S = 0.25
+"""How often it is looked whether who waits still wants the task, while the process says nothing."""
 IDLE_S = 60.0
+PIPE_BYTES = 65_536
 
 Floats = NDArray[np.float32]
 Progress = Callable[[int, int], None]
 Stage = Callable[[str], Progress]
+Heard = Callable[[dict[str, Any]], object]
+"""Called with what the process says of a task."""
 
 _log = logging.getLogger("swaprec")
 
@@ -108,7 +114,8 @@ class Builder:
                 "contents": str(spool),
                 "place": str(place),
             }
-            self._run(task, None if progress is None else lambda answer: progress(answer["done"], answer["total"]))
+            first = {"done": 0, "total": len(contents)}
+            self._run(task, first, lambda answer: progress and progress(answer["done"], answer["total"]))
 
     def fold(self, domain: str, backbone: Backbone, versions: Sequence[VersionFile], token: int, stage: Stage) -> None:
         """Build a base of a domain's catalog; see `service.base_builder`.
@@ -134,40 +141,60 @@ class Builder:
                 told = stage(now)
             told(answer["done"], answer["total"])
 
-        self._run(task, progress)
+        self._run(task, {"stage": "embed", "done": 0, "total": 0}, progress)
 
-    def index(self, vectors: Path, count: int, queries: Floats, source: str, path: Path) -> Tuned | None:
+    def index(
+        self,
+        vectors: Path,
+        count: int,
+        queries: Floats,
+        source: str,
+        path: Path,
+        check: Callable[[], None] = lambda: None,
+    ) -> Tuned | None:
         """Build an index over the first `count` rows of a file of vectors; see `service.index.build`.
 
         Raises:
-            BuildFailed.
+            BuildFailed. What `check` raises ends it, too.
         """
         with tempfile.TemporaryDirectory(prefix="swaprec-") as folder:
             np.save(Path(folder) / "queries.npy", queries)
             task = {"do": "index", "vectors": str(vectors), "count": count, "source": source, "path": str(path)}
-            result = self._run(task | {"queries": str(Path(folder) / "queries.npy")}, None)
+            task["queries"] = str(Path(folder) / "queries.npy")
+            result = self._run(task, {}, lambda _: check())
         return None if result is None else Tuned.parse(result)
 
-    def _run(self, task: dict[str, Any], progress: Callable[[dict[str, Any]], None] | None) -> Any:
-        with self._turn:
+    def _run(self, task: dict[str, Any], first: dict[str, Any], progress: Heard) -> Any:
+        """Do a task in its turn.
+
+        Args:
+            task: for the process.
+            first: how far it is before the process says so.
+            progress: called with each answer, and with the last one again while there is none.
+        """
+        while not self._turn.acquire(timeout=TICK_S):
+            progress(first)
+        try:
             try:
-                result = self._asked(task, progress)
+                result = self._asked(task, first, progress)
             except BaseException:
                 self._end()
                 raise
             self._rest()
+        finally:
+            self._turn.release()
         return result
 
-    def _asked(self, task: dict[str, Any], progress: Callable[[dict[str, Any]], None] | None) -> Any:
+    def _asked(self, task: dict[str, Any], first: dict[str, Any], progress: Heard) -> Any:
         """Ask, and once more where the process was killed: what it had embedded is kept."""
         try:
-            return self._ask(task, progress)
+            return self._ask(task, first, progress)
         except BuilderKilled as error:
             if self._closed:
                 raise
             _log.warning("%s: once more", error.detail)
             self._end()
-            return self._ask(task, progress)
+            return self._ask(task, first, progress)
 
     def close(self) -> None:
         """End the process."""
@@ -179,15 +206,16 @@ class Builder:
             self._end()
         self._starter.shutdown()
 
-    def _ask(self, task: dict[str, Any], progress: Callable[[dict[str, Any]], None] | None) -> Any:
+    def _ask(self, task: dict[str, Any], last: dict[str, Any], progress: Heard) -> Any:
         process = self._running()
-        assert process.stdin is not None  # noqa: S101 - both are pipes
-        assert process.stdout is not None  # noqa: S101
+        assert process.stdin is not None  # noqa: S101 - a pipe
         with suppress(BrokenPipeError):
             process.stdin.write(json.dumps(task) + "\n")
             process.stdin.flush()
-        for line in process.stdout:
-            answer = json.loads(line)
+        for answer in _answers(process):
+            if answer is None:
+                progress(last)
+                continue
             if "unavailable" in answer:
                 raise StateUnavailable(f"{task['do']}: {answer['unavailable']}")
             if "refused" in answer:
@@ -198,8 +226,8 @@ class Builder:
                 raise BuildFailed(f"{task['do']}: {answer['error']}")
             if "end" in answer:
                 return answer["end"]
-            if progress is not None:
-                progress(answer)
+            last = answer
+            progress(last)
         code = process.wait()
         why = f"signal {-code}" if code < 0 else f"code {code}"
         raise BuilderKilled(f"the process that builds ended with {why}: what it had embedded is kept, try again")
@@ -238,6 +266,23 @@ class Builder:
                 if pipe is not None:
                     with suppress(BrokenPipeError):
                         pipe.close()
+
+
+def _answers(process: subprocess.Popen[str]) -> Iterator[dict[str, Any] | None]:
+    """Yield what the process says until its end, and None every now and then while it says nothing."""
+    assert process.stdout is not None  # noqa: S101 - a pipe
+    pipe, text = process.stdout.fileno(), b""
+    ready = select.poll()  # unlike select, for descriptors of any number
+    ready.register(pipe, select.POLLIN)
+    while True:
+        if not ready.poll(1000 * TICK_S):
+            yield None
+            continue
+        more = os.read(pipe, PIPE_BYTES)
+        if not more:
+            return
+        *lines, text = (text + more).split(b"\n")
+        yield from map(json.loads, lines)
 
 
 def _started(command: Sequence[str], environment: dict[str, str]) -> subprocess.Popen[str]:

@@ -117,7 +117,8 @@ def _fold(task: dict[str, Any], loaded: dict[str, Backbone], answers: TextIO) ->
             VectorFiles(data / "vectors"),
             Blobs(data / "blobs"),
             Snapshots(data / "snapshots"),
-            lambda vectors, count, queries, source, path: build(_rows(vectors, count), queries, source, path),
+            # Whoever waits for this process kills it.
+            lambda vectors, count, queries, source, path, _: build(_rows(vectors, count), queries, source, path),
             where["least_for_index"],
         )
         wanted = _readable([VersionFile(**one) for one in task["versions"]], backbone)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,9 +12,11 @@ import pytest
 
 from service.app import started
 from service.parts import Parts
+from service.schemas import ActivateRequest
 from service.settings import Settings
-from service.state import DomainRecord, Job
+from service.state import DomainRecord, Item, Job
 from tests.service.conftest import wait_until
+from tests.tiny import tiny_texts
 from transrec.backbone import Backbone
 
 SOON_S = 2.0
@@ -33,7 +37,7 @@ def _sparse(path: Path, size: int) -> None:
 @pytest.fixture
 def parts(settings: Settings, backbone: Backbone) -> Iterator[Parts]:
     """A process with an empty domain, whose jobs run."""
-    with started(settings) as parts:
+    with started(settings.model_copy(update={"builder_items": 10})) as parts:
         parts.state.put_domain(DomainRecord("movies", backbone.fingerprint))
         parts.activator.domain_created(parts.state.get_domain("movies"))
         parts.jobs.start()
@@ -85,3 +89,43 @@ def test_refused_rows_that_were_reported_are_not_read_again_after_a_stop(parts: 
     kept = parts.state.get_job(job.id).result
     assert kept is not None
     assert kept["position"] == kept["report"]["rejected_count"] * len(REFUSED)
+
+
+def begin_silent(parts: Parts, kind: str, detail: dict[str, object]) -> Job:
+    """Begin a job that waits for the process that builds, which says nothing: it is stopped while it starts."""
+    items = [Item(f"i{number}", text) for number, text in enumerate(tiny_texts(60))]
+    parts.state.upsert_items("movies", items, "later")
+    job = parts.jobs.submit(kind, "movies", detail)
+    wait_until(lambda: parts.builder._process is not None)
+    process = parts.builder._process
+    assert process is not None
+    os.kill(process.pid, signal.SIGSTOP)
+    return job
+
+
+SILENT: dict[str, dict[str, object]] = {
+    "fold": {},
+    "activate": {"version": "none", **ActivateRequest().model_dump()},
+}
+
+
+@pytest.mark.parametrize("kind", SILENT)
+def test_a_job_ends_soon_also_while_the_process_that_builds_says_nothing(parts: Parts, kind: str) -> None:
+    job = begin_silent(parts, kind, SILENT[kind])
+    parts.jobs.cancel(job.id)
+    wait_until(lambda: parts.state.get_job(job.id).ended, SOON_S)
+    assert parts.state.get_job(job.id).status == "cancelled"
+    assert parts.builder._process is None
+
+
+def test_a_job_that_waits_for_its_turn_to_build_is_cancelled_soon(parts: Parts) -> None:
+    parts.state.put_domain(DomainRecord("books", parts.state.get_domain("movies").backbone))
+    items = [Item(f"i{number}", f"storm {number}") for number in range(60)]
+    parts.state.upsert_items("books", items, "later")
+    begin_silent(parts, "fold", {})
+    waits = parts.jobs.submit("fold", "books", {})
+    wait_until(lambda: parts.state.get_job(waits.id).status == "running")
+    time.sleep(0.3)
+    parts.jobs.cancel(waits.id)
+    wait_until(lambda: parts.state.get_job(waits.id).ended, SOON_S)
+    assert parts.state.get_job(waits.id).status == "cancelled"
