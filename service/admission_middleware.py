@@ -7,6 +7,7 @@ import json
 import re
 from collections import deque
 from functools import lru_cache
+from typing import Any
 from urllib.parse import parse_qs
 
 from fastapi import Request
@@ -19,33 +20,29 @@ from service.errors import QueueFull
 from service.parts import Parts
 from service.paths import local_path
 from service.problems import MEDIA_TYPE, problem_of
+from service.protocol import REFUSED, Headers
 
 PATHS = frozenset(("/recommend", "/compare", "/similar", "/embed"))
-_REFUSED = ((b"content-type", MEDIA_TYPE.encode()), (b"retry-after", b"1"))
 _PLAIN = b"domain="
 _NOT_PLAIN = re.compile(b"[&%+]")
 
 
-class RefusalMiddleware:
-    """Refuses recommendations that would queue too long: outermost, and as cheap as can be.
+def refuse_early(app: Any, address: bytes, headers: Headers) -> bytes | None:
+    """Return the answer to a recommendation that would queue too long; None for everything else.
 
-    Who sends twice what can be answered must not cost the half of it in refusals.
+    It costs a fifth of an answer: whoever sends twice what can be answered must not spend the half of it on refusals.
     """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
-        if scope["type"] == "http" and scope["path"] in PATHS:
-            parts: Parts = scope["app"].state.parts
-            domain = _domain(scope["query_string"], parts)
-            scope.setdefault("state", {})["queue"] = domain
-            if parts.admission.is_closed(domain):
-                parts.telemetry.count_refused(scope["path"])
-                await _refuse(scope, send, parts.admission.waiting)
-                return
-        await self._app(scope, receive, send)
+    path, _, query = address.partition(b"?")
+    named = path.decode("latin-1")
+    if named not in PATHS:
+        return None
+    parts: Parts = app.state.parts
+    if not parts.admission.is_closed(_domain(query, parts)):
+        return None
+    parts.telemetry.count_refused(named)
+    request_id = request_id_of({"headers": headers}).encode()
+    body = b'%b%b"}' % (_problem(parts.admission.waiting), request_id)
+    return b"%bcontent-length: %d\r\nx-request-id: %b\r\n\r\n%b" % (_HEAD, len(body), request_id, body)
 
 
 class AdmissionMiddleware:
@@ -64,10 +61,7 @@ class AdmissionMiddleware:
             return
         parts: Parts = scope["app"].state.parts
         admission = parts.admission
-        domain = scope["state"].get("queue")
-        if domain is None:
-            # under a root path the outermost layer did not know the route yet
-            domain = _domain(scope["query_string"], parts)
+        domain = _domain(scope["query_string"], parts)
         limit, body = parts.settings.max_body_bytes, body_of(scope)
         if body is None or body.length is None or body.length <= limit:  # else it is refused before it is read
             receive = await _body_read(receive, limit)
@@ -76,6 +70,7 @@ class AdmissionMiddleware:
             if turn is not None:
                 await _wait(turn, domain, admission)
         except QueueFull as error:
+            scope["state"][REFUSED] = True
             parts.telemetry.rejected.labels(error.code).inc()
             await answer(Request(scope), problem_of(error))(scope, receive, send)
             return
@@ -85,16 +80,7 @@ class AdmissionMiddleware:
             admission.end(domain)
 
 
-async def _refuse(scope: Scope, send: Send, waiting: int) -> None:
-    request_id = request_id_of(scope).encode()
-    body = b'%b%b"}' % (_problem(waiting), request_id)
-    headers = [
-        *_REFUSED,
-        (b"content-length", str(len(body)).encode()),
-        (b"x-request-id", request_id),
-    ]
-    await send({"type": "http.response.start", "status": QueueFull.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+_HEAD = (f"HTTP/1.1 {QueueFull.status} {QueueFull.title}\r\ncontent-type: {MEDIA_TYPE}\r\nretry-after: 1\r\n").encode()
 
 
 @lru_cache(maxsize=4096)

@@ -26,7 +26,7 @@ from fastapi_offline import FastAPIOffline
 from adapters_store.store import Store
 from service.activation import Activator
 from service.admission import Admission
-from service.admission_middleware import AdmissionMiddleware, RefusalMiddleware
+from service.admission_middleware import AdmissionMiddleware
 from service.backbones import Backbones
 from service.base_builder import BaseBuilder
 from service.bases import Bases
@@ -112,7 +112,6 @@ def create_app(settings: Settings, parts: Parts | None = None, *, alone: bool = 
     app.add_middleware(AdmissionMiddleware)
     app.add_middleware(Guard)
     app.add_middleware(Edge, root_path=settings.root_path)
-    app.add_middleware(RefusalMiddleware)
     app.add_middleware(BodyMiddleware, budget=BodyBudget(settings.max_bodies_bytes))
     return app
 

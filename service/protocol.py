@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
@@ -28,6 +29,16 @@ MAX_UNREAD = 1024 * 1024
 
 LINGER_S = 2.0
 """How long a refused client may go on sending, so that it reads the answer before the connection ends."""
+
+REFUSED = "refused_by_queue"
+"""Key of a request's state: it was refused since too many wait (429)."""
+
+REFUSED_PAUSE_S = 1.0
+"""How long a connection is not read after that: as long as its `Retry-After` says.
+
+Clients that ask again at once would otherwise keep the event loop busy with refusals, and everybody waits for those.
+What they send meanwhile stays in the kernel; other connections are not concerned.
+"""
 
 LINGER_BYTES = 16 * 1024 * 1024
 CHECKS_A_LIMIT = 4
@@ -52,12 +63,18 @@ class Limits:
         return min(self.head_seconds, self.body_seconds, self.write_seconds) / CHECKS_A_LIMIT
 
 
+Headers = Sequence[tuple[bytes, bytes]]
+RefuseEarly = Callable[[Any, bytes, Headers], bytes | None]
+"""From the app, the address and the headers of a POST to a whole answer, or None: it is served as any other."""
+
+
 class BoundedConfig(uvicorn.Config):
     """What `uvicorn.Config` says, for the bounded protocol."""
 
-    def __init__(self, app: Any, limits: Limits, **more: Any) -> None:
+    def __init__(self, app: Any, limits: Limits, refuse_early: RefuseEarly | None = None, **more: Any) -> None:
         super().__init__(app, http=BoundedProtocol, ws="none", **more)
         self.limits = limits
+        self.refuse_early = refuse_early
 
 
 class Phase(Enum):
@@ -80,6 +97,8 @@ class BoundedProtocol(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._limits = config.limits
+        self._refuse_early = config.refuse_early
+        self._is_discarding = False
         self._phase = Phase.IDLE
         self._messages = 0
         self._since = self.loop.time()
@@ -157,26 +176,63 @@ class BoundedProtocol(HttpToolsProtocol):
                 self._raise(_long_head(self._limits.head_bytes))
         if len(self.pipeline) >= MAX_PIPELINED:
             self._raise(status_problem(400, f"more than {MAX_PIPELINED} requests wait on this connection"))
-        super().on_headers_complete()
+        self._is_discarding = self._is_refused_early()
+        if not self._is_discarding:
+            super().on_headers_complete()
         self._enter(Phase.BODY)
+
+    def _is_refused_early(self) -> bool:
+        """Answer a request that would queue too long, before anything is made for it; its body is thrown away."""
+        if self._refuse_early is None or self._is_answering or self.pipeline:
+            return False
+        if self.parser.get_method() != b"POST" or not self.parser.should_keep_alive():
+            return False
+        answer = self._refuse_early(self.app, self.url, self.headers)
+        if answer is None:
+            return False
+        self.transport.write(answer)
+        return True
 
     def on_body(self, body: bytes) -> None:
         """Take a part of a body."""
         self._received += len(body)
         self._silent = 0
+        if self._is_discarding:
+            return
         super().on_body(body)
         if len(self.cycle.body) > MAX_UNREAD:
             self._raise(status_problem(400, "too much of a body came before anybody read it"))
 
     def on_message_complete(self) -> None:
         """End a request."""
-        super().on_message_complete()
         self._enter(Phase.IDLE)
+        if not self._is_discarding:
+            super().on_message_complete()
+            return
+        self._is_discarding = False
+        self._keep_alive()
+        self._pause()
 
     def on_response_complete(self) -> None:
-        """End an answer."""
+        """End an answer; a client that was refused is not heard for a moment."""
         self._since = self.loop.time()
+        is_refused = self.cycle.scope["state"].get(REFUSED, False)
         super().on_response_complete()
+        if is_refused and not self.transport.is_closing():
+            self._pause()
+
+    def _keep_alive(self) -> None:
+        """Wait for another request, not for ever."""
+        self._unset_keepalive_if_required()
+        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+
+    def _pause(self) -> None:
+        self.flow.pause_reading()
+        self.loop.call_later(REFUSED_PAUSE_S, self._hear_again)
+
+    def _hear_again(self) -> None:
+        if not self.transport.is_closing():
+            self.flow.resume_reading()
 
     def _enter(self, phase: Phase) -> None:
         self._phase = phase

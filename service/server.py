@@ -14,6 +14,7 @@ from typing import Any
 
 import uvicorn
 
+from service.admission_middleware import refuse_early
 from service.app import create_app, started
 from service.keys import open_keys
 from service.protocol import BoundedConfig, Limits
@@ -71,7 +72,8 @@ def server_config(settings: Settings, app: Any = "") -> BoundedConfig:
     return BoundedConfig(
         app,
         limits,
-        loop="uvloop",
+        refuse_early,
+        loop="service.accepting:Loop",
         access_log=False,
         proxy_headers=False,  # nothing here depends on the client's address or the scheme
         log_level="warning",

@@ -43,7 +43,7 @@ class Colour(Enum):
         (b"caf\xc3\xa9", "café"),
         (uuid.UUID(int=1), "00000000-0000-0000-0000-000000000001"),
         (Colour.RED, "red"),
-        ({"b", "a"}, ["a", "b"]),
+        pytest.param({"b", "a"}, ["a", "b"], id="a set"),
         ({"deep": [Decimal("1.5"), (date(2020, 1, 2),)]}, {"deep": [1.5, ["2020-01-02"]]}),
     ],
     ids=repr,
