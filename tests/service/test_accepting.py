@@ -30,12 +30,11 @@ class Greeter(asyncio.Protocol):
 
     open = 0
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         Greeter.open += 1
         transport.write(b"hello")
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, _: Exception | None) -> None:
         Greeter.open -= 1
 
 
@@ -43,8 +42,10 @@ async def leave(clients: list[socket.socket]) -> None:
     """Close all clients, and let the loop notice."""
     for client in clients:
         client.close()
-    while Greeter.open:
+    for _ in range(500):
         await asyncio.sleep(0.01)
+        if not Greeter.open:
+            return
 
 
 def connect(listener: socket.socket) -> list[socket.socket]:
