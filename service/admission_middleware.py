@@ -30,7 +30,7 @@ _NOT_PLAIN = re.compile(b"[&%+]")
 def refuse_early(app: Any, address: bytes, headers: Headers) -> bytes | None:
     """Return the answer to a recommendation that would queue too long; None for everything else.
 
-    It costs a fifth of an answer: whoever sends twice what can be answered must not spend the half of it on refusals.
+    It is as cheap as can be: when twice the peak is sent, every second request ends here.
     """
     path, _, query = address.partition(b"?")
     named = path.decode("latin-1")
