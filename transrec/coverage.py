@@ -25,10 +25,11 @@ def unknown_id(tokenizer: Tokenizer) -> int | None:
 
 
 def unknown_share(tokenizer: Tokenizer, unknown: int | None, texts: Sequence[str]) -> float:
-    """Return which share of the tokens of texts is the unknown one; special tokens do not count."""
+    """Return which share of the tokens of texts is the unknown one; special tokens and padding do not count."""
     if unknown is None or not texts:
         return 0.0
     shown = [text[:MAX_CHARACTERS].replace(BETWEEN, " ") for text in texts]
-    found = [encoding.ids for encoding in tokenizer.encode_batch_fast(shown, add_special_tokens=False)]
-    count = sum(map(len, found))
-    return sum(ids.count(unknown) for ids in found) / count if count else 0.0
+    found = tokenizer.encode_batch_fast(shown, add_special_tokens=False)
+    # A checkpoint's tokenizer may pad each text to a fixed length: the mask leaves that out.
+    count = sum(sum(encoding.attention_mask) for encoding in found)
+    return sum(encoding.ids.count(unknown) for encoding in found) / count if count else 0.0

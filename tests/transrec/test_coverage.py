@@ -42,3 +42,11 @@ def test_the_unknown_token_of_every_kind_of_tokenizer_is_found() -> None:
     assert unknown_share(words, unknown_id(words), ["a b", "a a"]) == 0.25
     of_bytes = Tokenizer(models.BPE({"a": 0}, []))
     assert unknown_share(of_bytes, unknown_id(of_bytes), [THAI]) == 0.0
+
+
+def test_the_padding_of_a_checkpoints_tokenizer_is_no_known_token() -> None:
+    tokenizer = tiny_tokenizer()
+    tokenizer.enable_padding(length=128)
+    unknown = unknown_id(tokenizer)
+    assert unknown_share(tokenizer, unknown, ["เรื่อง"]) == 1.0
+    assert unknown_share(tokenizer, unknown, ["film"]) == 0.0
