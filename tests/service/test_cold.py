@@ -148,10 +148,10 @@ def test_compare_reads_them_with_each_versions_adapter(client: httpx.Client) -> 
 @pytest.mark.parametrize(
     ("entry", "says"),
     [
-        ({}, "expected item_id, text or image_b64"),
+        ({}, "an object with item_id, or an object with text or image_b64"),
         ({"text": ""}, "at least 1 character"),
         ({"image_b64": b64(tiny_picture(1))}, "it has no text: the backbone reads nothing else"),
-        ({"text": "a", "title": "b"}, "Extra inputs are not permitted"),
+        ({"text": "a", "title": "b"}, "history[1].title is no field here"),
     ],
 )
 def test_a_raw_item_that_cannot_be_read_says_why(client: httpx.Client, entry: dict[str, Any], says: str) -> None:

@@ -100,7 +100,7 @@ def test_vectors_of_items_and_of_texts_in_the_order_of_the_request(
         ("/similar", {"item_id": "i1", "version": 9}, 409, "activate or pin it first"),
         ("/embed", {"items": []}, 422, "at least 1 item"),
         ("/embed", {"items": ["i1", "nobody", {"item_id": "neither"}]}, 404, "no item 'nobody', 'neither'"),
-        ("/embed", {"items": [{}]}, 422, "expected item_id, text or image_b64"),
+        ("/embed", {"items": [{}]}, 422, "an object with item_id, or an object with text or image_b64"),
     ],
 )
 def test_what_cannot_be_answered_says_why(client: httpx.Client, path: str, body: Any, status: int, says: str) -> None:
