@@ -62,16 +62,20 @@ def seed(
 
     Trains for some minutes at low priority. Where domains exist nothing is done.
     """
-    console = show.data()
+    console = show.talk() if as_json else show.data()
     if not on:
         console.print("seeding is off (SWAPREC_SEED=0)")
+        if as_json:
+            show.emit_json({"seeded": False})
         return
     from swaprec.seed import seed as fill
 
     # the service that answers meanwhile comes first
     os.nice(10)
     with Client(url, key) as client:
-        fill(client, data, folder.absolute(), console)
+        seeded = fill(client, data, folder.absolute(), console)
+    if as_json:
+        show.emit_json({"seeded": seeded})
 
 
 def serve(

@@ -278,11 +278,11 @@ def test_domains_whose_backbone_is_not_loaded_here_are_read_as_well(blobs: Blobs
 
 
 def test_what_a_snapshot_names_stays_for_a_state_that_is_lost(blobs: Blobs, tmp_path: Path) -> None:
-    state, record = SqliteState(tmp_path / "lost"), DomainRecord("photos", UNKNOWN)
-    state.put_domain(record)
+    state = SqliteState(tmp_path / "lost")
+    state.put_domain(DomainRecord("photos", UNKNOWN))
     digest = blobs.keep(tiny_picture(1))
     state.upsert_items("photos", [Item("a", "", image=digest)])
-    Snapshots(tmp_path / "snapshots").take(state, record, state.generation("photos"))
+    Snapshots(tmp_path / "snapshots").take(state, state.get_domain("photos"), state.generation("photos"))
     state.close()
     empty = SqliteState(tmp_path / "empty")
     assert list(sweeps_of(empty, blobs, tmp_path).named()) == [digest]
