@@ -57,6 +57,7 @@ def seed(
         Path, typer.Option(envvar="SWAPREC_DATA", help="Data folder of the service, to put a backbone in.")
     ] = Path(".swaprec"),
     on: Annotated[bool, typer.Option("--on/--off", envvar="SWAPREC_SEED", help="Whether to do anything.")] = True,
+    as_json: AsJson = False,
 ) -> None:
     """Fill a service that has no domain: invented news as adressa, and films.
 

@@ -286,7 +286,8 @@ def test_what_a_snapshot_names_stays_for_a_state_that_is_lost(blobs: Blobs, tmp_
     state.close()
     empty = SqliteState(tmp_path / "empty")
     assert list(sweeps_of(empty, blobs, tmp_path).named()) == [digest]
-    (tmp_path / "snapshots" / "photos" / "1.parquet").write_bytes(b"damaged")
+    [snapshot] = (tmp_path / "snapshots" / "photos").glob("*.parquet")
+    snapshot.write_bytes(b"damaged")
     with pytest.raises(ValueError, match="Parquet"):
         list(sweeps_of(empty, blobs, tmp_path).named())
     empty.close()
