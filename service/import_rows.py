@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from service.errors import MalformedBody
 from service.intake import Intake, ItemRow
 from service.json_array import spans
 from service.schemas import MAX_IMAGE_B64, ItemBody
-from service.validation import plain_errors
+from service.validation import FAST_TAG, plain_errors
 
 MAX_REJECTED, MAX_ID, MAX_DETAIL = 1000, 256, 1000
 MAX_KINDS, MAX_KIND = 30, 200
@@ -76,6 +77,10 @@ class Report:
         return {name: getattr(self, name) for name in names} | more
 
 
+_GIVEN = re.compile(r""""[^"]*?\.\.\.|"(?:\\.|[^"\\])*"|\b\d+\b""")
+"""What a reason says of one row alone: the value, places and sizes."""
+
+
 @dataclass(frozen=True, slots=True)
 class RowProblem:
     """Why a row is rejected: in detail, with what was given, and as a kind that many rows share."""
@@ -89,9 +94,15 @@ class RowProblem:
         if not isinstance(error, ValidationError):
             return cls(str(error), str(error))
         found = error.errors(include_url=False)
-        kinds = [f"{'.'.join(map(str, one['loc'])) or 'row'}: {one['msg']}" for one in found]
+        told = [one for one in found if FAST_TAG not in one["loc"]] or found
+        kinds = [f"{_place(one['loc'])}: {_GIVEN.sub('…', one['msg'].removeprefix('Value error, '))}" for one in told]
         plain = plain_errors(found, raw, tuple(ItemBody.model_fields))
         return cls("; ".join(one["msg"] for one in plain), "; ".join(kinds))
+
+
+def _place(loc: tuple[str | int, ...]) -> str:
+    """Name a field without the alternatives of its type."""
+    return ".".join(str(part) for part in loc if not str(part).startswith("|")) or "row"
 
 
 @dataclass(frozen=True, slots=True)

@@ -288,7 +288,7 @@ def _number_as_text(value: Any) -> Any:
         return value
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
-    return str(value) if isfinite(value) else value
+    return value if isinstance(value, float) and not isfinite(value) else str(value)
 
 
 Attributes = Annotated[dict[str, Any], AfterValidator(_small_json)]

@@ -129,7 +129,7 @@ def _unboxed(value: Any) -> Any:
 
 
 def _number(value: float | Decimal) -> float | int | None:
-    if value != value:  # noqa: PLR0124 - NaN is the number that is not equal to itself
+    if value.is_nan() if isinstance(value, Decimal) else math.isnan(value):  # a signalling NaN cannot be compared
         return None
     if not math.isfinite(value):
         raise CellError(f"{value} is infinite: expected a number, or null")

@@ -13,7 +13,9 @@ def print_report(report: ImportReport, console: Console) -> None:
     """Print what was not stored, one line a kind, and the warnings."""
     for kind in report.get("rejected_kinds", {}).values():
         more = f" (and {kind['count'] - 1:,} more like it)" if kind["count"] > 1 else ""
-        console.print(f"not loaded: row {kind['index']} ({kind['item_id']}): {kind['detail']}{more}")
+        named = str(kind["item_id"])
+        shown = named if named.isprintable() else repr(named)
+        console.print(f"not loaded: row {kind['index']} ({shown}): {kind['detail']}{more}")
     for warning in report.get("warnings", []):
         console.print(f"warning: {warning['detail']}")
 

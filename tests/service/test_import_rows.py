@@ -140,6 +140,19 @@ def test_rejected_rows_are_counted_by_kind_however_many_there_are(movies: httpx.
     assert any("title or text is needed" in kind for kind in kinds)
 
 
+def test_rows_are_of_one_kind_whatever_their_ids_are(movies: httpx.Client) -> None:
+    report = load(
+        movies,
+        *({"item_id": f"r{n}\n", "title": "x"} for n in range(100)),
+        *({"item_id": f"{n}" * 400, "title": "x"} for n in range(10, 50)),
+        {"item_id": "last", "title": "x", "popularity": -1},
+    )
+    kinds = report["rejected_kinds"]
+    assert [(kind["count"], kind["item_id"]) for kind in kinds.values()][::2] == [(100, "r0\n"), (1, "last")]
+    assert [kind["count"] for kind in kinds.values()] == [100, 40, 1]
+    assert all(name.startswith("invalid_item: ") and "|" not in name and "pattern" not in name for name in kinds)
+
+
 def test_a_stranger_cannot_make_a_report_of_many_kinds(movies: httpx.Client) -> None:
     report = load(movies, *({"item_id": "x", "title": "x", f"field{n}" * 50: 1} for n in range(200)))
     assert report["rejected_count"] == sum(kind["count"] for kind in report["rejected_kinds"].values()) == 200

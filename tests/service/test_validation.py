@@ -172,11 +172,26 @@ def test_a_history_is_answered_alike_in_whichever_order_its_times_are_sent(movie
     assert answers[0] == answers[1] == answers[2]
 
 
-@pytest.mark.parametrize("time", ["yesterday", "", "123", True, [], {}, 1e13, 1_700_000_000_000, "2026-13-01", "24:00"])
+NO_TIMES = ("yesterday", "", "123", True, [], {}, 1e13, 1_700_000_000_000, "2026-13-01", "24:00", 10**400, -(10**400))
+
+
+@pytest.mark.parametrize("time", NO_TIMES)
 def test_what_is_no_time_is_refused(time: Any) -> None:
     [(loc, message)] = refused(RecommendRequest, {"history": [{"item_id": "a", "timestamp": time}]})
     assert loc == ["history", 0, "timestamp"]
     assert "ISO 8601" in message
+
+
+@pytest.mark.parametrize("value", [10**400, -(10**400)])
+def test_a_number_that_no_float_holds_is_refused_as_an_items_time(movies: httpx.Client, value: int) -> None:
+    row = {"item_id": "big", "title": "the film", "timestamp": value}
+    answers = [
+        movies.put("/domains/movies/items/big", json={"title": "the film", "timestamp": value}),
+        movies.patch("/domains/movies/items/i1", json={"timestamp": value}),
+    ]
+    assert [answer.status_code for answer in answers] == [422, 422]
+    [rejected] = movies.post("/domains/movies/items", json=[row]).json()["rejected"]
+    assert rejected["detail"].startswith("timestamp is ")
 
 
 @pytest.mark.parametrize("other", ["b", {"item_id": "b"}, {"text": "x"}, {"item_id": "b", "timestamp": None}])

@@ -26,6 +26,7 @@ class Colour(Enum):
         (float("nan"), None),
         (Decimal("NaN"), None),
         (np.float32("nan"), None),
+        (Decimal("sNaN"), None),
         (np.datetime64("NaT"), None),
         (np.timedelta64("NaT"), None),
         (Decimal("9.99"), 9.99),

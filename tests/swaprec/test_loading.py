@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 from collections.abc import AsyncIterator
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import polars as pl
 import pytest
@@ -15,6 +16,7 @@ from rich.console import Console
 
 from swaprec.client import AsyncClient, Client
 from swaprec.errors import REJECTED, USAGE, Malformed, Stop
+from swaprec.import_report import print_report
 from swaprec.publish import HandOver, handover, publish, to_folder
 from tests.swaprec.conftest import World
 from tests.swaprec.test_cli import swaprec
@@ -25,6 +27,13 @@ def films(client: Client) -> Client:
     """A service with an empty domain `films`."""
     client.put_domain("films")
     return client
+
+
+def test_an_id_with_a_newline_does_not_break_the_line_that_names_it() -> None:
+    console = Console(file=io.StringIO(), width=200)
+    kind = {"count": 1, "index": 0, "item_id": "a\n", "detail": "no"}
+    print_report(cast("Any", {"rejected_kinds": {"x": kind}}), console)
+    assert cast("io.StringIO", console.file).getvalue() == "not loaded: row 0 ('a\\n'): no\n"
 
 
 MIXED = [

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import gzip
 import json
-import math
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -51,9 +50,9 @@ def whole_number(value: object) -> int | None:
     """Return a time that JSON gives as a number, or as its digits in quotes; None for anything else."""
     if isinstance(value, str):
         value = _number(value)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return int(value) if abs(value) < MAX_TIME else None
+    return int(value) if abs(value) < MAX_TIME else None  # not of NaN; a number that no float holds can be compared
 
 
 def text_of(value: object) -> str | None:
