@@ -7,6 +7,7 @@ fence: it raises where the domain was removed meanwhile, so that nothing of it a
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -358,7 +359,12 @@ class Store:
                 path.unlink()
         for name in (REMOVING, LOCK):
             (home / name).unlink(missing_ok=True)
-        home.rmdir()
+        try:
+            home.rmdir()
+        except OSError as error:
+            # Somebody who waited to write made a lock anew: the fence tells him, or he writes for the next domain.
+            if error.errno != errno.ENOTEMPTY:
+                raise
         sync_folder(self.folder)
 
     def _copy_activations(self) -> None:

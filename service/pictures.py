@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import TypeVar
+from weakref import WeakValueDictionary
 
 import anyio
 from anyio import to_thread
@@ -11,6 +14,8 @@ from anyio import to_thread
 from transrec.images import MAX_PIXELS, check
 
 THREADS = 4
+OF_DOMAIN = 2
+"""Requests with pictures of one domain at once; others of it wait, so that the threads are not one domain's."""
 MAX_REQUEST_PIXELS = 2 * MAX_PIXELS
 """Of all pictures of a history, or of items to embed."""
 
@@ -28,10 +33,25 @@ class Pictures:
     def __init__(self, max_pixels: int = MAX_PIXELS, threads: int = THREADS) -> None:
         self.max_pixels = max_pixels
         self._limiter = anyio.CapacityLimiter(threads)
+        self._places: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
     async def run(self, call: Callable[[], T]) -> T:
         """Call in one of the threads."""
         return await to_thread.run_sync(call, limiter=self._limiter)
+
+    async def run_of(self, domain: str, call: Callable[[], T]) -> T:
+        """Call in one of the threads, in a place of its domain."""
+        async with self.place(domain):
+            return await self.run(call)
+
+    @asynccontextmanager
+    async def place(self, domain: str) -> AsyncIterator[None]:
+        """Hold one of a domain's places; used on the event loop only."""
+        place = self._places.get(domain)
+        if place is None:
+            place = self._places[domain] = asyncio.Semaphore(OF_DOMAIN)
+        async with place:
+            yield
 
     def of_request(self) -> PixelBudget:
         """Return what the pictures of one request may have."""

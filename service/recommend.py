@@ -12,7 +12,7 @@ from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 
-from service.cold import ColdItems
+from service.cold import ColdItems, Floats
 from service.engine import History
 from service.errors import InvalidRequest, StateUnavailable
 from service.intake import raw_content
@@ -116,28 +116,29 @@ async def _history(live: LiveDomain, known: Known, given: Sequence[object], read
         return History(known.rows, live.slot, live.items)
     sent_at = {id(entry): place for place, entry in enumerate(given)}
     locs = [("history", sent_at[id(entry)]) for entry in raw]
-    contents = await raw_contents(live, raw, locs, reader.pictures)
     places = iter(range(len(raw)))
     rows = [entry if isinstance(entry, int) else -1 - next(places) for entry in seen]
-    return History(rows, live.slot, live.items, await reader.cold.vectors(live, contents))
+    return History(rows, live.slot, live.items, await raw_vectors(live, raw, locs, reader))
 
 
-async def raw_contents(
-    live: LiveDomain, raw: Sequence[RawItem], locs: Sequence[Place], pictures: Pictures
-) -> list[Content]:
-    """Return what is embedded of raw items.
+async def raw_vectors(live: LiveDomain, raw: Sequence[RawItem], locs: Sequence[Place], reader: Reader) -> Floats:
+    """Encode raw items: [n, d]. Pictures wait for their domain's place, until they are encoded.
 
     Args:
         live: whose backbone reads them.
         raw: the items.
         locs: where each of them stands in the body.
-        pictures: what looks at theirs.
+        reader: what looks at pictures, and encodes.
 
     Raises:
-        InvalidRequest: with every one that cannot be read.
+        InvalidRequest: with every one that cannot be read; QueueFull.
     """
-    run = pictures.run if any(entry.image_b64 is not None for entry in raw) else run_in_threadpool
-    return await run(partial(_raw_contents, live, raw, locs, pictures.of_request()))
+    pictures = reader.pictures
+    read = partial(_raw_contents, live, raw, locs, pictures.of_request())
+    if all(entry.image_b64 is None for entry in raw):
+        return await reader.cold.vectors(live, await run_in_threadpool(read))
+    async with pictures.place(live.domain):
+        return await reader.cold.vectors(live, await pictures.run(read))
 
 
 def _raw_contents(

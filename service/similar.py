@@ -12,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from service.answers import Embedded, Similar
 from service.errors import ItemNotFound
 from service.live import LiveDomain, version_name
-from service.recommend import Reader, add_metadata, raw_contents
+from service.recommend import Reader, add_metadata, raw_vectors
 from service.schemas import EmbedRequest, HistoryItem, RawItem, SimilarRequest
 from service.validation import Place
 
@@ -71,8 +71,7 @@ async def _vectors(live: LiveDomain, entries: Sequence[str | RawItem], reader: R
     raw = [(place, entry) for place, entry in enumerate(entries) if isinstance(entry, RawItem)]
     if raw:
         locs: list[Place] = [(*at, place) if at else () for place, _ in raw]
-        contents = await raw_contents(live, [entry for _, entry in raw], locs, reader.pictures)
-        vectors[[place for place, _ in raw]] = await reader.cold.vectors(live, contents)
+        vectors[[place for place, _ in raw]] = await raw_vectors(live, [entry for _, entry in raw], locs, reader)
     for place, entry in enumerate(entries):
         if isinstance(entry, str):
             vectors[place] = live.items.vectors([row_of[entry]])[0]

@@ -12,6 +12,7 @@ from typing import Any
 
 from adapters_store.store import Store
 from service.errors import Conflict, ItemNotFound
+from service.fence import fence
 from service.live import LiveTable
 from service.reconcile import DAMAGE, Reconciler
 from service.state import Deleted, Item, State, Told, Upserted
@@ -134,7 +135,11 @@ class CatalogWriter:
         return found[item_id]
 
     def embed(self, domain: str, items: Sequence[Item], check: Callable[[], None] = lambda: None) -> None:
-        """Embed what has no vector yet, under every version that answers or is kept warm; `check` may end it."""
+        """Embed what has no vector yet, under every version that answers or is kept warm; `check` may end it.
+
+        Raises:
+            DomainNotFound: also where it is deleted meanwhile.
+        """
         record = self._state.get_domain(domain)
         contents, backbone = self._versions.intake(domain).contents_of(items), self._versions.engine(record).backbone
         stands = self._store.standing(domain)
@@ -146,4 +151,8 @@ class CatalogWriter:
                     raise
                 continue  # what a rollback returns to is damaged: the next reconciliation says so
             check()
-            self._vectors.complete(domain, prepared, contents, backbone, lambda *_: check())
+            try:
+                self._vectors.complete(domain, prepared, contents, backbone, lambda *_: check())
+            except (OSError, RuntimeError):
+                fence(self._state, record)()  # a domain that is deleted meanwhile takes its vectors along
+                raise

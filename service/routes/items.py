@@ -89,7 +89,7 @@ async def post_items(
         return _queued(await run_in_threadpool(parts.imports.submit, domain, spooled, born))
     try:
         may_have_pictures = "image" in standing.live.engine.backbone.config.modalities
-        run = parts.reader.pictures.run if may_have_pictures else run_in_threadpool
+        run = partial(parts.reader.pictures.run_of, domain) if may_have_pictures else run_in_threadpool
         report = await run(partial(parts.imports.run, domain, spooled, Course(born=born)))
     finally:
         spooled.unlink(missing_ok=True)
@@ -141,7 +141,7 @@ async def put_item(domain: str, item_id: ItemId, request: Request, parts: Given,
         intake.settle()
         return item, bool(parts.writer.upsert(domain, [item], born=born).accepted)
 
-    run = _runner(parts, given.image_b64)
+    run = _runner(parts, domain, given.image_b64)
     if not wait:
         await run(lambda: _readable(lambda: parts.versions.intake(domain).item(given)))
         return _queued(await run_in_threadpool(parts.imports.submit_item, domain, given, born))
@@ -177,7 +177,7 @@ async def patch_item(domain: str, item_id: ItemId, request: Request, parts: Give
         before = parts.writer.get(domain, item_id)
         _readable(lambda: parts.versions.intake(domain).patched(before, patch))
 
-    run = _runner(parts, patch.image_b64)
+    run = _runner(parts, domain, patch.image_b64)
     if not wait:
         await run(check)
         return _queued(await run_in_threadpool(parts.imports.submit_patch, domain, item_id, patch, born))
@@ -203,9 +203,9 @@ def _quoted(item_id: str) -> str:
     return part.replace(".", "%2E") if part in (".", "..") else part  # which would be taken for folders
 
 
-def _runner(parts: Parts, picture: str | None) -> Callable[[Callable[[], T]], Awaitable[T]]:
+def _runner(parts: Parts, domain: str, picture: str | None) -> Callable[[Callable[[], T]], Awaitable[T]]:
     """Return what calls in a thread: one of those for pictures, if there is a picture."""
-    return run_in_threadpool if picture is None else parts.reader.pictures.run
+    return run_in_threadpool if picture is None else partial(parts.reader.pictures.run_of, domain)
 
 
 def _is_large(request: Request, inline_bytes: int) -> bool:

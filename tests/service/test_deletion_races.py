@@ -14,7 +14,7 @@ import pytest
 
 from adapters_store.bundle import Manifest, write_bundle
 from adapters_store.errors import VersionNotFound
-from adapters_store.store import Store
+from adapters_store.store import LOCK, Store
 from service.app import end_removals
 from service.errors import DomainNotFound
 from service.fence import fence
@@ -30,7 +30,7 @@ ROUNDS = 30
 UPLOADER = """
 import sys
 from pathlib import Path
-from adapters_store.store import Store
+from adapters_store.store import LOCK, Store
 from service.errors import DomainNotFound
 from service.fence import fence
 from service.state.sqlite import SqliteState
@@ -125,6 +125,52 @@ def test_an_import_that_was_sent_to_the_deleted_domain_is_refused(client: httpx.
         parts.imports.submit("movies", spooled, born)
     assert list(spooled.parent.iterdir()) == []
     assert client.get("/domains/movies").json()["items"] == 0
+
+
+def test_a_removal_ends_where_somebody_who_waits_to_write_makes_its_lock_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state, store = SqliteState(tmp_path), Store(tmp_path / "adapters")
+    state.put_domain(MOVIES)
+    record = state.get_domain("movies")
+    store.record_activation("movies", None, "activate", fence(state, record))
+    rmdir = Path.rmdir
+
+    def late(path: Path) -> None:
+        (path / LOCK).touch()
+        rmdir(path)
+
+    monkeypatch.setattr(Path, "rmdir", late)
+    store.remove_domain("movies", lambda: state.delete_domain("movies"), fence(state, record))
+    assert (store.domains(), store.half_removed()) == ([], [])
+    state.close()
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError("vectors/movies"), RuntimeError("1 vectors were lost")])
+def test_items_whose_vectors_go_with_their_domain_are_refused_as_of_a_domain_that_is_gone(
+    client: httpx.Client, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    vectors = parts_of(client).writer._vectors
+
+    def complete(*_: object) -> None:
+        client.delete("/domains/movies").raise_for_status()
+        raise error
+
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(vectors, "complete", complete)
+    for send in (
+        lambda: client.post("/domains/movies/items", json=[{"item_id": "i1", "title": "film"}]),
+        lambda: client.put("/domains/movies/items/i1", json={"title": "film"}),
+    ):
+        client.put("/domains/movies", json={}).raise_for_status()
+        answer = send()
+        assert (answer.status_code, answer.json()["code"]) == (404, "domain_not_found")
+    client.put("/domains/movies", json={}).raise_for_status()
+    monkeypatch.setattr(vectors, "complete", fail)
+    with pytest.raises(type(error)):
+        parts_of(client).writer.embed("movies", [Item("i1", "film")])
 
 
 def test_a_flip_of_the_deleted_domain_is_not_written_into_the_new_one(tmp_path: Path) -> None:

@@ -203,6 +203,20 @@ def test_many_large_pictures_at_once_are_unpacked_one_by_one(service: Service, l
         assert set(threads.map(embed, range(10))) == {200}
 
 
+def test_large_pictures_of_one_domain_do_not_keep_another_s_waiting(service: Service, large: bytes) -> None:
+    def embed(domain: str, content: bytes) -> int:
+        item = {"items": [{"image_b64": b64(content)}]}
+        return httpx.post(f"{service.url}/embed?domain={domain}", json=item, timeout=120).status_code
+
+    httpx.put(f"{service.url}/domains/other", json={"backbone": "photos"}).raise_for_status()
+    with ThreadPoolExecutor(12) as threads:
+        flood = [threads.submit(embed, "photos", large) for _ in range(12)]
+        wait_until(lambda: any(one.done() for one in flood))
+        assert embed("other", tiny_picture(1)) == 200
+        assert sum(one.done() for one in flood) <= 6
+        assert {one.result() for one in flood} == {200}
+
+
 def test_the_pictures_of_one_request_have_a_sum(service: Service, large: bytes) -> None:
     items = [{"image_b64": b64(large)}] * 5
     answer = httpx.post(f"{service.url}/embed?domain=photos", json={"items": items}, timeout=120)

@@ -65,6 +65,26 @@ def test_a_trained_run_says_what_it_was_measured_on_when_it_is_published(url: st
     assert line.endswith(f"measured on 60 users, 40 items, seed 0, data {report['data']['digest'][:8]}")
 
 
+def test_numbers_of_a_strangers_manifest_do_not_fill_the_screen() -> None:
+    far = {"hr": 1e300, "hr_low": -1e300, "ndcg": 1e300, "users": 1e300}
+    card: Any = {
+        "domain": "d",
+        "version": 1,
+        "kind": "houlsby",
+        "backbone": "b" * 64,
+        "dtype": "float32",
+        "digest": "c" * 64,
+        "size": 10,
+        "data_digest": "",
+        "created_at": "",
+        "uploaded_at": "2026-11-28T04:15:25.709Z",
+        "parameters": {"total": -1e300, "share": 1e300},
+        "metrics": {"test": far, "baselines": {"none": far}, "items": 1e300, "seed": 1e300},
+    }
+    shown = [*list_rows([card]), *card_rows(card), list_notes([card]), figure_lines(card)]
+    assert max(len(text) for row in shown for text in row) <= 64
+
+
 @pytest.mark.parametrize(
     "metrics",
     [
