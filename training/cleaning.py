@@ -9,6 +9,7 @@ from html.entities import html5
 
 import polars as pl
 
+from adapters_store.names import MAX_ID_BYTES
 from training.importers.tables import DataError, Tables
 from training.rejections import NAMELESS, OF_NAMELESS, Rejections
 from training.times import ReadTimes, has_times, time_reader
@@ -19,6 +20,11 @@ STRANGE = "interaction with an item that the catalog lacks"
 REPEATED = "interaction that stands there twice"
 _WHOLE = r"^-?\d+\.0+$"
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
+
+
+UNUSABLE_ID = f"item id with control characters or over {MAX_ID_BYTES} bytes"
+_CONTROL = r"[\x00-\x1f\x7f-\x{9f}\x{2028}\x{2029}]"
+"""What no id holds, in the syntax of polars; texts of a log have no surrogates."""
 
 
 def clean(tables: Tables, time_format: str = "", *, keep_duplicates: bool = False) -> Tables:
@@ -51,12 +57,19 @@ def _clean_items(items: pl.DataFrame, rejected: Rejections) -> pl.DataFrame:
     items = items.with_columns(pl.col("title").fill_null("").str.strip_chars())
     items = items.with_columns(_whole_ids(items["item_id"], rejected), _decoded(items["title"], rejected))
     items = _without(items, _blank("item_id"), "item without an id", "title", rejected)
+    items = _without(items, _unusable("item_id"), UNUSABLE_ID, "title", rejected)
     nameless = _blank("title") & (_blank("image") if "image" in items.columns else pl.lit(value=True))
     items = _without(items, nameless, NAMELESS, "item_id", rejected)
     alike = pl.struct("item_id", "title").is_first_distinct().not_()
     items = _without(items, alike, "item that stands there twice", "item_id", rejected, noted=True)
     again = pl.col("item_id").is_first_distinct().not_()
     return _without(items, again, "item id that occurred before", "item_id", rejected)
+
+
+def _unusable(column: str) -> pl.Expr:
+    """Whether an id is one that the service refuses: no run should train on what cannot be published."""
+    text = pl.col(column).str
+    return text.contains(_CONTROL) | (text.len_bytes() > MAX_ID_BYTES)
 
 
 class _Log:

@@ -361,3 +361,12 @@ def test_counts_are_bounded_and_fit_for_a_terminal() -> None:
     assert (len(lines), lines[-1]) == (MAX_LINES + 1, "and 5 kinds more")
     assert lines[0].startswith("1 times: kind 0, for example \\x1b[31m\\nxxx")
     assert len(lines[0]) < MAX_EXAMPLE + 60
+
+
+@pytest.mark.parametrize("bad", ["a\x01b", "a\u2028b", "a\x7f", "a\x85b", "x" * 257, "é" * 129])
+def test_ids_that_the_service_refuses_are_rejected_before_a_run_trains_on_them(bad: str) -> None:
+    items = pl.DataFrame({"item_id": ["1", bad, "é" * 128], "title": ["a", "b", "c"]})
+    log = pl.DataFrame({"user_id": ["u"], "item_id": ["1"], "timestamp": [1]})
+    cleaned = clean(Tables(items, log))
+    assert cleaned.items["item_id"].to_list() == ["1", "é" * 128]
+    assert [one for one in cleaned.rejected.lines() if "control characters or over 256 bytes" in one]
