@@ -52,7 +52,10 @@ REMOVING = "removing"
 """Says since when a domain is being removed."""
 
 COPIED = ".copied"
-"""A folder that says that every domain with versions has a copy of its current activation."""
+"""A folder that says that every domain with versions has a copy of its current activation; it holds a file for each.
+
+The file stands outside the domain's own folder, so that a folder that is gone as a whole is missed.
+"""
 MOST_LISTED = 20
 _DOMAIN = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 
@@ -352,6 +355,7 @@ class Store:
 
     def _clear(self, home: Path) -> None:
         """Remove a domain's folder, the mark of its removal and its lock last."""
+        _mark_of(home).unlink(missing_ok=True)
         for path in home.iterdir():
             if path.is_dir():
                 shutil.rmtree(path)
@@ -376,8 +380,8 @@ class Store:
             with self._writing(domain) as home:
                 if read_copy(home) is None:
                     write_copy(home, read_current(home) or Activation.at_first())
-        if domains:
-            (self.folder / COPIED).mkdir(exist_ok=True)
+        for domain in domains:
+            _mark(self.folder / domain)
 
     def _listed(self, domain: str) -> str:
         existing = [card.version for card in self.versions(domain)]
@@ -392,7 +396,7 @@ class Store:
             with room_or_error(home):
                 if read_current(home) is None:  # from here on a log that is missing is a log that was lost
                     write_copy(home, Activation.at_first())
-                (self.folder / COPIED).mkdir(exist_ok=True)
+                _mark(home)
                 beside.mkdir()
                 source.path.rename(beside / BUNDLE)
                 write_beside(beside / CARD, json.dumps(card.to_json()).encode())
@@ -466,9 +470,28 @@ def domains_in(folder: Path) -> list[str]:
 
 
 def is_log_lost(home: Path) -> bool:
-    """Whether a domain's folder has versions, and with them had an activation log or its copy, and now has neither."""
+    """Whether a domain had versions, and with them an activation log and its copy, and now has neither."""
+    if read_current(home) is not None:
+        return False
     has_versions = any(path.name.isdigit() for path in home.glob("*"))
-    return has_versions and (home.parent / COPIED).exists() and read_current(home) is None
+    return _mark_of(home).exists() or (has_versions and (home.parent / COPIED).exists())
+
+
+def lost_logs(folder: Path) -> list[str]:
+    """Name the domains of a store's folder of which nobody knows what was live."""
+    marked = (path.name for path in (folder / COPIED).glob("*"))
+    return sorted(name for name in {*domains_in(folder), *marked} if is_log_lost(folder / name))
+
+
+def _mark_of(home: Path) -> Path:
+    return home.parent / COPIED / home.name
+
+
+def _mark(home: Path) -> None:
+    """Note that a domain has versions."""
+    place = _mark_of(home)
+    place.parent.mkdir(exist_ok=True)
+    place.touch()
 
 
 def _is_file_at(file: IO[str], path: Path) -> bool:

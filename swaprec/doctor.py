@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from adapters_store.store import domains_in, is_log_lost
+from adapters_store.store import domains_in, lost_logs
 from service.errors import StateError
 from service.keys import KeyFile, key_path, open_keys
 from service.known import known_domains, lost_state, named
@@ -218,7 +218,7 @@ def _state(settings: Settings) -> Finding:
 def _versions(settings: Settings) -> Finding:
     folder = settings.data / "adapters"
     domains = domains_in(folder)
-    lost = [name for name in domains if is_log_lost(folder / name)]
+    lost = lost_logs(folder)
     if lost:
         advice = "activate a version in each of them, or bring activations.jsonl back from a backup"
         return Finding("bad", "versions", f"what was live is not known in {named(lost)}", advice)

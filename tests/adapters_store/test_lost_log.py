@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from adapters_store.errors import StoreDamaged
-from adapters_store.store import Store
+from adapters_store.store import Store, lost_logs
 from tests.adapters_store.test_store import accept, make
 from tests.damage import harm
 
@@ -45,6 +46,24 @@ def test_an_activation_log_that_is_lost_with_its_copy_is_an_error_until_a_versio
     assert Store(store.folder).live("movies") == 1
 
 
+def test_a_domain_whose_whole_folder_is_gone_is_missed_and_one_that_was_removed_is_not(
+    store: Store, tmp_path: Path
+) -> None:
+    for name in ("movies", "news"):
+        store.add(name, make(tmp_path, 1.0, domain=name), accept)
+        store.record_activation(name, 1, "activate")
+    store.remove_domain("news")
+    shutil.rmtree(store.folder / "movies")
+    again = Store(store.folder)
+    with pytest.raises(StoreDamaged, match="it has none"):
+        again.standing("movies")
+    assert again.live("news") is None
+    assert lost_logs(store.folder) == ["movies"]
+    again.record_activation("movies", None, "activate")
+    assert again.live("movies") is None
+    assert lost_logs(store.folder) == []
+
+
 def test_a_damaged_copy_of_the_current_activation_costs_nothing(store: Store, tmp_path: Path) -> None:
     store.add("movies", make(tmp_path, 1.0), accept)
     store.record_activation("movies", 1, "activate")
@@ -63,7 +82,7 @@ def test_a_store_of_an_earlier_version_gets_its_copies_when_it_is_opened(store: 
     store.add("books", make(tmp_path, 2.0, "books"), accept)
     for name in ("movies", "books"):
         (store.folder / name / "current.json").unlink()
-    (store.folder / ".copied").rmdir()
+    shutil.rmtree(store.folder / ".copied")
     again = Store(store.folder)
     assert (again.live("movies"), again.live("books")) == (1, None)
     (store.folder / "movies" / "activations.jsonl").unlink()

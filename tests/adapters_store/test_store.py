@@ -76,7 +76,12 @@ def test_an_upload_is_hashed_on_its_way_and_moved_in(store: Store, tmp_path: Pat
         sealed = upload.seal()
         card = store.add("movies", sealed, accept).card
     assert (card.size, card.digest) == (len(content), store.open("movies", 1).digest)
-    assert files(store.folder) == {"movies/1/bundle.safetensors", "movies/1/card.json", "movies/current.json"}
+    assert files(store.folder) == {
+        "movies/1/bundle.safetensors",
+        "movies/1/card.json",
+        "movies/current.json",
+        ".copied/movies",
+    }
 
 
 def test_an_upload_over_the_limit_or_of_another_format_is_stopped_and_removed(store: Store) -> None:
