@@ -54,9 +54,13 @@ def test_however_many_probes_there_are_few_are_asked_at_once(movies: httpx.Clien
 
 def test_an_evaluation_whose_client_left_ends(movies: httpx.Client) -> None:
     movies.put("/domains/movies/probes", json=PROBES)
-    evaluate(movies, 0.5)
     counts = parts_of(movies).reader.pace._by_domain
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(evaluate, movies, 0.5)
+        wait_until(lambda: counts["movies"] == 1)
+        assert asked.result() == 0, "it took longer than its client waited"
     wait_until(lambda: not counts.total(), 5.0)
+    assert movies.get("/livez").status_code == 200
 
 
 def test_evaluations_take_turns(movies: httpx.Client) -> None:
