@@ -19,6 +19,9 @@ UNCOUNTED_BYTES = 64 * 1024
 MAX_DISCARDED = 256 * 1024
 """What the server reads and throws away of a body that was refused, so that its connection can be kept."""
 
+_CARE = frozenset((b"transfer-encoding", b"content-encoding", b"expect"))
+"""Headers of a body that is longer in memory than it says, or does not come by itself."""
+
 LINGER_BYTES = 16 * 1024 * 1024
 LINGER_S = 2.0
 AT_ONCE = 8
@@ -128,16 +131,21 @@ class BodyMiddleware:
             body.close()
 
     def _body(self, scope: Scope, receive: Receive) -> Body | None:
-        """Return the body of a request, None where it has none."""
-        length, is_there, expects = None, False, False
+        """Return the body of a request; None where it has none, or one that needs no looking after.
+
+        A short body of a known length is no more than the server reads ahead anyway, unless it grows when decoded.
+        """
+        length = None
+        found = set()
         for name, value in scope["headers"]:
             if name == b"content-length":
-                length, is_there = int(value), value != b"0"
-            elif name == b"transfer-encoding":
-                is_there = True
-            elif name == b"expect":
-                expects = True
-        return Body(self._budget, receive, length, expects=expects) if is_there else None
+                length = int(value)
+            elif name in _CARE:
+                found.add(name)
+        has_body = bool(length) or b"transfer-encoding" in found
+        if not has_body or (length is not None and length <= UNCOUNTED_BYTES and not found):
+            return None
+        return Body(self._budget, receive, length, expects=b"expect" in found)
 
 
 async def _send_early(body: Body, send: Send, message: Message) -> None:
