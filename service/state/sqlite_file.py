@@ -11,12 +11,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from service.errors import StateDamaged, StateError, StateLost, StateUnavailable
+from service.state import sqlite_header
 from service.state.sqlite_errors import RESTORE, translated
 from service.state.sqlite_schema import prepare
 
 BUSY_MS = 10_000
 RETRY_S = 0.01
-MAGIC, LOOK_EVERY_S = b"SQLite format 3\0", 1.0
+LOOK_EVERY_S = 1.0
 
 _log = logging.getLogger("swaprec")
 
@@ -30,6 +31,7 @@ class File:
         self._all: dict[threading.Thread, sqlite3.Connection] = {}
         self._lock = threading.Lock()
         self._identity: tuple[int, int] | None = None
+        self._closed = False
         self._looked = 0.0
         self.trouble: str | None = None
         try:
@@ -37,8 +39,7 @@ class File:
                 prepare(db, path)
         except (sqlite3.DatabaseError, StateUnavailable) as error:
             raise StateError(f"{path} cannot be used as state: {error}. {RESTORE}") from error
-        about = path.stat()
-        self._identity = about.st_dev, about.st_ino
+        self._identity = sqlite_header.hold(path)
 
     @contextmanager
     def answering(self) -> Iterator[None]:
@@ -76,9 +77,8 @@ class File:
         if not about.st_size:
             raise StateLost(f"{self.path} was emptied. {RESTORE}")
         if time.monotonic() - self._looked > LOOK_EVERY_S:  # what is cached in memory would go on being answered
-            with self.path.open("rb") as file:
-                if file.read(len(MAGIC)) != MAGIC:
-                    raise StateDamaged(f"{self.path} is damaged: it does not begin as a database. {RESTORE}")
+            if not sqlite_header.is_intact(self._identity):
+                raise StateDamaged(f"{self.path} is damaged: it does not begin as a database. {RESTORE}")
             self._looked = time.monotonic()
 
     @contextmanager
@@ -127,6 +127,9 @@ class File:
             for connection in self._all.values():
                 connection.close()
             self._all.clear()
+            if self._identity is not None and not self._closed:
+                self._closed = True
+                sqlite_header.release(self._identity)
 
     def _keep(self, connection: sqlite3.Connection) -> None:
         """Remember this thread's connection; close those of threads that ended: the server's come and go."""

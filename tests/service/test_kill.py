@@ -130,7 +130,7 @@ class Known:
         for card in snapshots.all():
             assert card.generation >= self.snapshot
             assert sum(map(len, snapshots.items(card))) == card.items
-        assert self.snapshot < 0 or snapshots.generation(DOMAIN) >= self.snapshot
+        assert self.snapshot < 0 or snapshots.generation(record) >= self.snapshot
 
     def compare(self, state: State, store: Store) -> None:
         """Hold what is there against what must be there; what was cut off is known from here on."""

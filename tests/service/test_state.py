@@ -27,10 +27,18 @@ from service.state import (
     State,
     Upserted,
     Withdrawals,
+    redis_link,
 )
 from service.state.sqlite import FILE, SqliteState
 
 MOVIES = DomainRecord("movies", "f" * 64, "Films")
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give Redis time: some tests send it 50,000 items at once, which no request may."""
+    monkeypatch.setattr(redis_link, "TIMEOUT_S", 60.0)
+    monkeypatch.setattr(redis_link, "CONNECT_S", 60.0)
 
 
 def items(*names: str, text: str = "film") -> list[Item]:

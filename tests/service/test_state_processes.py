@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from service.errors import JobTaken
-from service.state import DomainRecord, State
+from service.state import DomainRecord, State, sqlite_file
+from service.state.sqlite import SqliteState
 from tests.service.conftest import wait_until
 from tests.service.redis_server import RedisServer
 
@@ -159,3 +160,25 @@ def test_replicas_that_open_an_empty_redis_at_once_agree_on_it(empty_redis: Redi
     finally:
         for peer in peers:
             peer.end()
+
+
+OPEN_AND_CLOSE = """
+import pathlib, sys
+from service.state.sqlite import SqliteState
+SqliteState(pathlib.Path(sys.argv[1])).close()
+"""
+
+
+def test_a_look_at_the_file_keeps_its_locks_so_that_no_other_process_removes_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_file, "LOOK_EVERY_S", 0.0)
+    state = SqliteState(tmp_path)
+    try:
+        state.put_domain(MOVIES)
+        assert state.domains() == [state.get_domain("movies")]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        subprocess.run([sys.executable, "-c", OPEN_AND_CLOSE, str(tmp_path)], check=True, env=environment)
+        assert (tmp_path / "state.db-wal").exists(), "what is committed there and not yet in the file would be lost"
+    finally:
+        state.close()
