@@ -32,10 +32,14 @@ METADATA = "Metadata-Version: 2.1\nName: swaprec\nVersion: 0.0.0\n"
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """Return this process's environment with the stand-ins that are needed, behind all else."""
+    """Return this process's environment with the stand-ins that are needed, behind all else.
+
+    The libraries are told that there is no hub: they would try to reach it, for minutes.
+    """
     _write(folder)
     path = [os.environ.get("PYTHONPATH", ""), str(folder)]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path))}
+    offline = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+    return {**os.environ, **offline, "PYTHONPATH": os.pathsep.join(filter(None, path))}
 
 
 def _write(folder: Path) -> None:
