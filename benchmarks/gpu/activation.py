@@ -36,8 +36,10 @@ MAX_TURNS = 3
 
 @dataclass(slots=True)
 class Stages:
-    """Seconds of each stage of one activation."""
+    """Seconds of each stage of one activation; those that have ended are in the report at once."""
 
+    report: Report
+    turn: int
     seconds: dict[str, float] = field(default_factory=dict)
     _name: str = "read"
     _began: float = field(default_factory=time.perf_counter)
@@ -53,6 +55,7 @@ class Stages:
         now = time.perf_counter()
         self.seconds[self._name] = self.seconds.get(self._name, 0.0) + now - self._began
         self._began = now
+        self.report.figure(f"stages_s_{self.turn}", self.seconds)
 
 
 def measure(setup: Setup, report: Report) -> None:
@@ -65,10 +68,9 @@ def measure(setup: Setup, report: Report) -> None:
     embed(backbone, draw_titles(WARM_ITEMS, setup.sizes.vocabulary, 3), draw_adapter(backbone, HOULSBY, 99))
     totals: list[float] = []
     while len(totals) < MAX_TURNS and (not totals or setup.left_s > 1.5 * totals[-1]):
-        stages = _activate(setup, builder, record, backbone, len(totals) + 1)
-        totals.append(sum(stages.seconds.values()))
-        report.figure(f"stages_s_{len(totals)}", stages.seconds)
-        parts = ", ".join(f"{name} {seconds:.1f}" for name, seconds in stages.seconds.items())
+        seconds = _activate(setup, report, builder, record, backbone, len(totals) + 1)
+        totals.append(sum(seconds.values()))
+        parts = ", ".join(f"{name} {taken:.1f}" for name, taken in seconds.items())
         report.row(f"{len(titles):,} items, turn {len(totals)}", f"{totals[-1]:.1f} s ({parts})")
         # The first turn also starts the process that builds indexes.
         report.bar("activation_s", max(totals))
@@ -99,16 +101,18 @@ def _catalog(setup: Setup, backbone: Backbone, titles: list[str]) -> tuple[BaseB
     return builder, state.get_domain(DOMAIN)
 
 
-def _activate(setup: Setup, builder: BaseBuilder, record: DomainRecord, backbone: Backbone, version: int) -> Stages:
-    """Build the base of one version."""
+def _activate(
+    setup: Setup, report: Report, builder: BaseBuilder, record: DomainRecord, backbone: Backbone, version: int
+) -> dict[str, float]:
+    """Build the base of one version; returns the seconds of each stage."""
     adapter = draw_adapter(backbone, HOULSBY, version)
     dtype = resolve_dtype("auto", backbone.device)
     prepared = Prepared(version, f"{version:064x}"[::-1], dtype, adapter, 0)
     setup.synchronize()
-    stages = Stages()
+    stages = Stages(report, version)
     builder.build(record, backbone, [prepared], version, stages.enter)
     stages.end()
-    return stages
+    return stages.seconds
 
 
 def _embed_alone(setup: Setup, report: Report, backbone: Backbone, titles: list[str]) -> None:
