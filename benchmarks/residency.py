@@ -190,7 +190,7 @@ def _folders(home: Path, domains: int, items: int) -> tuple[Path, Path]:
     whole, budgeted, done = home / "resident", home / "budgeted", home / "prepared"
     if not done.exists():
         began = time.monotonic()
-        _fill(whole, domains, items)
+        fill(whole, domains, items)
         shutil.rmtree(budgeted, ignore_errors=True)
         shutil.copytree(whole, budgeted, copy_function=_linked, ignore=shutil.ignore_patterns(".lock"))
         done.touch()
@@ -206,12 +206,19 @@ def _linked(source: str, target: str) -> None:
         os.link(source, target)
 
 
-def _fill(folder: Path, domains: int, items: int) -> None:
-    """Fill a data folder with folded domains, going on where it was interrupted."""
+def fill(folder: Path, domains: int, items: int, device: str = "cpu") -> None:
+    """Fill a data folder with folded domains, going on where it was interrupted.
+
+    Args:
+        folder: of the service.
+        domains: how many.
+        items: of each domain.
+        device: that the service will run on: it decides in what dtype the frozen backbone embeds.
+    """
     torch.set_num_threads(1)
     use_one_thread()
     prepare(folder, 0, items)
-    making = _Making.begin(folder, items)
+    making = _Making.begin(folder, items, device)
     for number in range(domains):
         making.add(domain_name(number), seed=number)
         if (number + 1) % 100 == 0:
@@ -221,30 +228,34 @@ def _fill(folder: Path, domains: int, items: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Making:
-    """A data folder on its way, and the catalog of all its domains, embedded in each dtype that is needed."""
+    """A data folder on its way, and the catalog of all its domains, embedded in each dtype that is needed.
+
+    `plain` is the dtype in which the frozen backbone embeds where the service runs.
+    """
 
     folder: Path
     backbone: Backbone
     catalog: list[Item]
     keys: Keys
     vectors: dict[Dtype, Floats]
+    plain: Dtype
     state: SqliteState
     store: Store
     builder: BaseBuilder
 
     @classmethod
-    def begin(cls, folder: Path, items: int) -> _Making:
+    def begin(cls, folder: Path, items: int, device: str) -> _Making:
         """Open the parts and embed the catalog."""
         backbone = Backbone.load(folder / "backbones" / "random", "cpu")
         catalog = [Item(f"item-{number}", f"title {number} {number * 7919 % items}") for number in range(items)]
         contents = [Content(item.text) for item in catalog]
         keys = as_keys([content.key() for content in contents])
-        dtypes = {DTYPE, resolve_dtype("auto", backbone.device)}
-        vectors = {dtype: embed(backbone, contents, dtype=dtype) for dtype in dtypes}
+        plain = resolve_dtype("auto", device)
+        vectors = {dtype: embed(backbone, contents, dtype=dtype) for dtype in {DTYPE, plain}}
         state, files = SqliteState(folder), VectorFiles(folder / "vectors")
         kept = Bases(folder / "bases"), files, Blobs(folder / "blobs"), Snapshots(folder / "snapshots")
         builder = BaseBuilder(state, *kept, lambda *_: None, least_for_index=0)
-        return cls(folder, backbone, catalog, keys, vectors, state, Store(folder / "adapters"), builder)
+        return cls(folder, backbone, catalog, keys, vectors, plain, state, Store(folder / "adapters"), builder)
 
     def add(self, name: str, seed: int) -> None:
         """Make a domain whose version is live and whose catalog is folded; the base comes last.
@@ -256,8 +267,8 @@ class _Making:
         if self.builder.bases.generation(record) >= 0:
             return
         self.state.upsert_items(name, self.catalog)
-        live, device = self._version(name, seed), self.backbone.device
-        none = Prepared(None, self.backbone.fingerprint, resolve_dtype("auto", device), None, 0)
+        live = self._version(name, seed)
+        none = Prepared(None, self.backbone.fingerprint, self.plain, None, 0)
         self.store.record_activation(name, live.version, "benchmark")
         for version in (live, none):
             place = self.folder / "vectors" / name / f"{version.digest[:32]}-{version.dtype}"

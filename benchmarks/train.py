@@ -46,20 +46,21 @@ class EveryOccurrence:
 
     def __init__(self, subject: Subject, dataset: Dataset) -> None:
         self.subject = subject
-        rows = subject.backbone.tokenize(dataset.texts)
-        self.mask = torch.tensor([[place < len(row) for place in range(TOKENS)] for row in rows])
-        self.ids = torch.tensor([row + [0] * (TOKENS - len(row)) for row in rows])
+        rows, device = subject.backbone.tokenize(dataset.texts), subject.backbone.device
+        self.mask = torch.tensor([[place < len(row) for place in range(TOKENS)] for row in rows], device=device)
+        self.ids = torch.tensor([row + [0] * (TOKENS - len(row)) for row in rows], device=device)
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the BCE of a batch."""
         backbone, adapter = self.subject.backbone, self.subject.adapter
         assert adapter is not None  # noqa: S101 - it is what trains
         negatives = np.pad(batch.negatives, ((0, 0), (0, 1)))  # as many as there are positives
-        rows = batch.distinct[np.stack([batch.windows, negatives], 1)].reshape(-1)  # [B * 2 * (L + 1)]
+        places = batch.distinct[np.stack([batch.windows, negatives], 1)].reshape(-1)  # [B * 2 * (L + 1)]
+        rows = torch.from_numpy(places).to(backbone.device)
         pooled = backbone.model.item_encoder(Tokens(self.ids[rows], self.mask[rows]), adapter.item)
         vectors = backbone.model.project(pooled, adapter.item).view(len(batch.windows), 2, -1, backbone.config.width)
         items, others = vectors[:, 0], vectors[:, 1, :-1]
-        real = torch.from_numpy(batch.real)
+        real = torch.from_numpy(batch.real).to(backbone.device)
         seen = real[:, :-1]
         users = backbone.model.user_encoder(items[:, :-1] * seen.unsqueeze(-1), seen, adapter.user)
         asked = seen & real[:, 1:]
@@ -90,7 +91,7 @@ class EachOnce:
 
 def subject_of(backbone: Backbone, dataset: Dataset, spec: Mapping[str, Any], cache: Path, keep: str) -> Subject:
     """Make a fresh adapter of a seed and what it trains on."""
-    adapter = Adapter.create(AdapterSpec.parse(spec), backbone.shape, seed=0)
+    adapter = Adapter.create(AdapterSpec.parse(spec), backbone.shape, seed=0).to(backbone.device)
     states = item_states(backbone, dataset.contents, adapter.item, cache, keep=keep, dtype="float32")
     return Subject(backbone, adapter, states, nn.ModuleDict({"adapter": adapter}), {"adapter": 1e-3})
 

@@ -1,0 +1,125 @@
+"""Section: seconds from an adapter to a catalog that is embedded, indexed and verified.
+
+It's the work of the service's activation job (`service.base_builder`) on a catalog that lies in
+SQLite: read, embed with the adapter, build and tune the index, verify, write. What a process does
+once, loading the backbone and the first kernels, comes before.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from benchmarks.gpu.random_encoder import HOULSBY, draw_adapter, draw_titles, load
+from benchmarks.gpu.report import Report
+from benchmarks.gpu.setup import Setup, guarded
+from service.base_builder import BaseBuilder
+from service.bases import Bases
+from service.blobs import Blobs
+from service.builder import Builder
+from service.index import use_one_thread
+from service.settings import Settings
+from service.snapshots import Snapshots
+from service.state import DomainRecord, Item
+from service.state.sqlite import SqliteState
+from service.vectors import VectorFiles
+from service.versions import Prepared
+from transrec.backbone import Backbone, resolve_dtype
+from transrec.embed import embed
+
+DOMAIN = "news"
+UPSERT_ROWS = 20_000
+WARM_ITEMS = 2000
+MAX_TURNS = 3
+
+
+@dataclass(slots=True)
+class Stages:
+    """Seconds of each stage of one activation; those that have ended are in the report at once."""
+
+    report: Report
+    turn: int
+    seconds: dict[str, float] = field(default_factory=dict)
+    _name: str = "read"
+    _began: float = field(default_factory=time.perf_counter)
+
+    def enter(self, name: str) -> Callable[[int, int], None]:
+        """Begin a stage; the one before ends."""
+        self.end()
+        self._name = name
+        return lambda _done, _total: None
+
+    def end(self) -> None:
+        """End the stage that runs."""
+        now = time.perf_counter()
+        self.seconds[self._name] = self.seconds.get(self._name, 0.0) + now - self._began
+        self._began = now
+        self.report.figure(f"stages_s_{self.turn}", self.seconds)
+
+
+def measure(setup: Setup, report: Report) -> None:
+    """Fill a catalog, activate adapters one after the other, and report the slowest turn."""
+    use_one_thread()
+    backbone = load(setup, setup.sizes.main)
+    backbone.save(setup.folder / "activation" / "backbone")
+    titles = draw_titles(setup.sizes.items, setup.sizes.vocabulary, 2)
+    builder, record = _catalog(setup, backbone, titles)
+    embed(backbone, draw_titles(WARM_ITEMS, setup.sizes.vocabulary, 3), draw_adapter(backbone, HOULSBY, 99))
+    totals: list[float] = []
+    while len(totals) < MAX_TURNS and (not totals or setup.left_s > 1.5 * totals[-1]):
+        seconds = _activate(setup, report, builder, record, backbone, len(totals) + 1)
+        totals.append(sum(seconds.values()))
+        parts = ", ".join(f"{name} {taken:.1f}" for name, taken in seconds.items())
+        report.row(f"{len(titles):,} items, turn {len(totals)}", f"{totals[-1]:.1f} s ({parts})")
+        # The first turn also starts the process that builds indexes.
+        report.bar("activation_s", max(totals))
+    with guarded(report, "embedding alone"):
+        _embed_alone(setup, report, backbone, titles)
+    builder.state.close()
+
+
+def _catalog(setup: Setup, backbone: Backbone, titles: list[str]) -> tuple[BaseBuilder, DomainRecord]:
+    data, settings = setup.folder / "activation", Settings(data=setup.folder / "activation")
+    state = SqliteState(data)
+    state.put_domain(DomainRecord(DOMAIN, backbone.fingerprint))
+    began = time.perf_counter()
+    for start in range(0, len(titles), UPSERT_ROWS):
+        rows = enumerate(titles[start : start + UPSERT_ROWS], start)
+        state.upsert_items(DOMAIN, [Item(f"item-{row}", title) for row, title in rows])
+    print(f"{len(titles):,} items stored in {time.perf_counter() - began:.1f} s", flush=True)
+    worker = Builder(lambda _: None, least=0, threads=settings.threads)
+    builder = BaseBuilder(
+        state,
+        Bases(data / "bases"),
+        VectorFiles(data / "vectors", worker),
+        Blobs(data / "blobs"),
+        Snapshots(data / "snapshots"),
+        worker.index,
+        min(settings.index_items, len(titles)),
+    )
+    return builder, state.get_domain(DOMAIN)
+
+
+def _activate(
+    setup: Setup, report: Report, builder: BaseBuilder, record: DomainRecord, backbone: Backbone, version: int
+) -> dict[str, float]:
+    """Build the base of one version; returns the seconds of each stage."""
+    adapter = draw_adapter(backbone, HOULSBY, version)
+    dtype = resolve_dtype("auto", backbone.device)
+    prepared = Prepared(version, f"{version:064x}"[::-1], dtype, adapter, 0)
+    setup.synchronize()
+    stages = Stages(report, version)
+    builder.build(record, backbone, [prepared], version, stages.enter)
+    stages.end()
+    return stages.seconds
+
+
+def _embed_alone(setup: Setup, report: Report, backbone: Backbone, titles: list[str]) -> None:
+    """Time the embedding without the service around it."""
+    setup.synchronize()
+    began = time.perf_counter()
+    embed(backbone, titles, draw_adapter(backbone, HOULSBY, 1))
+    seconds = time.perf_counter() - began
+    report.figure("embed_s", seconds)
+    report.row(f"{len(titles):,} items, embedding alone", f"{seconds:.1f} s")

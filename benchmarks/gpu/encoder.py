@@ -1,0 +1,189 @@
+"""Section: titles per second of the item encoder against sentence-transformers, and its share of the peak.
+
+Both read the same checkpoint of random weights and the same titles, in bfloat16, from text to
+vectors in the CPU's memory. sentence-transformers runs at the best of several batch sizes; runs are
+interleaved.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from benchmarks.gpu.peak import measure_peak
+from benchmarks.gpu.random_encoder import checkpoint, draw_titles, load
+from benchmarks.gpu.report import Report
+from benchmarks.gpu.setup import Setup, guarded
+from benchmarks.gpu.sizes import MAX_TOKENS, EncoderSize
+from transrec.backbone import Backbone
+from transrec.content import Content
+from transrec.embed import embed
+from transrec.inputs import TextInputs
+from transrec.text_encoder import Tokens
+
+BATCHES = (32, 128, 512, 1024)
+"""Batch sizes of sentence-transformers; its default is the first one."""
+COMPARED = 64
+FORWARD_LENGTH = 16
+"""Tokens of a text where the forward is timed alone."""
+FORWARD_RUNS = 10
+RESERVED_S = 8.0
+
+Run = Callable[[], object]
+
+
+def measure(setup: Setup, report: Report) -> None:
+    """Measure the peak, then each encoder."""
+    peak = measure_peak(setup)
+    report.figure("peak_tflops", peak / 1e12)
+    report.row(f"bf16 product of {setup.sizes.peak}³", f"{peak / 1e12:.0f} TFLOP/s")
+    for number, name in enumerate(setup.sizes.encoders):
+        share = (setup.left_s - RESERVED_S) / (len(setup.sizes.encoders) - number)
+        with guarded(report, name):
+            _measure_one(setup, report, name, peak, time.monotonic() + share)
+
+
+def _measure_one(setup: Setup, report: Report, name: str, peak: float, ends: float) -> None:
+    size, titles = setup.sizes.encoders[name], draw_titles(setup.sizes.titles, setup.sizes.vocabulary, 1)
+    backbone = load(setup, name)
+    tokens = np.array([len(row) for row in backbone.tokenize(titles)])
+    flops = sum(size.flops(int(one)) for one in tokens)
+    report.figure(f"{name}_tokens_a_title", float(tokens.mean()))
+    with guarded(report, f"{name}, forward alone"):
+        _time_forwards(setup, report, name, backbone, size, peak)
+    ours = _timed(setup, lambda: embed(backbone, titles, dtype="bfloat16"))
+    report.figure(f"{name}_first_run_s", ours())
+    with guarded(report, f"{name}, sentence-transformers"):
+        theirs = _Theirs(setup, name)
+        report.figure(f"{name}_theirs_dtype", theirs.dtype)
+        report.figure(f"{name}_cosine_min", _least_cosine(backbone, theirs, titles[:COMPARED]))
+        batch = theirs.tune(setup, report, titles[: len(titles) // 4], name)
+        _compare(setup, report, name, titles, (ours, _timed(setup, lambda: theirs.encode(titles, batch))), ends)
+    seconds = [ours() for _ in range(3)]
+    rate = len(titles) / statistics.median(seconds)
+    achieved = flops / statistics.median(seconds)
+    report.figure(f"{name}_titles_per_s", rate)
+    report.figure(f"{name}_share_of_peak", achieved / peak)
+    report.figure(f"{name}_tokenize_share", _tokenize_s(backbone, titles) / statistics.median(seconds))
+    report.row(f"{name}: ours", f"{rate:,.0f} titles/s, {achieved / peak:.1%} of the peak")
+    if name == setup.sizes.main:
+        report.bar("peak_share", achieved / peak)
+    with guarded(report, f"{name}, without cuDNN's attention"):
+        _measure_without_cudnn(report, name, len(titles), ours)
+
+
+def _compare(
+    setup: Setup, report: Report, name: str, titles: Sequence[str], runs: tuple[Callable[[], float], ...], ends: float
+) -> None:
+    """Run both in turns until the rounds or the time are over."""
+    pairs: list[tuple[float, float]] = []
+    while len(pairs) < setup.sizes.rounds and (not pairs or time.monotonic() + sum(pairs[-1]) < ends):
+        ours, theirs = (run() for run in runs)
+        pairs.append((ours, theirs))
+    ratios = sorted(theirs / ours for ours, theirs in pairs)
+    value = statistics.median(ratios)
+    rate = len(titles) / statistics.median(theirs for _, theirs in pairs)
+    report.figure(f"{name}_ratios", ratios)
+    report.figure(f"{name}_theirs_titles_per_s", rate)
+    report.row(f"{name}: sentence-transformers", f"{rate:,.0f} titles/s")
+    spread = f"{ratios[0]:.2f} to {ratios[-1]:.2f}, {len(pairs)} pairs"
+    report.row(f"{name}: ours / sentence-transformers", f"{value:.2f} ({spread})")
+    if name == setup.sizes.main:
+        report.bar("titles", value)
+
+
+def _measure_without_cudnn(report: Report, name: str, titles: int, ours: Callable[[], float]) -> None:
+    """Measure ours once more without cuDNN's attention, which plans anew for every shape of a batch."""
+    before = torch.backends.cuda.cudnn_sdp_enabled()  # type: ignore[no-untyped-call]
+    torch.backends.cuda.enable_cudnn_sdp(enabled=False)
+    try:
+        ours()
+        rate = titles / min(ours(), ours())
+    finally:
+        torch.backends.cuda.enable_cudnn_sdp(enabled=before)
+    report.figure(f"{name}_titles_per_s_without_cudnn_attention", rate)
+    report.row(f"{name}: ours, without cuDNN's attention", f"{rate:,.0f} titles/s")
+
+
+def _time_forwards(setup: Setup, report: Report, name: str, backbone: Backbone, size: EncoderSize, peak: float) -> None:
+    """Time the encoder's forward on ids that lie on the device, by tokens of a batch."""
+    encoder = backbone.item_encoder("bfloat16")
+    for tokens in setup.sizes.forward_tokens:
+        rows = tokens // FORWARD_LENGTH
+        ids = torch.randint(5, setup.sizes.vocabulary, (rows, FORWARD_LENGTH), device=setup.device)
+        with torch.inference_mode():
+            run = _timed(setup, lambda ids=ids: [encoder(Tokens(ids)) for _ in range(FORWARD_RUNS)])  # type: ignore[misc]
+            run()
+            seconds = statistics.median(run() for _ in range(3)) / FORWARD_RUNS
+        share = rows * size.flops(FORWARD_LENGTH) / seconds / peak
+        report.figure(f"{name}_forward_{tokens}", {"ms": 1000 * seconds, "share_of_peak": share})
+        report.row(f"{name}: forward alone, {tokens:,} tokens", f"{1000 * seconds:.2f} ms, {share:.1%} of the peak")
+
+
+def _timed(setup: Setup, run: Run) -> Callable[[], float]:
+    """Return a function that runs once and returns the seconds it took."""
+
+    def timed() -> float:
+        setup.synchronize()
+        started = time.perf_counter()
+        run()
+        setup.synchronize()
+        return time.perf_counter() - started
+
+    return timed
+
+
+def _tokenize_s(backbone: Backbone, titles: Sequence[str]) -> float:
+    started = time.perf_counter()
+    backbone.tokenize(titles)
+    return time.perf_counter() - started
+
+
+def _least_cosine(backbone: Backbone, theirs: _Theirs, titles: Sequence[str]) -> float:
+    """Return the least cosine between the two encoders' vectors: that both are the same model."""
+    inputs = backbone.inputs([Content(title) for title in titles])
+    assert isinstance(inputs, TextInputs)  # noqa: S101 - the checkpoint has one text
+    places = np.arange(len(titles), dtype=np.int64)
+    with torch.inference_mode():
+        own = backbone.item_encoder("bfloat16")(inputs.padded(places, backbone.device), None)
+    return float(F.cosine_similarity(own.float().cpu(), theirs.encode(titles, COMPARED)).min())
+
+
+class _Theirs:
+    """sentence-transformers on the same checkpoint, in bfloat16, with CLS pooling."""
+
+    def __init__(self, setup: Setup, name: str) -> None:
+        library = import_module("sentence_transformers")
+        modules = import_module("sentence_transformers.sentence_transformer.modules")
+        folder = str(checkpoint(setup, name))
+        kwargs = {"dtype": torch.bfloat16}
+        transformer = modules.Transformer(folder, max_seq_length=MAX_TOKENS, model_kwargs=kwargs)
+        pooling = modules.Pooling(setup.sizes.encoders[name].hidden, "cls")
+        self._model: Any = library.SentenceTransformer(modules=[transformer, pooling], device=setup.device)
+        self.dtype = str(next(self._model.parameters()).dtype)
+
+    def encode(self, titles: Sequence[str], batch: int) -> torch.Tensor:
+        """Return vectors [n, H] in the CPU's memory, float32."""
+        found: torch.Tensor = self._model.encode(
+            list(titles), batch_size=batch, convert_to_tensor=True, show_progress_bar=False
+        )
+        return found.float().cpu()
+
+    def tune(self, setup: Setup, report: Report, titles: Sequence[str], name: str) -> int:
+        """Return the fastest batch size."""
+        self.encode(titles[:COMPARED], COMPARED)
+        rates = {}
+        for batch in BATCHES:
+            seconds = _timed(setup, lambda batch=batch: self.encode(titles, batch))()  # type: ignore[misc]
+            rates[batch] = len(titles) / seconds
+        report.figure(f"{name}_theirs_by_batch", rates)
+        shown = ", ".join(f"{batch}: {rate:,.0f}" for batch, rate in rates.items())
+        report.row(f"{name}: sentence-transformers by batch", f"{shown} titles/s")
+        return max(rates, key=lambda batch: rates[batch])

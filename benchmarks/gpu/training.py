@@ -1,0 +1,148 @@
+"""Section: time of a step and of an epoch, houlsby and side, against the scheme of the paper's program.
+
+The schemes are those of `benchmarks.train`: theirs encodes every place of every user's row, end to
+end, at 30 tokens; ours each distinct item once, from cached states. Same model, batches, loss and
+precision; steps in turns. A houlsby epoch and the paper's are extrapolated from steps, side's is run.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import torch
+
+from benchmarks.gpu.random_encoder import draw_titles, load
+from benchmarks.gpu.report import Report
+from benchmarks.gpu.setup import Setup, guarded
+from benchmarks.train import HOULSBY, SIDE, EachOnce, EveryOccurrence, first_batches, step, subject_of
+from training.batches import Batch
+from training.data import Dataset
+from training.loop import Subject
+from training.rejections import Rejections
+from transrec.content import Content
+
+PRECISIONS = ("bfloat16", "float32")
+LENGTH_MEAN, LENGTH_MIN, LENGTH_MAX = 5.0, 4, 60
+"""Interactions of a user are the least plus a geometric number: a median of about 8."""
+WARM_STEPS = 2
+RATE = 1e-4
+EPOCH_STEPS = 10_000
+"""More batches than an epoch has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scheme:
+    """A way to train: a loss of a batch, and what it trains."""
+
+    run: EveryOccurrence | EachOnce
+    optimizer: torch.optim.Optimizer
+
+
+def measure(setup: Setup, report: Report) -> None:
+    """Compute the cached states, then measure steps in both precisions and side's whole epoch."""
+    dataset, backbone = _log(setup), load(setup, setup.sizes.main)
+    chosen = first_batches(dataset, backbone.config.max_history, EPOCH_STEPS)
+    report.figure("steps_an_epoch", len(chosen))
+    subjects = {}
+    for name, spec in (("houlsby", HOULSBY), ("side", SIDE)):
+        began = time.perf_counter()
+        subjects[name] = subject_of(backbone, dataset, spec, setup.folder / "states", "float16")
+        setup.synchronize()
+        report.figure(f"states_s_{name}", time.perf_counter() - began)
+    schemes = _schemes(dataset, subjects)
+    tokens = {name: float(np.mean([one.run.tokens(batch) for batch in chosen])) for name, one in schemes.items()}
+    report.figure("encoder_tokens_a_step", tokens)
+    ratios = {name: list[float]() for name in ("houlsby", "side")}
+    for precision in PRECISIONS:
+        with guarded(report, precision):
+            found = _measure_steps(setup, report, schemes, chosen, precision)
+            for name, value in found.items():
+                ratios[name].append(value)
+                # The bar is about the precision in which we are less fast.
+                report.bar(name, min(ratios[name]))
+    with guarded(report, "a whole epoch of side"):
+        _measure_epoch(setup, report, schemes["side"], chosen)
+
+
+def _measure_steps(
+    setup: Setup, report: Report, schemes: dict[str, Scheme], chosen: Sequence[Batch], precision: str
+) -> dict[str, float]:
+    """Run steps of all schemes in turns; returns how many times as fast as the paper's each of ours is."""
+    seconds: dict[str, list[float]] = {name: [] for name in schemes}
+    ends = time.monotonic() + setup.left_s / (2 if precision == PRECISIONS[0] else 1.5)
+    for number in range(setup.sizes.steps + WARM_STEPS):
+        if number > WARM_STEPS and time.monotonic() > ends:
+            break
+        for name, scheme in schemes.items():
+            taken = _step(setup, scheme, chosen[number % len(chosen)], precision)
+            if number >= WARM_STEPS:
+                seconds[name].append(taken)
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    report.figure(f"step_s_{precision}", seconds)
+    epochs = {name: len(chosen) * value for name, value in medians.items()}
+    report.figure(f"epoch_s_{precision}_extrapolated", epochs)
+    found = {}
+    for name in ("houlsby", "side"):
+        each = sorted(theirs / ours for theirs, ours in zip(seconds["paper"], seconds[name], strict=True))
+        found[name] = statistics.median(each)
+        report.row(
+            f"{name} / the paper's scheme, {precision}",
+            f"{found[name]:.1f} times as fast ({each[0]:.1f} to {each[-1]:.1f}): {1000 * medians[name]:.1f} ms "
+            f"a step against {1000 * medians['paper']:.0f}; an epoch {epochs[name]:.1f} s against "
+            f"{epochs['paper']:.0f} s, extrapolated from {len(each)} of {len(chosen)} steps",
+        )
+    return found
+
+
+def _measure_epoch(setup: Setup, report: Report, scheme: Scheme, chosen: Sequence[Batch]) -> None:
+    began, done = time.perf_counter(), 0
+    for batch in chosen:
+        if setup.left_s < 2.0:
+            break
+        _step(setup, scheme, batch, PRECISIONS[0])
+        done += 1
+    seconds = time.perf_counter() - began
+    report.figure("side_epoch_run", {"steps": done, "of": len(chosen), "seconds": seconds})
+    report.row("side, an epoch as it runs", f"{seconds:.1f} s for {done} of {len(chosen)} steps")
+
+
+def _step(setup: Setup, scheme: Scheme, batch: Batch, precision: str) -> float:
+    """Do one step as the trainer does; returns its seconds."""
+
+    def loss(batch: Batch) -> torch.Tensor:
+        with torch.autocast(torch.device(setup.device).type, torch.bfloat16, precision == "bfloat16"):
+            return scheme.run.loss(batch)
+
+    setup.synchronize()
+    began = time.perf_counter()
+    step(loss, scheme.optimizer, batch)
+    setup.synchronize()
+    return time.perf_counter() - began
+
+
+def _schemes(dataset: Dataset, subjects: dict[str, Subject]) -> dict[str, Scheme]:
+    optimizers = {name: torch.optim.Adam(subject.trained.parameters(), lr=RATE) for name, subject in subjects.items()}
+    houlsby, side = subjects["houlsby"], subjects["side"]
+    return {
+        "paper": Scheme(EveryOccurrence(houlsby, dataset), optimizers["houlsby"]),
+        "houlsby": Scheme(EachOnce(houlsby, dataset), optimizers["houlsby"]),
+        "side": Scheme(EachOnce(side, dataset), optimizers["side"]),
+    }
+
+
+def _log(setup: Setup) -> Dataset:
+    """Draw a log: titles, and users whose items follow Zipf's law."""
+    sizes, rng = setup.sizes, np.random.default_rng(9)
+    titles = draw_titles(sizes.train_items, sizes.vocabulary, 10)
+    odds = 1.0 / np.arange(10, sizes.train_items + 10)
+    lengths = LENGTH_MIN + rng.geometric(1 / LENGTH_MEAN, sizes.train_users).clip(max=LENGTH_MAX)
+    drawn = rng.choice(sizes.train_items, int(lengths.sum()), p=odds / odds.sum()).astype(np.int64)
+    sequences = np.split(drawn, np.cumsum(lengths)[:-1])
+    users = [f"user-{number}" for number in range(sizes.train_users)]
+    contents = [Content(title) for title in titles]
+    return Dataset("random", cast("Any", None), contents, users, sequences, "", Rejections())
