@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from transrec.images import Preprocessing
-from transrec.item_encoder import BlockShape, ItemEncoder, Pooling
+from transrec.item_encoder import BlockShape, ItemEncoder, Layout, Pooling
 from transrec.seam import Adapt
 
 
@@ -77,7 +77,7 @@ class ImageEncoder(ItemEncoder):
         mean, std = (torch.tensor(given, device=inputs.device).view(3, 1, 1) for given in (wanted.mean, wanted.std))
         return ((inputs.float() / 255 - mean) / std).to(self.patch.weight.dtype)
 
-    def pool(self, x: Tensor, mask: Tensor | None) -> Tensor:  # noqa: ARG002 - images are never padded
+    def pool(self, x: Tensor, mask: Layout) -> Tensor:  # noqa: ARG002 - images are never padded
         """Take the CLS token, or the mean of the patches."""
         return x[:, 0] if self.pooling == "cls" else x[:, self.shape.first :].mean(1)
 

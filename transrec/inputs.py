@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from transrec.content import Content
 from transrec.image_encoder import ImageShape
 from transrec.images import read_pixels
+from transrec.packing import Packing, Rows
 from transrec.pair_encoder import Pair
 from transrec.text_encoder import Attributes, Tokens
 
@@ -78,6 +80,13 @@ class TextInputs:
     def load(self, places: Integers, device: torch.device | str) -> Tokens:
         """Return ids [b, T], never padded."""
         return Tokens(torch.tensor([self.ids[place] for place in places], dtype=torch.int64, device=device))
+
+    def packed(self, places: Integers, device: torch.device | str) -> Tokens:
+        """Return texts of any length packed, ids [R, W] and where each text stands."""
+        lengths = self.tokens[places]
+        tokens = itertools.chain.from_iterable(self.ids[place] for place in places)
+        ids = np.fromiter(tokens, np.int64, int(lengths.sum()))
+        return Tokens(*Packing.of(Rows.fit(lengths), ids, 0, device))
 
     def padded(self, places: Integers, device: torch.device | str) -> Tokens:
         """Return texts of any length in one batch, ids [b, T] and, where lengths differ, a mask."""
@@ -157,6 +166,7 @@ def take(inputs: Tokens | Attributes | torch.Tensor | Pair, rows: Integers) -> A
     if isinstance(inputs, Attributes):
         return Attributes(tuple(take(part, rows) for part in inputs.parts))
     if isinstance(inputs, Tokens):
+        assert not isinstance(inputs.mask, Packing)  # noqa: S101 - `load` never packs
         return Tokens(inputs.ids[rows], None if inputs.mask is None else inputs.mask[rows])
     return inputs[rows]
 
@@ -176,3 +186,10 @@ def batches(inputs: Loads, rows: Integers | None = None, budget: int = BATCH_TOK
         size = max(1, budget // int(inputs.tokens[places[0]]))
         for start in range(0, len(places), size):
             yield places[start : start + size]
+
+
+def any_batches(inputs: Loads, budget: int) -> Iterator[Integers]:
+    """Yield places of items of any length, in order, in batches of equal size and of about `budget` tokens at most."""
+    count = len(inputs.tokens)
+    parts = -(-int(inputs.tokens.sum()) // budget)
+    yield from np.array_split(np.arange(count), min(count, max(1, parts))) if count else ()

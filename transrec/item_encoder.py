@@ -15,9 +15,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from transrec.packing import Packing, attention
 from transrec.seam import OUTSIDE, Adapt, unchanged
 
 Pooling = Literal["cls", "mean"]
+
+Layout = Tensor | Packing | None
+"""How items of several lengths share a batch: padded, under a mask [n, T]; packed; None where all have one length."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +42,12 @@ class FrozenPrefix:
 
     `x` is the input of the first adapted block and `h` its attention's output, both [n, T, H]; T is 1 where
     the block is the last one and the pooling reads the CLS position only. Where the attention itself is adapted,
-    `h` is None and `x` has all tokens. `mask` is [n, T] or None.
+    `h` is None and `x` has all tokens. `mask` is [n, T], a packing, or None.
     """
 
     x: Tensor
     h: Tensor | None
-    mask: Tensor | None
+    mask: Layout
 
 
 class Block(nn.Module):
@@ -61,16 +65,21 @@ class Block(nn.Module):
         self.ffn_out = nn.Linear(shape.intermediate, shape.hidden)
         self.ffn_norm = nn.LayerNorm(shape.hidden, eps=shape.norm_eps)
 
-    def attend(self, x: Tensor, mask: Tensor | None, queries: int, layer: int, adapt: Adapt) -> Tensor:
+    def attend(self, x: Tensor, mask: Layout, queries: int, layer: int, adapt: Adapt) -> Tensor:
         """Attention's output [n, Q, H] for the first `queries` of the block's input `x [n, T, H]`; no residual yet."""
         if self.pre_norm:
             x = adapt.norm(layer, "attention_norm", self.attention_norm, x)
-        q = self._split(adapt.linear(layer, "query", self.query, x[:, :queries]))
+        packing = mask if isinstance(mask, Packing) else None
+        q = self._split(adapt.linear(layer, "query", self.query, x[:, :queries] if packing is None else x))
         k = self._split(adapt.linear(layer, "key", self.key, x))
         v = self._split(adapt.linear(layer, "value", self.value, x))
         k, v, keys = adapt.extend(layer, k, v, keys_mask(mask))
-        h = F.scaled_dot_product_attention(q, k, v, attn_mask=keys)  # [n, heads, Q, H/heads]
-        return adapt.linear(layer, "attention_out", self.attention_out, h.transpose(1, 2).flatten(2))
+        # h is [n, heads, Q, H/heads], or [R, heads, W, H/heads] where texts are packed.
+        h = attention(q, k, v, keys) if packing is None else packing.attend(q, k, v)
+        h = h.transpose(1, 2).flatten(2)
+        if packing is not None:
+            h = leading(h, packing, queries)
+        return adapt.linear(layer, "attention_out", self.attention_out, h)
 
     def finish(self, x: Tensor, h: Tensor, layer: int, adapt: Adapt) -> Tensor:
         """Run the block from its attention's output `h` on; `x` is its input, both [n, Q, H]."""
@@ -102,11 +111,11 @@ class ItemEncoder(nn.Module):
         self.norm = nn.LayerNorm(shape.hidden, eps=shape.norm_eps)
         self.blocks = nn.ModuleList(Block(shape) for _ in range(layers))
 
-    def embed(self, inputs: Any, adapt: Adapt) -> tuple[Tensor, Tensor | None]:
-        """Turn inputs into tokens [n, T, H] and, where rows are padded, their mask [n, T]."""
+    def embed(self, inputs: Any, adapt: Adapt) -> tuple[Tensor, Layout]:
+        """Turn inputs into tokens [n, T, H] and, where rows are padded or packed, how."""
         raise NotImplementedError
 
-    def pool(self, x: Tensor, mask: Tensor | None) -> Tensor:
+    def pool(self, x: Tensor, mask: Layout) -> Tensor:
         """Pool `x [n, T, H]` to [n, H]."""
         raise NotImplementedError
 
@@ -114,7 +123,8 @@ class ItemEncoder(nn.Module):
         """Encode inputs to [n, H] with the adapter given, or with none."""
         adapt = adapt or unchanged
         own, real = self.embed(inputs, adapt)
-        x, mask = adapt.enter(own, real)
+        # Packed texts have no place for tokens that an adapter adds: such a kind does not pack.
+        x, mask = (own, real) if isinstance(real, Packing) else adapt.enter(own, real)
         states = {0: x} if 0 in adapt.reads else {}
         for layer in range(len(self.blocks)):
             x = self._run(layer, x, mask, adapt)
@@ -123,7 +133,9 @@ class ItemEncoder(nn.Module):
         x = self._end(x, adapt)
 
         def pool(state: Tensor) -> Tensor:
-            return self.pool(state[:, : own.shape[1]], real)  # what was added behind is not pooled
+            if not isinstance(real, Packing):
+                state = state[:, : own.shape[1]]  # what was added behind is not pooled
+            return self.pool(state, real)
 
         return adapt.leave(x, states, keys_mask(mask), pool) if adapt.reads else pool(x)
 
@@ -142,7 +154,7 @@ class ItemEncoder(nn.Module):
             return FrozenPrefix(x, None, mask)
         queries = self._queries(layer, x, unchanged)
         h = self._block(layer).attend(x, mask, queries, layer, unchanged)
-        return FrozenPrefix(x[:, :queries], h, mask)
+        return FrozenPrefix(leading(x, mask, queries), h, mask)
 
     def suffix(self, prefix: FrozenPrefix, layer: int, adapt: Adapt | None = None) -> Tensor:
         """Run from a cached prefix of `layer` to the pooled output [n, H]; for adapters that read no states."""
@@ -159,15 +171,16 @@ class ItemEncoder(nn.Module):
         """Return the linears and layer norms of a block, or the norm outside the blocks, by their names at the seam."""
         return {"norm": self.norm} if layer == OUTSIDE else dict(self.blocks[layer].named_children())
 
-    def _run(self, layer: int, x: Tensor, mask: Tensor | None, adapt: Adapt) -> Tensor:
+    def _run(self, layer: int, x: Tensor, mask: Layout, adapt: Adapt) -> Tensor:
         if self.recomputes and torch.is_grad_enabled():
             again: Tensor = checkpoint(self._once, layer, x, mask, adapt, use_reentrant=False)
             return again
         return self._once(layer, x, mask, adapt)
 
-    def _once(self, layer: int, x: Tensor, mask: Tensor | None, adapt: Adapt) -> Tensor:
+    def _once(self, layer: int, x: Tensor, mask: Layout, adapt: Adapt) -> Tensor:
         block, queries = self._block(layer), self._queries(layer, x, adapt)
-        return block.finish(x[:, :queries], block.attend(x, mask, queries, layer, adapt), layer, adapt)
+        h = block.attend(x, mask, queries, layer, adapt)
+        return block.finish(leading(x, mask, queries), h, layer, adapt)
 
     def _queries(self, layer: int, x: Tensor, adapt: Adapt) -> int:
         last = layer == len(self.blocks) - 1
@@ -180,6 +193,11 @@ class ItemEncoder(nn.Module):
         return cast("Block", self.blocks[layer])
 
 
-def keys_mask(mask: Tensor | None) -> Tensor | None:
-    """Turn a mask of tokens [n, T] into one of keys [n, 1, 1, T]."""
-    return None if mask is None else mask[:, None, None, :]
+def leading(x: Tensor, mask: Layout, queries: int) -> Tensor:
+    """Take the first `queries` tokens of each item, one or all, of `x [n, T, H]`."""
+    return mask.firsts(x) if isinstance(mask, Packing) and queries == 1 else x[:, :queries]
+
+
+def keys_mask(mask: Layout) -> Tensor | None:
+    """Turn a mask of tokens [n, T] into one of keys [n, 1, 1, T]; packed texts see to their attention themselves."""
+    return mask[:, None, None, :] if isinstance(mask, Tensor) else None

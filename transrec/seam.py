@@ -44,12 +44,14 @@ class Adapt:
 
     `reads` names the hidden states that `leave` wants; with `reads_tokens` it wants every token of the last one too,
     which an encoder that pools one position would otherwise not compute. `leaves` is how many states of an item
-    `leave` returns.
+    `leave` returns. `packs` says that texts may stand side by side in one row (`transrec.packing`): false of a
+    kind that adds tokens to a text or keys to an attention, or runs an attention of its own.
     """
 
     reads: frozenset[int] = frozenset()
     reads_tokens: bool = False
     leaves: int = 1
+    packs: bool = True
 
     def part(self, _modality: Modality) -> Adapt:
         """Return what adapts one encoder of a pair."""

@@ -12,7 +12,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from transrec.item_encoder import BlockShape, ItemEncoder, Pooling
+from transrec.item_encoder import BlockShape, ItemEncoder, Layout, Pooling
+from transrec.packing import Packing
 from transrec.seam import OUTSIDE, Adapt
 
 Architecture = Literal["bert", "roberta"]
@@ -36,10 +37,13 @@ class TextShape:
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """Token ids [n, T] and, where rows are padded, a mask [n, T] that is True at real tokens."""
+    """Token ids [n, T] and, where rows are padded, a mask [n, T] that is True at real tokens.
+
+    Packed, ids are [R, W] and the mask is the packing.
+    """
 
     ids: Tensor
-    mask: Tensor | None = None
+    mask: Layout = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,17 +71,24 @@ class TextEncoder(ItemEncoder):
             return torch.stack([super(TextEncoder, self).forward(part, adapt) for part in inputs.parts]).mean(0)
         return super().forward(inputs, adapt)
 
-    def embed(self, inputs: Tokens, adapt: Adapt) -> tuple[Tensor, Tensor | None]:
+    def embed(self, inputs: Tokens, adapt: Adapt) -> tuple[Tensor, Layout]:
         """Sum word, position and type embeddings of `ids [n, T]`, and normalise."""
         ids = inputs.ids
-        places = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
+        if isinstance(inputs.mask, Packing):
+            places = inputs.mask.positions
+        else:
+            places = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
         if self.shape.architecture == "roberta":  # its positions begin after the padding id
             places = places + self.shape.pad_id + 1
         x = adapt.words(self.word(ids)) + self.position(places) + self.token_type.weight[0]
         return adapt.norm(OUTSIDE, "norm", self.norm, x), inputs.mask
 
-    def pool(self, x: Tensor, mask: Tensor | None) -> Tensor:
+    def pool(self, x: Tensor, mask: Layout) -> Tensor:
         """Take the CLS position, or the mean of the real tokens."""
+        if isinstance(mask, Packing):
+            if self.pooling == "mean":
+                return mask.mean(x)
+            return mask.firsts(x)[0] if mask.holds(x) else x[0]
         if self.pooling == "cls":
             return x[:, 0]
         if mask is None:

@@ -53,6 +53,7 @@ class KAdapter(SideAdapter):
     """
 
     kind = "k_adapter"
+    packs = False
     keys: ClassVar = {"hidden": (192, 16), "heads": (12, 2), "layers": ("ends", "all"), "compat": (None, None)}
     compats = ("adapter4rec",)
 

@@ -26,6 +26,7 @@ class Prompt(SideAdapter):
     kind = "prompt"
     keys: ClassVar = {"tokens": (30, 30), "train_layer_norm": (False, False), "compat": (None, None)}
     compats = ("adapter4rec",)
+    packs = False
     item_only = "its tokens are items, each at its place in time, and a learned one would be an item nobody touched"
 
     def __init__(self, spec: SideSpec, shape: SideShape) -> None:
@@ -70,6 +71,7 @@ class Prefix(SideAdapter):
     """Learned keys and values before those of every chosen layer; each token, or item, may attend to them."""
 
     kind = "prefix"
+    packs = False
     keys: ClassVar = {"tokens": (30, 10), "layers": ("all", "all"), "train_layer_norm": (False, False)}
 
     def __init__(self, spec: SideSpec, shape: SideShape) -> None:
