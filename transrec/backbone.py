@@ -271,6 +271,11 @@ class Backbone:
         """Parameters of the whole TransRec, what full fine-tuning would train."""
         return sum(parameter.numel() for parameter in self.model.parameters())
 
+    @property
+    def reads_one_text(self) -> bool:
+        """Whether an item is one text to it: no picture, no attributes."""
+        return self.config.modalities == ("text",) and len(self._tokenizers) == 1
+
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text with its special tokens, cut to `max_tokens`, not padded; of one attribute."""
         return _ids(self._tokenizers[0], texts)
