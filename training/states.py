@@ -24,13 +24,28 @@ from torch import Tensor
 from transrec.adapters import EVERYTHING, Adapt, Paired, Reach, SideAdapter, unchanged
 from transrec.backbone import Backbone, resolve_dtype
 from transrec.content import Content
-from transrec.inputs import AttributeInputs, ImageInputs, Inputs, Loads, PairInputs, batches
+from transrec.inputs import (
+    BATCH_TOKENS,
+    AttributeInputs,
+    ImageInputs,
+    Inputs,
+    Loads,
+    PairInputs,
+    TextInputs,
+    batches,
+)
 from transrec.item_encoder import FrozenPrefix, ItemEncoder
+from transrec.packing import Packing, Rows
 from transrec.pair_encoder import PairEncoder, beside
 from transrec.seam import MODALITIES
 
 BUCKET_TOKENS = 4
 """Token lengths are rounded up to this in training batches: few groups, few pads."""
+
+TABLE_SHARE = 0.5
+"""So much of a GPU's free memory a table of token states may take."""
+GPU_BATCH_TOKENS = 16_384
+"""Tokens of a batch where a GPU computes states: half as many do not fill an H200."""
 
 Progress = Callable[[int, int], None]
 Integers = NDArray[np.int64]
@@ -69,8 +84,10 @@ class PrefixStates:
     starts: Integers
 
     def pooled(self, rows: Integers, adapt: Adapt | None) -> Tensor:
-        """Run the layers from the first adapted one on, in buckets of similar length."""
+        """Run the layers from the first adapted one on: packed on a GPU, elsewhere in buckets of similar length."""
         lengths = self.starts[rows + 1] - self.starts[rows]
+        if self._device.type == "cuda" and (adapt or unchanged).packs and lengths.min() < lengths.max():
+            return self.encoder.suffix(self.packed(rows, lengths), self.reach.layer, adapt)
         parts, places = [], []
         for chosen, width in length_buckets(lengths):
             prefix = self._gather(rows[chosen], lengths[chosen], width)
@@ -78,13 +95,30 @@ class PrefixStates:
             places.append(chosen)
         return _in_order(parts, places)
 
+    def packed(self, rows: Integers, lengths: Integers) -> FrozenPrefix:
+        """Return the states of texts of any length side by side."""
+        fitted = Rows.fit(lengths)
+        owners, positions, _ = fitted.tokens()
+        wanted = self.starts[rows][owners] + positions
+        # Where there is a pad, the state of some token stands: nothing reads it.
+        index, packing = Packing.of(fitted, wanted, int(wanted[0]), self._device)
+        states = self._look_up(index)  # [R, W, 2 or 1, H]
+        return FrozenPrefix(states[:, :, 0], states[:, :, 1] if self.reach.attention else None, packing)
+
+    @property
+    def _device(self) -> torch.device:
+        return self.encoder.norm.weight.device
+
+    def _look_up(self, index: Tensor) -> Tensor:
+        found = self.table[index.to(self.table.device)]
+        return found.to(self._device).float()
+
     def _gather(self, rows: Integers, lengths: Integers, width: int) -> FrozenPrefix:
         offsets = np.arange(width)
         real = offsets < lengths[:, None]
         index = self.starts[rows][:, None] + np.minimum(offsets, lengths[:, None] - 1)
-        device = self.encoder.norm.weight.device
-        states = self.table[torch.from_numpy(index)].to(device).float()  # [m, T, 2 or 1, H]
-        mask = None if real.all() else torch.from_numpy(real).to(device)
+        states = self._look_up(torch.from_numpy(index))  # [m, T, 2 or 1, H]
+        mask = None if real.all() else torch.from_numpy(real).to(self._device)
         return FrozenPrefix(states[:, :, 0], states[:, :, 1] if self.reach.attention else None, mask)
 
 
@@ -97,10 +131,13 @@ class InputStates:
 
     def pooled(self, rows: Integers, adapt: Adapt | None) -> Tensor:
         """Encode distinct items, in batches of one length."""
+        device = self.encoder.norm.weight.device
+        if isinstance(self.inputs, TextInputs) and device.type == "cuda" and (adapt or unchanged).packs:
+            return self.encoder(self.inputs.packed(rows, device), adapt)  # type: ignore[no-any-return]
         parts, places = [], []
         order = {int(row): place for place, row in enumerate(rows)}
         for chosen in batches(self.inputs, rows):
-            parts.append(self.encoder(self.inputs.load(chosen, self.encoder.norm.weight.device), adapt))
+            parts.append(self.encoder(self.inputs.load(chosen, device), adapt))
             places.append(np.array([order[int(row)] for row in chosen], np.int64))
         return _in_order(parts, places)
 
@@ -249,6 +286,8 @@ class Frozen:
                         table[starts[row] : starts[row + 1]] = state
         stored: Tensor = torch.from_numpy(np.load(path, mmap_mode="c"))
         if self.reach is not None:
+            device = self.encoder.norm.weight.device
+            stored = stored.to(device) if _fits(stored, device) else stored
             return PrefixStates(self.encoder, self.reach, stored, starts)
         # On a CPU the file itself is the table: memory holds what batches ask for.
         stored = stored.to(self.encoder.norm.weight.device)
@@ -269,8 +308,9 @@ class Frozen:
     def _compute(self, told: Progress | None) -> Iterator[tuple[Integers, NDArray[np.float32]]]:
         """Yield rows [b] and their states [b, T, S, H]; T is 1 where no state is reached."""
         wanted, done = np.flatnonzero(self.has), 0
-        for rows in batches(self.inputs, wanted):
-            batch = self.inputs.load(rows, self.encoder.norm.weight.device)
+        device = self.encoder.norm.weight.device
+        for rows in batches(self.inputs, wanted, GPU_BATCH_TOKENS if device.type == "cuda" else BATCH_TOKENS):
+            batch = self.inputs.load(rows, device)
             if self.reach is None:
                 pooled = self.fast(batch, self.reads)
                 states = pooled[:, None] if self.reads else pooled[:, None, None]
@@ -316,6 +356,14 @@ def _in_order(parts: list[Tensor], places: list[Integers]) -> Tensor:
         return parts[0]
     back = np.argsort(np.concatenate(places), kind="stable")
     return torch.cat(parts).index_select(0, torch.from_numpy(back).to(parts[0].device))
+
+
+def _fits(table: Tensor, device: torch.device) -> bool:
+    """Whether a GPU holds a table beside what training needs; elsewhere tables stay mapped files."""
+    if device.type != "cuda":
+        return False
+    free, _ = torch.cuda.mem_get_info(device)
+    return table.nbytes <= TABLE_SHARE * free
 
 
 def _digest(value: bytes) -> str:

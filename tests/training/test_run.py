@@ -23,7 +23,7 @@ from training.importers.tables import Tables
 from training.loop import TrainingError
 from training.progress import Reporter
 from training.run import finished, run
-from training.states import item_states
+from training.states import PrefixStates, item_states
 from training.trackers import TrackerError
 from transrec.adapters import Adapter, AdapterSpec, expected_tensors
 from transrec.backbone import Backbone
@@ -235,6 +235,20 @@ def test_cached_states_give_what_the_encoder_gives(tmp_path: Path, pooling: Any,
     assert len(list(tmp_path.iterdir())) == 1
     again = item_states(backbone, tiny_contents(30), side, tmp_path, keep="float32", dtype="float32")
     assert torch.equal(again.pooled(rows, side), states.pooled(rows, side))
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+@pytest.mark.parametrize("item", [{"kind": "houlsby"}, {"kind": "lora", "layers": [1]}], ids=str)
+def test_cached_states_packed_for_a_gpu_give_the_same(tmp_path: Path, pooling: Any, item: dict[str, Any]) -> None:
+    backbone = tiny_backbone(pooling=pooling)
+    side = tiny_adapter(backbone, spec=AdapterSpec.parse({"item": item})).item
+    states = item_states(backbone, tiny_contents(30), side, tmp_path, keep="float32", dtype="float32")
+    assert isinstance(states, PrefixStates)
+    rows = np.array([7, 3, 29, 0, 12])
+    with torch.inference_mode():
+        prefix = states.packed(rows, states.starts[rows + 1] - states.starts[rows])
+        packed = states.encoder.suffix(prefix, states.reach.layer, side)
+        assert torch.allclose(packed, states.pooled(rows, side), atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["prompt", "k_adapter", "bitfit"])
