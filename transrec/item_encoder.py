@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from transrec.packing import Packing, attention
+from transrec.attention import attention
+from transrec.packing import Packing
 from transrec.seam import OUTSIDE, Adapt, unchanged
 
 Pooling = Literal["cls", "mean"]

@@ -11,18 +11,15 @@ from typing import Self
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from transrec.attention import attention
 
 Integers = NDArray[np.int64]
 
 TILE = 64
 PAD = -1
-
-GPU_ATTENTION = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
-"""All but cuDNN's, which plans anew for every shape of a batch: on an H200 that took most of a training step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +65,13 @@ class Rows:
                 left[length] -= rows * times
                 place += length * times
             count += rows
+
+    def padded(self, count: int, step: int) -> Rows:
+        """Return the same with `count` texts, the added ones being the first, and a multiple of `step` rows."""
+        more = count - len(self.starts)
+        starts = np.concatenate([self.starts, np.full(more, self.starts[0])])
+        lengths = np.concatenate([self.lengths, np.full(more, self.lengths[0])])
+        return Rows(starts, lengths, -(-self.count // step) * step, self.width)
 
     def tokens(self) -> tuple[Integers, Integers, Integers]:
         """Return for each token, text by text: its text, its position in it, and its place among all R · W."""
@@ -151,14 +155,6 @@ class Packing:
             bias = torch.zeros(other.shape, dtype=dtype, device=other.device)
             self._biases[dtype] = bias.masked_fill_(other, -torch.inf).unsqueeze(1)
         return self._biases[dtype]
-
-
-def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-    """Attend under a mask; q, k and v are [n, heads, T, H/heads]."""
-    if not q.is_cuda:
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-    with sdpa_kernel(GPU_ATTENTION):
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
 
 
 def to_device(values: NDArray[np.generic], device: torch.device | str) -> Tensor:

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from transrec.attention import attention
 from transrec.seam import OUTSIDE, Adapt, unchanged
 
 MASKED = -1e9  # additive: a row that is all padding stays finite
@@ -51,7 +51,7 @@ class UserBlock(nn.Module):
         k = self._split(adapt.linear(layer, "key", self.key, x))
         v = self._split(adapt.linear(layer, "value", self.value, x))
         k, v, mask = adapt.extend(layer, k, v, mask)
-        h = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)  # [B, heads, Q, d/heads]
+        h = attention(q, k, v, mask)  # [B, heads, Q, d/heads]
         h = self.dropout(adapt.linear(layer, "attention_out", self.out, h.transpose(1, 2).flatten(2)))
         a = adapt.norm(
             layer, "attention_norm", self.attention_norm, queries + adapt.after(layer, "attention", queries, h)
