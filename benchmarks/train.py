@@ -28,9 +28,10 @@ from torch import Tensor, nn
 from training.batches import Batch, batches, cut_windows
 from training.config import DataConfig
 from training.data import Dataset, load_dataset
-from training.loop import Subject, predict
+from training.loop import predict
 from training.losses import LOSSES
 from training.states import item_states
+from training.subject import Subject
 from transrec.adapters import Adapter, AdapterSpec
 from transrec.backbone import Backbone
 from transrec.text_encoder import Tokens

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from training.config import RunConfig
 from training.data import Dataset
 from training.evaluate import Evaluation, rank_held_out
-from training.loop import Subject
 from training.states import PooledStates
+from training.subject import Subject
 from transrec.backbone import Backbone, BackboneConfig, resolve_device
 from transrec.model import TransRec
 from transrec.text_encoder import TextEncoder, TextShape

@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from training.batches import Batch, Candidates, batches, cut_windows
+from training.captured import CapturedSteps
 from training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from training.config import TrainConfig
 from training.course import Course, Stretch
@@ -29,10 +28,8 @@ from training.data import Dataset, Split
 from training.losses import LOSSES, Predictions
 from training.memory import peak_memory
 from training.progress import Reporter
-from training.states import ItemStates
+from training.subject import Subject, Weights
 from training.team import Team
-from transrec.adapters import Adapter
-from transrec.backbone import Backbone
 from transrec.item_encoder import ItemEncoder
 from transrec.metrics import hit_rate, ndcg, rank_targets
 from transrec.model import encode_users
@@ -45,36 +42,11 @@ CANDIDATES: dict[str, Candidates] = {
 }
 ENCODE_ITEMS = 2048
 
-Weights = dict[str, Tensor]
+Backward = Callable[[Batch], Tensor | None]
 
 
 class TrainingError(RuntimeError):
     """A run that cannot go on; says what happened and what is left to resume from."""
-
-
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """What is trained: the parts of the forward, the trained modules by name, and each one's learning rate."""
-
-    backbone: Backbone
-    adapter: Adapter | None
-    states: ItemStates
-    trained: nn.ModuleDict
-    rates: dict[str, float]
-
-    def item_vectors(self, rows: NDArray[np.int64]) -> Tensor:
-        """Vectors [m, d] of distinct catalog rows, differentiable."""
-        side = None if self.adapter is None else self.adapter.item
-        return self.backbone.model.project(self.states.pooled(rows, side), side)
-
-    def user_vectors(self, vectors: Tensor, mask: Tensor) -> Tensor:
-        """User vectors [B, L, d] at every position of `vectors [B, L, d]`."""
-        side = None if self.adapter is None else self.adapter.user
-        return self.backbone.model.user_encoder.forward(vectors, mask, side)
-
-    def weights(self) -> Weights:
-        """Return copies of everything that trains."""
-        return {name: value.detach().clone() for name, value in self.trained.state_dict().items()}
 
 
 def fit(
@@ -112,6 +84,7 @@ def fit(
     course, best = kept or (Course(), subject.weights())
     steps = config.epochs * math.ceil(len(windows.rows) / config.batch_size)
     popularity = _log_popularity(split, len(dataset.contents))
+    backward = backward_of(subject, popularity, config)
     reporter.begin(config.epochs, course.epoch)
     while course.epoch < config.epochs and not course.stalled(config.patience):
         started = time.monotonic()
@@ -125,7 +98,7 @@ def fit(
             CANDIDATES[config.loss],
             (team.rank, team.size),
         )
-        loss, encoded = _epoch(subject, optimizer, config, epoch, popularity, course, steps, team)
+        loss, encoded = _epoch(subject, optimizer, config, epoch, backward, course, steps, team)
         course.epoch += 1
         course.curves["loss"].append(loss)
         course.seconds += time.monotonic() - started
@@ -143,7 +116,7 @@ def _epoch(
     optimizer: torch.optim.Optimizer,
     config: TrainConfig,
     epoch: Iterator[Batch],
-    popularity: Tensor,
+    backward: Backward,
     course: Course,
     steps: int,
     team: Team,
@@ -154,7 +127,7 @@ def _epoch(
         for batch in epoch:
             _schedule(optimizer, subject, config, course.step / steps)
             optimizer.zero_grad(set_to_none=True)
-            loss = team.sum_gradients(list(subject.trained.parameters()), _backward(subject, batch, popularity, config))
+            loss = team.sum_gradients(list(subject.trained.parameters()), backward(batch))
             if not math.isfinite(loss):
                 raise TrainingError(
                     f"the loss became {loss} in epoch {course.epoch + 1}: lower train.lr and start again; "
@@ -167,10 +140,25 @@ def _epoch(
     return float(np.mean(losses)), encoded
 
 
-def _backward(subject: Subject, batch: Batch, popularity: Tensor, config: TrainConfig) -> Tensor | None:
-    """Leave the gradient of this process's share of a batch; return its loss, None where it has no target."""
-    if not batch.share:
-        return None
+def backward_of(subject: Subject, popularity: Tensor, config: TrainConfig) -> Backward:
+    """Return what leaves the gradient of this process's share of a batch and returns its loss.
+
+    That is None where the share has no target. On a GPU it is a recorded step, where the subject and the loss allow.
+    """
+    reduced = config.precision == "bfloat16"
+    fits = CapturedSteps.fits(subject, config.loss, recompute=config.recompute)
+    captured = CapturedSteps(subject, config.loss, reduced=reduced) if fits else None
+
+    def backward(batch: Batch) -> Tensor | None:
+        if not batch.share:
+            return None
+        found = captured.backward(batch) if captured is not None else None
+        return _backward(subject, batch, popularity, config) if found is None else found
+
+    return backward
+
+
+def _backward(subject: Subject, batch: Batch, popularity: Tensor, config: TrainConfig) -> Tensor:
     with torch.autocast(torch.device(subject.backbone.device).type, torch.bfloat16, config.precision == "bfloat16"):
         predicted = predict(subject, batch, popularity)
     loss = LOSSES[config.loss](predicted) * batch.share

@@ -22,11 +22,12 @@ from training.coverage import describe_unknown, unknown_tokens
 from training.data import Dataset, load_dataset, repeated_targets
 from training.evaluate import evaluate
 from training.id_sasrec import evaluate_ids, id_subject
-from training.loop import Subject, TrainingError, fit
+from training.loop import TrainingError, fit
 from training.memory import peak_memory
 from training.progress import Reporter
 from training.result import RESULT, manifest, write_result
 from training.states import ItemStates, item_states
+from training.subject import Subject
 from training.team import Team
 from training.trackers import open_tracker
 from transrec.adapters import Adapter, Paired, SideAdapter, count_parameters

@@ -35,7 +35,7 @@ from transrec.inputs import (
     batches,
 )
 from transrec.item_encoder import FrozenPrefix, ItemEncoder
-from transrec.packing import Packing, Rows
+from transrec.packing import PAD, Packing, Rows
 from transrec.pair_encoder import PairEncoder, beside
 from transrec.seam import MODALITIES
 
@@ -44,6 +44,8 @@ BUCKET_TOKENS = 4
 
 TABLE_SHARE = 0.5
 """So much of a GPU's free memory a table of token states may take."""
+ROWS_STEP = 16
+"""A recorded step has a multiple of so many packed rows, so that few shapes occur."""
 GPU_BATCH_TOKENS = 16_384
 """Tokens of a batch where a GPU computes states: half as many do not fill an H200."""
 
@@ -69,6 +71,14 @@ class PooledStates:
     def pooled(self, rows: Integers, _adapt: Adapt | None) -> Tensor:
         """Look up; only the rows asked for become float32."""
         return self.table[torch.from_numpy(self.starts[rows]).to(self.table.device)].float()
+
+    def arrays(self, rows: Integers, count: int) -> list[Integers]:
+        """Return what `run` reads for `rows`, padded to `count` of them."""
+        return [self.starts[np.concatenate([rows, np.full(count - len(rows), rows[0])])]]
+
+    def run(self, arrays: Sequence[Tensor], _adapt: Adapt | None) -> Tensor:
+        """Look up."""
+        return self.table[arrays[0]].float()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +114,26 @@ class PrefixStates:
         index, packing = Packing.of(fitted, wanted, int(wanted[0]), self._device)
         states = self._look_up(index)  # [R, W, 2 or 1, H]
         return FrozenPrefix(states[:, :, 0], states[:, :, 1] if self.reach.attention else None, packing)
+
+    def arrays(self, rows: Integers, count: int) -> list[Integers]:
+        """Return what `run` reads for `rows`, padded to `count` of them and a multiple of `ROWS_STEP` packed rows."""
+        lengths = self.starts[rows + 1] - self.starts[rows]
+        fitted = Rows.fit(lengths)
+        text, position, place = fitted.tokens()
+        wide = fitted.padded(count, ROWS_STEP)
+        index = np.full((wide.count, wide.width), self.starts[rows[0]])
+        owners = np.full((wide.count, wide.width), PAD)
+        index.reshape(-1)[place], owners.reshape(-1)[place] = self.starts[rows][text] + position, text
+        return [index, owners, wide.starts, wide.lengths]
+
+    def run(self, arrays: Sequence[Tensor], adapt: Adapt | None) -> Tensor:
+        """Run the layers from the first adapted one on, packed."""
+        index, owners, starts, lengths = arrays
+        # Positions matter to embeddings only, which lie below.
+        packing = Packing(owners, owners, starts, lengths, owners.shape[1])
+        states = self._look_up(index)  # [R, W, 2 or 1, H]
+        prefix = FrozenPrefix(states[:, :, 0], states[:, :, 1] if self.reach.attention else None, packing)
+        return self.encoder.suffix(prefix, self.reach.layer, adapt)
 
     @property
     def _device(self) -> torch.device:

@@ -13,7 +13,7 @@ from tests.tiny import tiny_backbone
 from tests.training.conftest import tiny_log
 from training.config import DataConfig
 from training.data import load_dataset
-from training.loop import Subject
+from training.subject import Subject
 
 HOULSBY = {"item": {"kind": "houlsby", "hidden": 8}, "user": {"kind": "houlsby", "hidden": 4}}
 
