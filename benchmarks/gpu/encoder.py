@@ -34,6 +34,7 @@ COMPARED = 64
 FORWARD_LENGTH = 16
 """Tokens of a text where the forward is timed alone."""
 FORWARD_RUNS = 10
+PACKED_TITLES = (1024, 2048, 4096)
 RESERVED_S = 8.0
 
 Run = Callable[[], object]
@@ -65,7 +66,9 @@ def _measure_one(setup: Setup, report: Report, name: str, peak: float, ends: flo
         report.figure(f"{name}_theirs_dtype", theirs.dtype)
         report.figure(f"{name}_cosine_min", _least_cosine(backbone, theirs, titles[:COMPARED]))
         batch = theirs.tune(setup, report, titles[: len(titles) // 4], name)
-        _compare(setup, report, name, titles, (ours, _timed(setup, lambda: theirs.encode(titles, batch))), ends)
+        encode = _timed(setup, lambda: theirs.encode(titles, batch))
+        _compare(setup, report, name, titles, (ours, encode), ends)
+        _measure_without_cudnn(report, name, len(titles), encode)
     seconds = [ours() for _ in range(3)]
     rate = len(titles) / statistics.median(seconds)
     achieved = flops / statistics.median(seconds)
@@ -75,8 +78,8 @@ def _measure_one(setup: Setup, report: Report, name: str, peak: float, ends: flo
     report.row(f"{name}: ours", f"{rate:,.0f} titles/s, {achieved / peak:.1%} of the peak")
     if name == setup.sizes.main:
         report.bar("peak_share", achieved / peak)
-    with guarded(report, f"{name}, without cuDNN's attention"):
-        _measure_without_cudnn(report, name, len(titles), ours)
+    with guarded(report, f"{name}, packed forward"):
+        _time_packed(setup, report, name, backbone, titles, (flops, peak))
 
 
 def _compare(
@@ -99,17 +102,16 @@ def _compare(
         report.bar("titles", value)
 
 
-def _measure_without_cudnn(report: Report, name: str, titles: int, ours: Callable[[], float]) -> None:
-    """Measure ours once more without cuDNN's attention, which plans anew for every shape of a batch."""
+def _measure_without_cudnn(report: Report, name: str, titles: int, theirs: Callable[[], float]) -> None:
+    """Measure sentence-transformers without cuDNN's attention, which plans anew for every shape of a batch."""
     before = torch.backends.cuda.cudnn_sdp_enabled()  # type: ignore[no-untyped-call]
     torch.backends.cuda.enable_cudnn_sdp(enabled=False)
     try:
-        ours()
-        rate = titles / min(ours(), ours())
+        rate = titles / min(theirs(), theirs())
     finally:
         torch.backends.cuda.enable_cudnn_sdp(enabled=before)
-    report.figure(f"{name}_titles_per_s_without_cudnn_attention", rate)
-    report.row(f"{name}: ours, without cuDNN's attention", f"{rate:,.0f} titles/s")
+    report.figure(f"{name}_theirs_titles_per_s_without_cudnn_attention", rate)
+    report.row(f"{name}: sentence-transformers, without cuDNN's attention", f"{rate:,.0f} titles/s")
 
 
 def _time_forwards(setup: Setup, report: Report, name: str, backbone: Backbone, size: EncoderSize, peak: float) -> None:
@@ -125,6 +127,26 @@ def _time_forwards(setup: Setup, report: Report, name: str, backbone: Backbone, 
         share = rows * size.flops(FORWARD_LENGTH) / seconds / peak
         report.figure(f"{name}_forward_{tokens}", {"ms": 1000 * seconds, "share_of_peak": share})
         report.row(f"{name}: forward alone, {tokens:,} tokens", f"{1000 * seconds:.2f} ms, {share:.1%} of the peak")
+
+
+def _time_packed(
+    setup: Setup, report: Report, name: str, backbone: Backbone, titles: Sequence[str], scale: tuple[float, float]
+) -> None:
+    """Time the forward alone over all titles, packed as they are embedded, their tokens on the device."""
+    encoder, inputs = backbone.item_encoder("bfloat16"), backbone.inputs([Content(title) for title in titles])
+    assert isinstance(inputs, TextInputs)  # noqa: S101 - the checkpoint has one text
+    flops, peak = scale
+    for size in PACKED_TITLES:
+        chunks = np.array_split(np.arange(len(titles)), max(1, len(titles) // size))
+        parts = [inputs.packed(places, backbone.device) for places in chunks]
+        with torch.inference_mode():
+            run = _timed(setup, lambda parts=parts: [encoder(part) for part in parts])  # type: ignore[misc]
+            run()
+            seconds = statistics.median(run() for _ in range(3))
+        report.figure(f"{name}_packed_{size}", {"s": seconds, "share_of_peak": flops / seconds / peak})
+        report.row(
+            f"{name}: packed forward alone, {size:,} titles a batch", f"{flops / seconds / peak:.1%} of the peak"
+        )
 
 
 def _timed(setup: Setup, run: Run) -> Callable[[], float]:
@@ -152,7 +174,7 @@ def _least_cosine(backbone: Backbone, theirs: _Theirs, titles: Sequence[str]) ->
     assert isinstance(inputs, TextInputs)  # noqa: S101 - the checkpoint has one text
     places = np.arange(len(titles), dtype=np.int64)
     with torch.inference_mode():
-        own = backbone.item_encoder("bfloat16")(inputs.padded(places, backbone.device), None)
+        own = backbone.item_encoder("bfloat16")(inputs.packed(places, backbone.device), None)
     return float(F.cosine_similarity(own.float().cpu(), theirs.encode(titles, COMPARED)).min())
 
 
