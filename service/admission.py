@@ -13,14 +13,8 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from service.engine import MAX_BATCH
 from service.errors import QueueFull
 
-AT_ONCE = MAX_BATCH * 3 // 2
-"""Requests that run: a batch in the encoder, and half of the next one being read.
-
-More make the turns of the event loop longer, and with them everybody's wait; fewer leave the encoder half empty.
-"""
 SHARE = 0.75
 """Of the places that run and of those in the queue, as many as one domain may hold."""
 STALE = 2.0
@@ -51,7 +45,7 @@ class Admission:
         *,
         max_queue: int,
         max_wait_s: float,
-        at_once: int = AT_ONCE,
+        at_once: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._at_once = min(at_once, max_queue)

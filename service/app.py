@@ -39,6 +39,7 @@ from service.cold import ColdItems
 from service.document import describe
 from service.edge import Edge, install_problems
 from service.encodings import ContentEncoding
+from service.engine import MAX_BATCH
 from service.errors import DomainNotFound, StateError
 from service.fence import fence
 from service.folds import Folds
@@ -74,6 +75,12 @@ from service.writer import CatalogWriter
 ROUTERS = tuple(
     answer_head(module.router) for module in (recommend, adapters, domains, items, probes, jobs, operations)
 )
+
+RECOMMENDATIONS_AT_ONCE = MAX_BATCH * 3 // 2
+"""Recommendations that run: a batch in the encoder, and half of the next one being read.
+
+More make the turns of the event loop longer, and with them everybody's wait; fewer leave the encoder half empty.
+"""
 
 MAPS = 16
 """Maps of a domain: eight for a base, and another one while it is replaced."""
@@ -226,7 +233,9 @@ def _connected(settings: Settings, state: State, keys: Keys) -> Parts:
     follower = Follower(state, store, live, reconciler, working)
     canaries = Canaries(telemetry.observe_arm, telemetry.forget_arms, activator.end_canary)
     reconciler.forget += [telemetry.forget, canaries.forget]
-    admission = Admission(max_queue=settings.max_queue, max_wait_s=settings.max_wait_ms / 1000)
+    admission = Admission(
+        max_queue=settings.max_queue, max_wait_s=settings.max_wait_ms / 1000, at_once=RECOMMENDATIONS_AT_ONCE
+    )
     telemetry.watch(follower, residency, working)
     return Parts(
         settings=settings,

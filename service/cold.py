@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from service.engine import Engine
 from service.errors import QueueFull
-from service.live import LiveDomain
+from service.live import LiveDomain, Version
 from service.slots import Slot, SlotTable
 from transrec.adapters import Adapt, Adapter, Paired
 from transrec.backbone import TORCH_DTYPES, Backbone, Dtype
@@ -59,11 +59,11 @@ class ColdItems:
     """One lane for each backbone, made when it is first asked.
 
     Args:
-        adapter: reads the adapter of a live value.
+        adapter: reads the adapter of a domain's version.
         max_queue: requests that may wait.
     """
 
-    def __init__(self, adapter: Callable[[LiveDomain], Adapter | None], max_queue: int) -> None:
+    def __init__(self, adapter: Callable[[str, Version], Adapter | None], max_queue: int) -> None:
         self._adapter, self._max_queue = adapter, max_queue
         self._lanes: dict[int, Lane] = {}
 
@@ -87,7 +87,7 @@ class ColdItems:
 class Lane:
     """The item encoder of one backbone, its adapters in use and the queue before it."""
 
-    def __init__(self, engine: Engine, adapter: Callable[[LiveDomain], Adapter | None], max_queue: int) -> None:
+    def __init__(self, engine: Engine, adapter: Callable[[str, Version], Adapter | None], max_queue: int) -> None:
         self.engine = engine
         self._backbone, self._adapter, self._max_queue = engine.backbone, adapter, max_queue
         self._waiting: deque[Ask] = deque()
@@ -182,7 +182,7 @@ class Lane:
         key = (live.domain, live.digest, live.dtype)
         worn = self._kept.get(key)
         if worn is None:
-            adapter = self._adapter(live)
+            adapter = self._adapter(live.domain, live.version)
             worn = self._kept[key] = self._dressed(live.dtype, adapter)
             while len(self._kept) > 1 and self._keeps_too_much():
                 self._kept.popitem(last=False)

@@ -16,7 +16,7 @@ from service.budget import AdapterBudget
 from service.engine import Engine
 from service.errors import BackboneNotFound
 from service.intake import Intake
-from service.live import LiveDomain, Version
+from service.live import Version
 from service.pictures import PixelBudget
 from service.state import DomainRecord, State
 from transrec.adapters import Adapter, AdapterSpec, SpecError, expected_tensors
@@ -115,13 +115,13 @@ class Versions:
         backbone = self.engine(self._state.get_domain(domain)).backbone
         return Intake(backbone, self._blobs, PixelBudget(self._max_image_pixels))
 
-    def adapter(self, live: LiveDomain) -> Adapter | None:
-        """Read the adapter of a live value from the store once more, for items that no catalog has.
+    def adapter(self, domain: str, version: Version) -> Adapter | None:
+        """Read the adapter of a version from the store once more, for items that no catalog has.
 
         Raises:
             VersionNotFound: it was deleted meanwhile; BundleError: it is damaged.
         """
-        return self.load(self._state.get_domain(live.domain), live.version).adapter
+        return self.load(self._state.get_domain(domain), version).adapter
 
     def load(self, record: DomainRecord, version: Version) -> Prepared:
         """Read a version and check it against the backbone, once more: the backbone may be another one now.
