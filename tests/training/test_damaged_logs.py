@@ -194,6 +194,26 @@ def test_a_column_that_is_missing_is_named_with_the_nearest(tmp_path: Path) -> N
         imported(folder, "mind", title="Name")
 
 
+def test_an_optional_column_under_another_name_is_noted(tmp_path: Path) -> None:
+    folder = csv_log(
+        tmp_path / "csv", "user_id,item_id,Time\nu,1,2\nu,2,1\n", "item_id,title,Image\n1,One,a.jpg\n2,Two,b\n"
+    )
+    unread = imported(folder)
+    image, time = unread.rejected.notes()
+    assert "the file of items has no column image, items without a title are left out" in image
+    assert "--column image=Image reads Image as it" in image
+    assert "the file of interactions has no column timestamp, the order of the file is taken" in time
+    assert "--column timestamp=Time reads Time as it" in time
+    assert unread.rejected.total == 0
+    mapped = imported(folder, timestamp="Time", image="Image")
+    assert mapped.rejected.notes() == []
+    assert mapped.interactions["timestamp"].to_list() == [2, 1]
+    (tmp_path / "x.item").write_text("item_id:token\ttitle:token_seq\n1\tOne\n", "utf-8")
+    (tmp_path / "x.inter").write_text("user_id:token\titem_id:token\tTimestamp:float\nu\t1\t5\n", "utf-8")
+    [note] = imported(tmp_path, "recbole").rejected.notes()
+    assert "--column timestamp=Timestamp" in note
+
+
 def test_a_catalog_of_parquet_takes_the_mapping_too(tmp_path: Path) -> None:
     pl.DataFrame({"item_id": [1], "Title": ["One"]}).write_parquet(tmp_path / "items.parquet")
     pl.DataFrame({"user_id": [7], "item_id": [1], "timestamp": [1]}).write_parquet(tmp_path / "interactions.parquet")
