@@ -154,6 +154,8 @@ class _Reader:
             except _Rejected as error:
                 self._log.reject(str(error), f"{place} has {error.given}")
             else:
+                if isinstance(item_id := item.get("item_id"), str):
+                    self._log.check_repeated(item_id, place)
                 yield item
 
     def _item(self, row: Mapping[str, Any]) -> dict[str, Any]:
