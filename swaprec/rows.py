@@ -209,7 +209,10 @@ def _popularity(value: Any) -> Any:
 def _available(value: Any) -> Any:
     if not isinstance(value, str):
         return value
-    found = TRUTH.get(value.strip().casefold())
+    text = value.strip().casefold()
+    found = TRUTH.get(text)
+    if found is None and _WHOLE.fullmatch(text):
+        found = TRUTH.get(text.partition(".")[0])  # spreadsheets and data frames write 1 as 1.0
     if found is None:
         raise _Rejected("available: expected true, false, 1, 0, yes or no", value)
     return found

@@ -64,10 +64,20 @@ def test_every_field_that_the_api_knows_goes_to_its_field_from_every_form(tmp_pa
     assert item == {name: value for name, value in ROW.items() if name != "year"}
 
 
-@pytest.mark.parametrize(("given", "read"), [("true", True), ("NO", False), ("1", True), ("0", False), (" yes ", True)])
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [("true", True), ("NO", False), ("1", True), ("0", False), (" yes ", True), ("1.0", True), ("0.00", False)],
+)
 def test_availability_is_read_from_text(tmp_path: Path, given: str, read: bool) -> None:
     [item] = items(csv_file(tmp_path, f"item_id,title,available\na,x,{given}\n"))
     assert item["available"] is read
+
+
+@pytest.mark.parametrize(("given", "read"), [("1", True), ("0", False), ("1.0", True), ("0.0", False), ("2", 2)])
+def test_availability_is_read_from_numbers_of_json(tmp_path: Path, given: str, read: object) -> None:
+    path = csv_file(tmp_path, f'{{"item_id": "a", "available": {given}}}\n', "x.ndjson")
+    [item] = items(path)
+    assert (item["available"], type(item["available"])) == (read, type(read))
 
 
 def test_another_text_for_availability_is_a_rejected_row_that_says_so(tmp_path: Path) -> None:
@@ -110,7 +120,7 @@ def test_a_data_frame_of_any_types_is_read(tmp_path: Path) -> None:
         "title": "1984",
         "timestamp": "2020-01-02T03:04:00",
         "popularity": None,
-        "available": 1,
+        "available": True,
         "attributes": {
             "price": 9.99,
             "released": "2020-01-02",
