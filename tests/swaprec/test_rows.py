@@ -147,6 +147,15 @@ def test_ids_of_a_csv_lose_their_point_only_where_all_are_whole(tmp_path: Path) 
     assert [item["item_id"] for item in items(versions)] == ["1.0", "1.1"]
 
 
+def test_ids_in_scientific_notation_are_kept_and_named_once(tmp_path: Path) -> None:
+    log = RowLog()
+    path = csv_file(tmp_path, "item_id,title\n1.5E+05,x\n2E+05,y\n3,z\n")
+    assert [item["item_id"] for item in items(path, log)] == ["1.5E+05", "2E+05", "3"]
+    [line] = log.lines()
+    assert "such as 1.5E+05" in line
+    assert "export the column as text" in line
+
+
 @pytest.mark.parametrize(
     ("bad", "kind", "left"),
     [
