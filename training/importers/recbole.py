@@ -19,6 +19,7 @@ from training.importers.tables import (
     DataError,
     Source,
     Tables,
+    gzip_hint,
     in_chunks,
     lines_of,
     numbered,
@@ -74,7 +75,7 @@ def _logs(folder: Path) -> list[Path]:
     names = ", ".join(path.name for path in found) or "none"
     raise DataError(
         f"{folder}: expected one interaction file (*.inter), or X.train.inter, X.valid.inter and X.test.inter, "
-        f"found {names}"
+        f"found {names}{'' if found else gzip_hint(folder, '*.inter')}"
     )
 
 
