@@ -273,6 +273,8 @@ def test_a_folder_of_parts_is_one_file_and_its_marks_are_not_read(tmp_path: Path
         ("x.json", '{"item_id": "a"}\n', "is no JSON array"),
         ("x.parquet", "PAR1", "is no Parquet file that can be read"),
         ("x.csv.gz", "\x1f\x7f", "header names"),
+        ("x.csv", "item_id,title\r1,One\r2,Two\r", "its lines end with carriage returns alone"),
+        ("x.csv", "item_id,title\r1,One", "its lines end with carriage returns alone"),
         ("x.csv", "item_id,title,title\n1,a,b\n", "the header names title twice"),
         ("x.csv", "id,title\n1,a\n", "has no column item_id; it has id, title"),
     ],
