@@ -72,6 +72,5 @@ def _decoded(part: bytes) -> str:
     try:
         return unquote_to_bytes(part).decode()
     except UnicodeDecodeError as error:
-        raise MalformedPath(
-            f"the path is not UTF-8: {error.reason} at byte {error.start} of {quote(repr(part))}"
-        ) from error
+        given = quote(part.decode("ascii", "backslashreplace"))  # as it was sent, percent-encoded
+        raise MalformedPath(f"the path is not UTF-8: {error.reason} at byte {error.start} of {given}") from error

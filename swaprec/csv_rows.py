@@ -41,12 +41,18 @@ def csv_rows(lines: Iterator[str], where: str, log: RowLog) -> Iterator[tuple[st
     A row that has too many fields or a wrong quote is rejected; the fields that a row lacks are not named in it.
 
     Raises:
-        Stop: a header that names a column twice, or none.
+        Stop: a header that names a column twice, or none; lines that end with carriage returns alone.
     """
     csv.field_size_limit(MAX_FIELD)
     first = next((line for line in lines if line.strip()), "")
     if not first:
         return
+    if "\r" in first.rstrip("\r\n"):
+        raise Stop(
+            f"{where}: its lines end with carriage returns alone",
+            "convert them to newlines, for example with: tr '\\r' '\\n' < FILE > NEW",
+            USAGE,
+        )
     form = _Form.of(first)
     names = _names(form, first, where)
     log.saw(names)

@@ -26,6 +26,8 @@ ALIASES = {
 }
 TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 _WHOLE = re.compile(r"-?\d+\.0+")
+_SCIENTIFIC = re.compile(r"-?\d(\.\d+)?[eE][+-]?\d{1,3}")
+"""A number as spreadsheets show a long one; it may be an id all the same, such as a short hash."""
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
 
 
@@ -120,6 +122,7 @@ class _Reader:
         self._fields = {column: field for field, column in columns.items()}
         self._log = log
         self._whole_ids = False
+        self._scientific = ""
 
     def check_names(self, path: Path) -> None:
         """Check a table's header, and whether its ids are whole numbers with a point.
@@ -154,6 +157,8 @@ class _Reader:
             except _Rejected as error:
                 self._log.reject(str(error), f"{place} has {error.given}")
             else:
+                if isinstance(item_id := item.get("item_id"), str):
+                    self._log.check_repeated(item_id, place)
                 yield item
 
     def _item(self, row: Mapping[str, Any]) -> dict[str, Any]:
@@ -184,6 +189,12 @@ class _Reader:
         if whole or (isinstance(value, float) and value.is_integer()):
             self._log.note("ids are numbers with a point, such as 1.0: they are read without it, as 1")
             return value.partition(".")[0] if isinstance(value, str) else str(int(value))
+        if isinstance(value, str) and _SCIENTIFIC.fullmatch(value):
+            self._scientific = self._scientific or value
+            self._log.note(
+                f"ids look like numbers in scientific notation, such as {self._scientific}: they are kept as they are; "
+                "if a spreadsheet wrote them, digits are lost: export the column as text"
+            )
         return value
 
 
@@ -207,7 +218,10 @@ def _popularity(value: Any) -> Any:
 def _available(value: Any) -> Any:
     if not isinstance(value, str):
         return value
-    found = TRUTH.get(value.strip().casefold())
+    text = value.strip().casefold()
+    found = TRUTH.get(text)
+    if found is None and _WHOLE.fullmatch(text):
+        found = TRUTH.get(text.partition(".")[0])  # spreadsheets and data frames write 1 as 1.0
     if found is None:
         raise _Rejected("available: expected true, false, 1, 0, yes or no", value)
     return found

@@ -50,6 +50,11 @@ def test_a_path_never_names_another_item_than_its_exact_bytes(movies: httpx.Clie
     assert movies.get("/domains/movies/items/i3").json()["text"] == "film the the the 3"
 
 
+def test_a_path_that_is_not_utf8_is_quoted_as_it_was_sent(movies: httpx.Client) -> None:
+    answer = ask(movies, "GET", "/domains/movies/items/i3%FF")
+    assert json.loads(answer.body)["detail"] == 'the path is not UTF-8: invalid start byte at byte 2 of "i3%FF"'
+
+
 def test_every_other_id_is_put_shown_changed_and_deleted_by_its_encoded_path(movies: httpx.Client) -> None:
     for item_id in ("a/b", "a b", "..", ".", "a%2Fb", "%", "é", "日本/語", "?", "#", "a//b", "/"):
         place = f"/domains/movies/items/{''.join(f'%{byte:02X}' for byte in item_id.encode())}"

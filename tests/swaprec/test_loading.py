@@ -110,6 +110,19 @@ def test_a_file_with_rejected_rows_is_loaded_and_ends_in_its_own_code(films: Cli
     assert films.item("films", "a")["available"] is False
 
 
+def test_rows_that_repeat_an_id_are_counted_with_their_lines_and_the_last_one_is_stored(
+    films: Client, tmp_path: Path
+) -> None:
+    rows = ["a,One", "b,Two", "a,Three", "b,Four", "b,Five", "b,Six"]
+    (tmp_path / "x.csv").write_text("item_id,title\n" + "\n".join(rows) + "\n")
+    done = swaprec("items", "load", "films", tmp_path / "x.csv", "--url", films.url)
+    assert done.returncode == 0
+    said = " ".join(done.stderr.split())
+    assert "4 rows repeat the id of an earlier row; the last row of an id is stored" in said
+    assert [f"x.csv, line {number}" in said for number in (4, 5, 6, 7)] == [True, True, True, False]
+    assert [films.item("films", item_id)["text"] for item_id in "ab"] == ["Three", "Six"]
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [
