@@ -56,7 +56,7 @@ COPIED = ".copied"
 
 The file stands outside the domain's own folder, so that a folder that is gone as a whole is missed.
 """
-MOST_LISTED = 20
+MAX_LISTED_VERSIONS = 20
 _DOMAIN = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 
 Check = Callable[[Bundle], list[Problem]]
@@ -385,7 +385,7 @@ class Store:
 
     def _listed(self, domain: str) -> str:
         existing = [card.version for card in self.versions(domain)]
-        return f"it has {', '.join(map(str, existing[-MOST_LISTED:]))}" if existing else "it has none"
+        return f"it has {', '.join(map(str, existing[-MAX_LISTED_VERSIONS:]))}" if existing else "it has none"
 
     def _put(self, home: Path, domain: str, source: Sealed, bundle: Bundle) -> Card:
         number = 1 + max((int(path.name) for path in home.iterdir() if path.name.isdigit()), default=0)
