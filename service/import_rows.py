@@ -94,8 +94,8 @@ class RowProblem:
         if not isinstance(error, ValidationError):
             return cls(str(error), str(error))
         found = error.errors(include_url=False)
-        told = [one for one in found if FAST_TAG not in one["loc"]] or found
-        kinds = [f"{_place(one['loc'])}: {_GIVEN.sub('…', one['msg'].removeprefix('Value error, '))}" for one in told]
+        shown = [one for one in found if FAST_TAG not in one["loc"]] or found
+        kinds = [f"{_place(one['loc'])}: {_GIVEN.sub('…', one['msg'].removeprefix('Value error, '))}" for one in shown]
         plain = plain_errors(found, raw, tuple(ItemBody.model_fields))
         return cls("; ".join(one["msg"] for one in plain), "; ".join(kinds))
 
