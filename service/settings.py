@@ -165,8 +165,8 @@ class Settings(BaseSettings):
         except ValidationError as error:
             found = error.errors(include_url=False)
             named = [{**one, "loc": (variable(str(one["loc"][0])), *one["loc"][1:])} for one in found if one["loc"]]
-            told = [one["msg"] + _hint(one["loc"][0]) for one in plain_errors(named or found, None)]
-            raise InvalidSettings("; ".join(told)) from None
+            messages = [one["msg"] + _hint(one["loc"][0]) for one in plain_errors(named or found, None)]
+            raise InvalidSettings("; ".join(messages)) from None
 
 
 def variable(name: str) -> str:
