@@ -63,10 +63,10 @@ def _examine_here(settings: Settings, key: str) -> list[Finding]:
 def _examine_both(settings: Settings, url: str, key: str) -> list[Finding]:
     """Ask the service at an address, then look at this machine; what it lacks is no fault if the service runs."""
     service = _asked(url, key)
-    here = [replace(one, what=f"{one.what} here") for one in (_checked(check, settings) for check in PLACE)]
+    place = [replace(one, what=f"{one.what} here") for one in (_checked(check, settings) for check in PLACE)]
     if service[0].state != "bad":
-        here = [replace(one, state="ok", advice="") if one.state == "warning" else one for one in here]
-    return [*service, *(_checked(check, settings) for check in MACHINE), *here]
+        place = [replace(one, state="ok", advice="") if one.state == "warning" else one for one in place]
+    return [*service, *(_checked(check, settings) for check in MACHINE), *place]
 
 
 def _asked(url: str, key: str) -> list[Finding]:
