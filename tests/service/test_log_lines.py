@@ -57,9 +57,9 @@ def test_keys_that_change_leave_a_line_without_their_secrets(
     keys = Keys(file, required=False)
     key, token = file.add("reader", "read")
     keys.caller(f"Bearer {token}")
-    told = [record.getMessage() for record in caplog.records]
-    assert [f"added: ['{key.id}']" in line for line in told] == [True]
-    assert token.rpartition("_")[2] not in told[0]
+    messages = [record.getMessage() for record in caplog.records]
+    assert [f"added: ['{key.id}']" in line for line in messages] == [True]
+    assert token.rpartition("_")[2] not in messages[0]
 
 
 def test_a_text_of_a_client_is_one_line_of_the_log() -> None:

@@ -101,12 +101,12 @@ def test_a_file_with_rejected_rows_is_loaded_and_ends_in_its_own_code(films: Cli
     (tmp_path / "x.csv").write_text("\n".join(lines) + "\n")
     done = swaprec("items", "load", "films", tmp_path / "x.csv", "--url", films.url)
     assert (done.returncode, done.stdout) == (REJECTED, "1 accepted, 0 updated, 0 unchanged, 5 rejected\n")
-    told = " ".join(done.stderr.split())
-    assert "(c): popularity is -1.0: expected at least 0" in told
-    assert "and 1 more like it" in told
-    assert "not loaded: 1 row: available: expected true, false" in told
-    assert "5 of 6 rows" in told
-    assert told.index("not loaded") < told.index("error:")
+    printed = " ".join(done.stderr.split())
+    assert "(c): popularity is -1.0: expected at least 0" in printed
+    assert "and 1 more like it" in printed
+    assert "not loaded: 1 row: available: expected true, false" in printed
+    assert "5 of 6 rows" in printed
+    assert printed.index("not loaded") < printed.index("error:")
     assert films.item("films", "a")["available"] is False
 
 
@@ -148,9 +148,9 @@ def test_a_catalog_with_holes_is_published_whole_and_what_is_rejected_is_told(
     done = publish(client, given, activate=True, create=True, console=console)
     assert done.card["version"] == 1
     assert client.domain("walk")["items"] == 43
-    told = console.export_text()
-    assert "43 items new, 0 changed, 2 rejected" in told
-    assert "(bad): title or text is needed: it is what the model reads (and 1 more like it)" in told
+    printed = console.export_text()
+    assert "43 items new, 0 changed, 2 rejected" in printed
+    assert "(bad): title or text is needed: it is what the model reads (and 1 more like it)" in printed
     with pytest.raises(Stop, match="2 of 45 rows") as error:
         done.check()
     assert error.value.code == REJECTED
