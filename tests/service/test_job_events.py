@@ -146,7 +146,7 @@ def test_a_body_that_is_on_its_way_ends_with_its_key(
     assert parts_of(client).state.count_items("movies") == 0
 
 
-def test_streams_end_when_the_service_is_told_to_stop(settings: Settings, backbone: Backbone) -> None:
+def test_streams_end_when_the_service_stops(settings: Settings, backbone: Backbone) -> None:
     assert backbone.fingerprint
     server = process.start(settings.data, PORT)
     got: list[str] = []

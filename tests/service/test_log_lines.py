@@ -67,6 +67,6 @@ def test_a_text_of_a_client_is_one_line_of_the_log() -> None:
     assert len(one_line("x" * 10_000)) < 600
 
 
-def test_how_a_worker_ended_is_told_by_its_signal_or_code() -> None:
+def test_a_worker_that_ended_is_reported_with_its_signal_or_code() -> None:
     assert _why(-signal.SIGKILL) == "killed by SIGKILL"
     assert _why(3) == "exit code 3"

@@ -1,4 +1,4 @@
-"""Items that are loaded, imported and published: what was rejected is told, counted, and ends in another exit code."""
+"""Items that are loaded, imported and published: rejected rows are reported, counted, and end in another exit code."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_a_file_of_which_nothing_is_loaded_is_an_error(films: Client, tmp_path: 
     assert (done.returncode, says in " ".join(done.stderr.split())) == (USAGE, True), done.stderr
 
 
-def test_what_was_rejected_while_reading_is_told_before_the_service_refuses(client: Client, tmp_path: Path) -> None:
+def test_rejected_rows_are_reported_before_the_service_refuses(client: Client, tmp_path: Path) -> None:
     (tmp_path / "x.ndjson").write_text('{"item_id": "a"}\n[]\n')
     done = swaprec("items", "load", "nowhere", tmp_path / "x.ndjson", "--url", client.url)
     assert done.stderr.index("is no JSON object") < done.stderr.index("domain_not_found")
@@ -139,7 +139,7 @@ def bad_catalog(world: World, folder: Path, rows: list[dict[str, Any]], *, keep:
     return handover(place)
 
 
-def test_a_catalog_with_holes_is_published_whole_and_what_is_rejected_is_told(
+def test_a_catalog_with_holes_is_published_whole_and_its_rejected_rows_are_reported(
     client: Client, world: World, tmp_path: Path
 ) -> None:
     holes = [{"item_id": f"nan{n}", "title": "x", "attributes": {"price": float("nan")}} for n in range(3)]
