@@ -16,7 +16,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from adapters_store.store import domains_in, lost_logs
+from adapters_store.domains import domains_in
+from adapters_store.lost_log import lost_logs
 from service.errors import StateError
 from service.keys import KeyFile, key_path, open_keys
 from service.known import known_domains, lost_state, named
