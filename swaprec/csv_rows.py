@@ -31,13 +31,22 @@ def csv_rows(lines: Iterator[str], where: str, log: RowLog) -> Iterator[tuple[st
         place = f"{where}, line {number}"
         if fields is None:
             log.reject("a quote that is not closed, or text behind it", place)
-        elif len(fields) > len(names) and any(map(str.strip, fields[len(names) :])):
+        elif _is_too_long(fields, len(names)):
             log.reject(f"more fields than the header's {len(names)}", f"{place} has {len(fields)}")
         elif any(map(str.strip, fields)):
-            if len(fields) < len(names):
-                log.count_short(f"{place} ends before {names[len(fields)]}")
-            pairs = zip(names, fields, strict=False)
-            yield place, {name: value for name, value in pairs if name}
+            yield place, _row(names, fields, place, log)
+
+
+def _is_too_long(fields: list[str], width: int) -> bool:
+    """Whether there are more fields than names, not counting blank ones at the end."""
+    return any(map(str.strip, fields[width:]))
+
+
+def _row(names: list[str], fields: list[str], place: str, log: RowLog) -> dict[str, Any]:
+    """Name the fields; of a row that ends early count that it does."""
+    if len(fields) < len(names):
+        log.count_short(f"{place} ends before {names[len(fields)]}")
+    return {name: value for name, value in zip(names, fields, strict=False) if name}
 
 
 def _dialect_of(header: str) -> Dialect:
