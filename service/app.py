@@ -56,7 +56,7 @@ from service.live import LiveTable
 from service.mapped import MOST
 from service.pace import Pace
 from service.parts import Parts, problems
-from service.pictures import Pictures
+from service.pictures import PictureThreads
 from service.recommend import Reader
 from service.reconcile import Reconciler
 from service.residency import Residency
@@ -248,7 +248,7 @@ def _connected(settings: Settings, state: State, keys: Keys) -> Parts:
             state,
             ColdItems(versions.adapter, settings.max_queue),
             Pace(admission),
-            Pictures(settings.max_image_pixels),
+            PictureThreads(settings.max_image_pixels),
         ),
         canaries=canaries,
         judge=judge,
