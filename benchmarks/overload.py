@@ -41,7 +41,7 @@ class Flood:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class FloodResult:
     """What was seen during one flood: itself, and the percentiles of what was asked beside it."""
 
     flood: Flood
@@ -87,7 +87,7 @@ def _is_of(request: bytes, number: int) -> bool:
     return request.startswith(f"POST /recommend?domain={domain_name(number)} ".encode())
 
 
-def _seen(requests: Sequence[bytes], rate: float, seconds: float, beside: Sequence[bytes]) -> Seen:
+def _seen(requests: Sequence[bytes], rate: float, seconds: float, beside: Sequence[bytes]) -> FloodResult:
     """Flood from another process, and ask something at twenty a second beside it, once the flood has settled."""
     ours, theirs = multiprocessing.Pipe()
     given = (theirs, list(requests), rate, seconds + SETTLE_S)
@@ -98,7 +98,7 @@ def _seen(requests: Sequence[bytes], rate: float, seconds: float, beside: Sequen
     found = _send_paced(beside, 20, seconds - 1)
     flood = Flood(**ours.recv())
     process.join()
-    return Seen(flood, found.at(50), found.at(99))
+    return FloodResult(flood, found.at(50), found.at(99))
 
 
 def _flood(pipe: Connection, requests: Sequence[bytes], rate: float, seconds: float) -> None:
@@ -122,7 +122,7 @@ def _send_paced(requests: Sequence[bytes], rate: float, seconds: float) -> Laten
     return send(PORT, requests, rate, lambda: time.monotonic() < until, 16)
 
 
-def _print(what: str, seen: Seen, beside: str) -> None:
+def _print(what: str, seen: FloodResult, beside: str) -> None:
     flood = seen.flood
     print(
         f"{what}: {flood.answered_per_s:,.0f}/s answered, {flood.refused} refused, {flood.failed} failed, "
