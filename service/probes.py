@@ -30,7 +30,7 @@ Gone = Callable[[], Awaitable[bool]]
 
 
 @dataclass(slots=True)
-class Tally:
+class ProbeResults:
     """What is kept of the lists that probes were answered with.
 
     `places` are those of the targets, from 1, and 0 where a target is in no list.
@@ -41,7 +41,7 @@ class Tally:
     distinct: set[str] = field(default_factory=set)
 
     @classmethod
-    def of(cls, probes: Sequence[Probe], lists: Lists) -> Tally:
+    def of(cls, probes: Sequence[Probe], lists: Lists) -> ProbeResults:
         """Count lists, one a probe."""
         tally = cls(probes)
         for number, items in enumerate(lists):
@@ -70,7 +70,7 @@ async def evaluate(
     Raises:
         ClientDisconnect: nobody does.
     """
-    tally = Tally(probes)
+    tally = ProbeResults(probes)
     await _ask(live, probes, reader, k, tally.add, gone)
     return await run_in_threadpool(figures, live, tally, k)
 
@@ -108,7 +108,7 @@ async def _answer(live: LiveDomain, probe: Probe, reader: Reader, k: int) -> lis
             return [item["item_id"] for item in answer["items"]]
 
 
-def figures(live: LiveDomain, tally: Tally, k: int) -> Evaluated:
+def figures(live: LiveDomain, tally: ProbeResults, k: int) -> Evaluated:
     """Return HR@k and NDCG@k of what probes were answered with, and how many different items are in it."""
     probes, places = tally.probes, tally.places
     count = max(1, len(probes))
