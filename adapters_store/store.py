@@ -56,7 +56,7 @@ def _unfenced() -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class RolledBack:
+class Rollback:
     """What a rollback did; `skipped` are versions of the history that were deleted since."""
 
     activation: Activation
@@ -206,7 +206,7 @@ class Store:
         """
         return self._record(domain, version, lambda stands: stands.with_canary(version, percent, reason, gate), fence)
 
-    def rollback(self, domain: str, fence: Fence = _unfenced) -> RolledBack:
+    def rollback(self, domain: str, fence: Fence = _unfenced) -> Rollback:
         """Write down, synced, that a canary ends or, without one, that an earlier version is live again.
 
         Rollbacks walk back through the history, one version at a time; a version that was deleted is skipped.
@@ -217,13 +217,13 @@ class Store:
         with self._writing(domain, fence) as home:
             current = self.standing(domain)
             if current.percent:
-                return RolledBack(record(home, current.with_canary(None, 0, "rollback")), [])
+                return Rollback(record(home, current.with_canary(None, 0, "rollback")), [])
             there, skipped = self.before(domain)
             if not there:
                 raise NothingBefore(f"{domain} has no earlier version to go back to: {list_versions(home)}")
             # What the next rollback returns to is written down, too: it is kept warm and undeleted.
             further = there[1] if len(there) > 1 else there[0]
-            return RolledBack(record(home, current.rolled_back(there[0], further)), skipped)
+            return Rollback(record(home, current.rolled_back(there[0], further)), skipped)
 
     def before(self, domain: str) -> tuple[list[int | None], list[int]]:
         """Return what rollbacks return to, the next one first, and the deleted versions that the next one skips."""
