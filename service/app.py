@@ -205,9 +205,7 @@ def _connected(settings: Settings, state: State, keys: Keys) -> Parts:
     telemetry = Telemetry(live)
     engines = Backbones(settings, telemetry.observe_batch)
     store, working = Store(data / "adapters"), Jobs(state, process_name())
-    redis_url = None if settings.redis_url is None else settings.redis_url.get_secret_value()
-    where = {"data": str(data.absolute()), "redis": redis_url, "least_for_index": settings.index_items}
-    builder = Builder(engines.folder, least=settings.builder_items, threads=settings.threads, where=where)
+    builder = _builder(settings, engines)
     vectors, bases = VectorFiles(data / "vectors", builder), Bases(data / "bases")
     blobs = Blobs(data / "blobs")
     versions = Versions(state, store, blobs, engines, AdapterBudget.of(settings), settings.max_image_pixels)
@@ -215,9 +213,9 @@ def _connected(settings: Settings, state: State, keys: Keys) -> Parts:
     swapped = telemetry.swap_seconds.observe
     reconciler = Reconciler(state, store, live, versions, bases, vectors, residency, swapped)
     snapshots = Snapshots(data / "snapshots")
-    here = BaseBuilder(state, bases, vectors, blobs, snapshots, builder.index, settings.index_items)
+    base_builder = BaseBuilder(state, bases, vectors, blobs, snapshots, builder.index, settings.index_items)
     sweeps = Sweeps(state, blobs, snapshots, engines, working)
-    folds = Folds(store, versions, here, builder, reconciler, working, sweeps)
+    folds = Folds(store, versions, base_builder, builder, reconciler, working, sweeps)
     judge = Judge(state, live)
     activator = Activator(state, store, live, versions, bases, vectors, snapshots, reconciler, folds, judge, working)
     canary_judge = CanaryJudge(judge, store, activator.end_canary, working)
@@ -244,12 +242,7 @@ def _connected(settings: Settings, state: State, keys: Keys) -> Parts:
         follower=follower,
         telemetry=telemetry,
         keys=keys,
-        reader=Reader(
-            state,
-            ColdItems(versions.adapter, settings.max_queue),
-            Pace(admission),
-            PictureThreads(settings.max_image_pixels),
-        ),
+        reader=_reader(settings, state, versions, admission),
         canaries=canaries,
         judge=judge,
         canary_judge=canary_judge,
@@ -258,6 +251,17 @@ def _connected(settings: Settings, state: State, keys: Keys) -> Parts:
         admission=admission,
         job_events=JobEvents(state),
     )
+
+
+def _builder(settings: Settings, engines: Backbones) -> Builder:
+    redis_url = None if settings.redis_url is None else settings.redis_url.get_secret_value()
+    where = {"data": str(settings.data.absolute()), "redis": redis_url, "least_for_index": settings.index_items}
+    return Builder(engines.folder, least=settings.builder_items, threads=settings.threads, where=where)
+
+
+def _reader(settings: Settings, state: State, versions: Versions, admission: Admission) -> Reader:
+    cold = ColdItems(versions.adapter, settings.max_queue)
+    return Reader(state, cold, Pace(admission), PictureThreads(settings.max_image_pixels))
 
 
 def end_removals(state: State, store: Store) -> None:
