@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -112,6 +112,12 @@ def write_copy(home: Path, activation: Activation) -> None:
         (home / COPY).unlink(missing_ok=True)
 
 
+def complete_copy(home: Path) -> None:
+    """Copy the current activation where no copy of it can be read."""
+    if read_copy(home) is None:
+        write_copy(home, read_current(home) or Activation.at_first())
+
+
 def record(home: Path, activation: Activation) -> Activation:
     """Append to the log and copy the line; a line that only the copy has is appended before.
 
@@ -142,6 +148,29 @@ def versions_before(history: Sequence[Activation]) -> list[int | None]:
         else:
             path.append(line.version)
     return path[-2::-1]
+
+
+def find_returns(
+    current: Activation, history: Sequence[Activation], has: Callable[[int], bool]
+) -> tuple[list[int | None], list[int]]:
+    """Return what rollbacks return to, the next one first, and the deleted versions that the next one skips.
+
+    Args:
+        current: the newest activation, which a log that lost lines does not have.
+        history: the log.
+        has: whether a version was not deleted.
+    """
+    if not history or history[-1].number != current.number:  # the log lost lines
+        history = [current]
+    there: list[int | None] = []
+    skipped: list[int] = []
+    for version in versions_before(history):
+        if version is None or has(version):
+            if version != (there[-1] if there else current.version):
+                there.append(version)
+        elif not there:
+            skipped.append(version)
+    return there, skipped
 
 
 def append_to_log(path: Path, activation: Activation) -> Activation:

@@ -57,7 +57,7 @@ from service.live import LiveTable
 from service.mapped import MOST
 from service.pace import Pace
 from service.parts import Parts, problems
-from service.pictures import Pictures
+from service.pictures import PictureThreads
 from service.recommend import Reader
 from service.reconcile import Reconciler
 from service.residency import Residency
@@ -212,9 +212,7 @@ def _connected(settings: Settings, state: State, keys: Keys) -> Parts:
     telemetry = Telemetry(live)
     engines = Backbones(settings, telemetry.observe_batch)
     store, working = Store(data / "adapters"), Jobs(state, process_name())
-    redis_url = None if settings.redis_url is None else settings.redis_url.get_secret_value()
-    where = {"data": str(data.absolute()), "redis": redis_url, "least_for_index": settings.index_items}
-    builder = Builder(engines.folder, least=settings.builder_items, threads=settings.threads, where=where)
+    builder = _builder(settings, engines)
     vectors, bases = VectorFiles(data / "vectors", builder), Bases(data / "bases")
     blobs = Blobs(data / "blobs")
     versions = Versions(state, store, blobs, engines, AdapterBudget.of(settings), settings.max_image_pixels)
@@ -222,9 +220,9 @@ def _connected(settings: Settings, state: State, keys: Keys) -> Parts:
     swapped = telemetry.swap_seconds.observe
     reconciler = Reconciler(state, store, live, versions, bases, vectors, residency, swapped)
     snapshots = Snapshots(data / "snapshots")
-    here = BaseBuilder(state, bases, vectors, blobs, snapshots, builder.index, settings.index_items)
+    base_builder = BaseBuilder(state, bases, vectors, blobs, snapshots, builder.index, settings.index_items)
     sweeps = Sweeps(state, blobs, snapshots, engines, working)
-    folds = Folds(store, versions, here, builder, reconciler, working, sweeps)
+    folds = Folds(store, versions, base_builder, builder, reconciler, working, sweeps)
     judge = Judge(state, live)
     activator = Activator(state, store, live, versions, bases, vectors, snapshots, reconciler, folds, judge, working)
     canary_judge = CanaryJudge(judge, store, activator.end_canary, working)
@@ -253,12 +251,7 @@ def _connected(settings: Settings, state: State, keys: Keys) -> Parts:
         follower=follower,
         telemetry=telemetry,
         keys=keys,
-        reader=Reader(
-            state,
-            ColdItems(versions.adapter, settings.max_queue),
-            Pace(admission),
-            Pictures(settings.max_image_pixels),
-        ),
+        reader=_reader(settings, state, versions, admission),
         canaries=canaries,
         judge=judge,
         canary_judge=canary_judge,
@@ -267,6 +260,17 @@ def _connected(settings: Settings, state: State, keys: Keys) -> Parts:
         admission=admission,
         job_events=JobEvents(state),
     )
+
+
+def _builder(settings: Settings, engines: Backbones) -> Builder:
+    redis_url = None if settings.redis_url is None else settings.redis_url.get_secret_value()
+    where = {"data": str(settings.data.absolute()), "redis": redis_url, "least_for_index": settings.index_items}
+    return Builder(engines.folder, least=settings.builder_items, threads=settings.threads, where=where)
+
+
+def _reader(settings: Settings, state: State, versions: Versions, admission: Admission) -> Reader:
+    cold = ColdItems(versions.adapter, settings.max_queue)
+    return Reader(state, cold, Pace(admission), PictureThreads(settings.max_image_pixels))
 
 
 def end_removals(state: State, store: Store) -> None:

@@ -66,12 +66,12 @@ def main() -> int:
                 _embed(task, loaded, answers)
             _answer(answers, {"end": result})
         except Exception as error:  # noqa: BLE001 - whatever it is, who waits must learn of it
-            _answer(answers, _told(error))
+            _answer(answers, _describe_error(error))
     return 0
 
 
-def _told(error: Exception) -> dict[str, str]:
-    """Return what the service is told of an error: those it raises again in its own words, and others."""
+def _describe_error(error: Exception) -> dict[str, str]:
+    """Describe an error to the service, which raises some kinds again with their own message."""
     if isinstance(error, VerificationFailed):
         return {"refused": error.detail}
     if isinstance(error, store.OutOfSpace | OutOfSpace):

@@ -30,8 +30,8 @@ from transrec.content import Content
 from transrec.inputs import BATCH_TOKENS, TextInputs, batches, take
 
 MAX_BATCH = 64
-KEPT = 32
-KEPT_BYTES = 512 * 1024 * 1024
+MAX_CACHED_VERSIONS = 32
+MAX_CACHED_BYTES = 512 * 1024 * 1024
 
 Floats = NDArray[np.float32]
 
@@ -190,7 +190,9 @@ class Lane:
         return worn
 
     def _keeps_too_much(self) -> bool:
-        return len(self._kept) > KEPT or sum(worn.size for worn in self._kept.values()) > KEPT_BYTES
+        return (
+            len(self._kept) > MAX_CACHED_VERSIONS or sum(worn.size for worn in self._kept.values()) > MAX_CACHED_BYTES
+        )
 
     def _dressed(self, dtype: Dtype, adapter: Adapter | None) -> Worn:
         if adapter is None:

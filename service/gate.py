@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from service.answers import Evaluated
 from service.errors import GateFailed
 from service.live import LiveDomain
-from service.probes import Lists, Tally, answers, figures, overlap
+from service.probes import Lists, ProbeResults, answers, figures, overlap
 from service.recommend import Reader
 from service.schemas import GateBody
 from service.state import Probe
@@ -52,7 +52,7 @@ async def judge(
 
 
 def _figures(live: LiveDomain, probes: Sequence[Probe], lists: Lists) -> Evaluated:
-    return figures(live, Tally.of(probes, lists), K)
+    return figures(live, ProbeResults.of(probes, lists), K)
 
 
 def check(domain: str, verdict: Verdict) -> None:

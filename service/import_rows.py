@@ -94,8 +94,8 @@ class RowProblem:
         if not isinstance(error, ValidationError):
             return cls(str(error), str(error))
         found = error.errors(include_url=False)
-        told = [one for one in found if FAST_TAG not in one["loc"]] or found
-        kinds = [f"{_place(one['loc'])}: {_GIVEN.sub('…', one['msg'].removeprefix('Value error, '))}" for one in told]
+        shown = [one for one in found if FAST_TAG not in one["loc"]] or found
+        kinds = [f"{_place(one['loc'])}: {_GIVEN.sub('…', one['msg'].removeprefix('Value error, '))}" for one in shown]
         plain = plain_errors(found, raw, tuple(ItemBody.model_fields))
         return cls("; ".join(one["msg"] for one in plain), "; ".join(kinds))
 
@@ -120,7 +120,7 @@ class _TooLong(ValueError):
 
 
 @dataclass(slots=True)
-class Batch:
+class RowBatch:
     """Rows that are stored together: those that are no rejects, how many of all, and how far the body is read."""
 
     rows_by_number: list[tuple[int, ItemRow]]
@@ -131,7 +131,7 @@ class Batch:
 
 def read_batches(
     path: Path, report: Report, intake: Intake, after: int = 0, check: Check = lambda: None
-) -> Iterator[Batch]:
+) -> Iterator[RowBatch]:
     """Yield the rows behind a position in batches that are small in rows, in bytes and in time.
 
     Rejected rows are in the report and count as rows of their batch, which may be without any item: an import of
@@ -147,7 +147,7 @@ def read_batches(
     Raises:
         MalformedBody: an array that is no JSON.
     """
-    batch, size, began = Batch([], 0, 0, 0), 0, time.monotonic()
+    batch, size, began = RowBatch([], 0, 0, 0), 0, time.monotonic()
     for read in read_rows(path, report, intake, after, check):
         batch.rows += 1
         batch.done, batch.total = read.done, read.total
@@ -157,7 +157,7 @@ def read_batches(
         late = time.monotonic() - began > BATCH_S
         if late or batch.rows >= BATCH_ROWS or size >= BATCH_BYTES:
             yield batch
-            batch, size, began = Batch([], 0, 0, 0), 0, time.monotonic()
+            batch, size, began = RowBatch([], 0, 0, 0), 0, time.monotonic()
     if batch.rows:
         yield batch
 

@@ -103,22 +103,28 @@ class Imports:
         """
         limit = max_bytes if ndjson else min(max_bytes, MAX_ARRAY_BYTES)
         path = self._folder / f"{uuid.uuid4().hex}.{'ndjson' if ndjson else 'json'}{PART}"
-        size = counted = 0
         try:
             await anyio.to_thread.run_sync(self._check_room)
             with room_or_error(self._folder):
                 async with await anyio.open_file(path, "wb") as file:
-                    async for chunk in body:
-                        size += len(chunk)
-                        _check_size(size, limit, ndjson=ndjson)
-                        await file.write(chunk)
-                        if size - counted > COUNTED_BYTES:
-                            counted = size
-                            await anyio.to_thread.run_sync(self._check_room)
+                    await self._write(file, body, limit, ndjson=ndjson)
         except BaseException:
             path.unlink(missing_ok=True)
             raise
         return path
+
+    async def _write(
+        self, file: anyio.AsyncFile[bytes], body: AsyncIterator[bytes], limit: int, *, ndjson: bool
+    ) -> None:
+        """Write a body to an open file, and count from time to time what waits."""
+        size = counted = 0
+        async for chunk in body:
+            size += len(chunk)
+            _check_size(size, limit, ndjson=ndjson)
+            await file.write(chunk)
+            if size - counted > COUNTED_BYTES:
+                counted = size
+                await anyio.to_thread.run_sync(self._check_room)
 
     def _check_room(self) -> None:
         """Refuse more where too much waits, of all domains and processes that share the folder."""

@@ -24,8 +24,8 @@ IDLE = 9
 """Times that reading the jobs took, which pass before they are read again."""
 KEEP_ALIVE_S = 15.0
 CHECK_EVERY_S = 1.0
-MOST_OF_JOB = 100
-MOST = 500
+MAX_FOLLOWERS_PER_JOB = 100
+MAX_FOLLOWERS = 500
 
 KEEP_ALIVE = ": still there\n\n"
 
@@ -73,10 +73,12 @@ class JobEvents:
             TooManyAtOnce.
         """
         followed = self._followed.get(job_id)
-        if followed is not None and followed.followers >= MOST_OF_JOB:
-            raise TooManyAtOnce(f"{MOST_OF_JOB} clients follow job {job_id!r}: ask for it with GET /jobs/{job_id}")
-        if sum(one.followers for one in self._followed.values()) >= MOST:
-            raise TooManyAtOnce(f"{MOST} clients follow jobs: ask for yours with GET /jobs/{job_id}")
+        if followed is not None and followed.followers >= MAX_FOLLOWERS_PER_JOB:
+            raise TooManyAtOnce(
+                f"{MAX_FOLLOWERS_PER_JOB} clients follow job {job_id!r}: ask for it with GET /jobs/{job_id}"
+            )
+        if sum(one.followers for one in self._followed.values()) >= MAX_FOLLOWERS:
+            raise TooManyAtOnce(f"{MAX_FOLLOWERS} clients follow jobs: ask for yours with GET /jobs/{job_id}")
 
     async def follow(self, job: Job, check: Callable[[], None]) -> AsyncIterator[str]:
         """Yield a job's events until it ended; comments in between keep proxies from closing the connection.

@@ -25,7 +25,7 @@ WORKERS = 2
 LEASE_S = 6.0
 BEAT_S = 1.5
 POLL_S = 1.0
-MOST_OPEN = 100
+MAX_OPEN_JOBS = 100
 """Jobs of a domain that have not ended: clients may ask for no more."""
 
 T = TypeVar("T")
@@ -149,9 +149,9 @@ class Jobs:
         Raises:
             TooManyAtOnce.
         """
-        if self._state.count_open_jobs(domain) >= MOST_OPEN:
+        if self._state.count_open_jobs(domain) >= MAX_OPEN_JOBS:
             raise TooManyAtOnce(
-                f"{domain} has {MOST_OPEN} jobs that have not ended: wait for them, or cancel some "
+                f"{domain} has {MAX_OPEN_JOBS} jobs that have not ended: wait for them, or cancel some "
                 "with DELETE /jobs/<id>"
             )
 

@@ -13,6 +13,8 @@ WINDOW = 256 * 1024
 MAX_DEPTH = 200
 """Deeper values no parser here reads."""
 
+NO_END = "the array has no end"
+
 _TEXT = rb'"(?:[^"\\]++|\\.)*+"'
 _FLAT = rb"[\[{](?:[^\"\[\]{}]++|" + _TEXT + rb")*+[\]}]"
 _SPACE = re.compile(rb"[ \t\r\n]*+")
@@ -54,30 +56,45 @@ def _after_space(content: bytes | mmap, place: int) -> int:
 
 def _end(content: bytes | mmap, place: int) -> int:
     """Return where the element that begins here ends: at a comma or a bracket that is not its own."""
-    depth = 0
     while following := content[place : place + 1]:
-        if depth:
-            found = _INSIDE.match(content, place, place + WINDOW)
-            assert found is not None  # noqa: S101 - it matches nothing, too
-            place = found.end()
-            following = content[place : place + 1]
+        end = _end_of_part(content, place, following)
+        if end == place:
+            return place
+        place = end
+    raise ValueError(NO_END)
+
+
+def _end_of_part(content: bytes | mmap, place: int, following: bytes) -> int:
+    """Return where the text, list, object or run of other bytes that begins here ends."""
+    if following == b'"':
+        return _end_of_text(content, place)
+    if following in (b"[", b"{"):
+        return _end_of_nested(content, place)
+    found = _OUTSIDE.match(content, place, place + WINDOW)
+    assert found is not None  # noqa: S101 - it matches nothing, too
+    return found.end()
+
+
+def _end_of_nested(content: bytes | mmap, place: int) -> int:
+    """Return where the list or object that begins here ends."""
+    depth = 1
+    place += 1
+    while depth:
+        found = _INSIDE.match(content, place, place + WINDOW)
+        assert found is not None  # noqa: S101 - it matches nothing, too
+        place = found.end()
+        following = content[place : place + 1]
+        if not following:
+            raise ValueError(NO_END)
         if following == b'"':
             place = _end_of_text(content, place)
-        elif following in (b"[", b"{"):
-            depth += 1
+            continue
+        if following in b"[]{}":  # not where the window cut a run of other bytes
+            depth += 1 if following in b"[{" else -1
             place += 1
-            if depth > MAX_DEPTH:
-                raise ValueError(f"more than {MAX_DEPTH} lists and objects in each other at byte {place}")
-        elif following in (b"]", b"}") and depth:
-            depth -= 1
-            place += 1
-        elif not depth:
-            found = _OUTSIDE.match(content, place, place + WINDOW)
-            assert found is not None  # noqa: S101 - the same
-            if found.end() == place:  # a comma, or a bracket that is not its own
-                return place
-            place = found.end()
-    raise ValueError("the array has no end")
+        if depth > MAX_DEPTH:
+            raise ValueError(f"more than {MAX_DEPTH} lists and objects in each other at byte {place}")
+    return place
 
 
 def _end_of_text(content: bytes | mmap, place: int) -> int:

@@ -19,9 +19,9 @@ from typing import Literal, get_args
 from pydantic import TypeAdapter, ValidationError
 
 from adapters_store.activations import now
+from adapters_store.domains import check_domain_name
 from adapters_store.files import write_beside
 from adapters_store.names import check_id
-from adapters_store.store import check_domain_name
 from service.errors import Forbidden, StateError, Unauthorized
 from service.settings import Settings
 

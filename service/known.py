@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from adapters_store.store import domains_in
+from adapters_store.domains import domains_in
 from service.snapshots import CARD
 
 MAX_NAMED = 10

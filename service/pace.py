@@ -15,8 +15,8 @@ from contextlib import asynccontextmanager, contextmanager
 from service.admission import Admission
 from service.errors import Stopping, TooManyAtOnce
 
-MOST = 8
-MOST_OF_DOMAIN = 4
+MAX_EVALUATIONS = 8
+MAX_EVALUATIONS_PER_DOMAIN = 4
 """Evaluations that clients may have in progress in a process."""
 YIELD_S = 0.05
 """How long a slice waits at most for the recommendations before it: an evaluation ends also where they never do."""
@@ -49,10 +49,12 @@ class Pace:
         Raises:
             TooManyAtOnce: there are too many already.
         """
-        if self._by_domain[domain] >= MOST_OF_DOMAIN:
-            raise TooManyAtOnce(f"{domain} has {MOST_OF_DOMAIN} evaluations in progress: wait for one to end")
-        if self._by_domain.total() >= MOST:
-            raise TooManyAtOnce(f"{MOST} evaluations are in progress: wait for one to end")
+        if self._by_domain[domain] >= MAX_EVALUATIONS_PER_DOMAIN:
+            raise TooManyAtOnce(
+                f"{domain} has {MAX_EVALUATIONS_PER_DOMAIN} evaluations in progress: wait for one to end"
+            )
+        if self._by_domain.total() >= MAX_EVALUATIONS:
+            raise TooManyAtOnce(f"{MAX_EVALUATIONS} evaluations are in progress: wait for one to end")
         self._by_domain[domain] += 1
         try:
             yield

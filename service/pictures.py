@@ -22,7 +22,7 @@ MAX_REQUEST_PIXELS = 2 * MAX_PIXELS
 T = TypeVar("T")
 
 
-class Pictures:
+class PictureThreads:
     """Runs what unpacks pictures beside the threads that everything else shares: many large ones keep nobody waiting.
 
     Args:

@@ -30,7 +30,7 @@ Gone = Callable[[], Awaitable[bool]]
 
 
 @dataclass(slots=True)
-class Tally:
+class ProbeResults:
     """What is kept of the lists that probes were answered with.
 
     `places` are those of the targets, from 1, and 0 where a target is in no list.
@@ -41,12 +41,12 @@ class Tally:
     distinct: set[str] = field(default_factory=set)
 
     @classmethod
-    def of(cls, probes: Sequence[Probe], lists: Lists) -> Tally:
+    def of(cls, probes: Sequence[Probe], lists: Lists) -> ProbeResults:
         """Count lists, one a probe."""
-        tally = cls(probes)
+        results = cls(probes)
         for number, items in enumerate(lists):
-            tally.add(number, items)
-        return tally
+            results.add(number, items)
+        return results
 
     def add(self, number: int, items: list[str]) -> None:
         """Count the list of the next probe."""
@@ -70,9 +70,9 @@ async def evaluate(
     Raises:
         ClientDisconnect: nobody does.
     """
-    tally = Tally(probes)
-    await _ask(live, probes, reader, k, tally.add, gone)
-    return await run_in_threadpool(figures, live, tally, k)
+    results = ProbeResults(probes)
+    await _ask(live, probes, reader, k, results.add, gone)
+    return await run_in_threadpool(figures, live, results, k)
 
 
 async def answers(live: LiveDomain, probes: Sequence[Probe], reader: Reader, k: int) -> Lists:
@@ -108,9 +108,9 @@ async def _answer(live: LiveDomain, probe: Probe, reader: Reader, k: int) -> lis
             return [item["item_id"] for item in answer["items"]]
 
 
-def figures(live: LiveDomain, tally: Tally, k: int) -> Evaluated:
+def figures(live: LiveDomain, results: ProbeResults, k: int) -> Evaluated:
     """Return HR@k and NDCG@k of what probes were answered with, and how many different items are in it."""
-    probes, places = tally.probes, tally.places
+    probes, places = results.probes, results.places
     count = max(1, len(probes))
     known = live.items.rows({probe.target for probe in probes})
     return {
@@ -123,7 +123,7 @@ def figures(live: LiveDomain, tally: Tally, k: int) -> Evaluated:
         "hr": sum(place > 0 for place in places) / count,
         "ndcg": sum(1 / math.log2(place + 1) for place in places if place) / count,
         "unknown_targets": sum(probe.target not in known for probe in probes),
-        "distinct_items": len(tally.distinct),
+        "distinct_items": len(results.distinct),
     }
 
 

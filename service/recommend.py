@@ -18,7 +18,7 @@ from service.errors import InvalidRequest, StateUnavailable
 from service.intake import raw_content
 from service.live import LiveDomain, version_name
 from service.pace import Pace
-from service.pictures import Pictures, PixelBudget
+from service.pictures import PictureThreads, PixelBudget
 from service.schemas import RawItem, RecommendRequest
 from service.state import State
 from service.validation import MAX_LISTED, Place, Plain, plain_error, summary
@@ -44,7 +44,7 @@ class Reader:
     state: State
     cold: ColdItems
     pace: Pace
-    pictures: Pictures = field(default_factory=Pictures)
+    pictures: PictureThreads = field(default_factory=PictureThreads)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ async def _history(live: LiveDomain, known: Known, given: Sequence[object], read
 
 
 async def raw_vectors(live: LiveDomain, raw: Sequence[RawItem], locs: Sequence[Place], reader: Reader) -> Floats:
-    """Encode raw items: [n, d]. Pictures wait for their domain's place, until they are encoded.
+    """Encode raw items: [n, d]. PictureThreads wait for their domain's place, until they are encoded.
 
     Args:
         live: whose backbone reads them.

@@ -45,7 +45,8 @@ class Segment:
         if path.stem != _digest_of(path) or path.stat().st_size % row:
             raise ValueError(f"{path.name} is damaged, or of another width than {width}")
         content = np.memmap(path, np.uint8, "r")
-        self._path, self._size = path, content.size
+        self._path = path
+        self._size = content.size
         count = content.size // row
         self.keys: Keys = np.asarray(content[: count * KEY_BYTES]).reshape(count, KEY_BYTES)
         self.vectors: Floats = np.asarray(content[count * KEY_BYTES :]).view(np.float32).reshape(count, width)

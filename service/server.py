@@ -115,13 +115,13 @@ def serve(settings: Settings) -> None:
             return
         with started(settings) as parts:
             config.app = create_app(settings, parts)
-            server = Server(config)
+            server = LoggingServer(config)
             signal.signal(signal.SIGHUP, server.handle_exit)
             server.run(sockets=[listener])
         _log.info("ended")
 
 
-class Server(uvicorn.Server):
+class LoggingServer(uvicorn.Server):
     """Says which signal ends it."""
 
     _signal = 0

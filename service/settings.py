@@ -17,7 +17,7 @@ from service.validation import plain_errors
 
 MIB = 1024 * 1024
 PREFIX = "SWAPREC_"
-ELSEWHERE = ("SWAPREC_URL", "SWAPREC_KEY", "SWAPREC_DEMO_URL", "SWAPREC_DEBUG")
+CLIENT_VARIABLES = ("SWAPREC_URL", "SWAPREC_KEY", "SWAPREC_DEMO_URL", "SWAPREC_DEBUG")
 """Variables that the command line and the client read."""
 
 _DEVICE = re.compile("auto|cpu|cuda(:[0-9]+)?")
@@ -165,8 +165,8 @@ class Settings(BaseSettings):
         except ValidationError as error:
             found = error.errors(include_url=False)
             named = [{**one, "loc": (variable(str(one["loc"][0])), *one["loc"][1:])} for one in found if one["loc"]]
-            told = [one["msg"] + _hint(one["loc"][0]) for one in plain_errors(named or found, None)]
-            raise InvalidSettings("; ".join(told)) from None
+            messages = [one["msg"] + _hint(one["loc"][0]) for one in plain_errors(named or found, None)]
+            raise InvalidSettings("; ".join(messages)) from None
 
 
 def variable(name: str) -> str:
@@ -190,7 +190,7 @@ def unknown_variables(environment: Mapping[str, str]) -> list[str]:
 
     What Kubernetes sets for Services whose names begin with swaprec is left alone.
     """
-    known = {*map(variable, Settings.model_fields), *ELSEWHERE}
+    known = {*map(variable, Settings.model_fields), *CLIENT_VARIABLES}
     found = []
     for name, value in sorted(environment.items()):
         is_ours = name.startswith(PREFIX) and name not in known and value

@@ -23,8 +23,8 @@ from transrec.adapters import Adapter, AdapterSpec, SpecError, expected_tensors
 from transrec.backbone import Dtype, resolve_dtype
 from transrec.images import MAX_PIXELS
 
-KEPT = 32
-KEPT_BYTES = 512 * 1024 * 1024
+MAX_CACHED_VERSIONS = 32
+MAX_CACHED_BYTES = 512 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +147,7 @@ class Versions:
 
     def _keeps_too_much(self) -> bool:
         size = sum(prepared.adapter_bytes for _, prepared in self._loaded.values())
-        return len(self._loaded) > KEPT or size > KEPT_BYTES
+        return len(self._loaded) > MAX_CACHED_VERSIONS or size > MAX_CACHED_BYTES
 
     def let_go(self, domain: str) -> None:
         """Forget the versions of a domain."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from swaprec.errors import USAGE, Stop
-from swaprec.row_files import Source, is_table, is_text_table
+from swaprec.row_files import RowSource, is_table, is_text_table
 from swaprec.row_log import RowLog
 
 OWN = ("item_id", "title", "text", "image_b64", "category", "timestamp", "popularity", "available", "attributes")
@@ -54,7 +54,7 @@ def read_rows(
         Stop: no such file, a form that is not read, text in another encoding, or no row in it.
     """
     log = RowLog() if log is None else log
-    source = Source.find(path, encoding)
+    source = RowSource.find(path, encoding)
     reader = _Reader(source, dict(columns or {}), log)
     rows = source.rows(log)
     first = next(rows, None)
@@ -116,7 +116,7 @@ def hints(log: RowLog) -> list[str]:
 class _Reader:
     """Makes items of rows."""
 
-    def __init__(self, source: Source, columns: dict[str, str], log: RowLog) -> None:
+    def __init__(self, source: RowSource, columns: dict[str, str], log: RowLog) -> None:
         self._source = source
         self._columns = log.columns = columns
         self._fields = {column: field for field, column in columns.items()}

@@ -16,9 +16,10 @@ from starlette.concurrency import run_in_threadpool
 from adapters_store.activations import Activation
 from adapters_store.bundle import Bundle, open_bundle
 from adapters_store.card import Card
+from adapters_store.domains import check_domain_name
 from adapters_store.errors import BundleError, StoreDamaged
 from adapters_store.quoting import quote
-from adapters_store.store import Added, check_domain_name
+from adapters_store.store import Added
 from adapters_store.upload import Sealed
 from service.answers import AdapterCard, Job, Page, RolledBack
 from service.bodies import refuse_long

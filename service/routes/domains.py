@@ -9,8 +9,8 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
+from adapters_store.domains import check_domain_name
 from adapters_store.errors import StoreDamaged
-from adapters_store.store import check_domain_name
 from service.answers import Domain, Page, RolledBack
 from service.errors import BackboneNotFound, Conflict
 from service.live import Standing, version_name

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Protocol
 
 ENDED = ("succeeded", "failed", "cancelled")
-KEPT_JOBS = 100
+RETAINED_JOBS = 100
 """Jobs of a domain that are kept; older ones are removed once they ended."""
 MOST_CHANGES = 50_000
 """Rows that a reader is told of one by one; where more changed, reading the whole catalog is quicker."""
@@ -318,7 +318,7 @@ class State(Protocol):
     ) -> Job:
         """Store a queued job; with a result, one that has succeeded.
 
-        Of the domain's jobs that ended, those that are older than its last `KEPT_JOBS` jobs are removed.
+        Of the domain's jobs that ended, those that are older than its last `RETAINED_JOBS` jobs are removed.
 
         Raises:
             DomainNotFound: `born` is given, and the domain is gone or a later one of its name.

@@ -10,7 +10,7 @@ from typing import Any
 
 from adapters_store.activations import now
 from service.errors import Conflict, JobNotFound, JobTaken, StateUnavailable
-from service.state import ENDED, KEPT_JOBS, Job
+from service.state import ENDED, RETAINED_JOBS, Job
 from service.state import redis_job_scripts as scripts
 from service.state import redis_keys as keys
 from service.state.redis_link import Link, Value
@@ -26,7 +26,7 @@ def create(link: Link, kind: str, domain: str, detail: dict[str, Any], born: str
     """
     job = Job(uuid.uuid4().hex, kind, domain, detail, created_at=now(), updated_at=now())
     places = [keys.JOBS, keys.LINE + domain, keys.OPEN_JOBS, keys.JOB_COUNT, keys.JOB + job.id, keys.record(domain)]
-    about = (job.id, domain, KEPT_JOBS, keys.JOB, keys.LINE, born)
+    about = (job.id, domain, RETAINED_JOBS, keys.JOB, keys.LINE, born)
     try:
         reply = link.write(scripts.CREATE, places, *about, *_written(asdict(job)))
     except StateUnavailable:

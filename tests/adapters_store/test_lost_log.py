@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from adapters_store.errors import StoreDamaged
-from adapters_store.store import Store, lost_logs
+from adapters_store.lost_log import lost_logs
+from adapters_store.store import Store
 from tests.adapters_store.test_store import accept, make
 from tests.damage import harm
 

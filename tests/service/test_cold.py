@@ -131,7 +131,7 @@ def test_only_what_the_network_sees_is_encoded(client: httpx.Client) -> None:
 
 def test_an_evicted_adapter_comes_back(client: httpx.Client, monkeypatch: pytest.MonkeyPatch, worn: Any) -> None:
     before = {name: scores(ask(client, name, [{"text": "news"}])).tolist() for name in worn}
-    monkeypatch.setattr("service.cold.KEPT", 2)
+    monkeypatch.setattr("service.cold.MAX_CACHED_VERSIONS", 2)
     for _ in range(2):
         assert {name: scores(ask(client, name, [{"text": "news"}])).tolist() for name in worn} == before
 

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from adapters_store.bundle import Manifest, write_bundle
+from adapters_store.domains import LOCK
 from adapters_store.errors import VersionNotFound
-from adapters_store.store import LOCK, Store
+from adapters_store.store import Store
 from service.app import end_removals
 from service.errors import DomainNotFound
 from service.fence import fence
@@ -30,7 +31,8 @@ ROUNDS = 30
 UPLOADER = """
 import sys
 from pathlib import Path
-from adapters_store.store import LOCK, Store
+from adapters_store.domains import LOCK
+from adapters_store.store import Store
 from service.errors import DomainNotFound
 from service.fence import fence
 from service.state.sqlite import SqliteState

@@ -269,5 +269,5 @@ def test_a_version_that_verification_refuses_fails_its_job_with_the_reason(
         job = wait_for_job(client, given.json()["job"])
     assert (job["status"], job["error"]["status"], job["error"]["code"]) == ("failed", 422, "verification_failed")
     assert "not finite" in job["error"]["detail"] or "overflows" in job["error"]["detail"]
-    told = [record for record in caplog.records if job["id"] in record.getMessage()]
-    assert [(record.levelname, record.exc_info) for record in told] == [("WARNING", None)]
+    records = [record for record in caplog.records if job["id"] in record.getMessage()]
+    assert [(record.levelname, record.exc_info) for record in records] == [("WARNING", None)]

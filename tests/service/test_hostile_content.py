@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from tests.service.conftest import wait_until
-from tests.service.process import start
+from tests.service.process import serving
 from tests.service.stranger import MIB, Answer, Service, as_json, whole
 from tests.service.test_crashes import free_port
 from tests.tiny import tiny_backbone, tiny_picture
@@ -31,28 +31,19 @@ def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     data, port = tmp_path_factory.mktemp("hostile"), free_port()
     tiny_backbone(data / "backbones" / "words")
     tiny_backbone(data / "backbones" / "photos", modalities=("image",))
-    running = start(data, port)
-    try:
+    with serving(data, port) as running:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
             for name in ("words", "photos"):
                 client.put(f"/domains/{name}", json={"backbone": name}).raise_for_status()
             client.put("/domains/words/items/one", json={"title": "one"}).raise_for_status()
             client.put("/domains/photos/items/one", json={"image_b64": b64(tiny_picture(1))}).raise_for_status()
         yield Service(port, running.pid, data)
-    finally:
-        running.kill()
-        running.wait()
 
 
 @pytest.fixture
 def service(process: Service) -> Iterator[Service]:
-    """Whatever a test does, the others are answered, the memory is bounded, and nothing is left."""
-    with process.watched():
+    with process.bounded(MAX_GROWTH, MAX_SILENCE_S):
         yield process
-    assert process.peak < MAX_GROWTH
-    assert process.worst < MAX_SILENCE_S
-    assert process.errors == []
-    wait_until(lambda: process.left() == [])
 
 
 def b64(content: bytes) -> str:

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from tests.service.conftest import wait_until
-from tests.service.process import start
+from tests.service.process import serving
 from tests.service.stranger import MIB, Service, chunks, head, read, whole
 from tests.service.test_crashes import free_port
 from tests.tiny import tiny_backbone
@@ -42,24 +42,15 @@ NOT_READ = 24
 def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     data, port = tmp_path_factory.mktemp("hostile"), free_port()
     tiny_backbone(data / "backbones" / "words")
-    running = start(data, port, **SETTINGS)
-    try:
+    with serving(data, port, **SETTINGS) as running:
         httpx.put(f"http://127.0.0.1:{port}/domains/words").raise_for_status()
         yield Service(port, running.pid, data)
-    finally:
-        running.kill()
-        running.wait()
 
 
 @pytest.fixture
 def service(process: Service) -> Iterator[Service]:
-    """Whatever a test does, the others are answered, the memory is small, and nothing is left."""
-    with process.watched():
+    with process.bounded(MAX_GROWTH, MAX_SILENCE_S, tolerated="too_many_connections"):
         yield process
-    assert process.peak < MAX_GROWTH
-    assert process.worst < MAX_SILENCE_S
-    assert [text for text in process.errors if "too_many_connections" not in text] == []
-    wait_until(lambda: process.left() == [])
 
 
 LINE = b"POST /recommend?domain=words HTTP/1.1\r\nHost: x\r\n"

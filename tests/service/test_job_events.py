@@ -80,7 +80,7 @@ def test_many_followers_read_the_job_as_often_as_one(movies: httpx.Client) -> No
 
 
 def test_more_followers_than_allowed_are_refused(movies: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(job_events, "MOST_OF_JOB", 1)
+    monkeypatch.setattr(job_events, "MAX_FOLLOWERS_PER_JOB", 1)
     with waiting(movies) as job:
         thread = follow(movies, job, [])
         wait_until(lambda: job.id in parts_of(movies).job_events._followed)
@@ -146,7 +146,7 @@ def test_a_body_that_is_on_its_way_ends_with_its_key(
     assert parts_of(client).state.count_items("movies") == 0
 
 
-def test_streams_end_when_the_service_is_told_to_stop(settings: Settings, backbone: Backbone) -> None:
+def test_streams_end_when_the_service_stops(settings: Settings, backbone: Backbone) -> None:
     assert backbone.fingerprint
     server = process.start(settings.data, PORT)
     got: list[str] = []

@@ -57,9 +57,9 @@ def test_keys_that_change_leave_a_line_without_their_secrets(
     keys = Keys(file, required=False)
     key, token = file.add("reader", "read")
     keys.caller(f"Bearer {token}")
-    told = [record.getMessage() for record in caplog.records]
-    assert [f"added: ['{key.id}']" in line for line in told] == [True]
-    assert token.rpartition("_")[2] not in told[0]
+    messages = [record.getMessage() for record in caplog.records]
+    assert [f"added: ['{key.id}']" in line for line in messages] == [True]
+    assert token.rpartition("_")[2] not in messages[0]
 
 
 def test_a_text_of_a_client_is_one_line_of_the_log() -> None:
@@ -67,6 +67,6 @@ def test_a_text_of_a_client_is_one_line_of_the_log() -> None:
     assert len(one_line("x" * 10_000)) < 600
 
 
-def test_how_a_worker_ended_is_told_by_its_signal_or_code() -> None:
+def test_a_worker_that_ended_is_reported_with_its_signal_or_code() -> None:
     assert _why(-signal.SIGKILL) == "killed by SIGKILL"
     assert _why(3) == "exit code 3"

@@ -89,7 +89,7 @@ def test_more_evaluations_than_a_domain_or_the_process_may_have_are_refused(
     with paced.place("a"):
         pass
     movies.put("/domains/movies/probes", json=PROBES[:3])
-    monkeypatch.setattr(pace, "MOST", 0)
+    monkeypatch.setattr(pace, "MAX_EVALUATIONS", 0)
     refused = movies.post("/domains/movies/evaluate")
     assert (refused.status_code, refused.json()["code"]) == (429, "too_many_at_once")
     assert refused.headers["retry-after"] == "5"

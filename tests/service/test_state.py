@@ -16,8 +16,8 @@ import pytest
 
 from service.errors import DomainNotFound, JobNotFound, StateError
 from service.state import (
-    KEPT_JOBS,
     MOST_CHANGES,
+    RETAINED_JOBS,
     ChangedItem,
     Changes,
     Deleted,
@@ -237,7 +237,7 @@ def test_a_domain_that_is_made_again_begins_anew(state: State) -> None:
 
 
 def test_of_more_jobs_than_are_kept_of_a_domain_the_oldest_that_ended_are_removed(state: State) -> None:
-    running, *ended = (state.create_job("import", "movies", {}) for _ in range(KEPT_JOBS + 2))
+    running, *ended = (state.create_job("import", "movies", {}) for _ in range(RETAINED_JOBS + 2))
     for job in ended:
         state.update_job(job.id, status="succeeded")
     other = state.create_job("import", "books", {})

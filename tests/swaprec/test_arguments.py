@@ -89,14 +89,14 @@ def test_a_key_or_an_address_that_cannot_be_sent_is_named() -> None:
 
 def test_the_client_says_of_an_id_what_the_service_says(client: Client) -> None:
     client.put_domain("games")
-    told = []
+    details = []
     for history in ([1], ["a\nb"], ["é" * 129]):
         with pytest.raises(Malformed) as ours:
             client.recommend("games", history)
         answer = client._http.post("/recommend?domain=games", json={"history": history}).json()
         assert ours.value.detail == answer["detail"]
-        told.append(answer["detail"])
-    assert len(set(told)) == 3
+        details.append(answer["detail"])
+    assert len(set(details)) == 3
 
 
 def test_an_empty_address_or_key_of_the_environment_is_none(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -179,7 +179,7 @@ def test_a_bad_row_of_a_csv_costs_itself_and_not_the_rest(
     assert log.rejected_count == (kind is not None)
 
 
-def test_a_short_row_names_what_it_has_and_is_told_of(tmp_path: Path) -> None:
+def test_a_short_row_is_reported_with_what_it_has(tmp_path: Path) -> None:
     log = RowLog()
     path = csv_file(tmp_path, "item_id,title,category\n1,One\n2,Two,c\n")
     assert items(path, log)[0] == {"item_id": "1", "title": "One"}

@@ -9,8 +9,9 @@ import polars as pl
 import pytest
 
 from training.cleaning import REPEATED, clean
+from training.csv_records import MAX_RECORD_LINES
 from training.importers import READERS, canonical, read_tables
-from training.importers.csv_rows import MAX_RECORD_LINES, records
+from training.importers.csv_rows import records
 from training.importers.json_files import json_lines, whole_number
 from training.importers.tables import CHUNK, DataError, Tables
 from training.rejections import MAX_EXAMPLE, MAX_LINES, Rejections
