@@ -74,7 +74,7 @@ class _Watch(threading.Thread):
         while self.going:
             for one in family(self._pid):
                 try:
-                    builds = b"service.building" in Path(f"/proc/{one}/cmdline").read_bytes()
+                    builds = b"service.embedding.worker_main" in Path(f"/proc/{one}/cmdline").read_bytes()
                     size = own(one)
                 except OSError:
                     continue

@@ -50,7 +50,7 @@ def _measured(options: argparse.Namespace, domains: int) -> int:
         asked = requests_of(domains, options.items)
         for _ in range(3):
             drive(pid, PORT, asked, connections=32, seconds=max(4.0, domains / 15))
-        while any(b"service.building" in Path(f"/proc/{one}/cmdline").read_bytes() for one in family(pid)):
+        while any(b"service.embedding.worker_main" in Path(f"/proc/{one}/cmdline").read_bytes() for one in family(pid)):
             time.sleep(1.0)  # it leaves when nothing was built for a minute
         found = pss(pid)
         print(f"{domains} domains: {found / 1e6:,.0f} MB in {len(family(pid))} processes")

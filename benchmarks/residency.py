@@ -32,16 +32,16 @@ from adapters_store.store import Store
 from benchmarks.load import Load, drive, request_bytes
 from benchmarks.processes import resident
 from benchmarks.setting import domain_name, prepare, serving
-from service.base_builder import BaseBuilder
-from service.bases import Bases
-from service.blobs import Blobs
-from service.index import use_one_thread
-from service.segments import Keys, Segments, as_keys
-from service.snapshots import Snapshots
+from service.catalog.bases import Bases
+from service.catalog.index import use_one_thread
+from service.content.blobs import Blobs
+from service.embedding.base_builder import BaseBuilder
+from service.embedding.segments import Keys, Segments, as_keys
+from service.embedding.vectors import Floats, VectorFiles
+from service.embedding.versions import Prepared
 from service.state import DomainRecord, Item
+from service.state.snapshots import Snapshots
 from service.state.sqlite import FILE, SqliteState
-from service.vectors import Floats, VectorFiles
-from service.versions import Prepared
 from transrec.adapters import Adapter, AdapterSpec, expected_tensors
 from transrec.backbone import Backbone, Dtype, resolve_dtype
 from transrec.content import Content

@@ -24,53 +24,53 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
 from adapters_store.store import Store
-from service.activation import Activator
-from service.admission import Admission
-from service.admission_middleware import AdmissionMiddleware
-from service.backbones import Backbones
-from service.base_builder import BaseBuilder
-from service.bases import Bases
-from service.blobs import Blobs
-from service.bodies import BodyBudget, BodyMiddleware
-from service.budget import AdapterBudget
-from service.builder import Builder
-from service.canary import Canaries
-from service.cold import ColdItems
-from service.document import describe
-from service.edge import Edge, install_problems
-from service.encodings import ContentEncoding
-from service.engine import MAX_BATCH
+from service.access.admission import Admission
+from service.access.keys import Keys, open_keys
+from service.access.pace import Pace
+from service.catalog.bases import Bases
+from service.catalog.index import use_one_thread
+from service.catalog.mapped import MOST
+from service.content.blobs import Blobs
+from service.content.pictures import PictureThreads
+from service.content.sweeps import Sweeps
+from service.embedding.adapter_budget import AdapterBudget
+from service.embedding.base_builder import BaseBuilder
+from service.embedding.vectors import VectorFiles
+from service.embedding.versions import Versions
+from service.embedding.worker import Builder
+from service.engine.backbones import Backbones
+from service.engine.engine import MAX_BATCH
 from service.errors import DomainNotFound, StateError
-from service.fence import fence
-from service.folds import Folds
-from service.follower import Follower
-from service.guard import Guard
-from service.head import answer_head
-from service.imports import Imports
-from service.index import use_one_thread
-from service.job_events import JobEvents
+from service.http.admission_middleware import AdmissionMiddleware
+from service.http.auth_middleware import Guard
+from service.http.bodies import BodyBudget, BodyMiddleware
+from service.http.encodings import ContentEncoding
+from service.http.head import answer_head
+from service.http.job_events import JobEvents
+from service.http.openapi import describe
+from service.http.parts import Parts, problems
+from service.http.request_middleware import Edge, install_problems
+from service.http.routes import adapters, domains, items, jobs, operations, probes, recommend
+from service.ingest.imports import Imports
+from service.ingest.writer import CatalogWriter
 from service.jobs import Jobs
-from service.judging import Asking, CanaryJudge, Judge
-from service.keys import Keys, open_keys
-from service.known import known_domains, lost_state, named
-from service.live import LiveTable
-from service.mapped import MOST
-from service.pace import Pace
-from service.parts import Parts, problems
-from service.pictures import PictureThreads
-from service.recommend import Reader
-from service.reconcile import Reconciler
-from service.residency import Residency
-from service.routes import adapters, domains, items, jobs, operations, probes, recommend
+from service.live.compaction import Folds
+from service.live.follower import Follower
+from service.live.reconcile import Reconciler
+from service.live.residency import Residency
+from service.live.table import LiveTable
+from service.recommend.canary import Canaries
+from service.recommend.cold import ColdItems
+from service.recommend.recommend import Reader
+from service.rollout.activation import Activator
+from service.rollout.gate_runner import Asking, CanaryJudge, Judge
 from service.settings import Settings
-from service.snapshots import Snapshots
 from service.state import State, redis, sqlite
+from service.state.fence import fence
+from service.state.known import known_domains, lost_state, named
+from service.state.snapshots import Snapshots
 from service.state.sqlite import SqliteState
-from service.sweeps import Sweeps
 from service.telemetry import Telemetry
-from service.vectors import VectorFiles
-from service.versions import Versions
-from service.writer import CatalogWriter
 
 ROUTERS = tuple(
     answer_head(module.router) for module in (recommend, adapters, domains, items, probes, jobs, operations)

@@ -16,8 +16,8 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from service.errors import JobNotFound, JobTaken, StateUnavailable, TooManyAtOnce
-from service.problems import is_expected, one_line, problem_of
 from service.state import Job, State
+from service.wire.problems import is_expected, one_line, problem_of
 
 WRITE_EVERY_S = 0.2
 RETRY_S = 0.5

@@ -13,7 +13,7 @@ from pydantic import Field, ModelWrapValidatorHandler, SecretStr, ValidationErro
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from adapters_store.quoting import quote
-from service.validation import plain_errors
+from service.wire.validation import plain_errors
 
 MIB = 1024 * 1024
 PREFIX = "SWAPREC_"

@@ -8,10 +8,10 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from service.follower import Follower
 from service.jobs import Jobs
-from service.live import LiveTable
-from service.residency import Residency
+from service.live.follower import Follower
+from service.live.residency import Residency
+from service.live.table import LiveTable
 
 SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 ROWS = (1, 2, 4, 8, 16, 32, 64)

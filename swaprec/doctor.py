@@ -18,10 +18,10 @@ from typing import Any
 
 from adapters_store.domains import domains_in
 from adapters_store.lost_log import lost_logs
+from service.access.keys import KeyFile, key_path, open_keys
 from service.errors import StateError
-from service.keys import KeyFile, key_path, open_keys
-from service.known import known_domains, lost_state, named
 from service.settings import InvalidSettings, Settings, unknown_variables
+from service.state.known import known_domains, lost_state, named
 from service.state.sqlite_errors import RESTORE
 from swaprec.client import Client
 from swaprec.doctor_service import examine_service
@@ -249,7 +249,7 @@ def _redis(url: str) -> Finding:
 
 
 def _backbones(settings: Settings) -> Finding:
-    from service.backbones import backbone_folders, unique_names
+    from service.engine.backbones import backbone_folders, unique_names
     from transrec.backbone import files_of, fingerprint_of
 
     whole, broken = {}, []

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 from urllib.parse import quote
 
-from service.answers import (
+from service.wire.responses import (
     AdapterCard,
     Comparison,
     Domain,

@@ -10,7 +10,7 @@ from typing import Any, Self, TypeVar
 
 import httpx
 
-from service.answers import (
+from service.wire.responses import (
     AdapterCard,
     Comparison,
     Domain,

@@ -12,7 +12,7 @@ from urllib.request import proxy_bypass
 
 import httpx
 
-from service.answers import Job, Readiness
+from service.wire.responses import Job, Readiness
 from swaprec.client.arguments import check_encodable
 from swaprec.client.calls import Call
 from swaprec.errors import ProblemError, ProxyUnusable, Unreachable, problem_error

@@ -18,9 +18,9 @@ from adapters_store.errors import VersionNotFound
 from adapters_store.store import Store
 from service.app import end_removals
 from service.errors import DomainNotFound
-from service.fence import fence
-from service.snapshots import Snapshots
 from service.state import DomainRecord, Item, Probe, State
+from service.state.fence import fence
+from service.state.snapshots import Snapshots
 from service.state.sqlite import SqliteState
 from tests.service.conftest import parts_of, upload
 
@@ -34,7 +34,7 @@ from pathlib import Path
 from adapters_store.domains import LOCK
 from adapters_store.store import Store
 from service.errors import DomainNotFound
-from service.fence import fence
+from service.state.fence import fence
 from service.state.sqlite import SqliteState
 data, bundle = Path(sys.argv[1]), Path(sys.argv[2])
 state, store = SqliteState(data), Store(data / "adapters")

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from service.app import started
-from service.parts import Parts
-from service.schemas import ActivateRequest
+from service.http.parts import Parts
 from service.settings import Settings
 from service.state import DomainRecord, Item, Job
+from service.wire.requests import ActivateRequest
 from tests.service.conftest import wait_until
 from tests.tiny import tiny_texts
 from transrec.backbone import Backbone

@@ -21,10 +21,10 @@ import numpy as np
 import pytest
 
 from adapters_store.store import Store
-from service.bases import Bases
-from service.segments import Segments
-from service.snapshots import Snapshots
+from service.catalog.bases import Bases
+from service.embedding.segments import Segments
 from service.state import State
+from service.state.snapshots import Snapshots
 from tests.service.kill_writer import DIGEST, DOMAIN, WIDTH, keys_of, open_state, vectors_of
 from tests.service.redis_server import RedisServer
 

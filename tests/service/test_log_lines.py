@@ -10,8 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.keys import KeyFile, Keys
-from service.problems import one_line
+from service.access.keys import KeyFile, Keys
+from service.wire.problems import one_line
 from service.workers import _why
 from tests.service.conftest import activate, upload, wait_for_job
 
@@ -51,7 +51,7 @@ def test_every_change_of_a_domain_leaves_a_line(
 def test_keys_that_change_leave_a_line_without_their_secrets(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.keys.LOOK_EVERY_S", 0.0)
+    monkeypatch.setattr("service.access.keys.LOOK_EVERY_S", 0.0)
     caplog.set_level(logging.INFO, "swaprec")
     file = KeyFile(tmp_path / "keys.json")
     keys = Keys(file, required=False)

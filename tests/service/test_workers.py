@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from service.imports import FOLDED
+from service.ingest.imports import FOLDED
 from tests.service.conftest import activate, upload, wait_for_job, wait_until
 from tests.service.process import listens, start
 from tests.service.test_crashes import free_port

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from service.keys import KeyFile
+from service.access.keys import KeyFile
 from swaprec import AsyncClient, Client
 from swaprec.errors import Malformed, ProxyUnusable, Unreachable
 from tests.swaprec.test_cli import swaprec

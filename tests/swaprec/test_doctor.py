@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from service.keys import KeyFile
+from service.access.keys import KeyFile
 from service.settings import Settings
 from swaprec.client import Client
 from swaprec.doctor import examine
