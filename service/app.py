@@ -20,7 +20,7 @@ from pathlib import Path
 from types import FrameType
 
 import torch
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi_offline import FastAPIOffline
 
 from adapters_store.store import Store
@@ -57,6 +57,7 @@ from service.mapped import MOST
 from service.pace import Pace
 from service.parts import Parts, problems
 from service.pictures import Pictures
+from service.query import check_query
 from service.recommend import Reader
 from service.reconcile import Reconciler
 from service.residency import Residency
@@ -100,6 +101,7 @@ def create_app(settings: Settings, parts: Parts | None = None, *, alone: bool = 
         summary="Adapter-swapped recommendations: many domains from one frozen model.",
         lifespan=lambda app: _lifespan(app, started(settings, alone=alone) if parts is None else nullcontext(parts)),
         responses=problems(422),  # else FastAPI describes its own form of it
+        dependencies=[Depends(check_query)],
         generate_unique_id_function=lambda route: route.name,
     )
     for router in ROUTERS:
