@@ -385,7 +385,12 @@ class Store:
 
     def _listed(self, domain: str) -> str:
         existing = [card.version for card in self.versions(domain)]
-        return f"it has {', '.join(map(str, existing[-MOST_LISTED:]))}" if existing else "it has none"
+        if not existing:
+            return "it has none"
+        shown = ", ".join(map(str, existing[-MOST_LISTED:]))
+        return f"it has {shown}" + (
+            f", the last {MOST_LISTED} of {len(existing)}" if len(existing) > MOST_LISTED else ""
+        )
 
     def _put(self, home: Path, domain: str, source: Sealed, bundle: Bundle) -> Card:
         number = 1 + max((int(path.name) for path in home.iterdir() if path.name.isdigit()), default=0)
