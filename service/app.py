@@ -51,7 +51,7 @@ from service.job_events import JobEvents
 from service.jobs import Jobs
 from service.judging import Asking, CanaryJudge, Judge
 from service.keys import Keys, open_keys
-from service.known import known_domains, lost_state, named
+from service.known import LostDomains, lost_state
 from service.live import LiveTable
 from service.mapped import MOST
 from service.pace import Pace
@@ -197,6 +197,8 @@ def assemble(settings: Settings) -> Parts:
         parts = _connected(settings, state, keys)
         opened.pop_all()
     end_removals(state, parts.store)
+    if trouble := parts.lost.trouble():
+        _log.error("%s", trouble)
     if not parts.engines:
         _log.warning("no backbone: put a folder into %s or name it in SWAPREC_BACKBONES", settings.data / "backbones")
     return parts
@@ -259,6 +261,7 @@ def _connected(settings: Settings, state: State, keys: Keys) -> Parts:
         sweeps=sweeps,
         admission=admission,
         job_events=JobEvents(state),
+        lost=LostDomains(data, state, store),
     )
 
 
@@ -297,22 +300,13 @@ def open_state(settings: Settings, *, restoring: bool = False) -> State:
         lost = None if restoring else lost_state(settings.data, settings.data / sqlite.FILE)
         if lost is not None:
             raise StateError(lost)
-        embedded = SqliteState(settings.data)
-        _warn_of_lost(settings.data, embedded)
-        return embedded
+        return SqliteState(settings.data)
     known = set(Store(settings.data / "adapters").domains())
     if (settings.data / sqlite.FILE).exists():
         embedded = SqliteState(settings.data)
         known |= {record.name for record in embedded.domains()}
         embedded.close()
     return redis.RedisState(settings.redis_url.get_secret_value(), settings.data, known)
-
-
-def _warn_of_lost(data: Path, state: State) -> None:
-    """Say which domains have versions or a snapshot and are not in the state."""
-    missing = sorted(set(known_domains(data)) - {record.name for record in state.domains()})
-    if missing:
-        _log.warning("state lacks %s, kept in %s: swaprec restore brings what it can back", named(missing), data)
 
 
 @contextmanager

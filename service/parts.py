@@ -25,6 +25,7 @@ from service.job_events import JobEvents
 from service.jobs import Jobs
 from service.judging import CanaryJudge, Judge
 from service.keys import Key, Keys
+from service.known import LostDomains
 from service.live import LiveTable
 from service.recommend import Reader
 from service.reconcile import Reconciler
@@ -70,6 +71,7 @@ class Parts:
     sweeps: Sweeps
     admission: Admission
     job_events: JobEvents
+    lost: LostDomains
     receiving: Receiving = field(default_factory=Receiving)
 
 
