@@ -34,7 +34,11 @@ def find_versions(home: Path) -> Iterator[int]:
 def list_versions(home: Path) -> str:
     """Say in an error which versions a domain has."""
     existing = list(find_versions(home))
-    return f"it has {', '.join(map(str, existing[-MAX_LISTED_VERSIONS:]))}" if existing else "it has none"
+    if not existing:
+        return "it has none"
+    shown = ", ".join(map(str, existing[-MAX_LISTED_VERSIONS:]))
+    more = len(existing) > MAX_LISTED_VERSIONS
+    return f"it has {shown}" + (f", the last {MAX_LISTED_VERSIONS} of {len(existing)}" if more else "")
 
 
 def put_version(home: Path, source: Sealed, bundle: Bundle) -> Card:

@@ -20,7 +20,7 @@ from pathlib import Path
 from types import FrameType
 
 import torch
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi_offline import FastAPIOffline
 
 from adapters_store.store import Store
@@ -49,6 +49,7 @@ from service.http.head import answer_head
 from service.http.job_events import JobEvents
 from service.http.openapi import describe
 from service.http.parts import Parts, problems
+from service.http.query import check_query
 from service.http.request_middleware import Edge, install_problems
 from service.http.routes import adapters, domains, items, jobs, operations, probes, recommend
 from service.ingest.imports import Imports
@@ -67,7 +68,7 @@ from service.rollout.gate_runner import Asking, CanaryJudge, Judge
 from service.settings import Settings
 from service.state import State, redis, sqlite
 from service.state.fence import fence
-from service.state.known import known_domains, lost_state, named
+from service.state.known import LostDomains, lost_state
 from service.state.snapshots import Snapshots
 from service.state.sqlite import SqliteState
 from service.telemetry import Telemetry
@@ -107,6 +108,7 @@ def create_app(settings: Settings, parts: Parts | None = None, *, alone: bool = 
         summary="Adapter-swapped recommendations: many domains from one frozen model.",
         lifespan=lambda app: _lifespan(app, started(settings, alone=alone) if parts is None else nullcontext(parts)),
         responses=problems(422),  # else FastAPI describes its own form of it
+        dependencies=[Depends(check_query)],
         generate_unique_id_function=lambda route: route.name,
     )
     for router in ROUTERS:
@@ -202,6 +204,8 @@ def assemble(settings: Settings) -> Parts:
         parts = _connected(settings, state, keys)
         opened.pop_all()
     end_removals(state, parts.store)
+    if trouble := parts.lost.trouble():
+        _log.error("%s", trouble)
     if not parts.engines:
         _log.warning("no backbone: put a folder into %s or name it in SWAPREC_BACKBONES", settings.data / "backbones")
     return parts
@@ -259,6 +263,7 @@ def _connected(settings: Settings, state: State, keys: Keys) -> Parts:
         sweeps=sweeps,
         admission=admission,
         job_events=JobEvents(state),
+        lost=LostDomains(data, state, store),
     )
 
 
@@ -308,22 +313,13 @@ def open_state(settings: Settings, *, restoring: bool = False) -> State:
         lost = None if restoring else lost_state(settings.data, settings.data / sqlite.FILE)
         if lost is not None:
             raise StateError(lost)
-        embedded = SqliteState(settings.data)
-        _warn_of_lost(settings.data, embedded)
-        return embedded
+        return SqliteState(settings.data)
     known = set(Store(settings.data / "adapters").domains())
     if (settings.data / sqlite.FILE).exists():
         embedded = SqliteState(settings.data)
         known |= {record.name for record in embedded.domains()}
         embedded.close()
     return redis.RedisState(settings.redis_url.get_secret_value(), settings.data, known)
-
-
-def _warn_of_lost(data: Path, state: State) -> None:
-    """Say which domains have versions or a snapshot and are not in the state."""
-    missing = sorted(set(known_domains(data)) - {record.name for record in state.domains()})
-    if missing:
-        _log.warning("state lacks %s, kept in %s: swaprec restore brings what it can back", named(missing), data)
 
 
 @contextmanager

@@ -59,15 +59,19 @@ class Backbones(Mapping[str, Engine]):
 
     def _load(self, folder: Path) -> None:
         backbone = Backbone.load(folder, self._settings.device)
-        if backbone.fingerprint not in self._engines:
+        shown = backbone.fingerprint[:12]
+        first = self._folders.get(backbone.fingerprint)
+        if first is None:
             engine = Engine(
                 backbone, slots=self._settings.slots, max_queue=self._settings.max_queue, observe=self._observe
             )
             # Folders first: whoever sees a backbone finds its name.
             self._folders = {**self._folders, backbone.fingerprint: folder.absolute()}
             self._engines = {**self._engines, backbone.fingerprint: engine}
+            _log.info("backbone %s (%s) loaded from %s", backbone.name, shown, folder)
+        else:
+            _log.warning("%s holds the same backbone as %s (%s): the first one is used", folder, first, shown)
         self._loaded.add(folder)
-        _log.info("backbone %s (%s) loaded from %s", backbone.name, backbone.fingerprint[:12], folder)
 
     def __getitem__(self, fingerprint: str) -> Engine:
         return self._engines[fingerprint]

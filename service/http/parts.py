@@ -34,6 +34,7 @@ from service.rollout.activation import Activator
 from service.rollout.gate_runner import CanaryJudge, Judge
 from service.settings import Settings
 from service.state import State
+from service.state.known import LostDomains
 from service.telemetry import Telemetry
 from service.wire.requests import ProblemBody
 from service.wire.validation import MAX_LISTED, plain_errors, summary
@@ -70,6 +71,7 @@ class Parts:
     sweeps: Sweeps
     admission: Admission
     job_events: JobEvents
+    lost: LostDomains
     receiving: Receiving = field(default_factory=Receiving)
 
 

@@ -88,7 +88,9 @@ def _handled() -> tuple[type[Exception], ...]:
 
 
 async def _on_any(request: Request, error: Exception) -> Response:
-    if isinstance(error, DomainNotFound):
+    if isinstance(error, DomainNotFound) and (lost := request.app.state.parts.lost.error(error.name)):
+        error = lost
+    elif isinstance(error, DomainNotFound):
         error = DomainNotFound(error.name, filter(caller(request).covers, error.existing))
     found = problem_of(error)
     if found.status >= 500 and found.body["code"] == "internal":  # noqa: PLR2004 - server errors

@@ -54,13 +54,21 @@ Text = (
 """A text, or its attributes in the order of the backbone's, such as title and abstract; one of them may be empty."""
 
 
-WantedVersion = Annotated[int, Tag("|whole number")] | Annotated[Literal["none"], Tag("|text:none")]
+def _without_point(value: Any) -> Any:
+    """Return a whole number that is written with a point, such as 5.0, as JSON allows, as an integer."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Whole = Annotated[int, BeforeValidator(_without_point)]
+"""A whole number; neither text nor true."""
+
+WantedVersion = Annotated[Whole, Tag("|whole number")] | Annotated[Literal["none"], Tag("|text:none")]
 
 
 class Body(BaseModel):
-    """What a client sends; unknown fields are errors, so that a misspelled one is not ignored."""
+    """What a client sends: unknown fields are errors, and no value is taken for another type, such as "5" for 5."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
 
 Timestamp = Annotated[
@@ -150,8 +158,8 @@ class RecommendRequest(HistoryRequest):
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"history": ["n101", "n205"], "k": 10}]})
 
     user_id: Id | None = Field(None, description="Whose history it is: a canary answers the same users every time.")
-    k: int = Field(10, ge=1, le=MAX_K, description="How many items.")
-    offset: int = Field(0, ge=0, le=MAX_K, description="How many of the best to leave out.")
+    k: Whole = Field(10, ge=1, le=MAX_K, description="How many items.")
+    offset: Whole = Field(0, ge=0, le=MAX_K, description="How many of the best to leave out.")
     version: WantedVersion | None = Field(None, description="Pin a version; 409 where it is not in memory.")
     exclude: Exclude = Exclude()
     fallback: Literal["popular", "none"] = Field("popular", description="What answers without a known history.")
@@ -167,7 +175,7 @@ class SimilarRequest(Body):
     item_id: ItemId | None = None
     text: Text | None = None
     image_b64: str | None = Field(None, min_length=1, description="JPEG, PNG, WebP, GIF or BMP in base64.")
-    k: int = Field(10, ge=1, le=MAX_K, description="How many items.")
+    k: Whole = Field(10, ge=1, le=MAX_K, description="How many items.")
     version: WantedVersion | None = Field(None, description="Pin a version; 409 where it is not in memory.")
     include: list[Literal["metadata"]] = Field([], description="What to add to the answer.")
 
@@ -202,7 +210,7 @@ class EvaluateRequest(Body):
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"version": 3}]})
 
     version: WantedVersion | None = Field(None, description="The live one if none is named.")
-    k: int = Field(10, ge=1, le=MAX_K, description="How long the lists are.")
+    k: Whole = Field(10, ge=1, le=MAX_K, description="How long the lists are.")
 
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -225,7 +233,7 @@ class ActivateRequest(Body):
         extra="forbid", json_schema_extra={"examples": [{"canary_percent": 10, "gate": {"max_drop": 0.05}}]}
     )
 
-    canary_percent: int = Field(0, ge=0, le=99, description="Answer this share of the users only; 0: everybody.")
+    canary_percent: Whole = Field(0, ge=0, le=99, description="Answer this share of the users only; 0: everybody.")
     gate: GateBody | None = Field(None, description="What it must reach before.")
 
 
@@ -259,7 +267,7 @@ class CompareRequest(HistoryRequest):
         },
     )
 
-    k: int = Field(10, ge=1, le=MAX_K, description="How many items.")
+    k: Whole = Field(10, ge=1, le=MAX_K, description="How many items.")
     arms: list[Annotated[VersionArm, Tag("|object:version")] | Annotated[StrategyArm, Tag("|object:strategy")]] = Field(
         [], max_length=MAX_ARMS, description="Empty: every version in memory, and popular items."
     )

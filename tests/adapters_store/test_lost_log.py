@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from adapters_store.errors import StoreDamaged
+from adapters_store.errors import StoreDamaged, VersionNotFound
 from adapters_store.lost_log import lost_logs
 from adapters_store.store import Store
 from tests.adapters_store.test_store import accept, make
@@ -45,6 +45,19 @@ def test_an_activation_log_that_is_lost_with_its_copy_is_an_error_until_a_versio
             ask("movies")
     store.record_activation("movies", 1, "activate")
     assert Store(store.folder).live("movies") == 1
+
+
+def test_an_error_that_lists_the_last_versions_says_how_many_there_are(store: Store, tmp_path: Path) -> None:
+    for value in range(1, 23):
+        store.add("movies", make(tmp_path, float(value)), accept)
+        if value == 20:
+            with pytest.raises(VersionNotFound, match=r"it has 1, .*, 20$"):
+                store.record_activation("movies", 99, "activate")
+    store.record_activation("movies", 1, "activate")
+    for name in ("activations.jsonl", "current.json"):
+        harm(store.folder / "movies" / name, "deleted")
+    with pytest.raises(StoreDamaged, match=r"\(it has 3, 4, .*, 22, the last 20 of 22\) or none"):
+        store.standing("movies")
 
 
 def test_a_domain_whose_whole_folder_is_gone_is_missed_and_one_that_was_removed_is_not(

@@ -7,8 +7,10 @@ from typing import Any
 
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.concurrency import run_in_threadpool
 
-from service.http.parts import Given, problems
+from service.errors import StateUnavailable
+from service.http.parts import Given, Parts, problems
 from service.version import version_name
 from service.wire.responses import Alive, Info, Readiness
 
@@ -26,16 +28,31 @@ async def readyz(parts: Given, response: Response) -> dict[str, Any]:
     """Answer 200 once the domains that were live before the start are live again; a later activation changes nothing.
 
     A domain that cannot be restored is named and keeps no other from being served. With its state gone the service
-    still answers recommendations: it stays ready, and says what it lacks under `degraded`.
+    still answers recommendations: it stays ready, and says what it lacks under `degraded`. So it does where its state
+    lacks domains that the data folder knows.
     """
-    loading, trouble = parts.live.loading, parts.state.trouble()
+    loading = parts.live.loading
     response.status_code = 503 if loading else 200
     return {
         "status": "loading" if loading else "ready",
         "loading": loading,
         "broken": parts.live.broken,
-        "degraded": {} if trouble is None else {"state": trouble},
+        "degraded": await _degraded(parts),
     }
+
+
+async def _degraded(parts: Parts) -> dict[str, str]:
+    """Say what is missing; the state is asked only where domains were lost."""
+    trouble = parts.state.trouble()
+    if trouble is not None:
+        return {"state": trouble}
+    if not parts.lost.at_start:
+        return {}
+    try:
+        lost = await run_in_threadpool(parts.lost.trouble)
+    except StateUnavailable as error:
+        return {"state": error.detail}
+    return {} if lost is None else {"domains": lost}
 
 
 @router.get(

@@ -67,9 +67,17 @@ def test_what_is_no_backbone_keeps_a_service_from_starting(tmp_path: Path) -> No
         Backbones(Settings(data=tmp_path))
 
 
-def test_the_same_backbone_in_two_folders_is_loaded_as_one(tmp_path: Path) -> None:
+def test_the_same_backbone_in_two_folders_is_loaded_as_one_and_the_log_says_which(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     for name in ("one", "two"):
         tiny_backbone(tmp_path / "backbones" / name)
-    backbones = Backbones(Settings(data=tmp_path))
+    with caplog.at_level(logging.INFO, "swaprec"):
+        backbones = Backbones(Settings(data=tmp_path))
+    shelf, shown = tmp_path / "backbones", next(iter(backbones))[:12]
+    assert caplog.messages == [
+        f"backbone one ({shown}) loaded from {shelf / 'one'}",
+        f"{shelf / 'two'} holds the same backbone as {shelf / 'one'} ({shown}): the first one is used",
+    ]
     assert len(backbones) == 1
     assert next(iter(backbones.values())).backbone.name == "one"

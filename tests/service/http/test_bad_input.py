@@ -168,3 +168,30 @@ def test_every_error_in_the_openapi_document_is_a_problem(client: httpx.Client) 
     text = client.get("/openapi.json").text
     assert "ProblemBody" in text
     assert "HTTPValidationError" not in text
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "says"),
+    [
+        ("GET", "/jobs?state=x", '"state" is no parameter here: expected domain, limit'),
+        ("GET", "/jobs?Limit=5&domain=movies", '"Limit" is no parameter here: did you mean limit?'),
+        ("HEAD", "/jobs?state=x", ""),
+        ("GET", "/domains/movies?limit=1", '"limit" is no parameter here: expected none'),
+        ("GET", "/adapters?domian=movies", '"domian" is no parameter here: did you mean domain?'),
+        ("GET", "/livez?a=", '"a" is no parameter here: expected none'),
+        ("POST", "/recommend?domain=movies&k=5", '"k" is no parameter here: expected domain'),
+        ("DELETE", "/domains/movies?force=true", '"force" is no parameter here: expected none'),
+        ("PUT", "/domains/movies/items/i3?wait=true&replace=1", '"replace" is no parameter here: expected wait'),
+        ("GET", "/jobs?a=1&b=2", '2 values are not as expected; the first: "a" is no parameter here'),
+    ],
+)
+def test_an_unknown_query_parameter_is_refused_with_those_that_are_known(
+    movies: httpx.Client, method: str, path: str, says: str
+) -> None:
+    answer = movies.request(method, path, json={"history": []} if method == "POST" else None)
+    assert answer.status_code == 422
+    if method != "HEAD":
+        assert answer.json()["code"] == "invalid_request"
+        assert answer.json()["detail"].startswith(says)
+        assert answer.json()["errors"][0]["loc"][0] == "query"
+    assert movies.get("/domains/movies").status_code == 200

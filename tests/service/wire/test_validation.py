@@ -14,7 +14,18 @@ from pydantic import BaseModel, ValidationError
 from service.errors import InvalidRequest
 from service.http.parts import parse_body
 from service.wire import requests as schemas
-from service.wire.requests import CompareRequest, EmbedRequest, ItemBody, ProbeBody, RecommendRequest, SimilarRequest
+from service.wire.requests import (
+    ActivateRequest,
+    CompareRequest,
+    EmbedRequest,
+    EvaluateRequest,
+    ItemBody,
+    ItemPatch,
+    PinBody,
+    ProbeBody,
+    RecommendRequest,
+    SimilarRequest,
+)
 
 INSIDE = (
     "constrained",
@@ -63,6 +74,53 @@ def test_each_wrong_entry_of_a_history_is_one_plain_error_at_its_place() -> None
     assert "item_id" in found[3][1]
     assert "image_b64" in found[3][1]
     assert "U+000A" in found[8][1]
+
+
+@pytest.mark.parametrize("given", [True, "5", "5.0", "true", 1.5])
+@pytest.mark.parametrize(
+    ("model", "body", "field"),
+    [
+        (RecommendRequest, {"history": []}, "k"),
+        (RecommendRequest, {"history": []}, "offset"),
+        (RecommendRequest, {"history": []}, "version"),
+        (SimilarRequest, {"item_id": "a"}, "k"),
+        (EmbedRequest, {"items": ["a"]}, "version"),
+        (CompareRequest, {"history": []}, "k"),
+        (EvaluateRequest, {}, "k"),
+        (ActivateRequest, {}, "canary_percent"),
+    ],
+)
+def test_neither_text_nor_true_is_taken_for_a_whole_number(
+    model: type[BaseModel], body: dict[str, Any], field: str, given: object
+) -> None:
+    shown = json.dumps(given)
+    expected = 'a whole number, or "none"' if field == "version" else "a whole number"
+    assert refused(model, {**body, field: given}) == [([field], f"{field} is {shown}: expected {expected}")]
+    assert refused(model, {**body, field: 5.0}) == []
+    assert refused(model, {**body, field: 5}) == []
+
+
+@pytest.mark.parametrize(
+    ("model", "body", "expected"),
+    [
+        (ActivateRequest, {"gate": {"max_drop": True}}, "gate.max_drop is true: expected a number"),
+        (ActivateRequest, {"gate": {"min_hr10": "0.5"}}, 'gate.min_hr10 is "0.5": expected a number'),
+        (ItemBody, {"item_id": "a", "popularity": "3"}, 'popularity is "3": expected a number'),
+        (ItemBody, {"item_id": "a", "popularity": True}, "popularity is true: expected a number"),
+        (ItemBody, {"item_id": "a", "available": 1}, "available is 1: expected true or false"),
+        (ItemPatch, {"available": "yes"}, 'available is "yes": expected true or false'),
+        (PinBody, {"pinned": "true"}, 'pinned is "true": expected true or false'),
+        (RecommendRequest, {"history": [], "exclude": {"seen": 0}}, "exclude.seen is 0: expected true or false"),
+    ],
+)
+def test_no_value_is_taken_for_another_type(model: type[BaseModel], body: Any, expected: str) -> None:
+    assert said(model, body) == [expected]
+
+
+def test_a_row_of_an_import_is_as_strict_as_a_body() -> None:
+    with pytest.raises(ValidationError, match="popularity"):
+        ItemBody.model_validate({"item_id": "a", "popularity": "3"})
+    assert ItemBody.model_validate({"item_id": "a", "popularity": 3, "timestamp": 5}).popularity == 3
 
 
 @pytest.mark.parametrize(
