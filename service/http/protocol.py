@@ -273,6 +273,9 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _is_slow(self, now: float) -> bool:
         """Whether a client sends less of a body than it must; while it waits for this process it need not send."""
+        # A chunk that announces more than the body's limit is found here, too, and not when it begins: httptools calls
+        # back at a chunk's header without its size, and where the header stands in the data is the parser's alone. The
+        # announced bytes cost nothing before they come, and those that come are counted against the limit.
         began, received = self._window
         if self.flow.read_paused or self.cycle.waiting_for_100_continue:
             self._window = now, self._received

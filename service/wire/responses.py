@@ -152,7 +152,13 @@ class AdapterCard(TypedDict):
     data_digest: str
     parameters: dict[str, float]
     metrics: dict[str, Any]
-    curves: dict[str, list[float]]
+    curves: Annotated[
+        dict[str, list[float]],
+        Field(
+            description="`loss` of each epoch (of `loss_epoch`, if given), `hr` and `ndcg` of each `epoch` validated; "
+            "at most some 800 points each."
+        ),
+    ]
     created_at: str
     uploaded_at: str
     live: NotRequired[bool]
