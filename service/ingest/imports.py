@@ -48,15 +48,16 @@ Keep = Callable[[Report, int, int], None]
 class Course:
     """How an import goes on: what it did until `position`, and the catalog's generation then; -1 where it just begins.
 
-    `born` is of the domain that it is for. `folds`: much is made searchable by a fold at the end. `replaces`: what a
-    row does not name has its default, as in a PUT; else it stays as it is. `told` (done, total); `patiently` does again
-    what needs state where that is gone; `keep` writes down how far it is; `check` raises where it may not go on.
+    `incarnation` is the one of the domain that the import is for. `folds`: much is made searchable by a fold at the
+    end. `replaces`: what a row does not name has its default, as in a PUT; else it stays as it is. `told` (done,
+    total); `patiently` does again what needs state where that is gone; `keep` writes down how far it is; `check` raises
+    where it may not go on.
     """
 
     report: Report = field(default_factory=Report)
     position: int = 0
     generation: int = -1
-    born: str = ""
+    incarnation: str = ""
     folds: bool = False
     replaces: bool = False
     told: Advance = lambda *_: None
@@ -136,7 +137,7 @@ class Imports:
         if waiting > self._max_spool_bytes:
             raise Busy(f"imports of {waiting} bytes wait already, at most {self._max_spool_bytes} are kept")
 
-    def submit_item(self, domain: str, item: ItemBody, born: str) -> Job:
+    def submit_item(self, domain: str, item: ItemBody, incarnation: str) -> Job:
         """Import one item as a job.
 
         Raises:
@@ -145,16 +146,16 @@ class Imports:
         row = item.model_dump_json(exclude_unset=True).encode() + b"\n"
         if len(row) - len(item.image_b64 or "") > MAX_ROW_BYTES:
             raise PayloadTooLarge(f"more than {MAX_ROW_BYTES} bytes beside its picture; put it with wait=true")
-        return self.submit(domain, self._spooled(row), born, replaces="true")
+        return self.submit(domain, self._spooled(row), incarnation, replaces="true")
 
-    def submit_patch(self, domain: str, item_id: str, patch: ItemPatch, born: str) -> Job:
+    def submit_patch(self, domain: str, item_id: str, patch: ItemPatch, incarnation: str) -> Job:
         """Change an item as a job.
 
         Raises:
             OutOfSpace: nothing is left.
         """
         spooled = self._spooled(patch.model_dump_json(exclude_unset=True).encode())
-        return self.submit(domain, spooled, born, PATCH, item_id=item_id)
+        return self.submit(domain, spooled, incarnation, PATCH, item_id=item_id)
 
     def _spooled(self, content: bytes) -> Path:
         path = self._folder / f"{uuid.uuid4().hex}.ndjson{PART}"
@@ -162,13 +163,13 @@ class Imports:
             path.write_bytes(content)
         return path
 
-    def submit(self, domain: str, spooled: Path, born: str, kind: str = KIND, **detail: str) -> Job:
+    def submit(self, domain: str, spooled: Path, incarnation: str, kind: str = KIND, **detail: str) -> Job:
         """Import as a job; from here on neither a crash nor a power cut loses anything.
 
         Args:
             domain: whose items.
             spooled: the body; it is the job's from here on.
-            born: of the domain; a later one of its name does not get the items.
+            incarnation: of the domain; a later one of its name does not get the items.
             kind: what is done with it.
             detail: what else the job has to know.
 
@@ -182,7 +183,7 @@ class Imports:
                 os.fsync(file.fileno())
             spooled.rename(kept)
             sync_folder(self._folder)
-            return self._jobs.submit(kind, domain, {"file": kept.name, **detail}, born)
+            return self._jobs.submit(kind, domain, {"file": kept.name, **detail}, incarnation)
         except BaseException:
             spooled.unlink(missing_ok=True)
             kept.unlink(missing_ok=True)
@@ -239,22 +240,22 @@ class Imports:
             patiently=course.patiently,
             check=course.check,
             renew=merge.renewed,
-            born=course.born,
+            incarnation=course.incarnation,
         )
 
     def _overtaken(self, domain: str, generation: int) -> frozenset[str]:
         """Ids that are not to be stored again by who begins anew: a process that was killed did, or somebody since."""
         if generation < 0:
             return frozenset()
-        born = self._state.get_domain(domain).born
-        changes = self._state.changes(domain, generation, born)
-        gone = self._state.withdrawals(domain, generation, born)
+        incarnation = self._state.get_domain(domain).incarnation
+        changes = self._state.changes(domain, generation, incarnation)
+        gone = self._state.withdrawals(domain, generation, incarnation)
         upserted = [item.item_id for item in changes.upserted] if changes is not None else []
         return frozenset([*upserted, *(gone.deleted if gone is not None else [])])
 
     def _import_job(self, job: Job, progress: Progress) -> dict[str, Any]:
         """Import, or go on with it where it was: what was deleted since does not come back with its rows."""
-        born = self._state.get_domain(job.domain).born  # before the job is seen: it goes with its domain
+        incarnation = self._state.get_domain(job.domain).incarnation  # before the job is seen: it goes with its domain
         job = self._state.get_job(job.id)
         begun = job.result or {}
         first = begun.get("generation", -1) if begun else self._state.generation(job.domain)
@@ -273,7 +274,7 @@ class Imports:
             report=Report.parse(begun["report"]) if begun else Report(),
             position=begun.get("position", 0),
             generation=begun.get("generation", -1),
-            born=born,
+            incarnation=incarnation,
             folds=True,
             replaces=job.detail.get("replaces") == "true",
             told=progress.stage("import"),
@@ -288,7 +289,7 @@ class Imports:
 
     def _patch_job(self, job: Job, progress: Progress) -> dict[str, Any]:
         """Change an item, unless that was done before this process was killed, or somebody changed it since."""
-        born = self._state.get_domain(job.domain).born
+        incarnation = self._state.get_domain(job.domain).incarnation
         patch, item_id = ItemPatch.model_validate_json(self._path(job).read_bytes()), job.detail["item_id"]
         begun = self._state.get_job(job.id).result
         if begun is None:
@@ -303,7 +304,7 @@ class Imports:
             intake.settle()
             return after
 
-        stored: Upserted = progress.patiently(lambda: self._writer.change(job.domain, item_id, changed, born))
+        stored: Upserted = progress.patiently(lambda: self._writer.change(job.domain, item_id, changed, incarnation))
         return {"updated": stored.updated, "unchanged": stored.unchanged}
 
     def _forget(self, job: Job) -> None:

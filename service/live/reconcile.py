@@ -191,8 +191,8 @@ class Reconciler:
             return False
         number = self._state.generation(domain) + stands.number
         pinned = [value.version for value in kept.pinned]
-        there = (kept.live.born, kept.live.index_generation, pinned)
-        return there == (record.born, number, self._store.pinned(domain))
+        there = (kept.live.incarnation, kept.live.index_generation, pinned)
+        return there == (record.incarnation, number, self._store.pinned(domain))
 
     def _brought(self, record: DomainRecord, candidate: LiveDomain | None) -> Standing:
         now, stands = self._live.find(record.name), self._store.standing(record.name)
@@ -269,7 +269,7 @@ class Reconciler:
         slot, adapter_bytes = kept or self._slot(record, version, engine)
         return LiveDomain(
             domain=record.name,
-            born=record.born,
+            incarnation=record.incarnation,
             version=version,
             digest=digest,
             index_generation=generation,
@@ -317,7 +317,7 @@ class Reconciler:
         # A large import must not grow in every process.
         most = max(HERE, MOST_HERE - len(items.delta.ids))
         changes = having.changes(
-            items.generation, lambda since: self._state.changes(record.name, since, record.born, most)
+            items.generation, lambda since: self._state.changes(record.name, since, record.incarnation, most)
         )
         if changes is None:
             raise NotBuilt
@@ -339,7 +339,7 @@ class Reconciler:
         Raises:
             NotBuilt: some of what was deleted is not known any more.
         """
-        gone = self._state.withdrawals(record.name, items.withdrawn_until, record.born)
+        gone = self._state.withdrawals(record.name, items.withdrawn_until, record.incarnation)
         if gone is None:
             raise NotBuilt
         self.waiting.add(record.name)
@@ -361,7 +361,7 @@ class Reconciler:
     def _answers(self, record: DomainRecord) -> bool:
         """Whether a domain answers; it does not any more where that was an earlier one of its name."""
         now = self._live.find(record.name)
-        if now is not None and now.live.born != record.born:
+        if now is not None and now.live.incarnation != record.incarnation:
             self._live.remove(record.name)
             return False
         return now is not None
@@ -384,7 +384,7 @@ class _Having:
     """Values of a domain that are at hand, and the changes that were read for one: the next one needs the same."""
 
     def __init__(self, record: DomainRecord, values: list[LiveDomain]) -> None:
-        mine = (value for value in values if value.born == record.born)
+        mine = (value for value in values if value.incarnation == record.incarnation)
         self._values = {(value.digest, value.dtype): value for value in mine}
         self._changes: dict[int, Changes | None] = {}
 

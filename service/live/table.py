@@ -18,13 +18,13 @@ from transrec.backbone import Dtype
 class LiveDomain:
     """A version of a domain, ready to answer. Nothing in it ever changes.
 
-    `born` tells the domain from an earlier one of its name. `dtype` is what its items are embedded in. `digest` is the
-    bundle's, or the backbone's fingerprint for `none`. The engine's slot is given back when the last reference to it is
-    gone, so that a request that still holds an old value is answered by the old weights.
+    `incarnation` tells the domain from an earlier one of its name. `dtype` is what its items are embedded in. `digest`
+    is the bundle's, or the backbone's fingerprint for `none`. The engine's slot is given back when the last reference
+    to it is gone, so that a request that still holds an old value is answered by the old weights.
     """
 
     domain: str
-    born: str
+    incarnation: str
     version: Version
     digest: str
     index_generation: int

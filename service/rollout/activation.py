@@ -91,9 +91,9 @@ class Activator:
         candidate = self._ready(record, version, wanted)
         if candidate is None:
             self._jobs.check_room(domain)
-            return self._jobs.submit(KIND, domain, detail, record.born)
+            return self._jobs.submit(KIND, domain, detail, record.incarnation)
         result = self._flip(candidate, wanted, fence(self._state, record)) | {"gate": None}
-        return self._state.create_job(KIND, domain, detail, result, record.born)
+        return self._state.create_job(KIND, domain, detail, result, record.incarnation)
 
     def _ready(self, record: DomainRecord, version: Version, wanted: ActivateRequest) -> LiveDomain | None:
         """Return the value of a version that can answer now; None where something is to be done before."""

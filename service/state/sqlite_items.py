@@ -34,12 +34,12 @@ class _Standing:
 
     generation: int
     next_row: int
-    born: str
+    incarnation: str
     forgotten: int
 
-    def tells(self, since: int, born: str) -> bool:
-        """Whether all that became of the catalog after a generation of the domain that was `born` so is known."""
-        return self.born == born and self.forgotten <= since <= self.generation
+    def tells(self, since: int, incarnation: str) -> bool:
+        """Whether every change of this incarnation's catalog after a generation is known."""
+        return self.incarnation == incarnation and self.forgotten <= since <= self.generation
 
 
 def missing(db: sqlite3.Connection, domain: str) -> DomainNotFound:
@@ -47,9 +47,12 @@ def missing(db: sqlite3.Connection, domain: str) -> DomainNotFound:
     return DomainNotFound(domain, [row[0] for row in db.execute("SELECT name FROM domains")])
 
 
-def check_born(db: sqlite3.Connection, domain: str, born: str) -> None:
-    """Raise DomainNotFound where a domain is not the one that was `born` so; "" is any."""
-    if born and db.execute("SELECT 1 FROM domains WHERE name = ? AND born = ?", (domain, born)).fetchone() is None:
+def check_incarnation(db: sqlite3.Connection, domain: str, incarnation: str) -> None:
+    """Raise DomainNotFound where a domain is another incarnation than the given one; "" is any."""
+    if (
+        incarnation
+        and db.execute("SELECT 1 FROM domains WHERE name = ? AND born = ?", (domain, incarnation)).fetchone() is None
+    ):
         raise missing(db, domain)
 
 
@@ -119,14 +122,14 @@ def catalog(db: sqlite3.Connection, domain: str) -> CatalogRows:
     columns = tuple(zip(*db.execute(query, (domain,)), strict=True)) or ((),) * 6
     rows, ids, texts, popularity, images, available = map(list, columns)
     return CatalogRows(
-        standing.generation, ids, texts, popularity, images, rows, list(map(bool, available)), standing.born
+        standing.generation, ids, texts, popularity, images, rows, list(map(bool, available)), standing.incarnation
     )
 
 
-def changes(db: sqlite3.Connection, domain: str, since: int, born: str, most: int) -> Changes | None:
+def changes(db: sqlite3.Connection, domain: str, since: int, incarnation: str, most: int) -> Changes | None:
     """Return what changed after a generation; None where that is too much, or no longer known."""
     standing = _standing(db, domain)
-    if not standing.tells(since, born):
+    if not standing.tells(since, incarnation):
         return None
     # Counted before they are read: whoever asks again and again during a large import must not pay for it each time.
     query = (
@@ -147,10 +150,10 @@ def changes(db: sqlite3.Connection, domain: str, since: int, born: str, most: in
     return Changes.of(standing.generation, upserted, gone, incomplete=incomplete)
 
 
-def withdrawals(db: sqlite3.Connection, domain: str, since: int, born: str) -> Withdrawals | None:
+def withdrawals(db: sqlite3.Connection, domain: str, since: int, incarnation: str) -> Withdrawals | None:
     """Return what was deleted after a generation, or is not available; None where some of it is no longer known."""
     standing = _standing(db, domain)
-    if not standing.tells(since, born):
+    if not standing.tells(since, incarnation):
         return None
     query = """SELECT DISTINCT item_id FROM tombstones INDEXED BY tombstones_by_generation
       WHERE domain = ? AND generation > ?"""

@@ -48,7 +48,7 @@ def begin(parts: Parts, body: str) -> Job:
     """Begin to import a body that takes long."""
     path = parts.settings.data / "imports" / "body.ndjson.part"
     BODIES[body](path)
-    job = parts.imports.submit("movies", path, parts.state.get_domain("movies").born)
+    job = parts.imports.submit("movies", path, parts.state.get_domain("movies").incarnation)
     wait_until(lambda: parts.state.get_job(job.id).stage == "import")
     time.sleep(0.2)
     return job

@@ -15,7 +15,7 @@ from service.catalog.live_items import FOLD_ROWS, LiveItems
 from service.state import ChangedItem, Changes, DomainRecord
 
 WIDTH = 4
-RECORD = DomainRecord("movies", "f", born="b1")
+RECORD = DomainRecord("movies", "f", incarnation="b1")
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,12 @@ def catalog_of(model: dict[str, Known], generation: int) -> Catalog:
     return Catalog(generation, np.arange(len(model)), list(model), popularity, available)
 
 
-def built(bases: Bases, model: dict[str, Known], generation: int, born: str = "b1") -> LiveItems:
+def built(bases: Bases, model: dict[str, Known], generation: int, incarnation: str = "b1") -> LiveItems:
     """Write a base of the model's items, and open it."""
     ids = list(model)
-    with bases.writing(replace(RECORD, born=born), catalog_of(model, generation), generation, WIDTH) as base:
+    with bases.writing(
+        replace(RECORD, incarnation=incarnation), catalog_of(model, generation), generation, WIDTH
+    ) as base:
         vectors = np.array([model[name].vector for name in ids], np.float32).reshape(-1, WIDTH)
         base.vectors("d" * 64, "float32")[base.places] = vectors
     found = bases.newest(RECORD, "d" * 64, "float32", None)
@@ -167,7 +169,7 @@ def test_a_base_that_is_removed_while_it_is_mapped_still_answers(opened: tuple[B
 
 def test_the_base_of_a_domain_that_had_the_same_name_is_never_taken(opened: tuple[Bases, LiveItems]) -> None:
     bases, _ = opened
-    assert bases.newest(replace(RECORD, born="b2"), "d" * 64, "float32", None) is None
+    assert bases.newest(replace(RECORD, incarnation="b2"), "d" * 64, "float32", None) is None
     assert bases.newest(RECORD, "e" * 64, "float32", None) is None
 
 
