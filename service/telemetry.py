@@ -111,10 +111,10 @@ class _LiveGauges(Collector):
     def collect(self) -> Iterator[Metric]:
         items = GaugeMetricFamily("swaprec_index_items", "Items that a domain can recommend.", labels=["domain"])
         memory = GaugeMetricFamily("swaprec_memory_bytes", "Memory of a live value.", labels=["domain", "part"])
-        for standing in self._live.all():
-            items.add_metric([standing.live.domain], len(standing.live.items))
-            for part, size in standing.live.memory().items():
-                memory.add_metric([standing.live.domain, part], size)
+        for deployment in self._live.all():
+            items.add_metric([deployment.live.domain], len(deployment.live.items))
+            for part, size in deployment.live.memory().items():
+                memory.add_metric([deployment.live.domain, part], size)
         yield items
         yield memory
 

@@ -85,8 +85,8 @@ class CatalogWriter:
         """Say who is told of what is written; of all of it where something waits for a base, as unchanged items may."""
         if not search:
             return "later"
-        standing = self._live.find(domain)
-        return "all" if standing is None or standing.live.items.incomplete else "changed"
+        deployment = self._live.find(domain)
+        return "all" if deployment is None or deployment.live.items.incomplete else "changed"
 
     def change(self, domain: str, item_id: str, changed: Callable[[Item], Item], incarnation: str = "") -> Upserted:
         """Change a stored item; what somebody else changes at the same time is not lost.
@@ -142,12 +142,12 @@ class CatalogWriter:
         """
         record = self._state.get_domain(domain)
         contents, backbone = self._versions.intake(domain).contents_of(items), self._versions.engine(record).backbone
-        stands = self._store.standing(domain)
-        for version in dict.fromkeys([*stands.in_use, *self._store.pinned(domain)]):
+        activation = self._store.current(domain)
+        for version in dict.fromkeys([*activation.in_use, *self._store.pinned(domain)]):
             try:
                 prepared = self._versions.load(record, version)
             except DAMAGE:
-                if version == stands.version:
+                if version == activation.version:
                     raise
                 continue  # what a rollback returns to is damaged: the next reconciliation says so
             check()

@@ -21,7 +21,7 @@ from service.embedding.worker import Builder, VersionFile
 from service.errors import OutOfSpace
 from service.jobs import Jobs, Progress
 from service.live.reconcile import DAMAGE, Reconciler
-from service.live.table import Standing
+from service.live.table import Deployment
 from service.state import DomainRecord, Job
 from service.version import Version, version_name
 
@@ -131,7 +131,7 @@ class Folds:
 
     def _needed(self, domain: str) -> list[Version]:
         try:
-            in_use = self._store.standing(domain).in_use
+            in_use = self._store.current(domain).in_use
         except StoreDamaged:  # an activation says anew what is live
             in_use = {}
         return list(dict.fromkeys([*in_use, *self._store.pinned(domain)]))
@@ -163,25 +163,25 @@ class Folds:
         kept = (version for version in dict.fromkeys(wanted) if version is None or self._store.has(domain, version))
         return list(islice(kept, max(PREPARED - 1, len(needed))))
 
-    def fold(self, domain: str, progress: Progress) -> Standing | None:
+    def fold(self, domain: str, progress: Progress) -> Deployment | None:
         """Build a base of a catalog as it is now, unless there is one, and answer from it.
 
         Returns:
-            Where the domain stands, None where it cannot answer, or rests.
+            The domain's deployment, None where it cannot answer or is evicted.
         """
         record = self._state.get_domain(domain)
         if not self._is_folded(record):  # two processes may have asked for the same
             self.build(record, self._store.live(domain), progress)
         self.sweep(record)
         self.sweeps.ask()
-        standing: Standing | None = progress.patiently(lambda: self._reconciler.reconcile(domain))
+        deployment: Deployment | None = progress.patiently(lambda: self._reconciler.reconcile(domain))
         for told in self.folded:
             told(domain)
-        return standing
+        return deployment
 
     def _fold(self, job: Job, progress: Progress) -> dict[str, Any]:
-        standing = self.fold(job.domain, progress)
-        return {"items": len(standing.live.items) if standing is not None else 0}
+        deployment = self.fold(job.domain, progress)
+        return {"items": len(deployment.live.items) if deployment is not None else 0}
 
 
 def _failed(jobs: Sequence[Job]) -> list[Job]:

@@ -28,7 +28,7 @@ from service.engine.slots import Slot
 from service.errors import BackboneNotFound, DomainLoading, DomainNotFound, ServiceError, StateUnavailable
 from service.live.keyed_locks import Turns
 from service.live.residency import Residency
-from service.live.table import LiveDomain, LiveTable, Standing
+from service.live.table import Deployment, LiveDomain, LiveTable
 from service.state import Changes, DomainRecord, State
 from service.version import Version, version_name
 from service.wire.problems import is_expected, problem_of
@@ -113,8 +113,8 @@ class Reconciler:
         with self._turns.of(domain):
             yield
 
-    def reconcile(self, domain: str, candidate: LiveDomain | None = None, *, wake: bool = False) -> Standing | None:
-        """Bring a domain to where store and state say it stands; None where it cannot answer, or rests.
+    def reconcile(self, domain: str, candidate: LiveDomain | None = None, *, wake: bool = False) -> Deployment | None:
+        """Make the deployment of a domain equal to store and state; None where it cannot answer or is evicted.
 
         Args:
             domain: whether it exists or not.
@@ -157,10 +157,10 @@ class Reconciler:
 
     def _drop_cut(self, domain: str) -> None:
         """Answer no more from files that were cut: reading what they lack would kill the process."""
-        standing = self._live.find(domain) or self._live.kept(domain).standing
-        if standing is None or not standing.is_cut():
+        deployment = self._live.find(domain) or self._live.kept(domain).deployment
+        if deployment is None or not deployment.is_cut():
             return
-        where = standing.live.items.base.path
+        where = deployment.live.items.base.path
         _log.error("%s: a file of %s was cut while it was mapped: it is built anew", domain, where)
         self._bases.let_go(domain)
         if not self._live.spoil(domain):
@@ -182,49 +182,49 @@ class Reconciler:
     def _is_current(self, record: DomainRecord) -> bool:
         """Whether nothing has changed since a domain rests that it would answer from."""
         domain = record.name
-        kept = self._live.kept(domain).standing
+        kept = self._live.kept(domain).deployment
         if kept is None:
             return True
         try:
-            stands = self._store.standing(domain)
+            activation = self._store.current(domain)
         except StoreDamaged:  # whoever asks next is told
             return False
-        number = self._state.generation(domain) + stands.number
+        number = self._state.generation(domain) + activation.number
         pinned = [value.version for value in kept.pinned]
         there = (kept.live.incarnation, kept.live.index_generation, pinned)
         return there == (record.incarnation, number, self._store.pinned(domain))
 
-    def _brought(self, record: DomainRecord, candidate: LiveDomain | None) -> Standing:
-        now, stands = self._live.find(record.name), self._store.standing(record.name)
+    def _brought(self, record: DomainRecord, candidate: LiveDomain | None) -> Deployment:
+        now, activation = self._live.find(record.name), self._store.current(record.name)
         values = [*(now.warm if now is not None else ()), *([candidate] if candidate is not None else [])]
         having = _Having(record, values)
-        standing = self._standing(record, stands, having)
-        if standing != now:
+        deployment = self._assemble(record, activation, having)
+        if deployment != now:
             started = time.perf_counter()
-            self._live.publish(standing)
+            self._live.publish(deployment)
             self._observe_swap(time.perf_counter() - started)
-            if now is None or now.live.version != standing.live.version:
-                name = version_name(standing.live.version)
-                _log.info("%s answers from version %s (%s)", record.name, name, stands.reason)
+            if now is None or now.live.version != deployment.live.version:
+                name = version_name(deployment.live.version)
+                _log.info("%s answers from version %s (%s)", record.name, name, activation.reason)
             self._residency.settle(record.name)
-        if standing.live.items.needs_fold:
+        if deployment.live.items.needs_fold:
             self.ask_for_build(record.name)
-        return standing
+        return deployment
 
-    def _standing(self, record: DomainRecord, stands: Activation, having: _Having) -> Standing:
+    def _assemble(self, record: DomainRecord, activation: Activation, having: _Having) -> Deployment:
         despite = (NotBuilt, *FULL, *DAMAGE)
-        made = {stands.version: self._value(record, stands.version, having, stands.number, despite)}
+        made = {activation.version: self._value(record, activation.version, having, activation.number, despite)}
 
         def warm(version: Version) -> LiveDomain | None:
-            if version not in made and (found := self._warm(record, version, having, stands.number)) is not None:
+            if version not in made and (found := self._warm(record, version, having, activation.number)) is not None:
                 made[version] = found
             return made.get(version)
 
-        previous = warm(stands.previous) if stands.previous != stands.version else None
-        canary = warm(stands.canary) if stands.percent else None
+        previous = warm(activation.previous) if activation.previous != activation.version else None
+        canary = warm(activation.canary) if activation.percent else None
         pinned = tuple(value for version in self._store.pinned(record.name) if (value := warm(version)) is not None)
-        percent = stands.percent if canary is not None else 0
-        return Standing(made[stands.version], previous, canary, percent, pinned)
+        percent = activation.percent if canary is not None else 0
+        return Deployment(made[activation.version], previous, canary, percent, pinned)
 
     def _warm(self, record: DomainRecord, version: Version, having: _Having, number: int) -> LiveDomain | None:
         """Return what does not answer everybody; None where it is damaged or not built, which stops nothing else."""

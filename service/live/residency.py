@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from service.live.table import LiveTable, Standing
+from service.live.table import Deployment, LiveTable
 
 THREADS = 4
 
@@ -33,7 +33,7 @@ class Residency:
     def __init__(self, live: LiveTable, budget: int, observe: Callable[[float], None]) -> None:
         self._live, self.budget, self._observe = live, budget, observe
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="residency")
-        self._coming: dict[str, asyncio.Future[Standing]] = {}
+        self._coming: dict[str, asyncio.Future[Deployment]] = {}
         self._settling = threading.Lock()
         self.hits = self.misses = self.evictions = 0
 
@@ -54,8 +54,8 @@ class Residency:
                     self.evictions += 1
                     _log.debug("%s rests: %d bytes are in memory", idle, self._live.bytes)
 
-    async def standing(self, domain: str) -> Standing:
-        """Return where a domain stands, bringing it back if it rests; however many ask for it, it comes once.
+    async def get(self, domain: str) -> Deployment:
+        """Return the deployment of a domain, loading it if it is evicted; concurrent requests share one load.
 
         Raises:
             As `LiveTable.get`.
@@ -81,12 +81,12 @@ class Residency:
         """Stop."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def _brought(self, domain: str) -> Standing:
+    def _brought(self, domain: str) -> Deployment:
         rested, started = self._live.rests(domain), time.perf_counter()
-        standing = self._live.get(domain)
+        deployment = self._live.get(domain)
         if rested:
             self._returned(started)
-        return standing
+        return deployment
 
     def _returned(self, started: float) -> None:
         self.misses += 1

@@ -22,7 +22,7 @@ from service.errors import Conflict, DomainNotFound
 from service.jobs import Jobs, Progress
 from service.live.compaction import Folds
 from service.live.reconcile import DAMAGE, NotBuilt, Reconciler
-from service.live.table import LiveDomain, LiveTable, Standing
+from service.live.table import Deployment, LiveDomain, LiveTable
 from service.rollout.gate import check
 from service.rollout.gate_runner import Judge
 from service.state import DomainRecord, Job, State
@@ -97,13 +97,13 @@ class Activator:
 
     def _ready(self, record: DomainRecord, version: Version, wanted: ActivateRequest) -> LiveDomain | None:
         """Return the value of a version that can answer now; None where something is to be done before."""
-        standing = self._live.find(record.name)
+        deployment = self._live.find(record.name)
         waits = any(job.kind == KIND and job.domain == record.name for job in self._state.open_jobs())
-        if standing is None or waits or wanted.gate is not None:
+        if deployment is None or waits or wanted.gate is not None:
             return None
         try:
             digest, dtype = self._versions.identify(record, version)
-            for value in standing.warm:
+            for value in deployment.warm:
                 if (value.digest, value.dtype) == (digest, dtype) and not value.items.incomplete:
                     return value
             ready = self._bases.holds(record, digest, dtype)
@@ -129,13 +129,13 @@ class Activator:
         _log.info("%s: rolled back; %s answers%s", domain, version_name(live.version), passed)
         return GoneBack(live, done.skipped)
 
-    def _check_before(self, record: DomainRecord, standing: Standing) -> None:
+    def _check_before(self, record: DomainRecord, deployment: Deployment) -> None:
         """Raise Conflict where what a rollback returns to cannot answer at once."""
-        if self._store.standing(record.name).percent:
+        if self._store.current(record.name).percent:
             return
         for version in self._store.before(record.name)[0][:1]:
             try:
-                if all(value.version != version for value in standing.warm):
+                if all(value.version != version for value in deployment.warm):
                     self._reconciler.candidate(record, version)
             except (NotBuilt, *DAMAGE) as error:
                 raise Conflict(
@@ -143,7 +143,7 @@ class Activator:
                     "activate it, or another version"
                 ) from error
 
-    def promote(self, domain: str, version: int) -> Standing:
+    def promote(self, domain: str, version: int) -> Deployment:
         """Make the canary live for everybody.
 
         Raises:
@@ -179,10 +179,10 @@ class Activator:
         try:
             record = self._state.get_domain(domain)
             with self._reconciler.turn(domain):
-                stands = self._store.standing(domain)  # not what is in memory: the domain may rest
-                if not stands.percent or self._versions.identify(record, stands.canary)[0] != digest:
+                activation = self._store.current(domain)  # not what is in memory: the domain may rest
+                if not activation.percent or self._versions.identify(record, activation.canary)[0] != digest:
                     return
-                _log.warning("%s: the canary %s ends: %s", domain, version_name(stands.canary), reason)
+                _log.warning("%s: the canary %s ends: %s", domain, version_name(activation.canary), reason)
                 self._store.record_canary(domain, None, 0, f"canary ended: {reason}", fence(self._state, record))
                 self._reconciler.reconcile(domain)
                 self._state.announce("standing", domain)
@@ -248,8 +248,8 @@ class Activator:
                 _log.info("%s: version %s is a canary for %d %% of the users", domain, version_name(version), share)
             else:
                 self._store.record_activation(domain, version, "activate", fence)
-            standing = self._flipped(domain, candidate)
-        return {"version": version_name(version), "index_generation": standing.live.index_generation}
+            deployment = self._flipped(domain, candidate)
+        return {"version": version_name(version), "index_generation": deployment.live.index_generation}
 
     def _candidate(self, record: DomainRecord, version: Version, progress: Progress) -> LiveDomain:
         """Return the value that is to go live; what changes while it is built is built again, which is ever less."""
@@ -287,11 +287,11 @@ class Activator:
         check(candidate.domain, verdict)
         return verdict.figures
 
-    def _flipped(self, domain: str, candidate: LiveDomain | None = None) -> Standing:
+    def _flipped(self, domain: str, candidate: LiveDomain | None = None) -> Deployment:
         """Publish what was recorded, and tell the others."""
-        standing = self._reconciler.reconcile(domain, candidate)
+        deployment = self._reconciler.reconcile(domain, candidate)
         self._state.announce("standing", domain)
-        return standing if standing is not None else self._live.get(domain)
+        return deployment if deployment is not None else self._live.get(domain)
 
 
 def _listed(versions: Sequence[int]) -> str:

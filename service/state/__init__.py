@@ -15,7 +15,7 @@ MOST_CHANGES = 50_000
 """Rows that a reader is told of one by one; where more changed, reading the whole catalog is quicker."""
 
 Kind = Literal["domain", "gone", "items", "standing", "probes", "job"]
-"""What an entry of the feed is about.
+"""What an entry of the feed is about. The log of activations is called "standing" in stored entries.
 
 A domain was created or changed, or is gone; its items or probes changed; the store's activation log did; a job of it
 was created, given back or cancelled, or ended.

@@ -1,6 +1,6 @@
 """Reading a catalog from Redis page by page, as it is at one moment, while others go on writing.
 
-Each page is one atomic step: where the catalog stands, what changed since the page before, and the page. What changed
+Each page is one atomic step: the head of the catalog, what changed since the page before, and the page. What changed
 meanwhile is read again, until a page finds nothing changed.
 """
 
@@ -104,7 +104,7 @@ def _fields(stored: Sequence[Any]) -> tuple[str, str, float, str, bool]:
 
 @dataclass(frozen=True, slots=True)
 class _About:
-    """Where a catalog stands: which domain of that name, its generation, how many rows were given."""
+    """The head of a catalog: which domain of that name, its generation, how many rows were given."""
 
     incarnation: bytes
     generation: int
@@ -160,11 +160,11 @@ class _Reading:
         self.skipped = False
 
     def about(self) -> _About:
-        """Return where the catalog stands."""
+        """Return the head of the catalog."""
         return self._page(None, [])[0]
 
     def finish(self, about: _About, rows: range) -> _About | None:
-        """Read rows, and what changed since; returns where the catalog stands then.
+        """Read rows, and what changed since; returns the head of the catalog then.
 
         None if more changed than the log keeps or `most` rows, or if it is another domain now.
         """

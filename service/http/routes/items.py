@@ -75,8 +75,8 @@ async def post_items(
 ) -> Response:
     """Store a JSON array, or NDJSON with one item a line; 200 once all of it is searchable, 202 with a job if large."""
     # Before the body is taken: what cannot be searched is not stored.
-    standing = await run_in_threadpool(parts.live.get, domain)
-    incarnation = standing.live.incarnation
+    deployment = await run_in_threadpool(parts.live.get, domain)
+    incarnation = deployment.live.incarnation
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind not in ("application/json", NDJSON):
         raise UnsupportedMedia(f"content type {kind or 'missing'!r}: expected application/json or {NDJSON}")
@@ -89,7 +89,7 @@ async def post_items(
     if not wait or spooled.stat().st_size > parts.settings.import_job_bytes:
         return _queued(await run_in_threadpool(parts.imports.submit, domain, spooled, incarnation))
     try:
-        may_have_pictures = "image" in standing.live.engine.backbone.config.modalities
+        may_have_pictures = "image" in deployment.live.engine.backbone.config.modalities
         run = partial(parts.reader.pictures.run_of, domain) if may_have_pictures else run_in_threadpool
         report = await run(partial(parts.imports.run, domain, spooled, Course(incarnation=incarnation)))
     finally:

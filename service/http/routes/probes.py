@@ -60,10 +60,10 @@ async def evaluate_version(domain: str, request: Request, parts: Given) -> Evalu
 
     Recommendations go first, so that it takes longer beside many of them.
     """
-    standing = await parts.residency.standing(domain)
+    deployment = await parts.residency.get(domain)
     body = await read_body(request, parts.settings.max_body_bytes)
     wanted = parse_body(EvaluateRequest, body or b"{}", '{"version": 3}')
-    value = standing.live if wanted.version is None else standing.serving(wanted.version)
+    value = deployment.live if wanted.version is None else deployment.serving(wanted.version)
     with parts.reader.pace.place(domain):
         probes = await run_in_threadpool(parts.state.probes, domain)
         if not probes:

@@ -17,7 +17,7 @@ from service.http.parts import Parts
 from service.jobs import Progress
 from service.live.follower import SWEEP_S
 from service.live.reconcile import HERE
-from service.live.table import LiveDomain, LiveTable, Standing
+from service.live.table import Deployment, LiveDomain, LiveTable
 from service.settings import Settings
 from service.state import DomainRecord, Item, Job
 from service.wire.requests import ActivateRequest
@@ -50,9 +50,9 @@ def delete_elsewhere(parts: Parts, text: str) -> None:
 
 
 def caught_up(parts: Parts) -> LiveDomain:
-    standing = parts.reconciler.reconcile("movies")
-    assert standing is not None
-    return standing.live
+    deployment = parts.reconciler.reconcile("movies")
+    assert deployment is not None
+    return deployment.live
 
 
 def work(parts: Parts) -> None:
@@ -263,9 +263,9 @@ def test_a_canary_ends_also_where_its_domain_rests(parts: Parts, bundle: Make) -
     assert canary is not None
     parts.live.rest("movies")
     parts.activator.end_canary("movies", "another", "it is not this one")
-    assert parts.store.standing("movies").percent == 50
+    assert parts.store.current("movies").percent == 50
     parts.activator.end_canary("movies", canary.digest, "it missed its gate")
-    assert parts.store.standing("movies").percent == 0
+    assert parts.store.current("movies").percent == 0
     assert parts.live.get("movies").canary is None
 
 
@@ -296,7 +296,7 @@ def test_what_rests_is_looked_at_when_something_was_not_heard_of(parts: Parts) -
     with_base(parts)
     parts.live.rest("movies")
     parts.reconciler.reconcile("movies")
-    assert parts.live.kept("movies").standing is not None, "nothing changed"
+    assert parts.live.kept("movies").deployment is not None, "nothing changed"
     delete_elsewhere(parts, TEXTS[3])
     parts.reconciler.reconcile("movies")
     assert parts.live.rests("movies")
@@ -324,9 +324,9 @@ def test_of_the_domains_that_rest_the_last_ones_keep_what_they_answered_from(par
     with_base(parts)
     table, live = LiveTable(lambda _: None, most_kept=2), caught_up(parts)
     for name in ("a", "b", "c"):
-        table.publish(Standing(replace(live, domain=name)))
+        table.publish(Deployment(replace(live, domain=name)))
         table.rest(name)
-    assert [name for name in ("a", "b", "c") if table.kept(name).standing is not None] == ["b", "c"]
+    assert [name for name in ("a", "b", "c") if table.kept(name).deployment is not None] == ["b", "c"]
     assert table.revive("a") is None
     back = table.revive("c")
     assert back is not None
