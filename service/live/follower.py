@@ -90,7 +90,7 @@ class Follower:
             if entry.kind == "job":
                 self._jobs.wake()
             elif entry.kind not in IGNORED:
-                self._live.spoil(entry.domain)
+                self._live.invalidate(entry.domain)
                 self._look_at(entry.domain, entry.at)
         return entries[-1].position if entries else position
 

@@ -105,7 +105,7 @@ class Reconciler:
             bases.let_go,
             vectors.let_go,
         ]
-        live.wake = lambda domain: self.reconcile(domain, wake=True)
+        live.load = lambda domain: self.reconcile(domain, load=True)
 
     @contextmanager
     def turn(self, domain: str) -> Iterator[None]:
@@ -113,13 +113,13 @@ class Reconciler:
         with self._turns.of(domain):
             yield
 
-    def reconcile(self, domain: str, candidate: LiveDomain | None = None, *, wake: bool = False) -> Deployment | None:
+    def reconcile(self, domain: str, candidate: LiveDomain | None = None, *, load: bool = False) -> Deployment | None:
         """Make the deployment of a domain equal to store and state; None where it cannot answer or is evicted.
 
         Args:
             domain: whether it exists or not.
             candidate: a value that is at hand, and may be what is wanted now.
-            wake: also where it rests, or nobody asked for it yet and there is no room.
+            load: also where it is evicted, or was never requested and there is no room.
 
         Raises:
             StateUnavailable: nothing was changed.
@@ -132,7 +132,7 @@ class Reconciler:
                     forget(domain)
                 return None
             self._drop_cut(domain)
-            if not wake and candidate is None and self._stays_away(record):
+            if not load and candidate is None and self._stays_evicted(record):
                 return None
             try:
                 self.waiting.discard(domain)
@@ -157,41 +157,41 @@ class Reconciler:
 
     def _drop_cut(self, domain: str) -> None:
         """Answer no more from files that were cut: reading what they lack would kill the process."""
-        deployment = self._live.find(domain) or self._live.kept(domain).deployment
+        deployment = self._live.find(domain) or self._live.cached(domain).deployment
         if deployment is None or not deployment.is_cut():
             return
         where = deployment.live.items.base.path
         _log.error("%s: a file of %s was cut while it was mapped: it is built anew", domain, where)
         self._bases.let_go(domain)
-        if not self._live.spoil(domain):
+        if not self._live.invalidate(domain):
             self._live.remove(domain)
             self._live.wait(domain, "being built anew, since a file of its vectors was damaged")
 
-    def _stays_away(self, record: DomainRecord) -> bool:
-        """Whether a domain rests, or is to rest since nobody asked for it and there is no room."""
+    def _stays_evicted(self, record: DomainRecord) -> bool:
+        """Whether a domain is evicted, or is to be, since nobody requested it and there is no room."""
         domain = record.name
         if self._store.pinned(domain):
             return False
-        if self._live.rests(domain):
-            return self._is_current(record) or self._live.spoil(domain)
+        if self._live.is_evicted(domain):
+            return self._is_current(record) or self._live.invalidate(domain)
         if self._residency.has_room() or self._live.find(domain) is not None:
             return False
-        self._live.rest(domain)
+        self._live.evict(domain)
         return True
 
     def _is_current(self, record: DomainRecord) -> bool:
-        """Whether nothing has changed since a domain rests that it would answer from."""
+        """Whether nothing that an evicted domain answers from has changed since its eviction."""
         domain = record.name
-        kept = self._live.kept(domain).deployment
-        if kept is None:
+        cached = self._live.cached(domain).deployment
+        if cached is None:
             return True
         try:
             activation = self._store.current(domain)
         except StoreDamaged:  # whoever asks next is told
             return False
         number = self._state.generation(domain) + activation.number
-        pinned = [value.version for value in kept.pinned]
-        there = (kept.live.incarnation, kept.live.index_generation, pinned)
+        pinned = [value.version for value in cached.pinned]
+        there = (cached.live.incarnation, cached.live.index_generation, pinned)
         return there == (record.incarnation, number, self._store.pinned(domain))
 
     def _brought(self, record: DomainRecord, candidate: LiveDomain | None) -> Deployment:
@@ -206,7 +206,7 @@ class Reconciler:
             if now is None or now.live.version != deployment.live.version:
                 name = version_name(deployment.live.version)
                 _log.info("%s answers from version %s (%s)", record.name, name, activation.reason)
-            self._residency.settle(record.name)
+            self._residency.enforce_budget(record.name)
         if deployment.live.items.needs_fold:
             self.ask_for_build(record.name)
         return deployment
@@ -265,8 +265,8 @@ class Reconciler:
             same = known.items is items and known.version == version and known.index_generation == generation
             return known if same else replace(known, items=items, version=version, index_generation=generation)
         engine = self._versions.engine(record)
-        kept = self._live.kept(record.name).slots.get((digest, dtype))
-        slot, adapter_bytes = kept or self._slot(record, version, engine)
+        cached = self._live.cached(record.name).slots.get((digest, dtype))
+        slot, adapter_bytes = cached or self._slot(record, version, engine)
         return LiveDomain(
             domain=record.name,
             incarnation=record.incarnation,

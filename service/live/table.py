@@ -101,11 +101,11 @@ class Deployment:
 
 
 @dataclass(frozen=True, slots=True)
-class Rested:
-    """What stays in memory of a domain that rests.
+class Evicted:
+    """What stays in memory of an evicted domain.
 
     `slots`: by digest and dtype, its adapters in their slots, and their bytes. `deployment`: what it answered from,
-    without pages; None where that was more than mapped files, or something was heard of the domain since.
+    without pages; None where that was more than mapped files, or the domain changed since.
     """
 
     slots: Mapping[tuple[str, Dtype], tuple[Slot, int]]
@@ -115,21 +115,21 @@ class Rested:
 class LiveTable:
     """The deployments of all domains. Reading takes no lock: a deployment is replaced, never changed.
 
-    A domain that rests is not in memory and can be brought back: `wake` does. Of those that rest the last `most_kept`
-    keep what they answered from, since each holds maps of the process.
+    An evicted domain is not in memory; `load` brings it back. The last `max_cached` evicted domains keep their
+    deployments; not all can, since each holds maps of the process.
     """
 
-    def __init__(self, exists: Callable[[str], object], most_kept: int = 1000) -> None:
+    def __init__(self, exists: Callable[[str], object], max_cached: int = 1000) -> None:
         self._deployments: dict[str, Deployment] = {}
         self._waiting: dict[str, str | ServiceError] = {}
-        self._resting: dict[str, Rested] = {}
-        self._asked: dict[str, None] = {}
+        self._evicted: dict[str, Evicted] = {}
+        self._recent: dict[str, None] = {}
         self._sizes: dict[str, int] = {}
         self._changing = threading.Lock()
-        self._exists, self._most_kept = exists, most_kept
-        self._kept: dict[str, None] = {}
+        self._exists, self._max_cached = exists, max_cached
+        self._cached: dict[str, None] = {}
         self.bytes = 0
-        self.wake: Callable[[str], Deployment | None] = self._deployments.get
+        self.load: Callable[[str], Deployment | None] = self._deployments.get
 
     def get(self, domain: str) -> Deployment:
         """Return the deployment of a domain; an evicted one is loaded.
@@ -137,9 +137,9 @@ class LiveTable:
         Raises:
             DomainNotFound: it does not exist; DomainLoading: it will soon answer; another ServiceError: it cannot.
         """
-        deployment = self.asked(domain)
-        if deployment is None and domain in self._resting:
-            deployment = self.wake(domain)
+        deployment = self.touch(domain)
+        if deployment is None and domain in self._evicted:
+            deployment = self.load(domain)
         if deployment is None:
             self._exists(domain)
             why = self._waiting.get(domain, "being made ready")
@@ -150,59 +150,59 @@ class LiveTable:
         """Return the deployment of a domain, None where it is not in memory."""
         return self._deployments.get(domain)
 
-    def asked(self, domain: str) -> Deployment | None:
+    def touch(self, domain: str) -> Deployment | None:
         """Return the deployment of a domain and mark it as recently used; None where it is not in memory."""
         deployment = self._deployments.get(domain)
         if deployment is not None:
-            self._asked.pop(domain, None)  # so that the one that was asked for longest ago comes first
-            self._asked[domain] = None
+            self._recent.pop(domain, None)  # so that the least recently used comes first
+            self._recent[domain] = None
         return deployment
 
-    def knows(self, domain: str) -> bool:
+    def has(self, domain: str) -> bool:
         """Whether a domain answers, will soon, or is known to be broken."""
-        return domain in self._deployments or domain in self._waiting or domain in self._resting
+        return domain in self._deployments or domain in self._waiting or domain in self._evicted
 
-    def rests(self, domain: str) -> bool:
-        """Whether a domain is to be brought back before it answers."""
-        return domain in self._resting
+    def is_evicted(self, domain: str) -> bool:
+        """Whether a domain must be loaded before it answers."""
+        return domain in self._evicted
 
-    def kept(self, domain: str) -> Rested:
-        """Return what is kept of a domain that rests."""
-        return self._resting.get(domain, Rested({}))
+    def cached(self, domain: str) -> Evicted:
+        """Return what is cached of an evicted domain."""
+        return self._evicted.get(domain, Evicted({}))
 
-    def idlest(self, besides: str) -> str | None:
-        """Name the domain that was asked for longest ago; None where all others are pinned."""
-        for name in list(self._asked):
+    def least_recent(self, excluding: str) -> str | None:
+        """Name the least recently used domain; None where all others are pinned."""
+        for name in list(self._recent):
             deployment = self._deployments.get(name)
-            if deployment is not None and name != besides and not deployment.pinned:
+            if deployment is not None and name != excluding and not deployment.pinned:
                 return name
         return None
 
-    def _keep_last(self, domain: str) -> None:
-        self._kept.pop(domain, None)
-        self._kept[domain] = None
-        while len(self._kept) > self._most_kept:
-            oldest = next(iter(self._kept))
-            del self._kept[oldest]
-            if oldest in self._resting:
-                self._resting[oldest] = Rested(self._resting[oldest].slots)
+    def _cache(self, domain: str) -> None:
+        self._cached.pop(domain, None)
+        self._cached[domain] = None
+        while len(self._cached) > self._max_cached:
+            oldest = next(iter(self._cached))
+            del self._cached[oldest]
+            if oldest in self._evicted:
+                self._evicted[oldest] = Evicted(self._evicted[oldest].slots)
 
-    def revive(self, domain: str) -> Deployment | None:
-        """Let a domain that rests answer again from what it answered from; None where there may be something newer."""
+    def restore(self, domain: str) -> Deployment | None:
+        """Publish the cached deployment of an evicted domain again; None where it is gone or was invalidated."""
         with self._changing:
-            rested = self._resting.get(domain)
-            if rested is None or rested.deployment is None or rested.deployment.is_cut():
+            evicted = self._evicted.get(domain)
+            if evicted is None or evicted.deployment is None or evicted.deployment.is_cut():
                 return None
-            self._publish(domain, rested.deployment)
-        return rested.deployment
+            self._publish(domain, evicted.deployment)
+        return evicted.deployment
 
-    def spoil(self, domain: str) -> bool:
-        """Let go of what a domain that rests answered from, since something was heard of it; whether it rests."""
+    def invalidate(self, domain: str) -> bool:
+        """Drop the cached deployment of an evicted domain, which changed; returns whether it is evicted."""
         with self._changing:
-            rested = self._resting.get(domain)
-            if rested is not None:
-                self._resting[domain] = Rested(rested.slots)
-        return rested is not None
+            evicted = self._evicted.get(domain)
+            if evicted is not None:
+                self._evicted[domain] = Evicted(evicted.slots)
+        return evicted is not None
 
     def publish(self, deployment: Deployment) -> None:
         """Make a value live: one assignment."""
@@ -212,23 +212,23 @@ class LiveTable:
     def _publish(self, domain: str, deployment: Deployment) -> None:
         self._deployments[domain] = deployment
         self._waiting.pop(domain, None)
-        self._resting.pop(domain, None)
-        self._asked.setdefault(domain)
+        self._evicted.pop(domain, None)
+        self._recent.setdefault(domain)
         self._resize(domain, deployment.nbytes)
 
-    def rest(self, domain: str) -> bool:
-        """Let go of what a domain answers from, save its adapters; whether it was in memory."""
+    def evict(self, domain: str) -> bool:
+        """Remove the deployment of a domain from memory, save its adapters; returns whether it was there."""
         with self._changing:
             deployment = self._deployments.get(domain)
             if deployment is None:
-                self._resting.setdefault(domain, Rested({}))
+                self._evicted.setdefault(domain, Evicted({}))
             else:
                 slots = {(one.digest, one.dtype): (one.slot, one.adapter_bytes) for one in deployment.warm}
-                self._resting[domain] = Rested(slots, deployment if deployment.is_mapped else None)
-                self._keep_last(domain)
+                self._evicted[domain] = Evicted(slots, deployment if deployment.is_mapped else None)
+                self._cache(domain)
             self._deployments.pop(domain, None)
             self._waiting.pop(domain, None)
-            self._asked.pop(domain, None)
+            self._recent.pop(domain, None)
             self._resize(domain, 0)
         if deployment is not None:
             deployment.forget_pages()
@@ -237,12 +237,12 @@ class LiveTable:
     def wait(self, domain: str, why: str | ServiceError) -> None:
         """Say why a domain does not answer yet."""
         self._waiting[domain] = why
-        self._resting.pop(domain, None)
+        self._evicted.pop(domain, None)
 
     def remove(self, domain: str) -> None:
         """Forget a domain."""
         with self._changing:
-            for table in (self._deployments, self._waiting, self._resting, self._asked):
+            for table in (self._deployments, self._waiting, self._evicted, self._recent):
                 table.pop(domain, None)
             self._resize(domain, 0)
 
@@ -256,13 +256,13 @@ class LiveTable:
         return list(self._deployments.values())
 
     def names(self) -> set[str]:
-        """Name every domain that answers, rests, will answer, or is broken."""
-        return {*list(self._deployments), *list(self._resting), *list(self._waiting)}
+        """Name every domain that answers, is evicted, will answer, or is broken."""
+        return {*list(self._deployments), *list(self._evicted), *list(self._waiting)}
 
     @property
-    def resting(self) -> list[str]:
-        """Domains that are brought back when somebody asks."""
-        return list(self._resting)
+    def evicted(self) -> list[str]:
+        """Domains that are loaded at their next request."""
+        return list(self._evicted)
 
     @property
     def loading(self) -> dict[str, str]:

@@ -179,7 +179,7 @@ class Activator:
         try:
             record = self._state.get_domain(domain)
             with self._reconciler.turn(domain):
-                activation = self._store.current(domain)  # not what is in memory: the domain may rest
+                activation = self._store.current(domain)  # not what is in memory: the domain may be evicted
                 if not activation.percent or self._versions.identify(record, activation.canary)[0] != digest:
                     return
                 _log.warning("%s: the canary %s ends: %s", domain, version_name(activation.canary), reason)
@@ -191,7 +191,7 @@ class Activator:
 
     def domain_created(self, record: DomainRecord) -> None:
         """Make a new domain answer: an empty catalog under `none`. One that is restored, or broken, stays as it is."""
-        if not self._live.knows(record.name):
+        if not self._live.has(record.name):
             self._reconciler.reconcile(record.name)
 
     def delete_version(self, domain: str, version: int) -> None:

@@ -67,7 +67,7 @@ class Judge:
             DomainLoading: for too long; what `progress.check` raises.
         """
         until = time.monotonic() + GATE_S
-        while (deployment := self._live.wake(domain)) is None:
+        while (deployment := self._live.load(domain)) is None:
             progress.check()
             if time.monotonic() > until:
                 raise DomainLoading(domain, "being made ready")

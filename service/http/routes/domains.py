@@ -153,7 +153,11 @@ def _card(parts: Parts, record: DomainRecord) -> dict[str, Any]:
     }
     if deployment is not None:
         return card | _describe_deployment(deployment) | _canary_since(parts, deployment)
-    return card | (_resting(parts, record.name) if parts.live.rests(record.name) else _waiting(parts, record.name))
+    return card | (
+        _describe_evicted(parts, record.name)
+        if parts.live.is_evicted(record.name)
+        else _describe_waiting(parts, record.name)
+    )
 
 
 def _describe_deployment(deployment: Deployment) -> dict[str, Any]:
@@ -181,7 +185,7 @@ def _canary_since(parts: Parts, deployment: Deployment) -> dict[str, Any]:
     return {}
 
 
-def _resting(parts: Parts, name: str) -> dict[str, Any]:
+def _describe_evicted(parts: Parts, name: str) -> dict[str, Any]:
     try:
         activation = parts.store.current(name)
     except StoreDamaged as error:
@@ -198,7 +202,7 @@ def _resting(parts: Parts, name: str) -> dict[str, Any]:
     }
 
 
-def _waiting(parts: Parts, name: str) -> dict[str, Any]:
+def _describe_waiting(parts: Parts, name: str) -> dict[str, Any]:
     if name in parts.live.broken:
         return {"status": "broken", "reason": parts.live.broken[name]}
     return {"status": "loading", "reason": parts.live.loading.get(name, "being made ready")}

@@ -255,13 +255,13 @@ def test_a_delete_goes_also_where_no_job_can_be_written_down(parts: Parts, monke
     assert not parts.live.get("movies").live.items.rows([TEXTS[3]])
 
 
-def test_a_canary_ends_also_where_its_domain_rests(parts: Parts, bundle: Make) -> None:
+def test_a_canary_of_an_evicted_domain_can_be_ended(parts: Parts, bundle: Make) -> None:
     version = parts.store.add("movies", bundle(1), lambda _: []).version
     parts.activator.submit("movies", version, ActivateRequest(canary_percent=50))
     work(parts)
     canary = parts.live.get("movies").canary
     assert canary is not None
-    parts.live.rest("movies")
+    parts.live.evict("movies")
     parts.activator.end_canary("movies", "another", "it is not this one")
     assert parts.store.current("movies").percent == 50
     parts.activator.end_canary("movies", canary.digest, "it missed its gate")
@@ -277,30 +277,30 @@ def test_an_item_that_a_patch_does_not_change_is_searchable_when_it_came_with_an
     assert parts.live.get("movies").live.items.rows(["news"])
 
 
-def test_what_rests_is_not_taken_for_a_domain_that_was_made_anew_and_has_changed_as_often(
+def test_an_evicted_deployment_is_not_restored_for_a_later_incarnation_that_changed_as_often(
     parts: Parts, backbone: Backbone
 ) -> None:
     with_base(parts)
-    parts.live.rest("movies")
+    parts.live.evict("movies")
     generation = parts.state.generation("movies")
     parts.state.delete_domain("movies")
     parts.state.put_domain(DomainRecord("movies", backbone.fingerprint))
     for number in range(generation):
         write_elsewhere(parts, [f"other {number}"])
     parts.reconciler.reconcile("movies")
-    assert parts.live.revive("movies") is None
+    assert parts.live.restore("movies") is None
     assert not parts.live.get("movies").live.items.rows(TEXTS)
 
 
-def test_what_rests_is_looked_at_when_something_was_not_heard_of(parts: Parts) -> None:
+def test_an_evicted_deployment_is_invalidated_by_a_change_that_was_missed(parts: Parts) -> None:
     with_base(parts)
-    parts.live.rest("movies")
+    parts.live.evict("movies")
     parts.reconciler.reconcile("movies")
-    assert parts.live.kept("movies").deployment is not None, "nothing changed"
+    assert parts.live.cached("movies").deployment is not None, "nothing changed"
     delete_elsewhere(parts, TEXTS[3])
     parts.reconciler.reconcile("movies")
-    assert parts.live.rests("movies")
-    assert parts.live.revive("movies") is None
+    assert parts.live.is_evicted("movies")
+    assert parts.live.restore("movies") is None
     assert not parts.live.get("movies").live.items.rows([TEXTS[3]])
 
 
@@ -320,15 +320,15 @@ def test_what_met_an_error_that_passes_is_brought_up_to_date_without_another_cha
     assert "movies" not in parts.reconciler.troubled
 
 
-def test_of_the_domains_that_rest_the_last_ones_keep_what_they_answered_from(parts: Parts) -> None:
+def test_only_the_last_evicted_domains_keep_their_deployments(parts: Parts) -> None:
     with_base(parts)
-    table, live = LiveTable(lambda _: None, most_kept=2), caught_up(parts)
+    table, live = LiveTable(lambda _: None, max_cached=2), caught_up(parts)
     for name in ("a", "b", "c"):
         table.publish(Deployment(replace(live, domain=name)))
-        table.rest(name)
-    assert [name for name in ("a", "b", "c") if table.kept(name).deployment is not None] == ["b", "c"]
-    assert table.revive("a") is None
-    back = table.revive("c")
+        table.evict(name)
+    assert [name for name in ("a", "b", "c") if table.cached(name).deployment is not None] == ["b", "c"]
+    assert table.restore("a") is None
+    back = table.restore("c")
     assert back is not None
     assert back.live.items.rows(TEXTS[:1])
 
