@@ -207,7 +207,7 @@ def _linked(source: str, target: str) -> None:
 
 
 def fill(folder: Path, domains: int, items: int, device: str = "cpu") -> None:
-    """Fill a data folder with folded domains, going on where it was interrupted.
+    """Fill a data folder with compacted domains, going on where it was interrupted.
 
     Args:
         folder: of the service.
@@ -258,7 +258,7 @@ class _Making:
         return cls(folder, backbone, catalog, keys, vectors, plain, state, Store(folder / "adapters"), builder)
 
     def add(self, name: str, seed: int) -> None:
-        """Make a domain whose version is live and whose catalog is folded; the base comes last.
+        """Make a domain whose version is live and whose catalog is compacted; the base comes last.
 
         It has the vectors of the frozen backbone, too, which is what a rollback returns to.
         """

@@ -24,13 +24,13 @@ from service.embedding.versions import Versions
 from service.errors import Busy, PayloadTooLarge
 from service.ingest.writer import CatalogWriter, Patiently
 from service.jobs import Jobs, Progress
-from service.live.compaction import Folds
+from service.live.compaction import Compactor
 from service.state import Item, Job, State, Upserted
 from service.wire.requests import ItemBody, ItemPatch
 
 KIND, PATCH = "import", "patch"
-FOLDED = 10_000
-"""A job that imports more items makes them searchable at its end, by a fold: not step by step."""
+BULK_IMPORT_ROWS = 10_000
+"""A job that imports more items makes them searchable at its end, by a compaction, and not step by step."""
 MAX_ARRAY_BYTES = 64 * 1024 * 1024
 ABANDONED_S = 3600.0
 KEEP_EVERY_S = 1.0
@@ -48,17 +48,17 @@ Keep = Callable[[Report, int, int], None]
 class Course:
     """How an import goes on: what it did until `position`, and the catalog's generation then; -1 where it just begins.
 
-    `incarnation` is the one of the domain that the import is for. `folds`: much is made searchable by a fold at the
-    end. `replaces`: what a row does not name has its default, as in a PUT; else it stays as it is. `told` (done,
-    total); `patiently` does again what needs state where that is gone; `keep` writes down how far it is; `check` raises
-    where it may not go on.
+    `incarnation` is the one of the domain that the import is for. `compacts`: a bulk import becomes searchable by
+    a compaction at its end. `replaces`: what a row does not name has its default, as in a PUT; else it stays as it is.
+    `told` (done, total); `patiently` does again what needs state where that is gone; `keep` writes down how far it is;
+    `check` raises where it may not go on.
     """
 
     report: Report = field(default_factory=Report)
     position: int = 0
     generation: int = -1
     incarnation: str = ""
-    folds: bool = False
+    compacts: bool = False
     replaces: bool = False
     told: Advance = lambda *_: None
     patiently: Patiently = lambda call: call()
@@ -75,13 +75,13 @@ class Imports:
         state: State,
         versions: Versions,
         writer: CatalogWriter,
-        folds: Folds,
+        compactor: Compactor,
         jobs: Jobs,
         max_spool_bytes: int,
     ) -> None:
         self._folder, self._state = folder, state
         self._max_spool_bytes = max_spool_bytes
-        self._versions, self._writer, self._folds, self._jobs = versions, writer, folds, jobs
+        self._versions, self._writer, self._compactor, self._jobs = versions, writer, compactor, jobs
         folder.mkdir(parents=True, exist_ok=True)
         self._sweep()
         jobs.kinds[KIND], jobs.after[KIND] = self._import_job, self._forget
@@ -232,7 +232,7 @@ class Imports:
         return report
 
     def _store(self, domain: str, merge: Merge, course: Course) -> Upserted:
-        search = not course.folds or course.report.accepted + course.report.updated < FOLDED
+        search = not course.compacts or course.report.accepted + course.report.updated < BULK_IMPORT_ROWS
         return self._writer.upsert(
             domain,
             merge.items,
@@ -275,7 +275,7 @@ class Imports:
             position=begun.get("position", 0),
             generation=begun.get("generation", -1),
             incarnation=incarnation,
-            folds=True,
+            compacts=True,
             replaces=job.detail.get("replaces") == "true",
             told=progress.stage("import"),
             patiently=progress.patiently,
@@ -283,8 +283,8 @@ class Imports:
             check=progress.check,
         )
         report = self.run(job.domain, self._path(job), course)
-        if report.stored >= FOLDED:
-            progress.patiently(lambda: self._folds.fold(job.domain, progress))
+        if report.stored >= BULK_IMPORT_ROWS:
+            progress.patiently(lambda: self._compactor.compact(job.domain, progress))
         return report.to_json()
 
     def _patch_job(self, job: Job, progress: Progress) -> dict[str, Any]:

@@ -58,7 +58,7 @@ class CatalogWriter:
         Args:
             domain: whose items.
             items: that are new or changed.
-            search: False leaves that to a fold.
+            search: False leaves that to a compaction.
             patiently: does what needs state again where state is gone, so that nothing is counted twice.
             check: called between steps; what it raises ends the upsert, before the next thousand are stored.
             incarnation: of the domain that they are for; a later one of its name does not get them.

@@ -25,6 +25,7 @@ from service.live.table import Deployment
 from service.state import DomainRecord, Job
 from service.version import Version, version_name
 
+# The kind of compaction jobs in state, on the wire and in metrics.
 KIND = "fold"
 PREPARED = 8
 """So many versions have vectors in a base: those that are warm, whatever their number, and the newest that were."""
@@ -37,8 +38,8 @@ REFUSALS = range(400, 500)
 _log = logging.getLogger("swaprec")
 
 
-class Folds:
-    """Builds bases; `folded` are told of each domain whose catalog was folded."""
+class Compactor:
+    """Merges base and delta of a catalog into a new base; calls `on_compacted` with each domain that was."""
 
     def __init__(
         self,
@@ -53,12 +54,12 @@ class Folds:
         self._state, self.sweeps = here.state, sweeps
         self._store, self._versions, self._here, self._elsewhere = store, versions, here, elsewhere
         self._reconciler, self._jobs = reconciler, jobs
-        self.folded: list[Callable[[str], object]] = []
-        jobs.kinds[KIND] = self._fold
-        reconciler.ask_for_build = self.ask
+        self.on_compacted: list[Callable[[str], object]] = []
+        jobs.kinds[KIND] = self._run_job
+        reconciler.request_compaction = self.request
 
-    def ask(self, domain: str) -> Job | None:
-        """Queue a fold of a domain, unless one waits, or has failed and would again.
+    def request(self, domain: str) -> Job | None:
+        """Queue a compaction of a domain, unless one waits, or has failed and would again.
 
         What was refused for what is in it is not built again before the catalog or the live version is another.
         """
@@ -100,7 +101,7 @@ class Folds:
         versions = [first, *self._ahead(record.name, first)]
         if self._elsewhere.takes(self._state.count_items(record.name), backbone):
             files = [file for version in versions if (file := self._file(record, version, first)) is not None]
-            self._elsewhere.fold(record.name, backbone, files, token, progress.stage)
+            self._elsewhere.compact(record.name, backbone, files, token, progress.stage)
         else:
             self._here.build(record, backbone, self._wanted(record, versions), token, progress.stage)
         progress.check()
@@ -114,7 +115,7 @@ class Folds:
 
         self._here.vectors.sweep(record.name, wanted)
 
-    def _is_folded(self, record: DomainRecord) -> bool:
+    def _is_compacted(self, record: DomainRecord) -> bool:
         """Whether every version that is kept warm has a base of the catalog as it is now that can be opened."""
         generation = self._state.generation(record.name)
         return all(self._is_built(record, version, generation) for version in self._needed(record.name))
@@ -163,24 +164,24 @@ class Folds:
         kept = (version for version in dict.fromkeys(wanted) if version is None or self._store.has(domain, version))
         return list(islice(kept, max(PREPARED - 1, len(needed))))
 
-    def fold(self, domain: str, progress: Progress) -> Deployment | None:
+    def compact(self, domain: str, progress: Progress) -> Deployment | None:
         """Build a base of a catalog as it is now, unless there is one, and answer from it.
 
         Returns:
             The domain's deployment, None where it cannot answer or is evicted.
         """
         record = self._state.get_domain(domain)
-        if not self._is_folded(record):  # two processes may have asked for the same
+        if not self._is_compacted(record):  # two processes may have asked for the same
             self.build(record, self._store.live(domain), progress)
         self.sweep(record)
         self.sweeps.ask()
         deployment: Deployment | None = progress.patiently(lambda: self._reconciler.reconcile(domain))
-        for told in self.folded:
+        for told in self.on_compacted:
             told(domain)
         return deployment
 
-    def _fold(self, job: Job, progress: Progress) -> dict[str, Any]:
-        deployment = self.fold(job.domain, progress)
+    def _run_job(self, job: Job, progress: Progress) -> dict[str, Any]:
+        deployment = self.compact(job.domain, progress)
         return {"items": len(deployment.live.items) if deployment is not None else 0}
 
 

@@ -20,7 +20,7 @@ from adapters_store.errors import BundleError, OutOfSpace, StoreDamaged, Version
 from adapters_store.store import Store
 from service import errors
 from service.catalog.bases import Base, Bases
-from service.catalog.live_items import FOLD_ROWS, LiveItems
+from service.catalog.live_items import COMPACTION_ROWS, LiveItems
 from service.embedding.vectors import VectorFiles
 from service.embedding.versions import Versions
 from service.engine.engine import Engine
@@ -96,7 +96,7 @@ class Reconciler:
         self._turns = Turns()
         self.waiting: set[str] = set()
         self.troubled: set[str] = set()
-        self.ask_for_build: Callable[[str], object] = lambda _: None
+        self.request_compaction: Callable[[str], object] = lambda _: None
         self.forget: list[Callable[[str], object]] = [
             live.remove,
             self.waiting.discard,
@@ -207,8 +207,8 @@ class Reconciler:
                 name = version_name(deployment.live.version)
                 _log.info("%s answers from version %s (%s)", record.name, name, activation.reason)
             self._residency.enforce_budget(record.name)
-        if deployment.live.items.needs_fold:
-            self.ask_for_build(record.name)
+        if deployment.live.items.needs_compaction:
+            self.request_compaction(record.name)
         return deployment
 
     def _assemble(self, record: DomainRecord, activation: Activation, having: _Having) -> Deployment:
@@ -231,12 +231,12 @@ class Reconciler:
         try:
             value = self._value(record, version, having, number, (NotBuilt,))
         except NotBuilt:
-            self.ask_for_build(record.name)
+            self.request_compaction(record.name)
         except DAMAGE:
             _log.exception("%s has no version %s to go to", record.name, version_name(version))
         else:
             if value.items.incomplete:
-                self.ask_for_build(record.name)
+                self.request_compaction(record.name)
             return value
         return None
 
@@ -286,7 +286,7 @@ class Reconciler:
         known = having.find(*key)
         before = known.items if known is not None else self._empty(record)
         newer = self._bases.newest(record, *key, before.base)
-        if known is None and newer is None and self._state.count_items(record.name) > FOLD_ROWS:
+        if known is None and newer is None and self._state.count_items(record.name) > COMPACTION_ROWS:
             raise NotBuilt  # a base is due: reading all of it here would be in vain
         items = LiveItems.of(*newer) if newer is not None else before
         try:
@@ -343,7 +343,7 @@ class Reconciler:
         if gone is None:
             raise NotBuilt
         self.waiting.add(record.name)
-        self.ask_for_build(record.name)
+        self.request_compaction(record.name)
         return items.without(gone)
 
     def _wait_for_build(self, record: DomainRecord) -> None:
@@ -351,7 +351,7 @@ class Reconciler:
         self.waiting.add(record.name)
         if not self._answers(record):
             self._live.wait(record.name, "being embedded")
-        self.ask_for_build(record.name)
+        self.request_compaction(record.name)
 
     def explain(self, domain: str, why: str) -> None:
         """Say why a domain that does not answer will not before somebody acts."""

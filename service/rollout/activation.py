@@ -20,7 +20,7 @@ from service.embedding.vectors import VectorFiles
 from service.embedding.versions import Versions
 from service.errors import Conflict, DomainNotFound
 from service.jobs import Jobs, Progress
-from service.live.compaction import Folds
+from service.live.compaction import Compactor
 from service.live.reconcile import DAMAGE, NotBuilt, Reconciler
 from service.live.table import Deployment, LiveDomain, LiveTable
 from service.rollout.gate import check
@@ -61,14 +61,14 @@ class Activator:
         vectors: VectorFiles,
         snapshots: Snapshots,
         reconciler: Reconciler,
-        folds: Folds,
+        compactor: Compactor,
         judge: Judge,
         jobs: Jobs,
     ) -> None:
         self._state, self._store, self._live = state, store, live
         self._versions, self._bases, self._vectors = versions, bases, vectors
         self._snapshots = snapshots
-        self._reconciler, self._folds, self._judge, self._jobs = reconciler, folds, judge, jobs
+        self._reconciler, self._compactor, self._judge, self._jobs = reconciler, compactor, judge, jobs
         jobs.kinds[KIND] = self._activate
 
     def submit(self, domain: str, version: Version, wanted: ActivateRequest | None = None) -> Job:
@@ -203,7 +203,7 @@ class Activator:
         with self._reconciler.turn(domain):
             record = self._state.get_domain(domain)
             self._store.delete(domain, version, fence(self._state, record))
-            self._folds.sweep(record)
+            self._compactor.sweep(record)
         _log.info("%s: version %s is deleted", domain, version)
 
     def remove(self, domain: str) -> None:
@@ -224,7 +224,7 @@ class Activator:
 
             self._store.remove_domain(domain, forget, fence(self._state, record))
         _log.info("%s: the domain is deleted", domain)
-        self._folds.sweeps.ask()
+        self._compactor.sweeps.ask()
 
     def _activate(self, job: Job, progress: Progress) -> dict[str, Any]:
         domain, named = job.domain, job.detail["version"]
@@ -257,7 +257,7 @@ class Activator:
             try:
                 return self._reconciler.candidate(record, version)
             except NotBuilt:
-                self._folds.build(record, version, progress)
+                self._compactor.build(record, version, progress)
         try:
             return self._reconciler.candidate(record, version)
         except NotBuilt:

@@ -1,7 +1,7 @@
 """The gate, asked from a job's thread: before a version goes live, and again while it is a canary.
 
 What a gate says depends on the probes, the catalog and the two versions. So a canary that had to pass one is judged
-again whenever its domain's probes were replaced or its catalog was folded, and taken back where it misses.
+again whenever its domain's probes were replaced or its catalog was compacted, and taken back where it misses.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import pytest
 
 from service.catalog.bases import Bases, Catalog
 from service.catalog.ids import Ids
-from service.catalog.live_items import FOLD_ROWS, LiveItems
+from service.catalog.live_items import COMPACTION_ROWS, LiveItems
 from service.state import ChangedItem, Changes, DomainRecord
 
 WIDTH = 4
@@ -112,7 +112,7 @@ def check(items: LiveItems, model: dict[str, Known], rng: random.Random) -> None
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_any_sequence_of_changes_and_folds_answers_as_the_plain_model(bases: Bases, seed: int) -> None:
+def test_any_sequence_of_changes_and_compactions_answers_as_the_plain_model(bases: Bases, seed: int) -> None:
     rng = random.Random(seed)
     model = {
         f"i{n}": Known(vector_of(rng), float(rng.randrange(5)), rng.random() < 0.8)
@@ -141,15 +141,15 @@ def test_a_value_stays_as_it_is_when_another_is_made_of_it(bases: Bases) -> None
     check(items, before, rng)
 
 
-def test_a_fold_is_due_after_a_thousand_rows_or_two_per_cent(bases: Bases) -> None:
+def test_a_compaction_is_due_after_a_thousand_rows_or_two_per_cent(bases: Bases) -> None:
     items = built(bases, {}, 1)
 
     def with_new(count: int) -> LiveItems:
         new = [ChangedItem(n, f"n{n}", "", 0.0, "", available=True) for n in range(count)]
         return items.with_changes(Changes(2, new, []), np.zeros((count, WIDTH), np.float32))
 
-    assert not with_new(FOLD_ROWS).needs_fold
-    assert with_new(FOLD_ROWS + 1).needs_fold
+    assert not with_new(COMPACTION_ROWS).needs_compaction
+    assert with_new(COMPACTION_ROWS + 1).needs_compaction
 
 
 @pytest.fixture

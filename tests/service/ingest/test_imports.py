@@ -95,11 +95,11 @@ def test_rows_of_which_it_was_not_written_down_that_they_are_stored_overwrite_no
         raise Stopped
 
     with pytest.raises(Stopped):
-        parts.imports.run("movies", path, Course(folds=True, keep=killed))
+        parts.imports.run("movies", path, Course(compacts=True, keep=killed))
     assert len(titles(parts)) == 50
     parts.writer.delete("movies", ["i3"])
     parts.writer.upsert("movies", [Item("i4", "newer")])
-    report = parts.imports.run("movies", path, Course(Report(), 0, begun, folds=True))
+    report = parts.imports.run("movies", path, Course(Report(), 0, begun, compacts=True))
     found = titles(parts)
     assert set(found) == {f"i{number}" for number in range(ROWS)} - {"i3"}
     assert found["i4"] == "newer"

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from service.app import assemble, started
-from service.catalog.live_items import FOLD_ROWS, LiveItems
+from service.catalog.live_items import COMPACTION_ROWS, LiveItems
 from service.errors import OutOfSpace, ServiceError
 from service.http.parts import Parts
 from service.jobs import Progress
@@ -183,7 +183,7 @@ def test_a_delete_needs_no_file_of_the_version_that_answers(parts: Parts, bundle
 
 
 def test_a_base_that_is_damaged_is_built_again(settings: Settings, parts: Parts) -> None:
-    many = [Item(f"news {number}", f"news {number}") for number in range(FOLD_ROWS)]
+    many = [Item(f"news {number}", f"news {number}") for number in range(COMPACTION_ROWS)]
     parts.writer.upsert("movies", many)
     with_base(parts)
     for path in caught_up(parts).items.base.path.glob("vectors-*.npy"):
@@ -192,14 +192,14 @@ def test_a_base_that_is_damaged_is_built_again(settings: Settings, parts: Parts)
     try:
         assert other.reconciler.reconcile("movies") is None
         work(other)
-        assert len(caught_up(other).items) == len(TEXTS) + FOLD_ROWS
+        assert len(caught_up(other).items) == len(TEXTS) + COMPACTION_ROWS
     finally:
         other.builder.close()
         other.state.close()
 
 
 def test_a_version_that_is_pinned_before_it_ever_answered_becomes_warm(parts: Parts, bundle: Make) -> None:
-    parts.writer.upsert("movies", [Item(f"news {number}", f"news {number}") for number in range(FOLD_ROWS)])
+    parts.writer.upsert("movies", [Item(f"news {number}", f"news {number}") for number in range(COMPACTION_ROWS)])
     with_base(parts)
     version = parts.store.add("movies", bundle(1), lambda _: []).version
     parts.activator.pin("movies", version, pinned=True)

@@ -231,5 +231,5 @@ def test_a_small_catalog_that_stays_as_it_is_gets_a_base_and_a_snapshot(
         wait_until(lambda: all(parts.live.get(domain).live.items.base.is_kept for domain in ("few", "empty")))
         assert {item["item_id"] for item in ask(client, "few", history=[]).json()["items"]} == {"i0", "i1", "i2"}
         assert ask(client, "empty", history=[]).json()["fallback"]["reason"] == "empty_catalog"
-        folds = [job for job in client.get("/jobs").json()["items"] if job["kind"] == "fold"]
-        assert len(folds) == 2, "what is folded is not folded again"
+        compactions = [job for job in client.get("/jobs").json()["items"] if job["kind"] == "fold"]
+        assert len(compactions) == 2, "a compacted catalog is not compacted again"
