@@ -137,7 +137,7 @@ class Reconciler:
             try:
                 self.waiting.discard(domain)
                 self.troubled.discard(domain)
-                return self._brought(record, candidate)
+                return self._bring_up_to_date(record, candidate)
             except NotBuilt:
                 self._wait_for_build(record)
             except StateUnavailable:
@@ -146,14 +146,14 @@ class Reconciler:
                 self._break(record, error)
             return self._live.find(domain)
 
-    def candidate(self, record: DomainRecord, version: Version) -> LiveDomain:
+    def open_candidate(self, record: DomainRecord, version: Version) -> LiveDomain:
         """Open a version beside what is live, with everything in it that the catalog has now.
 
         Raises:
             NotBuilt: its vectors are not there; what `Versions.load` raises.
         """
         with self.turn(record.name):
-            return self._value(record, version, _Having(record, []), 0)
+            return self._open_version(record, version, _Having(record, []), 0)
 
     def _drop_cut(self, domain: str) -> None:
         """Answer no more from files that were cut: reading what they lack would kill the process."""
@@ -194,7 +194,7 @@ class Reconciler:
         there = (cached.live.incarnation, cached.live.index_generation, pinned)
         return there == (record.incarnation, number, self._store.pinned(domain))
 
-    def _brought(self, record: DomainRecord, candidate: LiveDomain | None) -> Deployment:
+    def _bring_up_to_date(self, record: DomainRecord, candidate: LiveDomain | None) -> Deployment:
         now, activation = self._live.find(record.name), self._store.current(record.name)
         values = [*(now.warm if now is not None else ()), *([candidate] if candidate is not None else [])]
         having = _Having(record, values)
@@ -213,10 +213,13 @@ class Reconciler:
 
     def _assemble(self, record: DomainRecord, activation: Activation, having: _Having) -> Deployment:
         despite = (NotBuilt, *FULL, *DAMAGE)
-        made = {activation.version: self._value(record, activation.version, having, activation.number, despite)}
+        made = {activation.version: self._open_version(record, activation.version, having, activation.number, despite)}
 
         def warm(version: Version) -> LiveDomain | None:
-            if version not in made and (found := self._warm(record, version, having, activation.number)) is not None:
+            if (
+                version not in made
+                and (found := self._open_warm(record, version, having, activation.number)) is not None
+            ):
                 made[version] = found
             return made.get(version)
 
@@ -226,10 +229,10 @@ class Reconciler:
         percent = activation.percent if canary is not None else 0
         return Deployment(made[activation.version], previous, canary, percent, pinned)
 
-    def _warm(self, record: DomainRecord, version: Version, having: _Having, number: int) -> LiveDomain | None:
+    def _open_warm(self, record: DomainRecord, version: Version, having: _Having, number: int) -> LiveDomain | None:
         """Return what does not answer everybody; None where it is damaged or not built, which stops nothing else."""
         try:
-            value = self._value(record, version, having, number, (NotBuilt,))
+            value = self._open_version(record, version, having, number, (NotBuilt,))
         except NotBuilt:
             self.request_compaction(record.name)
         except DAMAGE:
@@ -240,7 +243,7 @@ class Reconciler:
             return value
         return None
 
-    def _value(
+    def _open_version(
         self, record: DomainRecord, version: Version, having: _Having, number: int, despite: Despite = ()
     ) -> LiveDomain:
         """Return a version's value with the newest base that has its vectors and every change since.
@@ -257,7 +260,7 @@ class Reconciler:
         """
         digest, dtype = self._versions.identify(record, version)
         known = having.find(digest, dtype)
-        items = self._items(record, version, having, (digest, dtype), despite)
+        items = self._open_items(record, version, having, (digest, dtype), despite)
         # What lacks something has the number before, so that it is not taken for what has all.
         lacks = items.incomplete or items.withdrawn_until > items.generation
         generation = max(items.generation, items.withdrawn_until) - lacks + number
@@ -266,7 +269,7 @@ class Reconciler:
             return known if same else replace(known, items=items, version=version, index_generation=generation)
         engine = self._versions.engine(record)
         cached = self._live.cached(record.name).slots.get((digest, dtype))
-        slot, adapter_bytes = cached or self._slot(record, version, engine)
+        slot, adapter_bytes = cached or self._take_slot(record, version, engine)
         return LiveDomain(
             domain=record.name,
             incarnation=record.incarnation,
@@ -280,17 +283,17 @@ class Reconciler:
             dtype=dtype,
         )
 
-    def _items(
+    def _open_items(
         self, record: DomainRecord, version: Version, having: _Having, key: tuple[str, Dtype], despite: Despite
     ) -> LiveItems:
         known = having.find(*key)
-        before = known.items if known is not None else self._empty(record)
+        before = known.items if known is not None else self._make_empty(record)
         newer = self._bases.newest(record, *key, before.base)
         if known is None and newer is None and self._state.count_items(record.name) > COMPACTION_ROWS:
             raise NotBuilt  # a base is due: reading all of it here would be in vain
         items = LiveItems.of(*newer) if newer is not None else before
         try:
-            items = self._caught_up(record, version, items, having)
+            items = self._catch_up(record, version, items, having)
             if items.incomplete and NotBuilt not in despite:
                 raise NotBuilt
         except despite as error:
@@ -303,17 +306,17 @@ class Reconciler:
             items = self._without_withdrawn(record, max(items, before, key=lambda one: one.generation))
         return items
 
-    def _slot(self, record: DomainRecord, version: Version, engine: Engine) -> tuple[Slot, int]:
+    def _take_slot(self, record: DomainRecord, version: Version, engine: Engine) -> tuple[Slot, int]:
         prepared = self._versions.load(record, version)
         side = prepared.adapter.user if prepared.adapter is not None else None
         return engine.take_slot(side), prepared.adapter_bytes
 
-    def _empty(self, record: DomainRecord) -> LiveItems:
+    def _make_empty(self, record: DomainRecord) -> LiveItems:
         """Return no items, as they were before the first one came."""
         width = self._versions.engine(record).backbone.config.width
         return LiveItems.of(Base.empty(0), np.zeros((0, width), np.float32))
 
-    def _caught_up(self, record: DomainRecord, version: Version, items: LiveItems, having: _Having) -> LiveItems:
+    def _catch_up(self, record: DomainRecord, version: Version, items: LiveItems, having: _Having) -> LiveItems:
         # A large import must not grow in every process.
         most = max(HERE, MOST_HERE - len(items.delta.ids))
         changes = having.changes(
@@ -349,7 +352,7 @@ class Reconciler:
     def _wait_for_build(self, record: DomainRecord) -> None:
         """Answer no more than before until there is a base; not at all, if that is of an earlier domain of the name."""
         self.waiting.add(record.name)
-        if not self._answers(record):
+        if not self._is_answering(record):
             self._live.wait(record.name, "being embedded")
         self.request_compaction(record.name)
 
@@ -358,7 +361,7 @@ class Reconciler:
         if self._live.find(domain) is None:
             self._live.wait(domain, Broken(f"{domain} does not answer: {why}"))
 
-    def _answers(self, record: DomainRecord) -> bool:
+    def _is_answering(self, record: DomainRecord) -> bool:
         """Whether a domain answers; it does not any more where that was an earlier one of its name."""
         now = self._live.find(record.name)
         if now is not None and now.live.incarnation != record.incarnation:
@@ -369,7 +372,7 @@ class Reconciler:
     def _break(self, record: DomainRecord, error: Exception) -> None:
         self.troubled.add(record.name)
         inside = None if is_expected(error) else error
-        if self._answers(record):
+        if self._is_answering(record):
             _log.error("domain %s stays at what it was: %s", record.name, error, exc_info=inside)
             return
         _log.error("domain %s cannot answer: %s", record.name, error, exc_info=inside)

@@ -68,12 +68,12 @@ class Residency:
         restored = self._live.restore(domain)
         if restored is not None:
             self.enforce_budget(domain)
-            self._returned(started)
+            self._count_miss(started)
             return restored
         load = self._loads.get(domain)
         if load is None:
             loop = asyncio.get_running_loop()
-            load = self._loads[domain] = loop.run_in_executor(self._pool, self._brought, domain)
+            load = self._loads[domain] = loop.run_in_executor(self._pool, self._load, domain)
             load.add_done_callback(lambda _: self._loads.pop(domain))
         return await asyncio.shield(load)
 
@@ -81,13 +81,13 @@ class Residency:
         """Stop."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def _brought(self, domain: str) -> Deployment:
+    def _load(self, domain: str) -> Deployment:
         was_evicted, started = self._live.is_evicted(domain), time.perf_counter()
         deployment = self._live.get(domain)
         if was_evicted:
-            self._returned(started)
+            self._count_miss(started)
         return deployment
 
-    def _returned(self, started: float) -> None:
+    def _count_miss(self, started: float) -> None:
         self.misses += 1
         self._observe(time.perf_counter() - started)

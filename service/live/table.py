@@ -62,7 +62,7 @@ class Deployment:
         values = [value for value in (self.live, self.canary, self.previous, *self.pinned) if value is not None]
         return list({id(value): value for value in values}.values())
 
-    def serving(self, version: Version | str) -> LiveDomain:
+    def get(self, version: Version | str) -> LiveDomain:
         """Return the value of a version that a request names.
 
         Raises:

@@ -21,7 +21,7 @@ async def compare(deployment: Deployment, request: CompareRequest, reader: Reade
         VersionNotServable: an arm's version is not in memory; QueueFull.
     """
     chosen = request.arms or [*(VersionArm(version=version_name(value.version)) for value in deployment.warm), POPULAR]
-    values = [deployment.serving(arm.version) if isinstance(arm, VersionArm) else deployment.live for arm in chosen]
+    values = [deployment.get(arm.version) if isinstance(arm, VersionArm) else deployment.live for arm in chosen]
     answers = [
         await recommend(value, _request(request, arm), reader) for value, arm in zip(values, chosen, strict=True)
     ]

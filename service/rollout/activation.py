@@ -88,14 +88,14 @@ class Activator:
         if wanted.canary_percent and self._store.live(domain) == version:
             raise Conflict(f"{domain} answers everybody from {version_name(version)}: it cannot be its own canary")
         detail = {"version": version_name(version), **wanted.model_dump()}
-        candidate = self._ready(record, version, wanted)
+        candidate = self._find_ready(record, version, wanted)
         if candidate is None:
             self._jobs.check_room(domain)
             return self._jobs.submit(KIND, domain, detail, record.incarnation)
         result = self._flip(candidate, wanted, fence(self._state, record)) | {"gate": None}
         return self._state.create_job(KIND, domain, detail, result, record.incarnation)
 
-    def _ready(self, record: DomainRecord, version: Version, wanted: ActivateRequest) -> LiveDomain | None:
+    def _find_ready(self, record: DomainRecord, version: Version, wanted: ActivateRequest) -> LiveDomain | None:
         """Return the value of a version that can answer now; None where something is to be done before."""
         deployment = self._live.find(record.name)
         waits = any(job.kind == KIND and job.domain == record.name for job in self._state.open_jobs())
@@ -107,7 +107,7 @@ class Activator:
                 if (value.digest, value.dtype) == (digest, dtype) and not value.items.incomplete:
                     return value
             ready = self._bases.holds(record, digest, dtype)
-            return self._reconciler.candidate(record, version) if ready else None
+            return self._reconciler.open_candidate(record, version) if ready else None
         except (NotBuilt, *DAMAGE):  # a job builds it, or says what is wrong with it
             return None
 
@@ -124,8 +124,8 @@ class Activator:
         with self._reconciler.turn(domain):
             self._check_before(record, self._live.get(domain))
             done = self._store.rollback(domain, fence(self._state, record))
-            live = self._flipped(domain).live
-        passed = f", without {_listed(done.skipped)}, which was deleted" if done.skipped else ""
+            live = self._publish(domain).live
+        passed = f", without {_join(done.skipped)}, which was deleted" if done.skipped else ""
         _log.info("%s: rolled back; %s answers%s", domain, version_name(live.version), passed)
         return GoneBack(live, done.skipped)
 
@@ -136,7 +136,7 @@ class Activator:
         for version in self._store.before(record.name)[0][:1]:
             try:
                 if all(value.version != version for value in deployment.warm):
-                    self._reconciler.candidate(record, version)
+                    self._reconciler.open_candidate(record, version)
             except (NotBuilt, *DAMAGE) as error:
                 raise Conflict(
                     f"{record.name} cannot go back to version {version_name(version)}, which has no vectors in memory: "
@@ -156,7 +156,7 @@ class Activator:
                 there = f"its canary is {version_name(canary.version)}" if canary is not None else "it has no canary"
                 raise Conflict(f"{domain}@{version} cannot be promoted: {there}")
             self._store.record_activation(domain, version, "promote", fence(self._state, record))
-            return self._flipped(domain)
+            return self._publish(domain)
 
     def pin(self, domain: str, version: int, *, pinned: bool) -> None:
         """Keep a version warm and undeleted from now on, or no longer.
@@ -189,7 +189,7 @@ class Activator:
         except DomainNotFound:
             return
 
-    def domain_created(self, record: DomainRecord) -> None:
+    def publish_new_domain(self, record: DomainRecord) -> None:
         """Make a new domain answer: an empty catalog under `none`. One that is restored, or broken, stays as it is."""
         if not self._live.has(record.name):
             self._reconciler.reconcile(record.name)
@@ -232,10 +232,10 @@ class Activator:
         wanted = ActivateRequest.model_validate({key: job.detail[key] for key in ActivateRequest.model_fields})
         record = self._state.get_domain(domain)
         progress.stage("load")
-        candidate = self._candidate(record, version, progress)
+        candidate = self._build_candidate(record, version, progress)
         progress.stage("verify")
         self._verify(candidate)
-        seen = self._gated(candidate, wanted, progress)
+        seen = self._pass_gate(candidate, wanted, progress)
         progress.stage("flip")
         return self._flip(candidate, wanted, progress.fence) | {"gate": seen}
 
@@ -248,18 +248,18 @@ class Activator:
                 _log.info("%s: version %s is a canary for %d %% of the users", domain, version_name(version), share)
             else:
                 self._store.record_activation(domain, version, "activate", fence)
-            deployment = self._flipped(domain, candidate)
+            deployment = self._publish(domain, candidate)
         return {"version": version_name(version), "index_generation": deployment.live.index_generation}
 
-    def _candidate(self, record: DomainRecord, version: Version, progress: Progress) -> LiveDomain:
+    def _build_candidate(self, record: DomainRecord, version: Version, progress: Progress) -> LiveDomain:
         """Return the value that is to go live; what changes while it is built is built again, which is ever less."""
         for _ in range(BUILDS):
             try:
-                return self._reconciler.candidate(record, version)
+                return self._reconciler.open_candidate(record, version)
             except NotBuilt:
                 self._compactor.build(record, version, progress)
         try:
-            return self._reconciler.candidate(record, version)
+            return self._reconciler.open_candidate(record, version)
         except NotBuilt:
             raise Conflict(
                 f"the catalog of {record.name} changes faster than it is embedded under {version_name(version)}: "
@@ -274,12 +274,12 @@ class Activator:
             check_finite(str(name), items, late[late >= len(items.base.ids)])
             return
         intake, window = self._versions.intake(value.domain), value.engine.backbone.config.max_history
-        verify(str(name), items, value.encode, window, lambda ids: self._contents(intake, value.domain, ids))
+        verify(str(name), items, value.encode, window, lambda ids: self._read_contents(intake, value.domain, ids))
 
-    def _contents(self, intake: Intake, domain: str, ids: Sequence[str]) -> list[Content]:
+    def _read_contents(self, intake: Intake, domain: str, ids: Sequence[str]) -> list[Content]:
         return intake.contents_of(self._state.items_by_id(domain, ids).values())
 
-    def _gated(self, candidate: LiveDomain, wanted: ActivateRequest, progress: Progress) -> dict[str, Any] | None:
+    def _pass_gate(self, candidate: LiveDomain, wanted: ActivateRequest, progress: Progress) -> dict[str, Any] | None:
         if wanted.gate is None:
             return None
         progress.stage("gate")
@@ -287,12 +287,12 @@ class Activator:
         check(candidate.domain, verdict)
         return verdict.figures
 
-    def _flipped(self, domain: str, candidate: LiveDomain | None = None) -> Deployment:
+    def _publish(self, domain: str, candidate: LiveDomain | None = None) -> Deployment:
         """Publish what was recorded, and tell the others."""
         deployment = self._reconciler.reconcile(domain, candidate)
         self._state.announce("standing", domain)
         return deployment if deployment is not None else self._live.get(domain)
 
 
-def _listed(versions: Sequence[int]) -> str:
+def _join(versions: Sequence[int]) -> str:
     return ", ".join(map(str, versions))

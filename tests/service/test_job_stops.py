@@ -39,7 +39,7 @@ def parts(settings: Settings, backbone: Backbone) -> Iterator[Parts]:
     """A process with an empty domain, whose jobs run."""
     with started(settings.model_copy(update={"builder_items": 10})) as parts:
         parts.state.put_domain(DomainRecord("movies", backbone.fingerprint))
-        parts.activator.domain_created(parts.state.get_domain("movies"))
+        parts.activator.publish_new_domain(parts.state.get_domain("movies"))
         parts.jobs.start()
         yield parts
 

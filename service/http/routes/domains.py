@@ -108,7 +108,7 @@ def create_domain(parts: Parts, name: str, body: DomainBody) -> bool:
     created = parts.state.put_domain(record)
     if created:
         _log.info("%s: the domain is created, on backbone %s", name, fingerprint[:12])
-    parts.activator.domain_created(record)
+    parts.activator.publish_new_domain(record)
     return created
 
 

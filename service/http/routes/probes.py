@@ -63,7 +63,7 @@ async def evaluate_version(domain: str, request: Request, parts: Given) -> Evalu
     deployment = await parts.residency.get(domain)
     body = await read_body(request, parts.settings.max_body_bytes)
     wanted = parse_body(EvaluateRequest, body or b"{}", '{"version": 3}')
-    value = deployment.live if wanted.version is None else deployment.serving(wanted.version)
+    value = deployment.live if wanted.version is None else deployment.get(wanted.version)
     with parts.reader.pace.place(domain):
         probes = await run_in_threadpool(parts.state.probes, domain)
         if not probes:

@@ -106,7 +106,7 @@ async def post_embed(
 
 async def _recommended(parts: Parts, deployment: Deployment, wanted: RecommendRequest) -> dict[str, Any]:
     if wanted.version is not None:
-        return await recommend(deployment.serving(wanted.version), wanted, parts.reader)
+        return await recommend(deployment.get(wanted.version), wanted, parts.reader)
     if deployment.canary is None:
         return await recommend(deployment.live, wanted, parts.reader)
     return await parts.canaries.recommend(deployment, deployment.canary, wanted, parts.reader)
@@ -114,7 +114,7 @@ async def _recommended(parts: Parts, deployment: Deployment, wanted: RecommendRe
 
 def _live(deployment: Deployment, version: int | str | None) -> LiveDomain:
     """Return the value that answers, or the one of a pinned version."""
-    return deployment.live if version is None else deployment.serving(version)
+    return deployment.live if version is None else deployment.get(version)
 
 
 def _answer(value: object) -> Response:

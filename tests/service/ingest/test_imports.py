@@ -32,7 +32,7 @@ def parts(settings: Settings, backbone: Backbone, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(imports, "BATCH_ROWS", 50)
     with started(settings) as parts:
         parts.state.put_domain(DomainRecord("movies", backbone.fingerprint))
-        parts.activator.domain_created(parts.state.get_domain("movies"))
+        parts.activator.publish_new_domain(parts.state.get_domain("movies"))
         yield parts
 
 

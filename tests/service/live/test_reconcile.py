@@ -35,7 +35,7 @@ def parts(settings: Settings, backbone: Backbone) -> Iterator[Parts]:
     """A process that answers for sixty items from a base, and another version; its jobs wait."""
     with started(settings) as parts:
         parts.state.put_domain(DomainRecord("movies", backbone.fingerprint))
-        parts.activator.domain_created(parts.state.get_domain("movies"))
+        parts.activator.publish_new_domain(parts.state.get_domain("movies"))
         parts.writer.upsert("movies", [Item(text, text) for text in TEXTS])
         yield parts
 

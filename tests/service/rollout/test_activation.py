@@ -28,7 +28,7 @@ def parts(settings: Settings, backbone: Backbone) -> Iterator[Parts]:
     """The parts of a service without its HTTP, with a domain of sixty items."""
     with started(settings) as parts:
         parts.state.put_domain(DomainRecord("movies", backbone.fingerprint))
-        parts.activator.domain_created(parts.state.get_domain("movies"))
+        parts.activator.publish_new_domain(parts.state.get_domain("movies"))
         parts.jobs.start()
         parts.writer.upsert("movies", [Item(text, text) for text in tiny_texts(60)])
         yield parts
@@ -155,7 +155,7 @@ def test_a_domain_that_loads_is_answered_at_once_and_not_made_anew(
         try:
             with pytest.raises(DomainLoading):
                 parts.activator.rollback("movies")
-            parts.activator.domain_created(parts.state.get_domain("movies"))
+            parts.activator.publish_new_domain(parts.state.get_domain("movies"))
             assert parts.live.find("movies") is None
         finally:
             leave.set()
