@@ -163,8 +163,8 @@ class Compactor:
         lately = [one.version for one in reversed(self._store.activations(domain))]
         needed = self._list_needed(domain)
         wanted = (version for version in [*needed, *lately] if version != first)
-        kept = (version for version in dict.fromkeys(wanted) if version is None or self._store.has(domain, version))
-        return list(islice(kept, max(PREPARED - 1, len(needed))))
+        present = (version for version in dict.fromkeys(wanted) if version is None or self._store.has(domain, version))
+        return list(islice(present, max(PREPARED - 1, len(needed))))
 
     def compact(self, domain: str, progress: Progress) -> Deployment | None:
         """Build a base of a catalog as it is now, unless there is one, and answer from it.
