@@ -25,7 +25,7 @@ ROLLBACK = "rollback"
 
 @dataclass(frozen=True, slots=True)
 class Activation:
-    """One line of the log: where a domain stands after it. Version None is `none`, the frozen backbone.
+    """One line of the log: which versions of a domain are in use after it. Version None is `none`, the frozen backbone.
 
     `number` counts the lines. `previous` is what a rollback returns to; where it equals `version` there is nothing
     to return to. `canary` answers `percent` of the users, of none where `percent` is 0; `gate` is what it has to pass
@@ -43,7 +43,7 @@ class Activation:
 
     @classmethod
     def at_first(cls) -> Self:
-        """Where a domain stands before anything was activated."""
+        """Return the state of a domain before its first activation."""
         return cls(None, "created", "")
 
     def activated(self, version: int | None, reason: str) -> Activation:

@@ -157,7 +157,7 @@ class Store:
         """
         with self._writing(domain, fence) as home:
             self._place(domain, version)
-            role = self.standing(domain).in_use.get(version)
+            role = self.current(domain).in_use.get(version)
             if role is not None:
                 raise VersionInUse(f"{domain}@{version} is {role}: activate another version first")
             if version in self.pinned(domain):
@@ -188,7 +188,9 @@ class Store:
             VersionNotFound: no such version.
             OutOfSpace: nothing was written.
         """
-        return self._record(domain, version, lambda stands: stands.activated(version, reason), fence, begin=True)
+        return self._record(
+            domain, version, lambda activation: activation.activated(version, reason), fence, begin=True
+        )
 
     def record_canary(
         self,
@@ -204,7 +206,9 @@ class Store:
         Raises:
             As `record_activation`.
         """
-        return self._record(domain, version, lambda stands: stands.with_canary(version, percent, reason, gate), fence)
+        return self._record(
+            domain, version, lambda activation: activation.with_canary(version, percent, reason, gate), fence
+        )
 
     def rollback(self, domain: str, fence: Fence = _unfenced) -> Rollback:
         """Write down, synced, that a canary ends or, without one, that an earlier version is live again.
@@ -215,7 +219,7 @@ class Store:
             NothingBefore: there is neither; OutOfSpace: nothing was written.
         """
         with self._writing(domain, fence) as home:
-            current = self.standing(domain)
+            current = self.current(domain)
             if current.percent:
                 return Rollback(record(home, current.with_canary(None, 0, "rollback")), [])
             there, skipped = self.before(domain)
@@ -227,11 +231,11 @@ class Store:
 
     def before(self, domain: str) -> tuple[list[int | None], list[int]]:
         """Return what rollbacks return to, the next one first, and the deleted versions that the next one skips."""
-        current, history = self.standing(domain), self.activations(domain)
+        current, history = self.current(domain), self.activations(domain)
         return find_returns(current, history, lambda version: self.has(domain, version))
 
-    def standing(self, domain: str) -> Activation:
-        """Return what of a domain is live, a canary, or what a rollback returns to.
+    def current(self, domain: str) -> Activation:
+        """Return the current activation of a domain: its live version, its canary, and what a rollback returns to.
 
         Raises:
             StoreDamaged: the log and its copy are damaged or gone.
@@ -253,11 +257,11 @@ class Store:
 
     def live(self, domain: str) -> int | None:
         """Return the version that is live, None for the frozen backbone."""
-        return self.standing(domain).version
+        return self.current(domain).version
 
     def previous(self, domain: str) -> int | None:
         """Return what was live before the live version, None for the frozen backbone."""
-        return self.standing(domain).previous
+        return self.current(domain).previous
 
     def remove_domain(self, domain: str, then: Callable[[], object] = _unfenced, fence: Fence = _unfenced) -> None:
         """Remove all that is kept of a domain, its numbers and log too.
@@ -312,7 +316,7 @@ class Store:
             if version is not None:
                 self._place(domain, version)
             try:
-                current = self.standing(domain)
+                current = self.current(domain)
             except StoreDamaged:
                 if not begin:
                     raise

@@ -1,6 +1,6 @@
 """`python -m benchmarks.bulk`: a million items in one body, and what the service's processes take meanwhile.
 
-The body is streamed, one item a line; the job that follows embeds, stores and folds it. The most that any of the
+The body is streamed, one item a line; the job that follows embeds, stores and compacts it. The most that any of the
 service's processes had in memory of its own, of a million items over a tenth of them, must not grow as the items do;
 mapped files, which the kernel drops when it needs room, do not count.
 """

@@ -43,7 +43,7 @@ def main() -> int:
 def _measured(options: argparse.Namespace, domains: int) -> int:
     folder = options.data / str(domains)
     prepare(folder, domains, options.items)
-    with serving(folder, PORT, workers=WORKERS):  # embeds what is not embedded yet, and folds what changed
+    with serving(folder, PORT, workers=WORKERS):  # embeds what is not embedded yet, and compacts what changed
         _wait_for_bases(domains)
     with serving(folder, PORT, workers=WORKERS) as pid:
         kill_one(f"http://127.0.0.1:{PORT}")

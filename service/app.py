@@ -55,7 +55,7 @@ from service.http.routes import adapters, domains, items, jobs, operations, prob
 from service.ingest.imports import Imports
 from service.ingest.writer import CatalogWriter
 from service.jobs import Jobs
-from service.live.compaction import Folds
+from service.live.compaction import Compactor
 from service.live.follower import Follower
 from service.live.reconcile import Reconciler
 from service.live.residency import Residency
@@ -226,11 +226,13 @@ def _connected(settings: Settings, state: State, keys: Keys) -> Parts:
     snapshots = Snapshots(data / "snapshots")
     base_builder = BaseBuilder(state, bases, vectors, blobs, snapshots, builder.index, settings.index_items)
     sweeps = Sweeps(state, blobs, snapshots, engines, working)
-    folds = Folds(store, versions, base_builder, builder, reconciler, working, sweeps)
+    compactor = Compactor(store, versions, base_builder, builder, reconciler, working, sweeps)
     judge = Judge(state, live)
-    activator = Activator(state, store, live, versions, bases, vectors, snapshots, reconciler, folds, judge, working)
+    activator = Activator(
+        state, store, live, versions, bases, vectors, snapshots, reconciler, compactor, judge, working
+    )
     canary_judge = CanaryJudge(judge, store, activator.end_canary, working)
-    folds.folded.append(canary_judge.ask)
+    compactor.on_compacted.append(canary_judge.ask)
     writer = CatalogWriter(state, store, live, versions, vectors, reconciler)
     follower = Follower(state, store, live, reconciler, working)
     canaries = Canaries(telemetry.observe_arm, telemetry.forget_arms, activator.end_canary)
@@ -249,7 +251,7 @@ def _connected(settings: Settings, state: State, keys: Keys) -> Parts:
         reconciler=reconciler,
         activator=activator,
         writer=writer,
-        imports=Imports(data / "imports", state, versions, writer, folds, working, settings.max_spool_bytes),
+        imports=Imports(data / "imports", state, versions, writer, compactor, working, settings.max_spool_bytes),
         jobs=working,
         builder=builder,
         follower=follower,

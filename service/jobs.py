@@ -133,13 +133,13 @@ class Jobs:
         for thread in self._threads:
             thread.start()
 
-    def submit(self, kind: str, domain: str, detail: dict[str, Any], born: str = "") -> Job:
+    def submit(self, kind: str, domain: str, detail: dict[str, Any], incarnation: str = "") -> Job:
         """Write a job down and queue it; it survives a crash from here on.
 
         Raises:
-            DomainNotFound: the domain that was `born` so is gone.
+            DomainNotFound: the domain is gone, or a later incarnation of its name.
         """
-        job = self._state.create_job(kind, domain, detail, born=born)
+        job = self._state.create_job(kind, domain, detail, incarnation=incarnation)
         self.wake()
         return job
 

@@ -106,7 +106,7 @@ class Settings(BaseSettings):
     memory_bytes: int = Field(
         0,
         ge=0,
-        description="Vectors, indexes and ids that each process keeps in memory; domains nobody asks for rest. 0: all.",
+        description="Vectors, indexes and ids that each process keeps in memory; idle domains are evicted. 0: all.",
     )
     max_queue: int = Field(1024, ge=1, description="Recommendations in progress at once; more are answered 429.")
     max_wait_ms: int = Field(

@@ -111,10 +111,10 @@ class _LiveGauges(Collector):
     def collect(self) -> Iterator[Metric]:
         items = GaugeMetricFamily("swaprec_index_items", "Items that a domain can recommend.", labels=["domain"])
         memory = GaugeMetricFamily("swaprec_memory_bytes", "Memory of a live value.", labels=["domain", "part"])
-        for standing in self._live.all():
-            items.add_metric([standing.live.domain], len(standing.live.items))
-            for part, size in standing.live.memory().items():
-                memory.add_metric([standing.live.domain, part], size)
+        for deployment in self._live.all():
+            items.add_metric([deployment.live.domain], len(deployment.live.items))
+            for part, size in deployment.live.memory().items():
+                memory.add_metric([deployment.live.domain, part], size)
         yield items
         yield memory
 
@@ -138,7 +138,7 @@ class _Memory(Collector):
         kept = self._residency
         yield GaugeMetricFamily("swaprec_resident_bytes", "Vectors, indexes and ids in memory.", self._live.bytes)
         yield GaugeMetricFamily("swaprec_budget_bytes", "What may be in memory; 0 is no limit.", kept.budget)
-        yield GaugeMetricFamily("swaprec_resting_domains", "Domains to be brought back.", len(self._live.resting))
+        yield GaugeMetricFamily("swaprec_resting_domains", "Domains to be brought back.", len(self._live.evicted))
         yield CounterMetricFamily("swaprec_domain_hits", "Requests whose domain was in memory.", kept.hits)
         yield CounterMetricFamily("swaprec_domain_misses", "Times a domain was brought back.", kept.misses)
         yield CounterMetricFamily("swaprec_domain_evictions", "Times a domain made room.", kept.evictions)

@@ -243,19 +243,19 @@ def _attributes(value: Any) -> dict[str, Any]:
 
 def _near(field: str, names: Iterable[str]) -> str | None:
     """Return the column that is most likely a field under another name."""
-    plain = {_folded(name): name for name in names if name not in OWN}
-    for alias in (_folded(field), *ALIASES.get(field, ())):
+    plain = {_casefold(name): name for name in names if name not in OWN}
+    for alias in (_casefold(field), *ALIASES.get(field, ())):
         if alias in plain:
             return plain[alias]
-    found = difflib.get_close_matches(_folded(field), plain, 1, 0.85)
+    found = difflib.get_close_matches(_casefold(field), plain, 1, 0.85)
     return plain[found[0]] if found else None
 
 
 def _like(name: str, names: Iterable[str]) -> str | None:
-    plain = {_folded(one): one for one in names}
-    found = difflib.get_close_matches(_folded(name), plain, 1, 0.6)
+    plain = {_casefold(one): one for one in names}
+    found = difflib.get_close_matches(_casefold(name), plain, 1, 0.6)
     return plain[found[0]] if found else None
 
 
-def _folded(name: str) -> str:
+def _casefold(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.casefold())

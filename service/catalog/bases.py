@@ -1,8 +1,8 @@
 """Bases: a catalog at one generation with vectors by version, as files that all processes of a host map.
 
-A base lies in `<data>/bases/<domain>/<born>-<generation>-<token>/`. Its folder appears by one rename and is never
-changed; it names the domain's birth, so that the files of a domain that was deleted are never taken for those of its
-successor, and the fencing token of its builder. Bases are derived: losing one costs an embedding, never an answer.
+A base lies in `<data>/bases/<domain>/<incarnation>-<generation>-<token>/`. Its folder appears by one rename and is
+never changed; it names the domain's birth, so that the files of a domain that was deleted are never taken for those of
+its successor, and the fencing token of its builder. Bases are derived: losing one costs an embedding, never an answer.
 """
 
 from __future__ import annotations

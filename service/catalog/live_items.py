@@ -17,10 +17,10 @@ from service.catalog.index import ExactIndex, Index
 from service.catalog.mapped import forget_pages, is_cut
 from service.state import ChangedItem, Changes, Withdrawals
 
-FOLD_ROWS = 1000
-FOLD_SHARE = 0.02
+COMPACTION_ROWS = 1000
+COMPACTION_SHARE = 0.02
 QUIET_S = 30.0
-"""A catalog that changed, and has not for so long, is folded: a base takes less memory, and has a snapshot."""
+"""A changed catalog is compacted after so long without a change: a base takes less memory, and has a snapshot."""
 SLACK = 32
 LITTLE = 64 * 1024
 
@@ -87,12 +87,12 @@ class LiveItems:
         return int(self.matrix.shape[1])
 
     @property
-    def needs_fold(self) -> bool:
+    def needs_compaction(self) -> bool:
         """Whether a new base is due: more was changed, the delta is large, or nothing was added to it for a while."""
-        if self.incomplete or len(self.delta) > max(FOLD_ROWS, FOLD_SHARE * len(self.base.ids)):
+        if self.incomplete or len(self.delta) > max(COMPACTION_ROWS, COMPACTION_SHARE * len(self.base.ids)):
             return True
-        unfolded = len(self.delta) > 0 or not self.base.is_kept
-        return unfolded and time.monotonic() - self.changed_at > QUIET_S
+        uncompacted = len(self.delta) > 0 or not self.base.is_kept
+        return uncompacted and time.monotonic() - self.changed_at > QUIET_S
 
     def rows(self, ids: Iterable[str]) -> dict[str, int]:
         """Return the rows of those ids that are in the catalog."""

@@ -158,7 +158,7 @@ class Versions:
     def _signature(self, record: DomainRecord, version: int) -> object:
         """Tell a file from one that was put in its place."""
         about = self._store.bundle_path(record.name, version).stat()
-        return record.backbone, record.born, about.st_ino, about.st_size, about.st_mtime_ns
+        return record.backbone, record.incarnation, about.st_ino, about.st_size, about.st_mtime_ns
 
     def _read(self, record: DomainRecord, version: int) -> Prepared:
         backbone = self.engine(record).backbone

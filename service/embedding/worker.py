@@ -117,7 +117,9 @@ class Builder:
             first = {"done": 0, "total": len(contents)}
             self._run(task, first, lambda answer: progress and progress(answer["done"], answer["total"]))
 
-    def fold(self, domain: str, backbone: Backbone, versions: Sequence[VersionFile], token: int, stage: Stage) -> None:
+    def compact(
+        self, domain: str, backbone: Backbone, versions: Sequence[VersionFile], token: int, stage: Stage
+    ) -> None:
         """Build a base of a domain's catalog; see `service.embedding.base_builder`.
 
         Raises:

@@ -61,7 +61,7 @@ def main() -> int:
             if task["do"] == "index":
                 result = _index(task)
             elif task["do"] == "fold":
-                _fold(task, loaded, answers)
+                _compact(task, loaded, answers)
             else:
                 _embed(task, loaded, answers)
             _answer(answers, {"end": result})
@@ -93,7 +93,7 @@ def _index(task: dict[str, Any]) -> dict[str, Any] | None:
     return None if tuned is None else tuned.to_json()
 
 
-def _fold(task: dict[str, Any], loaded: dict[str, Backbone], answers: TextIO) -> None:
+def _compact(task: dict[str, Any], loaded: dict[str, Backbone], answers: TextIO) -> None:
     where, backbone = task["where"], _backbone(task, loaded)
     data = Path(where["data"])
     state: State = SqliteState(data) if where["redis"] is None else RedisState(where["redis"], data)

@@ -128,4 +128,4 @@ def _domain(query: bytes, parts: Parts) -> str:
     named = query[len(_PLAIN) :].decode("latin-1")
     if not query.startswith(_PLAIN) or _NOT_PLAIN.search(query):
         named = parse_qs(query.decode("latin-1")).get("domain", [""])[-1]
-    return named if parts.live.knows(named) else ""
+    return named if parts.live.has(named) else ""

@@ -24,13 +24,13 @@ from service.embedding.versions import Versions
 from service.errors import Busy, PayloadTooLarge
 from service.ingest.writer import CatalogWriter, Patiently
 from service.jobs import Jobs, Progress
-from service.live.compaction import Folds
+from service.live.compaction import Compactor
 from service.state import Item, Job, State, Upserted
 from service.wire.requests import ItemBody, ItemPatch
 
 KIND, PATCH = "import", "patch"
-FOLDED = 10_000
-"""A job that imports more items makes them searchable at its end, by a fold: not step by step."""
+BULK_IMPORT_ROWS = 10_000
+"""A job that imports more items makes them searchable at its end, by a compaction, and not step by step."""
 MAX_ARRAY_BYTES = 64 * 1024 * 1024
 ABANDONED_S = 3600.0
 KEEP_EVERY_S = 1.0
@@ -48,16 +48,17 @@ Keep = Callable[[Report, int, int], None]
 class Course:
     """How an import goes on: what it did until `position`, and the catalog's generation then; -1 where it just begins.
 
-    `born` is of the domain that it is for. `folds`: much is made searchable by a fold at the end. `replaces`: what a
-    row does not name has its default, as in a PUT; else it stays as it is. `told` (done, total); `patiently` does again
-    what needs state where that is gone; `keep` writes down how far it is; `check` raises where it may not go on.
+    `incarnation` is the one of the domain that the import is for. `compacts`: a bulk import becomes searchable by
+    a compaction at its end. `replaces`: what a row does not name has its default, as in a PUT; else it stays as it is.
+    `told` (done, total); `patiently` does again what needs state where that is gone; `keep` writes down how far it is;
+    `check` raises where it may not go on.
     """
 
     report: Report = field(default_factory=Report)
     position: int = 0
     generation: int = -1
-    born: str = ""
-    folds: bool = False
+    incarnation: str = ""
+    compacts: bool = False
     replaces: bool = False
     told: Advance = lambda *_: None
     patiently: Patiently = lambda call: call()
@@ -74,13 +75,13 @@ class Imports:
         state: State,
         versions: Versions,
         writer: CatalogWriter,
-        folds: Folds,
+        compactor: Compactor,
         jobs: Jobs,
         max_spool_bytes: int,
     ) -> None:
         self._folder, self._state = folder, state
         self._max_spool_bytes = max_spool_bytes
-        self._versions, self._writer, self._folds, self._jobs = versions, writer, folds, jobs
+        self._versions, self._writer, self._compactor, self._jobs = versions, writer, compactor, jobs
         folder.mkdir(parents=True, exist_ok=True)
         self._sweep()
         jobs.kinds[KIND], jobs.after[KIND] = self._import_job, self._forget
@@ -136,7 +137,7 @@ class Imports:
         if waiting > self._max_spool_bytes:
             raise Busy(f"imports of {waiting} bytes wait already, at most {self._max_spool_bytes} are kept")
 
-    def submit_item(self, domain: str, item: ItemBody, born: str) -> Job:
+    def submit_item(self, domain: str, item: ItemBody, incarnation: str) -> Job:
         """Import one item as a job.
 
         Raises:
@@ -145,16 +146,16 @@ class Imports:
         row = item.model_dump_json(exclude_unset=True).encode() + b"\n"
         if len(row) - len(item.image_b64 or "") > MAX_ROW_BYTES:
             raise PayloadTooLarge(f"more than {MAX_ROW_BYTES} bytes beside its picture; put it with wait=true")
-        return self.submit(domain, self._spooled(row), born, replaces="true")
+        return self.submit(domain, self._spooled(row), incarnation, replaces="true")
 
-    def submit_patch(self, domain: str, item_id: str, patch: ItemPatch, born: str) -> Job:
+    def submit_patch(self, domain: str, item_id: str, patch: ItemPatch, incarnation: str) -> Job:
         """Change an item as a job.
 
         Raises:
             OutOfSpace: nothing is left.
         """
         spooled = self._spooled(patch.model_dump_json(exclude_unset=True).encode())
-        return self.submit(domain, spooled, born, PATCH, item_id=item_id)
+        return self.submit(domain, spooled, incarnation, PATCH, item_id=item_id)
 
     def _spooled(self, content: bytes) -> Path:
         path = self._folder / f"{uuid.uuid4().hex}.ndjson{PART}"
@@ -162,13 +163,13 @@ class Imports:
             path.write_bytes(content)
         return path
 
-    def submit(self, domain: str, spooled: Path, born: str, kind: str = KIND, **detail: str) -> Job:
+    def submit(self, domain: str, spooled: Path, incarnation: str, kind: str = KIND, **detail: str) -> Job:
         """Import as a job; from here on neither a crash nor a power cut loses anything.
 
         Args:
             domain: whose items.
             spooled: the body; it is the job's from here on.
-            born: of the domain; a later one of its name does not get the items.
+            incarnation: of the domain; a later one of its name does not get the items.
             kind: what is done with it.
             detail: what else the job has to know.
 
@@ -182,7 +183,7 @@ class Imports:
                 os.fsync(file.fileno())
             spooled.rename(kept)
             sync_folder(self._folder)
-            return self._jobs.submit(kind, domain, {"file": kept.name, **detail}, born)
+            return self._jobs.submit(kind, domain, {"file": kept.name, **detail}, incarnation)
         except BaseException:
             spooled.unlink(missing_ok=True)
             kept.unlink(missing_ok=True)
@@ -231,7 +232,7 @@ class Imports:
         return report
 
     def _store(self, domain: str, merge: Merge, course: Course) -> Upserted:
-        search = not course.folds or course.report.accepted + course.report.updated < FOLDED
+        search = not course.compacts or course.report.accepted + course.report.updated < BULK_IMPORT_ROWS
         return self._writer.upsert(
             domain,
             merge.items,
@@ -239,22 +240,22 @@ class Imports:
             patiently=course.patiently,
             check=course.check,
             renew=merge.renewed,
-            born=course.born,
+            incarnation=course.incarnation,
         )
 
     def _overtaken(self, domain: str, generation: int) -> frozenset[str]:
         """Ids that are not to be stored again by who begins anew: a process that was killed did, or somebody since."""
         if generation < 0:
             return frozenset()
-        born = self._state.get_domain(domain).born
-        changes = self._state.changes(domain, generation, born)
-        gone = self._state.withdrawals(domain, generation, born)
+        incarnation = self._state.get_domain(domain).incarnation
+        changes = self._state.changes(domain, generation, incarnation)
+        gone = self._state.withdrawals(domain, generation, incarnation)
         upserted = [item.item_id for item in changes.upserted] if changes is not None else []
         return frozenset([*upserted, *(gone.deleted if gone is not None else [])])
 
     def _import_job(self, job: Job, progress: Progress) -> dict[str, Any]:
         """Import, or go on with it where it was: what was deleted since does not come back with its rows."""
-        born = self._state.get_domain(job.domain).born  # before the job is seen: it goes with its domain
+        incarnation = self._state.get_domain(job.domain).incarnation  # before the job is seen: it goes with its domain
         job = self._state.get_job(job.id)
         begun = job.result or {}
         first = begun.get("generation", -1) if begun else self._state.generation(job.domain)
@@ -273,8 +274,8 @@ class Imports:
             report=Report.parse(begun["report"]) if begun else Report(),
             position=begun.get("position", 0),
             generation=begun.get("generation", -1),
-            born=born,
-            folds=True,
+            incarnation=incarnation,
+            compacts=True,
             replaces=job.detail.get("replaces") == "true",
             told=progress.stage("import"),
             patiently=progress.patiently,
@@ -282,13 +283,13 @@ class Imports:
             check=progress.check,
         )
         report = self.run(job.domain, self._path(job), course)
-        if report.stored >= FOLDED:
-            progress.patiently(lambda: self._folds.fold(job.domain, progress))
+        if report.stored >= BULK_IMPORT_ROWS:
+            progress.patiently(lambda: self._compactor.compact(job.domain, progress))
         return report.to_json()
 
     def _patch_job(self, job: Job, progress: Progress) -> dict[str, Any]:
         """Change an item, unless that was done before this process was killed, or somebody changed it since."""
-        born = self._state.get_domain(job.domain).born
+        incarnation = self._state.get_domain(job.domain).incarnation
         patch, item_id = ItemPatch.model_validate_json(self._path(job).read_bytes()), job.detail["item_id"]
         begun = self._state.get_job(job.id).result
         if begun is None:
@@ -303,7 +304,7 @@ class Imports:
             intake.settle()
             return after
 
-        stored: Upserted = progress.patiently(lambda: self._writer.change(job.domain, item_id, changed, born))
+        stored: Upserted = progress.patiently(lambda: self._writer.change(job.domain, item_id, changed, incarnation))
         return {"updated": stored.updated, "unchanged": stored.unchanged}
 
     def _forget(self, job: Job) -> None:

@@ -50,7 +50,7 @@ class CatalogWriter:
         search: bool = True,
         patiently: Patiently = lambda call: call(),
         check: Callable[[], None] = lambda: None,
-        born: str = "",
+        incarnation: str = "",
         renew: Renew = list,
     ) -> Upserted:
         """Embed and store items, a thousand in one transaction, and make them searchable here.
@@ -58,43 +58,43 @@ class CatalogWriter:
         Args:
             domain: whose items.
             items: that are new or changed.
-            search: False leaves that to a fold.
+            search: False leaves that to a compaction.
             patiently: does what needs state again where state is gone, so that nothing is counted twice.
             check: called between steps; what it raises ends the upsert, before the next thousand are stored.
-            born: of the domain that they are for; a later one of its name does not get them.
+            incarnation: of the domain that they are for; a later one of its name does not get them.
             renew: returns items as they are to be stored, from those that were embedded; asked just before.
 
         Raises:
             DomainNotFound; BundleError: the live version is damaged; StateUnavailable; OutOfSpace.
         """
-        born = born or patiently(partial(self._state.get_domain, domain)).born
+        incarnation = incarnation or patiently(partial(self._state.get_domain, domain)).incarnation
         patiently(partial(self.embed, domain, items, check))
         stored, told = Upserted(0, 0, 0, 0), self._told(domain, search=search)
         for start in range(0, len(items), ROWS):
             check()
             some = items[start : start + ROWS]
-            stored = stored.and_then(patiently(partial(self._store_some, domain, some, told, renew, born)))
+            stored = stored.and_then(patiently(partial(self._store_some, domain, some, told, renew, incarnation)))
         if search and (stored.accepted or stored.updated or told == "all"):
             patiently(partial(self._reconciler.reconcile, domain))
         return stored
 
-    def _store_some(self, domain: str, items: Sequence[Item], told: Told, renew: Renew, born: str) -> Upserted:
-        return self._state.upsert_items(domain, renew(items), told, born)
+    def _store_some(self, domain: str, items: Sequence[Item], told: Told, renew: Renew, incarnation: str) -> Upserted:
+        return self._state.upsert_items(domain, renew(items), told, incarnation)
 
     def _told(self, domain: str, *, search: bool) -> Told:
         """Say who is told of what is written; of all of it where something waits for a base, as unchanged items may."""
         if not search:
             return "later"
-        standing = self._live.find(domain)
-        return "all" if standing is None or standing.live.items.incomplete else "changed"
+        deployment = self._live.find(domain)
+        return "all" if deployment is None or deployment.live.items.incomplete else "changed"
 
-    def change(self, domain: str, item_id: str, changed: Callable[[Item], Item], born: str = "") -> Upserted:
+    def change(self, domain: str, item_id: str, changed: Callable[[Item], Item], incarnation: str = "") -> Upserted:
         """Change a stored item; what somebody else changes at the same time is not lost.
 
         Raises:
             ItemNotFound; Conflict: others change it again and again; what `upsert` raises.
         """
-        born = born or self._state.get_domain(domain).born
+        incarnation = incarnation or self._state.get_domain(domain).incarnation
         for _ in range(TRIES):
             before = self.get(domain, item_id)
             after = changed(before)
@@ -103,9 +103,9 @@ class CatalogWriter:
             self.embed(domain, [after])
             stored: Upserted | None
             if after == before:  # it may have come with an import, and wait for a base
-                stored = self._state.upsert_items(domain, [after], "all", born)
+                stored = self._state.upsert_items(domain, [after], "all", incarnation)
             else:
-                stored = self._state.replace_item(domain, before, after, born)
+                stored = self._state.replace_item(domain, before, after, incarnation)
             if stored is not None:
                 self._reconciler.reconcile(domain)
                 return stored
@@ -142,12 +142,12 @@ class CatalogWriter:
         """
         record = self._state.get_domain(domain)
         contents, backbone = self._versions.intake(domain).contents_of(items), self._versions.engine(record).backbone
-        stands = self._store.standing(domain)
-        for version in dict.fromkeys([*stands.in_use, *self._store.pinned(domain)]):
+        activation = self._store.current(domain)
+        for version in dict.fromkeys([*activation.in_use, *self._store.pinned(domain)]):
             try:
                 prepared = self._versions.load(record, version)
             except DAMAGE:
-                if version == stands.version:
+                if version == activation.version:
                     raise
                 continue  # what a rollback returns to is damaged: the next reconciliation says so
             check()

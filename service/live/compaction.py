@@ -21,10 +21,11 @@ from service.embedding.worker import Builder, VersionFile
 from service.errors import OutOfSpace
 from service.jobs import Jobs, Progress
 from service.live.reconcile import DAMAGE, Reconciler
-from service.live.table import Standing
+from service.live.table import Deployment
 from service.state import DomainRecord, Job
 from service.version import Version, version_name
 
+# The kind of compaction jobs in state, on the wire and in metrics.
 KIND = "fold"
 PREPARED = 8
 """So many versions have vectors in a base: those that are warm, whatever their number, and the newest that were."""
@@ -37,8 +38,8 @@ REFUSALS = range(400, 500)
 _log = logging.getLogger("swaprec")
 
 
-class Folds:
-    """Builds bases; `folded` are told of each domain whose catalog was folded."""
+class Compactor:
+    """Merges base and delta of a catalog into a new base; calls `on_compacted` with each domain that was."""
 
     def __init__(
         self,
@@ -53,26 +54,26 @@ class Folds:
         self._state, self.sweeps = here.state, sweeps
         self._store, self._versions, self._here, self._elsewhere = store, versions, here, elsewhere
         self._reconciler, self._jobs = reconciler, jobs
-        self.folded: list[Callable[[str], object]] = []
-        jobs.kinds[KIND] = self._fold
-        reconciler.ask_for_build = self.ask
+        self.on_compacted: list[Callable[[str], object]] = []
+        jobs.kinds[KIND] = self._run_job
+        reconciler.request_compaction = self.request
 
-    def ask(self, domain: str) -> Job | None:
-        """Queue a fold of a domain, unless one waits, or has failed and would again.
+    def request(self, domain: str) -> Job | None:
+        """Queue a compaction of a domain, unless one waits, or has failed and would again.
 
         What was refused for what is in it is not built again before the catalog or the live version is another.
         """
         if any(job.kind == KIND and job.domain == domain for job in self._state.open_jobs()):
             return None
-        wanted = self._input(domain)
-        failed = _failed([job for job in self._state.jobs(domain, LATELY) if job.kind == KIND])
+        wanted = self._describe_input(domain)
+        failed = _take_failed([job for job in self._state.jobs(domain, LATELY) if job.kind == KIND])
         same = [job for job in failed if job.detail == wanted]
         if same and _was_refused(same[0]):
             self._reconciler.explain(
                 domain, f"its catalog cannot be built: {same[0].error and same[0].error['detail']}"
             )
             return None
-        if failed and _age(failed[0]) < min(MAX_AGAIN_S, AGAIN_S * 2 ** max(0, len(same) - 1)):
+        if failed and _get_age(failed[0]) < min(MAX_AGAIN_S, AGAIN_S * 2 ** max(0, len(same) - 1)):
             return None
         try:
             return self._jobs.submit(KIND, domain, wanted)
@@ -80,7 +81,7 @@ class Folds:
             _log.warning("%s waits for a base: %s", domain, error.detail)
             return None
 
-    def _input(self, domain: str) -> dict[str, Any]:
+    def _describe_input(self, domain: str) -> dict[str, Any]:
         """Return what a base would be made of: another one may succeed where this one failed."""
         version = version_name(self._store.live(domain))
         return {"generation": self._state.generation(domain), "version": version}
@@ -97,12 +98,14 @@ class Folds:
             What `Versions.load` raises of `first`.
         """
         backbone, token = self._versions.engine(record).backbone, progress.job.token
-        versions = [first, *self._ahead(record.name, first)]
+        versions = [first, *self._choose_versions(record.name, first)]
         if self._elsewhere.takes(self._state.count_items(record.name), backbone):
-            files = [file for version in versions if (file := self._file(record, version, first)) is not None]
-            self._elsewhere.fold(record.name, backbone, files, token, progress.stage)
+            files = [
+                file for version in versions if (file := self._describe_version(record, version, first)) is not None
+            ]
+            self._elsewhere.compact(record.name, backbone, files, token, progress.stage)
         else:
-            self._here.build(record, backbone, self._wanted(record, versions), token, progress.stage)
+            self._here.build(record, backbone, self._load_versions(record, versions), token, progress.stage)
         progress.check()
         self._state.announce("items", record.name)
 
@@ -114,10 +117,10 @@ class Folds:
 
         self._here.vectors.sweep(record.name, wanted)
 
-    def _is_folded(self, record: DomainRecord) -> bool:
+    def _is_compacted(self, record: DomainRecord) -> bool:
         """Whether every version that is kept warm has a base of the catalog as it is now that can be opened."""
         generation = self._state.generation(record.name)
-        return all(self._is_built(record, version, generation) for version in self._needed(record.name))
+        return all(self._is_built(record, version, generation) for version in self._list_needed(record.name))
 
     def _is_built(self, record: DomainRecord, version: Version, generation: int) -> bool:
         try:
@@ -129,14 +132,14 @@ class Folds:
         found = self._here.bases.newest(record, digest, dtype, None)
         return found is not None and found[0].generation == generation
 
-    def _needed(self, domain: str) -> list[Version]:
+    def _list_needed(self, domain: str) -> list[Version]:
         try:
-            in_use = self._store.standing(domain).in_use
+            in_use = self._store.current(domain).in_use
         except StoreDamaged:  # an activation says anew what is live
             in_use = {}
         return list(dict.fromkeys([*in_use, *self._store.pinned(domain)]))
 
-    def _file(self, record: DomainRecord, version: Version, first: Version) -> VersionFile | None:
+    def _describe_version(self, record: DomainRecord, version: Version, first: Version) -> VersionFile | None:
         """Name a version for another process; None where it is damaged and not what this is done for."""
         try:
             digest, dtype = self._versions.identify(record, version)
@@ -147,7 +150,7 @@ class Folds:
             return None
         return VersionFile(version, digest, dtype, None if bundle is None else str(bundle))
 
-    def _wanted(self, record: DomainRecord, versions: Sequence[Version]) -> list[Prepared]:
+    def _load_versions(self, record: DomainRecord, versions: Sequence[Version]) -> list[Prepared]:
         found = [self._versions.load(record, versions[0])]
         for version in versions[1:]:
             try:
@@ -156,35 +159,35 @@ class Folds:
                 _log.exception("%s@%s is left out of the next base", record.name, version_name(version))
         return found
 
-    def _ahead(self, domain: str, first: Version) -> Sequence[Version]:
+    def _choose_versions(self, domain: str, first: Version) -> Sequence[Version]:
         lately = [one.version for one in reversed(self._store.activations(domain))]
-        needed = self._needed(domain)
+        needed = self._list_needed(domain)
         wanted = (version for version in [*needed, *lately] if version != first)
-        kept = (version for version in dict.fromkeys(wanted) if version is None or self._store.has(domain, version))
-        return list(islice(kept, max(PREPARED - 1, len(needed))))
+        present = (version for version in dict.fromkeys(wanted) if version is None or self._store.has(domain, version))
+        return list(islice(present, max(PREPARED - 1, len(needed))))
 
-    def fold(self, domain: str, progress: Progress) -> Standing | None:
+    def compact(self, domain: str, progress: Progress) -> Deployment | None:
         """Build a base of a catalog as it is now, unless there is one, and answer from it.
 
         Returns:
-            Where the domain stands, None where it cannot answer, or rests.
+            The domain's deployment, None where it cannot answer or is evicted.
         """
         record = self._state.get_domain(domain)
-        if not self._is_folded(record):  # two processes may have asked for the same
+        if not self._is_compacted(record):  # two processes may have asked for the same
             self.build(record, self._store.live(domain), progress)
         self.sweep(record)
         self.sweeps.ask()
-        standing: Standing | None = progress.patiently(lambda: self._reconciler.reconcile(domain))
-        for told in self.folded:
+        deployment: Deployment | None = progress.patiently(lambda: self._reconciler.reconcile(domain))
+        for told in self.on_compacted:
             told(domain)
-        return standing
+        return deployment
 
-    def _fold(self, job: Job, progress: Progress) -> dict[str, Any]:
-        standing = self.fold(job.domain, progress)
-        return {"items": len(standing.live.items) if standing is not None else 0}
+    def _run_job(self, job: Job, progress: Progress) -> dict[str, Any]:
+        deployment = self.compact(job.domain, progress)
+        return {"items": len(deployment.live.items) if deployment is not None else 0}
 
 
-def _failed(jobs: Sequence[Job]) -> list[Job]:
+def _take_failed(jobs: Sequence[Job]) -> list[Job]:
     """Return the newest jobs that failed, until one that did not; newest first, as they are given."""
     return list(takewhile(lambda job: job.status == "failed", jobs))
 
@@ -193,5 +196,5 @@ def _was_refused(job: Job) -> bool:
     return job.error is not None and job.error.get("status") in REFUSALS
 
 
-def _age(job: Job) -> float:
+def _get_age(job: Job) -> float:
     return (datetime.now(UTC) - datetime.fromisoformat(job.updated_at)).total_seconds()

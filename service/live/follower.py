@@ -47,7 +47,7 @@ class Follower:
             return max(0.0, time.time() - min(self._since.values())) if self._since else 0.0
 
     def start(self) -> None:
-        """Bring every domain to where it stands, then follow."""
+        """Reconcile every domain, then follow the feed."""
         try:
             names = [record.name for record in self._state.domains()]
         except StateUnavailable:  # it went away since it was opened: the store knows most of them
@@ -90,7 +90,7 @@ class Follower:
             if entry.kind == "job":
                 self._jobs.wake()
             elif entry.kind not in IGNORED:
-                self._live.spoil(entry.domain)
+                self._live.invalidate(entry.domain)
                 self._look_at(entry.domain, entry.at)
         return entries[-1].position if entries else position
 

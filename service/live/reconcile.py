@@ -20,7 +20,7 @@ from adapters_store.errors import BundleError, OutOfSpace, StoreDamaged, Version
 from adapters_store.store import Store
 from service import errors
 from service.catalog.bases import Base, Bases
-from service.catalog.live_items import FOLD_ROWS, LiveItems
+from service.catalog.live_items import COMPACTION_ROWS, LiveItems
 from service.embedding.vectors import VectorFiles
 from service.embedding.versions import Versions
 from service.engine.engine import Engine
@@ -28,7 +28,7 @@ from service.engine.slots import Slot
 from service.errors import BackboneNotFound, DomainLoading, DomainNotFound, ServiceError, StateUnavailable
 from service.live.keyed_locks import Turns
 from service.live.residency import Residency
-from service.live.table import LiveDomain, LiveTable, Standing
+from service.live.table import Deployment, LiveDomain, LiveTable
 from service.state import Changes, DomainRecord, State
 from service.version import Version, version_name
 from service.wire.problems import is_expected, problem_of
@@ -96,7 +96,7 @@ class Reconciler:
         self._turns = Turns()
         self.waiting: set[str] = set()
         self.troubled: set[str] = set()
-        self.ask_for_build: Callable[[str], object] = lambda _: None
+        self.request_compaction: Callable[[str], object] = lambda _: None
         self.forget: list[Callable[[str], object]] = [
             live.remove,
             self.waiting.discard,
@@ -105,7 +105,7 @@ class Reconciler:
             bases.let_go,
             vectors.let_go,
         ]
-        live.wake = lambda domain: self.reconcile(domain, wake=True)
+        live.load = lambda domain: self.reconcile(domain, load=True)
 
     @contextmanager
     def turn(self, domain: str) -> Iterator[None]:
@@ -113,13 +113,13 @@ class Reconciler:
         with self._turns.of(domain):
             yield
 
-    def reconcile(self, domain: str, candidate: LiveDomain | None = None, *, wake: bool = False) -> Standing | None:
-        """Bring a domain to where store and state say it stands; None where it cannot answer, or rests.
+    def reconcile(self, domain: str, candidate: LiveDomain | None = None, *, load: bool = False) -> Deployment | None:
+        """Make the deployment of a domain equal to store and state; None where it cannot answer or is evicted.
 
         Args:
             domain: whether it exists or not.
             candidate: a value that is at hand, and may be what is wanted now.
-            wake: also where it rests, or nobody asked for it yet and there is no room.
+            load: also where it is evicted, or was never requested and there is no room.
 
         Raises:
             StateUnavailable: nothing was changed.
@@ -132,12 +132,12 @@ class Reconciler:
                     forget(domain)
                 return None
             self._drop_cut(domain)
-            if not wake and candidate is None and self._stays_away(record):
+            if not load and candidate is None and self._stays_evicted(record):
                 return None
             try:
                 self.waiting.discard(domain)
                 self.troubled.discard(domain)
-                return self._brought(record, candidate)
+                return self._bring_up_to_date(record, candidate)
             except NotBuilt:
                 self._wait_for_build(record)
             except StateUnavailable:
@@ -146,101 +146,104 @@ class Reconciler:
                 self._break(record, error)
             return self._live.find(domain)
 
-    def candidate(self, record: DomainRecord, version: Version) -> LiveDomain:
+    def open_candidate(self, record: DomainRecord, version: Version) -> LiveDomain:
         """Open a version beside what is live, with everything in it that the catalog has now.
 
         Raises:
             NotBuilt: its vectors are not there; what `Versions.load` raises.
         """
         with self.turn(record.name):
-            return self._value(record, version, _Having(record, []), 0)
+            return self._open_version(record, version, _Having(record, []), 0)
 
     def _drop_cut(self, domain: str) -> None:
         """Answer no more from files that were cut: reading what they lack would kill the process."""
-        standing = self._live.find(domain) or self._live.kept(domain).standing
-        if standing is None or not standing.is_cut():
+        deployment = self._live.find(domain) or self._live.cached(domain).deployment
+        if deployment is None or not deployment.is_cut():
             return
-        where = standing.live.items.base.path
+        where = deployment.live.items.base.path
         _log.error("%s: a file of %s was cut while it was mapped: it is built anew", domain, where)
         self._bases.let_go(domain)
-        if not self._live.spoil(domain):
+        if not self._live.invalidate(domain):
             self._live.remove(domain)
             self._live.wait(domain, "being built anew, since a file of its vectors was damaged")
 
-    def _stays_away(self, record: DomainRecord) -> bool:
-        """Whether a domain rests, or is to rest since nobody asked for it and there is no room."""
+    def _stays_evicted(self, record: DomainRecord) -> bool:
+        """Whether a domain is evicted, or is to be, since nobody requested it and there is no room."""
         domain = record.name
         if self._store.pinned(domain):
             return False
-        if self._live.rests(domain):
-            return self._is_current(record) or self._live.spoil(domain)
+        if self._live.is_evicted(domain):
+            return self._is_current(record) or self._live.invalidate(domain)
         if self._residency.has_room() or self._live.find(domain) is not None:
             return False
-        self._live.rest(domain)
+        self._live.evict(domain)
         return True
 
     def _is_current(self, record: DomainRecord) -> bool:
-        """Whether nothing has changed since a domain rests that it would answer from."""
+        """Whether nothing that an evicted domain answers from has changed since its eviction."""
         domain = record.name
-        kept = self._live.kept(domain).standing
-        if kept is None:
+        cached = self._live.cached(domain).deployment
+        if cached is None:
             return True
         try:
-            stands = self._store.standing(domain)
+            activation = self._store.current(domain)
         except StoreDamaged:  # whoever asks next is told
             return False
-        number = self._state.generation(domain) + stands.number
-        pinned = [value.version for value in kept.pinned]
-        there = (kept.live.born, kept.live.index_generation, pinned)
-        return there == (record.born, number, self._store.pinned(domain))
+        number = self._state.generation(domain) + activation.number
+        pinned = [value.version for value in cached.pinned]
+        there = (cached.live.incarnation, cached.live.index_generation, pinned)
+        return there == (record.incarnation, number, self._store.pinned(domain))
 
-    def _brought(self, record: DomainRecord, candidate: LiveDomain | None) -> Standing:
-        now, stands = self._live.find(record.name), self._store.standing(record.name)
+    def _bring_up_to_date(self, record: DomainRecord, candidate: LiveDomain | None) -> Deployment:
+        now, activation = self._live.find(record.name), self._store.current(record.name)
         values = [*(now.warm if now is not None else ()), *([candidate] if candidate is not None else [])]
         having = _Having(record, values)
-        standing = self._standing(record, stands, having)
-        if standing != now:
+        deployment = self._assemble(record, activation, having)
+        if deployment != now:
             started = time.perf_counter()
-            self._live.publish(standing)
+            self._live.publish(deployment)
             self._observe_swap(time.perf_counter() - started)
-            if now is None or now.live.version != standing.live.version:
-                name = version_name(standing.live.version)
-                _log.info("%s answers from version %s (%s)", record.name, name, stands.reason)
-            self._residency.settle(record.name)
-        if standing.live.items.needs_fold:
-            self.ask_for_build(record.name)
-        return standing
+            if now is None or now.live.version != deployment.live.version:
+                name = version_name(deployment.live.version)
+                _log.info("%s answers from version %s (%s)", record.name, name, activation.reason)
+            self._residency.enforce_budget(record.name)
+        if deployment.live.items.needs_compaction:
+            self.request_compaction(record.name)
+        return deployment
 
-    def _standing(self, record: DomainRecord, stands: Activation, having: _Having) -> Standing:
+    def _assemble(self, record: DomainRecord, activation: Activation, having: _Having) -> Deployment:
         despite = (NotBuilt, *FULL, *DAMAGE)
-        made = {stands.version: self._value(record, stands.version, having, stands.number, despite)}
+        made = {activation.version: self._open_version(record, activation.version, having, activation.number, despite)}
 
         def warm(version: Version) -> LiveDomain | None:
-            if version not in made and (found := self._warm(record, version, having, stands.number)) is not None:
+            if (
+                version not in made
+                and (found := self._open_warm(record, version, having, activation.number)) is not None
+            ):
                 made[version] = found
             return made.get(version)
 
-        previous = warm(stands.previous) if stands.previous != stands.version else None
-        canary = warm(stands.canary) if stands.percent else None
+        previous = warm(activation.previous) if activation.previous != activation.version else None
+        canary = warm(activation.canary) if activation.percent else None
         pinned = tuple(value for version in self._store.pinned(record.name) if (value := warm(version)) is not None)
-        percent = stands.percent if canary is not None else 0
-        return Standing(made[stands.version], previous, canary, percent, pinned)
+        percent = activation.percent if canary is not None else 0
+        return Deployment(made[activation.version], previous, canary, percent, pinned)
 
-    def _warm(self, record: DomainRecord, version: Version, having: _Having, number: int) -> LiveDomain | None:
+    def _open_warm(self, record: DomainRecord, version: Version, having: _Having, number: int) -> LiveDomain | None:
         """Return what does not answer everybody; None where it is damaged or not built, which stops nothing else."""
         try:
-            value = self._value(record, version, having, number, (NotBuilt,))
+            value = self._open_version(record, version, having, number, (NotBuilt,))
         except NotBuilt:
-            self.ask_for_build(record.name)
+            self.request_compaction(record.name)
         except DAMAGE:
             _log.exception("%s has no version %s to go to", record.name, version_name(version))
         else:
             if value.items.incomplete:
-                self.ask_for_build(record.name)
+                self.request_compaction(record.name)
             return value
         return None
 
-    def _value(
+    def _open_version(
         self, record: DomainRecord, version: Version, having: _Having, number: int, despite: Despite = ()
     ) -> LiveDomain:
         """Return a version's value with the newest base that has its vectors and every change since.
@@ -257,7 +260,7 @@ class Reconciler:
         """
         digest, dtype = self._versions.identify(record, version)
         known = having.find(digest, dtype)
-        items = self._items(record, version, having, (digest, dtype), despite)
+        items = self._open_items(record, version, having, (digest, dtype), despite)
         # What lacks something has the number before, so that it is not taken for what has all.
         lacks = items.incomplete or items.withdrawn_until > items.generation
         generation = max(items.generation, items.withdrawn_until) - lacks + number
@@ -265,11 +268,11 @@ class Reconciler:
             same = known.items is items and known.version == version and known.index_generation == generation
             return known if same else replace(known, items=items, version=version, index_generation=generation)
         engine = self._versions.engine(record)
-        kept = self._live.kept(record.name).slots.get((digest, dtype))
-        slot, adapter_bytes = kept or self._slot(record, version, engine)
+        cached = self._live.cached(record.name).slots.get((digest, dtype))
+        slot, adapter_bytes = cached or self._take_slot(record, version, engine)
         return LiveDomain(
             domain=record.name,
-            born=record.born,
+            incarnation=record.incarnation,
             version=version,
             digest=digest,
             index_generation=generation,
@@ -280,17 +283,17 @@ class Reconciler:
             dtype=dtype,
         )
 
-    def _items(
+    def _open_items(
         self, record: DomainRecord, version: Version, having: _Having, key: tuple[str, Dtype], despite: Despite
     ) -> LiveItems:
         known = having.find(*key)
-        before = known.items if known is not None else self._empty(record)
+        before = known.items if known is not None else self._make_empty(record)
         newer = self._bases.newest(record, *key, before.base)
-        if known is None and newer is None and self._state.count_items(record.name) > FOLD_ROWS:
+        if known is None and newer is None and self._state.count_items(record.name) > COMPACTION_ROWS:
             raise NotBuilt  # a base is due: reading all of it here would be in vain
         items = LiveItems.of(*newer) if newer is not None else before
         try:
-            items = self._caught_up(record, version, items, having)
+            items = self._catch_up(record, version, items, having)
             if items.incomplete and NotBuilt not in despite:
                 raise NotBuilt
         except despite as error:
@@ -303,21 +306,21 @@ class Reconciler:
             items = self._without_withdrawn(record, max(items, before, key=lambda one: one.generation))
         return items
 
-    def _slot(self, record: DomainRecord, version: Version, engine: Engine) -> tuple[Slot, int]:
+    def _take_slot(self, record: DomainRecord, version: Version, engine: Engine) -> tuple[Slot, int]:
         prepared = self._versions.load(record, version)
         side = prepared.adapter.user if prepared.adapter is not None else None
         return engine.take_slot(side), prepared.adapter_bytes
 
-    def _empty(self, record: DomainRecord) -> LiveItems:
+    def _make_empty(self, record: DomainRecord) -> LiveItems:
         """Return no items, as they were before the first one came."""
         width = self._versions.engine(record).backbone.config.width
         return LiveItems.of(Base.empty(0), np.zeros((0, width), np.float32))
 
-    def _caught_up(self, record: DomainRecord, version: Version, items: LiveItems, having: _Having) -> LiveItems:
+    def _catch_up(self, record: DomainRecord, version: Version, items: LiveItems, having: _Having) -> LiveItems:
         # A large import must not grow in every process.
         most = max(HERE, MOST_HERE - len(items.delta.ids))
         changes = having.changes(
-            items.generation, lambda since: self._state.changes(record.name, since, record.born, most)
+            items.generation, lambda since: self._state.changes(record.name, since, record.incarnation, most)
         )
         if changes is None:
             raise NotBuilt
@@ -339,29 +342,29 @@ class Reconciler:
         Raises:
             NotBuilt: some of what was deleted is not known any more.
         """
-        gone = self._state.withdrawals(record.name, items.withdrawn_until, record.born)
+        gone = self._state.withdrawals(record.name, items.withdrawn_until, record.incarnation)
         if gone is None:
             raise NotBuilt
         self.waiting.add(record.name)
-        self.ask_for_build(record.name)
+        self.request_compaction(record.name)
         return items.without(gone)
 
     def _wait_for_build(self, record: DomainRecord) -> None:
         """Answer no more than before until there is a base; not at all, if that is of an earlier domain of the name."""
         self.waiting.add(record.name)
-        if not self._answers(record):
+        if not self._is_answering(record):
             self._live.wait(record.name, "being embedded")
-        self.ask_for_build(record.name)
+        self.request_compaction(record.name)
 
     def explain(self, domain: str, why: str) -> None:
         """Say why a domain that does not answer will not before somebody acts."""
         if self._live.find(domain) is None:
             self._live.wait(domain, Broken(f"{domain} does not answer: {why}"))
 
-    def _answers(self, record: DomainRecord) -> bool:
+    def _is_answering(self, record: DomainRecord) -> bool:
         """Whether a domain answers; it does not any more where that was an earlier one of its name."""
         now = self._live.find(record.name)
-        if now is not None and now.live.born != record.born:
+        if now is not None and now.live.incarnation != record.incarnation:
             self._live.remove(record.name)
             return False
         return now is not None
@@ -369,7 +372,7 @@ class Reconciler:
     def _break(self, record: DomainRecord, error: Exception) -> None:
         self.troubled.add(record.name)
         inside = None if is_expected(error) else error
-        if self._answers(record):
+        if self._is_answering(record):
             _log.error("domain %s stays at what it was: %s", record.name, error, exc_info=inside)
             return
         _log.error("domain %s cannot answer: %s", record.name, error, exc_info=inside)
@@ -384,7 +387,7 @@ class _Having:
     """Values of a domain that are at hand, and the changes that were read for one: the next one needs the same."""
 
     def __init__(self, record: DomainRecord, values: list[LiveDomain]) -> None:
-        mine = (value for value in values if value.born == record.born)
+        mine = (value for value in values if value.incarnation == record.incarnation)
         self._values = {(value.digest, value.dtype): value for value in mine}
         self._changes: dict[int, Changes | None] = {}
 

@@ -1,8 +1,8 @@
-"""A budget of bytes for what domains answer from: those that nobody asks for make room, and come back on demand.
+"""An LRU cache of deployments under a budget of bytes: the least recently used is evicted, and loaded on demand.
 
-What goes is the pages of vectors, index and ids; the adapters stay in their slots and, of what is mapped files only,
-the value itself, so that coming back is one assignment where nothing was heard of the domain meanwhile. A domain with a
-pinned version never goes.
+An eviction drops the pages of vectors, index and ids. The adapters stay in their slots. A deployment of mapped files
+only stays too, so that restoring it is one assignment unless the domain changed. A domain with a pinned version is
+never evicted.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from service.live.table import LiveTable, Standing
+from service.live.table import Deployment, LiveTable
 
 THREADS = 4
 
@@ -27,67 +27,67 @@ class Residency:
     Args:
         live: whose values take memory.
         budget: bytes; 0 is no limit. One domain that is larger than all of it is served all the same.
-        observe: told the seconds that each return to memory took.
+        observe: called with the seconds that each load took.
     """
 
     def __init__(self, live: LiveTable, budget: int, observe: Callable[[float], None]) -> None:
         self._live, self.budget, self._observe = live, budget, observe
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="residency")
-        self._coming: dict[str, asyncio.Future[Standing]] = {}
-        self._settling = threading.Lock()
+        self._loads: dict[str, asyncio.Future[Deployment]] = {}
+        self._evicting = threading.Lock()
         self.hits = self.misses = self.evictions = 0
 
     def has_room(self) -> bool:
-        """Whether a domain that nobody asked for yet should be in memory."""
+        """Whether a domain that was never requested should be in memory."""
         return not self.budget or self._live.bytes < self.budget
 
-    def settle(self, domain: str) -> None:
-        """Make room by what was asked for longest ago; `domain`, which has just come, stays."""
+    def enforce_budget(self, domain: str) -> None:
+        """Evict the least recently used domains until the budget is kept; `domain`, just loaded, stays."""
         if not self.budget or self._live.bytes <= self.budget:
             return
-        with self._settling:
+        with self._evicting:
             while self._live.bytes > self.budget:
-                idle = self._live.idlest(besides=domain)
-                if idle is None:
+                oldest = self._live.least_recent(excluding=domain)
+                if oldest is None:
                     return
-                if self._live.rest(idle):
+                if self._live.evict(oldest):
                     self.evictions += 1
-                    _log.debug("%s rests: %d bytes are in memory", idle, self._live.bytes)
+                    _log.debug("%s rests: %d bytes are in memory", oldest, self._live.bytes)
 
-    async def standing(self, domain: str) -> Standing:
-        """Return where a domain stands, bringing it back if it rests; however many ask for it, it comes once.
+    async def get(self, domain: str) -> Deployment:
+        """Return the deployment of a domain, loading it if it is evicted; concurrent requests share one load.
 
         Raises:
             As `LiveTable.get`.
         """
-        known = self._live.asked(domain)
+        known = self._live.touch(domain)
         if known is not None:
             self.hits += 1
             return known
         started = time.perf_counter()
-        back = self._live.revive(domain)
-        if back is not None:
-            self.settle(domain)
-            self._returned(started)
-            return back
-        coming = self._coming.get(domain)
-        if coming is None:
+        restored = self._live.restore(domain)
+        if restored is not None:
+            self.enforce_budget(domain)
+            self._count_miss(started)
+            return restored
+        load = self._loads.get(domain)
+        if load is None:
             loop = asyncio.get_running_loop()
-            coming = self._coming[domain] = loop.run_in_executor(self._pool, self._brought, domain)
-            coming.add_done_callback(lambda _: self._coming.pop(domain))
-        return await asyncio.shield(coming)
+            load = self._loads[domain] = loop.run_in_executor(self._pool, self._load, domain)
+            load.add_done_callback(lambda _: self._loads.pop(domain))
+        return await asyncio.shield(load)
 
     def close(self) -> None:
         """Stop."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def _brought(self, domain: str) -> Standing:
-        rested, started = self._live.rests(domain), time.perf_counter()
-        standing = self._live.get(domain)
-        if rested:
-            self._returned(started)
-        return standing
+    def _load(self, domain: str) -> Deployment:
+        was_evicted, started = self._live.is_evicted(domain), time.perf_counter()
+        deployment = self._live.get(domain)
+        if was_evicted:
+            self._count_miss(started)
+        return deployment
 
-    def _returned(self, started: float) -> None:
+    def _count_miss(self, started: float) -> None:
         self.misses += 1
         self._observe(time.perf_counter() - started)

@@ -18,13 +18,13 @@ from transrec.backbone import Dtype
 class LiveDomain:
     """A version of a domain, ready to answer. Nothing in it ever changes.
 
-    `born` tells the domain from an earlier one of its name. `dtype` is what its items are embedded in. `digest` is the
-    bundle's, or the backbone's fingerprint for `none`. The engine's slot is given back when the last reference to it is
-    gone, so that a request that still holds an old value is answered by the old weights.
+    `incarnation` tells the domain from an earlier one of its name. `dtype` is what its items are embedded in. `digest`
+    is the bundle's, or the backbone's fingerprint for `none`. The engine's slot is given back when the last reference
+    to it is gone, so that a request that still holds an old value is answered by the old weights.
     """
 
     domain: str
-    born: str
+    incarnation: str
     version: Version
     digest: str
     index_generation: int
@@ -44,10 +44,10 @@ class LiveDomain:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """The live value of a domain, the one before it, kept warm for a rollback, and a canary for some of the users.
+class Deployment:
+    """What a domain answers from: the live version, the previous one for a rollback, a canary and pinned versions.
 
-    `pinned` are the values of pinned versions, which may be those as well.
+    `percent` of the users get the canary. A pinned version may also be the live one, the previous one or the canary.
     """
 
     live: LiveDomain
@@ -62,7 +62,7 @@ class Standing:
         values = [value for value in (self.live, self.canary, self.previous, *self.pinned) if value is not None]
         return list({id(value): value for value in values}.values())
 
-    def serving(self, version: Version | str) -> LiveDomain:
+    def get(self, version: Version | str) -> LiveDomain:
         """Return the value of a version that a request names.
 
         Raises:
@@ -101,148 +101,148 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
-class Rested:
-    """What stays in memory of a domain that rests.
+class Evicted:
+    """What stays in memory of an evicted domain.
 
-    `slots`: by digest and dtype, its adapters in their slots, and their bytes. `standing`: what it answered from,
-    without pages; None where that was more than mapped files, or something was heard of the domain since.
+    `slots`: by digest and dtype, its adapters in their slots, and their bytes. `deployment`: what it answered from,
+    without pages; None where that was more than mapped files, or the domain changed since.
     """
 
     slots: Mapping[tuple[str, Dtype], tuple[Slot, int]]
-    standing: Standing | None = None
+    deployment: Deployment | None = None
 
 
 class LiveTable:
-    """All live values by domain. Reading takes no lock: a standing is replaced, never changed.
+    """The deployments of all domains. Reading takes no lock: a deployment is replaced, never changed.
 
-    A domain that rests is not in memory and can be brought back: `wake` does. Of those that rest the last `most_kept`
-    keep what they answered from, since each holds maps of the process.
+    An evicted domain is not in memory; `load` brings it back. The last `max_cached` evicted domains keep their
+    deployments; not all can, since each holds maps of the process.
     """
 
-    def __init__(self, exists: Callable[[str], object], most_kept: int = 1000) -> None:
-        self._standings: dict[str, Standing] = {}
+    def __init__(self, exists: Callable[[str], object], max_cached: int = 1000) -> None:
+        self._deployments: dict[str, Deployment] = {}
         self._waiting: dict[str, str | ServiceError] = {}
-        self._resting: dict[str, Rested] = {}
-        self._asked: dict[str, None] = {}
+        self._evicted: dict[str, Evicted] = {}
+        self._recent: dict[str, None] = {}
         self._sizes: dict[str, int] = {}
         self._changing = threading.Lock()
-        self._exists, self._most_kept = exists, most_kept
-        self._kept: dict[str, None] = {}
+        self._exists, self._max_cached = exists, max_cached
+        self._cached: dict[str, None] = {}
         self.bytes = 0
-        self.wake: Callable[[str], Standing | None] = self._standings.get
+        self.load: Callable[[str], Deployment | None] = self._deployments.get
 
-    def get(self, domain: str) -> Standing:
-        """Return where a domain stands; one that rests is brought back.
+    def get(self, domain: str) -> Deployment:
+        """Return the deployment of a domain; an evicted one is loaded.
 
         Raises:
             DomainNotFound: it does not exist; DomainLoading: it will soon answer; another ServiceError: it cannot.
         """
-        standing = self.asked(domain)
-        if standing is None and domain in self._resting:
-            standing = self.wake(domain)
-        if standing is None:
+        deployment = self.touch(domain)
+        if deployment is None and domain in self._evicted:
+            deployment = self.load(domain)
+        if deployment is None:
             self._exists(domain)
             why = self._waiting.get(domain, "being made ready")
             raise DomainLoading(domain, why) if isinstance(why, str) else why
-        return standing
+        return deployment
 
-    def find(self, domain: str) -> Standing | None:
-        """Return where a domain stands, None where it is not in memory."""
-        return self._standings.get(domain)
+    def find(self, domain: str) -> Deployment | None:
+        """Return the deployment of a domain, None where it is not in memory."""
+        return self._deployments.get(domain)
 
-    def asked(self, domain: str) -> Standing | None:
-        """Return where a domain stands, None where it is not in memory; it stays longer than what nobody asks for."""
-        standing = self._standings.get(domain)
-        if standing is not None:
-            self._asked.pop(domain, None)  # so that the one that was asked for longest ago comes first
-            self._asked[domain] = None
-        return standing
+    def touch(self, domain: str) -> Deployment | None:
+        """Return the deployment of a domain and mark it as recently used; None where it is not in memory."""
+        deployment = self._deployments.get(domain)
+        if deployment is not None:
+            self._recent.pop(domain, None)  # so that the least recently used comes first
+            self._recent[domain] = None
+        return deployment
 
-    def knows(self, domain: str) -> bool:
+    def has(self, domain: str) -> bool:
         """Whether a domain answers, will soon, or is known to be broken."""
-        return domain in self._standings or domain in self._waiting or domain in self._resting
+        return domain in self._deployments or domain in self._waiting or domain in self._evicted
 
-    def rests(self, domain: str) -> bool:
-        """Whether a domain is to be brought back before it answers."""
-        return domain in self._resting
+    def is_evicted(self, domain: str) -> bool:
+        """Whether a domain must be loaded before it answers."""
+        return domain in self._evicted
 
-    def kept(self, domain: str) -> Rested:
-        """Return what is kept of a domain that rests."""
-        return self._resting.get(domain, Rested({}))
+    def cached(self, domain: str) -> Evicted:
+        """Return what is cached of an evicted domain."""
+        return self._evicted.get(domain, Evicted({}))
 
-    def idlest(self, besides: str) -> str | None:
-        """Name the domain that was asked for longest ago; None where all others are pinned."""
-        for name in list(self._asked):
-            standing = self._standings.get(name)
-            if standing is not None and name != besides and not standing.pinned:
+    def least_recent(self, excluding: str) -> str | None:
+        """Name the least recently used domain; None where all others are pinned."""
+        for name in list(self._recent):
+            deployment = self._deployments.get(name)
+            if deployment is not None and name != excluding and not deployment.pinned:
                 return name
         return None
 
-    def _keep_last(self, domain: str) -> None:
-        self._kept.pop(domain, None)
-        self._kept[domain] = None
-        while len(self._kept) > self._most_kept:
-            oldest = next(iter(self._kept))
-            del self._kept[oldest]
-            if oldest in self._resting:
-                self._resting[oldest] = Rested(self._resting[oldest].slots)
+    def _cache(self, domain: str) -> None:
+        self._cached.pop(domain, None)
+        self._cached[domain] = None
+        while len(self._cached) > self._max_cached:
+            oldest = next(iter(self._cached))
+            del self._cached[oldest]
+            if oldest in self._evicted:
+                self._evicted[oldest] = Evicted(self._evicted[oldest].slots)
 
-    def revive(self, domain: str) -> Standing | None:
-        """Let a domain that rests answer again from what it answered from; None where there may be something newer."""
+    def restore(self, domain: str) -> Deployment | None:
+        """Publish the cached deployment of an evicted domain again; None where it is gone or was invalidated."""
         with self._changing:
-            rested = self._resting.get(domain)
-            if rested is None or rested.standing is None or rested.standing.is_cut():
+            evicted = self._evicted.get(domain)
+            if evicted is None or evicted.deployment is None or evicted.deployment.is_cut():
                 return None
-            self._publish(domain, rested.standing)
-        return rested.standing
+            self._publish(domain, evicted.deployment)
+        return evicted.deployment
 
-    def spoil(self, domain: str) -> bool:
-        """Let go of what a domain that rests answered from, since something was heard of it; whether it rests."""
+    def invalidate(self, domain: str) -> bool:
+        """Drop the cached deployment of an evicted domain, which changed; returns whether it is evicted."""
         with self._changing:
-            rested = self._resting.get(domain)
-            if rested is not None:
-                self._resting[domain] = Rested(rested.slots)
-        return rested is not None
+            evicted = self._evicted.get(domain)
+            if evicted is not None:
+                self._evicted[domain] = Evicted(evicted.slots)
+        return evicted is not None
 
-    def publish(self, standing: Standing) -> None:
+    def publish(self, deployment: Deployment) -> None:
         """Make a value live: one assignment."""
         with self._changing:
-            self._publish(standing.live.domain, standing)
+            self._publish(deployment.live.domain, deployment)
 
-    def _publish(self, domain: str, standing: Standing) -> None:
-        self._standings[domain] = standing
+    def _publish(self, domain: str, deployment: Deployment) -> None:
+        self._deployments[domain] = deployment
         self._waiting.pop(domain, None)
-        self._resting.pop(domain, None)
-        self._asked.setdefault(domain)
-        self._resize(domain, standing.nbytes)
+        self._evicted.pop(domain, None)
+        self._recent.setdefault(domain)
+        self._resize(domain, deployment.nbytes)
 
-    def rest(self, domain: str) -> bool:
-        """Let go of what a domain answers from, save its adapters; whether it was in memory."""
+    def evict(self, domain: str) -> bool:
+        """Remove the deployment of a domain from memory, save its adapters; returns whether it was there."""
         with self._changing:
-            standing = self._standings.get(domain)
-            if standing is None:
-                self._resting.setdefault(domain, Rested({}))
+            deployment = self._deployments.get(domain)
+            if deployment is None:
+                self._evicted.setdefault(domain, Evicted({}))
             else:
-                slots = {(one.digest, one.dtype): (one.slot, one.adapter_bytes) for one in standing.warm}
-                self._resting[domain] = Rested(slots, standing if standing.is_mapped else None)
-                self._keep_last(domain)
-            self._standings.pop(domain, None)
+                slots = {(one.digest, one.dtype): (one.slot, one.adapter_bytes) for one in deployment.warm}
+                self._evicted[domain] = Evicted(slots, deployment if deployment.is_mapped else None)
+                self._cache(domain)
+            self._deployments.pop(domain, None)
             self._waiting.pop(domain, None)
-            self._asked.pop(domain, None)
+            self._recent.pop(domain, None)
             self._resize(domain, 0)
-        if standing is not None:
-            standing.forget_pages()
-        return standing is not None
+        if deployment is not None:
+            deployment.forget_pages()
+        return deployment is not None
 
     def wait(self, domain: str, why: str | ServiceError) -> None:
         """Say why a domain does not answer yet."""
         self._waiting[domain] = why
-        self._resting.pop(domain, None)
+        self._evicted.pop(domain, None)
 
     def remove(self, domain: str) -> None:
         """Forget a domain."""
         with self._changing:
-            for table in (self._standings, self._waiting, self._resting, self._asked):
+            for table in (self._deployments, self._waiting, self._evicted, self._recent):
                 table.pop(domain, None)
             self._resize(domain, 0)
 
@@ -251,18 +251,18 @@ class LiveTable:
         if size:
             self._sizes[domain] = size
 
-    def all(self) -> list[Standing]:
-        """Return every standing."""
-        return list(self._standings.values())
+    def all(self) -> list[Deployment]:
+        """Return all deployments."""
+        return list(self._deployments.values())
 
     def names(self) -> set[str]:
-        """Name every domain that answers, rests, will answer, or is broken."""
-        return {*list(self._standings), *list(self._resting), *list(self._waiting)}
+        """Name every domain that answers, is evicted, will answer, or is broken."""
+        return {*list(self._deployments), *list(self._evicted), *list(self._waiting)}
 
     @property
-    def resting(self) -> list[str]:
-        """Domains that are brought back when somebody asks."""
-        return list(self._resting)
+    def evicted(self) -> list[str]:
+        """Domains that are loaded at their next request."""
+        return list(self._evicted)
 
     @property
     def loading(self) -> dict[str, str]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from service.errors import ServiceError
-from service.live.table import LiveDomain, Standing
+from service.live.table import Deployment, LiveDomain
 from service.recommend.recommend import Reader, recommend
 from service.version import version_name
 from service.wire.requests import RecommendRequest
@@ -80,15 +80,15 @@ class Canaries:
         self._watch.forget(domain)
 
     async def recommend(
-        self, standing: Standing, canary: LiveDomain, request: RecommendRequest, reader: Reader
+        self, deployment: Deployment, canary: LiveDomain, request: RecommendRequest, reader: Reader
     ) -> dict[str, Any]:
         """Answer from the canary or the live version; where the canary fails, its user is answered all the same.
 
         Raises:
             As `recommend`.
         """
-        live = standing.live
-        if not chosen(live.domain, canary.digest, request.user_id, standing.percent):
+        live = deployment.live
+        if not chosen(live.domain, canary.digest, request.user_id, deployment.percent):
             return await self._timed(live, canary, request, reader)
         try:
             return await self._timed(canary, canary, request, reader)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import chain
 from typing import Any
 
-from service.live.table import LiveDomain, Standing
+from service.live.table import Deployment, LiveDomain
 from service.recommend.recommend import Reader, recommend
 from service.version import version_name
 from service.wire.requests import CompareRequest, RecommendRequest, StrategyArm, VersionArm
@@ -14,22 +14,22 @@ from service.wire.responses import Arm, Comparison, Moved, RecommendedItem
 POPULAR = StrategyArm(strategy="popular")
 
 
-async def compare(standing: Standing, request: CompareRequest, reader: Reader) -> Comparison:
-    """Answer a history by every arm; all of them see one and the same standing of the domain.
+async def compare(deployment: Deployment, request: CompareRequest, reader: Reader) -> Comparison:
+    """Answer a history by every arm; all of them see the same deployment of the domain.
 
     Raises:
         VersionNotServable: an arm's version is not in memory; QueueFull.
     """
-    chosen = request.arms or [*(VersionArm(version=version_name(value.version)) for value in standing.warm), POPULAR]
-    values = [standing.serving(arm.version) if isinstance(arm, VersionArm) else standing.live for arm in chosen]
+    chosen = request.arms or [*(VersionArm(version=version_name(value.version)) for value in deployment.warm), POPULAR]
+    values = [deployment.get(arm.version) if isinstance(arm, VersionArm) else deployment.live for arm in chosen]
     answers = [
         await recommend(value, _request(request, arm), reader) for value, arm in zip(values, chosen, strict=True)
     ]
     ids = list(dict.fromkeys(_ids(request)))
-    known = standing.live.items.rows(ids)
+    known = deployment.live.items.rows(ids)
     columns = [_column(value, arm, answer) for value, arm, answer in zip(values, chosen, answers, strict=True)]
     return {
-        "domain": standing.live.domain,
+        "domain": deployment.live.domain,
         "k": request.k,
         "arms": columns,
         "overlap_at_k": _overlap([column["items"] for column in columns]),

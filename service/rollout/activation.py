@@ -20,9 +20,9 @@ from service.embedding.vectors import VectorFiles
 from service.embedding.versions import Versions
 from service.errors import Conflict, DomainNotFound
 from service.jobs import Jobs, Progress
-from service.live.compaction import Folds
+from service.live.compaction import Compactor
 from service.live.reconcile import DAMAGE, NotBuilt, Reconciler
-from service.live.table import LiveDomain, LiveTable, Standing
+from service.live.table import Deployment, LiveDomain, LiveTable
 from service.rollout.gate import check
 from service.rollout.gate_runner import Judge
 from service.state import DomainRecord, Job, State
@@ -61,14 +61,14 @@ class Activator:
         vectors: VectorFiles,
         snapshots: Snapshots,
         reconciler: Reconciler,
-        folds: Folds,
+        compactor: Compactor,
         judge: Judge,
         jobs: Jobs,
     ) -> None:
         self._state, self._store, self._live = state, store, live
         self._versions, self._bases, self._vectors = versions, bases, vectors
         self._snapshots = snapshots
-        self._reconciler, self._folds, self._judge, self._jobs = reconciler, folds, judge, jobs
+        self._reconciler, self._compactor, self._judge, self._jobs = reconciler, compactor, judge, jobs
         jobs.kinds[KIND] = self._activate
 
     def submit(self, domain: str, version: Version, wanted: ActivateRequest | None = None) -> Job:
@@ -88,26 +88,26 @@ class Activator:
         if wanted.canary_percent and self._store.live(domain) == version:
             raise Conflict(f"{domain} answers everybody from {version_name(version)}: it cannot be its own canary")
         detail = {"version": version_name(version), **wanted.model_dump()}
-        candidate = self._ready(record, version, wanted)
+        candidate = self._find_ready(record, version, wanted)
         if candidate is None:
             self._jobs.check_room(domain)
-            return self._jobs.submit(KIND, domain, detail, record.born)
+            return self._jobs.submit(KIND, domain, detail, record.incarnation)
         result = self._flip(candidate, wanted, fence(self._state, record)) | {"gate": None}
-        return self._state.create_job(KIND, domain, detail, result, record.born)
+        return self._state.create_job(KIND, domain, detail, result, record.incarnation)
 
-    def _ready(self, record: DomainRecord, version: Version, wanted: ActivateRequest) -> LiveDomain | None:
+    def _find_ready(self, record: DomainRecord, version: Version, wanted: ActivateRequest) -> LiveDomain | None:
         """Return the value of a version that can answer now; None where something is to be done before."""
-        standing = self._live.find(record.name)
+        deployment = self._live.find(record.name)
         waits = any(job.kind == KIND and job.domain == record.name for job in self._state.open_jobs())
-        if standing is None or waits or wanted.gate is not None:
+        if deployment is None or waits or wanted.gate is not None:
             return None
         try:
             digest, dtype = self._versions.identify(record, version)
-            for value in standing.warm:
+            for value in deployment.warm:
                 if (value.digest, value.dtype) == (digest, dtype) and not value.items.incomplete:
                     return value
             ready = self._bases.holds(record, digest, dtype)
-            return self._reconciler.candidate(record, version) if ready else None
+            return self._reconciler.open_candidate(record, version) if ready else None
         except (NotBuilt, *DAMAGE):  # a job builds it, or says what is wrong with it
             return None
 
@@ -124,26 +124,26 @@ class Activator:
         with self._reconciler.turn(domain):
             self._check_before(record, self._live.get(domain))
             done = self._store.rollback(domain, fence(self._state, record))
-            live = self._flipped(domain).live
-        passed = f", without {_listed(done.skipped)}, which was deleted" if done.skipped else ""
+            live = self._publish(domain).live
+        passed = f", without {_join(done.skipped)}, which was deleted" if done.skipped else ""
         _log.info("%s: rolled back; %s answers%s", domain, version_name(live.version), passed)
         return GoneBack(live, done.skipped)
 
-    def _check_before(self, record: DomainRecord, standing: Standing) -> None:
+    def _check_before(self, record: DomainRecord, deployment: Deployment) -> None:
         """Raise Conflict where what a rollback returns to cannot answer at once."""
-        if self._store.standing(record.name).percent:
+        if self._store.current(record.name).percent:
             return
         for version in self._store.before(record.name)[0][:1]:
             try:
-                if all(value.version != version for value in standing.warm):
-                    self._reconciler.candidate(record, version)
+                if all(value.version != version for value in deployment.warm):
+                    self._reconciler.open_candidate(record, version)
             except (NotBuilt, *DAMAGE) as error:
                 raise Conflict(
                     f"{record.name} cannot go back to version {version_name(version)}, which has no vectors in memory: "
                     "activate it, or another version"
                 ) from error
 
-    def promote(self, domain: str, version: int) -> Standing:
+    def promote(self, domain: str, version: int) -> Deployment:
         """Make the canary live for everybody.
 
         Raises:
@@ -156,7 +156,7 @@ class Activator:
                 there = f"its canary is {version_name(canary.version)}" if canary is not None else "it has no canary"
                 raise Conflict(f"{domain}@{version} cannot be promoted: {there}")
             self._store.record_activation(domain, version, "promote", fence(self._state, record))
-            return self._flipped(domain)
+            return self._publish(domain)
 
     def pin(self, domain: str, version: int, *, pinned: bool) -> None:
         """Keep a version warm and undeleted from now on, or no longer.
@@ -179,19 +179,19 @@ class Activator:
         try:
             record = self._state.get_domain(domain)
             with self._reconciler.turn(domain):
-                stands = self._store.standing(domain)  # not what is in memory: the domain may rest
-                if not stands.percent or self._versions.identify(record, stands.canary)[0] != digest:
+                activation = self._store.current(domain)  # not what is in memory: the domain may be evicted
+                if not activation.percent or self._versions.identify(record, activation.canary)[0] != digest:
                     return
-                _log.warning("%s: the canary %s ends: %s", domain, version_name(stands.canary), reason)
+                _log.warning("%s: the canary %s ends: %s", domain, version_name(activation.canary), reason)
                 self._store.record_canary(domain, None, 0, f"canary ended: {reason}", fence(self._state, record))
                 self._reconciler.reconcile(domain)
                 self._state.announce("standing", domain)
         except DomainNotFound:
             return
 
-    def domain_created(self, record: DomainRecord) -> None:
+    def publish_new_domain(self, record: DomainRecord) -> None:
         """Make a new domain answer: an empty catalog under `none`. One that is restored, or broken, stays as it is."""
-        if not self._live.knows(record.name):
+        if not self._live.has(record.name):
             self._reconciler.reconcile(record.name)
 
     def delete_version(self, domain: str, version: int) -> None:
@@ -203,7 +203,7 @@ class Activator:
         with self._reconciler.turn(domain):
             record = self._state.get_domain(domain)
             self._store.delete(domain, version, fence(self._state, record))
-            self._folds.sweep(record)
+            self._compactor.sweep(record)
         _log.info("%s: version %s is deleted", domain, version)
 
     def remove(self, domain: str) -> None:
@@ -224,7 +224,7 @@ class Activator:
 
             self._store.remove_domain(domain, forget, fence(self._state, record))
         _log.info("%s: the domain is deleted", domain)
-        self._folds.sweeps.ask()
+        self._compactor.sweeps.ask()
 
     def _activate(self, job: Job, progress: Progress) -> dict[str, Any]:
         domain, named = job.domain, job.detail["version"]
@@ -232,10 +232,10 @@ class Activator:
         wanted = ActivateRequest.model_validate({key: job.detail[key] for key in ActivateRequest.model_fields})
         record = self._state.get_domain(domain)
         progress.stage("load")
-        candidate = self._candidate(record, version, progress)
+        candidate = self._build_candidate(record, version, progress)
         progress.stage("verify")
         self._verify(candidate)
-        seen = self._gated(candidate, wanted, progress)
+        seen = self._pass_gate(candidate, wanted, progress)
         progress.stage("flip")
         return self._flip(candidate, wanted, progress.fence) | {"gate": seen}
 
@@ -248,18 +248,18 @@ class Activator:
                 _log.info("%s: version %s is a canary for %d %% of the users", domain, version_name(version), share)
             else:
                 self._store.record_activation(domain, version, "activate", fence)
-            standing = self._flipped(domain, candidate)
-        return {"version": version_name(version), "index_generation": standing.live.index_generation}
+            deployment = self._publish(domain, candidate)
+        return {"version": version_name(version), "index_generation": deployment.live.index_generation}
 
-    def _candidate(self, record: DomainRecord, version: Version, progress: Progress) -> LiveDomain:
+    def _build_candidate(self, record: DomainRecord, version: Version, progress: Progress) -> LiveDomain:
         """Return the value that is to go live; what changes while it is built is built again, which is ever less."""
         for _ in range(BUILDS):
             try:
-                return self._reconciler.candidate(record, version)
+                return self._reconciler.open_candidate(record, version)
             except NotBuilt:
-                self._folds.build(record, version, progress)
+                self._compactor.build(record, version, progress)
         try:
-            return self._reconciler.candidate(record, version)
+            return self._reconciler.open_candidate(record, version)
         except NotBuilt:
             raise Conflict(
                 f"the catalog of {record.name} changes faster than it is embedded under {version_name(version)}: "
@@ -274,12 +274,12 @@ class Activator:
             check_finite(str(name), items, late[late >= len(items.base.ids)])
             return
         intake, window = self._versions.intake(value.domain), value.engine.backbone.config.max_history
-        verify(str(name), items, value.encode, window, lambda ids: self._contents(intake, value.domain, ids))
+        verify(str(name), items, value.encode, window, lambda ids: self._read_contents(intake, value.domain, ids))
 
-    def _contents(self, intake: Intake, domain: str, ids: Sequence[str]) -> list[Content]:
+    def _read_contents(self, intake: Intake, domain: str, ids: Sequence[str]) -> list[Content]:
         return intake.contents_of(self._state.items_by_id(domain, ids).values())
 
-    def _gated(self, candidate: LiveDomain, wanted: ActivateRequest, progress: Progress) -> dict[str, Any] | None:
+    def _pass_gate(self, candidate: LiveDomain, wanted: ActivateRequest, progress: Progress) -> dict[str, Any] | None:
         if wanted.gate is None:
             return None
         progress.stage("gate")
@@ -287,12 +287,12 @@ class Activator:
         check(candidate.domain, verdict)
         return verdict.figures
 
-    def _flipped(self, domain: str, candidate: LiveDomain | None = None) -> Standing:
+    def _publish(self, domain: str, candidate: LiveDomain | None = None) -> Deployment:
         """Publish what was recorded, and tell the others."""
-        standing = self._reconciler.reconcile(domain, candidate)
+        deployment = self._reconciler.reconcile(domain, candidate)
         self._state.announce("standing", domain)
-        return standing if standing is not None else self._live.get(domain)
+        return deployment if deployment is not None else self._live.get(domain)
 
 
-def _listed(versions: Sequence[int]) -> str:
+def _join(versions: Sequence[int]) -> str:
     return ", ".join(map(str, versions))

@@ -1,7 +1,7 @@
 """The gate, asked from a job's thread: before a version goes live, and again while it is a canary.
 
 What a gate says depends on the probes, the catalog and the two versions. So a canary that had to pass one is judged
-again whenever its domain's probes were replaced or its catalog was folded, and taken back where it misses.
+again whenever its domain's probes were replaced or its catalog was compacted, and taken back where it misses.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 from adapters_store.store import Store
 from service.errors import Conflict, DomainLoading
 from service.jobs import Jobs, Progress, Stopped
-from service.live.table import LiveDomain, LiveTable, Standing
+from service.live.table import Deployment, LiveDomain, LiveTable
 from service.recommend.recommend import Reader
 from service.rollout.gate import Verdict, judge
 from service.state import Job, State
@@ -56,23 +56,23 @@ class Judge:
             raise Conflict(f"{domain} has no probes to gate by: PUT /domains/{domain}/probes")
         if self.asking is None:
             raise RuntimeError("the gate asks as requests do: the service must have started")
-        now = self.standing(domain, progress)
+        now = self.load_deployment(domain, progress)
         work = judge(gate, candidate, now.live, probes, self.asking.reader)
         return waited(asyncio.run_coroutine_threadsafe(work, self.asking.loop), progress)
 
-    def standing(self, domain: str, progress: Progress) -> Standing:
-        """Return where a domain stands now, bringing it there; waits while it is being made ready.
+    def load_deployment(self, domain: str, progress: Progress) -> Deployment:
+        """Return the deployment of a domain, loading it; waits while it is being made ready.
 
         Raises:
             DomainLoading: for too long; what `progress.check` raises.
         """
         until = time.monotonic() + GATE_S
-        while (standing := self._live.wake(domain)) is None:
+        while (deployment := self._live.load(domain)) is None:
             progress.check()
             if time.monotonic() > until:
                 raise DomainLoading(domain, "being made ready")
             time.sleep(CHECK_EVERY_S)
-        return standing
+        return deployment
 
 
 def waited(asked: Future[Verdict], progress: Progress) -> Verdict:
@@ -97,7 +97,7 @@ class CanaryJudge:
 
     Args:
         judge: asks.
-        store: where a domain stands.
+        store: knows the current activation of a domain.
         end: takes a canary back: domain, digest, reason.
         jobs: that do it.
     """
@@ -108,17 +108,17 @@ class CanaryJudge:
 
     def ask(self, domain: str) -> Job | None:
         """Judge a domain's canary again, where it has one that had to pass a gate."""
-        stands = self._store.standing(domain)
-        if not stands.percent or stands.gate is None:
+        activation = self._store.current(domain)
+        if not activation.percent or activation.gate is None:
             return None
-        return self._jobs.submit(KIND, domain, {"version": version_name(stands.canary)})
+        return self._jobs.submit(KIND, domain, {"version": version_name(activation.canary)})
 
     def _judged(self, job: Job, progress: Progress) -> dict[str, Any]:
         progress.stage("gate")
-        canary, stands = self._judge.standing(job.domain, progress).canary, self._store.standing(job.domain)
-        if canary is None or stands.gate is None or canary.version != stands.canary:
+        canary, activation = self._judge.load_deployment(job.domain, progress).canary, self._store.current(job.domain)
+        if canary is None or activation.gate is None or canary.version != activation.canary:
             return {"gate": None, "missed": []}  # it is over
-        verdict = self._judge.verdict(GateBody.model_validate(stands.gate), canary, progress)
+        verdict = self._judge.verdict(GateBody.model_validate(activation.gate), canary, progress)
         if verdict.missed:
             progress.fence()
             self._end(job.domain, canary.digest, "; ".join(verdict.missed))

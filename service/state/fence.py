@@ -15,7 +15,7 @@ def fence(state: State, record: DomainRecord) -> Callable[[], None]:
     """
 
     def check() -> None:
-        if state.get_domain(record.name).born != record.born:
+        if state.get_domain(record.name).incarnation != record.incarnation:
             raise DomainNotFound(record.name, [one.name for one in state.domains() if one.name != record.name])
 
     return check

@@ -185,7 +185,7 @@ class Domain(TypedDict):
     status: Literal["ready", "loading", "broken"]
     reason: NotRequired[Annotated[str, Field(description="Why it does not answer.")]]
     in_memory: NotRequired[
-        Annotated[bool, Field(description="False: it rests, to keep the memory budget, and comes back when asked.")]
+        Annotated[bool, Field(description="False: evicted to keep the memory budget; the next request loads it.")]
     ]
     live_version: NotRequired[Version]
     canary_version: NotRequired[Version | None]

@@ -161,7 +161,7 @@ def test_a_state_that_is_damaged_before_the_start_is_named_and_not_taken_for_a_n
 def test_a_state_that_is_gone_is_restored_with_its_versions_and_what_was_live(settings: Settings, bundle: Make) -> None:
     with running(settings) as client:
         fill(client, bundle(1), bundle(2))
-        parts_of(client).reconciler.ask_for_build("movies")
+        parts_of(client).reconciler.request_compaction("movies")
         wait_until((settings.data / "snapshots" / "movies" / "snapshot.json").exists)
         wait_until(lambda: not parts_of(client).jobs.unended())
         before = answer(client)
@@ -272,7 +272,7 @@ def test_a_mapped_file_that_is_cut_is_let_go_of_and_built_anew(settings: Setting
     with running(settings) as client:
         fill(client, bundle(1))
         parts = parts_of(client)
-        parts.reconciler.ask_for_build("movies")
+        parts.reconciler.request_compaction("movies")
         wait_until(lambda: parts.live.get("movies").live.items.base.is_kept)
         wait_until(lambda: not parts.jobs.unended())
         before = answer(client)

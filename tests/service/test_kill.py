@@ -155,7 +155,7 @@ class Known:
         assert self.rows.items() <= places.items(), "an item keeps its row"
         assert all(row > self.last_row for name, row in places.items() if name not in self.rows), "a row is given once"
         assert len(there) == len(rows.ids), "an id has one row"
-        gone = state.withdrawals(DOMAIN, 0, rows.born)
+        gone = state.withdrawals(DOMAIN, 0, rows.incarnation)
         assert gone is not None
         self.ever |= there.keys()
         assert set(gone.deleted) == self.ever - there.keys(), "what was deleted is known, and nothing else"

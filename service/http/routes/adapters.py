@@ -247,9 +247,9 @@ def _create(parts: Parts, name: str, bundle: Bundle) -> None:
 
 
 def _roles(parts: Parts, domain: str) -> tuple[Activation | None, Sequence[int]]:
-    """Return what a domain stands at, None where its activation log is lost, and what is pinned."""
+    """Return the current activation, None where the log is lost, and the pinned versions."""
     try:
-        return parts.store.standing(domain), parts.store.pinned(domain)
+        return parts.store.current(domain), parts.store.pinned(domain)
     except StoreDamaged:
         return None, parts.store.pinned(domain)
 

@@ -13,7 +13,7 @@ from adapters_store.domains import check_domain_name
 from adapters_store.errors import StoreDamaged
 from service.errors import BackboneNotFound, Conflict
 from service.http.parts import Caller, Given, Parts, parse_body, problems, read_body
-from service.live.table import Standing
+from service.live.table import Deployment
 from service.state import DomainRecord
 from service.version import version_name
 from service.wire.requests import DomainBody
@@ -108,7 +108,7 @@ def create_domain(parts: Parts, name: str, body: DomainBody) -> bool:
     created = parts.state.put_domain(record)
     if created:
         _log.info("%s: the domain is created, on backbone %s", name, fingerprint[:12])
-    parts.activator.domain_created(record)
+    parts.activator.publish_new_domain(record)
     return created
 
 
@@ -142,7 +142,7 @@ def _fitting(parts: Parts, wanted: str | None) -> list[str]:
 
 
 def _card(parts: Parts, record: DomainRecord) -> dict[str, Any]:
-    standing = parts.live.find(record.name)
+    deployment = parts.live.find(record.name)
     card: dict[str, Any] = {
         "domain": record.name,
         "title": record.title,
@@ -151,21 +151,25 @@ def _card(parts: Parts, record: DomainRecord) -> dict[str, Any]:
         "items": parts.state.count_items(record.name),
         "versions": [card.version for card in parts.store.versions(record.name)],
     }
-    if standing is not None:
-        return card | _standing(standing) | _canary_since(parts, standing)
-    return card | (_resting(parts, record.name) if parts.live.rests(record.name) else _waiting(parts, record.name))
+    if deployment is not None:
+        return card | _describe_deployment(deployment) | _canary_since(parts, deployment)
+    return card | (
+        _describe_evicted(parts, record.name)
+        if parts.live.is_evicted(record.name)
+        else _describe_waiting(parts, record.name)
+    )
 
 
-def _standing(standing: Standing) -> dict[str, Any]:
-    live, previous = standing.live, standing.previous
+def _describe_deployment(deployment: Deployment) -> dict[str, Any]:
+    live, previous = deployment.live, deployment.previous
     return {
         "status": "ready",
         "in_memory": True,
         "live_version": version_name(live.version),
         "previous_version": None if previous is None else version_name(previous.version),
-        "canary_version": None if standing.canary is None else version_name(standing.canary.version),
-        "canary_percent": standing.percent,
-        "pinned_versions": [version_name(value.version) for value in standing.pinned],
+        "canary_version": None if deployment.canary is None else version_name(deployment.canary.version),
+        "canary_percent": deployment.percent,
+        "pinned_versions": [version_name(value.version) for value in deployment.pinned],
         "index_generation": live.index_generation,
         "searchable_items": len(live.items),
         "index": live.items.index.describe(),
@@ -173,32 +177,32 @@ def _standing(standing: Standing) -> dict[str, Any]:
     }
 
 
-def _canary_since(parts: Parts, standing: Standing) -> dict[str, Any]:
-    if standing.canary is None:
+def _canary_since(parts: Parts, deployment: Deployment) -> dict[str, Any]:
+    if deployment.canary is None:
         return {"canary_since": None}
     with suppress(StoreDamaged):
-        return {"canary_since": parts.store.standing(standing.live.domain).at}
+        return {"canary_since": parts.store.current(deployment.live.domain).at}
     return {}
 
 
-def _resting(parts: Parts, name: str) -> dict[str, Any]:
+def _describe_evicted(parts: Parts, name: str) -> dict[str, Any]:
     try:
-        stands = parts.store.standing(name)
+        activation = parts.store.current(name)
     except StoreDamaged as error:
         return {"status": "broken", "reason": str(error)}
     return {
         "status": "ready",
         "in_memory": False,
-        "live_version": version_name(stands.version),
-        "previous_version": version_name(stands.previous) if stands.previous != stands.version else None,
-        "canary_version": version_name(stands.canary) if stands.percent else None,
-        "canary_percent": stands.percent,
-        "canary_since": stands.at if stands.percent else None,
+        "live_version": version_name(activation.version),
+        "previous_version": version_name(activation.previous) if activation.previous != activation.version else None,
+        "canary_version": version_name(activation.canary) if activation.percent else None,
+        "canary_percent": activation.percent,
+        "canary_since": activation.at if activation.percent else None,
         "pinned_versions": parts.store.pinned(name),
     }
 
 
-def _waiting(parts: Parts, name: str) -> dict[str, Any]:
+def _describe_waiting(parts: Parts, name: str) -> dict[str, Any]:
     if name in parts.live.broken:
         return {"status": "broken", "reason": parts.live.broken[name]}
     return {"status": "loading", "reason": parts.live.loading.get(name, "being made ready")}

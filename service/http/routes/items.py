@@ -75,8 +75,8 @@ async def post_items(
 ) -> Response:
     """Store a JSON array, or NDJSON with one item a line; 200 once all of it is searchable, 202 with a job if large."""
     # Before the body is taken: what cannot be searched is not stored.
-    standing = await run_in_threadpool(parts.live.get, domain)
-    born = standing.live.born
+    deployment = await run_in_threadpool(parts.live.get, domain)
+    incarnation = deployment.live.incarnation
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind not in ("application/json", NDJSON):
         raise UnsupportedMedia(f"content type {kind or 'missing'!r}: expected application/json or {NDJSON}")
@@ -87,11 +87,11 @@ async def post_items(
     with parts.receiving.one_of(f"items of {domain}"):
         spooled = await parts.imports.spool(stream(request), limit, ndjson=kind == NDJSON)
     if not wait or spooled.stat().st_size > parts.settings.import_job_bytes:
-        return _queued(await run_in_threadpool(parts.imports.submit, domain, spooled, born))
+        return _queued(await run_in_threadpool(parts.imports.submit, domain, spooled, incarnation))
     try:
-        may_have_pictures = "image" in standing.live.engine.backbone.config.modalities
+        may_have_pictures = "image" in deployment.live.engine.backbone.config.modalities
         run = partial(parts.reader.pictures.run_of, domain) if may_have_pictures else run_in_threadpool
-        report = await run(partial(parts.imports.run, domain, spooled, Course(born=born)))
+        report = await run(partial(parts.imports.run, domain, spooled, Course(incarnation=incarnation)))
     finally:
         spooled.unlink(missing_ok=True)
     return _json(report.to_json(), 200)
@@ -133,19 +133,19 @@ def get_item(domain: str, item_id: ItemId, parts: Given) -> dict[str, Any]:
 )
 async def put_item(domain: str, item_id: ItemId, request: Request, parts: Given, wait: Wait = True) -> Response:
     """Store an item and make it searchable; unchanged content is not embedded again."""
-    born = (await run_in_threadpool(parts.live.get, domain)).live.born
+    incarnation = (await run_in_threadpool(parts.live.get, domain)).live.incarnation
     given = await run_in_threadpool(_named, await read_item(request, MAX_ITEM_BYTES), item_id)
 
     def store() -> tuple[Item, bool]:
         intake = parts.versions.intake(domain)
         item = _readable(lambda: intake.item(given))
         intake.settle()
-        return item, bool(parts.writer.upsert(domain, [item], born=born).accepted)
+        return item, bool(parts.writer.upsert(domain, [item], incarnation=incarnation).accepted)
 
     run = _runner(parts, domain, given.image_b64)
     if not wait:
         await run(lambda: _readable(lambda: parts.versions.intake(domain).item(given)))
-        return _queued(await run_in_threadpool(parts.imports.submit_item, domain, given, born))
+        return _queued(await run_in_threadpool(parts.imports.submit_item, domain, given, incarnation))
     item, added = await run(store)
     return _json(_shown(item), 201 if added else 200, {"Location": f"/domains/{domain}/items/{_quoted(item_id)}"})
 
@@ -159,7 +159,7 @@ async def put_item(domain: str, item_id: ItemId, request: Request, parts: Given,
 )
 async def patch_item(domain: str, item_id: ItemId, request: Request, parts: Given, wait: Wait = True) -> Response:
     """Change the fields that are named; what others change at the same time is not lost."""
-    born = (await run_in_threadpool(parts.live.get, domain)).live.born
+    incarnation = (await run_in_threadpool(parts.live.get, domain)).live.incarnation
     body = await read_item(request, MAX_ITEM_BYTES)
     patch = await run_in_threadpool(parse_body, ItemPatch, body, '{"available": false}')
 
@@ -171,7 +171,7 @@ async def patch_item(domain: str, item_id: ItemId, request: Request, parts: Give
             intake.settle()
             return after
 
-        parts.writer.change(domain, item_id, changed, born)
+        parts.writer.change(domain, item_id, changed, incarnation)
         return parts.writer.get(domain, item_id)
 
     def check() -> None:
@@ -181,7 +181,7 @@ async def patch_item(domain: str, item_id: ItemId, request: Request, parts: Give
     run = _runner(parts, domain, patch.image_b64)
     if not wait:
         await run(check)
-        return _queued(await run_in_threadpool(parts.imports.submit_patch, domain, item_id, patch, born))
+        return _queued(await run_in_threadpool(parts.imports.submit_patch, domain, item_id, patch, incarnation))
     return _json(_shown(await run(change)), 200)
 
 

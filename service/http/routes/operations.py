@@ -70,7 +70,7 @@ async def metrics(parts: Given) -> Response:
 def info(parts: Given) -> dict[str, Any]:
     """Return version, state, backbones with their device and size, and the memory of each domain by part."""
     names = parts.engines.names()
-    standings = sorted(parts.live.all(), key=lambda standing: standing.live.domain)
+    deployments = sorted(parts.live.all(), key=lambda deployment: deployment.live.domain)
     return {
         "version": version("swaprec"),
         "process": parts.jobs.owner,
@@ -88,11 +88,11 @@ def info(parts: Given) -> dict[str, Any]:
         ],
         "domains": [
             {
-                "domain": standing.live.domain,
-                "version": version_name(standing.live.version),
-                "items": len(standing.live.items),
-                "memory_bytes": standing.live.memory(),
+                "domain": deployment.live.domain,
+                "version": version_name(deployment.live.version),
+                "items": len(deployment.live.items),
+                "memory_bytes": deployment.live.memory(),
             }
-            for standing in standings
+            for deployment in deployments
         ],
     }

@@ -33,10 +33,10 @@ async def put_probes(domain: str, request: Request, parts: Given) -> dict[str, A
 
     A canary that had to pass a gate is judged by the new ones, as a job.
     """
-    born = (await run_in_threadpool(parts.state.get_domain, domain)).born
+    incarnation = (await run_in_threadpool(parts.state.get_domain, domain)).incarnation
     body = await read_body(request, min(parts.settings.max_import_bytes, MAX_ARRAY_BYTES))
     probes = await run_in_threadpool(read_probes, body)
-    await run_in_threadpool(parts.state.put_probes, domain, probes, born)
+    await run_in_threadpool(parts.state.put_probes, domain, probes, incarnation)
     if probes:
         await run_in_threadpool(parts.canary_judge.ask, domain)
     return {"domain": domain, "probes": len(probes)}
@@ -60,10 +60,10 @@ async def evaluate_version(domain: str, request: Request, parts: Given) -> Evalu
 
     Recommendations go first, so that it takes longer beside many of them.
     """
-    standing = await parts.residency.standing(domain)
+    deployment = await parts.residency.get(domain)
     body = await read_body(request, parts.settings.max_body_bytes)
     wanted = parse_body(EvaluateRequest, body or b"{}", '{"version": 3}')
-    value = standing.live if wanted.version is None else standing.serving(wanted.version)
+    value = deployment.live if wanted.version is None else deployment.get(wanted.version)
     with parts.reader.pace.place(domain):
         probes = await run_in_threadpool(parts.state.probes, domain)
         if not probes:

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from service.errors import DomainLoading, QueueFull
 from service.http.parts import Given, Parts, parse_body, problems, read_body
-from service.live.table import LiveDomain, Standing
+from service.live.table import Deployment, LiveDomain
 from service.recommend.compare import compare
 from service.recommend.recommend import recommend
 from service.recommend.similar import embed, similar
@@ -38,10 +38,10 @@ async def post_recommend(
 ) -> Response:
     """Answer from the domain's live value; the answer names the version and index generation that produced it."""
     try:
-        standing = await parts.residency.standing(domain)
+        deployment = await parts.residency.get(domain)
         body = await read_body(request, parts.settings.max_body_bytes)
         wanted = parse_body(RecommendRequest, body, '{"history": ["n101"]}')
-        answer = await _recommended(parts, standing, wanted)
+        answer = await _recommended(parts, deployment, wanted)
     except (QueueFull, DomainLoading) as error:
         parts.telemetry.rejected.labels(error.code).inc()
         raise
@@ -64,10 +64,10 @@ async def post_compare(
     request: Request, parts: Given, domain: Annotated[str, Query(description="Which domain.")]
 ) -> Response:
     """Answer one history by every arm, with how much they agree and what moved."""
-    standing = await parts.residency.standing(domain)
+    deployment = await parts.residency.get(domain)
     body = await read_body(request, parts.settings.max_body_bytes)
     wanted = parse_body(CompareRequest, body, '{"history": ["n101"], "arms": [{"version": 3}]}')
-    answer = await compare(standing, wanted, parts.reader)
+    answer = await compare(deployment, wanted, parts.reader)
     return _answer(answer)
 
 
@@ -82,9 +82,9 @@ async def post_similar(
     request: Request, parts: Given, domain: Annotated[str, Query(description="Which domain.")]
 ) -> Response:
     """Answer with the nearest items of the live value; a text or picture is encoded with its adapter."""
-    standing = await parts.residency.standing(domain)
+    deployment = await parts.residency.get(domain)
     wanted = parse_body(SimilarRequest, await read_body(request, parts.settings.max_body_bytes), '{"item_id": "n101"}')
-    return _answer(await similar(_live(standing, wanted.version), wanted, parts.reader))
+    return _answer(await similar(_live(deployment, wanted.version), wanted, parts.reader))
 
 
 @router.post(
@@ -98,23 +98,23 @@ async def post_embed(
     request: Request, parts: Given, domain: Annotated[str, Query(description="Which domain.")]
 ) -> Response:
     """Encode with the adapter of the live value; an item's own vector is the one that is searched."""
-    standing = await parts.residency.standing(domain)
+    deployment = await parts.residency.get(domain)
     example = '{"items": ["n101", {"text": "Storm closes roads"}]}'
     wanted = parse_body(EmbedRequest, await read_body(request, parts.settings.max_body_bytes), example)
-    return _answer(await embed(_live(standing, wanted.version), wanted, parts.reader))
+    return _answer(await embed(_live(deployment, wanted.version), wanted, parts.reader))
 
 
-async def _recommended(parts: Parts, standing: Standing, wanted: RecommendRequest) -> dict[str, Any]:
+async def _recommended(parts: Parts, deployment: Deployment, wanted: RecommendRequest) -> dict[str, Any]:
     if wanted.version is not None:
-        return await recommend(standing.serving(wanted.version), wanted, parts.reader)
-    if standing.canary is None:
-        return await recommend(standing.live, wanted, parts.reader)
-    return await parts.canaries.recommend(standing, standing.canary, wanted, parts.reader)
+        return await recommend(deployment.get(wanted.version), wanted, parts.reader)
+    if deployment.canary is None:
+        return await recommend(deployment.live, wanted, parts.reader)
+    return await parts.canaries.recommend(deployment, deployment.canary, wanted, parts.reader)
 
 
-def _live(standing: Standing, version: int | str | None) -> LiveDomain:
+def _live(deployment: Deployment, version: int | str | None) -> LiveDomain:
     """Return the value that answers, or the one of a pinned version."""
-    return standing.live if version is None else standing.serving(version)
+    return deployment.live if version is None else deployment.get(version)
 
 
 def _answer(value: object) -> Response:

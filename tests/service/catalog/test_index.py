@@ -81,7 +81,7 @@ def test_where_nothing_is_gained_search_stays_exact(tmp_path: Path) -> None:
 
 
 def test_an_index_that_is_not_what_was_written_makes_its_base_absent(tmp_path: Path) -> None:
-    record, count = DomainRecord("movies", "f", born="b"), 20_000
+    record, count = DomainRecord("movies", "f", incarnation="b"), 20_000
     ids = [f"i{n}" for n in range(count)]
     catalog = Catalog(1, np.arange(count), ids, np.zeros(count), np.ones(count, np.bool_))
     bases = Bases(tmp_path)

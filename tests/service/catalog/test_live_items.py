@@ -11,11 +11,11 @@ import pytest
 
 from service.catalog.bases import Bases, Catalog
 from service.catalog.ids import Ids
-from service.catalog.live_items import FOLD_ROWS, LiveItems
+from service.catalog.live_items import COMPACTION_ROWS, LiveItems
 from service.state import ChangedItem, Changes, DomainRecord
 
 WIDTH = 4
-RECORD = DomainRecord("movies", "f", born="b1")
+RECORD = DomainRecord("movies", "f", incarnation="b1")
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,12 @@ def catalog_of(model: dict[str, Known], generation: int) -> Catalog:
     return Catalog(generation, np.arange(len(model)), list(model), popularity, available)
 
 
-def built(bases: Bases, model: dict[str, Known], generation: int, born: str = "b1") -> LiveItems:
+def built(bases: Bases, model: dict[str, Known], generation: int, incarnation: str = "b1") -> LiveItems:
     """Write a base of the model's items, and open it."""
     ids = list(model)
-    with bases.writing(replace(RECORD, born=born), catalog_of(model, generation), generation, WIDTH) as base:
+    with bases.writing(
+        replace(RECORD, incarnation=incarnation), catalog_of(model, generation), generation, WIDTH
+    ) as base:
         vectors = np.array([model[name].vector for name in ids], np.float32).reshape(-1, WIDTH)
         base.vectors("d" * 64, "float32")[base.places] = vectors
     found = bases.newest(RECORD, "d" * 64, "float32", None)
@@ -110,7 +112,7 @@ def check(items: LiveItems, model: dict[str, Known], rng: random.Random) -> None
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_any_sequence_of_changes_and_folds_answers_as_the_plain_model(bases: Bases, seed: int) -> None:
+def test_any_sequence_of_changes_and_compactions_answers_as_the_plain_model(bases: Bases, seed: int) -> None:
     rng = random.Random(seed)
     model = {
         f"i{n}": Known(vector_of(rng), float(rng.randrange(5)), rng.random() < 0.8)
@@ -139,15 +141,15 @@ def test_a_value_stays_as_it_is_when_another_is_made_of_it(bases: Bases) -> None
     check(items, before, rng)
 
 
-def test_a_fold_is_due_after_a_thousand_rows_or_two_per_cent(bases: Bases) -> None:
+def test_a_compaction_is_due_after_a_thousand_rows_or_two_per_cent(bases: Bases) -> None:
     items = built(bases, {}, 1)
 
     def with_new(count: int) -> LiveItems:
         new = [ChangedItem(n, f"n{n}", "", 0.0, "", available=True) for n in range(count)]
         return items.with_changes(Changes(2, new, []), np.zeros((count, WIDTH), np.float32))
 
-    assert not with_new(FOLD_ROWS).needs_fold
-    assert with_new(FOLD_ROWS + 1).needs_fold
+    assert not with_new(COMPACTION_ROWS).needs_compaction
+    assert with_new(COMPACTION_ROWS + 1).needs_compaction
 
 
 @pytest.fixture
@@ -167,7 +169,7 @@ def test_a_base_that_is_removed_while_it_is_mapped_still_answers(opened: tuple[B
 
 def test_the_base_of_a_domain_that_had_the_same_name_is_never_taken(opened: tuple[Bases, LiveItems]) -> None:
     bases, _ = opened
-    assert bases.newest(replace(RECORD, born="b2"), "d" * 64, "float32", None) is None
+    assert bases.newest(replace(RECORD, incarnation="b2"), "d" * 64, "float32", None) is None
     assert bases.newest(RECORD, "e" * 64, "float32", None) is None
 
 

@@ -332,7 +332,7 @@ def image(client: httpx.Client, domain: str, number: int) -> str:
     return digest
 
 
-def fold(client: httpx.Client, domain: str) -> None:
+def compact(client: httpx.Client, domain: str) -> None:
     job = wait_for_job(client, parts_of(client).jobs.submit("fold", domain, {}).to_json())
     assert job["status"] == "succeeded", job
 
@@ -342,7 +342,7 @@ def wait_for_sweep(client: httpx.Client) -> None:
     parts_of(client).jobs.background(lambda: None).result(20)
 
 
-def test_the_picture_of_a_deleted_item_goes_after_folds_and_that_of_an_equal_item_elsewhere_stays(
+def test_the_picture_of_a_deleted_item_goes_after_compactions_and_that_of_an_equal_item_elsewhere_stays(
     client: httpx.Client, settings: Settings
 ) -> None:
     folder = settings.data / "blobs"
@@ -352,7 +352,7 @@ def test_the_picture_of_a_deleted_item_goes_after_folds_and_that_of_an_equal_ite
         assert client.delete(f"/domains/old/items/i{number}").status_code == 204
     for domain in ("old", "new"):
         age(folder)
-        fold(client, domain)
+        compact(client, domain)
         wait_for_sweep(client)
     assert kept(folder) == before - {gone}
 

@@ -282,6 +282,6 @@ def test_a_build_whose_state_does_not_answer_can_be_asked_for_again(tmp_path: Pa
     builder = Builder(lambda _: tmp_path / "tiny", least=1, threads=1, where=where)
     try:
         with pytest.raises(StateUnavailable, match=r"127\.0\.0\.1:1"):
-            builder.fold("movies", backbone, [], 1, lambda _: lambda *_: None)
+            builder.compact("movies", backbone, [], 1, lambda _: lambda *_: None)
     finally:
         builder.close()

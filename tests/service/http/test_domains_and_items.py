@@ -109,7 +109,7 @@ def test_a_large_import_becomes_a_job_with_progress(movies: httpx.Client, count:
     assert answer.status_code == 202
     job = wait_for_job(movies, answer.json())
     assert (job["status"], job["result"]["accepted"], job["kind"]) == ("succeeded", count, "import")
-    assert job["stage"] == last, "what is much is folded"
+    assert job["stage"] == last, "a bulk import is compacted"
     assert job["done"] == job["total"]
     assert movies.get("/domains/movies").json()["searchable_items"] == count + 60
 

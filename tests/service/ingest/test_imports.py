@@ -32,7 +32,7 @@ def parts(settings: Settings, backbone: Backbone, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(imports, "BATCH_ROWS", 50)
     with started(settings) as parts:
         parts.state.put_domain(DomainRecord("movies", backbone.fingerprint))
-        parts.activator.domain_created(parts.state.get_domain("movies"))
+        parts.activator.publish_new_domain(parts.state.get_domain("movies"))
         yield parts
 
 
@@ -44,8 +44,8 @@ def body(parts: Parts) -> Path:
     return path
 
 
-def born(parts: Parts) -> str:
-    return parts.state.get_domain("movies").born
+def incarnation(parts: Parts) -> str:
+    return parts.state.get_domain("movies").incarnation
 
 
 class Cut(Progress):
@@ -72,7 +72,7 @@ def titles(parts: Parts) -> dict[str, str]:
 
 
 def test_an_import_that_is_gone_on_with_stores_no_row_twice_and_reports_all(parts: Parts) -> None:
-    job = parts.imports.submit("movies", body(parts), born(parts))
+    job = parts.imports.submit("movies", body(parts), incarnation(parts))
     with pytest.raises(Stopped):
         go_on(parts, Cut)
     assert len(titles(parts)) == 50
@@ -95,11 +95,11 @@ def test_rows_of_which_it_was_not_written_down_that_they_are_stored_overwrite_no
         raise Stopped
 
     with pytest.raises(Stopped):
-        parts.imports.run("movies", path, Course(folds=True, keep=killed))
+        parts.imports.run("movies", path, Course(compacts=True, keep=killed))
     assert len(titles(parts)) == 50
     parts.writer.delete("movies", ["i3"])
     parts.writer.upsert("movies", [Item("i4", "newer")])
-    report = parts.imports.run("movies", path, Course(Report(), 0, begun, folds=True))
+    report = parts.imports.run("movies", path, Course(Report(), 0, begun, compacts=True))
     found = titles(parts)
     assert set(found) == {f"i{number}" for number in range(ROWS)} - {"i3"}
     assert found["i4"] == "newer"
@@ -107,14 +107,16 @@ def test_rows_of_which_it_was_not_written_down_that_they_are_stored_overwrite_no
 
 
 def test_a_job_of_an_earlier_version_that_wrote_nothing_down_begins_at_the_first_row(parts: Parts) -> None:
-    job: Job = parts.imports.submit("movies", body(parts), born(parts))
+    job: Job = parts.imports.submit("movies", body(parts), incarnation(parts))
     assert job.result is None
     assert go_on(parts)["accepted"] == ROWS
 
 
 def test_a_patch_that_is_gone_on_with_does_not_undo_what_came_since(parts: Parts) -> None:
     parts.writer.upsert("movies", [Item("a", "film", 1.0), Item("b", "film", 1.0)])
-    jobs = [parts.imports.submit_patch("movies", name, ItemPatch(popularity=2.0), born(parts)) for name in ("a", "b")]
+    jobs = [
+        parts.imports.submit_patch("movies", name, ItemPatch(popularity=2.0), incarnation(parts)) for name in ("a", "b")
+    ]
     work = parts.jobs.kinds["patch"]
     for job in jobs:
         assert work(job, Progress(parts.state, job, threading.Event())) == {"updated": 1, "unchanged": 0}

@@ -24,7 +24,7 @@ def parts(movies: httpx.Client) -> Parts:
 
 def ask(parts: Parts) -> Job | None:
     """Ask for a build as a reconciliation does; no process claims it."""
-    job: Any = parts.reconciler.ask_for_build("movies")
+    job: Any = parts.reconciler.request_compaction("movies")
     return job
 
 
@@ -108,9 +108,9 @@ def test_a_catalog_whose_texts_all_look_the_same_is_refused_with_the_reason_and_
     rows = [{"item_id": f"th{n}", "title": f"เรื่อง {chr(0x0E01 + n % 40)}{'ก' * (n // 40)}"} for n in range(100)]
     assert client.post("/domains/thai/items", json=rows).json()["warnings"][0]["code"] == "unknown_tokens"
     reconciler = parts_of(client).reconciler
-    job: Any = reconciler.ask_for_build("thai")
+    job: Any = reconciler.request_compaction("thai")
     ended = wait_for_job(client, {"id": job.id})
     assert (ended["status"], ended["error"]["status"]) == ("failed", 422)
     assert "different vectors" in ended["error"]["detail"]
     later(monkeypatch, 24 * 3600)
-    assert reconciler.ask_for_build("thai") is None
+    assert reconciler.request_compaction("thai") is None

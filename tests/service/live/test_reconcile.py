@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from service.app import assemble, started
-from service.catalog.live_items import FOLD_ROWS, LiveItems
+from service.catalog.live_items import COMPACTION_ROWS, LiveItems
 from service.errors import OutOfSpace, ServiceError
 from service.http.parts import Parts
 from service.jobs import Progress
 from service.live.follower import SWEEP_S
 from service.live.reconcile import HERE
-from service.live.table import LiveDomain, LiveTable, Standing
+from service.live.table import Deployment, LiveDomain, LiveTable
 from service.settings import Settings
 from service.state import DomainRecord, Item, Job
 from service.wire.requests import ActivateRequest
@@ -35,7 +35,7 @@ def parts(settings: Settings, backbone: Backbone) -> Iterator[Parts]:
     """A process that answers for sixty items from a base, and another version; its jobs wait."""
     with started(settings) as parts:
         parts.state.put_domain(DomainRecord("movies", backbone.fingerprint))
-        parts.activator.domain_created(parts.state.get_domain("movies"))
+        parts.activator.publish_new_domain(parts.state.get_domain("movies"))
         parts.writer.upsert("movies", [Item(text, text) for text in TEXTS])
         yield parts
 
@@ -50,9 +50,9 @@ def delete_elsewhere(parts: Parts, text: str) -> None:
 
 
 def caught_up(parts: Parts) -> LiveDomain:
-    standing = parts.reconciler.reconcile("movies")
-    assert standing is not None
-    return standing.live
+    deployment = parts.reconciler.reconcile("movies")
+    assert deployment is not None
+    return deployment.live
 
 
 def work(parts: Parts) -> None:
@@ -183,7 +183,7 @@ def test_a_delete_needs_no_file_of_the_version_that_answers(parts: Parts, bundle
 
 
 def test_a_base_that_is_damaged_is_built_again(settings: Settings, parts: Parts) -> None:
-    many = [Item(f"news {number}", f"news {number}") for number in range(FOLD_ROWS)]
+    many = [Item(f"news {number}", f"news {number}") for number in range(COMPACTION_ROWS)]
     parts.writer.upsert("movies", many)
     with_base(parts)
     for path in caught_up(parts).items.base.path.glob("vectors-*.npy"):
@@ -192,14 +192,14 @@ def test_a_base_that_is_damaged_is_built_again(settings: Settings, parts: Parts)
     try:
         assert other.reconciler.reconcile("movies") is None
         work(other)
-        assert len(caught_up(other).items) == len(TEXTS) + FOLD_ROWS
+        assert len(caught_up(other).items) == len(TEXTS) + COMPACTION_ROWS
     finally:
         other.builder.close()
         other.state.close()
 
 
 def test_a_version_that_is_pinned_before_it_ever_answered_becomes_warm(parts: Parts, bundle: Make) -> None:
-    parts.writer.upsert("movies", [Item(f"news {number}", f"news {number}") for number in range(FOLD_ROWS)])
+    parts.writer.upsert("movies", [Item(f"news {number}", f"news {number}") for number in range(COMPACTION_ROWS)])
     with_base(parts)
     version = parts.store.add("movies", bundle(1), lambda _: []).version
     parts.activator.pin("movies", version, pinned=True)
@@ -255,17 +255,17 @@ def test_a_delete_goes_also_where_no_job_can_be_written_down(parts: Parts, monke
     assert not parts.live.get("movies").live.items.rows([TEXTS[3]])
 
 
-def test_a_canary_ends_also_where_its_domain_rests(parts: Parts, bundle: Make) -> None:
+def test_a_canary_of_an_evicted_domain_can_be_ended(parts: Parts, bundle: Make) -> None:
     version = parts.store.add("movies", bundle(1), lambda _: []).version
     parts.activator.submit("movies", version, ActivateRequest(canary_percent=50))
     work(parts)
     canary = parts.live.get("movies").canary
     assert canary is not None
-    parts.live.rest("movies")
+    parts.live.evict("movies")
     parts.activator.end_canary("movies", "another", "it is not this one")
-    assert parts.store.standing("movies").percent == 50
+    assert parts.store.current("movies").percent == 50
     parts.activator.end_canary("movies", canary.digest, "it missed its gate")
-    assert parts.store.standing("movies").percent == 0
+    assert parts.store.current("movies").percent == 0
     assert parts.live.get("movies").canary is None
 
 
@@ -277,30 +277,30 @@ def test_an_item_that_a_patch_does_not_change_is_searchable_when_it_came_with_an
     assert parts.live.get("movies").live.items.rows(["news"])
 
 
-def test_what_rests_is_not_taken_for_a_domain_that_was_made_anew_and_has_changed_as_often(
+def test_an_evicted_deployment_is_not_restored_for_a_later_incarnation_that_changed_as_often(
     parts: Parts, backbone: Backbone
 ) -> None:
     with_base(parts)
-    parts.live.rest("movies")
+    parts.live.evict("movies")
     generation = parts.state.generation("movies")
     parts.state.delete_domain("movies")
     parts.state.put_domain(DomainRecord("movies", backbone.fingerprint))
     for number in range(generation):
         write_elsewhere(parts, [f"other {number}"])
     parts.reconciler.reconcile("movies")
-    assert parts.live.revive("movies") is None
+    assert parts.live.restore("movies") is None
     assert not parts.live.get("movies").live.items.rows(TEXTS)
 
 
-def test_what_rests_is_looked_at_when_something_was_not_heard_of(parts: Parts) -> None:
+def test_an_evicted_deployment_is_invalidated_by_a_change_that_was_missed(parts: Parts) -> None:
     with_base(parts)
-    parts.live.rest("movies")
+    parts.live.evict("movies")
     parts.reconciler.reconcile("movies")
-    assert parts.live.kept("movies").standing is not None, "nothing changed"
+    assert parts.live.cached("movies").deployment is not None, "nothing changed"
     delete_elsewhere(parts, TEXTS[3])
     parts.reconciler.reconcile("movies")
-    assert parts.live.rests("movies")
-    assert parts.live.revive("movies") is None
+    assert parts.live.is_evicted("movies")
+    assert parts.live.restore("movies") is None
     assert not parts.live.get("movies").live.items.rows([TEXTS[3]])
 
 
@@ -320,15 +320,15 @@ def test_what_met_an_error_that_passes_is_brought_up_to_date_without_another_cha
     assert "movies" not in parts.reconciler.troubled
 
 
-def test_of_the_domains_that_rest_the_last_ones_keep_what_they_answered_from(parts: Parts) -> None:
+def test_only_the_last_evicted_domains_keep_their_deployments(parts: Parts) -> None:
     with_base(parts)
-    table, live = LiveTable(lambda _: None, most_kept=2), caught_up(parts)
+    table, live = LiveTable(lambda _: None, max_cached=2), caught_up(parts)
     for name in ("a", "b", "c"):
-        table.publish(Standing(replace(live, domain=name)))
-        table.rest(name)
-    assert [name for name in ("a", "b", "c") if table.kept(name).standing is not None] == ["b", "c"]
-    assert table.revive("a") is None
-    back = table.revive("c")
+        table.publish(Deployment(replace(live, domain=name)))
+        table.evict(name)
+    assert [name for name in ("a", "b", "c") if table.cached(name).deployment is not None] == ["b", "c"]
+    assert table.restore("a") is None
+    back = table.restore("c")
     assert back is not None
     assert back.live.items.rows(TEXTS[:1])
 

@@ -1,4 +1,4 @@
-"""A memory budget: what nobody asks for rests, comes back when asked, and is then what it would have been."""
+"""A memory budget: the least recently used domain is evicted, loaded on demand, and answers as if it had stayed."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def full(settings: Settings, bundle: Make) -> Settings:
 
 
 @pytest.fixture
-def rested(full: Settings, tight: Settings) -> Iterator[httpx.Client]:
+def budgeted(full: Settings, tight: Settings) -> Iterator[httpx.Client]:
     assert full.data == tight.data
     with running(tight) as client:
         yield client
@@ -56,7 +56,7 @@ def metric(client: httpx.Client, name: str) -> float:
     return float(next(line for line in lines if line.startswith(f"swaprec_{name} ")).split()[1])
 
 
-def test_answers_are_the_same_whether_a_domain_rested_or_not(full: Settings, tight: Settings) -> None:
+def test_answers_are_the_same_whether_a_domain_was_evicted_or_not(full: Settings, tight: Settings) -> None:
     with running(full) as client:
         expected = {domain: ask(client, domain).json()["items"] for domain in DOMAINS}
     with running(tight) as client:
@@ -71,80 +71,80 @@ def test_answers_are_the_same_whether_a_domain_rested_or_not(full: Settings, tig
         assert metric(client, "resting_domains") == len(DOMAINS) - len(in_memory(client))
 
 
-def test_what_is_asked_for_stays_and_what_was_asked_for_longest_ago_goes(rested: httpx.Client) -> None:
+def test_the_least_recently_used_domain_is_evicted(budgeted: httpx.Client) -> None:
     for domain in ("d0", "d1", "d0", "d2", "d0", "d3"):
-        assert ask(rested, domain).status_code == 200
-    assert {"d0", "d3"} <= in_memory(rested)
-    assert "d1" not in in_memory(rested)
-    hits = metric(rested, "domain_hits_total")
-    ask(rested, "d0")
-    assert metric(rested, "domain_hits_total") == hits + 1
+        assert ask(budgeted, domain).status_code == 200
+    assert {"d0", "d3"} <= in_memory(budgeted)
+    assert "d1" not in in_memory(budgeted)
+    hits = metric(budgeted, "domain_hits_total")
+    ask(budgeted, "d0")
+    assert metric(budgeted, "domain_hits_total") == hits + 1
 
 
-def test_a_domain_that_rests_is_ready_and_tells_what_is_live(rested: httpx.Client) -> None:
+def test_an_evicted_domain_is_ready_and_tells_what_is_live(budgeted: httpx.Client) -> None:
     for domain in ("d4", "d5"):
-        ask(rested, domain)
-    card = rested.get("/domains/d0").json()
+        ask(budgeted, domain)
+    card = budgeted.get("/domains/d0").json()
     assert (card["status"], card["in_memory"], card["live_version"]) == ("ready", False, 1)
     assert card["previous_version"] == "none"
-    assert rested.get("/readyz").status_code == 200
-    assert "d0" not in {one["domain"] for one in rested.get("/info").json()["domains"]}
+    assert budgeted.get("/readyz").status_code == 200
+    assert "d0" not in {one["domain"] for one in budgeted.get("/info").json()["domains"]}
 
 
-def test_what_happened_to_a_domain_while_it_rested_is_in_its_next_answer(rested: httpx.Client, bundle: Make) -> None:
-    gone = ask(rested, "d0").json()["items"][0]["item_id"]
+def test_changes_to_an_evicted_domain_are_in_its_next_answer(budgeted: httpx.Client, bundle: Make) -> None:
+    gone = ask(budgeted, "d0").json()["items"][0]["item_id"]
     for domain in ("d4", "d5"):
-        ask(rested, domain)
-    parts = parts_of(rested)
-    assert parts.live.rests("d0")
+        ask(budgeted, domain)
+    parts = parts_of(budgeted)
+    assert parts.live.is_evicted("d0")
     parts.writer.delete("d0", [gone])
-    upload(rested, bundle(90, "d0"))
+    upload(budgeted, bundle(90, "d0"))
     parts.store.record_activation("d0", 2, "activate")
     parts.reconciler.reconcile("d0")
-    assert parts.live.rests("d0"), "a change alone brings nothing back"
-    answer = ask(rested, "d0", k=100).json()
+    assert parts.live.is_evicted("d0"), "a change alone brings nothing back"
+    answer = ask(budgeted, "d0", k=100).json()
     assert answer["version"] == 2
     assert gone not in {item["item_id"] for item in answer["items"]}
-    assert ask(rested, "d0", version=1).json()["version"] == 1
+    assert ask(budgeted, "d0", version=1).json()["version"] == 1
 
 
-def test_many_that_ask_for_a_resting_domain_bring_it_back_once(rested: httpx.Client) -> None:
+def test_concurrent_requests_for_an_evicted_domain_load_it_once(budgeted: httpx.Client) -> None:
     for domain in ("d4", "d5"):
-        ask(rested, domain)
-    misses = metric(rested, "domain_misses_total")
+        ask(budgeted, domain)
+    misses = metric(budgeted, "domain_misses_total")
     with ThreadPoolExecutor(16) as pool:
-        answers = list(pool.map(lambda _: ask(rested, "d0").status_code, range(64)))
+        answers = list(pool.map(lambda _: ask(budgeted, "d0").status_code, range(64)))
     assert set(answers) == {200}
-    assert metric(rested, "domain_misses_total") == misses + 1
+    assert metric(budgeted, "domain_misses_total") == misses + 1
 
 
 def test_a_pinned_version_keeps_its_domain_in_memory_and_answers_when_it_is_not_live(
-    rested: httpx.Client, bundle: Make
+    budgeted: httpx.Client, bundle: Make
 ) -> None:
     for seed in (70, 71):
-        activate(rested, bundle(seed, "d0"))
-    first = ask(rested, "d0", version=3).json()
-    pinned = rested.patch("/adapters/d0/versions/1", json={"pinned": True}).json()
+        activate(budgeted, bundle(seed, "d0"))
+    first = ask(budgeted, "d0", version=3).json()
+    pinned = budgeted.patch("/adapters/d0/versions/1", json={"pinned": True}).json()
     assert (pinned["pinned"], pinned["live"]) == (True, False)
     for domain in DOMAINS[1:]:
-        assert ask(rested, domain).status_code == 200
-    assert "d0" in in_memory(rested)
-    assert rested.get("/domains/d0").json()["pinned_versions"] == [1]
-    assert ask(rested, "d0", version=1).json()["version"] == 1
-    assert ask(rested, "d0", version=3).json()["items"] == first["items"]
-    refused = rested.delete("/adapters/d0/versions/1")
+        assert ask(budgeted, domain).status_code == 200
+    assert "d0" in in_memory(budgeted)
+    assert budgeted.get("/domains/d0").json()["pinned_versions"] == [1]
+    assert ask(budgeted, "d0", version=1).json()["version"] == 1
+    assert ask(budgeted, "d0", version=3).json()["items"] == first["items"]
+    refused = budgeted.delete("/adapters/d0/versions/1")
     assert (refused.status_code, refused.json()["code"]) == (409, "version_in_use")
     assert "pinned" in refused.json()["detail"]
 
-    assert rested.patch("/adapters/d0/versions/1", json={"pinned": False}).json()["pinned"] is False
-    assert ask(rested, "d0", version=1).status_code == 409
+    assert budgeted.patch("/adapters/d0/versions/1", json={"pinned": False}).json()["pinned"] is False
+    assert ask(budgeted, "d0", version=1).status_code == 409
     for domain in DOMAINS[1:]:
-        ask(rested, domain)
-    assert "d0" not in in_memory(rested)
-    assert rested.delete("/adapters/d0/versions/1").status_code == 204
+        ask(budgeted, domain)
+    assert "d0" not in in_memory(budgeted)
+    assert budgeted.delete("/adapters/d0/versions/1").status_code == 204
 
 
-def test_a_domain_that_rests_comes_to_memory_when_a_version_of_it_is_pinned_and_after_a_restart(
+def test_an_evicted_domain_is_loaded_when_a_version_of_it_is_pinned_and_after_a_restart(
     full: Settings, tight: Settings
 ) -> None:
     with running(tight) as client:
@@ -162,22 +162,22 @@ def test_a_domain_that_rests_comes_to_memory_when_a_version_of_it_is_pinned_and_
     assert full.data == tight.data
 
 
-def test_a_gate_compares_with_the_live_version_of_a_domain_that_rests(rested: httpx.Client, bundle: Make) -> None:
+def test_a_gate_compares_with_the_live_version_of_an_evicted_domain(budgeted: httpx.Client, bundle: Make) -> None:
     probes = [{"history": [f"i{number}"], "target": f"i{number + 1}"} for number in range(20)]
-    assert rested.put("/domains/d0/probes", json=probes).status_code == 200
+    assert budgeted.put("/domains/d0/probes", json=probes).status_code == 200
     for domain in ("d4", "d5"):
-        ask(rested, domain)
-    assert "d0" not in in_memory(rested)
-    upload(rested, bundle(80, "d0"))
-    job = rested.post("/adapters/d0/versions/2/activate", json={"gate": {"max_drop": 1.0}}).json()
-    ended = wait_for_job(rested, job)
+        ask(budgeted, domain)
+    assert "d0" not in in_memory(budgeted)
+    upload(budgeted, bundle(80, "d0"))
+    job = budgeted.post("/adapters/d0/versions/2/activate", json={"gate": {"max_drop": 1.0}}).json()
+    ended = wait_for_job(budgeted, job)
     assert ended["result"]["gate"]["live"]["version"] == 1, ended
 
 
-def test_pinning_what_does_not_exist_says_what_does(rested: httpx.Client) -> None:
-    answer = rested.patch("/adapters/d0/versions/9", json={"pinned": True})
+def test_pinning_what_does_not_exist_says_what_does(budgeted: httpx.Client) -> None:
+    answer = budgeted.patch("/adapters/d0/versions/9", json={"pinned": True})
     assert (answer.status_code, answer.json()["code"]) == (404, "version_not_found")
-    assert rested.patch("/adapters/d0/versions/1", json={"pinned": "perhaps"}).status_code == 422
+    assert budgeted.patch("/adapters/d0/versions/1", json={"pinned": "perhaps"}).status_code == 422
 
 
 def test_a_domain_larger_than_the_budget_is_served_all_the_same(full: Settings) -> None:
@@ -187,9 +187,9 @@ def test_a_domain_larger_than_the_budget_is_served_all_the_same(full: Settings) 
             assert in_memory(client) == {domain}
 
 
-def test_under_threads_that_ask_and_change_nobody_gets_another_domains_items(rested: httpx.Client) -> None:
+def test_under_threads_that_ask_and_change_nobody_gets_another_domains_items(budgeted: httpx.Client) -> None:
     for domain in DOMAINS:
-        rested.put(f"/domains/{domain}/items/own-{domain}", json={"title": f"Own of {domain}", "popularity": 99})
+        budgeted.put(f"/domains/{domain}/items/own-{domain}", json={"title": f"Own of {domain}", "popularity": 99})
     wrong: list[str] = []
     done = threading.Event()
 
@@ -197,12 +197,12 @@ def test_under_threads_that_ask_and_change_nobody_gets_another_domains_items(res
         number = 0
         while not done.is_set():
             domain = DOMAINS[number % len(DOMAINS)]
-            rested.put(f"/domains/{domain}/items/i{number % 60}", json={"title": f"Again {number}"})
+            budgeted.put(f"/domains/{domain}/items/i{number % 60}", json={"title": f"Again {number}"})
             number += 1
 
     def asks(number: int) -> None:
         domain = DOMAINS[number % len(DOMAINS)]
-        answer = ask(rested, domain, k=100)
+        answer = ask(budgeted, domain, k=100)
         found = {item["item_id"] for item in answer.json().get("items", ())}
         if answer.status_code != 200 or f"own-{domain}" not in found or len(found) != 59:
             wrong.append(f"{domain}: {answer.status_code} {len(found)}")
@@ -231,5 +231,5 @@ def test_a_small_catalog_that_stays_as_it_is_gets_a_base_and_a_snapshot(
         wait_until(lambda: all(parts.live.get(domain).live.items.base.is_kept for domain in ("few", "empty")))
         assert {item["item_id"] for item in ask(client, "few", history=[]).json()["items"]} == {"i0", "i1", "i2"}
         assert ask(client, "empty", history=[]).json()["fallback"]["reason"] == "empty_catalog"
-        folds = [job for job in client.get("/jobs").json()["items"] if job["kind"] == "fold"]
-        assert len(folds) == 2, "what is folded is not folded again"
+        compactions = [job for job in client.get("/jobs").json()["items"] if job["kind"] == "fold"]
+        assert len(compactions) == 2, "a compacted catalog is not compacted again"

@@ -127,8 +127,8 @@ def test_a_canary_that_fails_no_more_often_than_the_live_version_goes_on(movies:
     activate(movies, bundle(1))
     upload(movies, bundle(2))
     _canary(movies, 2, 50)
-    standing = parts_of(movies).live.find("movies")
-    for value in (standing.live, standing.canary):
+    deployment = parts_of(movies).live.find("movies")
+    for value in (deployment.live, deployment.canary):
         object.__setattr__(value, "slot", None)  # nothing can be encoded with either
     for number in range(3 * LEAST):
         answer = movies.post("/recommend?domain=movies", json={"history": HISTORY, "user_id": f"u{number}"})

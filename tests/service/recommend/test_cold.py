@@ -186,13 +186,13 @@ def test_pictures_are_read_too(modalities: Any, tmp_path: Path) -> None:
 def test_a_batch_that_fails_is_told_to_those_who_wait_and_the_next_one_runs(
     backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    standing: Any = SimpleNamespace(domain="plain", version=None, digest="", dtype="float32")  # what a lane reads of it
+    live: Any = SimpleNamespace(domain="plain", version=None, digest="", dtype="float32")  # what a lane reads of it
     lane = Lane(Engine(backbone, slots=2, max_queue=4), lambda _domain, _version: None, max_queue=4)
     contents = [Content("storm in oslo"), Content("news")]
     with monkeypatch.context() as broken:
         broken.setattr(lane, "_answer", lambda _: 1 / 0)  # a mistake where nobody expects one
         with pytest.raises(ZeroDivisionError):
-            asyncio.run(lane.vectors(standing, contents))
-    found = asyncio.run(lane.vectors(standing, contents))
+            asyncio.run(lane.vectors(live, contents))
+    found = asyncio.run(lane.vectors(live, contents))
     assert np.allclose(found, embed(backbone, contents, dtype="float32"), atol=1e-5)
     lane.close()

@@ -28,7 +28,7 @@ def parts(settings: Settings, backbone: Backbone) -> Iterator[Parts]:
     """The parts of a service without its HTTP, with a domain of sixty items."""
     with started(settings) as parts:
         parts.state.put_domain(DomainRecord("movies", backbone.fingerprint))
-        parts.activator.domain_created(parts.state.get_domain("movies"))
+        parts.activator.publish_new_domain(parts.state.get_domain("movies"))
         parts.jobs.start()
         parts.writer.upsert("movies", [Item(text, text) for text in tiny_texts(60)])
         yield parts
@@ -73,10 +73,10 @@ def test_changes_that_come_together_are_embedded_together(parts: Parts, bundle: 
 
     with ThreadPoolExecutor(16) as pool:
         assert all(pool.map(change, range(16)))
-    standing = parts.live.get("movies")
-    assert standing.previous is not None
-    assert len(standing.live.items) == len(standing.previous.items) == 76
-    assert standing.live.index_generation - before == 16
+    deployment = parts.live.get("movies")
+    assert deployment.previous is not None
+    assert len(deployment.live.items) == len(deployment.previous.items) == 76
+    assert deployment.live.index_generation - before == 16
 
 
 def test_a_catalog_that_did_not_change_builds_nothing(parts: Parts) -> None:
@@ -89,10 +89,10 @@ def test_live_and_previous_share_one_catalog_in_memory(parts: Parts, bundle: Mak
     store(parts, [f"news {n}" for n in range(600)])
     make_live(parts, bundle(1))
     make_live(parts, bundle(2))
-    standing = parts.live.get("movies")
-    assert standing.previous is not None
-    assert len(standing.live.items.base.ids) == 660
-    assert standing.live.items.base is standing.previous.items.base
+    deployment = parts.live.get("movies")
+    assert deployment.previous is not None
+    assert len(deployment.live.items.base.ids) == 660
+    assert deployment.live.items.base is deployment.previous.items.base
 
 
 def test_an_old_value_answers_as_it_did_after_a_hundred_swaps(parts: Parts, bundle: Make) -> None:
@@ -155,7 +155,7 @@ def test_a_domain_that_loads_is_answered_at_once_and_not_made_anew(
         try:
             with pytest.raises(DomainLoading):
                 parts.activator.rollback("movies")
-            parts.activator.domain_created(parts.state.get_domain("movies"))
+            parts.activator.publish_new_domain(parts.state.get_domain("movies"))
             assert parts.live.find("movies") is None
         finally:
             leave.set()

@@ -96,13 +96,13 @@ def test_a_canary_that_passed_its_gate_is_taken_back_when_new_probes_say_so(two:
     assert reason.startswith("canary ended: HR@10 is ")
 
 
-def test_a_canary_that_passed_its_gate_is_judged_again_when_its_catalog_was_folded(two: httpx.Client) -> None:
+def test_a_canary_that_passed_its_gate_is_judged_again_when_its_catalog_was_compacted(two: httpx.Client) -> None:
     put_probes(two, 1)
     start_canary(two, 1, min_hr10=1.0)
     for target in {*targets(two, 1).values()}:
         two.delete(f"/domains/movies/items/{target}").raise_for_status()
     assert versions(two) == (2, 1)
-    parts_of(two).reconciler.ask_for_build("movies")
+    parts_of(two).reconciler.request_compaction("movies")
     wait_until(lambda: versions(two) == (2, None))
 
 

@@ -391,7 +391,7 @@ def test_changes_name_every_id_once_with_its_final_fate(state: State) -> None:
     state.delete_items("movies", ["c", "d", "new"])
     state.upsert_items("movies", items("d", "new"))
     state.delete_items("movies", ["new"])
-    found = state.changes("movies", since.generation, since.born)
+    found = state.changes("movies", since.generation, since.incarnation)
     assert found == Changes(
         6,
         [
@@ -401,15 +401,15 @@ def test_changes_name_every_id_once_with_its_final_fate(state: State) -> None:
         ],
         [(2, "c"), (5, "new")],
     )
-    assert state.changes("movies", 6, since.born) == Changes(6, [], [])
+    assert state.changes("movies", 6, since.incarnation) == Changes(6, [], [])
     with pytest.raises(DomainNotFound):
-        state.changes("books", 0, since.born)
+        state.changes("books", 0, since.incarnation)
 
 
 def test_who_applies_changes_now_and_then_has_the_catalog(state: State) -> None:
     rng, names = random.Random(7), [str(number) for number in range(40)]
     state.put_domain(MOVIES)
-    born, generation, held = state.catalog("movies").born, 0, dict[str, tuple[int, str, bool]]()
+    incarnation, generation, held = state.catalog("movies").incarnation, 0, dict[str, tuple[int, str, bool]]()
     for turn in range(150):
         some = rng.sample(names, rng.randrange(1, 6))
         if rng.random() < 0.4:
@@ -417,7 +417,7 @@ def test_who_applies_changes_now_and_then_has_the_catalog(state: State) -> None:
         else:
             state.upsert_items("movies", [Item(name, str(turn), available=rng.random() < 0.5) for name in some])
         if rng.random() < 0.3:
-            found = state.changes("movies", generation, born)
+            found = state.changes("movies", generation, incarnation)
             assert found is not None
             for _, name in found.deleted:
                 held.pop(name, None)
@@ -432,78 +432,78 @@ def test_changes_that_are_too_many_or_forgotten_or_of_another_domain_are_not_tol
     names = [str(number) for number in range(MOST_CHANGES + 1000)]
     for start in range(0, len(names), 17_000):
         state.upsert_items("movies", items(*names[start : start + 17_000]))
-    born = state.catalog("movies").born
-    assert state.changes("movies", 0, born) is None
-    told = state.changes("movies", 1, born)
+    incarnation = state.catalog("movies").incarnation
+    assert state.changes("movies", 0, incarnation) is None
+    told = state.changes("movies", 1, incarnation)
     assert told is not None
     assert len(told.upserted) == 34_000
     state.delete_items("movies", names[1000:])
     state.delete_items("movies", names[:10])
-    assert state.changes("movies", 2, born) is None
-    assert state.changes("movies", 4, born) == Changes(5, [], [(row, str(row)) for row in range(10)])
-    assert state.changes("movies", 6, born) is None
+    assert state.changes("movies", 2, incarnation) is None
+    assert state.changes("movies", 4, incarnation) == Changes(5, [], [(row, str(row)) for row in range(10)])
+    assert state.changes("movies", 6, incarnation) is None
     state.delete_domain("movies")
     state.put_domain(MOVIES)
     for _ in range(6):
         state.upsert_items("movies", items("a", text=str(_)))
-    assert state.changes("movies", 5, born) is None
+    assert state.changes("movies", 5, incarnation) is None
 
 
 def test_withdrawals_name_what_is_gone_however_much_else_changed(state: State) -> None:
     state.put_domain(MOVIES)
     state.upsert_items("movies", items(*"abcde"))
-    born = state.get_domain("movies").born
+    incarnation = state.get_domain("movies").incarnation
     state.delete_items("movies", ["a", "b"])
     state.upsert_items("movies", items("b", *map(str, range(MOST_CHANGES + 1))))
     state.delete_items("movies", ["c", "0"])
-    assert state.changes("movies", 1, born) is None
-    assert named(state.withdrawals("movies", 1, born)) == (4, ["0", "a", "c"])
-    assert named(state.withdrawals("movies", 2, born)) == (4, ["0", "c"])
-    assert named(state.withdrawals("movies", 4, born)) == (4, [])
-    assert state.withdrawals("movies", 5, born) is None
+    assert state.changes("movies", 1, incarnation) is None
+    assert named(state.withdrawals("movies", 1, incarnation)) == (4, ["0", "a", "c"])
+    assert named(state.withdrawals("movies", 2, incarnation)) == (4, ["0", "c"])
+    assert named(state.withdrawals("movies", 4, incarnation)) == (4, [])
+    assert state.withdrawals("movies", 5, incarnation) is None
     assert state.withdrawals("movies", 1, "another") is None
     state.delete_items("movies", list(map(str, range(1, MOST_CHANGES))))
-    assert state.withdrawals("movies", 2, born) is None, "the oldest are forgotten"
-    known = named(state.withdrawals("movies", 4, born))
+    assert state.withdrawals("movies", 2, incarnation) is None, "the oldest are forgotten"
+    known = named(state.withdrawals("movies", 4, incarnation))
     assert (known[0], len(known[1])) == (5, MOST_CHANGES - 1)
     state.delete_domain("movies")
     state.put_domain(MOVIES)
-    assert state.withdrawals("movies", 0, born) is None
-    assert state.withdrawals("movies", 0, state.get_domain("movies").born) == Withdrawals(0, [], [])
+    assert state.withdrawals("movies", 0, incarnation) is None
+    assert state.withdrawals("movies", 0, state.get_domain("movies").incarnation) == Withdrawals(0, [], [])
     with pytest.raises(DomainNotFound):
-        state.withdrawals("books", 0, born)
+        state.withdrawals("books", 0, incarnation)
 
 
 def test_withdrawals_name_what_is_not_available_any_more(state: State) -> None:
     state.put_domain(MOVIES)
     state.upsert_items("movies", items(*"abcde"))
-    born = state.get_domain("movies").born
+    incarnation = state.get_domain("movies").incarnation
     hide = [Item(name, f"film {name}", 1.0, {}, available=False) for name in "abcd"]
     state.upsert_items("movies", hide)
     [b] = state.items_by_id("movies", ["b"]).values()
     state.replace_item("movies", b, replace(b, available=True))
     state.delete_items("movies", ["c"])
-    found = state.withdrawals("movies", 1, born)
+    found = state.withdrawals("movies", 1, incarnation)
     assert found is not None
     assert (sorted(found.hidden), found.deleted) == (["a", "d"], ["c"])
-    found = state.withdrawals("movies", 2, born)
+    found = state.withdrawals("movies", 2, incarnation)
     assert found == Withdrawals(4, ["c"], [])
 
 
 def test_what_is_told_later_is_in_no_changes_but_in_the_catalog_and_marks_them_incomplete(state: State) -> None:
     state.put_domain(MOVIES)
     state.upsert_items("movies", items(*"abc"))
-    born = state.get_domain("movies").born
+    incarnation = state.get_domain("movies").incarnation
     many = [str(number) for number in range(MOST_CHANGES + 1)]
     assert state.upsert_items("movies", items(*many, "a", text="late"), "later").accepted == len(many)
-    assert state.changes("movies", 1, born) == Changes(2, [], [], incomplete=True)
+    assert state.changes("movies", 1, incarnation) == Changes(2, [], [], incomplete=True)
     state.upsert_items("movies", items("new", "b", text="at once"))
     state.delete_items("movies", ["7", "c"])
-    found = state.changes("movies", 1, born)
+    found = state.changes("movies", 1, incarnation)
     assert found is not None
     assert ([item.text for item in found.upserted], found.incomplete) == (["at once b", "at once new"], True)
     assert {item_id for _, item_id in found.deleted} == {"7", "c"}
-    found = state.changes("movies", 2, born)
+    found = state.changes("movies", 2, incarnation)
     assert found is not None
     assert not found.incomplete
     rows = state.catalog("movies")
@@ -514,11 +514,11 @@ def test_what_is_told_later_is_in_no_changes_but_in_the_catalog_and_marks_them_i
 def test_unchanged_items_are_told_where_all_are_to_be_told_of(state: State) -> None:
     state.put_domain(MOVIES)
     state.upsert_items("movies", items(*"abc"), "later")
-    born = state.get_domain("movies").born
+    incarnation = state.get_domain("movies").incarnation
     assert state.upsert_items("movies", items("a", "b")) == Upserted(0, 0, 2, 1)
-    assert state.changes("movies", 0, born) == Changes(1, [], [], incomplete=True)
+    assert state.changes("movies", 0, incarnation) == Changes(1, [], [], incomplete=True)
     assert state.upsert_items("movies", [*items("a", "d"), *items("b", text="other")], "all") == Upserted(1, 1, 1, 2)
-    found = state.changes("movies", 0, born)
+    found = state.changes("movies", 0, incarnation)
     assert found is not None
     assert [item.item_id for item in found.upserted] == ["a", "b", "d"]
     assert found.incomplete
@@ -533,9 +533,9 @@ def test_changes_are_not_told_where_they_are_more_than_asked_for(state: State) -
     state.put_domain(MOVIES)
     state.upsert_items("movies", items(*"abcde"))
     state.delete_items("movies", ["a"])
-    born = state.get_domain("movies").born
-    assert state.changes("movies", 0, born, most=4) is None
-    found = state.changes("movies", 0, born, most=6)
+    incarnation = state.get_domain("movies").incarnation
+    assert state.changes("movies", 0, incarnation, most=4) is None
+    found = state.changes("movies", 0, incarnation, most=6)
     assert found is not None
     assert [item.item_id for item in found.upserted] == [*"bcde"]
 
@@ -559,7 +559,7 @@ def test_a_catalog_and_its_changes_are_read_whole_while_items_are_deleted(state:
             there = set(rows.ids)
             assert (len(rows.ids), "0" in there) == ((5000, True) if rows.generation % 2 else (4998, False))
             assert ("4999" in there) == ("0" in there)
-            found = state.changes("movies", 1, rows.born)
+            found = state.changes("movies", 1, rows.incarnation)
             assert found is not None
             gone = {name for _, name in found.deleted}
             assert gone == (set() if found.generation % 2 else {"0", "4999"})

@@ -68,9 +68,9 @@ def test_entries_of_equal_meaning_come_as_one_with_the_last_position_and_the_fir
     entries = state.follow(position, 0)
     assert told(entries) == [("standing", "movies"), ("items", "movies"), ("items", "books")]
     assert entries is not None
-    standing, movies, books = entries
-    assert began - 0.01 <= movies.at < standing.at < books.at <= time.time() + 0.01
-    assert told(state.follow(standing.position, 0)) == [("items", "movies"), ("items", "books")]
+    activated, movies, books = entries
+    assert began - 0.01 <= movies.at < activated.at < books.at <= time.time() + 0.01
+    assert told(state.follow(activated.position, 0)) == [("items", "movies"), ("items", "books")]
     assert books.position == state.feed_end()
     assert state.follow(books.position, 0) == []
 

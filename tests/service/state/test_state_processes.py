@@ -125,13 +125,13 @@ def test_processes_share_out_jobs_so_that_each_is_done_once_and_in_the_order_of_
 def test_a_write_of_one_process_wakes_another_that_waits(state: State, start: Start) -> None:
     state.put_domain(MOVIES)
     [peer] = ready(start, 1)
-    position, born = state.feed_end(), state.catalog("movies").born
+    position, incarnation = state.feed_end(), state.catalog("movies").incarnation
     peer.tell("upsert_items", "movies", [["a", "film"], ["b", "film"]])
     entries = state.follow(position, 20)
     assert entries is not None
     assert [(entry.kind, entry.domain) for entry in entries] == [("items", "movies")]
     assert time.time() - entries[0].at < 1
-    found = state.changes("movies", 0, born)
+    found = state.changes("movies", 0, incarnation)
     assert found is not None
     assert [(item.row, item.item_id) for item in found.upserted] == [(0, "a"), (1, "b")]
     peer.heard()

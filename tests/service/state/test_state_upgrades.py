@@ -62,7 +62,7 @@ def check(state: State) -> None:
     assert state.get_domain("movies") == DomainRecord("movies", "f", "Films", "2026-01-01")
     assert list(state.items_by_id("movies", ["a", "b"]).values()) == ITEMS
     rows = state.catalog("movies")
-    assert (rows.generation, rows.rows, rows.available, bool(rows.born)) == (3, [0, 1], [True, True], True)
+    assert (rows.generation, rows.rows, rows.available, bool(rows.incarnation)) == (3, [0, 1], [True, True], True)
     assert state.catalog("none").ids == []
     assert state.next_index_generation("movies") == 6
     left = state.claim_job("one", 60)
@@ -74,7 +74,7 @@ def check(state: State) -> None:
     assert state.upsert_items("movies", [*ITEMS, Item("c", "new", available=False)]) == Upserted(1, 0, 2, 4)
     assert state.delete_items("movies", ["a"]).generation == 5
     assert state.follow(position, 0)
-    found = state.changes("movies", rows.generation, rows.born)
+    found = state.changes("movies", rows.generation, rows.incarnation)
     assert found is not None
     assert ([item.row for item in found.upserted], found.deleted) == ([2], [(0, "a")])
 
@@ -85,8 +85,8 @@ def test_a_file_of_an_earlier_schema_is_brought_to_this_one(written: str, probes
         old.executescript(written)
     upgraded = SqliteState(tmp_path)
     assert upgraded.probes("movies") == probes
-    born = upgraded.catalog("movies").born
-    assert upgraded.changes("movies", 2, born) is None  # what changed before the upgrade is not known
+    incarnation = upgraded.catalog("movies").incarnation
+    assert upgraded.changes("movies", 2, incarnation) is None  # what changed before the upgrade is not known
     check(upgraded)
     upgraded.close()
     again = SqliteState(tmp_path)
