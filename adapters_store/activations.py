@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,7 +25,7 @@ ROLLBACK = "rollback"
 
 @dataclass(frozen=True, slots=True)
 class Activation:
-    """One line of the log: where a domain stands after it. Version None is `none`, the frozen backbone.
+    """One line of the log: which versions of a domain are in use after it. Version None is `none`, the frozen backbone.
 
     `number` counts the lines. `previous` is what a rollback returns to; where it equals `version` there is nothing
     to return to. `canary` answers `percent` of the users, of none where `percent` is 0; `gate` is what it has to pass
@@ -43,7 +43,7 @@ class Activation:
 
     @classmethod
     def at_first(cls) -> Self:
-        """Where a domain stands before anything was activated."""
+        """Return the state of a domain before its first activation."""
         return cls(None, "created", "")
 
     def activated(self, version: int | None, reason: str) -> Activation:
@@ -112,6 +112,12 @@ def write_copy(home: Path, activation: Activation) -> None:
         (home / COPY).unlink(missing_ok=True)
 
 
+def complete_copy(home: Path) -> None:
+    """Copy the current activation where no copy of it can be read."""
+    if read_copy(home) is None:
+        write_copy(home, read_current(home) or Activation.at_first())
+
+
 def record(home: Path, activation: Activation) -> Activation:
     """Append to the log and copy the line; a line that only the copy has is appended before.
 
@@ -142,6 +148,29 @@ def versions_before(history: Sequence[Activation]) -> list[int | None]:
         else:
             path.append(line.version)
     return path[-2::-1]
+
+
+def find_returns(
+    current: Activation, history: Sequence[Activation], has: Callable[[int], bool]
+) -> tuple[list[int | None], list[int]]:
+    """Return what rollbacks return to, the next one first, and the deleted versions that the next one skips.
+
+    Args:
+        current: the newest activation, which a log that lost lines does not have.
+        history: the log.
+        has: whether a version was not deleted.
+    """
+    if not history or history[-1].number != current.number:  # the log lost lines
+        history = [current]
+    there: list[int | None] = []
+    skipped: list[int] = []
+    for version in versions_before(history):
+        if version is None or has(version):
+            if version != (there[-1] if there else current.version):
+                there.append(version)
+        elif not there:
+            skipped.append(version)
+    return there, skipped
 
 
 def append_to_log(path: Path, activation: Activation) -> Activation:

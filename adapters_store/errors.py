@@ -44,10 +44,10 @@ class BundleError(StoreError):
         self.problems = [replace(one, detail=clip(one.detail, MAX_DETAIL)) for one in problems[:MAX_PROBLEMS]]
         if self.count > MAX_PROBLEMS:
             self.problems.append(Problem("more", f"and {self.count - MAX_PROBLEMS} more problems"))
-        told = [one.detail for one in self.problems[:MAX_SUMMARISED]]
+        details = [one.detail for one in self.problems[:MAX_SUMMARISED]]
         if self.count > MAX_SUMMARISED:
-            told.append(f"and {self.count - MAX_SUMMARISED} more")
-        super().__init__("; ".join(told))
+            details.append(f"and {self.count - MAX_SUMMARISED} more")
+        super().__init__("; ".join(details))
 
 
 class UnsupportedFormat(StoreError):

@@ -113,7 +113,8 @@ def refuse_other_formats(begin: bytes) -> None:
 
 def _parse(raw: bytes) -> dict[str, Any]:
     if not raw.startswith(b"{"):
-        raise BundleError([Problem("header", f"the header begins with {quote(raw[:4])}, expected {{ (JSON in UTF-8)")])
+        shown = raw[:4].decode("utf-8", "backslashreplace")
+        raise BundleError([Problem("header", f"the header begins with {quote(shown)}, expected {{ (JSON in UTF-8)")])
     try:
         return parse_object(raw)
     except ValueError as error:

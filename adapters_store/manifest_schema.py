@@ -13,7 +13,7 @@ from adapters_store.strict_json import check_value
 
 FORMAT = 1
 MAX_MANIFEST = 256 * 1024
-"""Bytes of the whole manifest; `swaprec train` writes less than 20 KiB unless there are thousands of epochs."""
+"""Bytes of the whole manifest; `swaprec train` writes less than 128 KiB, however many epochs there are."""
 MAX_BYTES = {
     "spec": 8 * 1024,
     "parameters": 4 * 1024,

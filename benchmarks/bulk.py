@@ -1,6 +1,6 @@
 """`python -m benchmarks.bulk`: a million items in one body, and what the service's processes take meanwhile.
 
-The body is streamed, one item a line; the job that follows embeds, stores and folds it. The most that any of the
+The body is streamed, one item a line; the job that follows embeds, stores and compacts it. The most that any of the
 service's processes had in memory of its own, of a million items over a tenth of them, must not grow as the items do;
 mapped files, which the kernel drops when it needs room, do not count.
 """
@@ -74,7 +74,7 @@ class _Watch(threading.Thread):
         while self.going:
             for one in family(self._pid):
                 try:
-                    builds = b"service.building" in Path(f"/proc/{one}/cmdline").read_bytes()
+                    builds = b"service.embedding.worker_main" in Path(f"/proc/{one}/cmdline").read_bytes()
                     size = own(one)
                 except OSError:
                     continue

@@ -1,8 +1,8 @@
 """`python -m benchmarks.cycles`: what is left in memory of domains that came and went.
 
 One worker. A cycle makes a domain under a name of its own, gives it items and an adapter, activates it, asks it, and
-deletes it; between, with a memory budget for one domain, two others are asked in turn, so that each time one rests and
-the other comes back. The memory that the processes have of their own is compared after a tenth of the cycles, when
+deletes it; between, with a memory budget for one domain, two others are asked in turn, so that each time one is evicted
+and the other loaded. The memory that the processes have of their own is compared after a tenth of the cycles, when
 every cache is as full as it gets, and after all of them: medians over a stretch, since what the allocator holds goes up
 and down. (Shared pages would not do: what other programs share of them counts less.)
 """

@@ -43,14 +43,14 @@ def main() -> int:
 def _measured(options: argparse.Namespace, domains: int) -> int:
     folder = options.data / str(domains)
     prepare(folder, domains, options.items)
-    with serving(folder, PORT, workers=WORKERS):  # embeds what is not embedded yet, and folds what changed
+    with serving(folder, PORT, workers=WORKERS):  # embeds what is not embedded yet, and compacts what changed
         _wait_for_bases(domains)
     with serving(folder, PORT, workers=WORKERS) as pid:
         kill_one(f"http://127.0.0.1:{PORT}")
         asked = requests_of(domains, options.items)
         for _ in range(3):
             drive(pid, PORT, asked, connections=32, seconds=max(4.0, domains / 15))
-        while any(b"service.building" in Path(f"/proc/{one}/cmdline").read_bytes() for one in family(pid)):
+        while any(b"service.embedding.worker_main" in Path(f"/proc/{one}/cmdline").read_bytes() for one in family(pid)):
             time.sleep(1.0)  # it leaves when nothing was built for a minute
         found = pss(pid)
         print(f"{domains} domains: {found / 1e6:,.0f} MB in {len(family(pid))} processes")

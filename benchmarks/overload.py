@@ -41,7 +41,7 @@ class Flood:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class FloodResult:
     """What was seen during one flood: itself, and the percentiles of what was asked beside it."""
 
     flood: Flood
@@ -61,7 +61,7 @@ def main() -> int:
         load = drive(service, PORT, asked, connections=64, seconds=options.seconds)
         peak = load.answered / load.seconds
         print(f"peak: {peak:,.0f}/s over 64 connections, {load.failed} failed")
-        idle = _beside(quiet, 20, options.seconds / 2)
+        idle = _send_paced(quiet, 20, options.seconds / 2)
         print(f"a domain alone at 20/s: p50 {_ms(idle.at(50))}, p99 {_ms(idle.at(99))}")
         everybody = _seen(asked, 2 * peak, options.seconds, [LIVEZ])
         _print("all domains at twice the peak", everybody, "/livez")
@@ -87,7 +87,7 @@ def _is_of(request: bytes, number: int) -> bool:
     return request.startswith(f"POST /recommend?domain={domain_name(number)} ".encode())
 
 
-def _seen(requests: Sequence[bytes], rate: float, seconds: float, beside: Sequence[bytes]) -> Seen:
+def _seen(requests: Sequence[bytes], rate: float, seconds: float, beside: Sequence[bytes]) -> FloodResult:
     """Flood from another process, and ask something at twenty a second beside it, once the flood has settled."""
     ours, theirs = multiprocessing.Pipe()
     given = (theirs, list(requests), rate, seconds + SETTLE_S)
@@ -95,10 +95,10 @@ def _seen(requests: Sequence[bytes], rate: float, seconds: float, beside: Sequen
     process.start()
     ours.recv()  # connected
     time.sleep(SETTLE_S)
-    found = _beside(beside, 20, seconds - 1)
+    found = _send_paced(beside, 20, seconds - 1)
     flood = Flood(**ours.recv())
     process.join()
-    return Seen(flood, found.at(50), found.at(99))
+    return FloodResult(flood, found.at(50), found.at(99))
 
 
 def _flood(pipe: Connection, requests: Sequence[bytes], rate: float, seconds: float) -> None:
@@ -117,12 +117,12 @@ def _flood(pipe: Connection, requests: Sequence[bytes], rate: float, seconds: fl
     pipe.send(asdict(flood))
 
 
-def _beside(requests: Sequence[bytes], rate: float, seconds: float) -> Latencies:
+def _send_paced(requests: Sequence[bytes], rate: float, seconds: float) -> Latencies:
     until = time.monotonic() + seconds
     return send(PORT, requests, rate, lambda: time.monotonic() < until, 16)
 
 
-def _print(what: str, seen: Seen, beside: str) -> None:
+def _print(what: str, seen: FloodResult, beside: str) -> None:
     flood = seen.flood
     print(
         f"{what}: {flood.answered_per_s:,.0f}/s answered, {flood.refused} refused, {flood.failed} failed, "

@@ -2,10 +2,10 @@
 
 1,000 domains of 5,000 items, each with an adapter of its own, in three settings: (a) all are in memory and one is
 asked, (b) all are in memory and asked by Zipf's law, (c) as (b), with a budget of a quarter of the bytes that (b)
-holds, so that domains rest and come back. A server that holds all and one with the budget run side by side and are
-driven in turns, (b) and (c) with the same requests. The figures are medians of the rounds' ratios of requests per
-server CPU-second, b/a and c/b. A turn is as long as the service leaves between two looks at every domain, so that most
-turns pay for one.
+holds, so that domains are evicted and loaded again. A server that holds all and one with the budget run side by side
+and are driven in turns, (b) and (c) with the same requests. The figures are medians of the rounds' ratios of requests
+per server CPU-second, b/a and c/b. A turn is as long as the service leaves between two looks at every domain, so that
+most turns pay for one.
 
 Catalogs are equal and adapters have no item side, so that the data folder is made by embedding one catalog once.
 """
@@ -32,16 +32,16 @@ from adapters_store.store import Store
 from benchmarks.load import Load, drive, request_bytes
 from benchmarks.processes import resident
 from benchmarks.setting import domain_name, prepare, serving
-from service.base_builder import BaseBuilder
-from service.bases import Bases
-from service.blobs import Blobs
-from service.index import use_one_thread
-from service.segments import Keys, Segments, as_keys
-from service.snapshots import Snapshots
+from service.catalog.bases import Bases
+from service.catalog.index import use_one_thread
+from service.content.blobs import Blobs
+from service.embedding.base_builder import BaseBuilder
+from service.embedding.segments import Keys, Segments, as_keys
+from service.embedding.vectors import Floats, VectorFiles
+from service.embedding.versions import Prepared
 from service.state import DomainRecord, Item
+from service.state.snapshots import Snapshots
 from service.state.sqlite import FILE, SqliteState
-from service.vectors import Floats, VectorFiles
-from service.versions import Prepared
 from transrec.adapters import Adapter, AdapterSpec, expected_tensors
 from transrec.backbone import Backbone, Dtype, resolve_dtype
 from transrec.content import Content
@@ -207,7 +207,7 @@ def _linked(source: str, target: str) -> None:
 
 
 def fill(folder: Path, domains: int, items: int, device: str = "cpu") -> None:
-    """Fill a data folder with folded domains, going on where it was interrupted.
+    """Fill a data folder with compacted domains, going on where it was interrupted.
 
     Args:
         folder: of the service.
@@ -258,7 +258,7 @@ class _Making:
         return cls(folder, backbone, catalog, keys, vectors, plain, state, Store(folder / "adapters"), builder)
 
     def add(self, name: str, seed: int) -> None:
-        """Make a domain whose version is live and whose catalog is folded; the base comes last.
+        """Make a domain whose version is live and whose catalog is compacted; the base comes last.
 
         It has the vectors of the frozen backbone, too, which is what a rollback returns to.
         """

@@ -20,60 +20,68 @@ from pathlib import Path
 from types import FrameType
 
 import torch
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi_offline import FastAPIOffline
 
 from adapters_store.store import Store
-from service.activation import Activator
-from service.admission import Admission
-from service.admission_middleware import AdmissionMiddleware
-from service.backbones import Backbones
-from service.base_builder import BaseBuilder
-from service.bases import Bases
-from service.blobs import Blobs
-from service.bodies import BodyBudget, BodyMiddleware
-from service.budget import AdapterBudget
-from service.builder import Builder
-from service.canary import Canaries
-from service.cold import ColdItems
-from service.document import describe
-from service.edge import Edge, install_problems
-from service.encodings import ContentEncoding
+from service.access.admission import Admission
+from service.access.keys import Keys, open_keys
+from service.access.pace import Pace
+from service.catalog.bases import Bases
+from service.catalog.index import use_one_thread
+from service.catalog.mapped import MOST
+from service.content.blobs import Blobs
+from service.content.pictures import PictureThreads
+from service.content.sweeps import Sweeps
+from service.embedding.adapter_budget import AdapterBudget
+from service.embedding.base_builder import BaseBuilder
+from service.embedding.vectors import VectorFiles
+from service.embedding.versions import Versions
+from service.embedding.worker import Builder
+from service.engine.backbones import Backbones
+from service.engine.engine import MAX_BATCH
 from service.errors import DomainNotFound, StateError
-from service.fence import fence
-from service.folds import Folds
-from service.follower import Follower
-from service.guard import Guard
-from service.head import answer_head
-from service.imports import Imports
-from service.index import use_one_thread
-from service.job_events import JobEvents
+from service.http.admission_middleware import AdmissionMiddleware
+from service.http.auth_middleware import Guard
+from service.http.bodies import BodyBudget, BodyMiddleware
+from service.http.encodings import ContentEncoding
+from service.http.head import answer_head
+from service.http.job_events import JobEvents
+from service.http.openapi import describe
+from service.http.parts import Parts, problems
+from service.http.query import check_query
+from service.http.request_middleware import Edge, install_problems
+from service.http.routes import adapters, domains, items, jobs, operations, probes, recommend
+from service.ingest.imports import Imports
+from service.ingest.writer import CatalogWriter
 from service.jobs import Jobs
-from service.judging import Asking, CanaryJudge, Judge
-from service.keys import Keys, open_keys
-from service.known import known_domains, lost_state, named
-from service.live import LiveTable
-from service.mapped import MOST
-from service.pace import Pace
-from service.parts import Parts, problems
-from service.pictures import Pictures
-from service.recommend import Reader
-from service.reconcile import Reconciler
-from service.residency import Residency
-from service.routes import adapters, domains, items, jobs, operations, probes, recommend
+from service.live.compaction import Compactor
+from service.live.follower import Follower
+from service.live.reconcile import Reconciler
+from service.live.residency import Residency
+from service.live.table import LiveTable
+from service.recommend.canary import Canaries
+from service.recommend.cold import ColdItems
+from service.recommend.recommend import Reader
+from service.rollout.activation import Activator
+from service.rollout.gate_runner import Asking, CanaryJudge, Judge
 from service.settings import Settings
-from service.snapshots import Snapshots
 from service.state import State, redis, sqlite
+from service.state.fence import fence
+from service.state.known import LostDomains, lost_state
+from service.state.snapshots import Snapshots
 from service.state.sqlite import SqliteState
-from service.sweeps import Sweeps
 from service.telemetry import Telemetry
-from service.vectors import VectorFiles
-from service.versions import Versions
-from service.writer import CatalogWriter
 
 ROUTERS = tuple(
     answer_head(module.router) for module in (recommend, adapters, domains, items, probes, jobs, operations)
 )
+
+RECOMMENDATIONS_AT_ONCE = MAX_BATCH * 3 // 2
+"""Recommendations that run: a batch in the encoder, and half of the next one being read.
+
+More make the turns of the event loop longer, and with them everybody's wait; fewer leave the encoder half empty.
+"""
 
 MAPS = 16
 """Maps of a domain: eight for a base, and another one while it is replaced."""
@@ -100,6 +108,7 @@ def create_app(settings: Settings, parts: Parts | None = None, *, alone: bool = 
         summary="Adapter-swapped recommendations: many domains from one frozen model.",
         lifespan=lambda app: _lifespan(app, started(settings, alone=alone) if parts is None else nullcontext(parts)),
         responses=problems(422),  # else FastAPI describes its own form of it
+        dependencies=[Depends(check_query)],
         generate_unique_id_function=lambda route: route.name,
     )
     for router in ROUTERS:
@@ -195,6 +204,8 @@ def assemble(settings: Settings) -> Parts:
         parts = _connected(settings, state, keys)
         opened.pop_all()
     end_removals(state, parts.store)
+    if trouble := parts.lost.trouble():
+        _log.error("%s", trouble)
     if not parts.engines:
         _log.warning("no backbone: put a folder into %s or name it in SWAPREC_BACKBONES", settings.data / "backbones")
     return parts
@@ -205,9 +216,7 @@ def _connected(settings: Settings, state: State, keys: Keys) -> Parts:
     telemetry = Telemetry(live)
     engines = Backbones(settings, telemetry.observe_batch)
     store, working = Store(data / "adapters"), Jobs(state, process_name())
-    redis_url = None if settings.redis_url is None else settings.redis_url.get_secret_value()
-    where = {"data": str(data.absolute()), "redis": redis_url, "least_for_index": settings.index_items}
-    builder = Builder(engines.folder, least=settings.builder_items, threads=settings.threads, where=where)
+    builder = _builder(settings, engines)
     vectors, bases = VectorFiles(data / "vectors", builder), Bases(data / "bases")
     blobs = Blobs(data / "blobs")
     versions = Versions(state, store, blobs, engines, AdapterBudget.of(settings), settings.max_image_pixels)
@@ -215,18 +224,22 @@ def _connected(settings: Settings, state: State, keys: Keys) -> Parts:
     swapped = telemetry.swap_seconds.observe
     reconciler = Reconciler(state, store, live, versions, bases, vectors, residency, swapped)
     snapshots = Snapshots(data / "snapshots")
-    here = BaseBuilder(state, bases, vectors, blobs, snapshots, builder.index, settings.index_items)
+    base_builder = BaseBuilder(state, bases, vectors, blobs, snapshots, builder.index, settings.index_items)
     sweeps = Sweeps(state, blobs, snapshots, engines, working)
-    folds = Folds(store, versions, here, builder, reconciler, working, sweeps)
+    compactor = Compactor(store, versions, base_builder, builder, reconciler, working, sweeps)
     judge = Judge(state, live)
-    activator = Activator(state, store, live, versions, bases, vectors, snapshots, reconciler, folds, judge, working)
+    activator = Activator(
+        state, store, live, versions, bases, vectors, snapshots, reconciler, compactor, judge, working
+    )
     canary_judge = CanaryJudge(judge, store, activator.end_canary, working)
-    folds.folded.append(canary_judge.ask)
+    compactor.on_compacted.append(canary_judge.ask)
     writer = CatalogWriter(state, store, live, versions, vectors, reconciler)
     follower = Follower(state, store, live, reconciler, working)
     canaries = Canaries(telemetry.observe_arm, telemetry.forget_arms, activator.end_canary)
     reconciler.forget += [telemetry.forget, canaries.forget]
-    admission = Admission(max_queue=settings.max_queue, max_wait_s=settings.max_wait_ms / 1000)
+    admission = Admission(
+        max_queue=settings.max_queue, max_wait_s=settings.max_wait_ms / 1000, at_once=RECOMMENDATIONS_AT_ONCE
+    )
     telemetry.watch(follower, residency, working)
     return Parts(
         settings=settings,
@@ -238,18 +251,13 @@ def _connected(settings: Settings, state: State, keys: Keys) -> Parts:
         reconciler=reconciler,
         activator=activator,
         writer=writer,
-        imports=Imports(data / "imports", state, versions, writer, folds, working, settings.max_spool_bytes),
+        imports=Imports(data / "imports", state, versions, writer, compactor, working, settings.max_spool_bytes),
         jobs=working,
         builder=builder,
         follower=follower,
         telemetry=telemetry,
         keys=keys,
-        reader=Reader(
-            state,
-            ColdItems(versions.adapter, settings.max_queue),
-            Pace(admission),
-            Pictures(settings.max_image_pixels),
-        ),
+        reader=_reader(settings, state, versions, admission),
         canaries=canaries,
         judge=judge,
         canary_judge=canary_judge,
@@ -257,7 +265,19 @@ def _connected(settings: Settings, state: State, keys: Keys) -> Parts:
         sweeps=sweeps,
         admission=admission,
         job_events=JobEvents(state),
+        lost=LostDomains(data, state, store),
     )
+
+
+def _builder(settings: Settings, engines: Backbones) -> Builder:
+    redis_url = None if settings.redis_url is None else settings.redis_url.get_secret_value()
+    where = {"data": str(settings.data.absolute()), "redis": redis_url, "least_for_index": settings.index_items}
+    return Builder(engines.folder, least=settings.builder_items, threads=settings.threads, where=where)
+
+
+def _reader(settings: Settings, state: State, versions: Versions, admission: Admission) -> Reader:
+    cold = ColdItems(versions.adapter, settings.max_queue)
+    return Reader(state, cold, Pace(admission), PictureThreads(settings.max_image_pixels))
 
 
 def end_removals(state: State, store: Store) -> None:
@@ -295,22 +315,13 @@ def open_state(settings: Settings, *, restoring: bool = False) -> State:
         lost = None if restoring else lost_state(settings.data, settings.data / sqlite.FILE)
         if lost is not None:
             raise StateError(lost)
-        embedded = SqliteState(settings.data)
-        _warn_of_lost(settings.data, embedded)
-        return embedded
+        return SqliteState(settings.data)
     known = set(Store(settings.data / "adapters").domains())
     if (settings.data / sqlite.FILE).exists():
         embedded = SqliteState(settings.data)
         known |= {record.name for record in embedded.domains()}
         embedded.close()
     return redis.RedisState(settings.redis_url.get_secret_value(), settings.data, known)
-
-
-def _warn_of_lost(data: Path, state: State) -> None:
-    """Say which domains have versions or a snapshot and are not in the state."""
-    missing = sorted(set(known_domains(data)) - {record.name for record in state.domains()})
-    if missing:
-        _log.warning("state lacks %s, kept in %s: swaprec restore brings what it can back", named(missing), data)
 
 
 @contextmanager

@@ -16,8 +16,8 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from service.errors import JobNotFound, JobTaken, StateUnavailable, TooManyAtOnce
-from service.problems import is_expected, one_line, problem_of
 from service.state import Job, State
+from service.wire.problems import is_expected, one_line, problem_of
 
 WRITE_EVERY_S = 0.2
 RETRY_S = 0.5
@@ -25,7 +25,7 @@ WORKERS = 2
 LEASE_S = 6.0
 BEAT_S = 1.5
 POLL_S = 1.0
-MOST_OPEN = 100
+MAX_OPEN_JOBS = 100
 """Jobs of a domain that have not ended: clients may ask for no more."""
 
 T = TypeVar("T")
@@ -133,13 +133,13 @@ class Jobs:
         for thread in self._threads:
             thread.start()
 
-    def submit(self, kind: str, domain: str, detail: dict[str, Any], born: str = "") -> Job:
+    def submit(self, kind: str, domain: str, detail: dict[str, Any], incarnation: str = "") -> Job:
         """Write a job down and queue it; it survives a crash from here on.
 
         Raises:
-            DomainNotFound: the domain that was `born` so is gone.
+            DomainNotFound: the domain is gone, or a later incarnation of its name.
         """
-        job = self._state.create_job(kind, domain, detail, born=born)
+        job = self._state.create_job(kind, domain, detail, incarnation=incarnation)
         self.wake()
         return job
 
@@ -149,9 +149,9 @@ class Jobs:
         Raises:
             TooManyAtOnce.
         """
-        if self._state.count_open_jobs(domain) >= MOST_OPEN:
+        if self._state.count_open_jobs(domain) >= MAX_OPEN_JOBS:
             raise TooManyAtOnce(
-                f"{domain} has {MOST_OPEN} jobs that have not ended: wait for them, or cancel some "
+                f"{domain} has {MAX_OPEN_JOBS} jobs that have not ended: wait for them, or cancel some "
                 "with DELETE /jobs/<id>"
             )
 

@@ -14,10 +14,10 @@ from typing import Any
 
 import uvicorn
 
-from service.admission_middleware import refuse_early
+from service.access.keys import open_keys
 from service.app import create_app, started
-from service.keys import open_keys
-from service.protocol import BoundedConfig, Limits
+from service.http.admission_middleware import refuse_early
+from service.http.protocol import BoundedConfig, Limits
 from service.settings import Settings, unknown_variables
 from service.workers import run_workers
 
@@ -73,7 +73,7 @@ def server_config(settings: Settings, app: Any = "") -> BoundedConfig:
         app,
         limits,
         refuse_early,
-        loop="service.accepting:Loop",
+        loop="service.http.accepting:Loop",
         access_log=False,
         proxy_headers=False,  # nothing here depends on the client's address or the scheme
         log_level="warning",
@@ -115,13 +115,13 @@ def serve(settings: Settings) -> None:
             return
         with started(settings) as parts:
             config.app = create_app(settings, parts)
-            server = Server(config)
+            server = LoggingServer(config)
             signal.signal(signal.SIGHUP, server.handle_exit)
             server.run(sockets=[listener])
         _log.info("ended")
 
 
-class Server(uvicorn.Server):
+class LoggingServer(uvicorn.Server):
     """Says which signal ends it."""
 
     _signal = 0

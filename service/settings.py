@@ -13,11 +13,11 @@ from pydantic import Field, ModelWrapValidatorHandler, SecretStr, ValidationErro
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from adapters_store.quoting import quote
-from service.validation import plain_errors
+from service.wire.validation import plain_errors
 
 MIB = 1024 * 1024
 PREFIX = "SWAPREC_"
-ELSEWHERE = ("SWAPREC_URL", "SWAPREC_KEY", "SWAPREC_DEMO_URL", "SWAPREC_DEBUG")
+CLIENT_VARIABLES = ("SWAPREC_URL", "SWAPREC_KEY", "SWAPREC_DEMO_URL", "SWAPREC_DEBUG")
 """Variables that the command line and the client read."""
 
 _DEVICE = re.compile("auto|cpu|cuda(:[0-9]+)?")
@@ -106,7 +106,7 @@ class Settings(BaseSettings):
     memory_bytes: int = Field(
         0,
         ge=0,
-        description="Vectors, indexes and ids that each process keeps in memory; domains nobody asks for rest. 0: all.",
+        description="Vectors, indexes and ids that each process keeps in memory; idle domains are evicted. 0: all.",
     )
     max_queue: int = Field(1024, ge=1, description="Recommendations in progress at once; more are answered 429.")
     max_wait_ms: int = Field(
@@ -165,8 +165,8 @@ class Settings(BaseSettings):
         except ValidationError as error:
             found = error.errors(include_url=False)
             named = [{**one, "loc": (variable(str(one["loc"][0])), *one["loc"][1:])} for one in found if one["loc"]]
-            told = [one["msg"] + _hint(one["loc"][0]) for one in plain_errors(named or found, None)]
-            raise InvalidSettings("; ".join(told)) from None
+            messages = [one["msg"] + _hint(one["loc"][0]) for one in plain_errors(named or found, None)]
+            raise InvalidSettings("; ".join(messages)) from None
 
 
 def variable(name: str) -> str:
@@ -190,7 +190,7 @@ def unknown_variables(environment: Mapping[str, str]) -> list[str]:
 
     What Kubernetes sets for Services whose names begin with swaprec is left alone.
     """
-    known = {*map(variable, Settings.model_fields), *ELSEWHERE}
+    known = {*map(variable, Settings.model_fields), *CLIENT_VARIABLES}
     found = []
     for name, value in sorted(environment.items()):
         is_ours = name.startswith(PREFIX) and name not in known and value

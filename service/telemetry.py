@@ -8,10 +8,10 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from service.follower import Follower
 from service.jobs import Jobs
-from service.live import LiveTable
-from service.residency import Residency
+from service.live.follower import Follower
+from service.live.residency import Residency
+from service.live.table import LiveTable
 
 SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 ROWS = (1, 2, 4, 8, 16, 32, 64)
@@ -111,10 +111,10 @@ class _LiveGauges(Collector):
     def collect(self) -> Iterator[Metric]:
         items = GaugeMetricFamily("swaprec_index_items", "Items that a domain can recommend.", labels=["domain"])
         memory = GaugeMetricFamily("swaprec_memory_bytes", "Memory of a live value.", labels=["domain", "part"])
-        for standing in self._live.all():
-            items.add_metric([standing.live.domain], len(standing.live.items))
-            for part, size in standing.live.memory().items():
-                memory.add_metric([standing.live.domain, part], size)
+        for deployment in self._live.all():
+            items.add_metric([deployment.live.domain], len(deployment.live.items))
+            for part, size in deployment.live.memory().items():
+                memory.add_metric([deployment.live.domain, part], size)
         yield items
         yield memory
 
@@ -138,7 +138,7 @@ class _Memory(Collector):
         kept = self._residency
         yield GaugeMetricFamily("swaprec_resident_bytes", "Vectors, indexes and ids in memory.", self._live.bytes)
         yield GaugeMetricFamily("swaprec_budget_bytes", "What may be in memory; 0 is no limit.", kept.budget)
-        yield GaugeMetricFamily("swaprec_resting_domains", "Domains to be brought back.", len(self._live.resting))
+        yield GaugeMetricFamily("swaprec_resting_domains", "Domains to be brought back.", len(self._live.evicted))
         yield CounterMetricFamily("swaprec_domain_hits", "Requests whose domain was in memory.", kept.hits)
         yield CounterMetricFamily("swaprec_domain_misses", "Times a domain was brought back.", kept.misses)
         yield CounterMetricFamily("swaprec_domain_evictions", "Times a domain made room.", kept.evictions)

@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from uvicorn.supervisors import Multiprocess
 
 from service.app import create_app, only_process
-from service.parent import end_with
+from service.die_with_parent import end_with
 from service.settings import Settings
 
 LOG_FORMAT = "%(asctime)s %(process)d %(levelname)s %(message)s"

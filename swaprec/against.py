@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from service.answers import Recommendation, RecommendedItem
+from service.wire.responses import Recommendation, RecommendedItem
 from swaprec.client import Client
 from swaprec.errors import Stop
 from training.data import Dataset

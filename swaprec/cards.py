@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from string import ascii_lowercase
 from typing import Any
 
-from service.answers import AdapterCard
+from service.wire.responses import AdapterCard
 from swaprec.show import bytes_text, canary_share
 from training.figures import (
     BASELINES,

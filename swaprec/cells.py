@@ -25,6 +25,7 @@ def json_row(row: object) -> dict[str, Any]:
 
     NaN and NaT are null. Dates and times are ISO text, durations seconds, decimals numbers, bytes the text that they
     are in UTF-8. An id is text; of a number without a fraction it is the whole number.
+    `available` as 1 or 0 is true or false.
 
     Raises:
         CellError: it is no mapping, or a value in it cannot be sent.
@@ -62,6 +63,8 @@ def _field(name: str, value: object) -> Any:
         raise CellError(f"{name}: {error}") from error
     if name == "item_id":
         return _id(plain)
+    if name == "available":
+        return _flag(plain)
     if name not in TEXTS:
         return plain
     if isinstance(plain, list):
@@ -74,6 +77,12 @@ def _id(value: Any) -> Any:
     if not isinstance(found, str):
         raise CellError(f"item_id: expected text or a whole number, got {quoted(value)}")
     return found
+
+
+def _flag(value: Any) -> Any:
+    """Read 1 and 0 as a column of numbers holds them; the service names a row with anything else."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return bool(value) if is_number and value in {0, 1} else value
 
 
 def _plain(value: Any, depth: int) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from adapters_store.bundle import read_bundle
-from service.answers import DomainMemory
+from service.wire.responses import DomainMemory
 from swaprec.against import compare
 from swaprec.catalog import catalog_items
 from swaprec.client import Client

@@ -16,11 +16,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from adapters_store.store import domains_in, lost_logs
+from adapters_store.domains import domains_in
+from adapters_store.lost_log import lost_logs
+from service.access.keys import KeyFile, key_path, open_keys
 from service.errors import StateError
-from service.keys import KeyFile, key_path, open_keys
-from service.known import known_domains, lost_state, named
 from service.settings import InvalidSettings, Settings, unknown_variables
+from service.state.known import known_domains, lost_state, named
 from service.state.sqlite_errors import RESTORE
 from swaprec.client import Client
 from swaprec.doctor_service import examine_service
@@ -50,23 +51,26 @@ def examine(data: Path | None, url: str | None = None, key: str = "") -> list[Fi
     unknown = [
         Finding("warning", "settings", warning, "rename or remove it") for warning in unknown_variables(os.environ)
     ]
-    return [*unknown, *(_examine_here(settings, key) if url is None else _examine_both(settings, url, key))]
+    return [
+        *unknown,
+        *(_examine_machine(settings, key) if url is None else _examine_service_and_machine(settings, url, key)),
+    ]
 
 
-def _examine_here(settings: Settings, key: str) -> list[Finding]:
+def _examine_machine(settings: Settings, key: str) -> list[Finding]:
     """Look at this machine, and at the service that answers on the settings' port."""
     found = [_checked(check, settings) for check in (*MACHINE, *PLACE, _port)]
     local = _local_service(settings)
     return found if local is None else [*found, *_asked(local, key)]
 
 
-def _examine_both(settings: Settings, url: str, key: str) -> list[Finding]:
+def _examine_service_and_machine(settings: Settings, url: str, key: str) -> list[Finding]:
     """Ask the service at an address, then look at this machine; what it lacks is no fault if the service runs."""
     service = _asked(url, key)
-    here = [replace(one, what=f"{one.what} here") for one in (_checked(check, settings) for check in PLACE)]
+    place = [replace(one, what=f"{one.what} here") for one in (_checked(check, settings) for check in PLACE)]
     if service[0].state != "bad":
-        here = [replace(one, state="ok", advice="") if one.state == "warning" else one for one in here]
-    return [*service, *(_checked(check, settings) for check in MACHINE), *here]
+        place = [replace(one, state="ok", advice="") if one.state == "warning" else one for one in place]
+    return [*service, *(_checked(check, settings) for check in MACHINE), *place]
 
 
 def _asked(url: str, key: str) -> list[Finding]:
@@ -245,7 +249,7 @@ def _redis(url: str) -> Finding:
 
 
 def _backbones(settings: Settings) -> Finding:
-    from service.backbones import backbone_folders, unique_names
+    from service.engine.backbones import backbone_folders, unique_names
     from transrec.backbone import files_of, fingerprint_of
 
     whole, broken = {}, []

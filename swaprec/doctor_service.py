@@ -46,7 +46,8 @@ def _readiness(url: str, which: str, ready: Mapping[str, Any]) -> Finding:
         return Finding("warning", "service", f"{found}: {_listed(list(loading))}", "wait until it is ready")
     if degraded:
         lacks = "; ".join(f"{what}: {why}" for what, why in degraded.items())
-        return Finding("warning", "service", f"{found}, without {lacks}", "recommendations go on, writes do not")
+        advice = "recommendations go on, writes do not" if "state" in degraded else "the other domains are served"
+        return Finding("warning", "service", f"{found}, without {lacks}", advice)
     return Finding("ok", "service", found)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from service.answers import ImportReport
+from service.wire.responses import ImportReport
 from swaprec.errors import REJECTED, USAGE, Stop
 from swaprec.row_log import RowLog
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from service.answers import AdapterCard, ImportReport
+from service.wire.responses import AdapterCard, ImportReport
 from swaprec.cells import CellError, json_row
 from swaprec.client import Client
 from swaprec.errors import USAGE, Stop

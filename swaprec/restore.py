@@ -10,9 +10,9 @@ from adapters_store.store import Store
 from service.app import only_process, open_state
 from service.errors import StateError
 from service.settings import Settings
-from service.snapshots import Snapshots
-from service.snapshots import restore as restore_one
 from service.state import State, redis_open
+from service.state.snapshots import Snapshots
+from service.state.snapshots import restore as restore_one
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ Rows = Iterator[tuple[str, Mapping[str, Any]]]
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class RowSource:
     """A file, the parts of one in a folder, or standard input."""
 
     paths: tuple[Path, ...]
@@ -38,7 +38,7 @@ class Source:
     in_folder: bool = False
 
     @classmethod
-    def find(cls, path: Path, encoding: str = "utf-8") -> Source:
+    def find(cls, path: Path, encoding: str = "utf-8") -> RowSource:
         """Find what is read.
 
         Raises:
@@ -227,11 +227,11 @@ TABLES: Sequence[str] = (".csv", ".tsv", ".parquet")
 """Forms with a header: what it does not name no row has."""
 
 
-def is_table(source: Source) -> bool:
+def is_table(source: RowSource) -> bool:
     """Whether the source has a header."""
     return bool(source.paths) and _suffix(source.paths[0]) in TABLES
 
 
-def is_text_table(source: Source) -> bool:
+def is_text_table(source: RowSource) -> bool:
     """Whether the source has a header, and all its values are text."""
     return is_table(source) and _suffix(source.paths[0]) != ".parquet"

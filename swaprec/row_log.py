@@ -8,6 +8,10 @@ from dataclasses import dataclass, field
 from training.rejections import Rejections
 
 MAX_NAMES = 500
+MAX_COMPARED_IDS = 2_000_000
+"""Ids that are remembered to find repeated ones: about 80 bytes each."""
+
+MAX_REPEATED_SHOWN = 3
 
 
 @dataclass(slots=True)
@@ -21,6 +25,9 @@ class RowLog:
     short: int = 0
     short_example: str = ""
     notes: dict[str, None] = field(default_factory=dict)
+    repeated: int = 0
+    repeated_examples: list[str] = field(default_factory=list)
+    _id_hashes: set[int] = field(default_factory=set)
 
     @property
     def rejected_count(self) -> int:
@@ -42,6 +49,15 @@ class RowLog:
         self.short += 1
         self.short_example = self.short_example or example
 
+    def check_repeated(self, item_id: str, place: str) -> None:
+        """Count a row whose id an earlier row has."""
+        if (hashed := hash(item_id)) in self._id_hashes:
+            self.repeated += 1
+            if len(self.repeated_examples) < MAX_REPEATED_SHOWN:
+                self.repeated_examples.append(place)
+        elif len(self._id_hashes) < MAX_COMPARED_IDS:
+            self._id_hashes.add(hashed)
+
     def note(self, text: str) -> None:
         """Say something once."""
         self.notes.setdefault(text)
@@ -50,8 +66,13 @@ class RowLog:
         """What a person should know, a line each; what was rejected last."""
         rows = "row has" if self.short == 1 else "rows have"
         short = [f"{self.short:,} {rows} fewer fields than the header, such as: {self.short_example}"]
+        repeated = (
+            f"{self.repeated:,} {'row repeats' if self.repeated == 1 else 'rows repeat'} the id of an earlier row; "
+        )
+        repeated += f"the last row of an id is stored: {'; '.join(self.repeated_examples)}"
+        repeated += ", …" if self.repeated > len(self.repeated_examples) else ""
         kinds = [
             f"not loaded: {count:,} {'row' if count == 1 else 'rows'}: {kind}, such as: {self.rejected.examples[kind]}"
             for kind, count in self.rejected.counts.items()
         ]
-        return [*self.notes, *(short if self.short else []), *kinds]
+        return [*self.notes, *(short if self.short else []), *([repeated] if self.repeated else []), *kinds]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from swaprec.errors import USAGE, Stop
-from swaprec.row_files import Source, is_table, is_text_table
+from swaprec.row_files import RowSource, is_table, is_text_table
 from swaprec.row_log import RowLog
 
 OWN = ("item_id", "title", "text", "image_b64", "category", "timestamp", "popularity", "available", "attributes")
@@ -26,6 +26,8 @@ ALIASES = {
 }
 TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 _WHOLE = re.compile(r"-?\d+\.0+")
+_SCIENTIFIC = re.compile(r"-?\d(\.\d+)?[eE][+-]?\d{1,3}")
+"""A number as spreadsheets show a long one; it may be an id all the same, such as a short hash."""
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
 
 
@@ -52,7 +54,7 @@ def read_rows(
         Stop: no such file, a form that is not read, text in another encoding, or no row in it.
     """
     log = RowLog() if log is None else log
-    source = Source.find(path, encoding)
+    source = RowSource.find(path, encoding)
     reader = _Reader(source, dict(columns or {}), log)
     rows = source.rows(log)
     first = next(rows, None)
@@ -114,12 +116,13 @@ def hints(log: RowLog) -> list[str]:
 class _Reader:
     """Makes items of rows."""
 
-    def __init__(self, source: Source, columns: dict[str, str], log: RowLog) -> None:
+    def __init__(self, source: RowSource, columns: dict[str, str], log: RowLog) -> None:
         self._source = source
         self._columns = log.columns = columns
         self._fields = {column: field for field, column in columns.items()}
         self._log = log
         self._whole_ids = False
+        self._scientific = ""
 
     def check_names(self, path: Path) -> None:
         """Check a table's header, and whether its ids are whole numbers with a point.
@@ -154,6 +157,8 @@ class _Reader:
             except _Rejected as error:
                 self._log.reject(str(error), f"{place} has {error.given}")
             else:
+                if isinstance(item_id := item.get("item_id"), str):
+                    self._log.check_repeated(item_id, place)
                 yield item
 
     def _item(self, row: Mapping[str, Any]) -> dict[str, Any]:
@@ -184,6 +189,12 @@ class _Reader:
         if whole or (isinstance(value, float) and value.is_integer()):
             self._log.note("ids are numbers with a point, such as 1.0: they are read without it, as 1")
             return value.partition(".")[0] if isinstance(value, str) else str(int(value))
+        if isinstance(value, str) and _SCIENTIFIC.fullmatch(value):
+            self._scientific = self._scientific or value
+            self._log.note(
+                f"ids look like numbers in scientific notation, such as {self._scientific}: they are kept as they are; "
+                "if a spreadsheet wrote them, digits are lost: export the column as text"
+            )
         return value
 
 
@@ -207,7 +218,10 @@ def _popularity(value: Any) -> Any:
 def _available(value: Any) -> Any:
     if not isinstance(value, str):
         return value
-    found = TRUTH.get(value.strip().casefold())
+    text = value.strip().casefold()
+    found = TRUTH.get(text)
+    if found is None and _WHOLE.fullmatch(text):
+        found = TRUTH.get(text.partition(".")[0])  # spreadsheets and data frames write 1 as 1.0
     if found is None:
         raise _Rejected("available: expected true, false, 1, 0, yes or no", value)
     return found
@@ -229,19 +243,19 @@ def _attributes(value: Any) -> dict[str, Any]:
 
 def _near(field: str, names: Iterable[str]) -> str | None:
     """Return the column that is most likely a field under another name."""
-    plain = {_folded(name): name for name in names if name not in OWN}
-    for alias in (_folded(field), *ALIASES.get(field, ())):
+    plain = {_casefold(name): name for name in names if name not in OWN}
+    for alias in (_casefold(field), *ALIASES.get(field, ())):
         if alias in plain:
             return plain[alias]
-    found = difflib.get_close_matches(_folded(field), plain, 1, 0.85)
+    found = difflib.get_close_matches(_casefold(field), plain, 1, 0.85)
     return plain[found[0]] if found else None
 
 
 def _like(name: str, names: Iterable[str]) -> str | None:
-    plain = {_folded(one): one for one in names}
-    found = difflib.get_close_matches(_folded(name), plain, 1, 0.6)
+    plain = {_casefold(one): one for one in names}
+    found = difflib.get_close_matches(_casefold(name), plain, 1, 0.6)
     return plain[found[0]] if found else None
 
 
-def _folded(name: str) -> str:
+def _casefold(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.casefold())

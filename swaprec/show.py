@@ -12,7 +12,7 @@ from typing import Any, TextIO
 from rich.console import Console
 from rich.text import Text
 
-from service.answers import Job
+from service.wire.responses import Job
 from swaprec.grid import Grid, plain
 from training.figures import format_interval
 

@@ -19,6 +19,8 @@ MOSTLY = 0.5
 STRANGE = "interaction with an item that the catalog lacks"
 REPEATED = "interaction that stands there twice"
 _WHOLE = r"^-?\d+\.0+$"
+_SCIENTIFIC = r"^-?\d(\.\d+)?[eE][+-]?\d{1,3}$"
+"""A number as spreadsheets show a long one; it may be an id all the same, such as a short hash."""
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
 
 
@@ -55,6 +57,7 @@ def clean(tables: Tables, time_format: str = "", *, keep_duplicates: bool = Fals
 
 def _clean_items(items: pl.DataFrame, rejected: Rejections) -> pl.DataFrame:
     items = items.with_columns(pl.col("title").fill_null("").str.strip_chars())
+    _note_scientific(items["item_id"], rejected)
     items = items.with_columns(_whole_ids(items["item_id"], rejected), _decoded(items["title"], rejected))
     items = _without(items, _blank("item_id"), "item without an id", "title", rejected)
     items = _without(items, _unusable("item_id"), UNUSABLE_ID, "title", rejected)
@@ -118,6 +121,8 @@ class _Log:
     def _with_times(self, chunk: pl.DataFrame) -> pl.DataFrame:
         """Read ids without blanks and as whole numbers, and times, as the first chunk shows how."""
         chunk = chunk.with_columns(_stripped("user_id"), _stripped("item_id"))
+        for name in ("user_id", "item_id"):
+            _note_scientific(chunk[name], self._rejected)
         if not has_times(chunk["timestamp"]):
             return chunk.with_columns(pl.lit(None).alias("timestamp"))
         if self._times is None:
@@ -220,6 +225,14 @@ def _whole_ids(ids: pl.Series, rejected: Rejections, taken: pl.Series | None = N
     example = f"{changed[0]} is read as {changed[0].partition('.')[0]}" if changed.len() else ""
     rejected.note(f"{ids.name} that is written as a whole float", changed.len(), example)
     return read
+
+
+def _note_scientific(ids: pl.Series, rejected: Rejections) -> None:
+    """Note ids such as `1.23E+11`: they stay as they are, and digits of them may be lost."""
+    found = ids.filter(ids.str.contains(_SCIENTIFIC).fill_null(value=False))
+    kind = f"{ids.name} that looks like a number in scientific notation: it is kept as it is; if a spreadsheet wrote "
+    kind += "it, digits are lost: export the column as text"
+    rejected.note(kind, found.len(), found.first())
 
 
 def _decoded(titles: pl.Series, rejected: Rejections) -> pl.Series:

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from training.importers.columns import check_mapping
+from training.names import LogFormat
 from training.times import check_form
 from transrec.adapters import AdapterSpec, SpecError
 
@@ -55,20 +56,7 @@ class DataConfig(Section):
     """Where the interaction log lies and how its items become texts."""
 
     folder: Path
-    format: Literal[
-        "canonical",
-        "csv",
-        "adapter4rec",
-        "recbole",
-        "mind",
-        "amazon",
-        "movielens",
-        "adressa",
-        "hm",
-        "microlens",
-        "pixelrec",
-        "ninerec",
-    ] = "canonical"
+    format: LogFormat = "canonical"
     text: str | list[str] = "{title}"
     images: Path | None = None
     where: WhereConfig | None = None

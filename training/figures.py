@@ -18,7 +18,7 @@ BASELINES = {
 }
 """What any adapter must beat, by its key in `result.json`, as people read it; `none` is the frozen backbone alone."""
 SHOWN_DIGEST = 8
-MOST = 10**15
+PLAUSIBLE_MAX = 10**15
 """What no count of users, items or parameters reaches."""
 
 
@@ -112,4 +112,4 @@ def is_number(value: object) -> TypeGuard[float]:
     """Whether a value is a number that a figure or a count may have: hundreds of digits would hide everything else."""
     if not isinstance(value, int | float) or isinstance(value, bool):
         return False
-    return abs(value) < MOST  # not of NaN
+    return abs(value) < PLAUSIBLE_MAX  # not of NaN

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from importlib import resources
 from pathlib import Path
+from typing import Literal, get_args
 
-FORMS = (
+LogFormat = Literal[
     "canonical",
     "csv",
     "adapter4rec",
@@ -18,7 +19,8 @@ FORMS = (
     "microlens",
     "pixelrec",
     "ninerec",
-)
+]
+FORMS: tuple[str, ...] = get_args(LogFormat)
 """Every key of `training.importers.READERS`, which takes seconds to load."""
 
 

@@ -16,6 +16,8 @@ from training.data import Dataset
 from transrec.backbone import Backbone
 
 RESULT = "result.json"
+MAX_CURVE_POINTS = 800
+"""Points of a curve in a manifest, whose curves may take 128 KiB: five of them take about 85."""
 
 
 def write_result(
@@ -87,11 +89,39 @@ def manifest(config: RunConfig, dataset: Dataset, backbone: Backbone, report: Ma
             "seed": report["seed"],
             "split": "test",
         },
-        curves=report["curves"],
+        curves=thin_curves(report["curves"], report["best_epoch"]),
         config=_portable(config),
         commit=report["commit"],
         created_at=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
     )
+
+
+def thin_curves(curves: Mapping[str, list[float]], best_epoch: int) -> dict[str, list[float]]:
+    """Return curves that a manifest holds: of a long one the first, the last and the best point, and others evenly.
+
+    Losses have one value an epoch: where they are thinned, `loss_epoch` names the epochs of those that are left.
+
+    Args:
+        curves: `loss` of every epoch; `epoch`, `hr` and `ndcg` of each validation.
+        best_epoch: whose weights are in the bundle.
+    """
+    losses, epochs = curves["loss"], curves["epoch"]
+    best = epochs.index(best_epoch) if best_epoch in epochs else 0
+    validations = _evenly(len(epochs), best)
+    found = {name: [curves[name][place] for place in validations] for name in ("epoch", "hr", "ndcg")}
+    kept = _evenly(len(losses), best_epoch - 1)
+    thinned = {"loss": [losses[place] for place in kept]}
+    if len(kept) < len(losses):
+        thinned["loss_epoch"] = [float(place + 1) for place in kept]
+    return thinned | found
+
+
+def _evenly(length: int, best: int) -> list[int]:
+    """Return the places of a curve that are kept; all of a short one."""
+    if length <= MAX_CURVE_POINTS:
+        return list(range(length))
+    places = {round(step * (length - 1) / (MAX_CURVE_POINTS - 1)) for step in range(MAX_CURVE_POINTS)}
+    return sorted(places | {min(max(best, 0), length - 1)})
 
 
 def commit() -> str:

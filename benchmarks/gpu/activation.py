@@ -1,6 +1,6 @@
 """Section: seconds from an adapter to a catalog that is embedded, indexed and verified.
 
-It's the work of the service's activation job (`service.base_builder`) on a catalog that lies in
+It's the work of the service's activation job (`service.embedding.base_builder`) on a catalog that lies in
 SQLite: read, embed with the adapter, build and tune the index, verify, write. What a process does
 once, loading the backbone and the first kernels, comes before.
 """
@@ -14,17 +14,17 @@ from dataclasses import dataclass, field
 from benchmarks.gpu.random_encoder import HOULSBY, draw_adapter, draw_titles, load
 from benchmarks.gpu.report import Report
 from benchmarks.gpu.setup import Setup, guarded
-from service.base_builder import BaseBuilder
-from service.bases import Bases
-from service.blobs import Blobs
-from service.builder import Builder
-from service.index import use_one_thread
+from service.catalog.bases import Bases
+from service.catalog.index import use_one_thread
+from service.content.blobs import Blobs
+from service.embedding.base_builder import BaseBuilder
+from service.embedding.vectors import VectorFiles
+from service.embedding.versions import Prepared
+from service.embedding.worker import Builder
 from service.settings import Settings
-from service.snapshots import Snapshots
 from service.state import DomainRecord, Item
+from service.state.snapshots import Snapshots
 from service.state.sqlite import SqliteState
-from service.vectors import VectorFiles
-from service.versions import Prepared
 from transrec.backbone import Backbone, resolve_dtype
 from transrec.embed import embed
 

@@ -8,8 +8,8 @@ from benchmarks.gpu.random_encoder import HOULSBY, draw_adapter, draw_titles, lo
 from benchmarks.gpu.report import Report
 from benchmarks.gpu.serving import HISTORY, catalog_of
 from benchmarks.gpu.setup import Setup
-from service.engine import MAX_BATCH, Engine, Floats, History
-from service.index import ExactIndex
+from service.catalog.index import ExactIndex
+from service.engine.engine import MAX_BATCH, Engine, Floats, History
 from transrec.embed import embed
 
 TOP, ADAPTER_SEED, SLOTS = 10, 7, 4

@@ -20,12 +20,12 @@ import uvloop
 from benchmarks.gpu.random_encoder import WEIGHT_SPREAD, draw_adapter, load
 from benchmarks.gpu.report import Report
 from benchmarks.gpu.setup import Setup, guarded
-from service.bases import Base
-from service.engine import Engine, Floats, History
-from service.ids import Ids
-from service.index import use_one_thread
-from service.live_items import LiveItems
-from service.slots import Slot
+from service.catalog.bases import Base
+from service.catalog.ids import Ids
+from service.catalog.index import use_one_thread
+from service.catalog.live_items import LiveItems
+from service.engine.engine import Engine, Floats, History
+from service.engine.slots import Slot
 from transrec.adapters import AdapterSpec
 from transrec.backbone import Backbone
 from transrec.user_encoder import UserShape

@@ -9,13 +9,13 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Protocol
 
 ENDED = ("succeeded", "failed", "cancelled")
-KEPT_JOBS = 100
+RETAINED_JOBS = 100
 """Jobs of a domain that are kept; older ones are removed once they ended."""
 MOST_CHANGES = 50_000
 """Rows that a reader is told of one by one; where more changed, reading the whole catalog is quicker."""
 
 Kind = Literal["domain", "gone", "items", "standing", "probes", "job"]
-"""What an entry of the feed is about.
+"""What an entry of the feed is about. The log of activations is called "standing" in stored entries.
 
 A domain was created or changed, or is gone; its items or probes changed; the store's activation log did; a job of it
 was created, given back or cancelled, or ended.
@@ -31,19 +31,20 @@ unchanged (since it may have come with `later`); or not before the next base, si
 class DomainRecord:
     """A domain: its name, the fingerprint of its backbone, a title for people.
 
-    `born`, which the state gives, tells it from an earlier one of its name.
+    `incarnation`, which the state gives, tells it from an earlier one of its name. The SQL column and the Redis field
+    are named "born": they were written before, and stay.
     """
 
     name: str
     backbone: str
     title: str = ""
     created_at: str = ""
-    born: str = field(default="", compare=False)
+    incarnation: str = field(default="", compare=False)
 
     @property
     def mark(self) -> str:
         """Return what files of this domain are named by, and those of another one of its name are not."""
-        return hashlib.blake2b(self.born.encode(), digest_size=8).hexdigest()
+        return hashlib.blake2b(self.incarnation.encode(), digest_size=8).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +100,8 @@ class Probe:
 class CatalogRows:
     """The items that a catalog has, in the order of their rows.
 
-    A row is given once and never again; an item keeps its row while it exists, new ones come last. `born` tells this
-    domain from an earlier one of its name, whose generations count anew.
+    A row is given once and never again; an item keeps its row while it exists, new ones come last. `incarnation` tells
+    this domain from an earlier one of its name, whose generations count anew.
     """
 
     generation: int
@@ -110,7 +111,7 @@ class CatalogRows:
     images: list[str]
     rows: list[int]
     available: list[bool]
-    born: str
+    incarnation: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,11 +246,13 @@ class State(Protocol):
         """Remove a domain with its items and jobs; raises DomainNotFound."""
         ...
 
-    def upsert_items(self, domain: str, items: Sequence[Item], told: Told = "changed", born: str = "") -> Upserted:
+    def upsert_items(
+        self, domain: str, items: Sequence[Item], told: Told = "changed", incarnation: str = ""
+    ) -> Upserted:
         """Store items in one transaction; the last of equal ids wins.
 
         Raises:
-            DomainNotFound: also where `born` is given and the domain is a later one of its name.
+            DomainNotFound: also where `incarnation` is given and the domain is a later one of its name.
         """
         ...
 
@@ -257,7 +260,7 @@ class State(Protocol):
         """Remove items in one transaction; their rows stay empty for ever. Raises DomainNotFound."""
         ...
 
-    def replace_item(self, domain: str, before: Item, after: Item, born: str = "") -> Upserted | None:
+    def replace_item(self, domain: str, before: Item, after: Item, incarnation: str = "") -> Upserted | None:
         """Store `after`, of the same id, unless the stored item is no longer `before`: then None.
 
         Raises:
@@ -265,15 +268,15 @@ class State(Protocol):
         """
         ...
 
-    def changes(self, domain: str, since: int, born: str, most: int = MOST_CHANGES) -> Changes | None:
-        """Return what changed after generation `since` of the domain that was `born` so (see `CatalogRows`).
+    def changes(self, domain: str, since: int, incarnation: str, most: int = MOST_CHANGES) -> Changes | None:
+        """Return what changed after generation `since` of one incarnation of a domain (see `CatalogRows`).
 
         What was stored to be told `later` is left out. None where the rest is more than `most` rows, or was forgotten,
         or it is another domain now: read the catalog anew. Raises DomainNotFound.
         """
         ...
 
-    def withdrawals(self, domain: str, since: int, born: str) -> Withdrawals | None:
+    def withdrawals(self, domain: str, since: int, incarnation: str) -> Withdrawals | None:
         """Return what was deleted or made unavailable after a generation, however much else changed.
 
         None where some of it was forgotten (the last `MOST_CHANGES` deleted ids are kept), or it is another domain now.
@@ -301,7 +304,7 @@ class State(Protocol):
         """Return the size of the catalog."""
         ...
 
-    def put_probes(self, domain: str, probes: Sequence[Probe], born: str = "") -> None:
+    def put_probes(self, domain: str, probes: Sequence[Probe], incarnation: str = "") -> None:
         """Replace the domain's probes; raises DomainNotFound, as `upsert_items`."""
         ...
 
@@ -314,14 +317,19 @@ class State(Protocol):
         ...
 
     def create_job(
-        self, kind: str, domain: str, detail: dict[str, Any], result: dict[str, Any] | None = None, born: str = ""
+        self,
+        kind: str,
+        domain: str,
+        detail: dict[str, Any],
+        result: dict[str, Any] | None = None,
+        incarnation: str = "",
     ) -> Job:
         """Store a queued job; with a result, one that has succeeded.
 
-        Of the domain's jobs that ended, those that are older than its last `KEPT_JOBS` jobs are removed.
+        Of the domain's jobs that ended, those that are older than its last `RETAINED_JOBS` jobs are removed.
 
         Raises:
-            DomainNotFound: `born` is given, and the domain is gone or a later one of its name.
+            DomainNotFound: `incarnation` is given, and the domain is gone or a later one of its name.
         """
         ...
 

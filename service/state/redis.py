@@ -104,11 +104,13 @@ class RedisState:
         if self._link.write(scripts.DELETE_DOMAIN, places, name, keys.JOB) == scripts.MISSING:
             raise self._missing(name)
 
-    def upsert_items(self, domain: str, items: Sequence[Item], told: Told = "changed", born: str = "") -> Upserted:
+    def upsert_items(
+        self, domain: str, items: Sequence[Item], told: Told = "changed", incarnation: str = ""
+    ) -> Upserted:
         """Store items in one step; the last of equal ids wins."""
         wanted = {item.item_id: item for item in items}
         values = (value for item in wanted.values() for value in written(item))
-        found = self._change(scripts.UPSERT, domain, born, told, *values)
+        found = self._change(scripts.UPSERT, domain, incarnation, told, *values)
         return Upserted(*map(int, found.split()))
 
     def delete_items(self, domain: str, ids: Sequence[str]) -> Deleted:
@@ -118,22 +120,22 @@ class RedisState:
         places = [int(place) for place in unknown.split(b",") if place]
         return Deleted(int(deleted), [wanted[place] for place in places], int(generation))
 
-    def replace_item(self, domain: str, before: Item, after: Item, born: str = "") -> Upserted | None:
+    def replace_item(self, domain: str, before: Item, after: Item, incarnation: str = "") -> Upserted | None:
         """Store an item in place of another of its id, unless that changed meanwhile."""
-        found = self._change(scripts.REPLACE, domain, born, *written(before), *written(after)[1:])
+        found = self._change(scripts.REPLACE, domain, incarnation, *written(before), *written(after)[1:])
         return None if found == scripts.DIFFERS else Upserted(*map(int, found.split()))
 
-    def changes(self, domain: str, since: int, born: str, most: int = MOST_CHANGES) -> Changes | None:
+    def changes(self, domain: str, since: int, incarnation: str, most: int = MOST_CHANGES) -> Changes | None:
         """Return what changed after a generation, read in pages as the catalog is."""
         try:
-            return read_changes(self._link, domain, since, born, most)
+            return read_changes(self._link, domain, since, incarnation, most)
         except GoneMeanwhile:
             raise self._missing(domain) from None
 
-    def withdrawals(self, domain: str, since: int, born: str) -> Withdrawals | None:
+    def withdrawals(self, domain: str, since: int, incarnation: str) -> Withdrawals | None:
         """Return what was deleted or made unavailable after a generation."""
         try:
-            return read_withdrawals(self._link, domain, since, born)
+            return read_withdrawals(self._link, domain, since, incarnation)
         except GoneMeanwhile:
             raise self._missing(domain) from None
 
@@ -177,10 +179,10 @@ class RedisState:
         [count] = self._link.read(lambda pipe: pipe.hlen(keys.catalog(domain)[0]))
         return int(count)
 
-    def put_probes(self, domain: str, probes: Sequence[Probe], born: str = "") -> None:
+    def put_probes(self, domain: str, probes: Sequence[Probe], incarnation: str = "") -> None:
         """Replace the domain's probes."""
         places = [keys.record(domain), keys.probes(domain)]
-        if self._link.write(scripts.PUT_PROBES, places, domain, born, probes_text(probes)) == scripts.MISSING:
+        if self._link.write(scripts.PUT_PROBES, places, domain, incarnation, probes_text(probes)) == scripts.MISSING:
             raise self._missing(domain)
 
     def probes(self, domain: str) -> list[Probe]:
@@ -203,10 +205,15 @@ class RedisState:
         return int(found)
 
     def create_job(
-        self, kind: str, domain: str, detail: dict[str, Any], result: dict[str, Any] | None = None, born: str = ""
+        self,
+        kind: str,
+        domain: str,
+        detail: dict[str, Any],
+        result: dict[str, Any] | None = None,
+        incarnation: str = "",
     ) -> Job:
         """Store a queued job; the oldest of the domain that ended are removed."""
-        job = redis_jobs.create(self._link, kind, domain, detail, born)
+        job = redis_jobs.create(self._link, kind, domain, detail, incarnation)
         if job is None:
             raise self._missing(domain)
         return job if result is None else self.update_job(job.id, status="succeeded", result=result)
@@ -281,9 +288,9 @@ class RedisState:
         """Close all connections."""
         self._link.close()
 
-    def _change(self, script: str, domain: str, born: str, *values: Value) -> bytes:
-        """Change a catalog, of the domain that was `born` so if it is given; returns what the script replies."""
-        found = self._link.write(script, [keys.record(domain), *keys.catalog(domain)], domain, born, *values)
+    def _change(self, script: str, domain: str, incarnation: str, *values: Value) -> bytes:
+        """Change a catalog, only of the given incarnation if one is given; returns what the script replies."""
+        found = self._link.write(script, [keys.record(domain), *keys.catalog(domain)], domain, incarnation, *values)
         if found == scripts.MISSING:
             raise self._missing(domain)
         return found

@@ -1,6 +1,6 @@
 """Reading a catalog from Redis page by page, as it is at one moment, while others go on writing.
 
-Each page is one atomic step: where the catalog stands, what changed since the page before, and the page. What changed
+Each page is one atomic step: the head of the catalog, what changed since the page before, and the page. What changed
 meanwhile is read again, until a page finds nothing changed.
 """
 
@@ -43,7 +43,7 @@ def read_all(link: Link, domain: str) -> CatalogRows:
             return found.catalog(end)
 
 
-def read_changes(link: Link, domain: str, since: int, born: str, most: int) -> Changes | None:
+def read_changes(link: Link, domain: str, since: int, incarnation: str, most: int) -> Changes | None:
     """Read what changed after a generation; None where that is too much, or no longer known.
 
     Raises:
@@ -51,14 +51,14 @@ def read_changes(link: Link, domain: str, since: int, born: str, most: int) -> C
     """
     found: dict[int, list[Any] | None] = {}
     reading = _Reading(link, domain, found.__setitem__, most, whole=False)
-    end = reading.finish(_About(born.encode(), since, 0), range(0))
+    end = reading.finish(_About(incarnation.encode(), since, 0), range(0))
     if end is None:
         return None
     upserted = [ChangedItem(row, *_fields(item)) for row, item in sorted(found.items()) if item is not None]
     return Changes.of(end.generation, upserted, sorted(reading.gone), incomplete=reading.skipped)
 
 
-def read_withdrawals(link: Link, domain: str, since: int, born: str) -> Withdrawals | None:
+def read_withdrawals(link: Link, domain: str, since: int, incarnation: str) -> Withdrawals | None:
     """Read what was deleted after a generation, or is not available; None where some of it is no longer known.
 
     Raises:
@@ -74,7 +74,7 @@ def read_withdrawals(link: Link, domain: str, since: int, born: str) -> Withdraw
     (there, generation, forgotten), *found = link.read(ask)
     if there is None:
         raise GoneMeanwhile
-    if there.decode() != born or not int(forgotten or 0) <= since <= int(generation):
+    if there.decode() != incarnation or not int(forgotten or 0) <= since <= int(generation):
         return None
     return Withdrawals(int(generation), *([item_id.decode() for item_id in ids] for ids in found))
 
@@ -104,9 +104,9 @@ def _fields(stored: Sequence[Any]) -> tuple[str, str, float, str, bool]:
 
 @dataclass(frozen=True, slots=True)
 class _About:
-    """Where a catalog stands: which domain of that name, its generation, how many rows were given."""
+    """The head of a catalog: which domain of that name, its generation, how many rows were given."""
 
-    born: bytes
+    incarnation: bytes
     generation: int
     rows: int
 
@@ -135,7 +135,9 @@ class _Columns:
         if len(rows) < len(self.ids):
             columns = [[column[row] for row in rows] for column in columns]
         ids, texts, popularity, images, available = columns
-        return CatalogRows(about.generation, ids, texts, popularity, images, rows, available, about.born.decode())
+        return CatalogRows(
+            about.generation, ids, texts, popularity, images, rows, available, about.incarnation.decode()
+        )
 
 
 class _Reading:
@@ -158,11 +160,11 @@ class _Reading:
         self.skipped = False
 
     def about(self) -> _About:
-        """Return where the catalog stands."""
+        """Return the head of the catalog."""
         return self._page(None, [])[0]
 
     def finish(self, about: _About, rows: range) -> _About | None:
-        """Read rows, and what changed since; returns where the catalog stands then.
+        """Read rows, and what changed since; returns the head of the catalog then.
 
         None if more changed than the log keeps or `most` rows, or if it is another domain now.
         """
@@ -170,7 +172,7 @@ class _Reading:
         while True:
             page = _take(wanted)
             seen, changes, items = self._page(about.generation, page)
-            if seen.born != about.born or len(changes) != seen.generation - about.generation:
+            if seen.incarnation != about.incarnation or len(changes) != seen.generation - about.generation:
                 return None
             for row, item in zip(chain(*page), items, strict=True):
                 self._put(row, item)

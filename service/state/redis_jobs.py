@@ -10,7 +10,7 @@ from typing import Any
 
 from adapters_store.activations import now
 from service.errors import Conflict, JobNotFound, JobTaken, StateUnavailable
-from service.state import ENDED, KEPT_JOBS, Job
+from service.state import ENDED, RETAINED_JOBS, Job
 from service.state import redis_job_scripts as scripts
 from service.state import redis_keys as keys
 from service.state.redis_link import Link, Value
@@ -19,14 +19,14 @@ from service.state.redis_scripts import MISSING
 PAGE = 2000
 
 
-def create(link: Link, kind: str, domain: str, detail: dict[str, Any], born: str) -> Job | None:
-    """Store a queued job, None where the domain is not the one that was `born` so.
+def create(link: Link, kind: str, domain: str, detail: dict[str, Any], incarnation: str) -> Job | None:
+    """Store a queued job, None where the domain is another incarnation than the given one.
 
     Where it fails, it is not left to run one day: it is taken back once Redis answers.
     """
     job = Job(uuid.uuid4().hex, kind, domain, detail, created_at=now(), updated_at=now())
     places = [keys.JOBS, keys.LINE + domain, keys.OPEN_JOBS, keys.JOB_COUNT, keys.JOB + job.id, keys.record(domain)]
-    about = (job.id, domain, KEPT_JOBS, keys.JOB, keys.LINE, born)
+    about = (job.id, domain, RETAINED_JOBS, keys.JOB, keys.LINE, incarnation)
     try:
         reply = link.write(scripts.CREATE, places, *about, *_written(asdict(job)))
     except StateUnavailable:

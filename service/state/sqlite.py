@@ -98,10 +98,12 @@ class SqliteState:
             sqlite_feed.append(db, "gone", name)
 
     @_answering
-    def upsert_items(self, domain: str, items: Sequence[Item], told: Told = "changed", born: str = "") -> Upserted:
+    def upsert_items(
+        self, domain: str, items: Sequence[Item], told: Told = "changed", incarnation: str = ""
+    ) -> Upserted:
         """Store items in one transaction; the last of equal ids wins."""
         with self.file.writing() as db:
-            sqlite_items.check_born(db, domain, born)
+            sqlite_items.check_incarnation(db, domain, incarnation)
             return sqlite_items.upsert(db, domain, items, told)
 
     @_answering
@@ -111,23 +113,23 @@ class SqliteState:
             return sqlite_items.delete(db, domain, ids)
 
     @_answering
-    def replace_item(self, domain: str, before: Item, after: Item, born: str = "") -> Upserted | None:
+    def replace_item(self, domain: str, before: Item, after: Item, incarnation: str = "") -> Upserted | None:
         """Store an item in place of another of its id, unless that changed meanwhile."""
         with self.file.writing() as db:
-            sqlite_items.check_born(db, domain, born)
+            sqlite_items.check_incarnation(db, domain, incarnation)
             return sqlite_items.replace(db, domain, before, after)
 
     @_answering
-    def changes(self, domain: str, since: int, born: str, most: int = MOST_CHANGES) -> Changes | None:
+    def changes(self, domain: str, since: int, incarnation: str, most: int = MOST_CHANGES) -> Changes | None:
         """Return what changed after a generation."""
         with self.file.reading() as db:
-            return sqlite_items.changes(db, domain, since, born, most)
+            return sqlite_items.changes(db, domain, since, incarnation, most)
 
     @_answering
-    def withdrawals(self, domain: str, since: int, born: str) -> Withdrawals | None:
+    def withdrawals(self, domain: str, since: int, incarnation: str) -> Withdrawals | None:
         """Return what was deleted or made unavailable after a generation."""
         with self.file.reading() as db:
-            return sqlite_items.withdrawals(db, domain, since, born)
+            return sqlite_items.withdrawals(db, domain, since, incarnation)
 
     @_answering
     def catalog(self, domain: str) -> CatalogRows:
@@ -159,10 +161,10 @@ class SqliteState:
         return int(self.file.connection().execute(query, (domain,)).fetchone()[0])
 
     @_answering
-    def put_probes(self, domain: str, probes: Sequence[Probe], born: str = "") -> None:
+    def put_probes(self, domain: str, probes: Sequence[Probe], incarnation: str = "") -> None:
         """Replace the domain's probes."""
         with self.file.writing() as db:
-            sqlite_items.check_born(db, domain, born)
+            sqlite_items.check_incarnation(db, domain, incarnation)
             try:
                 db.execute("INSERT OR REPLACE INTO probes VALUES (?, ?)", (domain, probes_text(probes)))
             except sqlite3.IntegrityError as error:
@@ -191,11 +193,16 @@ class SqliteState:
 
     @_answering
     def create_job(
-        self, kind: str, domain: str, detail: dict[str, Any], result: dict[str, Any] | None = None, born: str = ""
+        self,
+        kind: str,
+        domain: str,
+        detail: dict[str, Any],
+        result: dict[str, Any] | None = None,
+        incarnation: str = "",
     ) -> Job:
         """Store a queued job; the oldest of the domain that ended are removed."""
         with self.file.writing() as db:
-            sqlite_items.check_born(db, domain, born)
+            sqlite_items.check_incarnation(db, domain, incarnation)
             return sqlite_jobs.create(db, kind, domain, detail, result)
 
     @_answering

@@ -29,17 +29,17 @@ _INSERT = f"INSERT OR REPLACE INTO items (domain, row, changed, later, {_FIELDS}
 
 
 @dataclass(frozen=True, slots=True)
-class _Standing:
-    """Where a catalog stands; what was deleted until generation `forgotten` may be unknown."""
+class _CatalogHead:
+    """The head of a catalog: its counters. What was deleted until generation `forgotten` may be unknown."""
 
     generation: int
     next_row: int
-    born: str
+    incarnation: str
     forgotten: int
 
-    def tells(self, since: int, born: str) -> bool:
-        """Whether all that became of the catalog after a generation of the domain that was `born` so is known."""
-        return self.born == born and self.forgotten <= since <= self.generation
+    def tells(self, since: int, incarnation: str) -> bool:
+        """Whether every change of this incarnation's catalog after a generation is known."""
+        return self.incarnation == incarnation and self.forgotten <= since <= self.generation
 
 
 def missing(db: sqlite3.Connection, domain: str) -> DomainNotFound:
@@ -47,9 +47,12 @@ def missing(db: sqlite3.Connection, domain: str) -> DomainNotFound:
     return DomainNotFound(domain, [row[0] for row in db.execute("SELECT name FROM domains")])
 
 
-def check_born(db: sqlite3.Connection, domain: str, born: str) -> None:
-    """Raise DomainNotFound where a domain is not the one that was `born` so; "" is any."""
-    if born and db.execute("SELECT 1 FROM domains WHERE name = ? AND born = ?", (domain, born)).fetchone() is None:
+def check_incarnation(db: sqlite3.Connection, domain: str, incarnation: str) -> None:
+    """Raise DomainNotFound where a domain is another incarnation than the given one; "" is any."""
+    if (
+        incarnation
+        and db.execute("SELECT 1 FROM domains WHERE name = ? AND born = ?", (domain, incarnation)).fetchone() is None
+    ):
         raise missing(db, domain)
 
 
@@ -73,37 +76,37 @@ def page(db: sqlite3.Connection, domain: str, after: int, limit: int) -> list[tu
 
 def upsert(db: sqlite3.Connection, domain: str, items: Sequence[Item], told: Told) -> Upserted:
     """Store items; the last of equal ids wins."""
-    standing = _standing(db, domain)
+    head = _read_head(db, domain)
     wanted = {item.item_id: item for item in items}
     there = known(db, domain, list(wanted))
     changed = [item for item in wanted.values() if item.item_id in there and there[item.item_id][1] != item]
     fresh = [item for item in wanted.values() if item.item_id not in there]
     known_ones = [item for item in wanted.values() if item.item_id in there] if told == "all" else changed
     rows = [(there[item.item_id][0], item) for item in known_ones]
-    rows += [(standing.next_row + place, item) for place, item in enumerate(fresh)]
-    generation = _store(db, domain, standing, rows, later=told == "later")
+    rows += [(head.next_row + place, item) for place, item in enumerate(fresh)]
+    generation = _store(db, domain, head, rows, later=told == "later")
     db.execute("UPDATE domains SET next_row = next_row + ? WHERE name = ?", (len(fresh), domain))
     return Upserted(len(fresh), len(changed), len(wanted) - len(fresh) - len(changed), generation)
 
 
 def replace(db: sqlite3.Connection, domain: str, before: Item, after: Item) -> Upserted | None:
     """Store an item in place of the one that its writer saw; None if that is no longer there."""
-    standing = _standing(db, domain)
+    head = _read_head(db, domain)
     row, found = known(db, domain, [before.item_id]).get(before.item_id, (0, None))
     if found != before:
         return None
     changed = after != before
-    return Upserted(0, changed, not changed, _store(db, domain, standing, [(row, after)] if changed else []))
+    return Upserted(0, changed, not changed, _store(db, domain, head, [(row, after)] if changed else []))
 
 
 def delete(db: sqlite3.Connection, domain: str, ids: Sequence[str]) -> Deleted:
     """Remove items; their rows are remembered as deleted, the newest of them."""
-    standing = _standing(db, domain)
+    head = _read_head(db, domain)
     there = known(db, domain, list(dict.fromkeys(ids)))
     unknown = [item_id for item_id in dict.fromkeys(ids) if item_id not in there]
     if not there:
-        return Deleted(0, unknown, standing.generation)
-    generation = standing.generation + 1
+        return Deleted(0, unknown, head.generation)
+    generation = head.generation + 1
     rows = [(domain, row, generation, item_id) for item_id, (row, _) in there.items()]
     db.executemany("DELETE FROM items WHERE domain = ? AND row = ?", [row[:2] for row in rows])
     db.executemany("INSERT INTO tombstones VALUES (?, ?, ?, ?)", rows)
@@ -114,19 +117,19 @@ def delete(db: sqlite3.Connection, domain: str, ids: Sequence[str]) -> Deleted:
 
 def catalog(db: sqlite3.Connection, domain: str) -> CatalogRows:
     """Return the whole catalog."""
-    standing = _standing(db, domain)
+    head = _read_head(db, domain)
     query = "SELECT row, item_id, text, popularity, image, available FROM items WHERE domain = ? ORDER BY row"
     columns = tuple(zip(*db.execute(query, (domain,)), strict=True)) or ((),) * 6
     rows, ids, texts, popularity, images, available = map(list, columns)
     return CatalogRows(
-        standing.generation, ids, texts, popularity, images, rows, list(map(bool, available)), standing.born
+        head.generation, ids, texts, popularity, images, rows, list(map(bool, available)), head.incarnation
     )
 
 
-def changes(db: sqlite3.Connection, domain: str, since: int, born: str, most: int) -> Changes | None:
+def changes(db: sqlite3.Connection, domain: str, since: int, incarnation: str, most: int) -> Changes | None:
     """Return what changed after a generation; None where that is too much, or no longer known."""
-    standing = _standing(db, domain)
-    if not standing.tells(since, born):
+    head = _read_head(db, domain)
+    if not head.tells(since, incarnation):
         return None
     # Counted before they are read: whoever asks again and again during a large import must not pay for it each time.
     query = (
@@ -144,13 +147,13 @@ def changes(db: sqlite3.Connection, domain: str, since: int, born: str, most: in
     if len(found) + len(gone) > most:
         return None
     upserted = [ChangedItem(*row) for row in sorted((*row, bool(available)) for *row, available in found)]
-    return Changes.of(standing.generation, upserted, gone, incomplete=incomplete)
+    return Changes.of(head.generation, upserted, gone, incomplete=incomplete)
 
 
-def withdrawals(db: sqlite3.Connection, domain: str, since: int, born: str) -> Withdrawals | None:
+def withdrawals(db: sqlite3.Connection, domain: str, since: int, incarnation: str) -> Withdrawals | None:
     """Return what was deleted after a generation, or is not available; None where some of it is no longer known."""
-    standing = _standing(db, domain)
-    if not standing.tells(since, born):
+    head = _read_head(db, domain)
+    if not head.tells(since, incarnation):
         return None
     query = """SELECT DISTINCT item_id FROM tombstones INDEXED BY tombstones_by_generation
       WHERE domain = ? AND generation > ?"""
@@ -158,29 +161,29 @@ def withdrawals(db: sqlite3.Connection, domain: str, since: int, born: str) -> W
     there = known(db, domain, gone)
     query = "SELECT item_id FROM items INDEXED BY items_hidden WHERE domain = ? AND changed > ? AND NOT available"
     hidden = [row[0] for row in db.execute(query, (domain, since))]
-    return Withdrawals(standing.generation, [item_id for item_id in gone if item_id not in there], hidden)
+    return Withdrawals(head.generation, [item_id for item_id in gone if item_id not in there], hidden)
 
 
 def generation(db: sqlite3.Connection, domain: str) -> int:
     """Return how often a catalog has changed."""
-    return _standing(db, domain).generation
+    return _read_head(db, domain).generation
 
 
-def _standing(db: sqlite3.Connection, domain: str) -> _Standing:
+def _read_head(db: sqlite3.Connection, domain: str) -> _CatalogHead:
     query = "SELECT generation, next_row, born, forgotten FROM domains WHERE name = ?"
     found = db.execute(query, (domain,)).fetchone()
     if found is None:
         raise missing(db, domain)
-    return _Standing(*found)
+    return _CatalogHead(*found)
 
 
 def _store(
-    db: sqlite3.Connection, domain: str, standing: _Standing, rows: Sequence[tuple[int, Item]], *, later: bool = False
+    db: sqlite3.Connection, domain: str, head: _CatalogHead, rows: Sequence[tuple[int, Item]], *, later: bool = False
 ) -> int:
     """Write items into their rows; returns the generation, which counts up if there are any."""
     if not rows:
-        return standing.generation
-    generation = standing.generation + 1
+        return head.generation
+    generation = head.generation + 1
     db.executemany(_INSERT, [(domain, row, generation, later, *_columns(item)) for row, item in rows])
     _changed(db, domain, generation)
     return generation

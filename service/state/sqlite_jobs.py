@@ -12,7 +12,7 @@ from typing import Any
 
 from adapters_store.activations import now
 from service.errors import Conflict, JobNotFound, JobTaken
-from service.state import ENDED, KEPT_JOBS, Job
+from service.state import ENDED, RETAINED_JOBS, Job
 from service.state.sqlite_feed import append, count_up
 
 _JSON = ("detail", "result", "error")
@@ -33,7 +33,7 @@ def create(
     names, marks = ", ".join(values), ", ".join("?" * len(values))
     db.execute(f"INSERT INTO jobs ({names}) VALUES ({marks})", tuple(values.values()))  # noqa: S608 - our own field names
     old = "SELECT number FROM jobs WHERE domain = ? ORDER BY number DESC LIMIT -1 OFFSET ?"
-    db.execute(f"DELETE FROM jobs WHERE NOT {_OPEN} AND number IN ({old})", (domain, KEPT_JOBS))  # noqa: S608 - constants
+    db.execute(f"DELETE FROM jobs WHERE NOT {_OPEN} AND number IN ({old})", (domain, RETAINED_JOBS))  # noqa: S608 - constants
     append(db, "job", domain)
     return job
 

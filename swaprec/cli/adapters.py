@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from service.answers import AdapterCard, Version
+from service.wire.responses import AdapterCard, Version
 from swaprec import show
 from swaprec.cards import COLUMNS, RIGHT, card_rows, figure_lines, list_notes, list_rows
 from swaprec.cli.ask import parse_version

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from service.answers import Comparison, RecommendedItem
+from service.wire.responses import Comparison, RecommendedItem
 from swaprec import show
 from swaprec.cli.options import LOCAL, AsJson, Domain, History, Key, Url
 from swaprec.client import Client

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from service.keys import SCOPES, KeyFile, Scope, key_path
+from service.access.keys import SCOPES, KeyFile, Scope, key_path
 from service.settings import Settings
 from swaprec import show
 from swaprec.cli.options import AsJson

@@ -19,6 +19,32 @@ def unsendable(message: str) -> Unsendable:
     return Unsendable({"status": 422, "code": "invalid_request", "detail": message, "errors": errors})
 
 
+def unencodable(name: str, value: str, error: UnicodeEncodeError) -> Unsendable:
+    """Return the error of a text that has no form in UTF-8."""
+    code = f"U+{ord(value[error.start]):04X}"
+    return unsendable(f"{name}: {quote(value)} has {code} at {error.start}: half a surrogate pair is no Unicode text")
+
+
+def check_encodable(value: object, name: str) -> None:
+    """Check that all texts of a body or of parameters have a form in UTF-8.
+
+    Raises:
+        Unsendable: one has none; names it and its place.
+    """
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise unencodable(name, value, error) from error
+    elif isinstance(value, Mapping):
+        for key, one in value.items():
+            check_encodable(key, f"a name in {name}" if name else "a name")
+            check_encodable(one, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, list | tuple):
+        for place, one in enumerate(value):
+            check_encodable(one, f"{name}[{place}]")
+
+
 def checked_id(value: object, name: str) -> str:
     """Return an id.
 

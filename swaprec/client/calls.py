@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 from urllib.parse import quote
 
-from service.answers import (
+from service.wire.responses import (
     AdapterCard,
     Comparison,
     Domain,
@@ -34,6 +34,7 @@ from swaprec.client.arguments import (
     checked_id,
     entries,
     entry,
+    unencodable,
     unsendable,
 )
 
@@ -180,17 +181,17 @@ def versions(domain: str | None) -> Call[Page[AdapterCard]]:
 
 def version(domain: str, number: int) -> Call[AdapterCard]:
     """`GET /adapters/{domain}/versions/{version}`."""
-    return Call("GET", f"/adapters/{_part(domain)}/versions/{number}", repeatable=True)
+    return Call("GET", f"/adapters/{_part(domain)}/versions/{_part(str(number))}", repeatable=True)
 
 
 def file_path(domain: str, number: int) -> str:
     """Return the path of `GET /adapters/{domain}/versions/{version}/file`."""
-    return f"/adapters/{_part(domain)}/versions/{number}/file"
+    return f"/adapters/{_part(domain)}/versions/{_part(str(number))}/file"
 
 
 def delete_version(domain: str, number: int) -> Call[None]:
     """`DELETE /adapters/{domain}/versions/{version}`."""
-    return Call("DELETE", f"/adapters/{_part(domain)}/versions/{number}")
+    return Call("DELETE", f"/adapters/{_part(domain)}/versions/{_part(str(number))}")
 
 
 def activate(
@@ -198,17 +199,17 @@ def activate(
 ) -> Call[Job]:
     """`POST /adapters/{domain}/versions/{version}/activate`."""
     wanted = {"canary_percent": canary_percent, "gate": None if gate is None else dict(gate)}
-    return Call("POST", f"/adapters/{_part(domain)}/versions/{version}/activate", request={"json": wanted})
+    return Call("POST", f"/adapters/{_part(domain)}/versions/{_part(str(version))}/activate", request={"json": wanted})
 
 
 def promote(domain: str, number: int) -> Call[RolledBack]:
     """`POST /adapters/{domain}/versions/{version}/promote`."""
-    return Call("POST", f"/adapters/{_part(domain)}/versions/{number}/promote")
+    return Call("POST", f"/adapters/{_part(domain)}/versions/{_part(str(number))}/promote")
 
 
 def pin(domain: str, number: int, *, pinned: bool) -> Call[AdapterCard]:
     """`PATCH /adapters/{domain}/versions/{version}`."""
-    place = f"/adapters/{_part(domain)}/versions/{number}"
+    place = f"/adapters/{_part(domain)}/versions/{_part(str(number))}"
     return Call("PATCH", place, repeatable=True, request={"json": {"pinned": pinned}})
 
 
@@ -250,5 +251,8 @@ def _item_part(item_id: str) -> str:
 def _part(name: str) -> str:
     if not isinstance(name, str):
         raise unsendable(f"{name!r} is no name: names and ids are text, send {str(name)!r}")
-    quoted = quote(name, safe="")
+    try:
+        quoted = quote(name, safe="")
+    except UnicodeEncodeError as error:
+        raise unencodable("a name", name, error) from error
     return quoted.replace(".", "%2E") if quoted in (".", "..") else quoted  # which would be taken for folders

@@ -8,7 +8,7 @@ from bisect import bisect_right
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
 from typing import Any, TypeVar, cast
 
-from service.answers import ImportReport, RejectedKind, RejectedRow
+from service.wire.responses import ImportReport, RejectedKind, RejectedRow
 from swaprec.cells import CellError, json_row
 
 R = TypeVar("R", RejectedRow, RejectedKind)

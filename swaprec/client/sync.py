@@ -10,7 +10,7 @@ from typing import Any, Self, TypeVar
 
 import httpx
 
-from service.answers import (
+from service.wire.responses import (
     AdapterCard,
     Comparison,
     Domain,
@@ -38,6 +38,7 @@ from swaprec.client.wire import (
     POLL_S,
     Attempts,
     body_of,
+    named_texts,
     open_http,
     readiness_of,
     refusal,
@@ -313,7 +314,8 @@ class Client:
         attempts = Attempts(self.url, call)
         while True:
             try:
-                answer = self._http.request(call.method, call.path, **call.request)
+                with named_texts(call):
+                    answer = self._http.request(call.method, call.path, **call.request)
             except httpx.TransportError as error:
                 time.sleep(attempts.after_error(error))
                 continue

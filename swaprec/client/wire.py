@@ -5,13 +5,15 @@ from __future__ import annotations
 import ipaddress
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 from urllib.request import proxy_bypass
 
 import httpx
 
-from service.answers import Job, Readiness
+from service.wire.responses import Job, Readiness
+from swaprec.client.arguments import check_encodable
 from swaprec.client.calls import Call
 from swaprec.errors import ProblemError, ProxyUnusable, Unreachable, problem_error
 
@@ -31,10 +33,14 @@ def options(url: str | None, key: str | None, timeout: float) -> dict[str, Any]:
     """Return how to open a connection; what is not given comes from `SWAPREC_URL` and `SWAPREC_KEY`.
 
     Raises:
-        ValueError: no address.
+        ValueError: no address, or a key that is none.
     """
     address = check_url((os.environ.get("SWAPREC_URL") or LOCAL) if url is None else url)
     token = os.environ.get("SWAPREC_KEY", "") if key is None else key
+    if not token.isascii():
+        raise ValueError(
+            "the key has characters that no key has: expected the ASCII text that was printed when it was made"
+        )
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     # A proxy of the environment does not reach this machine's own services.
     proxied = not is_loopback(httpx.URL(address).host)
@@ -54,7 +60,8 @@ def open_http(kind: Callable[..., H], url: str | None, key: str | None, timeout:
     """Open a connection of a kind.
 
     Raises:
-        ValueError: no address; ProxyUnusable: the environment's proxy needs what is not installed, or is none.
+        ValueError: no address, or a key that is none.
+        ProxyUnusable: the environment's proxy needs what is not installed, or is none.
     """
     given = options(url, key, timeout)
     try:
@@ -78,11 +85,26 @@ def check_url(url: str) -> str:
     """
     try:
         parsed = httpx.URL(url)
-    except httpx.InvalidURL:
+    except (httpx.InvalidURL, UnicodeEncodeError):
         parsed = httpx.URL()
     if parsed.scheme not in ("http", "https") or not parsed.host:
         raise ValueError(f"{url!r} is not the address of a service: expected for example {LOCAL}")
     return url.rstrip("/")
+
+
+@contextmanager
+def named_texts(call: Call[Any]) -> Iterator[None]:
+    """Name the text of a call that cannot be sent, where httpx only says that one cannot.
+
+    Raises:
+        Unsendable: a text has no form in UTF-8.
+    """
+    try:
+        yield
+    except UnicodeEncodeError:
+        for part in ("params", "json", "data"):
+            check_encodable(call.request.get(part), "")
+        raise
 
 
 class Attempts:

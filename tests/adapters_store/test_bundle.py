@@ -104,6 +104,12 @@ def test_not_finite_values_are_counted_by_tensor(tmp_path: Path) -> None:
     ]
 
 
+def test_a_header_that_is_no_json_is_quoted_as_text(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes((16).to_bytes(8, "little") + b"\xffabc" + b" " * 20)
+    with pytest.raises(BundleError, match=r'the header begins with "\\\\xffabc", expected \{'):
+        read_bundle(tmp_path / "x")
+
+
 @pytest.mark.parametrize("cut", [1, 7, 60, 130])
 def test_a_truncated_bundle_is_refused_with_the_byte_counts(path: Path, cut: int) -> None:
     whole = path.read_bytes()

@@ -165,11 +165,17 @@ def test_the_last_line_of_a_log_says_where_a_domain_stands(store: Store, tmp_pat
     for version in (1, 2):
         store.record_activation("movies", version, "activate")
     store.record_canary("movies", 3, 20, "canary")
-    stands = store.standing("movies")
-    assert (stands.version, stands.previous, stands.canary, stands.percent, stands.number) == (2, 1, 3, 20, 3)
+    activation = store.current("movies")
+    assert (activation.version, activation.previous, activation.canary, activation.percent, activation.number) == (
+        2,
+        1,
+        3,
+        20,
+        3,
+    )
     with pytest.raises(VersionInUse, match="movies@3 is a canary"):
         store.delete("movies", 3)
-    assert store.activations("movies")[-1] == stands
+    assert store.activations("movies")[-1] == activation
 
 
 def test_a_rollback_takes_back_the_canary_first_then_the_live_version(store: Store, tmp_path: Path) -> None:
@@ -231,8 +237,8 @@ def test_promoting_a_canary_ends_it_and_keeps_the_old_version_to_go_back_to(stor
         store.add("movies", make(tmp_path, value), accept)
     store.record_activation("movies", 1, "activate")
     store.record_canary("movies", 2, 5, "canary")
-    stands = store.record_activation("movies", 2, "promote")
-    assert (stands.version, stands.previous, stands.canary, stands.percent) == (2, 1, None, 0)
+    activation = store.record_activation("movies", 2, "promote")
+    assert (activation.version, activation.previous, activation.canary, activation.percent) == (2, 1, None, 0)
 
 
 def test_a_log_of_the_first_format_reads_as_it_did(store: Store, tmp_path: Path) -> None:

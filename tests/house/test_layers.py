@@ -21,6 +21,35 @@ FOREIGN = {
     "training": {"fastapi", "starlette", "httpx", "redis", "faiss"},
     "service": {"transformers", "polars", "httpx"},
 }
+EVERYBODY = {"errors", "settings", "version"}
+"""Modules of `service/` that every room may import."""
+ROOMS: dict[str, set[str]] = {
+    "errors": set(),
+    "version": set(),
+    "die_with_parent": set(),
+    "wire": set(),
+    "settings": {"wire"},
+    "state": set(),
+    "access": set(),
+    "catalog": {"state"},
+    "engine": {"catalog"},
+    "jobs": {"state", "wire"},
+    "content": {"wire", "state", "engine", "jobs"},
+    "embedding": {"catalog", "content", "engine", "state", "die_with_parent"},
+    "live": {"catalog", "content", "embedding", "engine", "jobs", "state", "wire"},
+    "telemetry": {"jobs", "live"},
+    "recommend": {"access", "live", "engine", "content", "state", "wire"},
+    "ingest": {"live", "embedding", "content", "jobs", "state", "wire"},
+    "rollout": {"recommend", "live", "embedding", "catalog", "content", "jobs", "state", "wire"},
+    "http": {
+        *("access", "catalog", "content", "embedding", "engine", "ingest", "jobs", "live"),
+        *("recommend", "rollout", "state", "telemetry", "wire"),
+    },
+}
+"""Each room, or module at the top of `service/`, and what it may import; `app`, `server` and `workers` import all."""
+TOP = {"app", "server", "workers"}
+MAX_FLOORS = 13
+MAX_ARROWS = 110
 
 
 def modules(package: str) -> list[Path]:
@@ -71,3 +100,39 @@ def test_no_module_imports_itself_in_a_circle() -> None:
         for name in leaves:
             del graph[name]
     assert not graph, f"circles among {sorted(graph)}"
+
+
+def room_of(name: str) -> str:
+    """The room of a module of `service/`, or the module itself where it lies at the top."""
+    return name.split(".")[1] if "." in name else ""
+
+
+def room_arrows() -> dict[str, set[str]]:
+    """Which rooms each room imports, by the imports of its modules."""
+    arrows: dict[str, set[str]] = {}
+    for path in modules("service"):
+        room = room_of(".".join(path.relative_to(ROOT).with_suffix("").parts))
+        found = {room_of(name) for name in imports(path) if name.startswith("service.")}
+        arrows.setdefault(room, set()).update(found - {room, "__init__", ""})
+    arrows.pop("__init__", None)
+    return arrows
+
+
+def test_every_room_imports_only_what_it_may() -> None:
+    arrows = room_arrows()
+    assert arrows.keys() == ROOMS.keys() | TOP, "a new room, or module at the top, needs a line in ROOMS"
+    wrong = {f"{room} imports {name}" for room, allowed in ROOMS.items() for name in arrows[room] - allowed - EVERYBODY}
+    assert not wrong
+
+
+def test_rooms_have_no_circles_few_floors_and_few_arrows() -> None:
+    arrows = room_arrows()
+    floors = 0
+    left = dict(arrows)
+    while lowest := [room for room, targets in left.items() if not targets & left.keys()]:
+        floors += 1
+        for room in lowest:
+            del left[room]
+    assert not left, f"circles among {sorted(left)}"
+    assert floors <= MAX_FLOORS
+    assert sum(map(len, arrows.values())) <= MAX_ARROWS

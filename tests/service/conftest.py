@@ -16,7 +16,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from service.app import create_app
-from service.parts import Parts
+from service.http.parts import Parts
 from service.server import listen, server_config
 from service.settings import Settings
 from service.state import State

@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 
 from adapters_store.bundle import Manifest, write_bundle
 from adapters_store.store import Store
-from service.bases import Bases, Catalog
+from service.catalog.bases import Bases, Catalog
+from service.embedding.segments import Keys, Segments, as_keys
 from service.errors import StateUnavailable
-from service.segments import Keys, Segments, as_keys
-from service.snapshots import Snapshots
 from service.state import DomainRecord, Item, State, Told
 from service.state.redis import RedisState
+from service.state.snapshots import Snapshots
 from service.state.sqlite import SqliteState
 from transrec.content import KEY_BYTES
 

@@ -48,9 +48,9 @@ def listens(url: str) -> bool:
 
 
 @contextmanager
-def serving(data: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
-    """Serve until the block ends."""
-    process = start(data, port)
+def serving(data: Path, port: int, **more: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Serve with more of an environment until the block ends."""
+    process = start(data, port, **more)
     try:
         yield process
     finally:

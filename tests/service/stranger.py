@@ -16,6 +16,8 @@ from typing import Any
 
 import httpx
 
+from tests.service.conftest import wait_until
+
 MIB = 1024 * 1024
 KNOCK_S = 0.02
 
@@ -72,16 +74,29 @@ class Service:
             thread.join()
             self.peak = self.memory("VmHWM") - before
 
+    @contextmanager
+    def bounded(self, max_growth: int, max_silence_s: float, tolerated: str | None = None) -> Iterator[None]:
+        """Whatever the block does, others are answered in time, the memory is bounded, and nothing is left."""
+        with self.watched():
+            yield
+        assert self.peak < max_growth
+        assert self.worst < max_silence_s
+        assert [text for text in self.errors if tolerated is None or tolerated not in text] == []
+        wait_until(lambda: self.left() == [])
+
     def _knock(self, begun: threading.Event, ended: threading.Event) -> None:
         with httpx.Client(base_url=self.url, timeout=60) as client:
             while not ended.wait(KNOCK_S):
                 began = time.perf_counter()
-                with suppress(httpx.RemoteProtocolError):  # an idle connection that was just closed
-                    answer = client.get("/livez")
-                    if answer.status_code != 200:
-                        self.errors.append(answer.text)
+                self._ask(client)
                 self.worst = max(self.worst, time.perf_counter() - began)
                 begun.set()
+
+    def _ask(self, client: httpx.Client) -> None:
+        with suppress(httpx.RemoteProtocolError):  # an idle connection that was just closed
+            answer = client.get("/livez")
+            if answer.status_code != 200:
+                self.errors.append(answer.text)
 
     def left(self) -> list[str]:
         """Files that nobody will look at again."""

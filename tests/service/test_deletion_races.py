@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 
 from adapters_store.bundle import Manifest, write_bundle
+from adapters_store.domains import LOCK
 from adapters_store.errors import VersionNotFound
-from adapters_store.store import LOCK, Store
+from adapters_store.store import Store
 from service.app import end_removals
 from service.errors import DomainNotFound
-from service.fence import fence
-from service.snapshots import Snapshots
 from service.state import DomainRecord, Item, Probe, State
+from service.state.fence import fence
+from service.state.snapshots import Snapshots
 from service.state.sqlite import SqliteState
 from tests.service.conftest import parts_of, upload
 
@@ -30,9 +31,10 @@ ROUNDS = 30
 UPLOADER = """
 import sys
 from pathlib import Path
-from adapters_store.store import LOCK, Store
+from adapters_store.domains import LOCK
+from adapters_store.store import Store
 from service.errors import DomainNotFound
-from service.fence import fence
+from service.state.fence import fence
 from service.state.sqlite import SqliteState
 data, bundle = Path(sys.argv[1]), Path(sys.argv[2])
 state, store = SqliteState(data), Store(data / "adapters")
@@ -95,20 +97,20 @@ def test_uploads_that_race_the_deletion_of_their_domain_over_http_leave_no_versi
 
 def test_state_refuses_what_is_written_for_an_earlier_domain_of_the_name(state: State) -> None:
     state.put_domain(MOVIES)
-    born, item = state.get_domain("movies").born, Item("i1", "a film")
-    state.upsert_items("movies", [item], "changed", born)
+    incarnation, item = state.get_domain("movies").incarnation, Item("i1", "a film")
+    state.upsert_items("movies", [item], "changed", incarnation)
     state.delete_domain("movies")
     state.put_domain(MOVIES)
     for write in (
-        lambda: state.upsert_items("movies", [item], "changed", born),
-        lambda: state.replace_item("movies", item, Item("i1", "another"), born),
-        lambda: state.put_probes("movies", [Probe(["i1"], "i2")], born),
-        lambda: state.create_job("import", "movies", {}, None, born),
+        lambda: state.upsert_items("movies", [item], "changed", incarnation),
+        lambda: state.replace_item("movies", item, Item("i1", "another"), incarnation),
+        lambda: state.put_probes("movies", [Probe(["i1"], "i2")], incarnation),
+        lambda: state.create_job("import", "movies", {}, None, incarnation),
     ):
         with pytest.raises(DomainNotFound):
             write()
     assert (state.count_items("movies"), state.probes("movies"), state.jobs("movies")) == (0, [], [])
-    now = state.get_domain("movies").born
+    now = state.get_domain("movies").incarnation
     assert state.upsert_items("movies", [item], "changed", now).accepted == 1
     assert state.create_job("import", "movies", {}, None, now).domain == "movies"
 
@@ -116,13 +118,13 @@ def test_state_refuses_what_is_written_for_an_earlier_domain_of_the_name(state: 
 def test_an_import_that_was_sent_to_the_deleted_domain_is_refused(client: httpx.Client, tmp_path: Path) -> None:
     client.put("/domains/movies", json={})
     parts = parts_of(client)
-    born = parts.state.get_domain("movies").born
+    incarnation = parts.state.get_domain("movies").incarnation
     client.delete("/domains/movies")
     client.put("/domains/movies", json={})
     spooled = tmp_path / "data" / "imports" / "x.ndjson.part"
     spooled.write_text('{"item_id": "i1", "title": "old"}\n')
     with pytest.raises(DomainNotFound):
-        parts.imports.submit("movies", spooled, born)
+        parts.imports.submit("movies", spooled, incarnation)
     assert list(spooled.parent.iterdir()) == []
     assert client.get("/domains/movies").json()["items"] == 0
 

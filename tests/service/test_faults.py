@@ -5,6 +5,7 @@ Killed processes are in `test_kill.py` and `test_kill_service.py`.
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import sqlite3
@@ -160,7 +161,7 @@ def test_a_state_that_is_damaged_before_the_start_is_named_and_not_taken_for_a_n
 def test_a_state_that_is_gone_is_restored_with_its_versions_and_what_was_live(settings: Settings, bundle: Make) -> None:
     with running(settings) as client:
         fill(client, bundle(1), bundle(2))
-        parts_of(client).reconciler.ask_for_build("movies")
+        parts_of(client).reconciler.request_compaction("movies")
         wait_until((settings.data / "snapshots" / "movies" / "snapshot.json").exists)
         wait_until(lambda: not parts_of(client).jobs.unended())
         before = answer(client)
@@ -173,6 +174,39 @@ def test_a_state_that_is_gone_is_restored_with_its_versions_and_what_was_live(se
     with running(settings) as client:
         assert answer(client) == before
         assert client.get("/domains/movies").json()["previous_version"] == 1
+
+
+def test_a_domain_that_was_lost_with_its_snapshot_is_named_until_it_is_made_anew(
+    settings: Settings, bundle: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    with running(settings) as client:
+        fill(client, bundle(1))
+    for path in settings.data.glob("state.db*"):
+        path.unlink()
+    shutil.rmtree(settings.data / "snapshots", ignore_errors=True)
+    assert [(one.domain, one.what) for one in restore(settings)] == [("movies", "lost")]
+    with caplog.at_level(logging.ERROR, "swaprec"), running(settings) as client:
+        assert [record.levelname for record in caplog.records] == ["ERROR"]
+        assert "the state lacks the domain movies, known in" in caplog.text
+        ready = client.get("/readyz")
+        assert (ready.status_code, ready.json()["status"], list(ready.json()["degraded"])) == (
+            200,
+            "ready",
+            ["domains"],
+        )
+        assert "movies" in ready.json()["degraded"]["domains"]
+        for lost in (
+            client.get("/domains/movies"),
+            client.post("/recommend?domain=movies", json={"history": []}),
+            client.post("/domains/movies/items", json=[{"item_id": "a", "title": "A"}]),
+        ):
+            assert (lost.status_code, lost.json()["code"]) == (503, "state_lost"), lost.text
+        assert client.get("/domains/books").status_code == 404
+        assert client.put("/domains/movies", json={}).status_code == 201
+        assert client.get("/readyz").json()["degraded"] == {}
+        assert client.get("/domains/movies").status_code == 200
+        assert client.delete("/domains/movies").status_code == 204
+        assert client.get("/domains/movies").status_code == 404
 
 
 @pytest.mark.parametrize("damage", ["deleted", "zeroed", "cut"])
@@ -238,7 +272,7 @@ def test_a_mapped_file_that_is_cut_is_let_go_of_and_built_anew(settings: Setting
     with running(settings) as client:
         fill(client, bundle(1))
         parts = parts_of(client)
-        parts.reconciler.ask_for_build("movies")
+        parts.reconciler.request_compaction("movies")
         wait_until(lambda: parts.live.get("movies").live.items.base.is_kept)
         wait_until(lambda: not parts.jobs.unended())
         before = answer(client)
@@ -269,5 +303,5 @@ def test_a_version_that_verification_refuses_fails_its_job_with_the_reason(
         job = wait_for_job(client, given.json()["job"])
     assert (job["status"], job["error"]["status"], job["error"]["code"]) == ("failed", 422, "verification_failed")
     assert "not finite" in job["error"]["detail"] or "overflows" in job["error"]["detail"]
-    told = [record for record in caplog.records if job["id"] in record.getMessage()]
-    assert [(record.levelname, record.exc_info) for record in told] == [("WARNING", None)]
+    records = [record for record in caplog.records if job["id"] in record.getMessage()]
+    assert [(record.levelname, record.exc_info) for record in records] == [("WARNING", None)]

@@ -28,7 +28,7 @@ ASKS: dict[str, Ask] = {
 def test_a_job_too_many_is_refused_and_nothing_is_left(
     movies: httpx.Client, bundle: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, ask: str
 ) -> None:
-    monkeypatch.setattr(jobs, "MOST_OPEN", 0)
+    monkeypatch.setattr(jobs, "MAX_OPEN_JOBS", 0)
     refused = ASKS[ask](movies, bundle(1))
     assert (refused.status_code, refused.json()["code"]) == (429, "too_many_at_once")
     assert "wait for them, or cancel some" in refused.json()["detail"]
@@ -43,7 +43,7 @@ def test_another_domain_and_small_imports_go_on(movies: httpx.Client, monkeypatc
     assert movies.put("/domains/books", json={}).status_code == 201
     parts = parts_of(movies)
     parts.jobs.stop()
-    monkeypatch.setattr(jobs, "MOST_OPEN", 2)
+    monkeypatch.setattr(jobs, "MAX_OPEN_JOBS", 2)
     import_of = "/domains/{}/items?wait=false"
     statuses = [
         movies.post(import_of.format(domain), content=ROW, headers=NDJSON).status_code

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from service.app import started
-from service.parts import Parts
-from service.schemas import ActivateRequest
+from service.http.parts import Parts
 from service.settings import Settings
 from service.state import DomainRecord, Item, Job
+from service.wire.requests import ActivateRequest
 from tests.service.conftest import wait_until
 from tests.tiny import tiny_texts
 from transrec.backbone import Backbone
@@ -39,7 +39,7 @@ def parts(settings: Settings, backbone: Backbone) -> Iterator[Parts]:
     """A process with an empty domain, whose jobs run."""
     with started(settings.model_copy(update={"builder_items": 10})) as parts:
         parts.state.put_domain(DomainRecord("movies", backbone.fingerprint))
-        parts.activator.domain_created(parts.state.get_domain("movies"))
+        parts.activator.publish_new_domain(parts.state.get_domain("movies"))
         parts.jobs.start()
         yield parts
 
@@ -48,7 +48,7 @@ def begin(parts: Parts, body: str) -> Job:
     """Begin to import a body that takes long."""
     path = parts.settings.data / "imports" / "body.ndjson.part"
     BODIES[body](path)
-    job = parts.imports.submit("movies", path, parts.state.get_domain("movies").born)
+    job = parts.imports.submit("movies", path, parts.state.get_domain("movies").incarnation)
     wait_until(lambda: parts.state.get_job(job.id).stage == "import")
     time.sleep(0.2)
     return job

@@ -13,7 +13,7 @@ import pytest
 from adapters_store.errors import OutOfSpace
 from service.errors import Conflict, JobTaken, PayloadTooLarge
 from service.jobs import Jobs, Progress, Stopped
-from service.judging import waited
+from service.rollout.gate_runner import waited
 from service.settings import Settings
 from service.state import DomainRecord, Job
 from service.state.sqlite import SqliteState

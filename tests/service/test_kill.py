@@ -21,10 +21,10 @@ import numpy as np
 import pytest
 
 from adapters_store.store import Store
-from service.bases import Bases
-from service.segments import Segments
-from service.snapshots import Snapshots
+from service.catalog.bases import Bases
+from service.embedding.segments import Segments
 from service.state import State
+from service.state.snapshots import Snapshots
 from tests.service.kill_writer import DIGEST, DOMAIN, WIDTH, keys_of, open_state, vectors_of
 from tests.service.redis_server import RedisServer
 
@@ -155,7 +155,7 @@ class Known:
         assert self.rows.items() <= places.items(), "an item keeps its row"
         assert all(row > self.last_row for name, row in places.items() if name not in self.rows), "a row is given once"
         assert len(there) == len(rows.ids), "an id has one row"
-        gone = state.withdrawals(DOMAIN, 0, rows.born)
+        gone = state.withdrawals(DOMAIN, 0, rows.incarnation)
         assert gone is not None
         self.ever |= there.keys()
         assert set(gone.deleted) == self.ever - there.keys(), "what was deleted is known, and nothing else"

@@ -80,7 +80,7 @@ class Service:
         for child in _children(pid):
             with suppress(OSError):
                 line = Path(f"/proc/{child}/cmdline").read_bytes()
-                if b"service.building" in line:
+                if b"service.embedding.worker_main" in line:
                     found[child] = "builder"
                 elif b"spawn_main" in line:
                     found[child] = "worker"

@@ -10,8 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.keys import KeyFile, Keys
-from service.problems import one_line
+from service.access.keys import KeyFile, Keys
+from service.wire.problems import one_line
 from service.workers import _why
 from tests.service.conftest import activate, upload, wait_for_job
 
@@ -51,15 +51,15 @@ def test_every_change_of_a_domain_leaves_a_line(
 def test_keys_that_change_leave_a_line_without_their_secrets(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.keys.LOOK_EVERY_S", 0.0)
+    monkeypatch.setattr("service.access.keys.LOOK_EVERY_S", 0.0)
     caplog.set_level(logging.INFO, "swaprec")
     file = KeyFile(tmp_path / "keys.json")
     keys = Keys(file, required=False)
     key, token = file.add("reader", "read")
     keys.caller(f"Bearer {token}")
-    told = [record.getMessage() for record in caplog.records]
-    assert [f"added: ['{key.id}']" in line for line in told] == [True]
-    assert token.rpartition("_")[2] not in told[0]
+    messages = [record.getMessage() for record in caplog.records]
+    assert [f"added: ['{key.id}']" in line for line in messages] == [True]
+    assert token.rpartition("_")[2] not in messages[0]
 
 
 def test_a_text_of_a_client_is_one_line_of_the_log() -> None:
@@ -67,6 +67,6 @@ def test_a_text_of_a_client_is_one_line_of_the_log() -> None:
     assert len(one_line("x" * 10_000)) < 600
 
 
-def test_how_a_worker_ended_is_told_by_its_signal_or_code() -> None:
+def test_a_worker_that_ended_is_reported_with_its_signal_or_code() -> None:
     assert _why(-signal.SIGKILL) == "killed by SIGKILL"
     assert _why(3) == "exit code 3"

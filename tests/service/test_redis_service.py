@@ -222,7 +222,7 @@ def test_a_service_that_starts_while_redis_goes_away_comes_up_by_itself(
         time.sleep(1.5)
         assert parts.live.loading == {"movies": "being restored"}, "it cannot be done without Redis"
         own_redis.start()
-        wait_until(lambda: {standing.live.domain for standing in parts.live.all()} == {"movies", "books"})
+        wait_until(lambda: {deployment.live.domain for deployment in parts.live.all()} == {"movies", "books"})
         assert parts.live.loading == {}
         assert parts.live.broken == {}
 

@@ -34,9 +34,9 @@ def test_every_wrong_setting_is_named_with_its_variable_its_value_and_what_is_ex
         monkeypatch.setenv(variable(name), value)
     with pytest.raises(InvalidSettings) as caught:
         Settings()
-    told = str(caught.value).split("; ")
+    problems = str(caught.value).split("; ")
     for name, value in WRONG.items():
-        assert [one for one in told if variable(name) in one and f'"{value}"' in one and "expected" in one], name
+        assert [one for one in problems if variable(name) in one and f'"{value}"' in one and "expected" in one], name
     assert "enableServiceLinks: false" in str(caught.value)
 
 

@@ -10,10 +10,13 @@ from typing import Any
 
 import pytest
 
-from service.keys import KeyFile
+from service.access.keys import KeyFile
 from swaprec import AsyncClient, Client
 from swaprec.errors import Malformed, ProxyUnusable, Unreachable
 from tests.swaprec.test_cli import swaprec
+
+HALF = "\ud800"
+"""Half a surrogate pair: Python holds it, no encoding of text does."""
 
 Ask = Callable[[Any], Any]
 CASES: list[tuple[Ask, str]] = [
@@ -40,6 +43,18 @@ CASES: list[tuple[Ask, str]] = [
     (lambda client: client.put_probes("games", [{"history": "12", "target": "3"}]), "probes\\[0\\].history"),
     (lambda client: client.put_probes("games", [{"history": ["12"], "target": 3}]), "probes\\[0\\].target is 3"),
     (lambda client: client.domain(5), "5 is no name"),
+    (lambda client: client.delete_item("games", HALF), '"\\\\ud800" has U\\+D800 at 0'),
+    (lambda client: client.domain(HALF), "U\\+D800"),
+    (lambda client: client.recommend(HALF, ["1"]), 'domain: "\\\\ud800" has U\\+D800 at 0'),
+    (lambda client: client.recommend("games", [{"text": f"ab{HALF}"}]), "history\\[0\\].text: .* has U\\+D800 at 2"),
+    (lambda client: client.put_domain("games", HALF), "title: .* U\\+D800"),
+    (lambda client: client.compare("games", ["1"], include=[HALF]), "include\\[0\\]: .* U\\+D800"),
+    (lambda client: client.version("games", HALF), "U\\+D800"),
+    (lambda client: client.activate("games", 1, gate={HALF: 1}), "a name in gate: .* U\\+D800"),
+    (lambda client: client.versions(HALF), "domain: .* U\\+D800"),
+    (lambda client: client.job(HALF), "U\\+D800"),
+    (lambda client: client.import_items(HALF, [{"item_id": "1"}]), "U\\+D800"),
+    (lambda client: client.download(HALF, 1, Path("x")), "U\\+D800"),
 ]
 
 
@@ -50,7 +65,7 @@ def nowhere() -> Iterator[str]:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
-@pytest.mark.parametrize(("ask", "says"), CASES, ids=[says[:30] for _, says in CASES])
+@pytest.mark.parametrize(("ask", "says"), CASES, ids=[f"{place} {says[:30]}" for place, (_, says) in enumerate(CASES)])
 def test_what_is_no_id_or_no_list_is_refused_before_anything_is_sent(nowhere: str, ask: Ask, says: str) -> None:
     with Client(nowhere) as client, pytest.raises(Malformed, match=says) as caught:
         ask(client)
@@ -65,16 +80,23 @@ def test_what_is_no_id_or_no_list_is_refused_before_anything_is_sent(nowhere: st
         asyncio.run(awaited())
 
 
+def test_a_key_or_an_address_that_cannot_be_sent_is_named() -> None:
+    with pytest.raises(ValueError, match="the key has characters that no key has"):
+        Client("http://127.0.0.1:9", "é")
+    with pytest.raises(ValueError, match="is not the address of a service"):
+        Client(f"http://127.0.0.1:9/{HALF}")
+
+
 def test_the_client_says_of_an_id_what_the_service_says(client: Client) -> None:
     client.put_domain("games")
-    told = []
+    details = []
     for history in ([1], ["a\nb"], ["é" * 129]):
         with pytest.raises(Malformed) as ours:
             client.recommend("games", history)
         answer = client._http.post("/recommend?domain=games", json={"history": history}).json()
         assert ours.value.detail == answer["detail"]
-        told.append(answer["detail"])
-    assert len(set(told)) == 3
+        details.append(answer["detail"])
+    assert len(set(details)) == 3
 
 
 def test_an_empty_address_or_key_of_the_environment_is_none(monkeypatch: pytest.MonkeyPatch) -> None:

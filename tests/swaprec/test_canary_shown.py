@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from service.answers import AdapterCard
+from service.wire.responses import AdapterCard
 from swaprec.cards import card_rows, list_notes, list_rows
 from swaprec.cli.catalog import _answering
 from swaprec.show import canary

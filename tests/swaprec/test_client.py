@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from service.access.keys import KeyFile
 from service.app import create_app
-from service.keys import KeyFile
 from service.settings import Settings
 from swaprec import AsyncClient, Client, ProblemError, Unreachable
 from swaprec.client import calls

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from service.keys import KeyFile
+from service.access.keys import KeyFile
 from service.settings import Settings
 from swaprec.client import Client
 from swaprec.errors import FAILED, REFUSED, USAGE

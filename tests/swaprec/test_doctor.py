@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from service.keys import KeyFile
+from service.access.keys import KeyFile
 from service.settings import Settings
 from swaprec.client import Client
 from swaprec.doctor import examine
@@ -19,8 +19,8 @@ def test_the_doctor_says_what_the_running_service_has_and_not_only_what_is_here(
 ) -> None:
     client.put_domain("walk")
     client.import_items("walk", [{"item_id": "a", "title": "film a"}])
-    elsewhere = str(tmp_path / "elsewhere")
-    done = invoke("doctor", "--json", SWAPREC_URL=url, SWAPREC_DATA=elsewhere)
+    other_data = str(tmp_path / "elsewhere")
+    done = invoke("doctor", "--json", SWAPREC_URL=url, SWAPREC_DATA=other_data)
     assert done.exit_code == 0, done.output
     found = {one["what"]: one for one in json.loads(done.stdout)}
     assert found["service"]["found"].startswith("swaprec ")

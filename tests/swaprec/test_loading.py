@@ -1,4 +1,4 @@
-"""Items that are loaded, imported and published: what was rejected is told, counted, and ends in another exit code."""
+"""Items that are loaded, imported and published: rejected rows are reported, counted, and end in another exit code."""
 
 from __future__ import annotations
 
@@ -101,13 +101,26 @@ def test_a_file_with_rejected_rows_is_loaded_and_ends_in_its_own_code(films: Cli
     (tmp_path / "x.csv").write_text("\n".join(lines) + "\n")
     done = swaprec("items", "load", "films", tmp_path / "x.csv", "--url", films.url)
     assert (done.returncode, done.stdout) == (REJECTED, "1 accepted, 0 updated, 0 unchanged, 5 rejected\n")
-    told = " ".join(done.stderr.split())
-    assert "(c): popularity is -1.0: expected at least 0" in told
-    assert "and 1 more like it" in told
-    assert "not loaded: 1 row: available: expected true, false" in told
-    assert "5 of 6 rows" in told
-    assert told.index("not loaded") < told.index("error:")
+    printed = " ".join(done.stderr.split())
+    assert "(c): popularity is -1.0: expected at least 0" in printed
+    assert "and 1 more like it" in printed
+    assert "not loaded: 1 row: available: expected true, false" in printed
+    assert "5 of 6 rows" in printed
+    assert printed.index("not loaded") < printed.index("error:")
     assert films.item("films", "a")["available"] is False
+
+
+def test_rows_that_repeat_an_id_are_counted_with_their_lines_and_the_last_one_is_stored(
+    films: Client, tmp_path: Path
+) -> None:
+    rows = ["a,One", "b,Two", "a,Three", "b,Four", "b,Five", "b,Six"]
+    (tmp_path / "x.csv").write_text("item_id,title\n" + "\n".join(rows) + "\n")
+    done = swaprec("items", "load", "films", tmp_path / "x.csv", "--url", films.url)
+    assert done.returncode == 0
+    said = " ".join(done.stderr.split())
+    assert "4 rows repeat the id of an earlier row; the last row of an id is stored" in said
+    assert [f"x.csv, line {number}" in said for number in (4, 5, 6, 7)] == [True, True, True, False]
+    assert [films.item("films", item_id)["text"] for item_id in "ab"] == ["Three", "Six"]
 
 
 @pytest.mark.parametrize(
@@ -125,7 +138,7 @@ def test_a_file_of_which_nothing_is_loaded_is_an_error(films: Client, tmp_path: 
     assert (done.returncode, says in " ".join(done.stderr.split())) == (USAGE, True), done.stderr
 
 
-def test_what_was_rejected_while_reading_is_told_before_the_service_refuses(client: Client, tmp_path: Path) -> None:
+def test_rejected_rows_are_reported_before_the_service_refuses(client: Client, tmp_path: Path) -> None:
     (tmp_path / "x.ndjson").write_text('{"item_id": "a"}\n[]\n')
     done = swaprec("items", "load", "nowhere", tmp_path / "x.ndjson", "--url", client.url)
     assert done.stderr.index("is no JSON object") < done.stderr.index("domain_not_found")
@@ -139,7 +152,7 @@ def bad_catalog(world: World, folder: Path, rows: list[dict[str, Any]], *, keep:
     return handover(place)
 
 
-def test_a_catalog_with_holes_is_published_whole_and_what_is_rejected_is_told(
+def test_a_catalog_with_holes_is_published_whole_and_its_rejected_rows_are_reported(
     client: Client, world: World, tmp_path: Path
 ) -> None:
     holes = [{"item_id": f"nan{n}", "title": "x", "attributes": {"price": float("nan")}} for n in range(3)]
@@ -148,9 +161,9 @@ def test_a_catalog_with_holes_is_published_whole_and_what_is_rejected_is_told(
     done = publish(client, given, activate=True, create=True, console=console)
     assert done.card["version"] == 1
     assert client.domain("walk")["items"] == 43
-    told = console.export_text()
-    assert "43 items new, 0 changed, 2 rejected" in told
-    assert "(bad): title or text is needed: it is what the model reads (and 1 more like it)" in told
+    printed = console.export_text()
+    assert "43 items new, 0 changed, 2 rejected" in printed
+    assert "(bad): title or text is needed: it is what the model reads (and 1 more like it)" in printed
     with pytest.raises(Stop, match="2 of 45 rows") as error:
         done.check()
     assert error.value.code == REJECTED

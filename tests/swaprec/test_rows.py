@@ -64,10 +64,20 @@ def test_every_field_that_the_api_knows_goes_to_its_field_from_every_form(tmp_pa
     assert item == {name: value for name, value in ROW.items() if name != "year"}
 
 
-@pytest.mark.parametrize(("given", "read"), [("true", True), ("NO", False), ("1", True), ("0", False), (" yes ", True)])
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [("true", True), ("NO", False), ("1", True), ("0", False), (" yes ", True), ("1.0", True), ("0.00", False)],
+)
 def test_availability_is_read_from_text(tmp_path: Path, given: str, read: bool) -> None:
     [item] = items(csv_file(tmp_path, f"item_id,title,available\na,x,{given}\n"))
     assert item["available"] is read
+
+
+@pytest.mark.parametrize(("given", "read"), [("1", True), ("0", False), ("1.0", True), ("0.0", False), ("2", 2)])
+def test_availability_is_read_from_numbers_of_json(tmp_path: Path, given: str, read: object) -> None:
+    path = csv_file(tmp_path, f'{{"item_id": "a", "available": {given}}}\n', "x.ndjson")
+    [item] = items(path)
+    assert (item["available"], type(item["available"])) == (read, type(read))
 
 
 def test_another_text_for_availability_is_a_rejected_row_that_says_so(tmp_path: Path) -> None:
@@ -110,7 +120,7 @@ def test_a_data_frame_of_any_types_is_read(tmp_path: Path) -> None:
         "title": "1984",
         "timestamp": "2020-01-02T03:04:00",
         "popularity": None,
-        "available": 1,
+        "available": True,
         "attributes": {
             "price": 9.99,
             "released": "2020-01-02",
@@ -137,6 +147,15 @@ def test_ids_of_a_csv_lose_their_point_only_where_all_are_whole(tmp_path: Path) 
     assert [item["item_id"] for item in items(versions)] == ["1.0", "1.1"]
 
 
+def test_ids_in_scientific_notation_are_kept_and_named_once(tmp_path: Path) -> None:
+    log = RowLog()
+    path = csv_file(tmp_path, "item_id,title\n1.5E+05,x\n2E+05,y\n3,z\n")
+    assert [item["item_id"] for item in items(path, log)] == ["1.5E+05", "2E+05", "3"]
+    [line] = log.lines()
+    assert "such as 1.5E+05" in line
+    assert "export the column as text" in line
+
+
 @pytest.mark.parametrize(
     ("bad", "kind", "left"),
     [
@@ -160,7 +179,7 @@ def test_a_bad_row_of_a_csv_costs_itself_and_not_the_rest(
     assert log.rejected_count == (kind is not None)
 
 
-def test_a_short_row_names_what_it_has_and_is_told_of(tmp_path: Path) -> None:
+def test_a_short_row_is_reported_with_what_it_has(tmp_path: Path) -> None:
     log = RowLog()
     path = csv_file(tmp_path, "item_id,title,category\n1,One\n2,Two,c\n")
     assert items(path, log)[0] == {"item_id": "1", "title": "One"}
@@ -254,6 +273,8 @@ def test_a_folder_of_parts_is_one_file_and_its_marks_are_not_read(tmp_path: Path
         ("x.json", '{"item_id": "a"}\n', "is no JSON array"),
         ("x.parquet", "PAR1", "is no Parquet file that can be read"),
         ("x.csv.gz", "\x1f\x7f", "header names"),
+        ("x.csv", "item_id,title\r1,One\r2,Two\r", "its lines end with carriage returns alone"),
+        ("x.csv", "item_id,title\r1,One", "its lines end with carriage returns alone"),
         ("x.csv", "item_id,title,title\n1,a,b\n", "the header names title twice"),
         ("x.csv", "id,title\n1,a\n", "has no column item_id; it has id, title"),
     ],

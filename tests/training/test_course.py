@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import torch
 
-from adapters_store.bundle import read_bundle
+from adapters_store.bundle import Manifest, read_bundle
+from adapters_store.manifest_schema import find_flaws
 from tests.tiny import tiny_backbone
 from tests.training.test_run import Interrupting, adapt
 from training.checkpoint import load_checkpoint
 from training.course import Course, Stretch
+from training.result import thin_curves
 from training.run import run
 
 
@@ -75,3 +78,25 @@ class Slow(Interrupting):
         """Wait, then do as `Interrupting`."""
         time.sleep(self._wait)
         super().epoch(epoch, items_per_second, curves)
+
+
+@pytest.mark.parametrize("best_epoch", [1, 3334, 9999, 10_000])
+def test_the_curves_of_ten_thousand_epochs_fit_into_a_bundle(best_epoch: int) -> None:
+    epochs = list(range(1, 10_001))
+    values = [1 / 3 + epoch / 7e5 for epoch in epochs]
+    whole: dict[str, list[float]] = {"loss": values, "epoch": list(epochs), "hr": values, "ndcg": values}
+    thin = thin_curves(whole, best_epoch)
+    manifest = Manifest("movies", "houlsby", {}, "f" * 64, "float32", curves=thin)
+    assert "curves" not in find_flaws(manifest.to_json())
+    assert list(thin) == ["loss", "loss_epoch", "epoch", "hr", "ndcg"]
+    for name in ("loss_epoch", "epoch"):
+        assert {1, best_epoch, 10_000} <= set(thin[name])
+        assert max(later - earlier for earlier, later in pairwise(thin[name])) <= 14
+    for x, y in (("loss_epoch", "loss"), ("epoch", "hr"), ("epoch", "ndcg")):
+        assert thin[y] == [values[int(epoch) - 1] for epoch in thin[x]]
+
+
+def test_short_curves_are_kept_whole() -> None:
+    whole: dict[str, list[float]] = {"loss": [3.0, 2.0, 1.0], "epoch": [2, 3], "hr": [0.1, 0.2], "ndcg": [0.1, 0.1]}
+    assert thin_curves(whole, 3) == whole
+    assert thin_curves({"loss": [], "epoch": [], "hr": [], "ndcg": []}, 0)["loss"] == []

@@ -19,7 +19,7 @@ from training.run import run
 @pytest.mark.parametrize(
     ("thai", "share", "says"), [(True, 1.0, "warning: 100.0% of the tokens"), (False, 0.0, "0.0%")]
 )
-def test_the_share_of_unknown_tokens_is_told_before_the_training_and_in_its_result(
+def test_the_share_of_unknown_tokens_is_reported_before_the_training_and_in_its_result(
     tmp_path: Path, thai: bool, share: float, says: str
 ) -> None:
     folder = tiny_log(tmp_path / "log")
@@ -39,7 +39,7 @@ def test_the_share_of_unknown_tokens_is_told_before_the_training_and_in_its_resu
     }
     console = Console(record=True, width=300)
     run(parse_config(raw), Reporter("walk", console))
-    told = console.export_text()
-    assert says in told
-    assert told.index(says) < told.index("epoch 1/1")
+    printed = console.export_text()
+    assert says in printed
+    assert printed.index(says) < printed.index("epoch 1/1")
     assert json.loads((tmp_path / "run" / "result.json").read_text("utf-8"))["unknown_tokens"] == share

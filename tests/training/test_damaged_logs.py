@@ -9,8 +9,9 @@ import polars as pl
 import pytest
 
 from training.cleaning import REPEATED, clean
+from training.csv_records import MAX_RECORD_LINES
 from training.importers import READERS, canonical, read_tables
-from training.importers.csv_rows import MAX_RECORD_LINES, records
+from training.importers.csv_rows import records
 from training.importers.json_files import json_lines, whole_number
 from training.importers.tables import CHUNK, DataError, Tables
 from training.rejections import MAX_EXAMPLE, MAX_LINES, Rejections
@@ -125,6 +126,26 @@ def test_ids_that_only_look_like_floats_stay_as_they_are(tmp_path: Path) -> None
     assert rows(tables) == [("u", "1.0"), ("u", "2.0")]
 
 
+@pytest.mark.parametrize("given", ["1e0", "1E+05", "1.23457E+11", "-2e-07"])
+def test_ids_in_scientific_notation_are_kept_and_noted(tmp_path: Path, given: str) -> None:
+    log = f"user_id,item_id,timestamp\n{given},{given},1\n{given},1,2\n"
+    tables = imported(csv_log(tmp_path, log, f"{ITEMS}{given},Four\n"))
+    assert rows(tables) == [(given, given), (given, "1")]
+    assert tables.rejected.total == 0
+    counts = {kind.partition(":")[0]: count for kind, count in tables.rejected.counts.items()}
+    assert counts == {
+        "item_id that looks like a number in scientific notation": 2,  # of the catalog and of the log
+        "user_id that looks like a number in scientific notation": 2,
+    }
+    assert all(f"for example {given}" in note for note in tables.rejected.notes())
+
+
+@pytest.mark.parametrize("given", ["1e", "e5", "12e4", "1e1234", "1.e5", "1e5a"])
+def test_ids_that_no_spreadsheet_writes_are_not_noted(tmp_path: Path, given: str) -> None:
+    tables = imported(csv_log(tmp_path, f"user_id,item_id,timestamp\nu,{given},1\n", f"{ITEMS}{given},Four\n"))
+    assert (rows(tables), tables.rejected.counts) == ([("u", given)], {})
+
+
 def test_parquet_files_may_hold_ids_as_floats(tmp_path: Path) -> None:
     pl.DataFrame({"item_id": [1, 2], "title": ["One", "Two"]}).write_parquet(tmp_path / "items.parquet")
     log = {"user_id": [7.0, 7.0, None], "item_id": [1.0, 2.0, 1.5], "timestamp": [1, 2, 3]}
@@ -192,6 +213,26 @@ def test_a_column_that_is_missing_is_named_with_the_nearest(tmp_path: Path) -> N
         imported(csv_log(tmp_path, "user_id;item_id\nu;1\n"))
     with pytest.raises(DataError, match="columns are given for canonical, csv, recbole"):
         imported(folder, "mind", title="Name")
+
+
+def test_an_optional_column_under_another_name_is_noted(tmp_path: Path) -> None:
+    folder = csv_log(
+        tmp_path / "csv", "user_id,item_id,Time\nu,1,2\nu,2,1\n", "item_id,title,Image\n1,One,a.jpg\n2,Two,b\n"
+    )
+    unread = imported(folder)
+    image, time = unread.rejected.notes()
+    assert "the file of items has no column image, items without a title are left out" in image
+    assert "--column image=Image reads Image as it" in image
+    assert "the file of interactions has no column timestamp, the order of the file is taken" in time
+    assert "--column timestamp=Time reads Time as it" in time
+    assert unread.rejected.total == 0
+    mapped = imported(folder, timestamp="Time", image="Image")
+    assert mapped.rejected.notes() == []
+    assert mapped.interactions["timestamp"].to_list() == [2, 1]
+    (tmp_path / "x.item").write_text("item_id:token\ttitle:token_seq\n1\tOne\n", "utf-8")
+    (tmp_path / "x.inter").write_text("user_id:token\titem_id:token\tTimestamp:float\nu\t1\t5\n", "utf-8")
+    [note] = imported(tmp_path, "recbole").rejected.notes()
+    assert "--column timestamp=Timestamp" in note
 
 
 def test_a_catalog_of_parquet_takes_the_mapping_too(tmp_path: Path) -> None:

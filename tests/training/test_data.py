@@ -47,14 +47,14 @@ def test_the_last_is_the_test_target_and_the_one_before_validations(tmp_path: Pa
 def test_what_cannot_be_used_is_counted_by_kind_with_an_example(tmp_path: Path) -> None:
     items = {"item_id": [*"abcde", "a", "x"], "title": [*"abcde", "again", " "]}
     dataset = load(write(tmp_path, [*LOG, ("u1", "zz", 50), ("u3", "a", 1)], items))
-    told = " ".join([*dataset.rejected.lines(), *dataset.rejected.notes()])
+    reported = " ".join([*dataset.rejected.lines(), *dataset.rejected.notes()])
     for part in (
         "1 times: item without a title, for example x",
         "1 times: item id that occurred before, for example a",
         "1 times: interaction with an item that the catalog lacks, for example zz",
         "1 times: user with fewer than 5 interactions, for example u3",
     ):
-        assert part in told
+        assert part in reported
 
 
 def test_a_log_of_another_catalog_is_an_error(tmp_path: Path) -> None:

@@ -338,3 +338,39 @@ def test_a_column_that_is_missing_is_named_with_those_that_are_there(tmp_path: P
     (tmp_path / "articles.csv").write_text("article_id,name\n1,x\n", "utf-8")
     with pytest.raises(DataError, match=r"articles\.csv lacks prod_name, .*; it has article_id, name"):
         read_tables("hm", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("form", "names"),
+    [
+        ("canonical", ("items.parquet", "interactions.parquet")),
+        ("csv", ("items.csv", "interactions.csv")),
+        ("adapter4rec", ("x_users.tsv", "x_items.tsv")),
+        ("recbole", ("x.item", "x.inter")),
+        ("mind", ("news.tsv", "behaviors.tsv")),
+        ("movielens", ("u.data", "u.item")),
+        ("movielens", ("ratings.csv", "movies.csv")),
+        ("hm", ("articles.csv", "transactions_train.csv")),
+        ("microlens", ("x_titles.csv", "x_pairs.csv")),
+        ("pixelrec", ("x.csv", "y.csv")),
+        ("ninerec", ("x_item.csv", "x_pair.csv")),
+    ],
+)
+def test_a_file_that_is_there_compressed_is_named_with_what_to_do(
+    tmp_path: Path, form: str, names: tuple[str, ...]
+) -> None:
+    for name in names:
+        (tmp_path / f"{name}.gz").write_bytes(gzip.compress(b"a,b\n"))
+    with pytest.raises(DataError, match=r"\.gz is compressed by gzip: unpack it with gunzip"):
+        read_tables(form, tmp_path)
+
+
+def test_a_compressed_part_or_file_of_another_name_is_named_with_what_to_do(tmp_path: Path) -> None:
+    for place in ("parts/items.csv/part-0.csv.gz", "named/items.csv"):
+        path = tmp_path / place
+        path.parent.mkdir(parents=True)
+        path.write_bytes(gzip.compress(b"item_id,title\n1,One\n"))
+        folder = tmp_path / place.partition("/")[0]
+        (folder / "interactions.csv").write_text("user_id,item_id\nu,1\n")
+        with pytest.raises(DataError, match=f"{path.name} is compressed by gzip: unpack it"):
+            read_tables("csv", folder)

@@ -160,7 +160,7 @@ def test_runs_without_a_result_are_named_with_how_far_they_came(tmp_path: Path, 
     assert "2 runs, 4 more not finished" in html
 
 
-def test_loose_runs_are_told_apart_by_their_path_and_unfinished_ones_are_named(
+def test_loose_runs_are_distinguished_by_their_path_and_unfinished_ones_are_named(
     tmp_path: Path, dataset: Dataset
 ) -> None:
     for number, name in enumerate(("monday/run", "tuesday/run")):

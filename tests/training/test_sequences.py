@@ -8,7 +8,7 @@ import pytest
 
 from training.cleaning import clean
 from training.importers import read_tables
-from training.importers.sequences import History
+from training.importers.sequences import UserHistory
 from training.importers.tables import DataError
 
 HEADER = "user_id:token\titem_id_list:token_seq\titem_id:token\n"
@@ -52,7 +52,7 @@ def test_the_three_files_of_a_benchmark_are_one_log_in_which_each_event_counts_o
     ids=["growing", "shrinking", "window", "same_item", "cycle", "sessions"],
 )
 def test_rows_of_a_user_are_laid_over_each_other(rows: list[str], found: str) -> None:
-    history = History()
+    history = UserHistory()
     fits = [history.extend(row.split()) for row in rows]
     assert "".join(history.items) == found
     assert all(fits) == (rows != ["a b", "c d"])

@@ -13,7 +13,8 @@ import polars as pl
 from polars.exceptions import PolarsError
 from pyarrow.parquet import ParquetWriter
 
-from training.importers.columns import check_columns, missing, ours, refuse
+from training.importers.columns import check_columns, missing, note_unread, ours, refuse
+from training.importers.csv_files import OPTIONAL_ITEMS
 from training.importers.tables import CHUNK, LOG_COLUMNS, DataError, Source, Tables, files_of
 from training.rejections import Rejections
 
@@ -42,6 +43,7 @@ def read(source: Source) -> Tables:
         problems += missing(f"{name}.parquet", list(renamed.values()), _COLUMNS[name])
     refuse(source.folder, problems)
     refuse(source.folder, [problem for name in _COLUMNS for problem in _strange(name, scans[name].collect_schema())])
+    note_unread("items.parquet", scans["items"].collect_schema().names(), OPTIONAL_ITEMS, source.rejected)
     items, log = (_with_texts(scans[name], name, source.rejected) for name in _COLUMNS)
     return Tables(
         pl.concat(list(_batches(source.folder / "items.parquet", items))),

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from training.importers.tables import DataError
+from training.rejections import Rejections
 
 _KNOWN_AS = {
     "user_id": ("user", "uid", "customer", "customerid", "reviewerid", "visitorid", "memberid", "session", "sessionid"),
@@ -62,6 +63,21 @@ def missing(what: str, names: Sequence[str], needed: Sequence[str]) -> list[str]
     hints = [f"{name}={near}" for name in lacks if (near := nearest(name, names)) is not None]
     hint = f" (if that is it: {' '.join(f'--column {hint}' for hint in hints)}, or [data.columns])" if hints else ""
     return [f"{what} lacks {', '.join(lacks)}; {_has('it', names)}{hint or _separator(names)}"]
+
+
+def note_unread(what: str, names: Sequence[str], optional: Mapping[str, str], rejected: Rejections) -> None:
+    """Note each optional column that a header lacks and probably has under another name.
+
+    Args:
+        what: the file.
+        names: the header, by our names.
+        optional: our name of a column to what happens without it.
+        rejected: takes the notes.
+    """
+    for name, effect in optional.items():
+        near = None if name in names else nearest(name, names)
+        if near is not None:
+            rejected.note(f"{what} has no column {name}, {effect}", 1, f"--column {name}={near} reads {near} as it")
 
 
 def _found(their: str, names: Sequence[str]) -> str | None:

@@ -12,7 +12,7 @@ import polars as pl
 
 from training.importers.csv_files import csv_chunks, csv_frame
 from training.importers.csv_rows import records
-from training.importers.tables import DataError, Source, Tables, lines_of, one_file
+from training.importers.tables import DataError, Source, Tables, gzip_hint, lines_of, one_file
 from training.rejections import Rejections
 
 _LOG = ("user_id", "item_id", "timestamp")
@@ -60,6 +60,7 @@ def read_pixelrec(source: Source) -> Tables:
         names = ", ".join(path.name for path in headers) or "no CSV file"
         raise DataError(
             f"{folder}: expected one file item_id,user_id,timestamp and one of item features, found {names}"
+            f"{gzip_hint(folder, '*.csv')}"
         )
     log = csv_chunks(logs[0], {name: name for name in _LOG}, rejected)
     more = [name for name in _MORE if name in headers[infos[0]]]

@@ -11,7 +11,7 @@ from pathlib import Path
 import polars as pl
 from polars.exceptions import PolarsError
 
-from training.importers.columns import check_columns, missing, ours, refuse
+from training.importers.columns import check_columns, missing, note_unread, ours, refuse
 from training.importers.csv_rows import header_of, rows_of_length
 from training.importers.tables import (
     CHUNK,
@@ -26,6 +26,10 @@ from training.importers.tables import (
 )
 from training.rejections import Rejections
 
+OPTIONAL_ITEMS = {"image": "items without a title are left out"}
+OPTIONAL_LOG = {"timestamp": "the order of the file is taken as the order of events"}
+"""Columns that a file may lack, and what happens then."""
+
 TITLES = ("title", "movie_title", "name", "item_name")
 _ROWS = "\0rows"
 _TAIL_BYTES = 1 << 16
@@ -34,7 +38,7 @@ _TAIL_BYTES = 1 << 16
 def read(source: Source) -> Tables:
     """Read the two files of a folder; quoted fields may hold commas and newlines.
 
-    Without a column `timestamp` the order of the file is the order of events.
+    Without a column `timestamp` the order of the file is the order of events; a column that is probably meant is noted.
 
     Raises:
         DataError: a file is missing or not UTF-8, has no header, or lacks a column; with the problems of both.
@@ -56,6 +60,8 @@ def read(source: Source) -> Tables:
         *missing("the file of interactions", list(names[1].values()), ("user_id", "item_id")),
     ]
     refuse(source.folder, problems)
+    note_unread("the file of items", list(names[0].values()), OPTIONAL_ITEMS, source.rejected)
+    note_unread("the file of interactions", list(names[1].values()), OPTIONAL_LOG, source.rejected)
     catalog = csv_frame(items, names[0], source.rejected)
     wanted = {their: our for their, our in names[1].items() if our in LOG_COLUMNS}
     chunks = csv_chunks(log, wanted, source.rejected)

@@ -39,11 +39,17 @@ def json_lines(path: Path, rejected: Rejections, *, literals: bool = False, name
                 value = _object(line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line, literals=literals)
                 if isinstance(value, dict):
                     yield value
-                elif line.strip():
-                    shown = line[:200].decode("utf-8", "replace").strip()
-                    rejected.add(f"{name or path.name}: {value}", 1, f"{path.name}, line {number}: {shown}")
+                else:
+                    _reject(rejected, name or path.name, value, f"{path.name}, line {number}", line)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DataError(f"{path} is damaged or cut off: {error}; fetch it again") from error
+
+
+def _reject(rejected: Rejections, name: str, why: str, place: str, line: bytes) -> None:
+    """Count a line that is no object, unless it is blank."""
+    if line.strip():
+        shown = line[:200].decode("utf-8", "replace").strip()
+        rejected.add(f"{name}: {why}", 1, f"{place}: {shown}")
 
 
 def whole_number(value: object) -> int | None:

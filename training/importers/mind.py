@@ -10,7 +10,7 @@ from pathlib import Path
 
 import polars as pl
 
-from training.importers.tables import DataError, Source, Tables, rows_of
+from training.importers.tables import DataError, Source, Tables, gzip_hint, rows_of
 
 _NEWS = ("item_id", "category", "subcategory", "title", "abstract")
 _BEHAVIORS = ("impression", "user_id", "time", "history", "shown")
@@ -53,5 +53,6 @@ def _clicks(seen: pl.DataFrame) -> pl.DataFrame:
 def _found(folder: Path, name: str) -> list[Path]:
     paths = sorted(folder.rglob(name))
     if not paths:
-        raise DataError(f"{folder}: no {name} in it or below: unpack MINDsmall_train.zip and the others there")
+        hint = gzip_hint(folder, name)
+        raise DataError(f"{folder}: no {name} in it or below: unpack MINDsmall_train.zip and the others there{hint}")
     return paths

@@ -8,7 +8,17 @@ from pathlib import Path
 import polars as pl
 
 from training.importers.csv_files import csv_chunks, csv_frame
-from training.importers.tables import LOG_COLUMNS, DataError, Source, Tables, chunks_of, rows_of, there, utf8_or_latin1
+from training.importers.tables import (
+    LOG_COLUMNS,
+    DataError,
+    Source,
+    Tables,
+    chunks_of,
+    gzip_hint,
+    rows_of,
+    there,
+    utf8_or_latin1,
+)
 from training.rejections import Rejections
 
 _RATINGS = ("user_id", "item_id", "rating", "timestamp")
@@ -47,7 +57,8 @@ def read(source: Source) -> Tables:
             items, log = of(folder, rejected)
             time = pl.col("timestamp").cast(pl.Int64, strict=False)
             return Tables(items, (chunk.with_columns(time).select(LOG_COLUMNS) for chunk in log), rejected)
-    raise DataError(f"{folder}: no u.data, ratings.dat or ratings.csv: this is no MovieLens release")
+    hint = "".join(gzip_hint(folder, name) for name in ("u.data", "ratings.dat", "ratings.csv"))
+    raise DataError(f"{folder}: no u.data, ratings.dat or ratings.csv: this is no MovieLens release{hint}")
 
 
 def _hundred(folder: Path, rejected: Rejections) -> tuple[pl.DataFrame, Iterator[pl.DataFrame]]:

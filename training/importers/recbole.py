@@ -11,14 +11,15 @@ from pathlib import Path
 
 import polars as pl
 
-from training.importers.columns import check_columns, missing, ours, refuse
-from training.importers.csv_files import titled
+from training.importers.columns import check_columns, missing, note_unread, ours, refuse
+from training.importers.csv_files import OPTIONAL_ITEMS, OPTIONAL_LOG, titled
 from training.importers.sequences import SEQUENCE, unrolled
 from training.importers.tables import (
     LOG_COLUMNS,
     DataError,
     Source,
     Tables,
+    gzip_hint,
     in_chunks,
     lines_of,
     numbered,
@@ -50,6 +51,9 @@ def read(source: Source) -> Tables:
     for path in logs:
         problems += missing(f"the interaction file {path.name}", list(names[path].values()), needed)
     refuse(source.folder, problems)
+    note_unread(f"the item file {items.name}", list(names[items].values()), OPTIONAL_ITEMS, source.rejected)
+    for path in logs if sequence is None else []:
+        note_unread(f"the interaction file {path.name}", list(names[path].values()), OPTIONAL_LOG, source.rejected)
     catalog = pl.concat(list(_chunks(items, names[items], source.rejected)))
     log: Iterator[pl.DataFrame] = (chunk for path in logs for chunk in _chunks(path, names[path], source.rejected))
     if sequence is not None:
@@ -71,7 +75,7 @@ def _logs(folder: Path) -> list[Path]:
     names = ", ".join(path.name for path in found) or "none"
     raise DataError(
         f"{folder}: expected one interaction file (*.inter), or X.train.inter, X.valid.inter and X.test.inter, "
-        f"found {names}"
+        f"found {names}{'' if found else gzip_hint(folder, '*.inter')}"
     )
 
 

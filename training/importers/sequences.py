@@ -25,7 +25,7 @@ def unrolled(log: Iterator[pl.DataFrame], rejected: Rejections) -> Iterator[pl.D
 
     All users' sequences are in memory until the last row was read.
     """
-    users: dict[str, History] = {}
+    users: dict[str, UserHistory] = {}
     for chunk in log:
         targets = chunk["item_id"] if "item_id" in chunk.columns else pl.repeat("", chunk.height, eager=True)
         for user, listed, target in zip(chunk["user_id"], chunk[SEQUENCE], targets, strict=True):
@@ -33,14 +33,14 @@ def unrolled(log: Iterator[pl.DataFrame], rejected: Rejections) -> Iterator[pl.D
             if not row:
                 rejected.add("sequence without items", 1, user)
                 continue
-            history = users.setdefault((user or "").strip(), History())
+            history = users.setdefault((user or "").strip(), UserHistory())
             if not history.extend(row):
                 rejected.note(_FURTHER, 1, user)
     rows = ((user, item, place) for user, history in users.items() for place, item in enumerate(history.items))
     yield from in_chunks(rows, {"user_id": pl.String, "item_id": pl.String, "timestamp": pl.Int64})
 
 
-class History:
+class UserHistory:
     """A user's items, oldest first, gathered from rows that overlap."""
 
     def __init__(self) -> None:

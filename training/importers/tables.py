@@ -119,9 +119,21 @@ def lines_of(path: Path, encoding: str = "utf-8-sig") -> Iterator[str]:
         raise not_utf8(path) from error
 
 
+GZIP = b"\x1f\x8b"
+
+
+def gzip_hint(folder: Path, pattern: str) -> str:
+    """Return what to do where a file is missing that lies there compressed; empty where none does."""
+    found = sorted(path.relative_to(folder) for path in folder.rglob(f"{pattern}.gz"))
+    return f"; {found[0]} is compressed by gzip: unpack it with gunzip" if found else ""
+
+
 def not_utf8(path: Path) -> DataError:
     """Return the error of a file that is not UTF-8, with the first line that is not."""
     with path.open("rb") as file:
+        if file.read(len(GZIP)) == GZIP:
+            return DataError(f"{path} is compressed by gzip: unpack it with gunzip")
+        file.seek(0)
         for number, line in enumerate(file, 1):
             try:
                 line.decode("utf-8")
@@ -150,7 +162,8 @@ def files_of(path: Path, what: str) -> list[Path]:
     if path.is_file():
         return [path]
     if not path.is_dir():
-        raise DataError(f"{path} is not there: expected one {what}, or a folder with its parts")
+        hint = gzip_hint(path.parent, path.name)
+        raise DataError(f"{path} is not there: expected one {what}, or a folder with its parts{hint}")
     inside = (part.relative_to(path) for part in sorted(path.rglob("*")) if part.is_file())
     found = [path / name for name in inside if not any(one.startswith((".", "_")) for one in name.parts)]
     if not found:
@@ -167,7 +180,8 @@ def one_file(folder: Path, pattern: str, what: str) -> Path:
     found = sorted(folder.glob(pattern))
     if len(found) != 1:
         names = ", ".join(path.name for path in found) or "none"
-        raise DataError(f"{folder}: expected one {what} ({pattern}), found {names}")
+        hint = "" if found else gzip_hint(folder, pattern)
+        raise DataError(f"{folder}: expected one {what} ({pattern}), found {names}{hint}")
     return found[0]
 
 
@@ -209,5 +223,5 @@ def there(path: Path) -> Path:
         DataError: it is not there.
     """
     if not path.is_file():
-        raise DataError(f"{path} is not there")
+        raise DataError(f"{path} is not there{gzip_hint(path.parent, path.name)}")
     return path

@@ -135,7 +135,7 @@ def collect(folders: Sequence[Path]) -> list[Section]:
         unfinished = "; ".join(line for section in sections for line in section.unfinished[:MAX_NAMED])
         why = f"unfinished are {unfinished}" if unfinished else "swaprec train and swaprec experiment write them"
         raise FileNotFoundError(f"no {RESULT} below {names}: {why}")
-    _tell_apart(sections)
+    _make_distinct(sections)
     for section in sections:
         for rows in section.panels.values():
             _rate(rows)
@@ -146,7 +146,7 @@ def _is_below(path: Path, folders: Sequence[Path]) -> bool:
     return any(path.resolve().is_relative_to(folder.resolve()) for folder in folders)
 
 
-def _tell_apart(sections: Sequence[Section]) -> None:
+def _make_distinct(sections: Sequence[Section]) -> None:
     """Give sections of one title their folders' names, and each an id of its own."""
     titles = Counter(section.title for section in sections)
     for section in sections:

@@ -1,0 +1,1 @@
+"""A catalog as it is searched: base, delta, index."""

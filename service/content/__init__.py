@@ -1,0 +1,1 @@
+"""From what clients send to items; pictures by digest."""

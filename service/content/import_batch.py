@@ -1,0 +1,118 @@
+"""Some thousand rows of an import become items: what a row does not name stays as it is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from service.content.import_rows import INVALID, Report, RowProblem
+from service.content.item_reader import Intake, ItemRow
+from service.state import Item, State
+from transrec.coverage import MANY_UNKNOWN
+
+NumberedRows = Sequence[tuple[int, ItemRow]]
+
+MAX_SAMPLE, SAMPLE_OF_BATCH = 2000, 200
+
+
+class Merge:
+    """Rows on their way into a catalog become items.
+
+    Args:
+        state: with what is stored already.
+        domain: whose items.
+        intake: of its backbone.
+        rows: with their numbers, as they came; of equal ids a later one changes what an earlier one made.
+        replaces: what a row does not name has its default.
+    """
+
+    def __init__(self, state: State, domain: str, intake: Intake, rows: NumberedRows, *, replaces: bool) -> None:
+        self._state = state
+        self._domain = domain
+        self._intake = intake
+        self._rows = rows
+        self._replaces = replaces
+        self._before: dict[str, Item] = {}
+        self._items: dict[str, Item] = {}
+        self._taken: dict[str, list[ItemRow]] = {}
+        self._rejected: list[tuple[int, ItemRow, ValueError]] = []
+
+    @property
+    def items(self) -> list[Item]:
+        """The items that the rows make, each once."""
+        return list(self._items.values())
+
+    def read(self) -> None:
+        """Read what is stored, and make items of it and of the rows; may be done again."""
+        self._before = self._stored([row.item_id for _, row in self._rows])
+        self._items = {}
+        self._taken = {}
+        self._rejected = []
+        for index, row in self._rows:
+            before = self._items.get(row.item_id, self._before.get(row.item_id))
+            try:
+                self._items[row.item_id] = self._made(row, before)
+            except ValueError as error:
+                self._rejected.append((index, row, error))
+            else:
+                self._taken.setdefault(row.item_id, []).append(row)
+
+    def report_rejected(self, report: Report) -> None:
+        """Report the rows of which no item can be made, in the order of all rejected rows."""
+        for index, row, error in self._rejected:
+            report.reject(index, row.item_id, INVALID, RowProblem.of(error))
+        if self._rejected:
+            report.rejected.sort(key=lambda rejected: rejected["index"])
+
+    def renewed(self, items: Sequence[Item]) -> list[Item]:
+        """Return items as they are to be stored now: embedding took a while, and others may have changed them."""
+        now = self._stored([item.item_id for item in items])
+        return [self._renewed(item, now.get(item.item_id)) for item in items]
+
+    def _renewed(self, item: Item, now: Item | None) -> Item:
+        if now == self._before.get(item.item_id):
+            return item
+        try:
+            for row in self._taken[item.item_id]:
+                now = self._made(row, now)
+        except ValueError:  # it was deleted: the rows alone do not make an item of it
+            return item
+        return now or item
+
+    def _made(self, row: ItemRow, before: Item | None) -> Item:
+        return self._intake.merged(row, None if self._replaces else before)
+
+    def _stored(self, ids: Sequence[str]) -> dict[str, Item]:
+        if self._replaces or not ids:
+            return {}
+        return self._state.items_by_id(self._domain, list(dict.fromkeys(ids)))
+
+
+class UnknownTokens:
+    """Looks at some texts of an import for what the tokenizer does not know."""
+
+    def __init__(self, intake: Intake) -> None:
+        self._intake = intake
+        self._texts: list[str] = []
+        self._example = ""
+
+    def add(self, items: Sequence[Item]) -> None:
+        """Take some items of a batch into the sample."""
+        room = min(SAMPLE_OF_BATCH, MAX_SAMPLE - len(self._texts))
+        step = max(1, len(items) // max(room, 1))
+        chosen = [item for item in items[::step] if item.text][:room]
+        self._texts += [item.text for item in chosen]
+        if chosen and not self._example:
+            self._example = chosen[0].item_id
+
+    def warnings(self) -> list[dict[str, Any]]:
+        """Say so, where it is much."""
+        share = self._intake.unknown_share(self._texts)
+        if share < MANY_UNKNOWN:
+            return []
+        detail = (
+            f"{share:.0%} of the tokens of these texts are unknown to the backbone's tokenizer, such as in item "
+            f"{self._example!r}: it was not made for their language or script, and different items look the same to "
+            "the model; choose a backbone that reads it"
+        )
+        return [{"code": "unknown_tokens", "detail": detail, "share": round(share, 4)}]

@@ -1,0 +1,1 @@
+"""The user encoder, its queue and its table of adapters."""

@@ -1,0 +1,1 @@
+"""The doors: protocol, middleware, authentication, routes and the OpenAPI document."""

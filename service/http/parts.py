@@ -1,0 +1,174 @@
+"""The parts that an app is made of, in one frozen value that routes are handed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from typing import Annotated, Any, TypeVar
+
+from fastapi import Depends, Request
+from pydantic import BaseModel, RootModel, ValidationError
+from pydantic_core import from_json
+
+from adapters_store.store import Store
+from service.access.admission import Admission
+from service.access.keys import Key, Keys
+from service.content.sweeps import Sweeps
+from service.embedding.versions import Versions
+from service.embedding.worker import Builder
+from service.engine.backbones import Backbones
+from service.errors import InvalidRequest, MalformedBody, PayloadTooLarge
+from service.http.bodies import Receiving, body_of, refuse_long
+from service.http.job_events import JobEvents
+from service.ingest.imports import Imports
+from service.ingest.writer import CatalogWriter
+from service.jobs import Jobs
+from service.live.follower import Follower
+from service.live.reconcile import Reconciler
+from service.live.residency import Residency
+from service.live.table import LiveTable
+from service.recommend.canary import Canaries
+from service.recommend.recommend import Reader
+from service.rollout.activation import Activator
+from service.rollout.gate_runner import CanaryJudge, Judge
+from service.settings import Settings
+from service.state import State
+from service.state.known import LostDomains
+from service.telemetry import Telemetry
+from service.wire.requests import ProblemBody
+from service.wire.validation import MAX_LISTED, plain_errors, summary
+
+CHECK_EVERY_S = 1.0
+
+M = TypeVar("M", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Everything routes need; built by `create_app`."""
+
+    settings: Settings
+    state: State
+    store: Store
+    engines: Backbones
+    live: LiveTable
+    versions: Versions
+    reconciler: Reconciler
+    activator: Activator
+    writer: CatalogWriter
+    imports: Imports
+    jobs: Jobs
+    builder: Builder
+    follower: Follower
+    telemetry: Telemetry
+    keys: Keys
+    reader: Reader
+    canaries: Canaries
+    judge: Judge
+    canary_judge: CanaryJudge
+    residency: Residency
+    sweeps: Sweeps
+    admission: Admission
+    job_events: JobEvents
+    lost: LostDomains
+    receiving: Receiving = field(default_factory=Receiving)
+
+
+async def _parts(request: Request) -> Parts:  # async: a plain function would cost a thread at every request
+    parts: Parts = request.app.state.parts
+    return parts
+
+
+def caller(request: Request) -> Key:
+    """Return whose key the request came with."""
+    key: Key = request.state.key
+    return key
+
+
+async def _caller(request: Request) -> Key:
+    return caller(request)
+
+
+Given = Annotated[Parts, Depends(_parts)]
+Caller = Annotated[Key, Depends(_caller)]
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """Read a body that must fit in memory; the limit holds whatever its headers claim.
+
+    Raises:
+        PayloadTooLarge: more than `limit` bytes; Busy: the bodies of all requests take too much memory.
+    """
+    refuse_long(request, limit)
+    given = body_of(request.scope)
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limit:
+            raise PayloadTooLarge(f"more than {limit} bytes")
+        if given is not None:
+            given.keep(len(body))
+    return bytes(body)
+
+
+def parse_body(model: type[M], body: bytes, example: str) -> M:
+    """Read a JSON body.
+
+    Raises:
+        MalformedBody: no JSON; InvalidRequest: with every value that is wrong.
+    """
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        found = error.errors(include_url=False)
+        if found[0]["type"] == "json_invalid":
+            raise MalformedBody(f"{found[0]['msg']}; expected for example {example}") from error
+        fields = () if issubclass(model, RootModel) else tuple(model.model_fields)
+        plain = plain_errors(found, from_json(body), fields)
+        raise InvalidRequest(summary(plain), plain[:MAX_LISTED]) from error
+
+
+def key_check(request: Request) -> Callable[[], None]:
+    """Return what checks the key of a request again, while it goes on."""
+    parts: Parts = request.app.state.parts
+    authorization, before = request.headers.get("authorization"), caller(request)
+    return lambda: parts.keys.check_again(authorization, before)
+
+
+async def stream(request: Request) -> AsyncIterator[bytes]:
+    """Yield the chunks of a body; its key is checked again every second.
+
+    Raises:
+        Unauthorized, Forbidden: the key was revoked meanwhile, or may do less.
+    """
+    check, checked = key_check(request), time.monotonic()
+    async for chunk in request.stream():
+        if time.monotonic() - checked > CHECK_EVERY_S:
+            check()
+            checked = time.monotonic()
+        if chunk:
+            yield chunk
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Document which errors a route answers, for the OpenAPI document."""
+    content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemBody"}}}
+    return {status: {"description": _MEANINGS[status], "content": content} for status in statuses}
+
+
+_MEANINGS = {
+    400: "Malformed body.",
+    401: "No key that is known here.",
+    403: "The key may not do this.",
+    404: "Domain, version, item or job not found.",
+    409: "Contradicts what is there.",
+    413: "Body too large.",
+    415: "Not a format that is read here.",
+    422: "Invalid values, all of them listed.",
+    429: "Too many requests wait; see Retry-After.",
+    500: "Internal error; the log has it under the request id.",
+    503: "Not ready yet, or state does not answer; see Retry-After.",
+    507: "No room on the disk, or in Redis.",
+}
+PROBLEM_SCHEMA = ProblemBody.model_json_schema()

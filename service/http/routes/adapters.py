@@ -1,0 +1,270 @@
+"""`/adapters`: bundles in, versions listed, activated, deleted."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from functools import partial
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi.responses import FileResponse
+from pydantic import BeforeValidator
+from starlette.concurrency import run_in_threadpool
+
+from adapters_store.activations import Activation
+from adapters_store.bundle import Bundle, open_bundle
+from adapters_store.card import Card
+from adapters_store.domains import check_domain_name
+from adapters_store.errors import BundleError, StoreDamaged
+from adapters_store.quoting import quote
+from adapters_store.store import Added
+from adapters_store.upload import Sealed
+from service.access.keys import Key
+from service.errors import InvalidRequest
+from service.http.bodies import refuse_long
+from service.http.parts import Caller, Given, Parts, parse_body, problems, read_body, stream
+from service.http.routes.domains import create_domain, find_backbone
+from service.http.uploads import Form
+from service.state import DomainRecord
+from service.state.fence import fence
+from service.version import NONE, version_name
+from service.wire.requests import ActivateRequest, DomainBody, GateBody, PinBody
+from service.wire.responses import AdapterCard, Job, Page, RolledBack
+
+router = APIRouter(prefix="/adapters", tags=["adapters"])
+
+_FORM = {
+    "type": "object",
+    "required": ["file"],
+    "properties": {
+        "file": {"type": "string", "format": "binary", "description": "The bundle."},
+        "domain": {"type": "string", "description": "Must agree with the manifest, if given."},
+        "activate": {"type": "boolean", "description": "Activate it as a job; the answer is 202."},
+        "gate": {
+            "type": "string",
+            "description": "With `activate`: thresholds as JSON, as `POST …/activate` takes them.",
+        },
+        "create": {"type": "boolean", "description": "Create the domain if it does not exist."},
+    },
+}
+_BODY = {"required": True, "content": {"multipart/form-data": {"schema": _FORM}}}
+_WISHES = {"content": {"application/json": {"schema": ActivateRequest.model_json_schema()}}}
+BYTES = "application/octet-stream"
+_VERSION = "/{domain}/versions/{version}"
+MAX_FORM_BYTES = 1024 * 1024
+"""What a form may have beside its file."""
+_NUMBER = re.compile("[1-9][0-9]{0,17}")
+
+
+def _number(text: str) -> int:
+    """Read a version of a path: no sign, blank or leading zero, so that each version has one path."""
+    if not _NUMBER.fullmatch(text):
+        raise ValueError(f"{quote(text)} is no version: expected a whole number from 1")
+    return int(text)
+
+
+Number = Annotated[int, Path(ge=1), BeforeValidator(_number)]
+
+
+@router.post(
+    "",
+    summary="Upload a bundle",
+    status_code=201,
+    response_model=AdapterCard,
+    openapi_extra={"requestBody": _BODY},
+    responses={
+        200: {"model": AdapterCard, "description": "The same bytes are a version already."},
+        202: {"model": AdapterCard, "description": "Accepted, and being activated as a job."},
+        **problems(400, 404, 413, 415, 422, 429, 507),
+    },
+)
+async def post_adapter(
+    request: Request,
+    parts: Given,
+    key: Caller,
+    domain: Annotated[str | None, Query(description="Must agree with the manifest, if given.")] = None,
+) -> Response:
+    """Stream a bundle in, check it against the domain's backbone, and keep it as the domain's next version."""
+    limit = parts.settings.max_bundle_bytes
+    refuse_long(request, limit + MAX_FORM_BYTES)
+    with parts.receiving.one_of(f"bundles by {key.name}"), parts.store.receive(limit) as upload:
+        form = Form(upload)
+        await form.read(request.headers.get("content-type", ""), stream(request))
+        activate, create = form.flag("activate"), form.flag("create")
+        given = form.fields.get("gate")
+        gate = None if given is None else parse_body(GateBody, given.encode(), '{"max_drop": 0.05}')
+        sealed = await run_in_threadpool(upload.seal)
+        named = _agreed(domain, form.fields.get("domain"))
+        added = await run_in_threadpool(_add, parts, key, sealed, named, create, activate)
+    card, place = added.card.to_json(), f"/adapters/{added.card.domain}/versions/{added.version}"
+    if not activate:
+        return _json(card, 201 if added.created else 200, {"Location": place})
+    job = await run_in_threadpool(parts.activator.submit, added.card.domain, added.version, ActivateRequest(gate=gate))
+    return _json(card | {"job": job.to_json()}, 202, {"Location": f"/jobs/{job.id}"})
+
+
+@router.get("", summary="List versions", response_model=Page[AdapterCard], responses=problems(404))
+def list_versions(parts: Given, key: Caller, domain: Annotated[str | None, Query()] = None) -> dict[str, Any]:
+    """Return the cards of all versions, or of a domain's, and which are live."""
+    names = [domain] if domain is not None else [one.name for one in parts.state.domains() if key.covers(one.name)]
+    cards: list[dict[str, Any]] = []
+    for name in names:
+        parts.state.get_domain(name)
+        shown = _roles(parts, name)
+        cards += [_shown(card, *shown) for card in parts.store.versions(name)]
+    return {"items": cards, "next_cursor": None}
+
+
+@router.get(_VERSION, summary="Show a version", response_model=AdapterCard, responses=problems(404))
+def get_version(domain: str, version: Number, parts: Given) -> dict[str, Any]:
+    """Return a version's card: kind, parameters, metrics, curves, digest, bytes."""
+    parts.state.get_domain(domain)
+    return _shown(parts.store.card(domain, version), *_roles(parts, domain))
+
+
+@router.patch(
+    _VERSION,
+    summary="Pin a version",
+    response_model=AdapterCard,
+    openapi_extra={"requestBody": {"content": {"application/json": {"schema": PinBody.model_json_schema()}}}},
+    responses=problems(400, 404, 409, 413, 422, 507),
+)
+async def patch_version(domain: str, version: Number, request: Request, parts: Given) -> dict[str, Any]:
+    """Keep a version warm, whatever is asked for and activated, and undeleted; or no longer."""
+    await run_in_threadpool(parts.state.get_domain, domain)
+    body = await read_body(request, parts.settings.max_body_bytes)
+    wanted = parse_body(PinBody, body, '{"pinned": true}')
+    await run_in_threadpool(partial(parts.activator.pin, domain, version, pinned=wanted.pinned))
+    return await run_in_threadpool(get_version, domain, version, parts)
+
+
+@router.get(
+    _VERSION + "/file",
+    summary="Download a bundle",
+    response_class=FileResponse,
+    responses={200: {"content": {BYTES: {}}, "description": "The bundle."}, **problems(404)},
+)
+def get_file(domain: str, version: Number, parts: Given) -> FileResponse:
+    """Return the bundle as it was uploaded."""
+    parts.state.get_domain(domain)
+    path = parts.store.bundle_path(domain, version)
+    return FileResponse(path, media_type=BYTES, filename=f"{domain}-{version}.safetensors")
+
+
+@router.delete(
+    _VERSION, summary="Delete a version", status_code=204, response_class=Response, responses=problems(404, 409)
+)
+def delete_version(domain: str, version: Number, parts: Given) -> None:
+    """Delete a version that is neither live nor pinned nor what a rollback returns to."""
+    parts.state.get_domain(domain)
+    parts.activator.delete_version(domain, version)
+
+
+@router.post(
+    _VERSION + "/activate",
+    summary="Activate a version",
+    status_code=202,
+    response_model=Job,
+    openapi_extra={"requestBody": _WISHES},
+    responses={
+        200: {"model": Job, "description": "It was a flip, and is done."},
+        **problems(400, 404, 409, 413, 422, 429),
+    },
+)
+async def activate_version(domain: str, version: str, request: Request, parts: Given) -> Response:
+    """Make a version (or `none`) live, as a job: load, embed, index, verify, gate, flip. The body may be empty.
+
+    A version whose vectors lie ready is a flip: it is live when the answer comes, and the job has ended.
+    """
+    if version != NONE and not _NUMBER.fullmatch(version):
+        msg = f"{quote(version)} is no version: expected a whole number from 1, or none"
+        raise InvalidRequest(msg, [{"loc": ["path", "version"], "msg": msg}])
+    await run_in_threadpool(parts.state.get_domain, domain)
+    body = await read_body(request, parts.settings.max_body_bytes)
+    wanted = parse_body(ActivateRequest, body or b"{}", '{"canary_percent": 10, "gate": {"max_drop": 0.05}}')
+    number = None if version == NONE else int(version)
+    job = await run_in_threadpool(parts.activator.submit, domain, number, wanted)
+    return _json(job.to_json(), 200 if job.ended else 202, {"Location": f"/jobs/{job.id}"})
+
+
+@router.post(
+    _VERSION + "/promote",
+    summary="Make a canary live for everybody",
+    response_model=RolledBack,
+    responses=problems(404, 409, 503),
+)
+def promote_version(domain: str, version: Number, parts: Given) -> dict[str, Any]:
+    """Answer everybody from the version that was a canary, at once."""
+    live = parts.activator.promote(domain, version).live
+    return {
+        "domain": domain,
+        "version": version_name(live.version),
+        "digest": live.digest,
+        "index_generation": live.index_generation,
+    }
+
+
+def _agreed(queried: str | None, field: str | None) -> str | None:
+    if None not in (queried, field) and queried != field:
+        raise InvalidRequest(
+            f"the address names domain {quote(queried)}, the form {quote(field)}: "
+            "one is enough, the manifest has it too",
+            [{"loc": ["query", "domain"], "msg": f"the form has {quote(field)}"}],
+        )
+    return field if queried is None else queried
+
+
+def _add(parts: Parts, key: Key, sealed: Sealed, domain: str | None, create: bool, activate: bool) -> Added:
+    """Check and keep a bundle; the domain is the manifest's."""
+    bundle = open_bundle(sealed.path, sealed.digest)
+    name = bundle.manifest.domain if domain is None else domain
+    key.check("write", name)
+    if create and all(record.name != name for record in parts.state.domains()):
+        key.check("admin", name)
+        _create(parts, name, bundle)
+    record = parts.state.get_domain(name)
+    if activate:  # a bundle is not kept where the job that makes it live is refused
+        parts.jobs.check_room(name)
+    return parts.store.add(name, sealed, parts.versions.check_upload(record), fence(parts.state, record))
+
+
+def _create(parts: Parts, name: str, bundle: Bundle) -> None:
+    """Create the domain of a bundle that will be accepted; for one that will not, nothing is created."""
+    manifest = bundle.manifest
+    if name != manifest.domain:
+        raise InvalidRequest(
+            f"the manifest names domain {manifest.domain!r}, the upload {quote(name)}: nothing was created",
+            [{"loc": ["body", "domain"], "msg": f"the manifest has {manifest.domain!r}"}],
+        )
+    check_domain_name(name)
+    record = DomainRecord(name, find_backbone(parts, manifest.backbone))
+    problems_found = parts.versions.check_upload(record)(bundle)
+    if problems_found:
+        raise BundleError(problems_found)
+    create_domain(parts, name, DomainBody(backbone=manifest.backbone))
+
+
+def _roles(parts: Parts, domain: str) -> tuple[Activation | None, Sequence[int]]:
+    """Return the current activation, None where the log is lost, and the pinned versions."""
+    try:
+        return parts.store.current(domain), parts.store.pinned(domain)
+    except StoreDamaged:
+        return None, parts.store.pinned(domain)
+
+
+def _shown(card: Card, current: Activation | None, pinned: Sequence[int]) -> dict[str, Any]:
+    shown = card.to_json() | {"pinned": card.version in pinned}
+    if current is None:
+        return shown
+    is_canary = current.percent > 0 and card.version == current.canary
+    return shown | {
+        "live": card.version == current.version,
+        "canary_percent": current.percent if is_canary else 0,
+        "canary_since": current.at if is_canary else None,
+    }
+
+
+def _json(value: object, status: int, headers: dict[str, str]) -> Response:
+    return Response(json.dumps(value).encode(), status, headers, "application/json")

@@ -1,0 +1,1 @@
+"""Items come, change and go."""

@@ -1,0 +1,158 @@
+"""Catalog changes: embedded by the process that takes them, stored, and searchable before the answer.
+
+An item is embedded before it is stored, under every version that is warm: who reads of it in the feed then finds the
+vector, and no other process embeds it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from adapters_store.store import Store
+from service.embedding.vectors import VectorFiles
+from service.embedding.versions import Versions
+from service.errors import Conflict, ItemNotFound
+from service.live.reconcile import DAMAGE, Reconciler
+from service.live.table import LiveTable
+from service.state import Deleted, Item, State, Told, Upserted
+from service.state.fence import fence
+
+TRIES = 8
+ROWS = 1000
+
+
+Patiently = Callable[[Callable[[], Any]], Any]
+Renew = Callable[[Sequence[Item]], list[Item]]
+
+
+class CatalogWriter:
+    """Adds, changes and deletes items."""
+
+    def __init__(
+        self,
+        state: State,
+        store: Store,
+        live: LiveTable,
+        versions: Versions,
+        vectors: VectorFiles,
+        reconciler: Reconciler,
+    ) -> None:
+        self._state, self._store, self._live = state, store, live
+        self._versions, self._vectors, self._reconciler = versions, vectors, reconciler
+
+    def upsert(
+        self,
+        domain: str,
+        items: Sequence[Item],
+        *,
+        search: bool = True,
+        patiently: Patiently = lambda call: call(),
+        check: Callable[[], None] = lambda: None,
+        incarnation: str = "",
+        renew: Renew = list,
+    ) -> Upserted:
+        """Embed and store items, a thousand in one transaction, and make them searchable here.
+
+        Args:
+            domain: whose items.
+            items: that are new or changed.
+            search: False leaves that to a compaction.
+            patiently: does what needs state again where state is gone, so that nothing is counted twice.
+            check: called between steps; what it raises ends the upsert, before the next thousand are stored.
+            incarnation: of the domain that they are for; a later one of its name does not get them.
+            renew: returns items as they are to be stored, from those that were embedded; asked just before.
+
+        Raises:
+            DomainNotFound; BundleError: the live version is damaged; StateUnavailable; OutOfSpace.
+        """
+        incarnation = incarnation or patiently(partial(self._state.get_domain, domain)).incarnation
+        patiently(partial(self.embed, domain, items, check))
+        stored, told = Upserted(0, 0, 0, 0), self._told(domain, search=search)
+        for start in range(0, len(items), ROWS):
+            check()
+            some = items[start : start + ROWS]
+            stored = stored.and_then(patiently(partial(self._store_some, domain, some, told, renew, incarnation)))
+        if search and (stored.accepted or stored.updated or told == "all"):
+            patiently(partial(self._reconciler.reconcile, domain))
+        return stored
+
+    def _store_some(self, domain: str, items: Sequence[Item], told: Told, renew: Renew, incarnation: str) -> Upserted:
+        return self._state.upsert_items(domain, renew(items), told, incarnation)
+
+    def _told(self, domain: str, *, search: bool) -> Told:
+        """Say who is told of what is written; of all of it where something waits for a base, as unchanged items may."""
+        if not search:
+            return "later"
+        deployment = self._live.find(domain)
+        return "all" if deployment is None or deployment.live.items.incomplete else "changed"
+
+    def change(self, domain: str, item_id: str, changed: Callable[[Item], Item], incarnation: str = "") -> Upserted:
+        """Change a stored item; what somebody else changes at the same time is not lost.
+
+        Raises:
+            ItemNotFound; Conflict: others change it again and again; what `upsert` raises.
+        """
+        incarnation = incarnation or self._state.get_domain(domain).incarnation
+        for _ in range(TRIES):
+            before = self.get(domain, item_id)
+            after = changed(before)
+            if after == before and self._told(domain, search=True) == "changed":
+                return Upserted(0, 0, 1, 0)
+            self.embed(domain, [after])
+            stored: Upserted | None
+            if after == before:  # it may have come with an import, and wait for a base
+                stored = self._state.upsert_items(domain, [after], "all", incarnation)
+            else:
+                stored = self._state.replace_item(domain, before, after, incarnation)
+            if stored is not None:
+                self._reconciler.reconcile(domain)
+                return stored
+        raise Conflict(f"item {item_id!r} of {domain} is being changed by others: try again")
+
+    def delete(self, domain: str, ids: Sequence[str]) -> Deleted:
+        """Delete items; they are in no answer of this process from here on.
+
+        Raises:
+            DomainNotFound, StateUnavailable.
+        """
+        gone = self._state.delete_items(domain, ids)
+        if gone.deleted:
+            self._reconciler.reconcile(domain)
+        return gone
+
+    def get(self, domain: str, item_id: str) -> Item:
+        """Return a stored item.
+
+        Raises:
+            DomainNotFound, ItemNotFound.
+        """
+        self._state.get_domain(domain)
+        found = self._state.items_by_id(domain, [item_id])
+        if item_id not in found:
+            raise ItemNotFound(f"{domain} has no item {item_id!r}")
+        return found[item_id]
+
+    def embed(self, domain: str, items: Sequence[Item], check: Callable[[], None] = lambda: None) -> None:
+        """Embed what has no vector yet, under every version that answers or is kept warm; `check` may end it.
+
+        Raises:
+            DomainNotFound: also where it is deleted meanwhile.
+        """
+        record = self._state.get_domain(domain)
+        contents, backbone = self._versions.intake(domain).contents_of(items), self._versions.engine(record).backbone
+        activation = self._store.current(domain)
+        for version in dict.fromkeys([*activation.in_use, *self._store.pinned(domain)]):
+            try:
+                prepared = self._versions.load(record, version)
+            except DAMAGE:
+                if version == activation.version:
+                    raise
+                continue  # what a rollback returns to is damaged: the next reconciliation says so
+            check()
+            try:
+                self._vectors.complete(domain, prepared, contents, backbone, lambda *_: check())
+            except (OSError, RuntimeError):
+                fence(self._state, record)()  # a domain that is deleted meanwhile takes its vectors along
+                raise

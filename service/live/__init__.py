@@ -1,0 +1,1 @@
+"""What this process answers from, kept equal to the store and the state."""

@@ -1,0 +1,400 @@
+"""Keeps what this process answers from equal to what store and state say.
+
+The store's log says which versions of a domain are live, what a rollback returns to, and which is a canary; state says
+what is in the catalog. `reconcile` brings one domain there, from wherever it is: it is called after every change of
+this process, for every entry of the feed, and at the start. Nothing depends on having seen each change.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import numpy as np
+
+from adapters_store.activations import Activation
+from adapters_store.errors import BundleError, OutOfSpace, StoreDamaged, VersionNotFound
+from adapters_store.store import Store
+from service import errors
+from service.catalog.bases import Base, Bases
+from service.catalog.live_items import COMPACTION_ROWS, LiveItems
+from service.embedding.vectors import VectorFiles
+from service.embedding.versions import Versions
+from service.engine.engine import Engine
+from service.engine.slots import Slot
+from service.errors import BackboneNotFound, DomainLoading, DomainNotFound, ServiceError, StateUnavailable
+from service.live.keyed_locks import Turns
+from service.live.residency import Residency
+from service.live.table import Deployment, LiveDomain, LiveTable
+from service.state import Changes, DomainRecord, State
+from service.version import Version, version_name
+from service.wire.problems import is_expected, problem_of
+from transrec.backbone import Dtype
+
+HERE = 256
+"""So many items are embedded by whoever needs them; more are a job."""
+
+MOST_HERE = 20_000
+"""So many changed items may be in memory beside a base; if there are more, they wait for the next base."""
+
+FULL = (OutOfSpace, errors.OutOfSpace)
+DAMAGE = (BundleError, VersionNotFound, BackboneNotFound, OSError)
+
+Despite = tuple[type[Exception], ...]
+
+_log = logging.getLogger("swaprec")
+
+
+class NotBuilt(Exception):
+    """The vectors of a version, or of many items under it, must be built by a job first."""
+
+
+class Broken(ServiceError):
+    """A domain that cannot answer until somebody acts."""
+
+    status, code, title = 503, "domain_broken", "Domain broken"
+
+
+class VersionsLost(ServiceError):
+    """A domain whose activation log is lost: it answers again when a version is activated."""
+
+    status, code, title = 503, "store_damaged", "Store damaged"
+
+
+class Reconciler:
+    """The only writer of the live table.
+
+    Args:
+        state, store: the truth.
+        live: what requests read.
+        versions, bases, vectors: what values are made of.
+        residency: what of it is in memory.
+        observe_swap: told the seconds of each publication.
+
+    `waiting` are domains that a build must bring on: until then they answer without what was deleted or hidden, and
+    without what else changed, or not at all where there is nothing to answer from. `forget` are told of those that are
+    gone. `troubled` are domains that stay at what they were, for an error that may pass.
+    """
+
+    def __init__(
+        self,
+        state: State,
+        store: Store,
+        live: LiveTable,
+        versions: Versions,
+        bases: Bases,
+        vectors: VectorFiles,
+        residency: Residency,
+        observe_swap: Callable[[float], None],
+    ) -> None:
+        self._state, self._store, self._live = state, store, live
+        self._versions, self._bases, self._vectors = versions, bases, vectors
+        self._residency, self._observe_swap = residency, observe_swap
+        self._turns = Turns()
+        self.waiting: set[str] = set()
+        self.troubled: set[str] = set()
+        self.request_compaction: Callable[[str], object] = lambda _: None
+        self.forget: list[Callable[[str], object]] = [
+            live.remove,
+            self.waiting.discard,
+            self.troubled.discard,
+            versions.let_go,
+            bases.let_go,
+            vectors.let_go,
+        ]
+        live.load = lambda domain: self.reconcile(domain, load=True)
+
+    @contextmanager
+    def turn(self, domain: str) -> Iterator[None]:
+        """Hold what guards the publication of a domain's values in this process."""
+        with self._turns.of(domain):
+            yield
+
+    def reconcile(self, domain: str, candidate: LiveDomain | None = None, *, load: bool = False) -> Deployment | None:
+        """Make the deployment of a domain equal to store and state; None where it cannot answer or is evicted.
+
+        Args:
+            domain: whether it exists or not.
+            candidate: a value that is at hand, and may be what is wanted now.
+            load: also where it is evicted, or was never requested and there is no room.
+
+        Raises:
+            StateUnavailable: nothing was changed.
+        """
+        with self.turn(domain):
+            try:
+                record = self._state.get_domain(domain)
+            except DomainNotFound:
+                for forget in self.forget:
+                    forget(domain)
+                return None
+            self._drop_cut(domain)
+            if not load and candidate is None and self._stays_evicted(record):
+                return None
+            try:
+                self.waiting.discard(domain)
+                self.troubled.discard(domain)
+                return self._bring_up_to_date(record, candidate)
+            except NotBuilt:
+                self._wait_for_build(record)
+            except StateUnavailable:
+                raise
+            except Exception as error:  # noqa: BLE001 - one broken domain must not keep the others from answering
+                self._break(record, error)
+            return self._live.find(domain)
+
+    def open_candidate(self, record: DomainRecord, version: Version) -> LiveDomain:
+        """Open a version beside what is live, with everything in it that the catalog has now.
+
+        Raises:
+            NotBuilt: its vectors are not there; what `Versions.load` raises.
+        """
+        with self.turn(record.name):
+            return self._open_version(record, version, _Having(record, []), 0)
+
+    def _drop_cut(self, domain: str) -> None:
+        """Answer no more from files that were cut: reading what they lack would kill the process."""
+        deployment = self._live.find(domain) or self._live.cached(domain).deployment
+        if deployment is None or not deployment.is_cut():
+            return
+        where = deployment.live.items.base.path
+        _log.error("%s: a file of %s was cut while it was mapped: it is built anew", domain, where)
+        self._bases.let_go(domain)
+        if not self._live.invalidate(domain):
+            self._live.remove(domain)
+            self._live.wait(domain, "being built anew, since a file of its vectors was damaged")
+
+    def _stays_evicted(self, record: DomainRecord) -> bool:
+        """Whether a domain is evicted, or is to be, since nobody requested it and there is no room."""
+        domain = record.name
+        if self._store.pinned(domain):
+            return False
+        if self._live.is_evicted(domain):
+            return self._is_current(record) or self._live.invalidate(domain)
+        if self._residency.has_room() or self._live.find(domain) is not None:
+            return False
+        self._live.evict(domain)
+        return True
+
+    def _is_current(self, record: DomainRecord) -> bool:
+        """Whether nothing that an evicted domain answers from has changed since its eviction."""
+        domain = record.name
+        cached = self._live.cached(domain).deployment
+        if cached is None:
+            return True
+        try:
+            activation = self._store.current(domain)
+        except StoreDamaged:  # whoever asks next is told
+            return False
+        number = self._state.generation(domain) + activation.number
+        pinned = [value.version for value in cached.pinned]
+        there = (cached.live.incarnation, cached.live.index_generation, pinned)
+        return there == (record.incarnation, number, self._store.pinned(domain))
+
+    def _bring_up_to_date(self, record: DomainRecord, candidate: LiveDomain | None) -> Deployment:
+        now, activation = self._live.find(record.name), self._store.current(record.name)
+        values = [*(now.warm if now is not None else ()), *([candidate] if candidate is not None else [])]
+        having = _Having(record, values)
+        deployment = self._assemble(record, activation, having)
+        if deployment != now:
+            started = time.perf_counter()
+            self._live.publish(deployment)
+            self._observe_swap(time.perf_counter() - started)
+            if now is None or now.live.version != deployment.live.version:
+                name = version_name(deployment.live.version)
+                _log.info("%s answers from version %s (%s)", record.name, name, activation.reason)
+            self._residency.enforce_budget(record.name)
+        if deployment.live.items.needs_compaction:
+            self.request_compaction(record.name)
+        return deployment
+
+    def _assemble(self, record: DomainRecord, activation: Activation, having: _Having) -> Deployment:
+        despite = (NotBuilt, *FULL, *DAMAGE)
+        made = {activation.version: self._open_version(record, activation.version, having, activation.number, despite)}
+
+        def warm(version: Version) -> LiveDomain | None:
+            if (
+                version not in made
+                and (found := self._open_warm(record, version, having, activation.number)) is not None
+            ):
+                made[version] = found
+            return made.get(version)
+
+        previous = warm(activation.previous) if activation.previous != activation.version else None
+        canary = warm(activation.canary) if activation.percent else None
+        pinned = tuple(value for version in self._store.pinned(record.name) if (value := warm(version)) is not None)
+        percent = activation.percent if canary is not None else 0
+        return Deployment(made[activation.version], previous, canary, percent, pinned)
+
+    def _open_warm(self, record: DomainRecord, version: Version, having: _Having, number: int) -> LiveDomain | None:
+        """Return what does not answer everybody; None where it is damaged or not built, which stops nothing else."""
+        try:
+            value = self._open_version(record, version, having, number, (NotBuilt,))
+        except NotBuilt:
+            self.request_compaction(record.name)
+        except DAMAGE:
+            _log.exception("%s has no version %s to go to", record.name, version_name(version))
+        else:
+            if value.items.incomplete:
+                self.request_compaction(record.name)
+            return value
+        return None
+
+    def _open_version(
+        self, record: DomainRecord, version: Version, having: _Having, number: int, despite: Despite = ()
+    ) -> LiveDomain:
+        """Return a version's value with the newest base that has its vectors and every change since.
+
+        Args:
+            record: of the domain.
+            version: whose vectors.
+            having: what is at hand.
+            number: of the activation.
+            despite: errors in spite of which what is at hand is enough, without what was deleted.
+
+        Raises:
+            NotBuilt: there is nothing at hand, or what is there is not enough.
+        """
+        digest, dtype = self._versions.identify(record, version)
+        known = having.find(digest, dtype)
+        items = self._open_items(record, version, having, (digest, dtype), despite)
+        # What lacks something has the number before, so that it is not taken for what has all.
+        lacks = items.incomplete or items.withdrawn_until > items.generation
+        generation = max(items.generation, items.withdrawn_until) - lacks + number
+        if known is not None:
+            same = known.items is items and known.version == version and known.index_generation == generation
+            return known if same else replace(known, items=items, version=version, index_generation=generation)
+        engine = self._versions.engine(record)
+        cached = self._live.cached(record.name).slots.get((digest, dtype))
+        slot, adapter_bytes = cached or self._take_slot(record, version, engine)
+        return LiveDomain(
+            domain=record.name,
+            incarnation=record.incarnation,
+            version=version,
+            digest=digest,
+            index_generation=generation,
+            items=items,
+            engine=engine,
+            slot=slot,
+            adapter_bytes=adapter_bytes,
+            dtype=dtype,
+        )
+
+    def _open_items(
+        self, record: DomainRecord, version: Version, having: _Having, key: tuple[str, Dtype], despite: Despite
+    ) -> LiveItems:
+        known = having.find(*key)
+        before = known.items if known is not None else self._make_empty(record)
+        newer = self._bases.newest(record, *key, before.base)
+        if known is None and newer is None and self._state.count_items(record.name) > COMPACTION_ROWS:
+            raise NotBuilt  # a base is due: reading all of it here would be in vain
+        items = LiveItems.of(*newer) if newer is not None else before
+        try:
+            items = self._catch_up(record, version, items, having)
+            if items.incomplete and NotBuilt not in despite:
+                raise NotBuilt
+        except despite as error:
+            if known is None and newer is None:
+                raise
+            if not isinstance(error, NotBuilt):
+                _log.error("%s@%s takes no changes but deletes: %s", record.name, version_name(version), error)
+                self.troubled.add(record.name)
+            # A base may be older than what answers.
+            items = self._without_withdrawn(record, max(items, before, key=lambda one: one.generation))
+        return items
+
+    def _take_slot(self, record: DomainRecord, version: Version, engine: Engine) -> tuple[Slot, int]:
+        prepared = self._versions.load(record, version)
+        side = prepared.adapter.user if prepared.adapter is not None else None
+        return engine.take_slot(side), prepared.adapter_bytes
+
+    def _make_empty(self, record: DomainRecord) -> LiveItems:
+        """Return no items, as they were before the first one came."""
+        width = self._versions.engine(record).backbone.config.width
+        return LiveItems.of(Base.empty(0), np.zeros((0, width), np.float32))
+
+    def _catch_up(self, record: DomainRecord, version: Version, items: LiveItems, having: _Having) -> LiveItems:
+        # A large import must not grow in every process.
+        most = max(HERE, MOST_HERE - len(items.delta.ids))
+        changes = having.changes(
+            items.generation, lambda since: self._state.changes(record.name, since, record.incarnation, most)
+        )
+        if changes is None:
+            raise NotBuilt
+        if changes.generation == items.generation:
+            return items
+        if not changes.upserted:  # what was deleted goes without the version's file, which may be damaged
+            return items.with_changes(changes, np.zeros((0, items.width), np.float32))
+        contents = self._versions.intake(record.name).contents_of(changes.upserted)
+        prepared = self._versions.load(record, version)
+        if self._vectors.missing(record.name, prepared, contents, items.width) > HERE:
+            raise NotBuilt
+        backbone = self._versions.engine(record).backbone
+        vectors = self._vectors.complete(record.name, prepared, contents, backbone)
+        return items.with_changes(changes, vectors)
+
+    def _without_withdrawn(self, record: DomainRecord, items: LiveItems) -> LiveItems:
+        """Return items without what was deleted or hidden since; what else changed waits for a build.
+
+        Raises:
+            NotBuilt: some of what was deleted is not known any more.
+        """
+        gone = self._state.withdrawals(record.name, items.withdrawn_until, record.incarnation)
+        if gone is None:
+            raise NotBuilt
+        self.waiting.add(record.name)
+        self.request_compaction(record.name)
+        return items.without(gone)
+
+    def _wait_for_build(self, record: DomainRecord) -> None:
+        """Answer no more than before until there is a base; not at all, if that is of an earlier domain of the name."""
+        self.waiting.add(record.name)
+        if not self._is_answering(record):
+            self._live.wait(record.name, "being embedded")
+        self.request_compaction(record.name)
+
+    def explain(self, domain: str, why: str) -> None:
+        """Say why a domain that does not answer will not before somebody acts."""
+        if self._live.find(domain) is None:
+            self._live.wait(domain, Broken(f"{domain} does not answer: {why}"))
+
+    def _is_answering(self, record: DomainRecord) -> bool:
+        """Whether a domain answers; it does not any more where that was an earlier one of its name."""
+        now = self._live.find(record.name)
+        if now is not None and now.live.incarnation != record.incarnation:
+            self._live.remove(record.name)
+            return False
+        return now is not None
+
+    def _break(self, record: DomainRecord, error: Exception) -> None:
+        self.troubled.add(record.name)
+        inside = None if is_expected(error) else error
+        if self._is_answering(record):
+            _log.error("domain %s stays at what it was: %s", record.name, error, exc_info=inside)
+            return
+        _log.error("domain %s cannot answer: %s", record.name, error, exc_info=inside)
+        known = error if isinstance(error, ServiceError) and not isinstance(error, DomainLoading) else None
+        if isinstance(error, StoreDamaged):
+            known = VersionsLost(str(error))
+        told = problem_of(error).body["detail"]
+        self._live.wait(record.name, known or Broken(f"{record.name} cannot be restored: {told}"))
+
+
+class _Having:
+    """Values of a domain that are at hand, and the changes that were read for one: the next one needs the same."""
+
+    def __init__(self, record: DomainRecord, values: list[LiveDomain]) -> None:
+        mine = (value for value in values if value.incarnation == record.incarnation)
+        self._values = {(value.digest, value.dtype): value for value in mine}
+        self._changes: dict[int, Changes | None] = {}
+
+    def find(self, digest: str, dtype: Dtype) -> LiveDomain | None:
+        return self._values.get((digest, dtype))
+
+    def changes(self, since: int, read: Callable[[int], Changes | None]) -> Changes | None:
+        if since not in self._changes:
+            self._changes[since] = read(since)
+        return self._changes[since]

@@ -1,0 +1,1 @@
+"""One answer from one live value; nothing is written here."""

@@ -1,0 +1,138 @@
+"""Held-out probes of a domain: what a version makes of them by the very path that answers requests."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
+
+from service.errors import QueueFull
+from service.live.table import LiveDomain
+from service.recommend.recommend import Reader, recommend
+from service.state import Probe
+from service.version import version_name
+from service.wire.requests import RecommendRequest
+from service.wire.responses import Evaluated
+
+SLICE = 8
+"""Probes that are asked together: live traffic comes first."""
+SLICE_ITEMS = 80
+"""Items that they are answered with, at most."""
+PAUSE = 0.02
+LOOK_EVERY = 16
+
+Lists = list[list[str]]
+Note = Callable[[int, list[str]], None]
+Gone = Callable[[], Awaitable[bool]]
+
+
+@dataclass(slots=True)
+class ProbeResults:
+    """What is kept of the lists that probes were answered with.
+
+    `places` are those of the targets, from 1, and 0 where a target is in no list.
+    """
+
+    probes: Sequence[Probe]
+    places: list[int] = field(default_factory=list)
+    distinct: set[str] = field(default_factory=set)
+
+    @classmethod
+    def of(cls, probes: Sequence[Probe], lists: Lists) -> ProbeResults:
+        """Count lists, one a probe."""
+        results = cls(probes)
+        for number, items in enumerate(lists):
+            results.add(number, items)
+        return results
+
+    def add(self, number: int, items: list[str]) -> None:
+        """Count the list of the next probe."""
+        target = self.probes[number].target
+        self.places.append(items.index(target) + 1 if target in items else 0)
+        self.distinct.update(items)
+
+
+async def evaluate(
+    live: LiveDomain, probes: Sequence[Probe], reader: Reader, k: int = 10, gone: Gone | None = None
+) -> Evaluated:
+    """Ask a live value every probe; a target that it does not know is a miss, and counted.
+
+    Args:
+        live: of the version.
+        probes: histories, oldest first, and what came next.
+        reader: as requests have it.
+        k: how long the lists are.
+        gone: whether nobody waits for the answer any more.
+
+    Raises:
+        ClientDisconnect: nobody does.
+    """
+    results = ProbeResults(probes)
+    await _ask(live, probes, reader, k, results.add, gone)
+    return await run_in_threadpool(figures, live, results, k)
+
+
+async def answers(live: LiveDomain, probes: Sequence[Probe], reader: Reader, k: int) -> Lists:
+    """Return what a live value recommends to each probe, a few probes at a time."""
+    lists: Lists = []
+    await _ask(live, probes, reader, k, lambda _, items: lists.append(items))
+    return lists
+
+
+async def _ask(
+    live: LiveDomain, probes: Sequence[Probe], reader: Reader, k: int, note: Note, gone: Gone | None = None
+) -> None:
+    """Ask probes in slices, and note what each is answered with, in order."""
+    size = max(1, min(SLICE, SLICE_ITEMS // k))
+    for number, start in enumerate(range(0, len(probes), size)):
+        if gone is not None and number % LOOK_EVERY == 0 and await gone():
+            raise ClientDisconnect
+        async with reader.pace.turn():
+            asked = (_answer(live, probe, reader, k) for probe in probes[start : start + size])
+            lists = await asyncio.gather(*asked)
+        for place, items in enumerate(lists, start):
+            note(place, items)
+
+
+async def _answer(live: LiveDomain, probe: Probe, reader: Reader, k: int) -> list[str]:
+    request = RecommendRequest.model_validate({"history": probe.history, "k": k, "fallback": "none"})
+    while True:
+        try:
+            answer = await recommend(live, request, reader)
+        except QueueFull:
+            await asyncio.sleep(PAUSE)
+        else:
+            return [item["item_id"] for item in answer["items"]]
+
+
+def figures(live: LiveDomain, results: ProbeResults, k: int) -> Evaluated:
+    """Return HR@k and NDCG@k of what probes were answered with, and how many different items are in it."""
+    probes, places = results.probes, results.places
+    count = max(1, len(probes))
+    known = live.items.rows({probe.target for probe in probes})
+    return {
+        "domain": live.domain,
+        "version": version_name(live.version),
+        "digest": live.digest,
+        "index_generation": live.index_generation,
+        "k": k,
+        "probes": len(probes),
+        "hr": sum(place > 0 for place in places) / count,
+        "ndcg": sum(1 / math.log2(place + 1) for place in places if place) / count,
+        "unknown_targets": sum(probe.target not in known for probe in probes),
+        "distinct_items": len(results.distinct),
+    }
+
+
+def overlap(ours: Lists, theirs: Lists) -> float:
+    """Return which share of the items two versions both recommend, on average over probes."""
+    shares = [
+        len(set(one) & set(other)) / max(1, min(len(one), len(other)))
+        for one, other in zip(ours, theirs, strict=True)
+        if one and other
+    ]
+    return sum(shares) / max(1, len(shares))

@@ -1,0 +1,1 @@
+"""A version goes live and comes back."""

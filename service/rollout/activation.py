@@ -1,0 +1,298 @@
+"""Making versions live: load, embed, index, verify, gate aside; then one record in the store and one assignment.
+
+What takes long happens before the flip, beside what answers. The store's log is written before the flip is seen by
+anyone, so that a restart answers from the version that was acknowledged; the feed tells the other processes, which map
+what was built here. A version whose vectors lie ready is a flip.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from adapters_store.store import Store
+from service.catalog.bases import Bases
+from service.catalog.verify import check_finite, verify
+from service.content.item_reader import Intake
+from service.embedding.vectors import VectorFiles
+from service.embedding.versions import Versions
+from service.errors import Conflict, DomainNotFound
+from service.jobs import Jobs, Progress
+from service.live.compaction import Compactor
+from service.live.reconcile import DAMAGE, NotBuilt, Reconciler
+from service.live.table import Deployment, LiveDomain, LiveTable
+from service.rollout.gate import check
+from service.rollout.gate_runner import Judge
+from service.state import DomainRecord, Job, State
+from service.state.fence import fence
+from service.state.snapshots import Snapshots
+from service.version import NONE, Version, version_name
+from service.wire.requests import ActivateRequest
+from transrec.content import Content
+
+KIND = "activate"
+MAX_PINNED = 16
+"""Each pinned version keeps vectors of the whole catalog, and an adapter, in the memory that all domains share."""
+BUILDS = 4
+
+_log = logging.getLogger("swaprec")
+
+
+@dataclass(frozen=True, slots=True)
+class GoneBack:
+    """What is live after a rollback; `skipped` are deleted versions that it went past."""
+
+    live: LiveDomain
+    skipped: list[int]
+
+
+class Activator:
+    """Activates, takes back, promotes, deletes."""
+
+    def __init__(
+        self,
+        state: State,
+        store: Store,
+        live: LiveTable,
+        versions: Versions,
+        bases: Bases,
+        vectors: VectorFiles,
+        snapshots: Snapshots,
+        reconciler: Reconciler,
+        compactor: Compactor,
+        judge: Judge,
+        jobs: Jobs,
+    ) -> None:
+        self._state, self._store, self._live = state, store, live
+        self._versions, self._bases, self._vectors = versions, bases, vectors
+        self._snapshots = snapshots
+        self._reconciler, self._compactor, self._judge, self._jobs = reconciler, compactor, judge, jobs
+        jobs.kinds[KIND] = self._activate
+
+    def submit(self, domain: str, version: Version, wanted: ActivateRequest | None = None) -> Job:
+        """Activate a version, or `none`: at once where it was live before and its vectors lie ready, else as a job.
+
+        Returns:
+            The job; one that has ended, where it was a flip.
+
+        Raises:
+            VersionNotFound, DomainNotFound, Conflict: a canary of what is live; TooManyAtOnce: its jobs are too many.
+            Nothing was changed.
+        """
+        record = self._state.get_domain(domain)
+        wanted = wanted or ActivateRequest()
+        if version is not None:
+            self._store.card(domain, version)
+        if wanted.canary_percent and self._store.live(domain) == version:
+            raise Conflict(f"{domain} answers everybody from {version_name(version)}: it cannot be its own canary")
+        detail = {"version": version_name(version), **wanted.model_dump()}
+        candidate = self._find_ready(record, version, wanted)
+        if candidate is None:
+            self._jobs.check_room(domain)
+            return self._jobs.submit(KIND, domain, detail, record.incarnation)
+        result = self._flip(candidate, wanted, fence(self._state, record)) | {"gate": None}
+        return self._state.create_job(KIND, domain, detail, result, record.incarnation)
+
+    def _find_ready(self, record: DomainRecord, version: Version, wanted: ActivateRequest) -> LiveDomain | None:
+        """Return the value of a version that can answer now; None where something is to be done before."""
+        deployment = self._live.find(record.name)
+        waits = any(job.kind == KIND and job.domain == record.name for job in self._state.open_jobs())
+        if deployment is None or waits or wanted.gate is not None:
+            return None
+        try:
+            digest, dtype = self._versions.identify(record, version)
+            for value in deployment.warm:
+                if (value.digest, value.dtype) == (digest, dtype) and not value.items.incomplete:
+                    return value
+            ready = self._bases.holds(record, digest, dtype)
+            return self._reconciler.open_candidate(record, version) if ready else None
+        except (NotBuilt, *DAMAGE):  # a job builds it, or says what is wrong with it
+            return None
+
+    def rollback(self, domain: str) -> GoneBack:
+        """End a canary or, without one, go back to the version before; at once, since both are warm.
+
+        Further rollbacks go further back.
+
+        Raises:
+            NothingBefore, Conflict: there is nothing to go back to; DomainLoading: the domain does not answer yet.
+        """
+        record = self._state.get_domain(domain)  # where state does not answer, nothing is written down
+        self._live.get(domain)  # nobody waits for a domain that does not answer yet
+        with self._reconciler.turn(domain):
+            self._check_before(record, self._live.get(domain))
+            done = self._store.rollback(domain, fence(self._state, record))
+            live = self._publish(domain).live
+        passed = f", without {_join(done.skipped)}, which was deleted" if done.skipped else ""
+        _log.info("%s: rolled back; %s answers%s", domain, version_name(live.version), passed)
+        return GoneBack(live, done.skipped)
+
+    def _check_before(self, record: DomainRecord, deployment: Deployment) -> None:
+        """Raise Conflict where what a rollback returns to cannot answer at once."""
+        if self._store.current(record.name).percent:
+            return
+        for version in self._store.before(record.name)[0][:1]:
+            try:
+                if all(value.version != version for value in deployment.warm):
+                    self._reconciler.open_candidate(record, version)
+            except (NotBuilt, *DAMAGE) as error:
+                raise Conflict(
+                    f"{record.name} cannot go back to version {version_name(version)}, which has no vectors in memory: "
+                    "activate it, or another version"
+                ) from error
+
+    def promote(self, domain: str, version: int) -> Deployment:
+        """Make the canary live for everybody.
+
+        Raises:
+            Conflict: this version is no canary; DomainLoading.
+        """
+        record = self._state.get_domain(domain)
+        with self._reconciler.turn(domain):
+            canary = self._live.get(domain).canary
+            if canary is None or canary.version != version:
+                there = f"its canary is {version_name(canary.version)}" if canary is not None else "it has no canary"
+                raise Conflict(f"{domain}@{version} cannot be promoted: {there}")
+            self._store.record_activation(domain, version, "promote", fence(self._state, record))
+            return self._publish(domain)
+
+    def pin(self, domain: str, version: int, *, pinned: bool) -> None:
+        """Keep a version warm and undeleted from now on, or no longer.
+
+        Raises:
+            DomainNotFound, VersionNotFound, OutOfSpace; Conflict: too many are pinned.
+        """
+        record = self._state.get_domain(domain)
+        with self._reconciler.turn(domain):
+            others = [one for one in self._store.pinned(domain) if one != version]
+            if pinned and len(others) >= MAX_PINNED:
+                raise Conflict(f"{domain} has {len(others)} pinned versions, at most {MAX_PINNED}: unpin one first")
+            self._store.pin(domain, version, pinned=pinned, fence=fence(self._state, record))
+            self._reconciler.reconcile(domain)
+            self._state.announce("standing", domain)
+        _log.info("%s: version %s is %s", domain, version, "pinned" if pinned else "not pinned any more")
+
+    def end_canary(self, domain: str, digest: str, reason: str) -> None:
+        """Take back a canary that does not do well, unless it is over already."""
+        try:
+            record = self._state.get_domain(domain)
+            with self._reconciler.turn(domain):
+                activation = self._store.current(domain)  # not what is in memory: the domain may be evicted
+                if not activation.percent or self._versions.identify(record, activation.canary)[0] != digest:
+                    return
+                _log.warning("%s: the canary %s ends: %s", domain, version_name(activation.canary), reason)
+                self._store.record_canary(domain, None, 0, f"canary ended: {reason}", fence(self._state, record))
+                self._reconciler.reconcile(domain)
+                self._state.announce("standing", domain)
+        except DomainNotFound:
+            return
+
+    def publish_new_domain(self, record: DomainRecord) -> None:
+        """Make a new domain answer: an empty catalog under `none`. One that is restored, or broken, stays as it is."""
+        if not self._live.has(record.name):
+            self._reconciler.reconcile(record.name)
+
+    def delete_version(self, domain: str, version: int) -> None:
+        """Delete a version and its vectors.
+
+        Raises:
+            VersionNotFound, VersionInUse: nothing was deleted.
+        """
+        with self._reconciler.turn(domain):
+            record = self._state.get_domain(domain)
+            self._store.delete(domain, version, fence(self._state, record))
+            self._compactor.sweep(record)
+        _log.info("%s: version %s is deleted", domain, version)
+
+    def remove(self, domain: str) -> None:
+        """Remove a domain with everything that is kept of it; what still answers a request goes with that request.
+
+        Whoever writes to the domain's part of the store meanwhile waits, and is refused: nothing of it is left for a
+        later domain of its name.
+        """
+        with self._reconciler.turn(domain):
+            record = self._state.get_domain(domain)
+
+            def forget() -> None:
+                self._state.delete_domain(domain)  # first: where state does not answer, nothing was removed
+                self._live.remove(domain)
+                self._snapshots.forget(domain)
+                self._vectors.forget(domain)
+                self._bases.forget(record)
+
+            self._store.remove_domain(domain, forget, fence(self._state, record))
+        _log.info("%s: the domain is deleted", domain)
+        self._compactor.sweeps.ask()
+
+    def _activate(self, job: Job, progress: Progress) -> dict[str, Any]:
+        domain, named = job.domain, job.detail["version"]
+        version: Version = None if named == NONE else int(named)
+        wanted = ActivateRequest.model_validate({key: job.detail[key] for key in ActivateRequest.model_fields})
+        record = self._state.get_domain(domain)
+        progress.stage("load")
+        candidate = self._build_candidate(record, version, progress)
+        progress.stage("verify")
+        self._verify(candidate)
+        seen = self._pass_gate(candidate, wanted, progress)
+        progress.stage("flip")
+        return self._flip(candidate, wanted, progress.fence) | {"gate": seen}
+
+    def _flip(self, candidate: LiveDomain, wanted: ActivateRequest, fence: Callable[[], None]) -> dict[str, Any]:
+        domain, version, share = candidate.domain, candidate.version, wanted.canary_percent
+        with self._reconciler.turn(domain):
+            if share:
+                gate = None if wanted.gate is None else wanted.gate.model_dump()
+                self._store.record_canary(domain, version, share, "canary", fence, gate)
+                _log.info("%s: version %s is a canary for %d %% of the users", domain, version_name(version), share)
+            else:
+                self._store.record_activation(domain, version, "activate", fence)
+            deployment = self._publish(domain, candidate)
+        return {"version": version_name(version), "index_generation": deployment.live.index_generation}
+
+    def _build_candidate(self, record: DomainRecord, version: Version, progress: Progress) -> LiveDomain:
+        """Return the value that is to go live; what changes while it is built is built again, which is ever less."""
+        for _ in range(BUILDS):
+            try:
+                return self._reconciler.open_candidate(record, version)
+            except NotBuilt:
+                self._compactor.build(record, version, progress)
+        try:
+            return self._reconciler.open_candidate(record, version)
+        except NotBuilt:
+            raise Conflict(
+                f"the catalog of {record.name} changes faster than it is embedded under {version_name(version)}: "
+                "activate it when the import is done"
+            ) from None
+
+    def _verify(self, value: LiveDomain) -> None:
+        """Check what was not checked when the base was built, so that requests need not wait for it."""
+        name, items = version_name(value.version), value.items
+        if self._bases.verified(items.base, value.digest, value.dtype):
+            late = items.living()
+            check_finite(str(name), items, late[late >= len(items.base.ids)])
+            return
+        intake, window = self._versions.intake(value.domain), value.engine.backbone.config.max_history
+        verify(str(name), items, value.encode, window, lambda ids: self._read_contents(intake, value.domain, ids))
+
+    def _read_contents(self, intake: Intake, domain: str, ids: Sequence[str]) -> list[Content]:
+        return intake.contents_of(self._state.items_by_id(domain, ids).values())
+
+    def _pass_gate(self, candidate: LiveDomain, wanted: ActivateRequest, progress: Progress) -> dict[str, Any] | None:
+        if wanted.gate is None:
+            return None
+        progress.stage("gate")
+        verdict = self._judge.verdict(wanted.gate, candidate, progress)
+        check(candidate.domain, verdict)
+        return verdict.figures
+
+    def _publish(self, domain: str, candidate: LiveDomain | None = None) -> Deployment:
+        """Publish what was recorded, and tell the others."""
+        deployment = self._reconciler.reconcile(domain, candidate)
+        self._state.announce("standing", domain)
+        return deployment if deployment is not None else self._live.get(domain)
+
+
+def _join(versions: Sequence[int]) -> str:
+    return ", ".join(map(str, versions))

@@ -1,0 +1,125 @@
+"""The gate, asked from a job's thread: before a version goes live, and again while it is a canary.
+
+What a gate says depends on the probes, the catalog and the two versions. So a canary that had to pass one is judged
+again whenever its domain's probes were replaced or its catalog was compacted, and taken back where it misses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from concurrent.futures import CancelledError, Future
+from dataclasses import dataclass
+from typing import Any
+
+from adapters_store.store import Store
+from service.errors import Conflict, DomainLoading
+from service.jobs import Jobs, Progress, Stopped
+from service.live.table import Deployment, LiveDomain, LiveTable
+from service.recommend.recommend import Reader
+from service.rollout.gate import Verdict, judge
+from service.state import Job, State
+from service.version import version_name
+from service.wire.requests import GateBody
+
+KIND = "judge"
+GATE_S, CHECK_EVERY_S = 1800.0, 0.2
+
+End = Callable[[str, str, str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """How the gate asks: on the event loop that answers requests, as requests do."""
+
+    loop: asyncio.AbstractEventLoop
+    reader: Reader
+
+
+class Judge:
+    """Asks gates."""
+
+    def __init__(self, state: State, live: LiveTable) -> None:
+        self._state, self._live = state, live
+        self.asking: Asking | None = None
+
+    def verdict(self, gate: GateBody, candidate: LiveDomain, progress: Progress) -> Verdict:
+        """Ask the domain's probes of a candidate and of what is live; waits, so never on the event loop.
+
+        Raises:
+            Conflict: there are no probes; what `progress.check` raises.
+        """
+        domain = candidate.domain
+        probes = self._state.probes(domain)
+        if not probes:
+            raise Conflict(f"{domain} has no probes to gate by: PUT /domains/{domain}/probes")
+        if self.asking is None:
+            raise RuntimeError("the gate asks as requests do: the service must have started")
+        now = self.load_deployment(domain, progress)
+        work = judge(gate, candidate, now.live, probes, self.asking.reader)
+        return waited(asyncio.run_coroutine_threadsafe(work, self.asking.loop), progress)
+
+    def load_deployment(self, domain: str, progress: Progress) -> Deployment:
+        """Return the deployment of a domain, loading it; waits while it is being made ready.
+
+        Raises:
+            DomainLoading: for too long; what `progress.check` raises.
+        """
+        until = time.monotonic() + GATE_S
+        while (deployment := self._live.load(domain)) is None:
+            progress.check()
+            if time.monotonic() > until:
+                raise DomainLoading(domain, "being made ready")
+            time.sleep(CHECK_EVERY_S)
+        return deployment
+
+
+def waited(asked: Future[Verdict], progress: Progress) -> Verdict:
+    """Wait for an answer of the event loop as long as the job may go on: it may be the loop that stops."""
+    until = time.monotonic() + GATE_S
+    try:
+        while True:
+            progress.check()
+            try:
+                return asked.result(CHECK_EVERY_S)
+            except TimeoutError:
+                if asked.done() or time.monotonic() > until:
+                    raise
+    except CancelledError:
+        raise Stopped from None
+    finally:
+        asked.cancel()
+
+
+class CanaryJudge:
+    """Judges canaries again, as jobs: one process does it for all.
+
+    Args:
+        judge: asks.
+        store: knows the current activation of a domain.
+        end: takes a canary back: domain, digest, reason.
+        jobs: that do it.
+    """
+
+    def __init__(self, judge: Judge, store: Store, end: End, jobs: Jobs) -> None:
+        self._judge, self._store, self._end, self._jobs = judge, store, end, jobs
+        jobs.kinds[KIND] = self._judged
+
+    def ask(self, domain: str) -> Job | None:
+        """Judge a domain's canary again, where it has one that had to pass a gate."""
+        activation = self._store.current(domain)
+        if not activation.percent or activation.gate is None:
+            return None
+        return self._jobs.submit(KIND, domain, {"version": version_name(activation.canary)})
+
+    def _judged(self, job: Job, progress: Progress) -> dict[str, Any]:
+        progress.stage("gate")
+        canary, activation = self._judge.load_deployment(job.domain, progress).canary, self._store.current(job.domain)
+        if canary is None or activation.gate is None or canary.version != activation.canary:
+            return {"gate": None, "missed": []}  # it is over
+        verdict = self._judge.verdict(GateBody.model_validate(activation.gate), canary, progress)
+        if verdict.missed:
+            progress.fence()
+            self._end(job.domain, canary.digest, "; ".join(verdict.missed))
+        return {"gate": verdict.figures, "missed": verdict.missed}

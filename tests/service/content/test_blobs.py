@@ -1,0 +1,384 @@
+"""Pictures that no item names any more: removed some time later, and no others."""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import logging
+import os
+import random
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+
+from service.content.blobs import AGAIN_S, GRACE_S, LOCK, NOTE, Blobs
+from service.content.sweeps import Sweeps
+from service.errors import StateUnavailable
+from service.jobs import Jobs, Stopped
+from service.settings import Settings
+from service.state import DomainRecord, Item, State
+from service.state.redis import RedisState
+from service.state.snapshots import Snapshots
+from service.state.sqlite import SqliteState
+from tests.service.conftest import parts_of, running, wait_for_job
+from tests.service.redis_server import RedisServer
+from tests.tiny import tiny_backbone, tiny_picture
+
+UNKNOWN = "f" * 64
+"""The fingerprint of a backbone that is loaded nowhere."""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "blobs"
+
+
+@pytest.fixture
+def blobs(folder: Path) -> Blobs:
+    return Blobs(folder)
+
+
+def kept(folder: Path) -> set[str]:
+    """Digests of the pictures that are there."""
+    return {path.name for path in folder.glob("??/*") if not path.name.startswith(".")}
+
+
+def age(folder: Path, seconds: float = GRACE_S + 1) -> None:
+    """Let time pass for everything that lies in a folder of pictures."""
+    for path in (path for path in folder.rglob("*") if path.is_file()):
+        then = path.stat().st_mtime - seconds
+        os.utime(path, (then, then))
+
+
+def swept(blobs: Blobs, folder: Path, *named: str) -> set[str]:
+    """Sweep after a grace period in which nothing happened; returns what is there then."""
+    age(folder)
+    blobs.sweep(lambda: named)
+    return kept(folder)
+
+
+def test_an_old_picture_that_nobody_names_is_noted_by_one_sweep_and_removed_by_the_next(
+    blobs: Blobs, folder: Path
+) -> None:
+    digest = blobs.keep(tiny_picture(1))
+    assert swept(blobs, folder) == {digest}
+    assert swept(blobs, folder) == set()
+
+
+def test_a_picture_that_is_named_stays(blobs: Blobs, folder: Path) -> None:
+    named, other = blobs.keep(tiny_picture(1)), blobs.keep(tiny_picture(2))
+    assert swept(blobs, folder, named) == {named, other}
+    assert [swept(blobs, folder, named) for _ in range(3)] == [{named}] * 3
+
+
+def test_a_picture_that_is_named_when_the_second_sweep_looks_stays(blobs: Blobs, folder: Path) -> None:
+    digest = blobs.keep(tiny_picture(1))
+    swept(blobs, folder)
+    assert swept(blobs, folder, digest) == {digest}
+    assert swept(blobs, folder) == {digest}, "it must be noted anew"
+
+
+def test_a_young_picture_stays_and_nobody_is_asked_for_names(blobs: Blobs, folder: Path) -> None:
+    def asked() -> list[str]:
+        raise AssertionError
+
+    digest = blobs.keep(tiny_picture(1))
+    blobs.sweep(asked)
+    os.utime(folder / NOTE, (1, 1))
+    blobs.sweep(asked)
+    assert kept(folder) == {digest}
+
+
+def test_sweeps_within_the_grace_period_of_the_last_do_nothing(blobs: Blobs, folder: Path) -> None:
+    digest = blobs.keep(tiny_picture(1))
+    swept(blobs, folder)
+    age(folder, GRACE_S / 2)
+    blobs.sweep(list)
+    assert kept(folder) == {digest}
+
+
+def test_a_picture_that_is_kept_again_after_it_was_noted_stays(blobs: Blobs, folder: Path) -> None:
+    digest, other = blobs.keep(tiny_picture(1)), blobs.keep(tiny_picture(2))
+    swept(blobs, folder)
+    blobs.keep(tiny_picture(1))
+    assert swept(blobs, folder) == {digest}, f"{other} was not kept again"
+    assert swept(blobs, folder) == set()
+
+
+def test_a_picture_that_is_kept_again_while_the_sweep_asks_for_names_stays(blobs: Blobs, folder: Path) -> None:
+    def named() -> list[str]:
+        blobs.keep(tiny_picture(1))  # its item is not stored yet
+        return []
+
+    digest = blobs.keep(tiny_picture(1))
+    swept(blobs, folder)
+    age(folder)
+    assert blobs.sweep(named) == 0
+    assert kept(folder) == {digest}
+
+
+def test_a_sweep_waits_for_whoever_is_keeping_a_picture_and_looks_at_its_time_then(blobs: Blobs, folder: Path) -> None:
+    asked = threading.Event()
+
+    def named() -> list[str]:
+        asked.set()
+        return []
+
+    digest = blobs.keep(tiny_picture(1))
+    swept(blobs, folder)
+    age(folder)
+    with ThreadPoolExecutor() as pool:
+        with (folder / digest[:2] / LOCK).open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH)
+            gone = pool.submit(blobs.sweep, named)
+            assert asked.wait(20)
+            time.sleep(0.05)  # a sweep that does not wait would be done
+            os.utime(folder / digest[:2] / digest)
+        assert gone.result() == 0
+    assert kept(folder) == {digest}
+
+
+def test_keeping_a_picture_that_is_cut_off_writes_it_again(blobs: Blobs, folder: Path) -> None:
+    digest = blobs.keep(tiny_picture(1))
+    path = folder / digest[:2] / digest
+    path.write_bytes(path.read_bytes()[:-10])
+    assert blobs.keep(tiny_picture(1)) == digest
+    assert path.read_bytes() == tiny_picture(1)
+
+
+def test_old_parts_of_killed_writers_go_and_young_ones_stay(blobs: Blobs, folder: Path) -> None:
+    digest = blobs.keep(tiny_picture(1))
+    old, young = (folder / digest[:2] / f".{name * 32}.part" for name in "ab")
+    note = folder / f".{NOTE}.{'c' * 32}.part"
+    for path in (old, note):
+        path.write_bytes(b"half")
+    age(folder)
+    young.write_bytes(b"half")
+    blobs.sweep(lambda: [digest])
+    assert (old.exists(), note.exists(), young.exists()) == (False, False, True)
+
+
+def test_what_is_no_picture_of_ours_is_left_alone(blobs: Blobs, folder: Path) -> None:
+    digest = blobs.keep(tiny_picture(1))
+    readme = folder / digest[:2] / "README"
+    readme.write_text("do not touch")
+    swept(blobs, folder)
+    assert swept(blobs, folder) == {"README"}
+
+
+def test_one_sweeps_at_a_time_among_processes(blobs: Blobs, folder: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path; from service.content.blobs import Blobs\n"
+        "print(Blobs(Path(sys.argv[1])).sweep(list))"
+    )
+
+    def named() -> list[str]:
+        other = subprocess.run([sys.executable, "-c", program, folder], capture_output=True, text=True, check=True)
+        assert other.stdout == "0\n"
+        assert len(kept(folder)) == 1
+        return []
+
+    blobs.keep(tiny_picture(1))
+    swept(blobs, folder)
+    age(folder)
+    assert blobs.sweep(named) == 1
+
+
+def test_a_sweep_is_due_a_grace_period_after_the_last_and_an_hour_after_the_last_attempt(
+    blobs: Blobs, folder: Path
+) -> None:
+    def gone() -> Iterator[str]:
+        raise StateUnavailable("state is gone")
+        yield
+
+    assert not blobs.is_sweep_due(), "nothing was ever kept"
+    blobs.keep(tiny_picture(1))
+    assert blobs.is_sweep_due()
+    age(folder)
+    with pytest.raises(StateUnavailable):
+        blobs.sweep(gone)
+    assert not blobs.is_sweep_due()
+    age(folder, AGAIN_S)
+    assert blobs.is_sweep_due()
+    blobs.sweep(list)
+    age(folder, AGAIN_S)
+    assert not blobs.is_sweep_due()
+    age(folder)
+    assert blobs.is_sweep_due()
+
+
+def test_a_sweep_that_is_stopped_on_the_way_removes_nothing_more_and_the_next_goes_on(
+    blobs: Blobs, folder: Path
+) -> None:
+    def check() -> None:
+        if len(kept(folder)) < 4:
+            raise Stopped
+
+    for number in range(5):
+        blobs.keep(tiny_picture(number))
+    swept(blobs, folder)
+    age(folder)
+    with pytest.raises(Stopped):
+        blobs.sweep(list, check)
+    assert len(kept(folder)) == 3
+    assert swept(blobs, folder) == set()
+
+
+def test_what_is_kept_and_named_while_others_sweep_without_a_grace_period_is_never_lost(
+    blobs: Blobs, folder: Path
+) -> None:
+    named: Counter[str] = Counter()
+    turn, over = threading.Lock(), threading.Event()
+
+    def names() -> list[str]:
+        with turn:  # not between the two below, as no sweep is within the grace period
+            return [digest for digest, count in named.items() if count]
+
+    def keep_and_name(content: bytes, pauses: random.Random) -> None:
+        while not over.is_set():
+            with turn:
+                digest = blobs.keep(content)
+                named[digest] += 1
+            over.wait(pauses.random() / 50)
+            assert blobs.picture(digest).read() == content
+            with turn:
+                named[digest] -= 1
+            over.wait(pauses.random() / 50)
+
+    with ThreadPoolExecutor() as pool:
+        writers = [pool.submit(keep_and_name, tiny_picture(one), random.Random(one)) for one in range(8)]
+        gone = sum(blobs.sweep(names, lambda: time.sleep(0.0005), older_than_s=0) for _ in range(150))
+        over.set()
+    assert [writer.result() for writer in writers] == [None] * 8
+    assert gone > 0
+    assert [swept(blobs, folder) for _ in range(2)][-1] == set()
+
+
+def sweeps_of(state: State, blobs: Blobs, tmp_path: Path) -> Sweeps:
+    return Sweeps(state, blobs, Snapshots(tmp_path / "snapshots"), {}, Jobs(state, "here"))
+
+
+def test_domains_whose_backbone_is_not_loaded_here_are_read_as_well(blobs: Blobs, tmp_path: Path) -> None:
+    state = SqliteState(tmp_path)
+    for name in ("photos", "shop"):
+        state.put_domain(DomainRecord(name, UNKNOWN))
+    first, second = blobs.keep(tiny_picture(1)), blobs.keep(tiny_picture(2))
+    state.upsert_items("photos", [Item("a", "", image=first), Item("b", "a text")])
+    state.upsert_items("shop", [Item("a", "", image=first), Item("b", "", image=second)])
+    assert list(sweeps_of(state, blobs, tmp_path).named()) == [first, first, second]
+    state.close()
+
+
+def test_what_a_snapshot_names_stays_for_a_state_that_is_lost(blobs: Blobs, tmp_path: Path) -> None:
+    state = SqliteState(tmp_path / "lost")
+    state.put_domain(DomainRecord("photos", UNKNOWN))
+    digest = blobs.keep(tiny_picture(1))
+    state.upsert_items("photos", [Item("a", "", image=digest)])
+    Snapshots(tmp_path / "snapshots").take(state, state.get_domain("photos"), state.generation("photos"))
+    state.close()
+    empty = SqliteState(tmp_path / "empty")
+    assert list(sweeps_of(empty, blobs, tmp_path).named()) == [digest]
+    [snapshot] = (tmp_path / "snapshots" / "photos").glob("*.parquet")
+    snapshot.write_bytes(b"damaged")
+    with pytest.raises(ValueError, match="Parquet"):
+        list(sweeps_of(empty, blobs, tmp_path).named())
+    empty.close()
+
+
+def test_nothing_goes_while_state_is_gone(
+    blobs: Blobs, folder: Path, tmp_path: Path, own_redis: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    state = RedisState(own_redis.url, tmp_path)
+    state.put_domain(DomainRecord("photos", UNKNOWN))
+    sweeps, digest = sweeps_of(state, blobs, tmp_path), blobs.keep(tiny_picture(1))
+    swept(blobs, folder)
+    age(folder)
+    own_redis.kill()
+    with caplog.at_level(logging.INFO, "swaprec"):
+        sweeps._sweep()
+    assert "pictures are swept another time" in caplog.text
+    assert kept(folder) == {digest}
+    state.close()
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    tiny_backbone(tmp_path / "photos", modalities=("image",))
+    return Settings(data=tmp_path / "data", backbones=(tmp_path / "photos",), port=0)
+
+
+@pytest.fixture
+def client(settings: Settings) -> Iterator[httpx.Client]:
+    """A service with two domains of pictures 0 to 2, and of 2 to 4."""
+    with running(settings) as http:
+        for domain, first in (("old", 0), ("new", 2)):
+            assert http.put(f"/domains/{domain}").status_code == 201
+            for number in range(first, first + 3):
+                row = {"image_b64": base64.b64encode(tiny_picture(number)).decode()}
+                assert http.put(f"/domains/{domain}/items/i{number}", json=row).status_code == 201
+        yield http
+
+
+def image(client: httpx.Client, domain: str, number: int) -> str:
+    digest: str = client.get(f"/domains/{domain}/items/i{number}").json()["image"]
+    return digest
+
+
+def compact(client: httpx.Client, domain: str) -> None:
+    job = wait_for_job(client, parts_of(client).jobs.submit("fold", domain, {}).to_json())
+    assert job["status"] == "succeeded", job
+
+
+def wait_for_sweep(client: httpx.Client) -> None:
+    """Wait until what was asked for in the background is done: one thing after the other."""
+    parts_of(client).jobs.background(lambda: None).result(20)
+
+
+def test_the_picture_of_a_deleted_item_goes_after_compactions_and_that_of_an_equal_item_elsewhere_stays(
+    client: httpx.Client, settings: Settings
+) -> None:
+    folder = settings.data / "blobs"
+    before, gone, shared = kept(folder), image(client, "old", 1), image(client, "old", 2)
+    assert shared == image(client, "new", 2)
+    for number in (1, 2):
+        assert client.delete(f"/domains/old/items/i{number}").status_code == 204
+    for domain in ("old", "new"):
+        age(folder)
+        compact(client, domain)
+        wait_for_sweep(client)
+    assert kept(folder) == before - {gone}
+
+
+def test_the_pictures_of_a_removed_domain_go_but_those_that_another_domain_names(
+    client: httpx.Client, settings: Settings
+) -> None:
+    folder = settings.data / "blobs"
+    stays = {image(client, "new", number) for number in (2, 3, 4)}
+    age(folder)
+    assert client.delete("/domains/old").status_code == 204
+    wait_for_sweep(client)
+    assert len(kept(folder)) == 5
+    age(folder)
+    assert client.put("/domains/other").status_code == 201
+    assert client.delete("/domains/other").status_code == 204
+    wait_for_sweep(client)
+    assert kept(folder) == stays
+
+
+def test_a_service_that_stops_ends_its_sweep(client: httpx.Client, settings: Settings) -> None:
+    folder = settings.data / "blobs"
+    sweeps, before = parts_of(client).sweeps, kept(folder)
+    age(folder)
+    sweeps.close()
+    sweeps.ask()
+    sweeps._sweep()
+    assert not (folder / NOTE).exists()
+    assert kept(folder) == before
