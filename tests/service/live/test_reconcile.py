@@ -204,7 +204,7 @@ def test_a_version_that_is_pinned_before_it_ever_answered_becomes_warm(parts: Pa
     version = parts.store.add("movies", bundle(1), lambda _: []).version
     parts.activator.pin("movies", version, pinned=True)
     work(parts)
-    assert parts.live.get("movies").serving(version).version == version
+    assert parts.live.get("movies").get(version).version == version
     parts.reconciler.reconcile("movies")
     assert parts.state.open_jobs() == [], "there is nothing left to build"
 
@@ -226,7 +226,7 @@ def test_a_version_that_lacks_what_an_import_brought_is_built_before_it_goes_liv
     parts.writer.upsert("movies", [Item(f"news {number}", f"news {number}") for number in range(600)], search=False)
     work(parts)
     parts.activator.pin("movies", version, pinned=True)
-    assert parts.live.get("movies").serving(version).items.incomplete
+    assert parts.live.get("movies").get(version).items.incomplete
     assert [job.kind for job in parts.state.open_jobs()] == ["fold"], "a base is asked for"
     job = parts.activator.submit("movies", version)
     assert not job.ended, "it is no flip"
