@@ -18,7 +18,6 @@ import numpy as np
 from adapters_store.activations import Activation
 from adapters_store.errors import BundleError, OutOfSpace, StoreDamaged, VersionNotFound
 from adapters_store.store import Store
-from service import errors
 from service.catalog.bases import Base, Bases
 from service.catalog.live_items import FOLD_ROWS, LiveItems
 from service.embedding.vectors import VectorFiles
@@ -40,7 +39,6 @@ HERE = 256
 MOST_HERE = 20_000
 """So many changed items may be in memory beside a base; if there are more, they wait for the next base."""
 
-FULL = (OutOfSpace, errors.OutOfSpace)
 DAMAGE = (BundleError, VersionNotFound, BackboneNotFound, OSError)
 
 Despite = tuple[type[Exception], ...]
@@ -212,7 +210,7 @@ class Reconciler:
         return standing
 
     def _standing(self, record: DomainRecord, stands: Activation, having: _Having) -> Standing:
-        despite = (NotBuilt, *FULL, *DAMAGE)
+        despite = (NotBuilt, OutOfSpace, *DAMAGE)
         made = {stands.version: self._value(record, stands.version, having, stands.number, despite)}
 
         def warm(version: Version) -> LiveDomain | None:

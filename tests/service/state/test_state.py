@@ -590,7 +590,7 @@ FULL_DISK = """
 import sys
 from dataclasses import replace
 from pathlib import Path
-from service.errors import OutOfSpace
+from adapters_store.errors import OutOfSpace
 from service.state import DomainRecord, Item
 from service.state.sqlite import SqliteState
 state = SqliteState(Path(sys.argv[1]))

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from service.errors import OutOfSpace, StateError, StateLost, StateUnavailable
+from adapters_store.errors import OutOfSpace
+from service.errors import StateError, StateLost, StateUnavailable
 from service.state import Deleted, DomainRecord, Item, Upserted, redis_open
 from service.state.redis import RedisState
 from service.state.redis_link import shown
