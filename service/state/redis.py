@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from adapters_store.activations import now
+from adapters_store.clock import now
 from service.errors import DomainNotFound, StateError, StateUnavailable
 from service.state import (
     MOST_CHANGES,

@@ -18,7 +18,7 @@ from typing import Any, Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from adapters_store.activations import now
+from adapters_store.clock import now
 from adapters_store.files import PART, room_or_error, sync_folder, write_beside
 from service.errors import DomainNotFound, StateError
 from service.state import DomainRecord, Item, Probe, State, probes_text, read_probes

@@ -9,7 +9,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from adapters_store.activations import now
+from adapters_store.clock import now
 from service.state import (
     MOST_CHANGES,
     Changes,
