@@ -7,7 +7,6 @@ digest. It is written beside, and the card last: a crash leaves the old snapshot
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -18,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from adapters_store.clock import now
-from adapters_store.files import PART, digest_of, room_or_error, sync_folder, write_beside
+from adapters_store.files import PART, atomic_file, digest_of, room_or_error, sync_folder, write_beside
 from service.errors import DomainNotFound, StateError
 from service.state import DomainRecord, Item, Probe, State, probes_text, read_probes
 from service.state.fence import fence
@@ -86,13 +85,8 @@ class Snapshots:
         for left in home.glob(f"*{PART}"):  # of a process that was killed
             left.unlink(missing_ok=True)
         path = home / f"{generation}-{record.mark}.parquet"
-        beside = path.with_suffix(f".parquet{PART}")
-        try:
-            with room_or_error(home):
-                count = _write(beside, _pages(state, record.name))
-                beside.rename(path)
-        finally:
-            beside.unlink(missing_ok=True)
+        with room_or_error(home), atomic_file(path) as part:
+            count = _write(part, _pages(state, record.name))
         probes = probes_text(state.probes(record.name))
         about = (
             record.name,
@@ -208,8 +202,6 @@ def _write(path: Path, pages: Iterator[list[Item]]) -> int:
         for items in pages:
             writer.write_table(pa.Table.from_pylist([_row(item) for item in items], _SCHEMA))
             count += len(items)
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
     return count
 
 
