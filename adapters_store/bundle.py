@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from adapters_store.errors import BundleError, Problem
-from adapters_store.files import write_beside
+from adapters_store.files import digest_of, write_beside
 from adapters_store.header import MAX_HEADER, MAX_STORED_HEADER, Header, TensorEntry, read_header, show_name
 from adapters_store.manifest_schema import FORMAT, MAX_MANIFEST, find_flaws
 from adapters_store.quoting import clip, quote
@@ -172,9 +172,7 @@ def read_bundle(path: Path, *, stored: bool = False) -> Bundle:
     header = read_header(path, MAX_STORED_HEADER if stored else MAX_HEADER)
     text = header.metadata.get(KEY)
     manifest = Manifest.parse_stored(text) if stored else Manifest.parse(text)
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return Bundle(manifest, _shapes(header), dict(TensorFile(path, header)), digest, path.stat().st_size)
+    return Bundle(manifest, _shapes(header), dict(TensorFile(path, header)), digest_of(path), path.stat().st_size)
 
 
 def _shapes(header: Header) -> dict[str, tuple[int, ...]]:

@@ -59,7 +59,7 @@ class TooLarge(StoreError):
 
 
 class OutOfSpace(StoreError):
-    """No room left on the disk; nothing half-written stays."""
+    """No room left on the disk, or in Redis; nothing half-written stays."""
 
 
 class InvalidName(StoreError, ValueError):

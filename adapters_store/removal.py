@@ -7,7 +7,7 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
-from adapters_store.activations import now
+from adapters_store.clock import now
 from adapters_store.domains import LOCK, REMOVING
 from adapters_store.errors import OutOfSpace
 from adapters_store.files import sync_folder, write_beside

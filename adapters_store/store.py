@@ -259,10 +259,6 @@ class Store:
         """Return the version that is live, None for the frozen backbone."""
         return self.current(domain).version
 
-    def previous(self, domain: str) -> int | None:
-        """Return what was live before the live version, None for the frozen backbone."""
-        return self.current(domain).previous
-
     def remove_domain(self, domain: str, then: Callable[[], object] = _unfenced, fence: Fence = _unfenced) -> None:
         """Remove all that is kept of a domain, its numbers and log too.
 

@@ -7,9 +7,10 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from adapters_store.activations import Activation, now, read_current, write_copy
+from adapters_store.activations import Activation, read_current, write_copy
 from adapters_store.bundle import Bundle, read_bundle
 from adapters_store.card import Card, make_card
+from adapters_store.clock import now
 from adapters_store.domains import BUNDLE, CARD, DELETED, PINNED
 from adapters_store.errors import BundleError, Problem
 from adapters_store.files import PART, room_or_error, sync_folder, write_beside

@@ -39,7 +39,7 @@ from service.embedding.vectors import VectorFiles
 from service.embedding.versions import Versions
 from service.embedding.worker import Builder
 from service.engine.backbones import Backbones
-from service.engine.engine import MAX_BATCH
+from service.engine.queue import MAX_BATCH
 from service.errors import DomainNotFound, StateError
 from service.http.admission_middleware import AdmissionMiddleware
 from service.http.auth_middleware import Guard

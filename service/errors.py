@@ -190,12 +190,6 @@ class Stopping(ServiceError):
         super().__init__("the service stops: ask again in a moment", headers={"Retry-After": "1"})
 
 
-class OutOfSpace(ServiceError):
-    """No room on the disk; nothing was changed."""
-
-    status, code, title = 507, "out_of_space", "Insufficient storage"
-
-
 class StateError(Exception):
     """State that cannot be opened or used."""
 

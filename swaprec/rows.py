@@ -73,7 +73,7 @@ def with_pictures(rows: Iterable[dict[str, Any]], source: Path) -> Iterator[dict
     Raises:
         Stop: there is no such folder, zip or LMDB, or a picture in it cannot be read.
     """
-    from transrec.content import Pictures
+    from training.pictures import Pictures
     from transrec.images import ImageError
 
     try:

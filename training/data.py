@@ -15,8 +15,9 @@ from training.cleaning import MOSTLY, REPEATED, clean
 from training.config import DataConfig, WhereConfig
 from training.importers import read_tables
 from training.importers.tables import DataError, counted
+from training.pictures import Pictures
 from training.rejections import NAMELESS, Rejections
-from transrec.content import BETWEEN, Content, Picture, Pictures, joined
+from transrec.content import BETWEEN, Content, Picture, joined
 from transrec.images import ImageError, check
 
 Integers = NDArray[np.int64]

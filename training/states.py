@@ -9,7 +9,6 @@ alone. A run then pays for the layers above only. Pictures of an encoder that tr
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from adapters_store.files import atomic_file
 from transrec.adapters import EVERYTHING, Adapt, Paired, Reach, SideAdapter, unchanged
 from transrec.backbone import Backbone, resolve_dtype
 from transrec.content import Content
@@ -365,12 +365,10 @@ class Frozen:
 @contextmanager
 def _new_table(path: Path, shape: tuple[int, ...], dtype: str) -> Iterator[NDArray[Any]]:
     """Make a memory-mapped file that is there only once it is whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside_it = path.with_suffix(f".{os.getpid()}.part")
-    table = np.lib.format.open_memmap(beside_it, mode="w+", dtype=dtype, shape=shape)
-    yield table
-    table.flush()
-    beside_it.rename(path)
+    with atomic_file(path, sync=False) as part:
+        table = np.lib.format.open_memmap(part, mode="w+", dtype=dtype, shape=shape)
+        yield table
+        table.flush()
 
 
 def length_buckets(lengths: Integers) -> Iterator[tuple[Integers, int]]:

@@ -9,7 +9,9 @@ from benchmarks.gpu.report import Report
 from benchmarks.gpu.serving import HISTORY, catalog_of
 from benchmarks.gpu.setup import Setup
 from service.catalog.index import ExactIndex
-from service.engine.engine import MAX_BATCH, Engine, Floats, History
+from service.engine.engine import Floats, History
+from service.engine.queue import MAX_BATCH
+from service.engine.torch_engine import TorchEngine
 from transrec.embed import embed
 
 TOP, ADAPTER_SEED, SLOTS = 10, 7, 4
@@ -27,7 +29,7 @@ def measure(setup: Setup, report: Report) -> None:
         adapter = draw_adapter(backbone, HOULSBY, ADAPTER_SEED)
         for dtype in ("float32", "bfloat16") if device != "cpu" else ("float32",):
             items[device, dtype] = embed(backbone, titles, adapter, dtype=dtype)
-        engine = Engine(backbone, slots=SLOTS, max_queue=MAX_BATCH)
+        engine = TorchEngine(backbone, slots=SLOTS, max_queue=MAX_BATCH)
         slot = engine.take_slot(adapter.user)
         for (where, dtype), vectors in items.items():
             catalog = catalog_of(vectors)

@@ -26,6 +26,7 @@ from service.catalog.index import use_one_thread
 from service.catalog.live_items import LiveItems
 from service.engine.engine import Engine, Floats, History
 from service.engine.slots import Slot
+from service.engine.torch_engine import TorchEngine
 from transrec.adapters import AdapterSpec
 from transrec.backbone import Backbone
 from transrec.user_encoder import UserShape
@@ -88,7 +89,7 @@ def _slots(engine: Engine, count: int) -> list[Slot]:
 def _measure_one(setup: Setup, report: Report, backbone: Backbone, catalogs: Sequence[LiveItems], device: str) -> None:
     batches: list[int] = []
     sizes = setup.sizes
-    engine = Engine(
+    engine = TorchEngine(
         backbone,
         slots=sizes.domains + 1,
         max_queue=2 * sizes.concurrency,

@@ -18,7 +18,7 @@ from typing import Literal, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
-from adapters_store.activations import now
+from adapters_store.clock import now
 from adapters_store.domains import check_domain_name
 from adapters_store.files import write_beside
 from adapters_store.names import check_id

@@ -22,9 +22,9 @@ from weakref import WeakValueDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from adapters_store.files import PART, room_or_error, sync_folder, write_beside
+from adapters_store.files import PART, digest_of, room_or_error, sync_folder, write_beside
 from service.catalog.ids import FILES, Ids
-from service.catalog.index import ExactIndex, Index, Tuned, TunedIndex, digest_of
+from service.catalog.index import ExactIndex, Index, Tuned, TunedIndex
 from service.catalog.mapped import forget_pages, is_cut, open_array
 from service.state import DomainRecord
 

@@ -7,7 +7,6 @@ domain itself, until recall@10 against the exact index is what was promised.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from dataclasses import asdict, dataclass
@@ -214,12 +213,6 @@ def _microseconds(index: Index, queries: Floats) -> float:
         index.search(query[None], AT)
         times.append(time.perf_counter() - began)
     return round(1e6 * float(np.median(times)), 1)
-
-
-def digest_of(path: Path) -> str:
-    """Return the digest of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def use_one_thread() -> None:

@@ -12,12 +12,11 @@ import fcntl
 import os
 import re
 import time
-import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from adapters_store.files import PART, room_or_error, write_beside
+from adapters_store.files import PART, atomic_file, room_or_error, write_beside
 from transrec.content import Picture
 from transrec.images import digest_of
 
@@ -53,7 +52,8 @@ class Blobs:
             if path.is_file() and path.stat().st_size == len(content):  # a crash can leave a shorter one
                 os.utime(path)
             else:
-                _write(path, content)
+                with atomic_file(path, sync=False) as part:
+                    part.write_bytes(content)
         return digest
 
     def settle(self) -> None:
@@ -135,15 +135,6 @@ class Blobs:
 
     def _path(self, digest: str) -> Path:
         return self._folder / digest[:2] / digest
-
-
-def _write(path: Path, content: bytes) -> None:
-    beside = path.with_name(f".{uuid.uuid4().hex}{PART}")
-    try:
-        beside.write_bytes(content)
-        beside.rename(path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _time_of(path: Path) -> float:

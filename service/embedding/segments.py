@@ -42,7 +42,7 @@ class Segment:
         """
         row = KEY_BYTES + 4 * width
         # Read for its digest, not mapped: of what is mapped only what is looked up takes memory.
-        if path.stem != _digest_of(path) or path.stat().st_size % row:
+        if path.stem != _content_name(path) or path.stat().st_size % row:
             raise ValueError(f"{path.name} is damaged, or of another width than {width}")
         content = np.memmap(path, np.uint8, "r")
         self._path = path
@@ -157,7 +157,7 @@ class Segments:
                 file.write(np.ascontiguousarray(keys).data)
                 for block in vectors:
                     file.write(block.data)
-            return beside.rename(self._folder / f"{_digest_of(beside)}{SUFFIX}")
+            return beside.rename(self._folder / f"{_content_name(beside)}{SUFFIX}")
         finally:
             beside.unlink(missing_ok=True)
 
@@ -214,6 +214,7 @@ def _heads(keys: Keys) -> NDArray[np.uint64]:
     return np.ascontiguousarray(keys[:, :8]).view(">u8").reshape(-1).astype(np.uint64)
 
 
-def _digest_of(path: Path) -> str:
+def _content_name(path: Path) -> str:
+    """Return what a segment with this content is called."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, partial(hashlib.blake2b, digest_size=16)).hexdigest()

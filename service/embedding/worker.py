@@ -24,8 +24,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from adapters_store.errors import OutOfSpace
 from service.catalog.index import Tuned
-from service.errors import OutOfSpace, ServiceError, StateUnavailable, VerificationFailed
+from service.errors import ServiceError, StateUnavailable, VerificationFailed
 from service.version import Version
 from transrec.backbone import Backbone
 from transrec.content import Content

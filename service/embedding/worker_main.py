@@ -16,9 +16,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from adapters_store import errors as store
 from adapters_store.bundle import read_bundle
-from adapters_store.errors import BundleError
+from adapters_store.errors import BundleError, OutOfSpace
 from service.catalog.bases import Bases
 from service.catalog.index import build, use_one_thread
 from service.catalog.mapped import open_array
@@ -29,7 +28,7 @@ from service.embedding.segments import Segments
 from service.embedding.vectors import VectorFiles, embed_into
 from service.embedding.versions import Prepared
 from service.embedding.worker import NICE, VersionFile
-from service.errors import OutOfSpace, StateUnavailable, VerificationFailed
+from service.errors import StateUnavailable, VerificationFailed
 from service.state import State
 from service.state.redis import RedisState
 from service.state.snapshots import Snapshots
@@ -74,7 +73,7 @@ def _describe_error(error: Exception) -> dict[str, str]:
     """Describe an error to the service, which raises some kinds again with their own message."""
     if isinstance(error, VerificationFailed):
         return {"refused": error.detail}
-    if isinstance(error, store.OutOfSpace | OutOfSpace):
+    if isinstance(error, OutOfSpace):
         return {"full": str(error)}
     away = isinstance(error, StateUnavailable) or isinstance(error.__cause__, StateUnavailable)
     return {"unavailable" if away else "error": f"{type(error).__name__}: {error}"}

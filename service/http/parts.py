@@ -18,7 +18,7 @@ from service.content.sweeps import Sweeps
 from service.embedding.versions import Versions
 from service.embedding.worker import Builder
 from service.engine.backbones import Backbones
-from service.errors import InvalidRequest, MalformedBody, PayloadTooLarge
+from service.errors import MalformedBody, PayloadTooLarge
 from service.http.bodies import Receiving, body_of, refuse_long
 from service.http.job_events import JobEvents
 from service.ingest.imports import Imports
@@ -37,7 +37,7 @@ from service.state import State
 from service.state.known import LostDomains
 from service.telemetry import Telemetry
 from service.wire.requests import ProblemBody
-from service.wire.validation import MAX_LISTED, plain_errors, summary
+from service.wire.validation import invalid_request, plain_errors
 
 CHECK_EVERY_S = 1.0
 
@@ -125,8 +125,7 @@ def parse_body(model: type[M], body: bytes, example: str) -> M:
         if found[0]["type"] == "json_invalid":
             raise MalformedBody(f"{found[0]['msg']}; expected for example {example}") from error
         fields = () if issubclass(model, RootModel) else tuple(model.model_fields)
-        plain = plain_errors(found, from_json(body), fields)
-        raise InvalidRequest(summary(plain), plain[:MAX_LISTED]) from error
+        raise invalid_request(plain_errors(found, from_json(body), fields)) from error
 
 
 def key_check(request: Request) -> Callable[[], None]:

@@ -15,11 +15,11 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.errors import DomainNotFound
+from service.errors import DomainNotFound, MalformedBody
 from service.http.parts import caller
 from service.http.paths import exact_path
 from service.wire.problems import MEDIA_TYPE, Problem, problem, problem_of, status_problem
-from service.wire.validation import MAX_LISTED, plain_errors, summary
+from service.wire.validation import invalid_request, plain_errors
 
 _SANE = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _log = logging.getLogger("swaprec")
@@ -113,9 +113,8 @@ async def _on_validation(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - what it was registered for
     found = error.errors()
     if any(one["type"] == "json_invalid" for one in found):
-        return answer(request, problem(400, "malformed_body", "Malformed body", "the body is not JSON"))
-    plain = plain_errors(found, None)
-    return answer(request, problem(422, "invalid_request", "Invalid request", summary(plain), plain[:MAX_LISTED]))
+        return answer(request, problem_of(MalformedBody("the body is not JSON")))
+    return answer(request, problem_of(invalid_request(plain_errors(found, None))))
 
 
 def answer(request: Request, found: Problem) -> Response:

@@ -17,7 +17,7 @@ from typing import Any
 
 import anyio
 
-from adapters_store.files import PART, room_or_error, sync_folder
+from adapters_store.files import PART, room_or_error, sync_file, sync_folder
 from service.content.import_batch import Merge, UnknownTokens
 from service.content.import_rows import BATCH_ROWS, MAX_ROW_BYTES, Check, Report, read_batches
 from service.embedding.versions import Versions
@@ -179,8 +179,8 @@ class Imports:
         kept = spooled.with_suffix("")
         try:
             self._jobs.check_room(domain)
-            with room_or_error(self._folder), spooled.open("rb") as file:
-                os.fsync(file.fileno())
+            with room_or_error(self._folder):
+                sync_file(spooled)
             spooled.rename(kept)
             sync_folder(self._folder)
             return self._jobs.submit(kind, domain, {"file": kept.name, **detail}, incarnation)

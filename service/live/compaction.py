@@ -12,13 +12,12 @@ from datetime import UTC, datetime
 from itertools import islice, takewhile
 from typing import Any
 
-from adapters_store.errors import StoreDamaged
+from adapters_store.errors import OutOfSpace, StoreDamaged
 from adapters_store.store import Store
 from service.content.sweeps import Sweeps
 from service.embedding.base_builder import BaseBuilder
 from service.embedding.versions import Prepared, Versions
 from service.embedding.worker import Builder, VersionFile
-from service.errors import OutOfSpace
 from service.jobs import Jobs, Progress
 from service.live.reconcile import DAMAGE, Reconciler
 from service.live.table import Deployment
@@ -78,7 +77,7 @@ class Compactor:
         try:
             return self._jobs.submit(KIND, domain, wanted)
         except OutOfSpace as error:  # what was deleted must go all the same; it is asked for again
-            _log.warning("%s waits for a base: %s", domain, error.detail)
+            _log.warning("%s waits for a base: %s", domain, error)
             return None
 
     def _describe_input(self, domain: str) -> dict[str, Any]:

@@ -18,7 +18,6 @@ import numpy as np
 from adapters_store.activations import Activation
 from adapters_store.errors import BundleError, OutOfSpace, StoreDamaged, VersionNotFound
 from adapters_store.store import Store
-from service import errors
 from service.catalog.bases import Base, Bases
 from service.catalog.live_items import COMPACTION_ROWS, LiveItems
 from service.embedding.vectors import VectorFiles
@@ -40,7 +39,6 @@ HERE = 256
 MOST_HERE = 20_000
 """So many changed items may be in memory beside a base; if there are more, they wait for the next base."""
 
-FULL = (OutOfSpace, errors.OutOfSpace)
 DAMAGE = (BundleError, VersionNotFound, BackboneNotFound, OSError)
 
 Despite = tuple[type[Exception], ...]
@@ -212,7 +210,7 @@ class Reconciler:
         return deployment
 
     def _assemble(self, record: DomainRecord, activation: Activation, having: _Having) -> Deployment:
-        despite = (NotBuilt, *FULL, *DAMAGE)
+        despite = (NotBuilt, OutOfSpace, *DAMAGE)
         made = {activation.version: self._open_version(record, activation.version, having, activation.number, despite)}
 
         def warm(version: Version) -> LiveDomain | None:

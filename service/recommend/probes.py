@@ -7,6 +7,7 @@ import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
@@ -17,6 +18,7 @@ from service.state import Probe
 from service.version import version_name
 from service.wire.requests import RecommendRequest
 from service.wire.responses import Evaluated
+from transrec.metrics import hit_rate, ndcg
 
 SLICE = 8
 """Probes that are asked together: live traffic comes first."""
@@ -111,7 +113,8 @@ async def _answer(live: LiveDomain, probe: Probe, reader: Reader, k: int) -> lis
 
 def figures(live: LiveDomain, results: ProbeResults, k: int) -> Evaluated:
     """Return HR@k and NDCG@k of what probes were answered with, and how many different items are in it."""
-    probes, places = results.probes, results.places
+    probes = results.probes
+    ranks = np.array([place or math.inf for place in results.places], np.float64)
     count = max(1, len(probes))
     known = live.items.rows({probe.target for probe in probes})
     return {
@@ -121,8 +124,8 @@ def figures(live: LiveDomain, results: ProbeResults, k: int) -> Evaluated:
         "index_generation": live.index_generation,
         "k": k,
         "probes": len(probes),
-        "hr": sum(place > 0 for place in places) / count,
-        "ndcg": sum(1 / math.log2(place + 1) for place in places if place) / count,
+        "hr": float(hit_rate(ranks, k).sum()) / count,
+        "ndcg": float(ndcg(ranks, k).sum()) / count,
         "unknown_targets": sum(probe.target not in known for probe in probes),
         "distinct_items": len(results.distinct),
     }

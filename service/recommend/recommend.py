@@ -22,7 +22,7 @@ from service.recommend.cold import ColdItems, Floats
 from service.state import State
 from service.version import version_name
 from service.wire.requests import RawItem, RecommendRequest
-from service.wire.validation import MAX_LISTED, Place, Plain, plain_error, summary
+from service.wire.validation import MAX_LISTED, Place, Plain, invalid_request, plain_error
 from transrec.content import Content
 
 
@@ -153,7 +153,7 @@ def _raw_contents(
         except ValueError as error:
             found.append(plain_error(loc, str(error)))
     if found:
-        raise InvalidRequest(summary(found), found[:MAX_LISTED])
+        raise invalid_request(found)
     return contents
 
 

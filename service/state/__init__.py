@@ -97,24 +97,6 @@ class Probe:
 
 
 @dataclass(frozen=True, slots=True)
-class CatalogRows:
-    """The items that a catalog has, in the order of their rows.
-
-    A row is given once and never again; an item keeps its row while it exists, new ones come last. `incarnation` tells
-    this domain from an earlier one of its name, whose generations count anew.
-    """
-
-    generation: int
-    ids: list[str]
-    texts: list[str]
-    popularity: list[float]
-    images: list[str]
-    rows: list[int]
-    available: list[bool]
-    incarnation: str
-
-
-@dataclass(frozen=True, slots=True)
 class ChangedItem:
     """An item as it is now, without its metadata."""
 
@@ -269,7 +251,9 @@ class State(Protocol):
         ...
 
     def changes(self, domain: str, since: int, incarnation: str, most: int = MOST_CHANGES) -> Changes | None:
-        """Return what changed after generation `since` of one incarnation of a domain (see `CatalogRows`).
+        """Return what changed after generation `since` of the domain that was `incarnation` so.
+
+        `incarnation` tells a domain from an earlier one of its name, whose generations count anew.
 
         What was stored to be told `later` is left out. None where the rest is more than `most` rows, or was forgotten,
         or it is another domain now: read the catalog anew. Raises DomainNotFound.
@@ -282,10 +266,6 @@ class State(Protocol):
         None where some of it was forgotten (the last `MOST_CHANGES` deleted ids are kept), or it is another domain now.
         Raises DomainNotFound.
         """
-        ...
-
-    def catalog(self, domain: str) -> CatalogRows:
-        """Return a consistent view of the whole catalog; raises DomainNotFound."""
         ...
 
     def generation(self, domain: str) -> int:
@@ -310,10 +290,6 @@ class State(Protocol):
 
     def probes(self, domain: str) -> list[Probe]:
         """Return the domain's probes; raises DomainNotFound."""
-        ...
-
-    def next_index_generation(self, domain: str) -> int:
-        """Count up and return the domain's index generation."""
         ...
 
     def create_job(

@@ -12,11 +12,10 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from adapters_store.activations import now
+from adapters_store.clock import now
 from service.errors import DomainNotFound, StateError, StateUnavailable
 from service.state import (
     MOST_CHANGES,
-    CatalogRows,
     Changes,
     Deleted,
     DomainRecord,
@@ -38,7 +37,6 @@ from service.state import redis_scripts as scripts
 from service.state.redis_catalog import (
     PAGE,
     GoneMeanwhile,
-    read_all,
     read_changes,
     read_item,
     read_withdrawals,
@@ -139,13 +137,6 @@ class RedisState:
         except GoneMeanwhile:
             raise self._missing(domain) from None
 
-    def catalog(self, domain: str) -> CatalogRows:
-        """Return a consistent view of the whole catalog, read in pages so that Redis answers others in between."""
-        try:
-            return read_all(self._link, domain)
-        except GoneMeanwhile:
-            raise self._missing(domain) from None
-
     def generation(self, domain: str) -> int:
         """Return how often a catalog has changed."""
         [found] = self._link.read(lambda pipe: pipe.hget(keys.record(domain), "generation"))
@@ -196,13 +187,6 @@ class RedisState:
         if not there:
             raise self._missing(domain)
         return [] if text is None else read_probes(text)
-
-    def next_index_generation(self, domain: str) -> int:
-        """Count up and return the domain's index generation."""
-        found = self._link.write(scripts.NEXT_INDEX_GENERATION, [keys.record(domain)])
-        if found == scripts.MISSING:
-            raise self._missing(domain)
-        return int(found)
 
     def create_job(
         self,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
-from adapters_store.activations import now
+from adapters_store.clock import now
 from service.errors import Conflict, JobNotFound, JobTaken, StateUnavailable
 from service.state import ENDED, RETAINED_JOBS, Job
 from service.state import redis_job_scripts as scripts

@@ -19,7 +19,8 @@ from redis import exceptions as theirs
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from service.errors import OutOfSpace, StateError, StateLost, StateUnavailable
+from adapters_store.errors import OutOfSpace
+from service.errors import StateError, StateLost, StateUnavailable
 from service.state import redis_scripts as scripts
 from service.state.redis_job_scripts import SETTLE
 from service.state.redis_keys import EPOCH, FEED, FEED_COUNT, JOB, JOBS, LINE, OPEN_JOBS, ROOT

@@ -238,12 +238,6 @@ reply = string.format('%d %d ', #gone, generation) .. table.concat(unknown, ',')
     " flags=allow-oom",
 )
 
-# KEYS: domain.
-NEXT_INDEX_GENERATION = script("""
-if redis.call('EXISTS', KEYS[6]) == 0 then return '!missing' end
-reply = tostring(redis.call('HINCRBY', KEYS[6], 'index_generation', 1))
-""")
-
 # KEYS: domain, probes. ARGV: name, birth or "", the probes.
 PUT_PROBES = script("""
 local born = redis.call('HGET', KEYS[6], 'born')

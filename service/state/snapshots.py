@@ -6,9 +6,7 @@ digest. It is written beside, and the card last: a crash leaves the old snapshot
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -18,8 +16,8 @@ from typing import Any, Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from adapters_store.activations import now
-from adapters_store.files import PART, room_or_error, sync_folder, write_beside
+from adapters_store.clock import now
+from adapters_store.files import PART, atomic_file, digest_of, room_or_error, sync_folder, write_beside
 from service.errors import DomainNotFound, StateError
 from service.state import DomainRecord, Item, Probe, State, probes_text, read_probes
 from service.state.fence import fence
@@ -87,15 +85,20 @@ class Snapshots:
         for left in home.glob(f"*{PART}"):  # of a process that was killed
             left.unlink(missing_ok=True)
         path = home / f"{generation}-{record.mark}.parquet"
-        beside = path.with_suffix(f".parquet{PART}")
-        try:
-            with room_or_error(home):
-                count = _write(beside, _pages(state, record.name))
-                beside.rename(path)
-        finally:
-            beside.unlink(missing_ok=True)
+        with room_or_error(home), atomic_file(path) as part:
+            count = _write(part, _pages(state, record.name))
         probes = probes_text(state.probes(record.name))
-        about = (record.name, record.backbone, record.title, generation, count, now(), path.name, _digest(path), probes)
+        about = (
+            record.name,
+            record.backbone,
+            record.title,
+            generation,
+            count,
+            now(),
+            path.name,
+            digest_of(path),
+            probes,
+        )
         card = Snapshot(*about)
         write_beside(home / CARD, json.dumps(asdict(card)).encode())
         for other in home.glob("*.parquet"):
@@ -141,7 +144,7 @@ class Snapshots:
             StateError: the file is not the one that was written.
         """
         path = self._folder / card.domain / card.file
-        if not path.exists() or _digest(path) != card.digest:
+        if not path.exists() or digest_of(path) != card.digest:
             raise StateError(f"{path} is not the snapshot that its card names: it cannot be restored")
         for batch in pq.ParquetFile(path).iter_batches(PAGE):
             yield [_item(row) for row in batch.to_pylist()]
@@ -199,8 +202,6 @@ def _write(path: Path, pages: Iterator[list[Item]]) -> int:
         for items in pages:
             writer.write_table(pa.Table.from_pylist([_row(item) for item in items], _SCHEMA))
             count += len(items)
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
     return count
 
 
@@ -212,8 +213,3 @@ def _row(item: Item) -> dict[str, Any]:
 
 def _item(row: dict[str, Any]) -> Item:
     return Item(**row | {"metadata": json.loads(row["metadata"])})
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

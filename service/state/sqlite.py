@@ -9,10 +9,9 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from adapters_store.activations import now
+from adapters_store.clock import now
 from service.state import (
     MOST_CHANGES,
-    CatalogRows,
     Changes,
     Deleted,
     DomainRecord,
@@ -132,12 +131,6 @@ class SqliteState:
             return sqlite_items.withdrawals(db, domain, since, incarnation)
 
     @_answering
-    def catalog(self, domain: str) -> CatalogRows:
-        """Return a consistent view of the whole catalog."""
-        with self.file.reading() as db:
-            return sqlite_items.catalog(db, domain)
-
-    @_answering
     def generation(self, domain: str) -> int:
         """Return how often a catalog has changed."""
         return sqlite_items.generation(self.file.connection(), domain)
@@ -178,18 +171,6 @@ class SqliteState:
         query = "SELECT content FROM probes WHERE domain = ?"
         row = self.file.connection().execute(query, (domain,)).fetchone()
         return [] if row is None else read_probes(row[0])
-
-    @_answering
-    def next_index_generation(self, domain: str) -> int:
-        """Count up and return the domain's index generation."""
-        with self.file.writing() as db:
-            query = (
-                "UPDATE domains SET index_generation = index_generation + 1 WHERE name = ? RETURNING index_generation"
-            )
-            found = db.execute(query, (domain,)).fetchone()
-            if found is None:
-                raise sqlite_items.missing(db, domain)
-        return int(found[0])
 
     @_answering
     def create_job(

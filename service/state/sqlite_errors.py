@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from service.errors import OutOfSpace, StateDamaged, StateLost, StateUnavailable
+from adapters_store.errors import OutOfSpace
+from service.errors import StateDamaged, StateLost, StateUnavailable
 
 RESTORE = "Stop the service and bring the file back from a backup, or move it away and run swaprec restore"
 _FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE)

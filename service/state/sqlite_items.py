@@ -11,7 +11,6 @@ from typing import Any
 from service.errors import DomainNotFound
 from service.state import (
     MOST_CHANGES,
-    CatalogRows,
     ChangedItem,
     Changes,
     Deleted,
@@ -113,17 +112,6 @@ def delete(db: sqlite3.Connection, domain: str, ids: Sequence[str]) -> Deleted:
     _changed(db, domain, generation)
     _forget(db, domain)
     return Deleted(len(rows), unknown, generation)
-
-
-def catalog(db: sqlite3.Connection, domain: str) -> CatalogRows:
-    """Return the whole catalog."""
-    head = _read_head(db, domain)
-    query = "SELECT row, item_id, text, popularity, image, available FROM items WHERE domain = ? ORDER BY row"
-    columns = tuple(zip(*db.execute(query, (domain,)), strict=True)) or ((),) * 6
-    rows, ids, texts, popularity, images, available = map(list, columns)
-    return CatalogRows(
-        head.generation, ids, texts, popularity, images, rows, list(map(bool, available)), head.incarnation
-    )
 
 
 def changes(db: sqlite3.Connection, domain: str, since: int, incarnation: str, most: int) -> Changes | None:

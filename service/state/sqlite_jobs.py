@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
-from adapters_store.activations import now
+from adapters_store.clock import now
 from service.errors import Conflict, JobNotFound, JobTaken
 from service.state import ENDED, RETAINED_JOBS, Job
 from service.state.sqlite_feed import append, count_up

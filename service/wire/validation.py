@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from adapters_store.quoting import quote
+from service.errors import InvalidRequest
 
 TAG = "|"
 FAST_TAG = "|fast"
@@ -46,6 +47,11 @@ def plain_errors(errors: Sequence[Mapping[str, Any]], value: object, fields: Seq
 def plain_error(loc: Sequence[int | str], reason: str) -> Plain:
     """Return an error of a place that is no fault of its form."""
     return {"loc": list(loc), "msg": f"{path(loc)}: {reason}"}
+
+
+def invalid_request(found: Sequence[Plain]) -> InvalidRequest:
+    """Return the error of a body with wrong values: how many, and the first of them."""
+    return InvalidRequest(summary(found), found[:MAX_LISTED])
 
 
 def summary(found: Sequence[Plain]) -> str:

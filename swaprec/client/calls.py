@@ -229,11 +229,6 @@ def cancel(job_id: str) -> Call[Job]:
     return Call("DELETE", f"/jobs/{_part(job_id)}")
 
 
-def events_path(job_id: str) -> str:
-    """Return the path of `GET /jobs/{job_id}/events`."""
-    return f"/jobs/{_part(job_id)}/events"
-
-
 def info() -> Call[Info]:
     """`GET /info`."""
     return Call("GET", "/info", repeatable=True)

@@ -130,7 +130,7 @@ def test_the_live_version_and_the_one_before_cannot_be_deleted(store: Store, tmp
         store.add("movies", make(tmp_path, value), accept)
     for version in (1, 2):
         store.record_activation("movies", version, "activate")
-    assert (store.live("movies"), store.previous("movies")) == (2, 1)
+    assert (store.live("movies"), store.current("movies").previous) == (2, 1)
     with pytest.raises(VersionInUse, match="movies@2 is live"):
         store.delete("movies", 2)
     with pytest.raises(VersionInUse, match="rollback"):
@@ -140,7 +140,7 @@ def test_the_live_version_and_the_one_before_cannot_be_deleted(store: Store, tmp
 
 
 def test_before_any_activation_the_frozen_backbone_is_live(store: Store) -> None:
-    assert (store.live("movies"), store.previous("movies"), store.activations("movies")) == (None, None, [])
+    assert (store.live("movies"), store.current("movies").previous, store.activations("movies")) == (None, None, [])
 
 
 def test_an_activation_of_a_version_that_is_not_there_is_refused(store: Store) -> None:
@@ -247,7 +247,7 @@ def test_a_log_of_the_first_format_reads_as_it_did(store: Store, tmp_path: Path)
     log = store.folder / "movies" / "activations.jsonl"
     lines = [{"version": version, "reason": "activate", "at": f"t{version}"} for version in (1, 2)]
     log.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    assert (store.live("movies"), store.previous("movies")) == (2, 1)
+    assert (store.live("movies"), store.current("movies").previous) == (2, 1)
     assert store.record_activation("movies", 1, "activate").number == 3
     assert [(one.version, one.previous, one.at[:1]) for one in store.activations("movies")] == [
         (1, None, "t"),

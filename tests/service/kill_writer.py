@@ -64,7 +64,7 @@ class Writer:
         """Do things until killed. What state could not answer is done again, as a client would."""
         items = [self.upsert, self.upsert, self.upsert, self.remove]
         derived = [self.base, self.segment, self.segment, self.snapshot]
-        kinds = [*items, *derived, self.job_step, self.generation, self.domain, self.version]
+        kinds = [*items, *derived, self.job_step, self.domain, self.version]
         while True:
             self.turn += 1
             do = self.rng.choice(kinds)()
@@ -105,10 +105,6 @@ class Writer:
             return {}
 
         return do
-
-    def generation(self) -> Callable[[], Done]:
-        say("begin", {"what": "generation"})
-        return lambda: {"index_generation": self.state.next_index_generation(DOMAIN)}
 
     def domain(self) -> Callable[[], Done]:
         name, title, delete = f"d{self.rng.randrange(3)}", f"{self.seed}-{self.turn}", self.rng.random() < 0.4

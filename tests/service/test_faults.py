@@ -18,9 +18,9 @@ from typing import Any
 import httpx
 import pytest
 
-from adapters_store.errors import StoreError
+from adapters_store.errors import OutOfSpace, StoreError
 from service.app import open_state
-from service.errors import OutOfSpace, StateError, StateUnavailable
+from service.errors import StateError, StateUnavailable
 from service.settings import Settings
 from service.state import DomainRecord, Item, sqlite_file
 from service.state.sqlite import SqliteState

@@ -244,7 +244,7 @@ def test_every_route_has_a_method_of_the_client() -> None:
             given = {name: everything.get(name, ()) for name in inspect.signature(make).parameters}
             call = make(**given)
             asked.add((call.method, call.path))
-    asked |= {("GET", calls.file_path("x", 1)), ("GET", calls.events_path("x")), ("GET", "/metrics"), ("GET", "/livez")}
+    asked |= {("GET", calls.file_path("x", 1)), ("GET", "/jobs/x/events"), ("GET", "/metrics"), ("GET", "/livez")}
     paths = create_app(Settings()).openapi()["paths"]
     filled = {
         (method.upper(), re.sub(r"\{version\}", "1", re.sub(r"\{(?!version)[^}]+\}", "x", path)))

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from adapters_store.errors import OutOfSpace
 from service.app import assemble, started
 from service.catalog.live_items import COMPACTION_ROWS, LiveItems
-from service.errors import OutOfSpace, ServiceError
+from service.errors import ServiceError
 from service.http.parts import Parts
 from service.jobs import Progress
 from service.live.follower import SWEEP_S

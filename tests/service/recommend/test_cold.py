@@ -13,7 +13,7 @@ import httpx
 import numpy as np
 import pytest
 
-from service.engine.engine import Engine
+from service.engine.torch_engine import TorchEngine
 from service.recommend.cold import Lane
 from service.settings import Settings
 from tests.service.conftest import activate, running
@@ -187,7 +187,7 @@ def test_a_batch_that_fails_is_told_to_those_who_wait_and_the_next_one_runs(
     backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     live: Any = SimpleNamespace(domain="plain", version=None, digest="", dtype="float32")  # what a lane reads of it
-    lane = Lane(Engine(backbone, slots=2, max_queue=4), lambda _domain, _version: None, max_queue=4)
+    lane = Lane(TorchEngine(backbone, slots=2, max_queue=4), lambda _domain, _version: None, max_queue=4)
     contents = [Content("storm in oslo"), Content("news")]
     with monkeypatch.context() as broken:
         broken.setattr(lane, "_answer", lambda _: 1 / 0)  # a mistake where nobody expects one

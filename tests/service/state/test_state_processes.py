@@ -125,7 +125,7 @@ def test_processes_share_out_jobs_so_that_each_is_done_once_and_in_the_order_of_
 def test_a_write_of_one_process_wakes_another_that_waits(state: State, start: Start) -> None:
     state.put_domain(MOVIES)
     [peer] = ready(start, 1)
-    position, incarnation = state.feed_end(), state.catalog("movies").incarnation
+    position, incarnation = state.feed_end(), state.get_domain("movies").incarnation
     peer.tell("upsert_items", "movies", [["a", "film"], ["b", "film"]])
     entries = state.follow(position, 20)
     assert entries is not None

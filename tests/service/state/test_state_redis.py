@@ -12,11 +12,13 @@ from typing import Any
 
 import pytest
 
-from service.errors import OutOfSpace, StateError, StateLost, StateUnavailable
+from adapters_store.errors import OutOfSpace
+from service.errors import StateError, StateLost, StateUnavailable
 from service.state import Deleted, DomainRecord, Item, Upserted, redis_open
 from service.state.redis import RedisState
 from service.state.redis_link import shown
 from service.state.redis_open import FILE
+from tests.service.catalog_rows import read_catalog
 from tests.service.conftest import wait_until
 from tests.service.redis_server import RedisServer
 
@@ -146,26 +148,26 @@ def test_killed_and_started_again_it_has_everything_and_goes_on_by_itself(
     state: RedisState, own_redis: RedisServer
 ) -> None:
     job = state.create_job("import", "movies", {"n": 1})
-    before = state.catalog("movies")
+    before = read_catalog(state, "movies")
     own_redis.kill()
-    for call in (lambda: state.catalog("movies"), lambda: state.put_domain(MOVIES), lambda: state.get_job(job.id)):
+    for call in (lambda: state.generation("movies"), lambda: state.put_domain(MOVIES), lambda: state.get_job(job.id)):
         assert seconds(call) < 1
     assert "does not answer" in (state.trouble() or "")
     own_redis.start()
     healed(state)
-    assert state.catalog("movies") == before
+    assert read_catalog(state, "movies") == before
     assert state.get_job(job.id) == job
     assert state.upsert_items("movies", [Item("b", "new")]).generation == 2
 
 
 EVERYTHING: dict[str, Callable[[RedisState], object]] = {
-    "catalog": lambda state: state.catalog("movies"),
+    "catalog": lambda state: state.list_items("movies", -1, 10),
     "domains": lambda state: state.domains(),
     "items": lambda state: state.items_by_id("movies", ["a"]),
     "jobs": lambda state: state.jobs(),
     "put": lambda state: state.put_domain(MOVIES),
     "upsert": lambda state: state.upsert_items("movies", [Item("a", "x")]),
-    "generation": lambda state: state.next_index_generation("movies"),
+    "generation": lambda state: state.generation("movies"),
     "delete": lambda state: state.delete_domain("movies"),
     "job": lambda state: state.create_job("import", "movies", {}),
     "claim": lambda state: state.claim_job("one", 60),
@@ -199,22 +201,22 @@ def test_back_empty_it_is_refused_and_back_with_its_file_it_goes_on(state: Redis
     own_redis.start()
     wait_until(lambda: "is not the Redis" in (state.trouble() or ""), 5)
     with pytest.raises(StateLost):
-        state.catalog("movies")
+        state.list_items("movies", -1, 10)
     own_redis.kill()
     own_redis.forget()
     kept.rename(own_redis.folder / "appendonlydir")
     own_redis.start()
     healed(state)
-    assert state.catalog("movies").ids == ["a"]
+    assert read_catalog(state, "movies").ids == ["a"]
 
 
 def test_a_redis_that_hangs_costs_one_timeout_then_nothing(state: RedisState, own_redis: RedisServer) -> None:
     with own_redis.stopped():
         assert seconds(lambda: state.upsert_items("movies", [Item("b", "given up")])) < 3
         assert seconds(lambda: state.upsert_items("movies", [Item("c", "given up")])) < 0.1
-        assert seconds(lambda: state.catalog("movies")) < 0.1
+        assert seconds(lambda: state.generation("movies")) < 0.1
     healed(state)
-    assert "c" not in state.catalog("movies").ids
+    assert "c" not in read_catalog(state, "movies").ids
 
 
 def test_who_follows_the_feed_learns_that_redis_is_gone_and_goes_on_where_it_was(
@@ -274,7 +276,7 @@ def test_a_full_redis_refuses_whole_writes_and_takes_small_and_freeing_ones(
         for turn in range(100):
             state.upsert_items("movies", [Item(f"{turn}-{n}", "x" * 1000) for n in range(100)])
             stored += 100
-    rows = state.catalog("movies")
+    rows = read_catalog(state, "movies")
     assert (len(rows.ids), rows.generation) == (stored, 1 + stored // 100)
     assert state.update_job(job.id, status="failed", error={"detail": "full"}).ended
     assert state.trouble() is None
@@ -340,7 +342,7 @@ def test_a_write_that_was_given_up_and_arrives_late_does_not_undo_a_later_one(be
     state.upsert_items("movies", [Item("a", "later")])
     between.go_on.set()
     assert between.passed_on.wait(5)
-    assert state.catalog("movies").texts == ["later"]
+    assert read_catalog(state, "movies").texts == ["later"]
     state.close()
 
 
@@ -365,7 +367,6 @@ def test_a_write_whose_answer_is_lost_is_done_once_and_answered_as_if_nothing_wa
         writes: list[Callable[[], Any]] = [
             lambda: state.put_domain(DomainRecord(name, "f")),
             lambda: state.upsert_items(name, [Item("a", "film"), Item("b", "film")]),
-            lambda: [state.next_index_generation(name), state.next_index_generation(name)],
             lambda: state.replace_item(name, Item("a", "film"), Item("a", "new")),
             lambda: state.delete_items(name, ["b", "zz"]),
             lambda: state.create_job("import", name, {}).status,
@@ -383,7 +384,7 @@ def test_a_write_whose_answer_is_lost_is_done_once_and_answered_as_if_nothing_wa
         return answers
 
     as_always = all_writes("movies", lost=False)
-    catalog = [Upserted(2, 0, 0, 1), [1, 2], Upserted(0, 1, 0, 2), Deleted(1, ["zz"], 3)]
+    catalog = [Upserted(2, 0, 0, 1), Upserted(0, 1, 0, 2), Deleted(1, ["zz"], 3)]
     jobs = ["queued", ["import", None], "running", "queued", "cancelled", 1]
     assert as_always == [True, *catalog, *jobs, None]
     assert all_writes("movies", lost=True) == as_always
@@ -419,5 +420,5 @@ def test_dropped_connections_lose_nothing_and_do_nothing_twice(state: RedisState
     ended.set()
     dropper.join()
     healed(state)
-    rows = state.catalog("movies")
+    rows = read_catalog(state, "movies")
     assert (len(rows.ids), len(set(rows.ids)), rows.generation) == (201, 201, 201)

@@ -14,9 +14,11 @@ import pytest
 from PIL import Image
 
 from tests.lmdbs import PIXELS, LMDB_Image, pickled, written
-from transrec import image_lmdb, images
-from transrec.content import Picture, Pictures
-from transrec.image_lmdb import values_of
+from training import image_lmdb
+from training.image_lmdb import values_of
+from training.pictures import Pictures
+from transrec import images
+from transrec.content import Picture
 from transrec.images import ImageError, check, decode
 
 
