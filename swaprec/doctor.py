@@ -106,7 +106,7 @@ def _packages(_: Settings) -> Finding:
         except importlib.metadata.PackageNotFoundError:
             missing.append(name)
     if missing:
-        return Finding("bad", "packages", f"missing: {', '.join(missing)}", "pip install swaprec again")
+        return Finding("bad", "packages", f"missing: {', '.join(missing)}", "pip install 'swaprec[serve]'")
     try:
         importlib.metadata.version("polars")
     except importlib.metadata.PackageNotFoundError:

@@ -16,8 +16,9 @@ from swaprec.errors import USAGE, Stop
 from training.config import RunConfig, load_config, parse_config
 from training.data import Dataset, load_dataset
 from training.evaluate import evaluate
+from training.names import BUNDLE
 from training.progress import Reporter
-from training.run import BUNDLE, CONFIG
+from training.run import CONFIG
 from transrec.adapters import Adapter, AdapterSpec
 from transrec.backbone import Backbone
 

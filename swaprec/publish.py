@@ -12,19 +12,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 
 from service.wire.responses import AdapterCard, ImportReport
 from swaprec.cells import CellError, json_row
 from swaprec.client import Client
 from swaprec.errors import USAGE, Stop
+from swaprec.extras import needing
 from swaprec.import_report import check_complete, print_report
 from swaprec.show import JobLines
-from training.run import BUNDLE
+from training.names import BUNDLE
 
 ITEMS, PROBES, ABOUT = "items.ndjson", "probes.json", "handover.json"
 MAX_PROBES, MAX_HISTORY = 2000, 1000
+A_RUN = "the run of a bundle"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,8 @@ class HandOver:
             with (folder / ITEMS).open(encoding="utf-8") as lines:
                 yield from map(json.loads, lines)
             return
-        from swaprec.catalog import catalog_items
+        with needing(A_RUN, "train"):
+            from swaprec.catalog import catalog_items
 
         yield from catalog_items(_dataset(folder))
 
@@ -53,6 +55,8 @@ class HandOver:
             found: list[dict[str, Any]] = json.loads((folder / PROBES).read_text("utf-8"))
             return found
         dataset = _dataset(folder)
+        import numpy as np
+
         split, ids = dataset.split(), dataset.item_ids
         known = split.history("test")
         users = np.linspace(0, len(known) - 1, min(MAX_PROBES, len(known)), dtype=np.int64)
@@ -150,7 +154,8 @@ def handover(given: Path) -> HandOver:
     if (bundle.parent / ABOUT).is_file():
         about = json.loads((bundle.parent / ABOUT).read_text("utf-8"))
         return HandOver(about["domain"], about["backbone"], bundle)
-    from swaprec.evaluation import run_config
+    with needing(A_RUN, "train"):
+        from swaprec.evaluation import run_config
 
     config = run_config(bundle.parent)
     backbone = config.backbone.folder
@@ -179,7 +184,8 @@ def fingerprint(folder: Path) -> str:
 
 
 def _dataset(folder: Path) -> Any:
-    from swaprec.evaluation import run_config
-    from training.data import load_dataset
+    with needing(A_RUN, "train"):
+        from swaprec.evaluation import run_config
+        from training.data import load_dataset
 
     return load_dataset(run_config(folder).data)

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, cast
 
 from swaprec.csv_rows import csv_rows
 from swaprec.errors import USAGE, Stop
+from swaprec.extras import needing
 from swaprec.row_log import RowLog
 
 KINDS = ".ndjson, .jsonl, .json, .csv or .parquet"
@@ -200,8 +201,9 @@ def _csv(path: Path, encoding: str, log: RowLog) -> Rows:
 
 
 def _parquet(path: Path, _: str, log: RowLog) -> Rows:
-    import polars as pl
-    from polars.exceptions import PolarsError
+    with needing("a Parquet file", "train"):
+        import polars as pl
+        from polars.exceptions import PolarsError
 
     try:
         scan = pl.scan_parquet(path)

@@ -24,6 +24,7 @@ from training.evaluate import evaluate
 from training.id_sasrec import evaluate_ids, id_subject
 from training.loop import TrainingError, fit
 from training.memory import peak_memory
+from training.names import BUNDLE
 from training.progress import Reporter
 from training.result import RESULT, manifest, write_result
 from training.states import ItemStates, item_states
@@ -34,7 +35,7 @@ from transrec.adapters import Adapter, Paired, SideAdapter, count_parameters
 from transrec.backbone import Backbone, resolve_dtype
 from transrec.user_encoder import UserShape
 
-BUNDLE, BACKBONE, CONFIG = "bundle.safetensors", "backbone", "config.json"
+BACKBONE, CONFIG = "backbone", "config.json"
 ARTIFACTS = {"adapt": BUNDLE, "pretrain": BACKBONE, "finetune": BACKBONE, "ids": RESULT}
 
 

@@ -13,6 +13,7 @@ from swaprec import show
 from swaprec.cli.options import LOCAL, AsJson, Key, Url, address, complete_domain
 from swaprec.client import Client
 from swaprec.errors import FAILED, Stop
+from swaprec.extras import needing
 
 jobs = typer.Typer(help="Activations and imports: list, show, wait.", no_args_is_help=True)
 JobId = Annotated[str, typer.Argument(help="The job's id, or its beginning.")]
@@ -40,11 +41,12 @@ def demo(
         if as_json:
             show.emit_json({"stopped": ended})
         return
-    from swaprec.demo import Running
-    from swaprec.demo import demo as run_demo
+    with needing("swaprec demo", "train") if url is not None else needing("swaprec demo", "serve", "train"):
+        from swaprec.demo import Running
+        from swaprec.demo import demo as run_demo
 
-    running = Running(url, data) if url is not None else None
-    report = run_demo(folder.absolute(), port, show.talk() if as_json else show.data(), keep=keep, running=running)
+        running = Running(url, data) if url is not None else None
+        report = run_demo(folder.absolute(), port, show.talk() if as_json else show.data(), keep=keep, running=running)
     if as_json:
         show.emit_json(report)
 
@@ -69,7 +71,8 @@ def seed(
         if as_json:
             show.emit_json({"seeded": False})
         return
-    from swaprec.seed import seed as fill
+    with needing("swaprec seed", "train"):
+        from swaprec.seed import seed as fill
 
     # the service that answers meanwhile comes first
     os.nice(10)
