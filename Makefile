@@ -46,7 +46,7 @@ serve: install
 test: install
 	OMP_NUM_THREADS=1 PYTHONHASHSEED=0 $(BIN)/pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 
-# All tests under coverage, half as slow again; fails below the floor in pyproject.toml.
+# All tests under coverage, in more time than make test; fails below the floor in pyproject.toml.
 coverage: install
 	OMP_NUM_THREADS=1 PYTHONHASHSEED=0 $(BIN)/pytest --numprocesses logical --maxprocesses 4 --dist loadfile --cov
 
