@@ -9,7 +9,6 @@ import logging
 import os
 import shutil
 import sqlite3
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -83,13 +82,13 @@ STATE_FAULTS: list[tuple[str, Callable[[Path], object], set[str]]] = [
 
 @pytest.mark.parametrize(("fault", "codes"), [pytest.param(f, c, id=n) for n, f, c in STATE_FAULTS])
 def test_a_state_file_that_is_lost_or_damaged_while_serving_refuses_writes_and_answers_from_memory(
-    settings: Settings, fault: Callable[[Path], object], codes: set[str]
+    settings: Settings, fault: Callable[[Path], object], codes: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(sqlite_file, "LOOK_EVERY_S", 0.0)
     with running(settings) as client:
         fill(client)
         before = answer(client)
         fault(settings.data / "state.db")
-        time.sleep(1.1 * sqlite_file.LOOK_EVERY_S)
         refused = put(client)
         assert (refused.status_code, refused.json()["code"] in codes) == (503, True), refused.text
         assert refused.headers["retry-after"]

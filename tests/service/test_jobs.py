@@ -12,7 +12,7 @@ import pytest
 
 from adapters_store.errors import OutOfSpace
 from service.errors import Conflict, JobTaken, PayloadTooLarge
-from service.jobs import Jobs, Progress, Stopped
+from service.jobs import WORKERS, Jobs, Progress, Stopped
 from service.rollout.gate_runner import waited
 from service.settings import Settings
 from service.state import DomainRecord, Job
@@ -75,7 +75,7 @@ def test_a_running_job_tells_how_long_its_stage_will_take_and_one_that_ended_doe
 
     def count(_: Job, progress: Progress) -> dict[str, Any]:
         advance = progress.stage("embed")
-        time.sleep(0.3)
+        time.sleep(0.1)
         advance(1, 4)
         told.set()
         go_on.wait(10)
@@ -87,7 +87,7 @@ def test_a_running_job_tells_how_long_its_stage_will_take_and_one_that_ended_doe
     assert job.eta_s is None
     jobs.start()
     assert told.wait(10)
-    assert 0.8 < (state.get_job(job.id).eta_s or 0) < 20  # three quarters, at the pace of the first one
+    assert 0.3 <= (state.get_job(job.id).eta_s or 0) < 20  # three quarters, at the pace of the first one
     go_on.set()
     wait_until(lambda: state.get_job(job.id).ended)
     jobs.close()
@@ -245,11 +245,14 @@ def test_a_job_that_a_clean_stop_interrupts_is_given_back_at_once(state: SqliteS
 
 
 def test_a_long_job_keeps_its_lease(state: SqliteState, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.jobs.LEASE_S", 0.4)
-    monkeypatch.setattr("service.jobs.BEAT_S", 0.1)
+    lease_s = 1.0  # ten beats, so that a busy machine renews it in time
+    monkeypatch.setattr("service.jobs.LEASE_S", lease_s)
+    monkeypatch.setattr("service.jobs.BEAT_S", lease_s / 10)
+    going, go_on = threading.Event(), threading.Event()
 
     def work(_: Job, progress: Progress) -> dict[str, Any]:
-        time.sleep(1.2)
+        going.set()
+        assert go_on.wait(10)
         progress.fence()
         return {}
 
@@ -257,8 +260,10 @@ def test_a_long_job_keeps_its_lease(state: SqliteState, monkeypatch: pytest.Monk
     jobs.kinds["work"] = work
     jobs.start()
     job = jobs.submit("work", "movies", {})
-    time.sleep(0.7)
+    assert going.wait(10)
+    time.sleep(1.2 * lease_s)  # the lease of its claim is over
     assert state.claim_job("two", 5) is None
+    go_on.set()
     wait_until(lambda: state.get_job(job.id).ended)
     jobs.close()
     assert state.get_job(job.id).status == "succeeded"
@@ -267,21 +272,26 @@ def test_a_long_job_keeps_its_lease(state: SqliteState, monkeypatch: pytest.Monk
 class Pausing(SqliteState):
     """State whose leases run out before they are renewed, as those of a process that stood still have."""
 
+    looks = 0
+
     def claim_job(self, owner: str, lease_s: float) -> Job | None:
-        return super().claim_job(owner, lease_s / 100)
+        self.looks += 1
+        return super().claim_job(owner, lease_s / 10)
 
     def renew_job(self, job_id: str, token: int, lease_s: float) -> Job:
         return super().renew_job(job_id, token, lease_s / 20)
 
 
-def test_a_process_does_not_take_its_own_job_from_itself(tmp_path: Path) -> None:
+def test_a_process_does_not_take_its_own_job_from_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.jobs.POLL_S", 0.4)
     state = Pausing(tmp_path)
     state.put_domain(DomainRecord("movies", "f"))
     began: list[int] = []
 
     def work(job: Job, progress: Progress) -> dict[str, Any]:
         began.append(job.token)
-        time.sleep(2.5)  # both threads look for jobs meanwhile, twice
+        seen = state.looks
+        wait_until(lambda: state.looks >= seen + 4)  # the other thread looks for jobs meanwhile
         progress.check()
         return {}
 
@@ -300,11 +310,17 @@ class Full(SqliteState):
 
     full = False
 
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.met: set[int] = set()
+
     def update_job(self, job_id: str, *, token: int | None = None, **changes: Any) -> Job:
         self._check()
         return super().update_job(job_id, token=token, **changes)
 
     def claim_job(self, owner: str, lease_s: float) -> Job | None:
+        if self.full:
+            self.met.add(threading.get_ident())
         self._check()
         return super().claim_job(owner, lease_s / 10)
 
@@ -317,7 +333,8 @@ class Full(SqliteState):
             raise OutOfSpace("no room")
 
 
-def test_jobs_go_on_when_a_full_disk_has_room_again(tmp_path: Path) -> None:
+def test_jobs_go_on_when_a_full_disk_has_room_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.jobs.POLL_S", 0.05)
     state = Full(tmp_path)
     state.put_domain(DomainRecord("movies", "f"))
     tries: list[int] = []
@@ -333,8 +350,7 @@ def test_jobs_go_on_when_a_full_disk_has_room_again(tmp_path: Path) -> None:
     jobs.kinds["work"] = work
     jobs.start()
     job = jobs.submit("work", "movies", {})
-    wait_until(lambda: state.full)
-    time.sleep(2.0)  # every thread has met the full disk
+    wait_until(lambda: len(state.met) == WORKERS)  # every thread has met the full disk
     state.full = False
     wait_until(lambda: state.get_job(job.id).ended)
     jobs.close()

@@ -180,7 +180,7 @@ def test_an_import_outlives_its_redis_and_counts_every_row_once(on_redis: Settin
         job = client.post("/domains/movies/items?wait=false", json=items).json()
         wait_until(lambda: client.get(f"/jobs/{job['id']}").json()["done"] > 0)
         own_redis.kill()
-        time.sleep(1)
+        wait_until(lambda: not healthy(client), 5)
         own_redis.start()
         wait_until(lambda: healthy(client), 5)
         found = client.get(f"/jobs/{job['id']}").json()
@@ -200,7 +200,7 @@ def test_an_activation_waits_for_its_redis(
     served.post("/domains/movies/items", json=more)
     accepted = upload(served, bundle(2), activate="true").json()
     own_redis.kill()
-    time.sleep(1)
+    wait_until(lambda: not healthy(served), 5)
     assert asked(served)["version"] == 1
     own_redis.start()
     wait_until(lambda: healthy(served), 5)
@@ -219,7 +219,7 @@ def test_a_service_that_starts_while_redis_goes_away_comes_up_by_itself(
     with started(on_redis) as parts:
         own_redis.kill()
         parts.follower.start()
-        time.sleep(1.5)
+        wait_until(lambda: parts.state.trouble() is not None, 5)
         assert parts.live.loading == {"movies": "being restored"}, "it cannot be done without Redis"
         own_redis.start()
         wait_until(lambda: {deployment.live.domain for deployment in parts.live.all()} == {"movies", "books"})

@@ -99,6 +99,12 @@ def _version(replica: Replica) -> Any:
     return answer.json().get("version")
 
 
+def _trouble(replica: Replica) -> str:
+    """What a replica says is wrong with its state."""
+    degraded: dict[str, str] = replica.http.get("/readyz").json()["degraded"]
+    return degraded.get("state", "")
+
+
 @pytest.mark.slow
 def test_what_one_replica_does_the_other_answers_from_within_a_second(
     replicas: tuple[Replica, Replica], bundle: Bundle
@@ -194,11 +200,10 @@ def test_a_redis_that_comes_back_empty_is_no_empty_catalog(
     own_redis.kill()
     own_redis.forget()
     own_redis.start()
-    time.sleep(2)
+    wait_until(lambda: all("begin anew" in _trouble(replica) for replica in replicas), 10)
     assert [replica.ids() for replica in replicas] == before
     for replica in replicas:
         assert replica.ask()["degraded"] is True
-        assert "begin anew" in replica.http.get("/readyz").json()["degraded"]["state"]
         refused = replica.http.put("/domains/movies/items/new", json={"title": "New"})
         assert (refused.status_code, refused.json()["code"]) == (503, "state_lost")
 

@@ -64,16 +64,17 @@ def events(lines: list[str]) -> list[tuple[str, dict[str, Any]]]:
     return list(zip(kinds, data, strict=True))
 
 
-def test_many_followers_read_the_job_as_often_as_one(movies: httpx.Client) -> None:
+def test_many_followers_read_the_job_as_often_as_one(movies: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job_events, "LOOK_EVERY_S", 0.03)
     streams: list[list[str]] = [[] for _ in range(30)]
     with ExitStack() as opened, waiting(movies) as job:
         clients = [opened.enter_context(httpx.Client(base_url=movies.base_url, timeout=30)) for _ in streams]
         threads = [follow(client, job, got) for client, got in zip(clients, streams, strict=True)]
         followed = parts_of(movies).job_events
         wait_until(lambda: job.id in followed._followed and followed._followed[job.id].followers == 30)
-        before = followed.reads
-        time.sleep(1.0)
-        assert followed.reads - before <= 11
+        before, began = followed.reads, time.monotonic()
+        wait_until(lambda: followed.reads - before >= 10)
+        assert time.monotonic() - began > 9 * 0.03
         opened.callback(lambda: [thread.join(10) for thread in threads])
     for got in streams:
         assert events(got)[-1][1]["status"] == "succeeded"
