@@ -74,7 +74,8 @@ def test_many_followers_read_the_job_as_often_as_one(movies: httpx.Client) -> No
         before = followed.reads
         time.sleep(1.0)
         assert followed.reads - before <= 11
-        opened.callback(lambda: [thread.join(10) for thread in threads])
+        for thread in threads:
+            opened.callback(thread.join, 10)
     for got in streams:
         assert events(got)[-1][1]["status"] == "succeeded"
 
