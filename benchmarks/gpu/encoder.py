@@ -101,7 +101,7 @@ def _compare(
 
 def _measure_without_cudnn(report: Report, name: str, titles: int, ours: Callable[[], float]) -> None:
     """Measure ours once more without cuDNN's attention, which plans anew for every shape of a batch."""
-    before = torch.backends.cuda.cudnn_sdp_enabled()  # type: ignore[no-untyped-call]
+    before = torch.backends.cuda.cudnn_sdp_enabled()
     torch.backends.cuda.enable_cudnn_sdp(enabled=False)
     try:
         ours()
