@@ -162,7 +162,7 @@ def _backward(subject: Subject, batch: Batch, popularity: Tensor, config: TrainC
     with torch.autocast(torch.device(subject.backbone.device).type, torch.bfloat16, config.precision == "bfloat16"):
         predicted = predict(subject, batch, popularity)
     loss = LOSSES[config.loss](predicted) * batch.share
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     return loss
 
 

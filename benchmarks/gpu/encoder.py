@@ -104,7 +104,7 @@ def _compare(
 
 def _measure_without_cudnn(report: Report, name: str, titles: int, theirs: Callable[[], float]) -> None:
     """Measure sentence-transformers without cuDNN's attention, which plans anew for every shape of a batch."""
-    before = torch.backends.cuda.cudnn_sdp_enabled()  # type: ignore[no-untyped-call]
+    before = torch.backends.cuda.cudnn_sdp_enabled()
     torch.backends.cuda.enable_cudnn_sdp(enabled=False)
     try:
         rate = titles / min(theirs(), theirs())

@@ -73,7 +73,9 @@ def test_the_gpu_override_changes_only_the_device() -> None:
 
 def test_the_image_runs_one_process_as_somebody_and_checks_its_life() -> None:
     final = DOCKERFILE.rpartition("\nFROM ")[2]
-    assert re.search(r"^USER (\d+):\d+$", final, re.MULTILINE)[1] != "0"  # type: ignore[index]
+    user = re.search(r"^USER (\d+):\d+$", final, re.MULTILINE)
+    assert user is not None
+    assert user[1] != "0"
     assert re.search(r'^ENTRYPOINT \["swaprec"\]$', final, re.MULTILINE)
     assert re.search(r'^CMD \["serve"\]$', final, re.MULTILINE)
     assert "/livez" in final.partition("HEALTHCHECK")[2]

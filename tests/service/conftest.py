@@ -26,7 +26,9 @@ from tests.service.redis_server import RedisServer, redis_running
 from tests.tiny import tiny_adapter, tiny_backbone, tiny_bundle, tiny_texts
 from transrec.backbone import Backbone
 
-ITEMS = [{"item_id": f"i{n}", "title": text, "popularity": n % 7} for n, text in enumerate(tiny_texts(60))]
+ITEMS: list[dict[str, Any]] = [
+    {"item_id": f"i{n}", "title": text, "popularity": n % 7} for n, text in enumerate(tiny_texts(60))
+]
 
 
 _APPS: WeakKeyDictionary[httpx.Client, FastAPI] = WeakKeyDictionary()

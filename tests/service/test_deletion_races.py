@@ -162,10 +162,11 @@ def test_items_whose_vectors_go_with_their_domain_are_refused_as_of_a_domain_tha
         raise error
 
     monkeypatch.setattr(vectors, "complete", complete)
-    for send in (
+    sends: tuple[Callable[[], httpx.Response], ...] = (
         lambda: client.post("/domains/movies/items", json=[{"item_id": "i1", "title": "film"}]),
         lambda: client.put("/domains/movies/items/i1", json={"title": "film"}),
-    ):
+    )
+    for send in sends:
         client.put("/domains/movies", json={}).raise_for_status()
         answer = send()
         assert (answer.status_code, answer.json()["code"]) == (404, "domain_not_found")

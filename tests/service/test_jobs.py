@@ -131,8 +131,9 @@ def test_the_end_of_a_job_is_told_once_it_is_written_down(state: SqliteState) ->
     wait_until(lambda: told != [])
     jobs.close()
     assert told == ["failed"]
-    assert state.jobs()[0].error is not None
-    assert state.jobs()[0].error["code"] == "payload_too_large"
+    error = state.jobs()[0].error
+    assert error is not None
+    assert error["code"] == "payload_too_large"
 
 
 def test_a_job_whose_domain_goes_away_ends_quietly(state: SqliteState) -> None:

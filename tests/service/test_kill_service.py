@@ -363,8 +363,8 @@ def test_whatever_is_killed_what_was_acknowledged_is_there_and_answers_are_right
     backbone = tiny_backbone(data / "backbones" / "tiny")
     service, kills = Service(data), Counter[str]()
     try:
-        with httpx.Client(base_url=service.url, timeout=60) as client:
-            assert client.put("/domains/movies", json={}).status_code == 201
+        with httpx.Client(base_url=service.url, timeout=60) as http:
+            assert http.put("/domains/movies", json={}).status_code == 201
         for number in range(ROUNDS):
             client = Client(service.url, tmp_path, backbone, known, random.Random(1000 * SEED + number))
             kills[killed(service, client, rng)] += 1

@@ -58,7 +58,7 @@ def refused(answer: httpx.Response, code: str = "state_unavailable") -> None:
 def healthy(client: httpx.Client) -> bool:
     ready = client.get("/readyz")
     assert ready.status_code == 200, "it must stay ready"
-    return ready.json()["degraded"] == {}
+    return bool(ready.json()["degraded"] == {})
 
 
 def test_redis_url_is_read_from_the_environment_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:

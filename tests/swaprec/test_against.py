@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from adapters_store.bundle import read_bundle
+from service.wire.responses import RecommendedItem
 from swaprec.against import ASKED, Comparison, _place, compare
 from swaprec.catalog import catalog_items
 from swaprec.client import Client
@@ -28,8 +29,8 @@ def serve_part(client: Client, world: World, dataset: Dataset, first: int) -> st
     return read_bundle(world.run / "bundle.safetensors").digest
 
 
-def item(name: str, score: float) -> dict[str, object]:
-    return {"item_id": name, "score": score}
+def item(name: str, score: float) -> RecommendedItem:
+    return {"item_id": name, "score": score, "rank": 1, "source": "model"}
 
 
 def test_items_with_the_targets_score_are_ties_and_not_better() -> None:

@@ -90,7 +90,8 @@ def test_a_key_or_an_address_that_cannot_be_sent_is_named() -> None:
 def test_the_client_says_of_an_id_what_the_service_says(client: Client) -> None:
     client.put_domain("games")
     details = []
-    for history in ([1], ["a\nb"], ["é" * 129]):
+    histories: list[Any] = [[1], ["a\nb"], ["é" * 129]]
+    for history in histories:
         with pytest.raises(Malformed) as ours:
             client.recommend("games", history)
         answer = client._http.post("/recommend?domain=games", json={"history": history}).json()

@@ -51,7 +51,9 @@ def test_a_bundle_is_pushed_activated_rolled_back_and_deleted(client: Client, wo
     assert steps[-1] == "succeeded"
     assert client.recommend("walk", ["i1"])["version"] == card["version"] == 1
     assert client.version("walk", 1)["live"]
-    assert client.activate("walk", "none")["result"]["version"] == "none"
+    result = client.activate("walk", "none")["result"]
+    assert result is not None
+    assert result["version"] == "none"
     assert client.rollback("walk")["version"] == 1
     assert {job["kind"] for job in client.jobs("walk")} == {"activate", "import"}
     assert client.info()["domains"][0]["version"] == 1

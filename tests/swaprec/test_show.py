@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -8,8 +9,8 @@ from rich.console import Console
 from swaprec.show import UNLIMITED, bytes_text, data, line, table, talk, width
 
 
-def shown(thing: object, **options: bool) -> str:
-    console = Console(file=io.StringIO(), width=80, **options)  # type: ignore[arg-type]
+def shown(thing: object, **options: Any) -> str:
+    console = Console(file=io.StringIO(), width=80, **options)
     console.print(thing)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from training.config import ConfigError
-from training.experiments import load_experiment, packaged
+from training.experiments import load_experiment
+from training.names import packaged
 from training.report.rows import Row, baselines, own_baselines
 
 FILE = """

@@ -16,8 +16,9 @@ from tests.lmdbs import pickled, written
 from tests.tiny import TINY_KINDS, tiny_adapter, tiny_backbone, tiny_contents, tiny_picture, tiny_spec
 from tests.training.conftest import ITEMS, tiny_log
 from training.config import ConfigError, DataConfig, parse_config
-from training.data import DataError, load_dataset
+from training.data import load_dataset
 from training.evaluate import evaluate
+from training.importers.tables import DataError
 from training.run import run
 from training.states import item_states
 from transrec.adapters import Adapter, AdapterSpec

@@ -115,7 +115,8 @@ class Plain:
         if self.kind != "compacter":
             return self.adapter[f"{name}.weight"]
         rule, s, t = self.adapter["rule"], self.adapter[f"{name}.s"], self.adapter[f"{name}.t"]
-        return sum(torch.kron(rule[k], torch.outer(s[k, :, 0], t[k, 0])) for k in range(len(rule))).T  # type: ignore[union-attr]
+        products = [torch.kron(rule[k], torch.outer(s[k, :, 0], t[k, 0])) for k in range(len(rule))]
+        return torch.stack(products).sum(0).T
 
     def k_chain(self, states: list[Vectors], see: Callable[[int], Sequence[int]], heads: int, eps: float) -> Vectors:
         """K-Adapter: a chain of K blocks over some states, combined with the encoder's output."""

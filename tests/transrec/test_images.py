@@ -181,9 +181,11 @@ def outcome(read: Callable[[bytes], object], content: bytes) -> str:
     ],
     ids=["empty", "pdf", "tiff", "truncated_png", "truncated_jpeg", "too_large"],
 )
-def test_what_is_no_whole_picture_is_refused_by_name(read: object, content: bytes, says: str) -> None:
+def test_what_is_no_whole_picture_is_refused_by_name(
+    read: Callable[[bytes, str], object], content: bytes, says: str
+) -> None:
     with pytest.raises(ImageError, match=says):
-        read(content, "film.jpg")  # type: ignore[operator]
+        read(content, "film.jpg")
 
 
 @pytest.mark.parametrize("size", [(20_000, 20_000), (40_000, 1)])

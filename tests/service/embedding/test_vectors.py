@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -154,7 +155,7 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
 
 
 @pytest.fixture
-def builder(backbone: Backbone, tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-def] # noqa: ANN201
+def builder(backbone: Backbone, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Builder]:
     folder = tmp_path_factory.getbasetemp() / "backbone0" / "tiny"
     made = Builder(lambda fingerprint: folder if fingerprint == backbone.fingerprint else None, least=5, threads=1)
     yield made

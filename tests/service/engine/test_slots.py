@@ -34,7 +34,9 @@ def encode(backbone: Backbone, table: SlotTable, slot: Slot) -> np.ndarray:
     vectors = torch.randn(1, 6, 16, generator=torch.Generator().manual_seed(3))
     adapt = slot.own or table.bank.rows(torch.tensor([slot.number]))
     with torch.inference_mode():
-        found = backbone.model.user_encoder(vectors, torch.ones(1, 6, dtype=torch.bool), adapt, last_only=True)
+        found: torch.Tensor = backbone.model.user_encoder(
+            vectors, torch.ones(1, 6, dtype=torch.bool), adapt, last_only=True
+        )
     return found.numpy()
 
 

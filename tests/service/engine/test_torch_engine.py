@@ -42,13 +42,14 @@ def answer(engine: Engine, index: LiveItems, asked: list[tuple[list[int], Slot]]
 def expected(backbone: Backbone, index: LiveItems, rows: list[int], seed: int | None, k: int = 5) -> list[int]:
     side = None if seed is None else tiny_adapter(backbone, seed).user
     user = encode_users(backbone.model.user_encoder, [np.array(rows)], index.matrix, side)
-    return index.search(user, k)[1][0].tolist()
+    found: list[int] = index.search(user, k)[1][0].tolist()
+    return found
 
 
 def test_domains_in_one_batch_answer_as_they_do_alone(backbone: Backbone, index: LiveItems) -> None:
     seen: list[tuple[int, int]] = []
     engine = TorchEngine(backbone, slots=8, max_queue=100, observe=lambda rows, adapters: seen.append((rows, adapters)))
-    slots = {seed: engine.take_slot(tiny_adapter(backbone, seed).user) for seed in (1, 2, 3)}
+    slots: dict[int | None, Slot] = {seed: engine.take_slot(tiny_adapter(backbone, seed).user) for seed in (1, 2, 3)}
     slots[None] = engine.take_slot(None)
     rng = np.random.default_rng(1)
     asked = [(rng.integers(0, 50, rng.integers(1, 12)).tolist(), seed) for seed in (1, 2, None, 3, 1, 2)]

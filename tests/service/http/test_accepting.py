@@ -4,7 +4,8 @@ import asyncio
 import errno
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
+from typing import Any
 
 import pytest
 
@@ -20,9 +21,9 @@ def listener() -> Iterator[socket.socket]:
         yield found
 
 
-def run(scenario: object) -> None:
+def run(scenario: Coroutine[Any, Any, None]) -> None:
     with asyncio.Runner(loop_factory=Loop) as runner:
-        runner.run(scenario)  # type: ignore[arg-type]
+        runner.run(scenario)
 
 
 class Greeter(asyncio.Protocol):

@@ -21,7 +21,8 @@ FIELD_ONLY = b"--x\r\nContent-Disposition: form-data; name=activate\r\n\r\ntrue\
 
 
 def version(client: httpx.Client) -> int | str:
-    return client.post("/recommend?domain=movies", json={"history": ["i1"]}).json()["version"]
+    found: int | str = client.post("/recommend?domain=movies", json={"history": ["i1"]}).json()["version"]
+    return found
 
 
 def files(settings: Settings) -> set[str]:
@@ -75,7 +76,7 @@ def test_none_can_be_activated_like_any_version(movies: httpx.Client, bundle: Ma
 
 def test_the_index_generation_counts_up_with_every_published_value(movies: httpx.Client, bundle: Make) -> None:
     def generation() -> int:
-        return movies.post("/recommend?domain=movies", json={"history": ["i1"]}).json()["index_generation"]
+        return int(movies.post("/recommend?domain=movies", json={"history": ["i1"]}).json()["index_generation"])
 
     first = generation()
     activate(movies, bundle(1))

@@ -75,7 +75,8 @@ def test_many_followers_read_the_job_as_often_as_one(movies: httpx.Client, monke
         before, began = followed.reads, time.monotonic()
         wait_until(lambda: followed.reads - before >= 10)
         assert time.monotonic() - began > 9 * 0.03
-        opened.callback(lambda: [thread.join(10) for thread in threads])
+        for thread in threads:
+            opened.callback(thread.join, 10)
     for got in streams:
         assert events(got)[-1][1]["status"] == "succeeded"
 

@@ -97,7 +97,8 @@ def test_no_other_path_is_read_as_something_near_it(movies: httpx.Client) -> Non
         "DELETE /adapters/movies/versions/1_0": 422,
         "GET /domains/%FF": 400,
     }
-    answers = {request: ask(movies, *request.split(" ")) for request in expected}
+    words = {request: request.split(" ") for request in expected}
+    answers = {request: ask(movies, method, path) for request, (method, path) in words.items()}
     assert {request: answer.status for request, answer in answers.items()} == expected
     assert {answer.kind for answer in answers.values()} == {"application/problem+json"}
     assert count(movies) == 60

@@ -114,7 +114,7 @@ def test_a_canary_that_fails_is_taken_back_and_its_users_are_answered(
     activate(movies, bundle(1))
     upload(movies, bundle(2))
     _canary(movies, 2, 50)
-    canary = parts_of(movies).live.find("movies").canary
+    canary = parts_of(movies).live.get("movies").canary
     object.__setattr__(canary, "slot", None)  # nothing can be encoded with it any more
     for number in range(4 * LEAST):
         assert _version(movies, f"u{number}") == 1
@@ -127,7 +127,7 @@ def test_a_canary_that_fails_no_more_often_than_the_live_version_goes_on(movies:
     activate(movies, bundle(1))
     upload(movies, bundle(2))
     _canary(movies, 2, 50)
-    deployment = parts_of(movies).live.find("movies")
+    deployment = parts_of(movies).live.get("movies")
     for value in (deployment.live, deployment.canary):
         object.__setattr__(value, "slot", None)  # nothing can be encoded with either
     for number in range(3 * LEAST):
@@ -155,7 +155,7 @@ def counted(client: httpx.Client) -> set[tuple[str, str]]:
     """Return arms and versions of which answers were counted."""
     lines = client.get("/metrics").text.splitlines()
     label = re.compile(r'swaprec_arm_seconds_count\{arm="(\w+)",domain="movies",outcome="answer",version="(\w+)"\} ')
-    return {found.groups() for line in lines if (found := label.match(line))}  # type: ignore[misc]
+    return {(found[1], found[2]) for line in lines if (found := label.match(line))}
 
 
 def test_a_running_canary_is_shown_with_its_share_and_since_when(movies: httpx.Client, bundle: Make) -> None:

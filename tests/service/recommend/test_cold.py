@@ -75,7 +75,9 @@ def offline(
     vectors = embed(backbone, [*contents, *fresh], adapter, dtype=dtype)
     places = iter(range(len(contents), len(vectors)))
     rows = [entry if isinstance(entry, int) else next(places) for entry in history]
-    users = encode_users(backbone.model.user_encoder, [np.array(rows)], vectors, adapter and adapter.user)
+    users = encode_users(
+        backbone.model.user_encoder, [np.array(rows)], vectors, None if adapter is None else adapter.user
+    )
     return np.asarray(vectors[: len(contents)] @ users[0])
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -25,10 +26,11 @@ def offline(backbone: Backbone, adapter: Adapter | None, rows: list[int], k: int
     return [(f"i{row}", float(scores[row])) for row in np.argsort(-scores)[:k]]
 
 
-def ask(client: httpx.Client, **body: object) -> dict:
+def ask(client: httpx.Client, **body: object) -> dict[str, Any]:
     answer = client.post("/recommend", params={"domain": "movies"}, json=body)
     assert answer.status_code == 200, answer.text
-    return answer.json()
+    found: dict[str, Any] = answer.json()
+    return found
 
 
 def test_none_answers_before_any_adapter_is_there(movies: httpx.Client, backbone: Backbone) -> None:

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -126,7 +127,8 @@ def test_an_adapter_that_drowns_the_items_is_not_activated(
 ) -> None:
     store(parts, [f"storm {n}" for n in range(60)])
     adapter = tiny_adapter(backbone, 1)
-    last = adapter.item.bottleneck(1, "ffn")
+    item: Any = adapter.item
+    last = item.bottleneck(1, "ffn")
     assert last is not None
     last.up.bias.copy_(size * last.up.bias.sign())
     job = make_live(parts, tiny_bundle(tmp_path / "flat.safetensors", backbone, "movies", adapter))

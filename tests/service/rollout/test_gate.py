@@ -24,7 +24,7 @@ def ask(client: httpx.Client, history: list[str], version: int) -> list[str]:
 
 def targets(client: httpx.Client, version: int) -> dict[int, str]:
     """Return for histories, by their places, what a version recommends and the other one does not."""
-    found = {}
+    found: dict[int, str] = {}
     for place, history in enumerate(HISTORIES):
         ours, theirs = (ask(client, history, one) for one in (version, 3 - version))
         found.update([(place, item_id) for item_id in ours if item_id not in theirs])

@@ -161,7 +161,11 @@ def test_jobs_are_kept_changed_and_listed_newest_first(state: State, reopen: Cal
     assert [job.id for job in again.jobs()] == [second.id, first.id]
     assert [job.id for job in again.jobs("books")] == [second.id]
     again.close()
-    for call in (lambda: state.get_job("x"), lambda: state.update_job("x", status="failed")):
+    calls: tuple[Callable[[], object], ...] = (
+        lambda: state.get_job("x"),
+        lambda: state.update_job("x", status="failed"),
+    )
+    for call in calls:
         with pytest.raises(JobNotFound):
             call()
 

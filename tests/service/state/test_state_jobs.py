@@ -71,7 +71,7 @@ def test_a_job_whose_lease_ran_out_is_claimed_again_and_its_former_holder_is_ref
     new = claimed(state, "two")
     assert (new.id, new.owner) == (created.id, "two")
     assert new.token > old.token
-    late = (
+    late: tuple[Callable[[], object], ...] = (
         lambda: state.update_job(created.id, token=old.token, stage="late", status="succeeded"),
         lambda: state.renew_job(created.id, old.token, LONG_S),
         lambda: state.release_job(created.id, old.token),
@@ -157,7 +157,11 @@ def test_a_claim_outlives_a_restart_of_others_and_not_its_domain(state: State, r
     assert again.claim_job("two", LONG_S) is None
     again.delete_domain("movies")
     assert not state.holds("movies", token)
-    for call in (lambda: state.renew_job(job.id, token, 1), lambda: state.update_job(job.id, token=token, stage="x")):
+    late: tuple[Callable[[], object], ...] = (
+        lambda: state.renew_job(job.id, token, 1),
+        lambda: state.update_job(job.id, token=token, stage="x"),
+    )
+    for call in late:
         with pytest.raises(JobNotFound):
             call()
     again.put_domain(MOVIES)

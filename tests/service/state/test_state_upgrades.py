@@ -115,7 +115,8 @@ def test_a_redis_of_the_first_schema_is_brought_to_this_one(empty_redis: RedisSe
         )
     ask("SET", "job-count", 2)
     for number, name, status, stage in ((1, "ended", "succeeded", ""), (2, "left", "running", "import")):
-        job = {"id": name, "kind": "import", "domain": "movies", "detail": {"n": number - 1}, "status": status}
+        job: dict[str, object] = {"id": name, "kind": "import", "domain": "movies"}
+        job |= {"detail": {"n": number - 1}, "status": status}
         job |= {"stage": stage, "done": 3, "total": 9, "result": None, "error": None}
         job |= {"created_at": "2026-01-01", "updated_at": "2026-01-01"}
         ask("HSET", f"job:{name}", *(word for field, value in job.items() for word in (field, json.dumps(value))))
