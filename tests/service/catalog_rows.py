@@ -11,7 +11,7 @@ PAGE = 2000
 
 @dataclass(frozen=True, slots=True)
 class CatalogRows:
-    """The items of a catalog in the order of their rows; `incarnation` tells the domain from an earlier one of its name."""
+    """The items of a catalog in the order of their rows; `incarnation` tells apart domains of one name."""
 
     generation: int
     incarnation: str

@@ -115,7 +115,8 @@ def test_an_adapter_that_overflows_spoils_no_answer_but_its_own(backbone: Backbo
 
     async def ask() -> list[object]:
         asked = (engine.query(History([1, 2], slot, index), 5) for slot in (good, wild, good))
-        return await asyncio.gather(*asked, return_exceptions=True)
+        answers: list[object] = await asyncio.gather(*asked, return_exceptions=True)
+        return answers
 
     first, spoiled, last = asyncio.run(ask())
     assert isinstance(spoiled, FloatingPointError)
