@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from service.content.import_rows import INVALID, Report, RowProblem
-from service.content.item_reader import Intake, ItemRow
+from service.content.item_reader import ItemReader, ItemRow
 from service.state import Item, State
 from transrec.coverage import MANY_UNKNOWN
 
@@ -21,15 +21,17 @@ class Merge:
     Args:
         state: with what is stored already.
         domain: whose items.
-        intake: of its backbone.
+        item_reader: of its backbone.
         rows: with their numbers, as they came; of equal ids a later one changes what an earlier one made.
         replaces: what a row does not name has its default.
     """
 
-    def __init__(self, state: State, domain: str, intake: Intake, rows: NumberedRows, *, replaces: bool) -> None:
+    def __init__(
+        self, state: State, domain: str, item_reader: ItemReader, rows: NumberedRows, *, replaces: bool
+    ) -> None:
         self._state = state
         self._domain = domain
-        self._intake = intake
+        self._item_reader = item_reader
         self._rows = rows
         self._replaces = replaces
         self._before: dict[str, Item] = {}
@@ -80,7 +82,7 @@ class Merge:
         return now or item
 
     def _made(self, row: ItemRow, before: Item | None) -> Item:
-        return self._intake.merged(row, None if self._replaces else before)
+        return self._item_reader.merged(row, None if self._replaces else before)
 
     def _stored(self, ids: Sequence[str]) -> dict[str, Item]:
         if self._replaces or not ids:
@@ -91,8 +93,8 @@ class Merge:
 class UnknownTokens:
     """Looks at some texts of an import for what the tokenizer does not know."""
 
-    def __init__(self, intake: Intake) -> None:
-        self._intake = intake
+    def __init__(self, item_reader: ItemReader) -> None:
+        self._item_reader = item_reader
         self._texts: list[str] = []
         self._example = ""
 
@@ -107,7 +109,7 @@ class UnknownTokens:
 
     def warnings(self) -> list[dict[str, Any]]:
         """Say so, where it is much."""
-        share = self._intake.unknown_share(self._texts)
+        share = self._item_reader.unknown_share(self._texts)
         if share < MANY_UNKNOWN:
             return []
         detail = (

@@ -35,7 +35,7 @@ class ItemRow:
         return len(as_text(self.given.get("text")) or self.given.get("title") or "")
 
 
-class Intake:
+class ItemReader:
     """Checks and keeps what one backbone embeds."""
 
     def __init__(self, backbone: Backbone, blobs: Blobs, pixels: PixelBudget | None = None) -> None:

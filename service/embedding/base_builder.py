@@ -19,7 +19,7 @@ from service.catalog.live_items import LiveItems
 from service.catalog.mapped import open_array
 from service.catalog.verify import verify
 from service.content.blobs import Blobs
-from service.content.item_reader import Intake
+from service.content.item_reader import ItemReader
 from service.embedding.vectors import VectorFiles
 from service.embedding.versions import Prepared
 from service.errors import VerificationFailed
@@ -114,14 +114,14 @@ class BaseBuilder:
         self, domain: str, backbone: Backbone, wanted: Sequence[Prepared], base: BaseWriter, told: Progress
     ) -> None:
         """Fill in the vectors of every version, page by page; items that came after the ids were read are left out."""
-        intake, known = Intake(backbone, self.blobs), base.catalog.rows
+        item_reader, known = ItemReader(backbone, self.blobs), base.catalog.rows
         matrices = [base.vectors(prepared.digest, prepared.dtype) for prepared in wanted]
         done, total = 0, len(known) * len(wanted)
         for page in self._pages(domain):
             rows = np.array([row for row, _ in page], np.int64)
             found = np.searchsorted(known, rows)
             there = np.flatnonzero(np.isin(rows, known, assume_unique=True))
-            contents = intake.contents_of(page[place][1] for place in there)
+            contents = item_reader.contents_of(page[place][1] for place in there)
             for prepared, matrix in zip(wanted, matrices, strict=True):
                 told(done, total)
                 vectors = self.vectors.complete(domain, prepared, contents, backbone, _within(told, done, total))
@@ -133,14 +133,14 @@ class BaseBuilder:
         matrix, name = _mapped(base, prepared), version_name(prepared.version)
         items = LiveItems.of(base.base(), matrix, self._index(base, prepared, matrix))
         side = None if prepared.adapter is None else prepared.adapter.user
-        intake = Intake(backbone, self.blobs)
+        item_reader = ItemReader(backbone, self.blobs)
 
         def encode(histories: Sequence[Sequence[int]]) -> Floats:
             rows = [np.array(history, np.int64) for history in histories]
             return encode_users(backbone.model.user_encoder, rows, matrix, side)
 
         def contents(ids: Sequence[str]) -> list[Content]:
-            return intake.contents_of(self.state.items_by_id(domain, ids).values())
+            return item_reader.contents_of(self.state.items_by_id(domain, ids).values())
 
         try:
             verify(str(name), items, encode, backbone.config.max_history, contents)

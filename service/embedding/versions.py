@@ -12,7 +12,7 @@ from adapters_store.bundle import Bundle, check_bundle, check_declaration
 from adapters_store.errors import BundleError, Problem
 from adapters_store.store import Store
 from service.content.blobs import Blobs
-from service.content.item_reader import Intake
+from service.content.item_reader import ItemReader
 from service.content.pictures import PixelBudget
 from service.embedding.adapter_budget import AdapterBudget
 from service.engine.engine import Engine
@@ -106,14 +106,14 @@ class Versions:
             )
         return engine
 
-    def intake(self, domain: str) -> Intake:
+    def item_reader(self, domain: str) -> ItemReader:
         """Return what turns rows that came in into items of a domain.
 
         Raises:
             DomainNotFound, BackboneNotFound.
         """
         backbone = self.engine(self._state.get_domain(domain)).backbone
-        return Intake(backbone, self._blobs, PixelBudget(self._max_image_pixels))
+        return ItemReader(backbone, self._blobs, PixelBudget(self._max_image_pixels))
 
     def adapter(self, domain: str, version: Version) -> Adapter | None:
         """Read the adapter of a version from the store once more, for items that no catalog has.

@@ -196,17 +196,17 @@ class Imports:
         """
         course = course or Course()
         report, done, total, rows = course.report, course.position, 0, 0
-        intake = self._versions.intake(domain)
-        sample = UnknownTokens(intake)
+        item_reader = self._versions.item_reader(domain)
+        sample = UnknownTokens(item_reader)
         overtaken, generation = self._overtaken(domain, course.generation), course.generation
         kept = time.monotonic()
-        for batch in read_batches(spooled, report, intake, done, course.check):
+        for batch in read_batches(spooled, report, item_reader, done, course.check):
             wanted = [(index, row) for index, row in batch.rows_by_number if row.item_id not in overtaken]
-            merge = Merge(self._state, domain, intake, wanted, replaces=course.replaces)
+            merge = Merge(self._state, domain, item_reader, wanted, replaces=course.replaces)
             course.patiently(merge.read)
             merge.report_rejected(report)
             sample.add(merge.items)
-            intake.settle()
+            item_reader.settle()
             if merge.items:
                 stored = self._store(domain, merge, course)
                 report.accepted += stored.accepted
@@ -296,11 +296,11 @@ class Imports:
             progress.patiently(lambda: self._state.update_job(job.id, token=job.token, result=began))
         elif item_id in self._overtaken(job.domain, begun["generation"]):
             return {"updated": 0, "unchanged": 1}
-        intake = self._versions.intake(job.domain)
+        item_reader = self._versions.item_reader(job.domain)
 
         def changed(before: Item) -> Item:
-            after = intake.patched(before, patch)
-            intake.settle()
+            after = item_reader.patched(before, patch)
+            item_reader.settle()
             return after
 
         stored: Upserted = progress.patiently(lambda: self._writer.change(job.domain, item_id, changed, born))

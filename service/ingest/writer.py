@@ -141,7 +141,8 @@ class CatalogWriter:
             DomainNotFound: also where it is deleted meanwhile.
         """
         record = self._state.get_domain(domain)
-        contents, backbone = self._versions.intake(domain).contents_of(items), self._versions.engine(record).backbone
+        contents = self._versions.item_reader(domain).contents_of(items)
+        backbone = self._versions.engine(record).backbone
         stands = self._store.standing(domain)
         for version in dict.fromkeys([*stands.in_use, *self._store.pinned(domain)]):
             try:

@@ -325,7 +325,7 @@ class Reconciler:
             return items
         if not changes.upserted:  # what was deleted goes without the version's file, which may be damaged
             return items.with_changes(changes, np.zeros((0, items.width), np.float32))
-        contents = self._versions.intake(record.name).contents_of(changes.upserted)
+        contents = self._versions.item_reader(record.name).contents_of(changes.upserted)
         prepared = self._versions.load(record, version)
         if self._vectors.missing(record.name, prepared, contents, items.width) > HERE:
             raise NotBuilt

@@ -15,7 +15,7 @@ from typing import Any
 from adapters_store.store import Store
 from service.catalog.bases import Bases
 from service.catalog.verify import check_finite, verify
-from service.content.item_reader import Intake
+from service.content.item_reader import ItemReader
 from service.embedding.vectors import VectorFiles
 from service.embedding.versions import Versions
 from service.errors import Conflict, DomainNotFound
@@ -273,11 +273,11 @@ class Activator:
             late = items.living()
             check_finite(str(name), items, late[late >= len(items.base.ids)])
             return
-        intake, window = self._versions.intake(value.domain), value.engine.backbone.config.max_history
-        verify(str(name), items, value.encode, window, lambda ids: self._contents(intake, value.domain, ids))
+        item_reader, window = self._versions.item_reader(value.domain), value.engine.backbone.config.max_history
+        verify(str(name), items, value.encode, window, lambda ids: self._contents(item_reader, value.domain, ids))
 
-    def _contents(self, intake: Intake, domain: str, ids: Sequence[str]) -> list[Content]:
-        return intake.contents_of(self._state.items_by_id(domain, ids).values())
+    def _contents(self, item_reader: ItemReader, domain: str, ids: Sequence[str]) -> list[Content]:
+        return item_reader.contents_of(self._state.items_by_id(domain, ids).values())
 
     def _gated(self, candidate: LiveDomain, wanted: ActivateRequest, progress: Progress) -> dict[str, Any] | None:
         if wanted.gate is None:

@@ -137,14 +137,14 @@ async def put_item(domain: str, item_id: ItemId, request: Request, parts: Given,
     given = await run_in_threadpool(_named, await read_item(request, MAX_ITEM_BYTES), item_id)
 
     def store() -> tuple[Item, bool]:
-        intake = parts.versions.intake(domain)
-        item = _readable(lambda: intake.item(given))
-        intake.settle()
+        item_reader = parts.versions.item_reader(domain)
+        item = _readable(lambda: item_reader.item(given))
+        item_reader.settle()
         return item, bool(parts.writer.upsert(domain, [item], born=born).accepted)
 
     run = _runner(parts, domain, given.image_b64)
     if not wait:
-        await run(lambda: _readable(lambda: parts.versions.intake(domain).item(given)))
+        await run(lambda: _readable(lambda: parts.versions.item_reader(domain).item(given)))
         return _queued(await run_in_threadpool(parts.imports.submit_item, domain, given, born))
     item, added = await run(store)
     return _json(_shown(item), 201 if added else 200, {"Location": f"/domains/{domain}/items/{_quoted(item_id)}"})
@@ -164,11 +164,11 @@ async def patch_item(domain: str, item_id: ItemId, request: Request, parts: Give
     patch = await run_in_threadpool(parse_body, ItemPatch, body, '{"available": false}')
 
     def change() -> Item:
-        intake = parts.versions.intake(domain)
+        item_reader = parts.versions.item_reader(domain)
 
         def changed(before: Item) -> Item:
-            after = _readable(lambda: intake.patched(before, patch))
-            intake.settle()
+            after = _readable(lambda: item_reader.patched(before, patch))
+            item_reader.settle()
             return after
 
         parts.writer.change(domain, item_id, changed, born)
@@ -176,7 +176,7 @@ async def patch_item(domain: str, item_id: ItemId, request: Request, parts: Give
 
     def check() -> None:
         before = parts.writer.get(domain, item_id)
-        _readable(lambda: parts.versions.intake(domain).patched(before, patch))
+        _readable(lambda: parts.versions.item_reader(domain).patched(before, patch))
 
     run = _runner(parts, domain, patch.image_b64)
     if not wait:
