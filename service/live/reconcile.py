@@ -26,7 +26,7 @@ from service.embedding.versions import Versions
 from service.engine.engine import Engine
 from service.engine.slots import Slot
 from service.errors import BackboneNotFound, DomainLoading, DomainNotFound, ServiceError, StateUnavailable
-from service.live.keyed_locks import Turns
+from service.live.keyed_locks import KeyedLocks
 from service.live.residency import Residency
 from service.live.table import LiveDomain, LiveTable, Standing
 from service.state import Changes, DomainRecord, State
@@ -93,7 +93,7 @@ class Reconciler:
         self._state, self._store, self._live = state, store, live
         self._versions, self._bases, self._vectors = versions, bases, vectors
         self._residency, self._observe_swap = residency, observe_swap
-        self._turns = Turns()
+        self._locks = KeyedLocks()
         self.waiting: set[str] = set()
         self.troubled: set[str] = set()
         self.ask_for_build: Callable[[str], object] = lambda _: None
@@ -110,7 +110,7 @@ class Reconciler:
     @contextmanager
     def turn(self, domain: str) -> Iterator[None]:
         """Hold what guards the publication of a domain's values in this process."""
-        with self._turns.of(domain):
+        with self._locks.of(domain):
             yield
 
     def reconcile(self, domain: str, candidate: LiveDomain | None = None, *, wake: bool = False) -> Standing | None:
