@@ -23,7 +23,7 @@ from service.catalog.bases import Bases
 from service.catalog.index import build, use_one_thread
 from service.catalog.mapped import open_array
 from service.content.blobs import Blobs
-from service.die_with_parent import end_with
+from service.die_with_parent import die_with_parent
 from service.embedding.base_builder import BaseBuilder
 from service.embedding.segments import Segments
 from service.embedding.vectors import VectorFiles, embed_into
@@ -47,7 +47,7 @@ Floats = NDArray[np.float32]
 
 def main() -> int:
     """Do tasks until standard input ends."""
-    end_with(int(sys.argv[1]))
+    die_with_parent(int(sys.argv[1]))
     _give_way()
     torch.set_num_threads(int(sys.argv[2]))
     use_one_thread()
