@@ -42,7 +42,7 @@ from service.engine.backbones import Backbones
 from service.engine.engine import MAX_BATCH
 from service.errors import DomainNotFound, StateError
 from service.http.admission_middleware import AdmissionMiddleware
-from service.http.auth_middleware import Guard
+from service.http.auth_middleware import AuthMiddleware
 from service.http.bodies import BodyBudget, BodyMiddleware
 from service.http.encodings import ContentEncoding
 from service.http.head import answer_head
@@ -50,7 +50,7 @@ from service.http.job_events import JobEvents
 from service.http.openapi import describe
 from service.http.parts import Parts, problems
 from service.http.query import check_query
-from service.http.request_middleware import Edge, install_problems
+from service.http.request_middleware import RequestMiddleware, install_problems
 from service.http.routes import adapters, domains, items, jobs, operations, probes, recommend
 from service.ingest.imports import Imports
 from service.ingest.writer import CatalogWriter
@@ -119,8 +119,8 @@ def create_app(settings: Settings, parts: Parts | None = None, *, alone: bool = 
     # The last that is added is the outermost: a body queues as it came, and is decoded when its turn has come.
     app.add_middleware(ContentEncoding)
     app.add_middleware(AdmissionMiddleware)
-    app.add_middleware(Guard)
-    app.add_middleware(Edge, root_path=settings.root_path)
+    app.add_middleware(AuthMiddleware)
+    app.add_middleware(RequestMiddleware, root_path=settings.root_path)
     app.add_middleware(BodyMiddleware, budget=BodyBudget(settings.max_bodies_bytes))
     return app
 

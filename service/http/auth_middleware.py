@@ -15,16 +15,16 @@ from service.http.paths import local_path
 from service.http.request_middleware import answer, header
 from service.wire.problems import problem_of
 
-_OPEN = ("/livez", "/readyz", "/openapi.json")
-_PAGES = ("/docs", "/redoc", "/static-offline-docs/")
-_ASKING = ("/recommend", "/compare", "/similar", "/embed")
-_WHOLE = ("/metrics", "/info")
+_OPEN_PATHS = ("/livez", "/readyz", "/openapi.json")
+_PAGE_PREFIXES = ("/docs", "/redoc", "/static-offline-docs/")
+_ASK_PATHS = ("/recommend", "/compare", "/similar", "/embed")
+_GLOBAL_PATHS = ("/metrics", "/info")
 _DOMAIN = re.compile("/domains/[^/]+/?")
 _EVALUATES = re.compile("/domains/[^/]+/evaluate/?")
 _IN_PATH = re.compile("/(?:domains|adapters)/([^/]+)")
 
 
-class Guard:
+class AuthMiddleware:
     """Lets a request pass whose key has the scope that its method and path need, for the domain that they name.
 
     What the path does not tell (the domain of a bundle or of a job) the route checks with `state.key`.
@@ -56,19 +56,19 @@ def _admitted(scope: Scope) -> Key:
     if key.domains:
         for domain in _domains(path, scope["query_string"]):
             key.check("read", domain)
-        if path in _WHOLE:
+        if path in _GLOBAL_PATHS:
             raise Forbidden(f"{path} tells of every domain; key {key.name!r} is for {', '.join(key.domains)}")
     return key
 
 
 def is_open(path: str) -> bool:
     """Whether a path answers without a key: probes and the API's description."""
-    return path in _OPEN or path.startswith(_PAGES)
+    return path in _OPEN_PATHS or path.startswith(_PAGE_PREFIXES)
 
 
 def needed(method: str, path: str) -> Level:
     """Return the scope that a request needs."""
-    if method in ("GET", "HEAD") or (method == "POST" and (path in _ASKING or _EVALUATES.fullmatch(path))):
+    if method in ("GET", "HEAD") or (method == "POST" and (path in _ASK_PATHS or _EVALUATES.fullmatch(path))):
         return "read"
     return "admin" if _DOMAIN.fullmatch(path) else "write"
 

@@ -25,7 +25,7 @@ _SANE = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _log = logging.getLogger("swaprec")
 
 
-class Edge:
+class RequestMiddleware:
     """Gives each request an id (the client's, if it is a plain one), names it in the answer, and counts.
 
     `root_path` is the path under which a proxy serves the API: it may take it away or leave it, and an answer's

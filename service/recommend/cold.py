@@ -92,7 +92,7 @@ class Lane:
         self.engine = engine
         self._backbone, self._adapter, self._max_queue = engine.backbone, adapter, max_queue
         self._waiting: deque[Ask] = deque()
-        self._guard, self._scheduled = threading.Lock(), False
+        self._lock, self._scheduled = threading.Lock(), False
         self._thread = ThreadPoolExecutor(1, "cold")
         self._tables: dict[Dtype, SlotTable] = {}
         self._kept: OrderedDict[tuple[str, str, Dtype], Worn] = OrderedDict()
@@ -101,7 +101,7 @@ class Lane:
         """Wait for the vectors of one request's contents."""
         loop = asyncio.get_running_loop()
         ask = Ask(live, contents, loop.create_future(), loop)
-        with self._guard:
+        with self._lock:
             if len(self._waiting) >= self._max_queue:
                 raise QueueFull(len(self._waiting))
             self._waiting.append(ask)
@@ -116,7 +116,7 @@ class Lane:
 
     def _run(self) -> None:
         while True:
-            with self._guard:
+            with self._lock:
                 taken = [self._waiting.popleft() for _ in range(min(MAX_BATCH, len(self._waiting)))]
                 if not taken:
                     self._scheduled = False
