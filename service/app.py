@@ -1,4 +1,4 @@
-"""`create_app`: the one place where the parts meet."""
+"""`create_app`: the one place where components are connected."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ from service.errors import DomainNotFound, StateError
 from service.http.admission_middleware import AdmissionMiddleware
 from service.http.auth_middleware import AuthMiddleware
 from service.http.bodies import BodyBudget, BodyMiddleware
+from service.http.components import Components, problems
 from service.http.encodings import ContentEncoding
 from service.http.head import answer_head
 from service.http.job_events import JobEvents
 from service.http.openapi import describe
-from service.http.parts import Parts, problems
 from service.http.query import check_query
 from service.http.request_middleware import RequestMiddleware, install_problems
 from service.http.routes import adapters, domains, items, jobs, operations, probes, recommend
@@ -92,12 +92,12 @@ SWITCH_S = 0.00005
 _log = logging.getLogger("swaprec")
 
 
-def create_app(settings: Settings, parts: Parts | None = None, *, alone: bool = True) -> FastAPI:
+def create_app(settings: Settings, components: Components | None = None, *, alone: bool = True) -> FastAPI:
     """Build the service.
 
     Args:
         settings: frozen.
-        parts: what `started` gave; without them the app opens its own when it starts.
+        components: what `started` gave; without them the app opens its own when it starts.
         alone: whether this process holds the data folder itself; the parent of several workers does it for them.
     """
     app = FastAPIOffline(
@@ -106,7 +106,9 @@ def create_app(settings: Settings, parts: Parts | None = None, *, alone: bool = 
         title="swaprec",
         version=version("swaprec"),
         summary="Adapter-swapped recommendations: many domains from one frozen model.",
-        lifespan=lambda app: _lifespan(app, started(settings, alone=alone) if parts is None else nullcontext(parts)),
+        lifespan=lambda app: _lifespan(
+            app, started(settings, alone=alone) if components is None else nullcontext(components)
+        ),
         responses=problems(422),  # else FastAPI describes its own form of it
         dependencies=[Depends(check_query)],
         generate_unique_id_function=lambda route: route.name,
@@ -126,9 +128,9 @@ def create_app(settings: Settings, parts: Parts | None = None, *, alone: bool = 
 
 
 @asynccontextmanager
-async def _lifespan(app: FastAPI, parts: AbstractContextManager[Parts]) -> AsyncIterator[None]:
-    with parts as opened:
-        app.state.parts = opened
+async def _lifespan(app: FastAPI, components: AbstractContextManager[Components]) -> AsyncIterator[None]:
+    with components as opened:
+        app.state.components = opened
         opened.judge.asking = Asking(asyncio.get_running_loop(), opened.reader)
         opened.follower.start()
         opened.jobs.start()
@@ -140,13 +142,13 @@ async def _lifespan(app: FastAPI, parts: AbstractContextManager[Parts]) -> Async
 
 
 @contextmanager
-def _ending(parts: Parts) -> Iterator[None]:
+def _ending(components: Components) -> Iterator[None]:
     """End what takes long when the process is told to stop: the server waits for answers before it ends the app."""
     loop = asyncio.get_running_loop()
 
     def end() -> None:
-        parts.job_events.close()
-        parts.reader.pace.close()
+        components.job_events.close()
+        components.reader.pace.close()
 
     with ExitStack() as restored:
         if threading.current_thread() is threading.main_thread():  # only there signals are heard
@@ -167,29 +169,29 @@ def _stopped(
 
 
 @contextmanager
-def started(settings: Settings, *, alone: bool = True) -> Iterator[Parts]:
-    """Hold the data folder, unless somebody does, and open the parts until the block ends.
+def started(settings: Settings, *, alone: bool = True) -> Iterator[Components]:
+    """Hold the data folder, unless somebody does, and open the components until the block ends.
 
     Raises:
         StateError, BackboneError: what keeps the service from starting.
     """
     with only_process(settings.data, shared=settings.redis_url is not None) if alone else nullcontext():
-        parts = assemble(settings)
+        components = assemble(settings)
         try:
-            yield parts
+            yield components
         finally:
-            parts.jobs.stop()
-            parts.sweeps.close()
-            parts.builder.close()
-            parts.jobs.close()
-            parts.follower.close()
-            parts.residency.close()
-            parts.reader.cold.close()
-            parts.state.close()
+            components.jobs.stop()
+            components.sweeps.close()
+            components.builder.close()
+            components.jobs.close()
+            components.follower.close()
+            components.residency.close()
+            components.reader.cold.close()
+            components.state.close()
 
 
-def assemble(settings: Settings) -> Parts:
-    """Open and connect the parts.
+def assemble(settings: Settings) -> Components:
+    """Open and connect the components.
 
     Raises:
         StateError, BackboneError: what keeps the service from starting.
@@ -201,17 +203,17 @@ def assemble(settings: Settings) -> Parts:
     with ExitStack() as opened:
         state = open_state(settings)
         opened.callback(state.close)
-        parts = _connected(settings, state, keys)
+        components = _connected(settings, state, keys)
         opened.pop_all()
-    end_removals(state, parts.store)
-    if trouble := parts.lost.trouble():
+    end_removals(state, components.store)
+    if trouble := components.lost.trouble():
         _log.error("%s", trouble)
-    if not parts.engines:
+    if not components.engines:
         _log.warning("no backbone: put a folder into %s or name it in SWAPREC_BACKBONES", settings.data / "backbones")
-    return parts
+    return components
 
 
-def _connected(settings: Settings, state: State, keys: Keys) -> Parts:
+def _connected(settings: Settings, state: State, keys: Keys) -> Components:
     data, live = settings.data, LiveTable(state.get_domain, MOST // MAPS)
     telemetry = Telemetry(live)
     engines = Backbones(settings, telemetry.observe_batch)
@@ -239,7 +241,7 @@ def _connected(settings: Settings, state: State, keys: Keys) -> Parts:
         max_queue=settings.max_queue, max_wait_s=settings.max_wait_ms / 1000, at_once=RECOMMENDATIONS_AT_ONCE
     )
     telemetry.watch(follower, residency, working)
-    return Parts(
+    return Components(
         settings=settings,
         state=state,
         store=store,

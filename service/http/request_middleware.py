@@ -16,7 +16,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import DomainNotFound
-from service.http.parts import caller
+from service.http.components import caller
 from service.http.paths import exact_path
 from service.wire.problems import MEDIA_TYPE, Problem, problem, problem_of, status_problem
 from service.wire.validation import MAX_LISTED, plain_errors, summary
@@ -88,7 +88,7 @@ def _handled() -> tuple[type[Exception], ...]:
 
 
 async def _on_any(request: Request, error: Exception) -> Response:
-    if isinstance(error, DomainNotFound) and (lost := request.app.state.parts.lost.error(error.name)):
+    if isinstance(error, DomainNotFound) and (lost := request.app.state.components.lost.error(error.name)):
         error = lost
     elif isinstance(error, DomainNotFound):
         error = DomainNotFound(error.name, filter(caller(request).covers, error.existing))
@@ -141,10 +141,10 @@ def header(scope: Scope, wanted: bytes) -> str | None:
 
 
 def _count(scope: Scope, status: int, seconds: float) -> None:
-    parts = getattr(scope["app"].state, "parts", None) if "app" in scope else None
-    if parts is None:
+    components = getattr(scope["app"].state, "components", None) if "app" in scope else None
+    if components is None:
         return
     route = getattr(scope.get("route"), "path", "unmatched")
     domain = scope["state"].get("domain", "")
-    parts.telemetry.requests.labels(route, domain, str(status)).inc()
-    parts.telemetry.seconds.labels(route).observe(seconds)
+    components.telemetry.requests.labels(route, domain, str(status)).inc()
+    components.telemetry.seconds.labels(route).observe(seconds)

@@ -22,7 +22,7 @@ from service.state import DomainRecord, Item, Probe, State
 from service.state.fence import fence
 from service.state.snapshots import Snapshots
 from service.state.sqlite import SqliteState
-from tests.service.conftest import parts_of, upload
+from tests.service.conftest import components_of, upload
 
 Make = Callable[..., Path]
 MOVIES = DomainRecord("movies", "f" * 64)
@@ -117,14 +117,14 @@ def test_state_refuses_what_is_written_for_an_earlier_domain_of_the_name(state: 
 
 def test_an_import_that_was_sent_to_the_deleted_domain_is_refused(client: httpx.Client, tmp_path: Path) -> None:
     client.put("/domains/movies", json={})
-    parts = parts_of(client)
-    born = parts.state.get_domain("movies").born
+    components = components_of(client)
+    born = components.state.get_domain("movies").born
     client.delete("/domains/movies")
     client.put("/domains/movies", json={})
     spooled = tmp_path / "data" / "imports" / "x.ndjson.part"
     spooled.write_text('{"item_id": "i1", "title": "old"}\n')
     with pytest.raises(DomainNotFound):
-        parts.imports.submit("movies", spooled, born)
+        components.imports.submit("movies", spooled, born)
     assert list(spooled.parent.iterdir()) == []
     assert client.get("/domains/movies").json()["items"] == 0
 
@@ -152,7 +152,7 @@ def test_a_removal_ends_where_somebody_who_waits_to_write_makes_its_lock_anew(
 def test_items_whose_vectors_go_with_their_domain_are_refused_as_of_a_domain_that_is_gone(
     client: httpx.Client, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    vectors = parts_of(client).writer._vectors
+    vectors = components_of(client).writer._vectors
 
     def complete(*_: object) -> None:
         client.delete("/domains/movies").raise_for_status()
@@ -172,7 +172,7 @@ def test_items_whose_vectors_go_with_their_domain_are_refused_as_of_a_domain_tha
     client.put("/domains/movies", json={}).raise_for_status()
     monkeypatch.setattr(vectors, "complete", fail)
     with pytest.raises(type(error)):
-        parts_of(client).writer.embed("movies", [Item("i1", "film")])
+        components_of(client).writer.embed("movies", [Item("i1", "film")])
 
 
 def test_a_flip_of_the_deleted_domain_is_not_written_into_the_new_one(tmp_path: Path) -> None:

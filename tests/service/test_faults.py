@@ -27,7 +27,7 @@ from service.state.sqlite import SqliteState
 from swaprec.doctor import examine
 from swaprec.restore import restore
 from tests.damage import harm
-from tests.service.conftest import activate, parts_of, running, wait_for_job, wait_until
+from tests.service.conftest import activate, components_of, running, wait_for_job, wait_until
 
 Make = Callable[..., Path]
 ASKED = {"history": ["i1", "i2"], "k": 8}
@@ -161,9 +161,9 @@ def test_a_state_that_is_damaged_before_the_start_is_named_and_not_taken_for_a_n
 def test_a_state_that_is_gone_is_restored_with_its_versions_and_what_was_live(settings: Settings, bundle: Make) -> None:
     with running(settings) as client:
         fill(client, bundle(1), bundle(2))
-        parts_of(client).reconciler.ask_for_build("movies")
+        components_of(client).reconciler.ask_for_build("movies")
         wait_until((settings.data / "snapshots" / "movies" / "snapshot.json").exists)
-        wait_until(lambda: not parts_of(client).jobs.unended())
+        wait_until(lambda: not components_of(client).jobs.unended())
         before = answer(client)
     for path in settings.data.glob("state.db*"):
         path.unlink()
@@ -217,7 +217,7 @@ def test_a_damaged_activation_log_changes_nothing_that_is_answered(
         fill(client, bundle(1))
         before = answer(client)
         harm(settings.data / "adapters" / "movies" / "activations.jsonl", damage)
-        parts_of(client).reconciler.reconcile("movies")
+        components_of(client).reconciler.reconcile("movies")
         assert answer(client) == before
     with running(settings) as client:
         assert answer(client) == before
@@ -271,16 +271,16 @@ def test_a_damaged_version_is_an_error_that_says_so_and_hides_no_other(tmp_path:
 def test_a_mapped_file_that_is_cut_is_let_go_of_and_built_anew(settings: Settings, bundle: Make) -> None:
     with running(settings) as client:
         fill(client, bundle(1))
-        parts = parts_of(client)
-        parts.reconciler.ask_for_build("movies")
-        wait_until(lambda: parts.live.get("movies").live.items.base.is_kept)
-        wait_until(lambda: not parts.jobs.unended())
+        components = components_of(client)
+        components.reconciler.ask_for_build("movies")
+        wait_until(lambda: components.live.get("movies").live.items.base.is_kept)
+        wait_until(lambda: not components.jobs.unended())
         before = answer(client)
-        base = parts.live.get("movies").live.items.base.path
+        base = components.live.get("movies").live.items.base.path
         for path in base.glob("*.npy"):
             assert not path.stat().st_mode & 0o222, "it is never changed"
             os.truncate(path, path.stat().st_size // 2)
-        parts.reconciler.reconcile("movies")
+        components.reconciler.reconcile("movies")
         wait_until(lambda: client.post("/recommend?domain=movies", json=ASKED).status_code == 200)
         assert answer(client) == before
 

@@ -216,15 +216,15 @@ def test_a_service_that_starts_while_redis_goes_away_comes_up_by_itself(
             client.put(f"/domains/{name}", json={})
             client.post(f"/domains/{name}/items", json=ITEMS)
         assert activate(client, bundle(1))["status"] == "succeeded"
-    with started(on_redis) as parts:
+    with started(on_redis) as components:
         own_redis.kill()
-        parts.follower.start()
+        components.follower.start()
         time.sleep(1.5)
-        assert parts.live.loading == {"movies": "being restored"}, "it cannot be done without Redis"
+        assert components.live.loading == {"movies": "being restored"}, "it cannot be done without Redis"
         own_redis.start()
-        wait_until(lambda: {standing.live.domain for standing in parts.live.all()} == {"movies", "books"})
-        assert parts.live.loading == {}
-        assert parts.live.broken == {}
+        wait_until(lambda: {standing.live.domain for standing in components.live.all()} == {"movies", "books"})
+        assert components.live.loading == {}
+        assert components.live.broken == {}
 
 
 def test_everything_is_live_again_after_a_restart(on_redis: Settings, bundle: Callable[..., Path]) -> None:

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel
 
 from service.errors import DomainLoading, QueueFull
-from service.http.parts import Given, Parts, parse_body, problems, read_body
+from service.http.components import Components, ComponentsDep, parse_body, problems, read_body
 from service.live.table import LiveDomain, Standing
 from service.recommend.compare import compare
 from service.recommend.recommend import recommend
@@ -34,22 +34,22 @@ def _expects(body: type[BaseModel]) -> dict[str, Any]:
     responses=problems(400, 404, 409, 413, 422, 429, 503),
 )
 async def post_recommend(
-    request: Request, parts: Given, domain: Annotated[str, Query(description="Which domain.")]
+    request: Request, components: ComponentsDep, domain: Annotated[str, Query(description="Which domain.")]
 ) -> Response:
     """Answer from the domain's live value; the answer names the version and index generation that produced it."""
     try:
-        standing = await parts.residency.standing(domain)
-        body = await read_body(request, parts.settings.max_body_bytes)
+        standing = await components.residency.standing(domain)
+        body = await read_body(request, components.settings.max_body_bytes)
         wanted = parse_body(RecommendRequest, body, '{"history": ["n101"]}')
-        answer = await _recommended(parts, standing, wanted)
+        answer = await _recommended(components, standing, wanted)
     except (QueueFull, DomainLoading) as error:
-        parts.telemetry.rejected.labels(error.code).inc()
+        components.telemetry.rejected.labels(error.code).inc()
         raise
     request.state.domain = domain
     if answer["fallback"]["used"]:
-        parts.telemetry.fallbacks.labels(answer["fallback"]["reason"]).inc()
+        components.telemetry.fallbacks.labels(answer["fallback"]["reason"]).inc()
     if answer["unknown_items"]:
-        parts.telemetry.unknown_items.inc(len(answer["unknown_items"]))
+        components.telemetry.unknown_items.inc(len(answer["unknown_items"]))
     return _answer(answer)
 
 
@@ -61,13 +61,13 @@ async def post_recommend(
     responses=problems(400, 404, 409, 413, 422, 429, 503),
 )
 async def post_compare(
-    request: Request, parts: Given, domain: Annotated[str, Query(description="Which domain.")]
+    request: Request, components: ComponentsDep, domain: Annotated[str, Query(description="Which domain.")]
 ) -> Response:
     """Answer one history by every arm, with how much they agree and what moved."""
-    standing = await parts.residency.standing(domain)
-    body = await read_body(request, parts.settings.max_body_bytes)
+    standing = await components.residency.standing(domain)
+    body = await read_body(request, components.settings.max_body_bytes)
     wanted = parse_body(CompareRequest, body, '{"history": ["n101"], "arms": [{"version": 3}]}')
-    answer = await compare(standing, wanted, parts.reader)
+    answer = await compare(standing, wanted, components.reader)
     return _answer(answer)
 
 
@@ -79,12 +79,14 @@ async def post_compare(
     responses=problems(400, 404, 409, 413, 422, 429, 503),
 )
 async def post_similar(
-    request: Request, parts: Given, domain: Annotated[str, Query(description="Which domain.")]
+    request: Request, components: ComponentsDep, domain: Annotated[str, Query(description="Which domain.")]
 ) -> Response:
     """Answer with the nearest items of the live value; a text or picture is encoded with its adapter."""
-    standing = await parts.residency.standing(domain)
-    wanted = parse_body(SimilarRequest, await read_body(request, parts.settings.max_body_bytes), '{"item_id": "n101"}')
-    return _answer(await similar(_live(standing, wanted.version), wanted, parts.reader))
+    standing = await components.residency.standing(domain)
+    wanted = parse_body(
+        SimilarRequest, await read_body(request, components.settings.max_body_bytes), '{"item_id": "n101"}'
+    )
+    return _answer(await similar(_live(standing, wanted.version), wanted, components.reader))
 
 
 @router.post(
@@ -95,21 +97,21 @@ async def post_similar(
     responses=problems(400, 404, 409, 413, 422, 429, 503),
 )
 async def post_embed(
-    request: Request, parts: Given, domain: Annotated[str, Query(description="Which domain.")]
+    request: Request, components: ComponentsDep, domain: Annotated[str, Query(description="Which domain.")]
 ) -> Response:
     """Encode with the adapter of the live value; an item's own vector is the one that is searched."""
-    standing = await parts.residency.standing(domain)
+    standing = await components.residency.standing(domain)
     example = '{"items": ["n101", {"text": "Storm closes roads"}]}'
-    wanted = parse_body(EmbedRequest, await read_body(request, parts.settings.max_body_bytes), example)
-    return _answer(await embed(_live(standing, wanted.version), wanted, parts.reader))
+    wanted = parse_body(EmbedRequest, await read_body(request, components.settings.max_body_bytes), example)
+    return _answer(await embed(_live(standing, wanted.version), wanted, components.reader))
 
 
-async def _recommended(parts: Parts, standing: Standing, wanted: RecommendRequest) -> dict[str, Any]:
+async def _recommended(components: Components, standing: Standing, wanted: RecommendRequest) -> dict[str, Any]:
     if wanted.version is not None:
-        return await recommend(standing.serving(wanted.version), wanted, parts.reader)
+        return await recommend(standing.serving(wanted.version), wanted, components.reader)
     if standing.canary is None:
-        return await recommend(standing.live, wanted, parts.reader)
-    return await parts.canaries.recommend(standing, standing.canary, wanted, parts.reader)
+        return await recommend(standing.live, wanted, components.reader)
+    return await components.canaries.recommend(standing, standing.canary, wanted, components.reader)
 
 
 def _live(standing: Standing, version: int | str | None) -> LiveDomain:

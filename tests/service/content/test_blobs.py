@@ -28,7 +28,7 @@ from service.state import DomainRecord, Item, State
 from service.state.redis import RedisState
 from service.state.snapshots import Snapshots
 from service.state.sqlite import SqliteState
-from tests.service.conftest import parts_of, running, wait_for_job
+from tests.service.conftest import components_of, running, wait_for_job
 from tests.service.redis_server import RedisServer
 from tests.tiny import tiny_backbone, tiny_picture
 
@@ -333,13 +333,13 @@ def image(client: httpx.Client, domain: str, number: int) -> str:
 
 
 def fold(client: httpx.Client, domain: str) -> None:
-    job = wait_for_job(client, parts_of(client).jobs.submit("fold", domain, {}).to_json())
+    job = wait_for_job(client, components_of(client).jobs.submit("fold", domain, {}).to_json())
     assert job["status"] == "succeeded", job
 
 
 def wait_for_sweep(client: httpx.Client) -> None:
     """Wait until what was asked for in the background is done: one thing after the other."""
-    parts_of(client).jobs.background(lambda: None).result(20)
+    components_of(client).jobs.background(lambda: None).result(20)
 
 
 def test_the_picture_of_a_deleted_item_goes_after_folds_and_that_of_an_equal_item_elsewhere_stays(
@@ -375,7 +375,7 @@ def test_the_pictures_of_a_removed_domain_go_but_those_that_another_domain_names
 
 def test_a_service_that_stops_ends_its_sweep(client: httpx.Client, settings: Settings) -> None:
     folder = settings.data / "blobs"
-    sweeps, before = parts_of(client).sweeps, kept(folder)
+    sweeps, before = components_of(client).sweeps, kept(folder)
     age(folder)
     sweeps.close()
     sweeps.ask()

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from service.settings import Settings
-from tests.service.conftest import parts_of, running
+from tests.service.conftest import components_of, running
 from tests.service.hostile import FILES, KIND, Honest, form
 from tests.service.hostile_forms import ACCEPTED, FORMS
 from tests.tiny import tiny_adapter, tiny_backbone, tiny_bundle
@@ -45,7 +45,7 @@ def honest(tmp_path_factory: pytest.TempPathFactory) -> Honest:
 @contextmanager
 def heartbeat(client: httpx.Client) -> Iterator[list[float]]:
     """Collect the CPU seconds that pass between turns of the service's event loop."""
-    asking = parts_of(client).judge.asking
+    asking = components_of(client).judge.asking
     assert asking is not None
     turns: list[float] = []
 
@@ -74,7 +74,7 @@ def strict(answer: httpx.Response) -> Any:
 
 def left(client: httpx.Client) -> dict[str, Any]:
     """Return everything that an upload could leave: files, domains, versions, jobs."""
-    data = parts_of(client).settings.data
+    data = components_of(client).settings.data
     listed = {path: client.get(path) for path in ("/domains", "/adapters", "/jobs", "/adapters?domain=movies")}
     assert {path: answer.status_code for path, answer in listed.items()} == dict.fromkeys(listed, 200)
     files = {str(path.relative_to(data)) for path in (data / "adapters").rglob("*") if path.name != ".lock"}

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from service.settings import Settings
-from tests.service.conftest import ITEMS, activate, parts_of, running, upload, wait_for_job, wait_until
+from tests.service.conftest import ITEMS, activate, components_of, running, upload, wait_for_job, wait_until
 
 Make = Callable[..., Path]
 DOMAINS = [f"d{number}" for number in range(6)]
@@ -95,13 +95,13 @@ def test_what_happened_to_a_domain_while_it_rested_is_in_its_next_answer(rested:
     gone = ask(rested, "d0").json()["items"][0]["item_id"]
     for domain in ("d4", "d5"):
         ask(rested, domain)
-    parts = parts_of(rested)
-    assert parts.live.rests("d0")
-    parts.writer.delete("d0", [gone])
+    components = components_of(rested)
+    assert components.live.rests("d0")
+    components.writer.delete("d0", [gone])
     upload(rested, bundle(90, "d0"))
-    parts.store.record_activation("d0", 2, "activate")
-    parts.reconciler.reconcile("d0")
-    assert parts.live.rests("d0"), "a change alone brings nothing back"
+    components.store.record_activation("d0", 2, "activate")
+    components.reconciler.reconcile("d0")
+    assert components.live.rests("d0"), "a change alone brings nothing back"
     answer = ask(rested, "d0", k=100).json()
     assert answer["version"] == 2
     assert gone not in {item["item_id"] for item in answer["items"]}
@@ -227,8 +227,8 @@ def test_a_small_catalog_that_stays_as_it_is_gets_a_base_and_a_snapshot(
         client.post("/domains/few/items", json=ITEMS[:3])
         for domain in ("few", "empty"):
             wait_until(lambda domain=domain: (settings.data / "snapshots" / domain / "snapshot.json").exists())  # type: ignore[misc]
-        parts = parts_of(client)
-        wait_until(lambda: all(parts.live.get(domain).live.items.base.is_kept for domain in ("few", "empty")))
+        components = components_of(client)
+        wait_until(lambda: all(components.live.get(domain).live.items.base.is_kept for domain in ("few", "empty")))
         assert {item["item_id"] for item in ask(client, "few", history=[]).json()["items"]} == {"i0", "i1", "i2"}
         assert ask(client, "empty", history=[]).json()["fallback"]["reason"] == "empty_catalog"
         folds = [job for job in client.get("/jobs").json()["items"] if job["kind"] == "fold"]

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from service.recommend.canary import LEAST, Watch, chosen
-from tests.service.conftest import ITEMS, activate, parts_of, upload, wait_for_job, wait_until
+from tests.service.conftest import ITEMS, activate, components_of, upload, wait_for_job, wait_until
 
 Make = Callable[..., Path]
 HISTORY = [item["item_id"] for item in ITEMS[:3]]
@@ -114,12 +114,12 @@ def test_a_canary_that_fails_is_taken_back_and_its_users_are_answered(
     activate(movies, bundle(1))
     upload(movies, bundle(2))
     _canary(movies, 2, 50)
-    canary = parts_of(movies).live.find("movies").canary
+    canary = components_of(movies).live.find("movies").canary
     object.__setattr__(canary, "slot", None)  # nothing can be encoded with it any more
     for number in range(4 * LEAST):
         assert _version(movies, f"u{number}") == 1
     wait_until(lambda: movies.get("/domains/movies").json()["canary_version"] is None)
-    log = parts_of(movies).store.activations("movies")
+    log = components_of(movies).store.activations("movies")
     assert log[-1].reason.startswith("canary ended: ")
 
 
@@ -127,7 +127,7 @@ def test_a_canary_that_fails_no_more_often_than_the_live_version_goes_on(movies:
     activate(movies, bundle(1))
     upload(movies, bundle(2))
     _canary(movies, 2, 50)
-    standing = parts_of(movies).live.find("movies")
+    standing = components_of(movies).live.find("movies")
     for value in (standing.live, standing.canary):
         object.__setattr__(value, "slot", None)  # nothing can be encoded with either
     for number in range(3 * LEAST):

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.service.conftest import activate, parts_of, upload, wait_for_job, wait_until
+from tests.service.conftest import activate, components_of, upload, wait_for_job, wait_until
 
 Make = Callable[..., Path]
 HISTORIES = [[f"i{number}", f"i{number + 1}"] for number in range(20)]
@@ -92,7 +92,7 @@ def test_a_canary_that_passed_its_gate_is_taken_back_when_new_probes_say_so(two:
     assert versions(two) == (2, 1), "the same probes change nothing"
     put_probes(two, 2)
     wait_until(lambda: versions(two) == (2, None))
-    reason = parts_of(two).store.activations("movies")[-1].reason
+    reason = components_of(two).store.activations("movies")[-1].reason
     assert reason.startswith("canary ended: HR@10 is ")
 
 
@@ -102,7 +102,7 @@ def test_a_canary_that_passed_its_gate_is_judged_again_when_its_catalog_was_fold
     for target in {*targets(two, 1).values()}:
         two.delete(f"/domains/movies/items/{target}").raise_for_status()
     assert versions(two) == (2, 1)
-    parts_of(two).reconciler.ask_for_build("movies")
+    components_of(two).reconciler.ask_for_build("movies")
     wait_until(lambda: versions(two) == (2, None))
 
 

@@ -1,4 +1,4 @@
-"""The parts that an app is made of, in one frozen value that routes are handed."""
+"""The components of an app, in one frozen value that routes get as a dependency."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ M = TypeVar("M", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class Components:
     """Everything routes need; built by `create_app`."""
 
     settings: Settings
@@ -75,9 +75,9 @@ class Parts:
     receiving: Receiving = field(default_factory=Receiving)
 
 
-async def _parts(request: Request) -> Parts:  # async: a plain function would cost a thread at every request
-    parts: Parts = request.app.state.parts
-    return parts
+async def _components(request: Request) -> Components:  # async: a plain function would cost a thread at every request
+    components: Components = request.app.state.components
+    return components
 
 
 def caller(request: Request) -> Key:
@@ -90,7 +90,7 @@ async def _caller(request: Request) -> Key:
     return caller(request)
 
 
-Given = Annotated[Parts, Depends(_parts)]
+ComponentsDep = Annotated[Components, Depends(_components)]
 Caller = Annotated[Key, Depends(_caller)]
 
 
@@ -131,9 +131,9 @@ def parse_body(model: type[M], body: bytes, example: str) -> M:
 
 def key_check(request: Request) -> Callable[[], None]:
     """Return what checks the key of a request again, while it goes on."""
-    parts: Parts = request.app.state.parts
+    components: Components = request.app.state.components
     authorization, before = request.headers.get("authorization"), caller(request)
-    return lambda: parts.keys.check_again(authorization, before)
+    return lambda: components.keys.check_again(authorization, before)
 
 
 async def stream(request: Request) -> AsyncIterator[bytes]:
