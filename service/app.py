@@ -64,7 +64,7 @@ from service.recommend.canary import Canaries
 from service.recommend.cold import ColdItems
 from service.recommend.recommend import Reader
 from service.rollout.activation import Activator
-from service.rollout.gate_runner import Asking, CanaryJudge, Judge
+from service.rollout.gate_runner import CanaryGateRunner, EventLoopReader, GateRunner
 from service.settings import Settings
 from service.state import State, redis, sqlite
 from service.state.fence import fence
@@ -131,7 +131,7 @@ def create_app(settings: Settings, components: Components | None = None, *, alon
 async def _lifespan(app: FastAPI, components: AbstractContextManager[Components]) -> AsyncIterator[None]:
     with components as opened:
         app.state.components = opened
-        opened.judge.asking = Asking(asyncio.get_running_loop(), opened.reader)
+        opened.gate_runner.loop_reader = EventLoopReader(asyncio.get_running_loop(), opened.reader)
         opened.follower.start()
         opened.jobs.start()
         # What is there now stays: looking through it for garbage would keep requests waiting for a tenth of a second.
@@ -229,10 +229,12 @@ def _connected(settings: Settings, state: State, keys: Keys) -> Components:
     base_builder = BaseBuilder(state, bases, vectors, blobs, snapshots, builder.index, settings.index_items)
     sweeps = Sweeps(state, blobs, snapshots, engines, working)
     folds = Folds(store, versions, base_builder, builder, reconciler, working, sweeps)
-    judge = Judge(state, live)
-    activator = Activator(state, store, live, versions, bases, vectors, snapshots, reconciler, folds, judge, working)
-    canary_judge = CanaryJudge(judge, store, activator.end_canary, working)
-    folds.folded.append(canary_judge.ask)
+    gate_runner = GateRunner(state, live)
+    activator = Activator(
+        state, store, live, versions, bases, vectors, snapshots, reconciler, folds, gate_runner, working
+    )
+    canary_gate_runner = CanaryGateRunner(gate_runner, store, activator.end_canary, working)
+    folds.folded.append(canary_gate_runner.ask)
     writer = CatalogWriter(state, store, live, versions, vectors, reconciler)
     follower = Follower(state, store, live, reconciler, working)
     canaries = Canaries(telemetry.observe_arm, telemetry.forget_arms, activator.end_canary)
@@ -259,8 +261,8 @@ def _connected(settings: Settings, state: State, keys: Keys) -> Components:
         keys=keys,
         reader=_reader(settings, state, versions, admission),
         canaries=canaries,
-        judge=judge,
-        canary_judge=canary_judge,
+        gate_runner=gate_runner,
+        canary_gate_runner=canary_gate_runner,
         residency=residency,
         sweeps=sweeps,
         admission=admission,

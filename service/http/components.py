@@ -31,7 +31,7 @@ from service.live.table import LiveTable
 from service.recommend.canary import Canaries
 from service.recommend.recommend import Reader
 from service.rollout.activation import Activator
-from service.rollout.gate_runner import CanaryJudge, Judge
+from service.rollout.gate_runner import CanaryGateRunner, GateRunner
 from service.settings import Settings
 from service.state import State
 from service.state.known import LostDomains
@@ -65,8 +65,8 @@ class Components:
     keys: Keys
     reader: Reader
     canaries: Canaries
-    judge: Judge
-    canary_judge: CanaryJudge
+    gate_runner: GateRunner
+    canary_gate_runner: CanaryGateRunner
     residency: Residency
     sweeps: Sweeps
     admission: Admission

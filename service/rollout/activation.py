@@ -24,7 +24,7 @@ from service.live.compaction import Folds
 from service.live.reconcile import DAMAGE, NotBuilt, Reconciler
 from service.live.table import LiveDomain, LiveTable, Standing
 from service.rollout.gate import check
-from service.rollout.gate_runner import Judge
+from service.rollout.gate_runner import GateRunner
 from service.state import DomainRecord, Job, State
 from service.state.fence import fence
 from service.state.snapshots import Snapshots
@@ -62,13 +62,13 @@ class Activator:
         snapshots: Snapshots,
         reconciler: Reconciler,
         folds: Folds,
-        judge: Judge,
+        gate_runner: GateRunner,
         jobs: Jobs,
     ) -> None:
         self._state, self._store, self._live = state, store, live
         self._versions, self._bases, self._vectors = versions, bases, vectors
         self._snapshots = snapshots
-        self._reconciler, self._folds, self._judge, self._jobs = reconciler, folds, judge, jobs
+        self._reconciler, self._folds, self._gate_runner, self._jobs = reconciler, folds, gate_runner, jobs
         jobs.kinds[KIND] = self._activate
 
     def submit(self, domain: str, version: Version, wanted: ActivateRequest | None = None) -> Job:
@@ -283,7 +283,7 @@ class Activator:
         if wanted.gate is None:
             return None
         progress.stage("gate")
-        verdict = self._judge.verdict(wanted.gate, candidate, progress)
+        verdict = self._gate_runner.verdict(wanted.gate, candidate, progress)
         check(candidate.domain, verdict)
         return verdict.figures
 

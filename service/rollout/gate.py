@@ -27,7 +27,7 @@ class Verdict:
     missed: list[str]
 
 
-async def judge(
+async def run_gate(
     gate: GateBody, candidate: LiveDomain, live: LiveDomain | None, probes: Sequence[Probe], reader: Reader
 ) -> Verdict:
     """Ask candidate and live version the same probes, by the path that answers requests, and compare.

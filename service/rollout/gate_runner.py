@@ -1,7 +1,7 @@
 """The gate, asked from a job's thread: before a version goes live, and again while it is a canary.
 
-What a gate says depends on the probes, the catalog and the two versions. So a canary that had to pass one is judged
-again whenever its domain's probes were replaced or its catalog was folded, and taken back where it misses.
+What a gate says depends on the probes, the catalog and the two versions. So the gate of a
+canary runs again whenever the domain's probes or catalog change; a canary that misses is taken back.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from service.errors import Conflict, DomainLoading
 from service.jobs import Jobs, Progress, Stopped
 from service.live.table import LiveDomain, LiveTable, Standing
 from service.recommend.recommend import Reader
-from service.rollout.gate import Verdict, judge
+from service.rollout.gate import Verdict, run_gate
 from service.state import Job, State
 from service.version import version_name
 from service.wire.requests import GateBody
@@ -30,19 +30,19 @@ End = Callable[[str, str, str], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Asking:
-    """How the gate asks: on the event loop that answers requests, as requests do."""
+class EventLoopReader:
+    """The event loop that answers requests, and its reader: a gate queries like a request."""
 
     loop: asyncio.AbstractEventLoop
     reader: Reader
 
 
-class Judge:
-    """Asks gates."""
+class GateRunner:
+    """Runs gates."""
 
     def __init__(self, state: State, live: LiveTable) -> None:
         self._state, self._live = state, live
-        self.asking: Asking | None = None
+        self.loop_reader: EventLoopReader | None = None
 
     def verdict(self, gate: GateBody, candidate: LiveDomain, progress: Progress) -> Verdict:
         """Ask the domain's probes of a candidate and of what is live; waits, so never on the event loop.
@@ -54,11 +54,11 @@ class Judge:
         probes = self._state.probes(domain)
         if not probes:
             raise Conflict(f"{domain} has no probes to gate by: PUT /domains/{domain}/probes")
-        if self.asking is None:
+        if self.loop_reader is None:
             raise RuntimeError("the gate asks as requests do: the service must have started")
         now = self.standing(domain, progress)
-        work = judge(gate, candidate, now.live, probes, self.asking.reader)
-        return waited(asyncio.run_coroutine_threadsafe(work, self.asking.loop), progress)
+        work = run_gate(gate, candidate, now.live, probes, self.loop_reader.reader)
+        return waited(asyncio.run_coroutine_threadsafe(work, self.loop_reader.loop), progress)
 
     def standing(self, domain: str, progress: Progress) -> Standing:
         """Return where a domain stands now, bringing it there; waits while it is being made ready.
@@ -92,33 +92,33 @@ def waited(asked: Future[Verdict], progress: Progress) -> Verdict:
         asked.cancel()
 
 
-class CanaryJudge:
-    """Judges canaries again, as jobs: one process does it for all.
+class CanaryGateRunner:
+    """Runs the gates of canaries again, as jobs: one process does it for all.
 
     Args:
-        judge: asks.
+        gate_runner: asks.
         store: where a domain stands.
         end: takes a canary back: domain, digest, reason.
         jobs: that do it.
     """
 
-    def __init__(self, judge: Judge, store: Store, end: End, jobs: Jobs) -> None:
-        self._judge, self._store, self._end, self._jobs = judge, store, end, jobs
-        jobs.kinds[KIND] = self._judged
+    def __init__(self, gate_runner: GateRunner, store: Store, end: End, jobs: Jobs) -> None:
+        self._gate_runner, self._store, self._end, self._jobs = gate_runner, store, end, jobs
+        jobs.kinds[KIND] = self._run_job
 
     def ask(self, domain: str) -> Job | None:
-        """Judge a domain's canary again, where it has one that had to pass a gate."""
+        """Queue the gate of a domain's canary again, if the canary had to pass one."""
         stands = self._store.standing(domain)
         if not stands.percent or stands.gate is None:
             return None
         return self._jobs.submit(KIND, domain, {"version": version_name(stands.canary)})
 
-    def _judged(self, job: Job, progress: Progress) -> dict[str, Any]:
+    def _run_job(self, job: Job, progress: Progress) -> dict[str, Any]:
         progress.stage("gate")
-        canary, stands = self._judge.standing(job.domain, progress).canary, self._store.standing(job.domain)
+        canary, stands = self._gate_runner.standing(job.domain, progress).canary, self._store.standing(job.domain)
         if canary is None or stands.gate is None or canary.version != stands.canary:
             return {"gate": None, "missed": []}  # it is over
-        verdict = self._judge.verdict(GateBody.model_validate(stands.gate), canary, progress)
+        verdict = self._gate_runner.verdict(GateBody.model_validate(stands.gate), canary, progress)
         if verdict.missed:
             progress.fence()
             self._end(job.domain, canary.digest, "; ".join(verdict.missed))

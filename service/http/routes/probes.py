@@ -38,7 +38,7 @@ async def put_probes(domain: str, request: Request, components: ComponentsDep) -
     probes = await run_in_threadpool(read_probes, body)
     await run_in_threadpool(components.state.put_probes, domain, probes, born)
     if probes:
-        await run_in_threadpool(components.canary_judge.ask, domain)
+        await run_in_threadpool(components.canary_gate_runner.ask, domain)
     return {"domain": domain, "probes": len(probes)}
 
 

@@ -39,14 +39,14 @@ def seconds_of(movies: httpx.Client, count: int) -> list[float]:
 def test_however_many_probes_there_are_few_are_asked_at_once(movies: httpx.Client) -> None:
     movies.put("/domains/movies/probes", json=PROBES)
     components = components_of(movies)
-    asking = components.judge.asking
-    assert asking is not None
+    loop_reader = components.gate_runner.loop_reader
+    assert loop_reader is not None
     idle = seconds_of(movies, 20)
     with ThreadPoolExecutor(4) as pool:
         asked = [pool.submit(evaluate, movies, 3.0) for _ in range(4)]
         wait_until(lambda: components.reader.pace._by_domain["movies"] == 4)
         beside = seconds_of(movies, 20)
-        tasks = max(len(asyncio.all_tasks(asking.loop)) for _ in range(20))
+        tasks = max(len(asyncio.all_tasks(loop_reader.loop)) for _ in range(20))
         assert {one.result() for one in asked} == {0}, "they took longer than their clients waited"
     assert tasks < 100
     assert statistics.median(beside) < 10 * statistics.median(idle) + 0.1

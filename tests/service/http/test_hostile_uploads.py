@@ -45,8 +45,8 @@ def honest(tmp_path_factory: pytest.TempPathFactory) -> Honest:
 @contextmanager
 def heartbeat(client: httpx.Client) -> Iterator[list[float]]:
     """Collect the CPU seconds that pass between turns of the service's event loop."""
-    asking = components_of(client).judge.asking
-    assert asking is not None
+    loop_reader = components_of(client).gate_runner.loop_reader
+    assert loop_reader is not None
     turns: list[float] = []
 
     async def beat() -> None:
@@ -57,7 +57,7 @@ def heartbeat(client: httpx.Client) -> Iterator[list[float]]:
             turns.append(now - before)
             before = now
 
-    task: Future[None] = asyncio.run_coroutine_threadsafe(beat(), asking.loop)
+    task: Future[None] = asyncio.run_coroutine_threadsafe(beat(), loop_reader.loop)
     try:
         yield turns
     finally:

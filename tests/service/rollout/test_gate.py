@@ -88,7 +88,7 @@ def test_a_canary_that_passed_its_gate_is_taken_back_when_new_probes_say_so(two:
     assert start_canary(two, 1, min_hr10=1.0)["result"]["gate"]["candidate"]["hr"] == 1.0
     assert versions(two) == (2, 1)
     put_probes(two, 1)
-    wait_until(lambda: judged(two) == ["succeeded"])
+    wait_until(lambda: gate_jobs(two) == ["succeeded"])
     assert versions(two) == (2, 1), "the same probes change nothing"
     put_probes(two, 2)
     wait_until(lambda: versions(two) == (2, None))
@@ -110,10 +110,10 @@ def test_a_canary_without_a_gate_is_not_judged(two: httpx.Client) -> None:
     body = {"canary_percent": 50}
     two.post("/adapters/movies/versions/1/activate", json=body).raise_for_status()
     put_probes(two, 2)
-    assert judged(two) == []
+    assert gate_jobs(two) == []
     assert versions(two) == (2, 1)
 
 
-def judged(client: httpx.Client) -> list[str]:
+def gate_jobs(client: httpx.Client) -> list[str]:
     jobs = client.get("/jobs?domain=movies").json()["items"]
     return [job["status"] for job in jobs if job["kind"] == "judge"]
