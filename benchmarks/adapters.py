@@ -127,8 +127,8 @@ def ratios(seconds: Mapping[str, list[float]], name: str) -> list[float]:
 def compare(side: Side, rounds: int, device: str, dtype: torch.dtype) -> dict[str, list[float]]:
     """Measure every kind that this side can have; ratios by `kind/domains`."""
     everything: dict[str, Forward] = {"none": lambda: side.run(slice(None), None)}
-    elsewhere = {name for name, kind in KINDS.items() if (kind.item_only if side.name == "user" else kind.user_only)}
-    kinds = [name for name in KINDS if name not in {"none", *elsewhere}]
+    other_side = {name for name, kind in KINDS.items() if (kind.item_only if side.name == "user" else kind.user_only)}
+    kinds = [name for name in KINDS if name not in {"none", *other_side}]
     for kind in kinds:
         for domains, forward in forwards(side, kind, device, dtype):
             everything[f"{kind}/{domains}"] = forward

@@ -37,7 +37,7 @@ from service.embedding.adapter_budget import AdapterBudget
 from service.embedding.base_builder import BaseBuilder
 from service.embedding.vectors import VectorFiles
 from service.embedding.versions import Versions
-from service.embedding.worker import Builder
+from service.embedding.worker import WorkerProcess
 from service.engine.backbones import Backbones
 from service.engine.engine import MAX_BATCH
 from service.errors import DomainNotFound, StateError
@@ -182,7 +182,7 @@ def started(settings: Settings, *, alone: bool = True) -> Iterator[Components]:
         finally:
             components.jobs.stop()
             components.sweeps.close()
-            components.builder.close()
+            components.worker.close()
             components.jobs.close()
             components.follower.close()
             components.residency.close()
@@ -218,17 +218,17 @@ def _connected(settings: Settings, state: State, keys: Keys) -> Components:
     telemetry = Telemetry(live)
     engines = Backbones(settings, telemetry.observe_batch)
     store, working = Store(data / "adapters"), Jobs(state, process_name())
-    builder = _builder(settings, engines)
-    vectors, bases = VectorFiles(data / "vectors", builder), Bases(data / "bases")
+    worker = _worker(settings, engines)
+    vectors, bases = VectorFiles(data / "vectors", worker), Bases(data / "bases")
     blobs = Blobs(data / "blobs")
     versions = Versions(state, store, blobs, engines, AdapterBudget.of(settings), settings.max_image_pixels)
     residency = Residency(live, settings.memory_bytes, telemetry.return_seconds.observe)
     swapped = telemetry.swap_seconds.observe
     reconciler = Reconciler(state, store, live, versions, bases, vectors, residency, swapped)
     snapshots = Snapshots(data / "snapshots")
-    base_builder = BaseBuilder(state, bases, vectors, blobs, snapshots, builder.index, settings.index_items)
+    base_builder = BaseBuilder(state, bases, vectors, blobs, snapshots, worker.index, settings.index_items)
     sweeps = Sweeps(state, blobs, snapshots, engines, working)
-    folds = Folds(store, versions, base_builder, builder, reconciler, working, sweeps)
+    folds = Folds(store, versions, base_builder, worker, reconciler, working, sweeps)
     gate_runner = GateRunner(state, live)
     activator = Activator(
         state, store, live, versions, bases, vectors, snapshots, reconciler, folds, gate_runner, working
@@ -255,7 +255,7 @@ def _connected(settings: Settings, state: State, keys: Keys) -> Components:
         writer=writer,
         imports=Imports(data / "imports", state, versions, writer, folds, working, settings.max_spool_bytes),
         jobs=working,
-        builder=builder,
+        worker=worker,
         follower=follower,
         telemetry=telemetry,
         keys=keys,
@@ -271,10 +271,10 @@ def _connected(settings: Settings, state: State, keys: Keys) -> Components:
     )
 
 
-def _builder(settings: Settings, engines: Backbones) -> Builder:
+def _worker(settings: Settings, engines: Backbones) -> WorkerProcess:
     redis_url = None if settings.redis_url is None else settings.redis_url.get_secret_value()
     where = {"data": str(settings.data.absolute()), "redis": redis_url, "least_for_index": settings.index_items}
-    return Builder(engines.folder, least=settings.builder_items, threads=settings.threads, where=where)
+    return WorkerProcess(engines.folder, least=settings.builder_items, threads=settings.threads, where=where)
 
 
 def _reader(settings: Settings, state: State, versions: Versions, admission: Admission) -> Reader:

@@ -20,7 +20,7 @@ from service.content.blobs import Blobs
 from service.embedding.base_builder import BaseBuilder
 from service.embedding.vectors import VectorFiles
 from service.embedding.versions import Prepared
-from service.embedding.worker import Builder
+from service.embedding.worker import WorkerProcess
 from service.settings import Settings
 from service.state import DomainRecord, Item
 from service.state.snapshots import Snapshots
@@ -88,7 +88,7 @@ def _catalog(setup: Setup, backbone: Backbone, titles: list[str]) -> tuple[BaseB
         rows = enumerate(titles[start : start + UPSERT_ROWS], start)
         state.upsert_items(DOMAIN, [Item(f"item-{row}", title) for row, title in rows])
     print(f"{len(titles):,} items stored in {time.perf_counter() - began:.1f} s", flush=True)
-    worker = Builder(lambda _: None, least=0, threads=settings.threads)
+    worker = WorkerProcess(lambda _: None, least=0, threads=settings.threads)
     builder = BaseBuilder(
         state,
         Bases(data / "bases"),

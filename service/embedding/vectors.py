@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from service.embedding.segments import Keys, Segments, as_keys
 from service.embedding.versions import Prepared
-from service.embedding.worker import Builder
+from service.embedding.worker import WorkerProcess
 from transrec.adapters import Adapter
 from transrec.backbone import Backbone
 from transrec.content import Content
@@ -46,11 +46,11 @@ class VectorFiles:
 
     Args:
         folder: of all domains.
-        builder: embeds what is much, in a process of its own; without it everything is embedded here.
+        worker: embeds what is much, in a process of its own; without it everything is embedded here.
     """
 
-    def __init__(self, folder: Path, builder: Builder | None = None) -> None:
-        self._folder, self._builder = folder, builder
+    def __init__(self, folder: Path, worker: WorkerProcess | None = None) -> None:
+        self._folder, self._worker = folder, worker
         self._opened: OrderedDict[Path, _Opened] = OrderedDict()
         self._opening = threading.Lock()
 
@@ -83,8 +83,8 @@ class VectorFiles:
             return vectors
         _, first = np.unique(keys[missing], axis=0, return_index=True)
         todo = [contents[place] for place in missing[np.sort(first)]]
-        if self._builder is not None and self._builder.takes(len(todo), backbone):
-            self._builder.embed(backbone, version.bundle, version.dtype, todo, place, progress)
+        if self._worker is not None and self._worker.takes(len(todo), backbone):
+            self._worker.embed(backbone, version.bundle, version.dtype, todo, place, progress)
         else:
             segments = Segments(place, backbone.config.width)
             embed_into(segments, backbone, version.adapter, version.dtype, todo, progress)

@@ -51,7 +51,7 @@ class BuildFailed(ServiceError):
     status, code, title = 500, "build_failed", "Build failed"
 
 
-class BuilderKilled(BuildFailed):
+class WorkerKilled(BuildFailed):
     """The process ended in the middle of a task."""
 
 
@@ -65,12 +65,12 @@ class VersionFile:
     bundle: str | None
 
 
-class Builder:
-    """Holds the process.
+class WorkerProcess:
+    """Owns the worker process.
 
     Args:
         folders: where the backbones lie, by fingerprint.
-        least: so many items are worth another process.
+        least: from this many items on, the worker is used.
         threads: that it computes with.
         where: what the process needs to read the catalog: data folder, address of Redis, size from which catalogs get
             an index.
@@ -87,7 +87,7 @@ class Builder:
         self._idle: threading.Timer | None = None
 
     def takes(self, count: int, backbone: Backbone) -> bool:
-        """Whether so many items are embedded elsewhere: a backbone is not loaded twice on a GPU."""
+        """Whether the worker embeds this many items; a backbone is never loaded twice on a GPU."""
         known = self._folders(backbone.fingerprint) is not None
         return count >= self._least > 0 and backbone.device.type == "cpu" and known
 
@@ -189,7 +189,7 @@ class Builder:
         """Ask, and once more where the process was killed: what it had embedded is kept."""
         try:
             return self._ask(task, first, progress)
-        except BuilderKilled as error:
+        except WorkerKilled as error:
             if self._closed:
                 raise
             _log.warning("%s: once more", error.detail)
@@ -230,7 +230,7 @@ class Builder:
             progress(last)
         code = process.wait()
         why = f"signal {-code}" if code < 0 else f"code {code}"
-        raise BuilderKilled(f"the process that builds ended with {why}: what it had embedded is kept, try again")
+        raise WorkerKilled(f"the process that builds ended with {why}: what it had embedded is kept, try again")
 
     def _running(self) -> subprocess.Popen[str]:
         if self._idle is not None:

@@ -38,7 +38,7 @@ from transrec.adapters import Adapter, AdapterSpec, SpecError
 from transrec.backbone import Backbone, Dtype
 from transrec.content import Content, Picture
 
-TELL_EVERY_S = 0.2
+PROGRESS_INTERVAL_S = 0.2
 
 _log = logging.getLogger("swaprec")
 
@@ -104,7 +104,7 @@ def _fold(task: dict[str, Any], loaded: dict[str, Backbone], answers: TextIO) ->
 
         def progress(done: int, total: int) -> None:
             nonlocal told
-            if time.monotonic() - told > TELL_EVERY_S or done == total:
+            if time.monotonic() - told > PROGRESS_INTERVAL_S or done == total:
                 _answer(answers, {"stage": name, "done": done, "total": total})
                 told = time.monotonic()
 
@@ -168,7 +168,7 @@ def _embed(task: dict[str, Any], loaded: dict[str, Backbone], answers: TextIO) -
 
     def progress(done: int, total: int) -> None:
         nonlocal told
-        if time.monotonic() - told > TELL_EVERY_S:
+        if time.monotonic() - told > PROGRESS_INTERVAL_S:
             _answer(answers, {"done": done, "total": total})
             told = time.monotonic()
 

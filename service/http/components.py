@@ -16,7 +16,7 @@ from service.access.admission import Admission
 from service.access.keys import Key, Keys
 from service.content.sweeps import Sweeps
 from service.embedding.versions import Versions
-from service.embedding.worker import Builder
+from service.embedding.worker import WorkerProcess
 from service.engine.backbones import Backbones
 from service.errors import InvalidRequest, MalformedBody, PayloadTooLarge
 from service.http.bodies import Receiving, body_of, refuse_long
@@ -59,7 +59,7 @@ class Components:
     writer: CatalogWriter
     imports: Imports
     jobs: Jobs
-    builder: Builder
+    worker: WorkerProcess
     follower: Follower
     telemetry: Telemetry
     keys: Keys

@@ -17,7 +17,7 @@ from adapters_store.store import Store
 from service.content.sweeps import Sweeps
 from service.embedding.base_builder import BaseBuilder
 from service.embedding.versions import Prepared, Versions
-from service.embedding.worker import Builder, VersionFile
+from service.embedding.worker import VersionFile, WorkerProcess
 from service.errors import OutOfSpace
 from service.jobs import Jobs, Progress
 from service.live.reconcile import DAMAGE, Reconciler
@@ -44,14 +44,14 @@ class Folds:
         self,
         store: Store,
         versions: Versions,
-        here: BaseBuilder,
-        elsewhere: Builder,
+        in_process: BaseBuilder,
+        in_worker: WorkerProcess,
         reconciler: Reconciler,
         jobs: Jobs,
         sweeps: Sweeps,
     ) -> None:
-        self._state, self.sweeps = here.state, sweeps
-        self._store, self._versions, self._here, self._elsewhere = store, versions, here, elsewhere
+        self._state, self.sweeps = in_process.state, sweeps
+        self._store, self._versions, self._in_process, self._in_worker = store, versions, in_process, in_worker
         self._reconciler, self._jobs = reconciler, jobs
         self.folded: list[Callable[[str], object]] = []
         jobs.kinds[KIND] = self._fold
@@ -98,11 +98,11 @@ class Folds:
         """
         backbone, token = self._versions.engine(record).backbone, progress.job.token
         versions = [first, *self._ahead(record.name, first)]
-        if self._elsewhere.takes(self._state.count_items(record.name), backbone):
+        if self._in_worker.takes(self._state.count_items(record.name), backbone):
             files = [file for version in versions if (file := self._file(record, version, first)) is not None]
-            self._elsewhere.fold(record.name, backbone, files, token, progress.stage)
+            self._in_worker.fold(record.name, backbone, files, token, progress.stage)
         else:
-            self._here.build(record, backbone, self._wanted(record, versions), token, progress.stage)
+            self._in_process.build(record, backbone, self._wanted(record, versions), token, progress.stage)
         progress.check()
         self._state.announce("items", record.name)
 
@@ -112,7 +112,7 @@ class Folds:
         def wanted() -> list[str]:
             return [*(card.digest for card in self._store.versions(record.name)), record.backbone]
 
-        self._here.vectors.sweep(record.name, wanted)
+        self._in_process.vectors.sweep(record.name, wanted)
 
     def _is_folded(self, record: DomainRecord) -> bool:
         """Whether every version that is kept warm has a base of the catalog as it is now that can be opened."""
@@ -126,7 +126,7 @@ class Folds:
                 self._versions.load(record, version)
         except DAMAGE:  # it is left out of bases, too
             return version != self._store.live(record.name)
-        found = self._here.bases.newest(record, digest, dtype, None)
+        found = self._in_process.bases.newest(record, digest, dtype, None)
         return found is not None and found[0].generation == generation
 
     def _needed(self, domain: str) -> list[Version]:

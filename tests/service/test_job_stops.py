@@ -96,8 +96,8 @@ def begin_silent(components: Components, kind: str, detail: dict[str, object]) -
     items = [Item(f"i{number}", text) for number, text in enumerate(tiny_texts(60))]
     components.state.upsert_items("movies", items, "later")
     job = components.jobs.submit(kind, "movies", detail)
-    wait_until(lambda: components.builder._process is not None)
-    process = components.builder._process
+    wait_until(lambda: components.worker._process is not None)
+    process = components.worker._process
     assert process is not None
     os.kill(process.pid, signal.SIGSTOP)
     return job
@@ -115,7 +115,7 @@ def test_a_job_ends_soon_also_while_the_process_that_builds_says_nothing(compone
     components.jobs.cancel(job.id)
     wait_until(lambda: components.state.get_job(job.id).ended, SOON_S)
     assert components.state.get_job(job.id).status == "cancelled"
-    assert components.builder._process is None
+    assert components.worker._process is None
 
 
 def test_a_job_that_waits_for_its_turn_to_build_is_cancelled_soon(components: Components) -> None:

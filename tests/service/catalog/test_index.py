@@ -8,7 +8,7 @@ import pytest
 
 from service.catalog.bases import Bases, Catalog
 from service.catalog.index import LEAST_RECALL, ExactIndex, TunedIndex, build
-from service.embedding.worker import Builder
+from service.embedding.worker import WorkerProcess
 from service.settings import Settings
 from service.state import DomainRecord
 from tests.service.conftest import activate, running
@@ -102,11 +102,11 @@ def test_an_index_that_is_not_what_was_written_makes_its_base_absent(tmp_path: P
 def test_another_process_builds_the_same_index(tmp_path: Path) -> None:
     vectors = clustered(20_000)
     np.save(tmp_path / "v.npy", vectors)
-    builder = Builder(lambda _: None, least=1, threads=1)
+    worker = WorkerProcess(lambda _: None, least=1, threads=1)
     try:
-        tuned = builder.index(tmp_path / "v.npy", 19_000, clustered(64, 1), "probes", tmp_path / "a.faiss")
+        tuned = worker.index(tmp_path / "v.npy", 19_000, clustered(64, 1), "probes", tmp_path / "a.faiss")
     finally:
-        builder.close()
+        worker.close()
     assert tuned is not None
     assert (tuned.source, tuned.queries) == ("probes", 64)
     assert TunedIndex(tmp_path / "a.faiss", vectors[:19_000], tuned).search(vectors[:1], 5)[1].shape == (1, 5)

@@ -14,7 +14,7 @@ import pytest
 from service.embedding.segments import MOST, SUFFIX, Segments, as_keys
 from service.embedding.vectors import VectorFiles
 from service.embedding.versions import Prepared
-from service.embedding.worker import Builder, BuildFailed
+from service.embedding.worker import BuildFailed, WorkerProcess
 from service.errors import StateUnavailable
 from tests.service.conftest import wait_until
 from tests.tiny import tiny_adapter, tiny_backbone, tiny_bundle, tiny_texts
@@ -154,20 +154,22 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
 
 
 @pytest.fixture
-def builder(backbone: Backbone, tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-def] # noqa: ANN201
+def worker(backbone: Backbone, tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-def] # noqa: ANN201
     folder = tmp_path_factory.getbasetemp() / "backbone0" / "tiny"
-    made = Builder(lambda fingerprint: folder if fingerprint == backbone.fingerprint else None, least=5, threads=1)
+    made = WorkerProcess(
+        lambda fingerprint: folder if fingerprint == backbone.fingerprint else None, least=5, threads=1
+    )
     yield made
     made.close()
 
 
 @pytest.mark.slow
-def test_another_process_makes_the_very_same_vectors(builder: Builder, backbone: Backbone, tmp_path: Path) -> None:
+def test_another_process_makes_the_very_same_vectors(worker: WorkerProcess, backbone: Backbone, tmp_path: Path) -> None:
     adapter = tiny_adapter(backbone, 1)
     bundle = tiny_bundle(tmp_path / "b.safetensors", backbone, "movies", adapter)
     contents = [Content(text) for text in [*tiny_texts(50), "two lines\nand \u2028 more"]]
     told: list[tuple[int, int]] = []
-    files = VectorFiles(tmp_path / "vectors", builder)
+    files = VectorFiles(tmp_path / "vectors", worker)
     for version in (
         Prepared(1, "1" * 64, "float32", adapter, 0, bundle),
         Prepared(None, backbone.fingerprint, "bfloat16", None, 0),
@@ -179,15 +181,15 @@ def test_another_process_makes_the_very_same_vectors(builder: Builder, backbone:
 
 @pytest.mark.slow
 def test_a_killed_embedding_says_so_and_the_next_one_goes_on(
-    builder: Builder, backbone: Backbone, tmp_path: Path
+    worker: WorkerProcess, backbone: Backbone, tmp_path: Path
 ) -> None:
     contents = [Content(f"film {number}") for number in range(3000)]
     version = Prepared(None, backbone.fingerprint, "float32", None, 0)
-    files = VectorFiles(tmp_path, builder)
+    files = VectorFiles(tmp_path, worker)
 
     def kill(done: int, _: int) -> None:
         if done:
-            process = builder._process
+            process = worker._process
             assert process is not None
             process.send_signal(signal.SIGKILL)
 
@@ -198,31 +200,31 @@ def test_a_killed_embedding_says_so_and_the_next_one_goes_on(
 
 @pytest.mark.slow
 def test_an_embedding_whose_process_is_killed_once_is_asked_for_once_more(
-    builder: Builder, backbone: Backbone, tmp_path: Path
+    worker: WorkerProcess, backbone: Backbone, tmp_path: Path
 ) -> None:
     contents = [Content(f"film {number}") for number in range(3000)]
     version = Prepared(None, backbone.fingerprint, "float32", None, 0)
     killed: list[int] = []
 
     def kill(done: int, _: int) -> None:
-        process = builder._process
+        process = worker._process
         if done and not killed and process is not None:
             killed.append(process.pid)
             process.send_signal(signal.SIGKILL)
 
-    found = VectorFiles(tmp_path, builder).complete("movies", version, contents, backbone, kill)
+    found = VectorFiles(tmp_path, worker).complete("movies", version, contents, backbone, kill)
     assert killed
-    assert builder._process is not None
-    assert builder._process.pid != killed[0]
+    assert worker._process is not None
+    assert worker._process.pid != killed[0]
     assert np.array_equal(found[:50], embed(backbone, contents[:50], None, dtype="float32"))
 
 
 @pytest.mark.slow
-def test_a_cancelled_embedding_leaves_no_process(builder: Builder, backbone: Backbone, tmp_path: Path) -> None:
+def test_a_cancelled_embedding_leaves_no_process(worker: WorkerProcess, backbone: Backbone, tmp_path: Path) -> None:
     def stop(_: int, __: int) -> None:
         raise KeyboardInterrupt
 
-    files = VectorFiles(tmp_path, builder)
+    files = VectorFiles(tmp_path, worker)
     with pytest.raises(KeyboardInterrupt):
         files.complete(
             "movies",
@@ -231,15 +233,15 @@ def test_a_cancelled_embedding_leaves_no_process(builder: Builder, backbone: Bac
             backbone,
             stop,
         )
-    assert builder._process is None
+    assert worker._process is None
 
 
 @pytest.mark.slow
 def test_the_process_ends_with_the_one_that_started_it(backbone: Backbone, tmp_path: Path) -> None:
     backbone.save(tmp_path / "tiny")
     code = (
-        "import sys, time; from pathlib import Path; from service.embedding.worker import Builder\n"
-        "e = Builder(lambda _: Path(sys.argv[1]), least=1, threads=1)\n"
+        "import sys, time; from pathlib import Path; from service.embedding.worker import WorkerProcess\n"
+        "e = WorkerProcess(lambda _: Path(sys.argv[1]), least=1, threads=1)\n"
         "print(e._running().pid, flush=True); time.sleep(60)"
     )
     parent = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "tiny")], stdout=subprocess.PIPE, text=True)
@@ -252,8 +254,8 @@ def test_the_process_ends_with_the_one_that_started_it(backbone: Backbone, tmp_p
     wait_until(lambda: not _alive(child))
 
 
-def test_small_amounts_stay_in_this_process(builder: Builder, backbone: Backbone, tmp_path: Path) -> None:
-    files = VectorFiles(tmp_path, builder)
+def test_small_amounts_stay_in_this_process(worker: WorkerProcess, backbone: Backbone, tmp_path: Path) -> None:
+    files = VectorFiles(tmp_path, worker)
     version = Prepared(None, backbone.fingerprint, "float32", None, 0)
     threads = [
         threading.Thread(target=files.complete, args=("movies", version, [Content(f"film {place}")], backbone))
@@ -263,7 +265,7 @@ def test_small_amounts_stay_in_this_process(builder: Builder, backbone: Backbone
         thread.start()
     for thread in threads:
         thread.join()
-    assert builder._process is None
+    assert worker._process is None
     assert files.missing("movies", version, [Content(f"film {place}") for place in range(5)], 16) == 1
 
 
@@ -279,9 +281,9 @@ def _alive(pid: int) -> bool:
 def test_a_build_whose_state_does_not_answer_can_be_asked_for_again(tmp_path: Path) -> None:
     backbone = tiny_backbone(tmp_path / "tiny")
     where = {"data": str(tmp_path), "redis": "redis://127.0.0.1:1", "least_for_index": 0}
-    builder = Builder(lambda _: tmp_path / "tiny", least=1, threads=1, where=where)
+    worker = WorkerProcess(lambda _: tmp_path / "tiny", least=1, threads=1, where=where)
     try:
         with pytest.raises(StateUnavailable, match=r"127\.0\.0\.1:1"):
-            builder.fold("movies", backbone, [], 1, lambda _: lambda *_: None)
+            worker.fold("movies", backbone, [], 1, lambda _: lambda *_: None)
     finally:
-        builder.close()
+        worker.close()

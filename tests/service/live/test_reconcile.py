@@ -40,12 +40,12 @@ def components(settings: Settings, backbone: Backbone) -> Iterator[Components]:
         yield components
 
 
-def write_elsewhere(components: Components, texts: list[str]) -> None:
+def write_in_other_process(components: Components, texts: list[str]) -> None:
     """Store what another process will embed."""
     components.state.upsert_items("movies", [Item(text, text) for text in texts])
 
 
-def delete_elsewhere(components: Components, text: str) -> None:
+def delete_in_other_process(components: Components, text: str) -> None:
     assert components.state.delete_items("movies", [text]).deleted == 1
 
 
@@ -71,26 +71,26 @@ def with_base(components: Components) -> None:
 
 def test_while_more_changes_than_can_be_applied_wait_what_is_deleted_is_gone_at_once(components: Components) -> None:
     before = caught_up(components)
-    write_elsewhere(components, MANY)
-    delete_elsewhere(components, TEXTS[3])
-    write_elsewhere(components, [TEXTS[5] + " changed"])
+    write_in_other_process(components, MANY)
+    delete_in_other_process(components, TEXTS[3])
+    write_in_other_process(components, [TEXTS[5] + " changed"])
     now = caught_up(components)
     assert "movies" in components.reconciler.waiting
     assert set(now.items.rows(TEXTS)) == {*TEXTS} - {TEXTS[3]}
     assert not now.items.rows(MANY), "they wait for a base"
     assert now.index_generation > before.index_generation, "answers of one number are made of the same items"
-    delete_elsewhere(components, TEXTS[4])
+    delete_in_other_process(components, TEXTS[4])
     assert set(caught_up(components).items.rows(TEXTS)) == {*TEXTS} - {TEXTS[3], TEXTS[4]}
 
 
 def test_what_was_deleted_and_came_back_while_changes_wait_is_there_again_after_the_build(
     components: Components,
 ) -> None:
-    write_elsewhere(components, MANY)
-    delete_elsewhere(components, TEXTS[3])
+    write_in_other_process(components, MANY)
+    delete_in_other_process(components, TEXTS[3])
     assert not caught_up(components).items.rows([TEXTS[3]])
-    write_elsewhere(components, [TEXTS[3]])
-    delete_elsewhere(components, MANY[0])
+    write_in_other_process(components, [TEXTS[3]])
+    delete_in_other_process(components, MANY[0])
     components.writer.embed("movies", [Item(text, text) for text in [*MANY, TEXTS[3]]])
     assert set(caught_up(components).items.rows([*TEXTS, *MANY])) == {*TEXTS, *MANY[1:]}
     assert "movies" not in components.reconciler.waiting
@@ -100,14 +100,14 @@ def test_a_process_that_starts_while_many_changes_wait_answers_from_the_last_bas
     settings: Settings, components: Components
 ) -> None:
     with_base(components)
-    write_elsewhere(components, MANY)
-    delete_elsewhere(components, TEXTS[3])
+    write_in_other_process(components, MANY)
+    delete_in_other_process(components, TEXTS[3])
     other = assemble(settings)
     try:
         assert set(caught_up(other).items.rows([*TEXTS, *MANY])) == {*TEXTS} - {TEXTS[3]}
         assert "movies" in other.reconciler.waiting
     finally:
-        other.builder.close()
+        other.worker.close()
         other.state.close()
 
 
@@ -118,8 +118,8 @@ def test_a_rollback_while_many_changes_wait_is_done_at_once_and_brings_nothing_b
     components.activator.submit("movies", version)
     work(components)
     assert caught_up(components).version == version
-    write_elsewhere(components, MANY)
-    delete_elsewhere(components, TEXTS[3])
+    write_in_other_process(components, MANY)
+    delete_in_other_process(components, TEXTS[3])
     live = components.activator.rollback("movies").live
     assert live.version is None
     assert set(live.items.rows(TEXTS)) == {*TEXTS} - {TEXTS[3]}
@@ -130,7 +130,7 @@ def test_a_domain_that_was_made_anew_has_nothing_of_the_one_before(components: C
     components.state.delete_domain("movies")  # elsewhere, and this process learns of it late
     components.state.put_domain(DomainRecord("movies", backbone.fingerprint))
     for number in range(before.items.generation + 2):
-        write_elsewhere(components, [f"other {number}"])
+        write_in_other_process(components, [f"other {number}"])
     now = caught_up(components)
     assert set(now.items.ids(now.items.living())) == {f"other {n}" for n in range(before.items.generation + 2)}
 
@@ -162,7 +162,7 @@ def test_what_is_hidden_while_more_changes_than_can_be_applied_wait_is_known_and
     components: Components,
 ) -> None:
     with_base(components)
-    write_elsewhere(components, MANY)
+    write_in_other_process(components, MANY)
     components.state.upsert_items("movies", [Item(TEXTS[1], TEXTS[1], available=False)])
     items = caught_up(components).items
     assert "movies" in components.reconciler.waiting
@@ -183,8 +183,8 @@ def test_a_delete_needs_no_file_of_the_version_that_answers(components: Componen
     damage(components.store.bundle_path("movies", version))
     components.writer.delete("movies", [TEXTS[3]])
     assert not components.live.get("movies").live.items.rows([TEXTS[3]])
-    write_elsewhere(components, ["late"])
-    delete_elsewhere(components, TEXTS[4])
+    write_in_other_process(components, ["late"])
+    delete_in_other_process(components, TEXTS[4])
     assert set(caught_up(components).items.rows([*TEXTS, "late"])) == {*TEXTS} - {TEXTS[3], TEXTS[4]}
 
 
@@ -200,7 +200,7 @@ def test_a_base_that_is_damaged_is_built_again(settings: Settings, components: C
         work(other)
         assert len(caught_up(other).items) == len(TEXTS) + FOLD_ROWS
     finally:
-        other.builder.close()
+        other.worker.close()
         other.state.close()
 
 
@@ -263,7 +263,7 @@ def test_a_delete_goes_also_where_no_job_can_be_written_down(
     def full(*_: object) -> Job:
         raise OutOfSpace("no room")
 
-    write_elsewhere(components, MANY)
+    write_in_other_process(components, MANY)
     monkeypatch.setattr(components.jobs, "submit", full)  # as a full Redis, which takes deletes and no jobs
     components.writer.delete("movies", [TEXTS[3]])
     assert not components.live.get("movies").live.items.rows([TEXTS[3]])
@@ -300,7 +300,7 @@ def test_what_rests_is_not_taken_for_a_domain_that_was_made_anew_and_has_changed
     components.state.delete_domain("movies")
     components.state.put_domain(DomainRecord("movies", backbone.fingerprint))
     for number in range(generation):
-        write_elsewhere(components, [f"other {number}"])
+        write_in_other_process(components, [f"other {number}"])
     components.reconciler.reconcile("movies")
     assert components.live.revive("movies") is None
     assert not components.live.get("movies").live.items.rows(TEXTS)
@@ -311,7 +311,7 @@ def test_what_rests_is_looked_at_when_something_was_not_heard_of(components: Com
     components.live.rest("movies")
     components.reconciler.reconcile("movies")
     assert components.live.kept("movies").standing is not None, "nothing changed"
-    delete_elsewhere(components, TEXTS[3])
+    delete_in_other_process(components, TEXTS[3])
     components.reconciler.reconcile("movies")
     assert components.live.rests("movies")
     assert components.live.revive("movies") is None
@@ -328,7 +328,7 @@ def test_what_met_an_error_that_passes_is_brought_up_to_date_without_another_cha
     path = components.store.bundle_path("movies", version)
     whole = path.read_bytes()
     damage(path)
-    write_elsewhere(components, ["late"])
+    write_in_other_process(components, ["late"])
     wait_until(lambda: "movies" in components.reconciler.troubled)
     assert not components.live.get("movies").live.items.rows(["late"])
     path.write_bytes(whole)
