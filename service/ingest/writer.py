@@ -16,7 +16,7 @@ from service.embedding.versions import Versions
 from service.errors import Conflict, ItemNotFound
 from service.live.reconcile import DAMAGE, Reconciler
 from service.live.table import LiveTable
-from service.state import Deleted, Item, State, Told, Upserted
+from service.state import Deleted, Item, State, Upserted, Visibility
 from service.state.fence import fence
 
 TRIES = 8
@@ -69,20 +69,22 @@ class CatalogWriter:
         """
         born = born or patiently(partial(self._state.get_domain, domain)).born
         patiently(partial(self.embed, domain, items, check))
-        stored, told = Upserted(0, 0, 0, 0), self._told(domain, search=search)
+        stored, visibility = Upserted(0, 0, 0, 0), self._visibility(domain, search=search)
         for start in range(0, len(items), ROWS):
             check()
             some = items[start : start + ROWS]
-            stored = stored.and_then(patiently(partial(self._store_some, domain, some, told, renew, born)))
-        if search and (stored.accepted or stored.updated or told == "all"):
+            stored = stored.and_then(patiently(partial(self._store_some, domain, some, visibility, renew, born)))
+        if search and (stored.accepted or stored.updated or visibility == "all"):
             patiently(partial(self._reconciler.reconcile, domain))
         return stored
 
-    def _store_some(self, domain: str, items: Sequence[Item], told: Told, renew: Renew, born: str) -> Upserted:
-        return self._state.upsert_items(domain, renew(items), told, born)
+    def _store_some(
+        self, domain: str, items: Sequence[Item], visibility: Visibility, renew: Renew, born: str
+    ) -> Upserted:
+        return self._state.upsert_items(domain, renew(items), visibility, born)
 
-    def _told(self, domain: str, *, search: bool) -> Told:
-        """Say who is told of what is written; of all of it where something waits for a base, as unchanged items may."""
+    def _visibility(self, domain: str, *, search: bool) -> Visibility:
+        """Return which rows are reported: all of them while something waits for a base, as unchanged items may."""
         if not search:
             return "later"
         standing = self._live.find(domain)
@@ -98,7 +100,7 @@ class CatalogWriter:
         for _ in range(TRIES):
             before = self.get(domain, item_id)
             after = changed(before)
-            if after == before and self._told(domain, search=True) == "changed":
+            if after == before and self._visibility(domain, search=True) == "changed":
                 return Upserted(0, 0, 1, 0)
             self.embed(domain, [after])
             stored: Upserted | None

@@ -12,7 +12,7 @@ ENDED = ("succeeded", "failed", "cancelled")
 RETAINED_JOBS = 100
 """Jobs of a domain that are kept; older ones are removed once they ended."""
 MOST_CHANGES = 50_000
-"""Rows that a reader is told of one by one; where more changed, reading the whole catalog is quicker."""
+"""Maximum rows of one change report; after more changes, reading the whole catalog is quicker."""
 
 Kind = Literal["domain", "gone", "items", "standing", "probes", "job"]
 """What an entry of the feed is about.
@@ -22,9 +22,9 @@ was created, given back or cancelled, or ended.
 """
 
 
-Told = Literal["changed", "all", "later"]
-"""How readers of changes are told of an upsert: one by one, of what is new or differs, or of all of it, also what is
-unchanged (since it may have come with `later`); or not before the next base, since it is much."""
+Visibility = Literal["changed", "all", "later"]
+"""Which rows of an upsert the change log reports: only new and modified ones, all of them (unchanged rows may have come
+with `later`), or none until the next base (bulk imports)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +131,7 @@ class Changes:
 
     An item that was deleted and added again is upserted, in a new row: the one in which a reader knew it is to be
     dropped. `deleted` are rows and ids; some of them their reader may never have seen. `incomplete`: more was changed,
-    which is told by the next base (see `Told`).
+    which the next base reports (see `Visibility`).
     """
 
     generation: int
@@ -245,7 +245,9 @@ class State(Protocol):
         """Remove a domain with its items and jobs; raises DomainNotFound."""
         ...
 
-    def upsert_items(self, domain: str, items: Sequence[Item], told: Told = "changed", born: str = "") -> Upserted:
+    def upsert_items(
+        self, domain: str, items: Sequence[Item], visibility: Visibility = "changed", born: str = ""
+    ) -> Upserted:
         """Store items in one transaction; the last of equal ids wins.
 
         Raises:
@@ -268,7 +270,7 @@ class State(Protocol):
     def changes(self, domain: str, since: int, born: str, most: int = MOST_CHANGES) -> Changes | None:
         """Return what changed after generation `since` of the domain that was `born` so (see `CatalogRows`).
 
-        What was stored to be told `later` is left out. None where the rest is more than `most` rows, or was forgotten,
+        Rows that were stored as `later` are left out. None where the rest is more than `most` rows, or was forgotten,
         or it is another domain now: read the catalog anew. Raises DomainNotFound.
         """
         ...

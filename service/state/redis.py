@@ -25,8 +25,8 @@ from service.state import (
     Job,
     Kind,
     Probe,
-    Told,
     Upserted,
+    Visibility,
     Withdrawals,
     probes_text,
     read_probes,
@@ -104,11 +104,13 @@ class RedisState:
         if self._link.write(scripts.DELETE_DOMAIN, places, name, keys.JOB) == scripts.MISSING:
             raise self._missing(name)
 
-    def upsert_items(self, domain: str, items: Sequence[Item], told: Told = "changed", born: str = "") -> Upserted:
+    def upsert_items(
+        self, domain: str, items: Sequence[Item], visibility: Visibility = "changed", born: str = ""
+    ) -> Upserted:
         """Store items in one step; the last of equal ids wins."""
         wanted = {item.item_id: item for item in items}
         values = (value for item in wanted.values() for value in written(item))
-        found = self._change(scripts.UPSERT, domain, born, told, *values)
+        found = self._change(scripts.UPSERT, domain, born, visibility, *values)
         return Upserted(*map(int, found.split()))
 
     def delete_items(self, domain: str, ids: Sequence[str]) -> Deleted:

@@ -141,7 +141,7 @@ class _Columns:
 class _Reading:
     """Reads rows until they all are of one generation; remembers which were deleted meanwhile.
 
-    Unless it is `whole`, what the next base tells is skipped.
+    Unless it is `whole`, what the next base reports is skipped.
     """
 
     def __init__(

@@ -52,8 +52,8 @@ def script(body: str, flags: str = "") -> str:
 
 
 # Counts the generation up, logs what changed (rows, and ids of deleted ones), announces it; returns the generation.
-# The log is trimmed by entries, and by rows in sum: nobody is told of more than that one by one.
-# What is told later does not count as rows: whoever reads changes one by one steps over it.
+# The log is trimmed by entries, and by the sum of their rows: no reader gets more than that.
+# Rows of `later` entries do not count: readers of changes skip them.
 # KEYS from 6: domain, rows, items, metadata, changes, deleted, hidden. ARGV: name, birth or "".
 _LOG = """
 local hidden = {}
@@ -162,7 +162,7 @@ announce('gone', ARGV[3])
     " flags=allow-oom",
 )
 
-# KEYS: as for _LOG. ARGV: name, birth or "", who is told, then id, item, metadata of each item.
+# KEYS: as for _LOG. ARGV: name, birth or "", who is visible, then id, item, metadata of each item.
 # Replies "accepted updated unchanged generation".
 UPSERT = script(
     _LOG

@@ -21,8 +21,8 @@ from service.state import (
     Job,
     Kind,
     Probe,
-    Told,
     Upserted,
+    Visibility,
     Withdrawals,
     probes_text,
     read_probes,
@@ -98,11 +98,13 @@ class SqliteState:
             sqlite_feed.append(db, "gone", name)
 
     @_answering
-    def upsert_items(self, domain: str, items: Sequence[Item], told: Told = "changed", born: str = "") -> Upserted:
+    def upsert_items(
+        self, domain: str, items: Sequence[Item], visibility: Visibility = "changed", born: str = ""
+    ) -> Upserted:
         """Store items in one transaction; the last of equal ids wins."""
         with self.file.writing() as db:
             sqlite_items.check_born(db, domain, born)
-            return sqlite_items.upsert(db, domain, items, told)
+            return sqlite_items.upsert(db, domain, items, visibility)
 
     @_answering
     def delete_items(self, domain: str, ids: Sequence[str]) -> Deleted:

@@ -16,8 +16,8 @@ from service.state import (
     Changes,
     Deleted,
     Item,
-    Told,
     Upserted,
+    Visibility,
     Withdrawals,
 )
 from service.state.sqlite_feed import append
@@ -37,7 +37,7 @@ class _Standing:
     born: str
     forgotten: int
 
-    def tells(self, since: int, born: str) -> bool:
+    def covers(self, since: int, born: str) -> bool:
         """Whether all that became of the catalog after a generation of the domain that was `born` so is known."""
         return self.born == born and self.forgotten <= since <= self.generation
 
@@ -71,17 +71,17 @@ def page(db: sqlite3.Connection, domain: str, after: int, limit: int) -> list[tu
     return [(row[0], _item(row[1:])) for row in db.execute(query, (domain, after, limit))]
 
 
-def upsert(db: sqlite3.Connection, domain: str, items: Sequence[Item], told: Told) -> Upserted:
+def upsert(db: sqlite3.Connection, domain: str, items: Sequence[Item], visibility: Visibility) -> Upserted:
     """Store items; the last of equal ids wins."""
     standing = _standing(db, domain)
     wanted = {item.item_id: item for item in items}
     there = known(db, domain, list(wanted))
     changed = [item for item in wanted.values() if item.item_id in there and there[item.item_id][1] != item]
     fresh = [item for item in wanted.values() if item.item_id not in there]
-    known_ones = [item for item in wanted.values() if item.item_id in there] if told == "all" else changed
+    known_ones = [item for item in wanted.values() if item.item_id in there] if visibility == "all" else changed
     rows = [(there[item.item_id][0], item) for item in known_ones]
     rows += [(standing.next_row + place, item) for place, item in enumerate(fresh)]
-    generation = _store(db, domain, standing, rows, later=told == "later")
+    generation = _store(db, domain, standing, rows, later=visibility == "later")
     db.execute("UPDATE domains SET next_row = next_row + ? WHERE name = ?", (len(fresh), domain))
     return Upserted(len(fresh), len(changed), len(wanted) - len(fresh) - len(changed), generation)
 
@@ -126,7 +126,7 @@ def catalog(db: sqlite3.Connection, domain: str) -> CatalogRows:
 def changes(db: sqlite3.Connection, domain: str, since: int, born: str, most: int) -> Changes | None:
     """Return what changed after a generation; None where that is too much, or no longer known."""
     standing = _standing(db, domain)
-    if not standing.tells(since, born):
+    if not standing.covers(since, born):
         return None
     # Counted before they are read: whoever asks again and again during a large import must not pay for it each time.
     query = (
@@ -150,7 +150,7 @@ def changes(db: sqlite3.Connection, domain: str, since: int, born: str, most: in
 def withdrawals(db: sqlite3.Connection, domain: str, since: int, born: str) -> Withdrawals | None:
     """Return what was deleted after a generation, or is not available; None where some of it is no longer known."""
     standing = _standing(db, domain)
-    if not standing.tells(since, born):
+    if not standing.covers(since, born):
         return None
     query = """SELECT DISTINCT item_id FROM tombstones INDEXED BY tombstones_by_generation
       WHERE domain = ? AND generation > ?"""
