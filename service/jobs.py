@@ -113,7 +113,7 @@ class Progress:
 class Jobs:
     """Runs jobs by kind.
 
-    `kinds` is filled before `start`. `after` is told of a job, by kind, once its end is written down.
+    `kinds` is filled before `start`. `after` is called with a job, by kind, once its end is written down.
     """
 
     def __init__(self, state: State, owner: str) -> None:

@@ -48,7 +48,7 @@ def compare(
     client: Client,
     domain: str,
     digest: str,
-    told: Callable[[int, int], None] | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> Comparison:
     """Ask the service for every held-out user and rank the targets by its answers.
 
@@ -58,7 +58,7 @@ def compare(
         client: of the service.
         domain: asked.
         digest: of the bundle (or the backbone's fingerprint) that must be live there.
-        told: told (users done, users in all).
+        on_progress: called with (users done, users in all).
 
     Raises:
         Stop: another version is live, or becomes it meanwhile, or the service lacks items of the data set.
@@ -79,8 +79,8 @@ def compare(
 
     with ThreadPoolExecutor(CONNECTIONS) as pool:
         for done, _ in enumerate(pool.map(ask, range(len(targets))), 1):
-            if told is not None:
-                told(done, len(targets))
+            if on_progress is not None:
+                on_progress(done, len(targets))
     return Comparison(offline, summarise(Ranks(better, ties), split.repeated("test")))
 
 

@@ -48,7 +48,7 @@ def run_experiment(
         experiment: what to run.
         output: its folder.
         jobs: runs at once; they share the machine's cores.
-        console: told of each run as it ends.
+        console: shows each run as it ends.
         command: the line that began it, for the record.
         runs: False for the pretrainings alone.
     """

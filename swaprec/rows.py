@@ -46,7 +46,7 @@ def read_rows(
 
     Args:
         path: a file, a folder with its parts, or - for NDJSON on standard input.
-        log: told of what cannot be read.
+        log: notes what cannot be read.
         encoding: of the file.
         columns: by a field's name the name of the column that is read as it, where that is another.
 

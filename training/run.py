@@ -91,7 +91,7 @@ def run(config: RunConfig, reporter: Reporter | None = None, *, resume: bool = F
 
     Args:
         config: the run.
-        reporter: tells how it goes.
+        reporter: shows the progress.
         resume: go on from the checkpoint in the output folder, if there is one.
 
     Raises:

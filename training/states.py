@@ -133,7 +133,7 @@ class PairStates:
 class KeptPixels:
     """Pictures decoded once, uint8 `[n, 3, S, S]` in a memory-mapped file."""
 
-    def __init__(self, inputs: ImageInputs, has: NDArray[np.bool_], cache: Path, told: Progress | None) -> None:
+    def __init__(self, inputs: ImageInputs, has: NDArray[np.bool_], cache: Path, on_progress: Progress | None) -> None:
         self.groups, self.tokens = inputs.groups, inputs.tokens
         path = cache / f"{_digest(inputs.fingerprint())}.npy"
         if not path.is_file():
@@ -142,8 +142,8 @@ class KeptPixels:
             with _new_table(path, (len(has), 3, size, size), "uint8") as table:
                 for done, row in enumerate(rows, 1):
                     table[row] = inputs.pixels(int(row))
-                    if told is not None and (done % 100 == 0 or done == len(rows)):
-                        told(done, len(rows))
+                    if on_progress is not None and (done % 100 == 0 or done == len(rows)):
+                        on_progress(done, len(rows))
         self._table = np.load(path, mmap_mode="r")
 
     def load(self, places: Integers, device: torch.device | str) -> Tensor:
@@ -172,7 +172,7 @@ def item_states(
         trains_encoder: nothing of it is frozen.
         keep: `float16` halves the file; `float32` is exact.
         dtype: in which the frozen layers run.
-        progress: told (items done, items in all).
+        progress: called with (items done, items in all).
     """
     kind = resolve_dtype(dtype, backbone.device)
     fast, exact = backbone.item_encoder(kind), backbone.model.item_encoder
@@ -201,7 +201,7 @@ class Kept:
     keep: str
     dtype: str
     trains_encoder: bool
-    told: Progress | None
+    on_progress: Progress | None
 
     def states(
         self,
@@ -216,10 +216,10 @@ class Kept:
         several = isinstance(inputs, AttributeInputs) and reach is not None  # no prefix is one text's alone
         if self.trains_encoder or several or reach == EVERYTHING:
             if isinstance(inputs, ImageInputs):
-                return InputStates(encoder, KeptPixels(inputs, has, self.cache, self.told))
+                return InputStates(encoder, KeptPixels(inputs, has, self.cache, self.on_progress))
             return InputStates(encoder, inputs)
         frozen = Frozen(encoder, fast, inputs, has, reach, adapter if adapter is not None and adapter.reads else None)
-        return frozen.states(self.cache, self.keep, self.dtype, self.told)
+        return frozen.states(self.cache, self.keep, self.dtype, self.on_progress)
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +236,7 @@ class Frozen:
     reach: Reach | None
     reads: SideAdapter | None
 
-    def states(self, cache: Path, keep: str, kind: str, told: Progress | None) -> ItemStates:
+    def states(self, cache: Path, keep: str, kind: str, on_progress: Progress | None) -> ItemStates:
         """Find the states in the cache, or compute them."""
         lengths = self._lengths()
         starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
@@ -244,7 +244,7 @@ class Frozen:
         if not path.is_file():
             shape = (int(starts[-1]), self._states_an_item(), self.encoder.width)
             with _new_table(path, shape, keep) as table:
-                for rows, states in self._compute(told):
+                for rows, states in self._compute(on_progress):
                     for row, state in zip(rows, states, strict=True):
                         table[starts[row] : starts[row + 1]] = state
         stored: Tensor = torch.from_numpy(np.load(path, mmap_mode="c"))
@@ -266,7 +266,7 @@ class Frozen:
         return self.reads.leaves if self.reads else 1
 
     @torch.inference_mode()
-    def _compute(self, told: Progress | None) -> Iterator[tuple[Integers, NDArray[np.float32]]]:
+    def _compute(self, on_progress: Progress | None) -> Iterator[tuple[Integers, NDArray[np.float32]]]:
         """Yield rows [b] and their states [b, T, S, H]; T is 1 where no state is reached."""
         wanted, done = np.flatnonzero(self.has), 0
         for rows in batches(self.inputs, wanted):
@@ -279,8 +279,8 @@ class Frozen:
                 states = torch.stack([prefix.x] if prefix.h is None else [prefix.x, prefix.h], 2)
             yield rows, states.float().cpu().numpy()
             done += len(rows)
-            if told is not None:
-                told(done, len(wanted))
+            if on_progress is not None:
+                on_progress(done, len(wanted))
 
     def _key(self, keep: str, kind: str) -> str:
         reads = sorted(self.reads.reads) if self.reads else ()

@@ -15,7 +15,7 @@ from transrec.content import Content
 from transrec.inputs import batches
 
 Progress = Callable[[int, int], None]
-"""Told (items done, items in all) after each batch."""
+"""Called with (items done, items in all) after each batch."""
 
 Vectors = NDArray[np.float32]
 

@@ -36,7 +36,7 @@ PAGE = 20_000
 Floats = NDArray[np.float32]
 Progress = Callable[[int, int], None]
 Stage = Callable[[str], Progress]
-"""Told of each stage; returns what is told (done, total)."""
+"""Called with the name of each stage; returns the progress callback (done, total)."""
 Check = Callable[[], None]
 MakeIndex = Callable[[Path, int, Floats, str, Path, Check], Tuned | None]
 """Builds an index: file of vectors, rows, queries, what they are, where to; what the check raises ends it."""
@@ -69,7 +69,7 @@ class BaseBuilder:
             backbone: that it runs.
             wanted: versions whose vectors are in it; the first must pass `service.catalog.verify`.
             token: of the job.
-            stage: told how far it is; what it raises ends the building, and nothing is left but vectors.
+            stage: called with each stage; what it raises ends the build, and only vectors are left.
 
         Raises:
             VerificationFailed: the first version did not pass.
@@ -111,7 +111,7 @@ class BaseBuilder:
             after = page[-1][0]
 
     def _embed(
-        self, domain: str, backbone: Backbone, wanted: Sequence[Prepared], base: BaseWriter, told: Progress
+        self, domain: str, backbone: Backbone, wanted: Sequence[Prepared], base: BaseWriter, on_progress: Progress
     ) -> None:
         """Fill in the vectors of every version, page by page; items that came after the ids were read are left out."""
         item_reader, known = ItemReader(backbone, self.blobs), base.catalog.rows
@@ -123,11 +123,11 @@ class BaseBuilder:
             there = np.flatnonzero(np.isin(rows, known, assume_unique=True))
             contents = item_reader.contents_of(page[place][1] for place in there)
             for prepared, matrix in zip(wanted, matrices, strict=True):
-                told(done, total)
-                vectors = self.vectors.complete(domain, prepared, contents, backbone, _within(told, done, total))
+                on_progress(done, total)
+                vectors = self.vectors.complete(domain, prepared, contents, backbone, _within(on_progress, done, total))
                 matrix[base.places[found[there]]] = vectors
                 done += len(there)
-        told(total, total)
+        on_progress(total, total)
 
     def _verify(self, domain: str, backbone: Backbone, prepared: Prepared, base: BaseWriter, *, needed: bool) -> None:
         matrix, name = _mapped(base, prepared), version_name(prepared.version)
@@ -192,6 +192,6 @@ def _mapped(base: BaseWriter, prepared: Prepared) -> Floats:
     return open_array(path)
 
 
-def _within(told: Progress, done: int, total: int) -> Progress:
-    """Tell of a part as of the whole that it is of."""
-    return lambda some, _: told(done + some, total)
+def _within(on_progress: Progress, done: int, total: int) -> Progress:
+    """Report the progress of a part as progress of the whole."""
+    return lambda some, _: on_progress(done + some, total)

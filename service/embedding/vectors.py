@@ -72,7 +72,7 @@ class VectorFiles:
             version: under which they are embedded.
             contents: n of them.
             backbone: of the domain.
-            progress: told of (items embedded, items to embed); it may raise, to stop.
+            progress: called with (items embedded, items to embed); it may raise, to stop.
             out: where the vectors are written, [n, d].
         """
         keys = as_keys([content.key() for content in contents])

@@ -131,15 +131,15 @@ class WorkerProcess:
             "token": token,
             "where": self._where,
         }
-        told: Progress | None = None
+        on_progress: Progress | None = None
         now = ""
 
         def progress(answer: dict[str, Any]) -> None:
-            nonlocal told, now
-            if answer["stage"] != now or told is None:
+            nonlocal on_progress, now
+            if answer["stage"] != now or on_progress is None:
                 now = answer["stage"]
-                told = stage(now)
-            told(answer["done"], answer["total"])
+                on_progress = stage(now)
+            on_progress(answer["done"], answer["total"])
 
         self._run(task, {"stage": "embed", "done": 0, "total": 0}, progress)
 

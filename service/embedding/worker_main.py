@@ -99,14 +99,14 @@ def _fold(task: dict[str, Any], loaded: dict[str, Backbone], answers: TextIO) ->
     state: State = SqliteState(data) if where["redis"] is None else RedisState(where["redis"], data)
 
     def stage(name: str) -> Callable[[int, int], None]:
-        told = 0.0
+        reported = 0.0
         _answer(answers, {"stage": name, "done": 0, "total": 0})
 
         def progress(done: int, total: int) -> None:
-            nonlocal told
-            if time.monotonic() - told > PROGRESS_INTERVAL_S or done == total:
+            nonlocal reported
+            if time.monotonic() - reported > PROGRESS_INTERVAL_S or done == total:
                 _answer(answers, {"stage": name, "done": done, "total": total})
-                told = time.monotonic()
+                reported = time.monotonic()
 
         return progress
 
@@ -164,13 +164,13 @@ def _embed(task: dict[str, Any], loaded: dict[str, Backbone], answers: TextIO) -
     adapter = None if task["bundle"] is None else _adapter(Path(task["bundle"]), backbone)
     with Path(task["contents"]).open(encoding="ascii") as file:
         contents = [_content(line) for line in file]
-    told = 0.0
+    reported = 0.0
 
     def progress(done: int, total: int) -> None:
-        nonlocal told
-        if time.monotonic() - told > PROGRESS_INTERVAL_S:
+        nonlocal reported
+        if time.monotonic() - reported > PROGRESS_INTERVAL_S:
             _answer(answers, {"done": done, "total": total})
-            told = time.monotonic()
+            reported = time.monotonic()
 
     segments = Segments(Path(task["place"]), backbone.config.width)
     embed_into(segments, backbone, adapter, task["dtype"], contents, progress)

@@ -67,7 +67,7 @@ class Engine:
         backbone: frozen.
         slots: adapters the table begins with; it doubles when they are taken.
         max_queue: queries that may wait.
-        observe: told the rows and the number of different adapters of each batch.
+        observe: called with the rows and the number of different adapters of each batch.
     """
 
     def __init__(

@@ -49,8 +49,9 @@ class Course:
     """How an import goes on: what it did until `position`, and the catalog's generation then; -1 where it just begins.
 
     `born` is of the domain that it is for. `folds`: much is made searchable by a fold at the end. `replaces`: what a
-    row does not name has its default, as in a PUT; else it stays as it is. `told` (done, total); `patiently` does again
-    what needs state where that is gone; `keep` writes down how far it is; `check` raises where it may not go on.
+    row does not name has its default, as in a PUT; else it stays as it is. `on_progress` is called with (done, total);
+    `patiently` calls again while state is unavailable; `keep` records the progress; `check` raises where the job may
+    not go on.
     """
 
     report: Report = field(default_factory=Report)
@@ -59,7 +60,7 @@ class Course:
     born: str = ""
     folds: bool = False
     replaces: bool = False
-    told: Advance = lambda *_: None
+    on_progress: Advance = lambda *_: None
     patiently: Patiently = lambda call: call()
     keep: Keep = lambda *_: None
     check: Check = lambda: None
@@ -222,9 +223,9 @@ class Imports:
             if merge.items or time.monotonic() - kept > KEEP_EVERY_S:
                 course.keep(report, done, generation)
                 kept = time.monotonic()
-            course.told(done, total)
+            course.on_progress(done, total)
         if done != total:  # nothing but empty lines followed
-            course.told(total, total)
+            course.on_progress(total, total)
         report.warnings += sample.warnings()
         counts = (report.accepted, report.updated, report.unchanged, report.rejected_count)
         _log.info("%s: import ended: %d accepted, %d updated, %d unchanged, %d rejected", domain, *counts)
@@ -276,7 +277,7 @@ class Imports:
             born=born,
             folds=True,
             replaces=job.detail.get("replaces") == "true",
-            told=progress.stage("import"),
+            on_progress=progress.stage("import"),
             patiently=progress.patiently,
             keep=keep,
             check=progress.check,

@@ -38,7 +38,7 @@ _log = logging.getLogger("swaprec")
 
 
 class Folds:
-    """Builds bases; `folded` are told of each domain whose catalog was folded."""
+    """Builds bases; `folded` are called with each domain whose catalog was folded."""
 
     def __init__(
         self,
@@ -175,8 +175,8 @@ class Folds:
         self.sweep(record)
         self.sweeps.ask()
         standing: Standing | None = progress.patiently(lambda: self._reconciler.reconcile(domain))
-        for told in self.folded:
-            told(domain)
+        for callback in self.folded:
+            callback(domain)
         return standing
 
     def _fold(self, job: Job, progress: Progress) -> dict[str, Any]:

@@ -72,11 +72,11 @@ class Reconciler:
         live: what requests read.
         versions, bases, vectors: what values are made of.
         residency: what of it is in memory.
-        observe_swap: told the seconds of each publication.
+        observe_swap: called with the seconds of each publication.
 
     `waiting` are domains that a build must bring on: until then they answer without what was deleted or hidden, and
-    without what else changed, or not at all where there is nothing to answer from. `forget` are told of those that are
-    gone. `troubled` are domains that stay at what they were, for an error that may pass.
+    without what else changed, or not at all where there is nothing to answer from. `forget` are called with
+    those that were removed. `troubled` are domains that stay at what they were, for an error that may pass.
     """
 
     def __init__(

@@ -27,7 +27,7 @@ class Residency:
     Args:
         live: whose values take memory.
         budget: bytes; 0 is no limit. One domain that is larger than all of it is served all the same.
-        observe: told the seconds that each return to memory took.
+        observe: called with the seconds that each return to memory took.
     """
 
     def __init__(self, live: LiveTable, budget: int, observe: Callable[[float], None]) -> None:

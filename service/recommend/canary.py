@@ -61,8 +61,8 @@ class Canaries:
     """Answers domains that have a canary, and ends those that do not do well.
 
     Args:
-        counted: told domain, arm, version, outcome and seconds of every answer.
-        begun: told the domain of each canary when it is first seen.
+        counted: called with domain, arm, version, outcome and seconds of every answer.
+        begun: called with the domain of each canary when it is first seen.
         end: takes a canary back: domain, digest, reason; runs in a thread.
     """
 

@@ -235,7 +235,7 @@ class AsyncClient:
         Args:
             domain: which one.
             version: a number, or none.
-            on_job: told of each step.
+            on_job: called with the job at each step.
             canary_percent: answer so many of a hundred users only.
             gate: thresholds that it must reach on the domain's probes.
         """
@@ -263,7 +263,7 @@ class AsyncClient:
         return await self._do(calls.cancel(job_id))
 
     async def wait(self, job: Job, on_job: OnJob | None = None) -> Job:
-        """Wait until a job ended; `on_job` is told of each step.
+        """Wait until a job ended; `on_job` is called with the job at each step.
 
         Raises:
             ProblemError: it failed, or was cancelled.
