@@ -38,7 +38,7 @@ def clear(home: Path) -> None:
     try:
         home.rmdir()
     except OSError as error:
-        # Somebody who waited to write made a lock anew: the fence tells him, or he writes for the next domain.
+        # Somebody who waited to write made a lock anew: the fence stops it, or it writes for the next domain.
         if error.errno != errno.ENOTEMPTY:
             raise
     sync_folder(home.parent)

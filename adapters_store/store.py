@@ -262,7 +262,7 @@ class Store:
     def remove_domain(self, domain: str, then: Callable[[], object] = _unfenced, fence: Fence = _unfenced) -> None:
         """Remove all that is kept of a domain, its numbers and log too.
 
-        `then` forgets the domain elsewhere, under its lock: whoever waits to write is told by its fence. Where `then`
+        `then` forgets the domain elsewhere, under its lock: its fence stops whoever waits to write. Where `then`
         raises, nothing is removed. A crash after it leaves a mark, by which `finish_removal` goes on.
         """
         with self._writing(domain, fence) as home:

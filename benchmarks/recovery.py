@@ -146,8 +146,8 @@ def _current(options: argparse.Namespace, one: httpx.Client, other: httpx.Client
             client.post(f"/recommend?domain={domain_name(number)}", json=asked).json() for client in (one, other)
         ]
         names = ("unknown_items", "version", "index_generation", "items")
-        told = [[answer.get(name) for name in names] for answer in answers]
-        if told[0] != told[1] or told[0][0] != []:
+        shown = [[answer.get(name) for name in names] for answer in answers]
+        if shown[0] != shown[1] or shown[0][0] != []:
             return False
     return True
 

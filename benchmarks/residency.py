@@ -95,7 +95,7 @@ def main() -> int:
             _warm({PORT: all_of_them, PORT + 1: some_of_them}, options)
             before = _metrics(PORT + 1)
             rounds = [_round(all_of_them, some_of_them, number, options) for number in range(options.rounds)]
-            _tell_of_returns(before, _metrics(PORT + 1))
+            _report_returns(before, _metrics(PORT + 1))
             all_mb, some_mb = (resident(pid) / 1e6 for pid in (all_of_them, some_of_them))
             print(f"in memory, mapped files included: {all_mb:,.0f} MB without a budget, {some_mb:,.0f} MB with it")
     return _report(rounds)
@@ -162,7 +162,7 @@ def _metrics(port: int) -> dict[str, float]:
     return {name: float(value) for name, _, value in (line.partition(" ") for line in lines) if name[-1] not in "#}"}
 
 
-def _tell_of_returns(before: dict[str, float], after: dict[str, float]) -> None:
+def _report_returns(before: dict[str, float], after: dict[str, float]) -> None:
     since = {name: after[name] - before[name] for name in (*COUNTED, RETURNS, RETURNED_S)}
     hits, misses, evictions = (since[name] for name in COUNTED)
     each = since[RETURNED_S] / max(since[RETURNS], 1)

@@ -143,7 +143,7 @@ async def _lifespan(app: FastAPI, components: AbstractContextManager[Components]
 
 @contextmanager
 def _ending(components: Components) -> Iterator[None]:
-    """End what takes long when the process is told to stop: the server waits for answers before it ends the app."""
+    """End what takes long when the process is asked to stop: the server waits for answers before it ends the app."""
     loop = asyncio.get_running_loop()
 
     def end() -> None:

@@ -100,7 +100,7 @@ class JobTaken(ServiceError):
 
 
 class GateFailed(ServiceError):
-    """A version that misses a threshold on the domain's probes; `figures` tells what was seen."""
+    """A version that misses a threshold on the domain's probes; `figures` has what was seen."""
 
     status, code, title = 412, "gate_failed", "Gate failed"
 

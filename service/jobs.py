@@ -64,7 +64,7 @@ class Progress:
         """Begin a stage; returns what to call with (done, total)."""
         self.check()
         self.share, self._began = 0.0, time.monotonic()
-        self._tell(stage=name, done=0, total=0, eta_s=None)
+        self._write(stage=name, done=0, total=0, eta_s=None)
         return self._advance
 
     def check(self) -> None:
@@ -103,9 +103,9 @@ class Progress:
         if time.monotonic() - self._written >= WRITE_EVERY_S or done == total:
             self._written = time.monotonic()
             left = (self._written - self._began) * (1 / self.share - 1) if self.share else None
-            self._tell(done=done, total=total, eta_s=None if left is None else round(left, 1))
+            self._write(done=done, total=total, eta_s=None if left is None else round(left, 1))
 
-    def _tell(self, **changes: Any) -> None:
+    def _write(self, **changes: Any) -> None:
         with suppress(StateUnavailable):  # progress is a courtesy; what the job writes itself waits for state
             self._state.update_job(self.job.id, token=self.job.token, **changes)
 

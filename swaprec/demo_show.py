@@ -80,10 +80,10 @@ def _served(client: Client, domain: Domain, console: Console) -> dict[str, Any]:
     """Ask the service for every held-out user and compare with the trainer."""
     digest = read_bundle(domain.result.artifact).digest
     compared = compare(domain.result.report["test"], domain.dataset, client, domain.name, digest)
-    told = f"served HR@10 {compared.served['hr']:.4f}, trained {compared.offline['hr']:.4f}"
+    message = f"served HR@10 {compared.served['hr']:.4f}, trained {compared.offline['hr']:.4f}"
     if not compared.agrees:
-        raise Stop(f"{domain.name}: {told}: they differ by {compared.difference:.4f}", "the bar is 0.001")
-    console.print(f"  {domain.name}: {told}, tied users {compared.offline['tied_users']}: the same")
+        raise Stop(f"{domain.name}: {message}: they differ by {compared.difference:.4f}", "the bar is 0.001")
+    console.print(f"  {domain.name}: {message}, tied users {compared.offline['tied_users']}: the same")
     return {"trained": compared.offline, "served": compared.served, "difference": compared.difference}
 
 
@@ -151,7 +151,7 @@ def _memory(client: Client, fingerprint: str, console: Console) -> list[DomainMe
 
 
 class Asker(threading.Thread):
-    """Sends requests one after the other until told to stop; counts answers by version."""
+    """Sends requests one after the other until asked to stop; counts answers by version."""
 
     def __init__(self, url: str, domain: str, history: list[str]) -> None:
         super().__init__()
@@ -195,10 +195,10 @@ def swap_under_requests(client: Client, domain: Domain, console: Console) -> dic
     finally:
         asker.enough.set()
         asker.join()
-    told = ", ".join(f"{count} by version {version}" for version, count in sorted(asker.answers.items()))
+    message = ", ".join(f"{count} by version {version}" for version, count in sorted(asker.answers.items()))
     if asker.failures or min(asker.answers[before], asker.answers["none"]) < SWAP_ANSWERS:
         why = asker.failures[0] if asker.failures else "a version fell silent"
-        raise Stop(f"swap of {domain.name} while requests ran: {told}, {len(asker.failures)} failed: {why}")
-    swapped = f" {domain.name} to none and back to {back} while requests ran: {told}, 0 failed"
+        raise Stop(f"swap of {domain.name} while requests ran: {message}, {len(asker.failures)} failed: {why}")
+    swapped = f" {domain.name} to none and back to {back} while requests ran: {message}, 0 failed"
     console.print(line("\nSwap", swapped))
     return {"answers": dict(asker.answers), "failures": 0}

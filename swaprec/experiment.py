@@ -111,7 +111,7 @@ class Workers:
                     tally.done.append(run.name)
                 else:
                     tally.failed[run.name] = failure
-                self._tell(f"{number}/{len(waiting)} {run.name}: {failure or _result(run.config)}")
+                self._print(f"{number}/{len(waiting)} {run.name}: {failure or _result(run.config)}")
 
     def train(self, config: RunConfig) -> str | None:
         """Train in a process; returns why it failed, None where it did not."""
@@ -121,12 +121,12 @@ class Workers:
         request, log = config.output / REQUEST, config.output / LOG
         request.write_text(config.model_dump_json(indent=1), "utf-8")
         _drop_another(config)
-        self._tell(f"{config.output.name} begins, its log is {log}")
+        self._print(f"{config.output.name} begins, its log is {log}")
         line = [sys.executable, "-m", "swaprec", "train", str(request), "--resume", "--json"]
         threads = str(config.train.threads or self._threads)
         environment = os.environ | {"OMP_NUM_THREADS": threads, "NO_COLOR": "1"}
-        with log.open("ab") as told:
-            process = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=told, env=environment)  # noqa: S603 - our own command
+        with log.open("ab") as output:
+            process = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=output, env=environment)  # noqa: S603 - our own command
             self._running.add(process)
             code = process.wait()
             self._running.discard(process)
@@ -138,7 +138,7 @@ class Workers:
         for process in list(self._running):
             process.terminate()
 
-    def _tell(self, line: str) -> None:
+    def _print(self, line: str) -> None:
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 

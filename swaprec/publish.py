@@ -99,10 +99,10 @@ def publish(
     Raises:
         Stop: no row of the catalog could be stored; neither probes nor bundle were sent then.
     """
-    told = JobLines(console)
+    job_lines = JobLines(console)
     if create:
         client.put_domain(given.domain, backbone=given.backbone)
-    report = client.import_items(given.domain, given.items(), told)
+    report = client.import_items(given.domain, given.items(), job_lines)
     counts = f"{report['accepted']} items new, {report['updated']} changed, {report['rejected_count']} rejected"
     console.print(f"{given.domain}: {counts}")
     print_report(report, console)
@@ -111,7 +111,7 @@ def publish(
     if probes:
         count = client.put_probes(given.domain, given.probes())
         console.print(f"{given.domain}: {count} probes")
-    return Published(client.push(given.bundle, activate=activate, on_job=told), report)
+    return Published(client.push(given.bundle, activate=activate, on_job=job_lines), report)
 
 
 def to_folder(given: HandOver, store: Path) -> Path:

@@ -263,7 +263,11 @@ def parse_config(raw: Mapping[str, Any], source: str = "configuration") -> RunCo
     try:
         config = RunConfig.model_validate(raw)
     except ValidationError as error:
-        known = error.errors() if not problems else [told for told in error.errors() if told["loc"][:1] != ("adapter",)]
+        known = (
+            error.errors()
+            if not problems
+            else [problem for problem in error.errors() if problem["loc"][:1] != ("adapter",)]
+        )
         raise ConfigError(source, [_worded(detail) for detail in known] + problems) from error
     if problems:
         raise ConfigError(source, problems)

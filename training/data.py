@@ -138,7 +138,7 @@ def _texts(items: pl.DataFrame, config: DataConfig) -> list[str]:
 
 
 def _pictures(items: pl.DataFrame, config: DataConfig, rejected: Rejections) -> list[Picture | None]:
-    """Find each item's picture by the column `image`, and read it to its end once: a damaged one is told of now.
+    """Find each item's picture by the column `image`, and read it to its end once: a damaged one is reported now.
 
     Raises:
         DataError: no such folder, zip or LMDB, or no such column.

@@ -34,10 +34,10 @@ def measure(setup: Setup, report: Report) -> None:
             batch = [History(rows, slot, catalog) for rows in histories]
             parts = [engine.encode(batch[at : at + MAX_BATCH]) for at in range(0, len(batch), MAX_BATCH)]
             users[device, where, dtype] = np.concatenate(parts)
-    _tell(setup.device, items, users, report)
+    _report(setup.device, items, users, report)
 
 
-def _tell(
+def _report(
     device: str,
     items: dict[tuple[str, str], Floats],
     users: dict[tuple[str, str, str], Floats],

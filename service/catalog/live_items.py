@@ -230,7 +230,7 @@ def _cosine(vectors: Floats, query: Floats) -> Floats:
 
 
 def _among(some: Rows, rows: Rows) -> NDArray[np.bool_]:
-    """Tell which of `rows` are among some, which are sorted and not none."""
+    """Return which of `rows` are among some, which are sorted and not none."""
     places = np.minimum(np.searchsorted(some, rows), len(some) - 1)
     return np.asarray(some[places] == rows)
 

@@ -32,7 +32,7 @@ def verify(name: str, items: LiveItems, encode: Encode, window: int, contents: C
         items: with its vectors.
         encode: the version's user side.
         window: items of a history that it reads.
-        contents: tells different items from equal ones.
+        contents: distinguishes different items from equal ones.
 
     Raises:
         VerificationFailed: vectors that are not finite or nearly all the same, an index that does not hold them, or a

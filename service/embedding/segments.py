@@ -74,7 +74,7 @@ class Segments:
         self._opened: dict[str, Segment | None] = {}
 
     def look_up(self, keys: Keys, out: Floats | None = None) -> NDArray[np.bool_]:
-        """Tell which keys [n, 16] have a vector; write those into their rows of `out [n, d]`."""
+        """Return which keys [n, 16] have a vector; write those into their rows of `out [n, d]`."""
         found = np.zeros(len(keys), np.bool_)
         if not len(keys):
             return found

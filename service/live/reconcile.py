@@ -187,7 +187,7 @@ class Reconciler:
             return True
         try:
             stands = self._store.standing(domain)
-        except StoreDamaged:  # whoever asks next is told
+        except StoreDamaged:  # whoever asks next gets the error
             return False
         number = self._state.generation(domain) + stands.number
         pinned = [value.version for value in kept.pinned]
@@ -376,8 +376,8 @@ class Reconciler:
         known = error if isinstance(error, ServiceError) and not isinstance(error, DomainLoading) else None
         if isinstance(error, StoreDamaged):
             known = VersionsLost(str(error))
-        told = problem_of(error).body["detail"]
-        self._live.wait(record.name, known or Broken(f"{record.name} cannot be restored: {told}"))
+        message = problem_of(error).body["detail"]
+        self._live.wait(record.name, known or Broken(f"{record.name} cannot be restored: {message}"))
 
 
 class _Having:

@@ -125,7 +125,7 @@ class Lane:
                 self._answer([ask for ask in taken if not ask.answer.done()])
             except Exception as error:  # noqa: BLE001 - the lane must go on, and nobody may wait for ever
                 for ask in taken:
-                    _tell(ask, error)
+                    _deliver(ask, error)
 
     def _answer(self, asks: Sequence[Ask]) -> None:
         ready: list[tuple[Ask, Worn]] = []
@@ -133,18 +133,18 @@ class Lane:
             try:
                 ready.append((ask, self._worn(ask.live)))
             except Exception as error:  # noqa: BLE001 - whatever it is belongs to the request that waits
-                _tell(ask, error)
+                _deliver(ask, error)
         for dtype in {ask.live.dtype for ask, _ in ready}:
             group = [(ask, worn) for ask, worn in ready if ask.live.dtype == dtype]
             try:
                 found = self._encode(dtype, group)
             except Exception as error:  # noqa: BLE001 - the same
                 for ask, _ in group:
-                    _tell(ask, error)
+                    _deliver(ask, error)
                 continue
             for ask, _ in group:
                 count = len(ask.contents)
-                _tell(ask, found[:count])
+                _deliver(ask, found[:count])
                 found = found[count:]
 
     @torch.inference_mode()
@@ -224,10 +224,10 @@ def _inputs(backbone: Backbone, contents: Sequence[Content]) -> Iterator[tuple[N
         yield places, inputs.padded(places, backbone.device)
 
 
-def _tell(ask: Ask, found: Floats | Exception) -> None:
+def _deliver(ask: Ask, found: Floats | Exception) -> None:
     """Hand an answer to the event loop that waits for it."""
 
-    def tell() -> None:
+    def deliver() -> None:
         if ask.answer.done():  # its client left
             return
         if isinstance(found, Exception):
@@ -236,4 +236,4 @@ def _tell(ask: Ask, found: Floats | Exception) -> None:
             ask.answer.set_result(found)
 
     with suppress(RuntimeError):  # the service has stopped meanwhile
-        ask.loop.call_soon_threadsafe(tell)
+        ask.loop.call_soon_threadsafe(deliver)

@@ -288,7 +288,7 @@ class Activator:
         return verdict.figures
 
     def _flipped(self, domain: str, candidate: LiveDomain | None = None) -> Standing:
-        """Publish what was recorded, and tell the others."""
+        """Publish what was recorded, and announce it to the others."""
         standing = self._reconciler.reconcile(domain, candidate)
         self._state.announce("standing", domain)
         return standing if standing is not None else self._live.get(domain)

@@ -185,7 +185,7 @@ class Link:
                 self._trouble = self._look()
             except Exception:  # noqa: BLE001 - a watch that ends would leave the state gone for ever
                 _log.exception("%s cannot be watched", self.shown)
-            _tell(self.shown, before, self._trouble)
+            _log_change(self.shown, before, self._trouble)
 
     def _look(self) -> StateUnavailable | None:
         try:
@@ -259,7 +259,7 @@ def _reason(error: redis.RedisError) -> str:
     return f"does not answer: {text}"
 
 
-def _tell(name: str, before: StateUnavailable | None, after: StateUnavailable | None) -> None:
+def _log_change(name: str, before: StateUnavailable | None, after: StateUnavailable | None) -> None:
     if after is not None and (before is None or before.detail != after.detail):
         _log.error("state: %s", after.detail)
     elif before is not None and after is None:

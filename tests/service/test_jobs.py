@@ -49,11 +49,11 @@ def test_only_what_an_earlier_process_left_is_resumed(state: SqliteState) -> Non
 def test_how_far_a_job_is_that_runs_here_is_known_and_what_stops_with_the_service_is_given_back(
     state: SqliteState,
 ) -> None:
-    told, go_on = threading.Event(), threading.Event()
+    reported, go_on = threading.Event(), threading.Event()
 
     def count(_: Job, progress: Progress) -> dict[str, Any]:
         progress.stage("embed")(3, 4)
-        told.set()
+        reported.set()
         go_on.wait(10)
         raise RuntimeError("what it worked with was ended")
 
@@ -61,7 +61,7 @@ def test_how_far_a_job_is_that_runs_here_is_known_and_what_stops_with_the_servic
     jobs.kinds["count"] = count
     job = jobs.submit("count", "movies", {})
     jobs.start()
-    assert told.wait(10)
+    assert reported.wait(10)
     assert jobs.shares() == {("count", "movies"): 0.75}
     jobs.stop()
     go_on.set()
@@ -70,14 +70,14 @@ def test_how_far_a_job_is_that_runs_here_is_known_and_what_stops_with_the_servic
     assert state.get_job(job.id).status == "queued", "it failed with the service, not by itself"
 
 
-def test_a_running_job_tells_how_long_its_stage_will_take_and_one_that_ended_does_not(state: SqliteState) -> None:
-    told, go_on = threading.Event(), threading.Event()
+def test_a_running_job_estimates_how_long_its_stage_will_take_and_one_that_ended_does_not(state: SqliteState) -> None:
+    reported, go_on = threading.Event(), threading.Event()
 
     def count(_: Job, progress: Progress) -> dict[str, Any]:
         advance = progress.stage("embed")
         time.sleep(0.3)
         advance(1, 4)
-        told.set()
+        reported.set()
         go_on.wait(10)
         return {}
 
@@ -86,7 +86,7 @@ def test_a_running_job_tells_how_long_its_stage_will_take_and_one_that_ended_doe
     job = jobs.submit("count", "movies", {})
     assert job.eta_s is None
     jobs.start()
-    assert told.wait(10)
+    assert reported.wait(10)
     assert 0.8 < (state.get_job(job.id).eta_s or 0) < 20  # three quarters, at the pace of the first one
     go_on.set()
     wait_until(lambda: state.get_job(job.id).ended)
@@ -118,26 +118,26 @@ def test_jobs_of_a_domain_run_in_the_order_in_which_they_were_asked_for(state: S
     assert noted == ["other", "left", "first", "second"]
 
 
-def test_the_end_of_a_job_is_told_once_it_is_written_down(state: SqliteState) -> None:
-    told: list[str] = []
+def test_the_end_of_a_job_is_reported_once_it_is_written_down(state: SqliteState) -> None:
+    reported: list[str] = []
     jobs = Jobs(state, "one")
 
     def refuse(_: Job, __: Progress) -> dict[str, Any]:
         raise PayloadTooLarge("too much")
 
-    jobs.kinds["refuse"], jobs.after["refuse"] = refuse, lambda job: told.append(state.get_job(job.id).status)
+    jobs.kinds["refuse"], jobs.after["refuse"] = refuse, lambda job: reported.append(state.get_job(job.id).status)
     jobs.start()
     jobs.submit("refuse", "movies", {})
-    wait_until(lambda: told != [])
+    wait_until(lambda: reported != [])
     jobs.close()
-    assert told == ["failed"]
+    assert reported == ["failed"]
     assert state.jobs()[0].error is not None
     assert state.jobs()[0].error["code"] == "payload_too_large"
 
 
 def test_a_job_whose_domain_goes_away_ends_quietly(state: SqliteState) -> None:
     going, gone = threading.Event(), threading.Event()
-    told: list[str] = []
+    reported: list[str] = []
     jobs = Jobs(state, "one")
 
     def wait(job: Job, _: Progress) -> dict[str, Any]:
@@ -146,13 +146,13 @@ def test_a_job_whose_domain_goes_away_ends_quietly(state: SqliteState) -> None:
         state.get_domain(job.domain)
         return {}
 
-    jobs.kinds["wait"], jobs.after["wait"] = wait, lambda job: told.append(job.id)
+    jobs.kinds["wait"], jobs.after["wait"] = wait, lambda job: reported.append(job.id)
     jobs.start()
     job = jobs.submit("wait", "movies", {})
     assert going.wait(10)
     state.delete_domain("movies")
     gone.set()
-    wait_until(lambda: told == [job.id])
+    wait_until(lambda: reported == [job.id])
     jobs.close()
     assert state.jobs() == []
 
@@ -177,7 +177,7 @@ def test_an_interrupted_import_goes_on_at_the_next_start_and_what_nobody_wants_i
 
 
 def test_a_queued_job_that_is_cancelled_never_runs_and_a_running_one_ends_at_its_next_step(state: SqliteState) -> None:
-    going, told = threading.Event(), list[str]()
+    going, reported = threading.Event(), list[str]()
 
     def work(_: Job, progress: Progress) -> dict[str, Any]:
         going.set()
@@ -186,14 +186,14 @@ def test_a_queued_job_that_is_cancelled_never_runs_and_a_running_one_ends_at_its
             time.sleep(0.01)
 
     jobs = Jobs(state, "one")
-    jobs.kinds["work"], jobs.after["work"] = work, lambda job: told.append(job.id)
+    jobs.kinds["work"], jobs.after["work"] = work, lambda job: reported.append(job.id)
     jobs.start()
     first, second = (jobs.submit("work", "movies", {}) for _ in range(2))
     assert going.wait(10)
     assert jobs.cancel(second.id).status == "cancelled"
     assert jobs.cancel(first.id).status == "running"
     wait_until(lambda: state.get_job(first.id).status == "cancelled")
-    wait_until(lambda: told == [second.id, first.id])
+    wait_until(lambda: reported == [second.id, first.id])
     jobs.close()
     with pytest.raises(Conflict):
         jobs.cancel(first.id)
@@ -343,10 +343,10 @@ def test_jobs_go_on_when_a_full_disk_has_room_again(tmp_path: Path) -> None:
 
 
 def test_what_was_cancelled_in_another_process_is_not_decided_any_more(state: SqliteState) -> None:
-    told, go_on, decided = threading.Event(), threading.Event(), list[str]()
+    reported, go_on, decided = threading.Event(), threading.Event(), list[str]()
 
     def work(job: Job, progress: Progress) -> dict[str, Any]:
-        told.set()
+        reported.set()
         assert go_on.wait(10)
         progress.fence()
         decided.append(job.id)
@@ -356,7 +356,7 @@ def test_what_was_cancelled_in_another_process_is_not_decided_any_more(state: Sq
     jobs.kinds["work"] = work
     jobs.start()
     job = jobs.submit("work", "movies", {})
-    assert told.wait(10)
+    assert reported.wait(10)
     state.cancel_job(job.id)
     go_on.set()
     wait_until(lambda: state.get_job(job.id).ended)

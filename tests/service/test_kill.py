@@ -187,7 +187,7 @@ class Known:
             assert found == stage or (cut is not None and cut["job"] == job_id and found == cut["stage"])
             self.jobs[job_id] = found
         for job_id in there.keys() - self.jobs.keys():
-            assert cut is not None, "a job of which nobody was told"
+            assert cut is not None, "a job that nobody acknowledged"
             assert cut["job"] is None
             self.jobs[job_id] = there[job_id].detail["stage"]
 

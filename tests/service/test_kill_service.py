@@ -106,7 +106,7 @@ class Service:
         return what
 
     def _builds(self, there: dict[int, str]) -> bool:
-        """Whether the building process works, as its use of the processor in a moment tells."""
+        """Whether the building process works, by its use of the processor in a moment."""
         builders = [pid for pid, kind in there.items() if kind == "builder"]
         with suppress(OSError, IndexError):
             before = _nanoseconds(builders[0])
@@ -168,7 +168,7 @@ class Client:
         self._folder, self._backbone, self._known, self._rng = folder, backbone, known, rng
 
     def go_on(self, over: threading.Event) -> None:
-        """Do things until told to stop, or until the service is gone."""
+        """Do things until asked to stop, or until the service is gone."""
         things = [self._put, self._delete, self._bulk, self._import, self._upload, self._flip, self._rollback]
         with suppress(Killed):
             while not over.is_set():

@@ -92,9 +92,9 @@ def _runs(pid: int) -> bool:
 
 
 def test_info_says_which_state_is_used(served: httpx.Client, on_redis: Settings) -> None:
-    told = served.get("/info").json()["state"]
-    assert (told["backend"], told["trouble"], told["warnings"]) == ("redis", None, [])
-    assert told["where"].startswith("unix:")
+    described = served.get("/info").json()["state"]
+    assert (described["backend"], described["trouble"], described["warnings"]) == ("redis", None, [])
+    assert described["where"].startswith("unix:")
     assert not (on_redis.data / "state.db").exists()
 
 

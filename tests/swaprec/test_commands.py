@@ -116,7 +116,7 @@ def test_a_file_that_cannot_be_read_is_named(
     assert (done.returncode, says in " ".join(done.stderr.split())) == (USAGE, True), done.stderr
 
 
-def test_rows_that_the_service_refuses_are_told(walk: str, tmp_path: Path) -> None:
+def test_rows_that_the_service_refuses_are_reported(walk: str, tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("item_id,title,popularity\nq1,,\nq2,fine,many\nq3,fine,1\n", "utf-8")
     done = swaprec("items", "load", "walk", tmp_path / "x.csv", "--url", walk)
     assert done.stdout == "1 accepted, 0 updated, 0 unchanged, 2 rejected\n"

@@ -55,7 +55,7 @@ def test_another_token_is_not(file: KeyFile, change: Callable[[str], str]) -> No
 
 
 @pytest.mark.parametrize("header", [None, "", "Basic eDp5", "Bearer", "Bearer "])
-def test_no_token_is_told_what_to_send(file: KeyFile, header: str | None) -> None:
+def test_no_token_learns_what_to_send(file: KeyFile, header: str | None) -> None:
     file.add("reader", "read")
     with pytest.raises(Unauthorized, match="send Authorization: Bearer"):
         Keys(file, required=False).caller(header)
@@ -232,7 +232,7 @@ def test_a_key_of_one_domain_sees_and_touches_no_other(guarded: httpx.Client, fi
     assert guarded.get("/adapters").json()["items"][0]["domain"] == "movies"
 
 
-def test_a_key_is_not_told_which_other_domains_there_are(guarded: httpx.Client, file: KeyFile) -> None:
+def test_a_key_does_not_learn_which_other_domains_exist(guarded: httpx.Client, file: KeyFile) -> None:
     guarded.put("/domains/books", json={})
     headers = bearer(file.add("films", "read", ["movies"])[1])
     wait_until(lambda: guarded.get("/domains", headers=headers).status_code == 200)

@@ -193,7 +193,7 @@ def test_what_a_killed_builder_left_is_no_base(bases: Bases, tmp_path: Path) -> 
     assert list((tmp_path / "bases" / "movies").iterdir()) == []
 
 
-def test_ids_of_equal_hashes_are_told_apart() -> None:
+def test_ids_of_equal_hashes_are_distinguished() -> None:
     # A well-known pair of words with one CRC-32.
     ids = Ids.of(["plumless", "other", "buckeroo", ""])
     assert ids.rows(["buckeroo", "plumless", "absent", ""]) == {"buckeroo": 2, "plumless": 0, "": 3}

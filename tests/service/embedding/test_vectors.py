@@ -43,7 +43,7 @@ def test_what_is_added_is_found_by_every_reader_and_nothing_else_is(tmp_path: Pa
         assert np.array_equal(out[:103], vectors_of(range(103)))
 
 
-def test_keys_that_begin_alike_are_told_apart(tmp_path: Path) -> None:
+def test_keys_that_begin_alike_are_distinguished(tmp_path: Path) -> None:
     segments = Segments(tmp_path, WIDTH)
     keys = as_keys([bytes(8) + number.to_bytes(8, "big") for number in (1, 2)])
     segments.add(keys[:1], vectors_of(range(1)))
@@ -130,15 +130,15 @@ def test_processes_that_add_at_once_lose_nothing(tmp_path: Path) -> None:
 
 
 def test_what_is_known_is_not_embedded_again_and_equal_contents_once(tmp_path: Path) -> None:
-    backbone, told = tiny_backbone(), list[tuple[int, int]]()
+    backbone, reported = tiny_backbone(), list[tuple[int, int]]()
     version = Prepared(None, backbone.fingerprint, "float32", None, 0)
     files = VectorFiles(tmp_path)
     contents = [Content(text) for text in tiny_texts(20)]
     first = files.complete("movies", version, contents[:10], backbone)
     again = files.complete(
-        "movies", version, [*contents, contents[3]], backbone, lambda done, total: told.append((done, total))
+        "movies", version, [*contents, contents[3]], backbone, lambda done, total: reported.append((done, total))
     )
-    assert told[-1] == (10, 10)
+    assert reported[-1] == (10, 10)
     assert np.array_equal(again[:10], first)
     assert np.array_equal(again[20], again[3])
     assert files.missing("movies", version, [*contents, Content("new"), Content("new")], 16) == 1
@@ -168,15 +168,15 @@ def test_another_process_makes_the_very_same_vectors(worker: WorkerProcess, back
     adapter = tiny_adapter(backbone, 1)
     bundle = tiny_bundle(tmp_path / "b.safetensors", backbone, "movies", adapter)
     contents = [Content(text) for text in [*tiny_texts(50), "two lines\nand \u2028 more"]]
-    told: list[tuple[int, int]] = []
+    reported: list[tuple[int, int]] = []
     files = VectorFiles(tmp_path / "vectors", worker)
     for version in (
         Prepared(1, "1" * 64, "float32", adapter, 0, bundle),
         Prepared(None, backbone.fingerprint, "bfloat16", None, 0),
     ):
-        found = files.complete("movies", version, contents, backbone, lambda *step: told.append(step))
+        found = files.complete("movies", version, contents, backbone, lambda *step: reported.append(step))
         assert np.array_equal(found, embed(backbone, contents, version.adapter, dtype=version.dtype))
-    assert told[-1] == (len(set(contents)), len(set(contents)))
+    assert reported[-1] == (len(set(contents)), len(set(contents)))
 
 
 @pytest.mark.slow

@@ -81,7 +81,7 @@ def test_what_is_asked_for_stays_and_what_was_asked_for_longest_ago_goes(rested:
     assert metric(rested, "domain_hits_total") == hits + 1
 
 
-def test_a_domain_that_rests_is_ready_and_tells_what_is_live(rested: httpx.Client) -> None:
+def test_a_domain_that_rests_is_ready_and_reports_what_is_live(rested: httpx.Client) -> None:
     for domain in ("d4", "d5"):
         ask(rested, domain)
     card = rested.get("/domains/d0").json()

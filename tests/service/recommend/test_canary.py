@@ -34,19 +34,19 @@ def test_a_canary_ends_when_its_answers_are_errors_and_the_live_version_s_are_no
     watch = Watch()
     for _ in range(LEAST):
         assert watch.saw("movies", "d", canary=False, seconds=0.001) is None
-    told = [watch.saw("movies", "d", canary=True, seconds=None) for _ in range(LEAST)]
-    assert told[:-1] == [None] * (LEAST - 1)
-    assert told[-1] is not None
-    assert "100.0% of its last 50 answers were errors" in told[-1]
+    verdicts = [watch.saw("movies", "d", canary=True, seconds=None) for _ in range(LEAST)]
+    assert verdicts[:-1] == [None] * (LEAST - 1)
+    assert verdicts[-1] is not None
+    assert "100.0% of its last 50 answers were errors" in verdicts[-1]
 
 
 def test_a_canary_ends_when_it_is_much_slower() -> None:
     watch = Watch()
     for _ in range(LEAST):
         watch.saw("movies", "d", canary=False, seconds=0.002)
-        told = watch.saw("movies", "d", canary=True, seconds=0.05)
-    assert told is not None
-    assert "50.0 ms" in told
+        verdicts = watch.saw("movies", "d", canary=True, seconds=0.05)
+    assert verdicts is not None
+    assert "50.0 ms" in verdicts
 
 
 @pytest.mark.parametrize("seconds", [0.002, 0.006])

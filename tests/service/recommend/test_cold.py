@@ -183,7 +183,7 @@ def test_pictures_are_read_too(modalities: Any, tmp_path: Path) -> None:
         assert (damaged.status_code, "damaged or truncated" in damaged.text) == (422, True)
 
 
-def test_a_batch_that_fails_is_told_to_those_who_wait_and_the_next_one_runs(
+def test_a_batch_that_fails_raises_for_those_who_wait_and_the_next_one_runs(
     backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     standing: Any = SimpleNamespace(domain="plain", version=None, digest="", dtype="float32")  # what a lane reads of it

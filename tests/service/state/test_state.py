@@ -427,16 +427,16 @@ def test_who_applies_changes_now_and_then_has_the_catalog(state: State) -> None:
             assert held == dict(zip(rows.ids, there, strict=True))
 
 
-def test_changes_that_are_too_many_or_forgotten_or_of_another_domain_are_not_told(state: State) -> None:
+def test_changes_that_are_too_many_or_forgotten_or_of_another_domain_are_not_reported(state: State) -> None:
     state.put_domain(MOVIES)
     names = [str(number) for number in range(MOST_CHANGES + 1000)]
     for start in range(0, len(names), 17_000):
         state.upsert_items("movies", items(*names[start : start + 17_000]))
     born = state.catalog("movies").born
     assert state.changes("movies", 0, born) is None
-    told = state.changes("movies", 1, born)
-    assert told is not None
-    assert len(told.upserted) == 34_000
+    found = state.changes("movies", 1, born)
+    assert found is not None
+    assert len(found.upserted) == 34_000
     state.delete_items("movies", names[1000:])
     state.delete_items("movies", names[:10])
     assert state.changes("movies", 2, born) is None
@@ -490,7 +490,7 @@ def test_withdrawals_name_what_is_not_available_any_more(state: State) -> None:
     assert found == Withdrawals(4, ["c"], [])
 
 
-def test_what_is_told_later_is_in_no_changes_but_in_the_catalog_and_marks_them_incomplete(state: State) -> None:
+def test_what_is_stored_as_later_is_in_no_changes_but_in_the_catalog_and_marks_them_incomplete(state: State) -> None:
     state.put_domain(MOVIES)
     state.upsert_items("movies", items(*"abc"))
     born = state.get_domain("movies").born
@@ -511,7 +511,7 @@ def test_what_is_told_later_is_in_no_changes_but_in_the_catalog_and_marks_them_i
     assert rows.texts[0] == "late a"
 
 
-def test_unchanged_items_are_told_where_all_are_to_be_told_of(state: State) -> None:
+def test_unchanged_items_are_reported_where_all_are(state: State) -> None:
     state.put_domain(MOVIES)
     state.upsert_items("movies", items(*"abc"), "later")
     born = state.get_domain("movies").born
@@ -529,7 +529,7 @@ def named(found: Withdrawals | None) -> tuple[int, list[str]]:
     return found.generation, sorted(found.deleted)
 
 
-def test_changes_are_not_told_where_they_are_more_than_asked_for(state: State) -> None:
+def test_changes_are_not_reported_where_they_are_more_than_asked_for(state: State) -> None:
     state.put_domain(MOVIES)
     state.upsert_items("movies", items(*"abcde"))
     state.delete_items("movies", ["a"])

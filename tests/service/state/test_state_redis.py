@@ -81,9 +81,9 @@ def test_a_redis_that_throws_items_away_is_refused(own_redis: RedisServer, tmp_p
 def test_a_redis_that_forgets_is_warned_of(own_redis: RedisServer, tmp_path: Path) -> None:
     own_redis.ask("CONFIG", "SET", "appendonly", "no", "maxmemory-policy", "volatile-lru")
     opened = RedisState(own_redis.url, tmp_path)
-    told = " ".join(opened.describe()["warnings"])
-    assert "appendonly off" in told
-    assert "volatile-lru" in told
+    warnings = " ".join(opened.describe()["warnings"])
+    assert "appendonly off" in warnings
+    assert "volatile-lru" in warnings
     opened.close()
     own_redis.ask("CONFIG", "SET", "appendonly", "yes", "appendfsync", "everysec", "maxmemory-policy", "noeviction")
     opened = RedisState(own_redis.url, tmp_path)
@@ -255,7 +255,7 @@ def test_a_lease_runs_on_while_redis_is_gone_and_a_claim_is_not_forgotten(
     assert claimed.token == held.token + 1
 
 
-def test_a_job_of_which_nobody_was_told_does_not_run_one_day(state: RedisState, own_redis: RedisServer) -> None:
+def test_a_job_that_nobody_acknowledged_does_not_run_one_day(state: RedisState, own_redis: RedisServer) -> None:
     with own_redis.stopped():
         assert seconds(lambda: state.create_job("activate", "movies", {"version": 1})) < 3
     healed(state)
@@ -344,7 +344,7 @@ def test_a_write_that_was_given_up_and_arrives_late_does_not_undo_a_later_one(be
     state.close()
 
 
-def test_a_job_of_which_nobody_was_told_does_not_begin_when_it_arrives_late(between: Between, tmp_path: Path) -> None:
+def test_a_job_that_nobody_acknowledged_does_not_begin_when_it_arrives_late(between: Between, tmp_path: Path) -> None:
     state = RedisState(between.url, tmp_path)
     state.create_job("import", "books", {})
     between.hold = True
