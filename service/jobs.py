@@ -1,4 +1,4 @@
-"""Work that outlives its request: queued in state, claimed by one process at a time, gone on with after a crash.
+"""Work that outlives its request: queued in state, claimed by one process at a time, resumed after a crash.
 
 Jobs of one domain run one after the other, in the order in which they were asked for: of two activations the one that
 was asked for last is live in the end. Jobs of different domains run side by side, in whichever process claims them.
@@ -54,10 +54,10 @@ class Progress:
     def __init__(self, state: State, job: Job, closing: threading.Event) -> None:
         self._state, self._written, self._closing = state, 0.0, closing
         self.job, self.share, self._began = job, 0.0, 0.0
-        self.cancelled, self.taken, self.gone = job.cancelling, False, False
+        self.cancelled, self.taken, self.removed = job.cancelling, False, False
 
     def patiently(self, call: Callable[[], T]) -> T:
-        """Do something that needs state; while state is gone wait, and do it again."""
+        """Do something that needs state; while state is unavailable, wait and retry."""
         return _patiently(call, self._closing)
 
     def stage(self, name: str) -> Callable[[int, int], None]:
@@ -71,7 +71,7 @@ class Progress:
         """Raise where the job may not go on."""
         if self._closing.is_set():
             raise Stopped
-        if self.gone:
+        if self.removed:
             raise JobNotFound(f"job {self.job.id!r} does not exist any more")
         if self.taken:
             raise JobTaken(self.job.id, self.job.token)
@@ -91,7 +91,7 @@ class Progress:
         try:
             self.cancelled = self._state.renew_job(self.job.id, self.job.token, LEASE_S).cancelling
         except JobNotFound:
-            self.gone = True
+            self.removed = True
         except JobTaken:
             self.taken = True
         except StateUnavailable as error:
@@ -188,7 +188,7 @@ class Jobs:
         return self._pool.submit(work)
 
     def patiently(self, call: Callable[[], T]) -> T:
-        """Do something that needs state; while state is gone wait, and do it again.
+        """Do something that needs state; while state is unavailable, wait and retry.
 
         Raises:
             Stopped: the service stops.
@@ -254,7 +254,7 @@ class Jobs:
         except JobTaken as error:
             _log.warning("%s", error.detail)
         except JobNotFound:
-            self._gone(job)
+            self._end_removed(job)
         except Cancelled:
             self._end_safely(job, status="cancelled")
         except Exception as error:  # noqa: BLE001 - whatever it is, the job's reader must learn of it
@@ -280,7 +280,7 @@ class Jobs:
         except Stopped:
             self._give_back(job)
         except JobNotFound:
-            self._gone(job)
+            self._end_removed(job)
         except JobTaken as error:
             _log.warning("%s", error.detail)
         except Exception:  # noqa: BLE001 - its end cannot be written down: its lease runs out, and it is claimed again
@@ -290,7 +290,7 @@ class Jobs:
         if job.kind in self.after:
             self.after[job.kind](job)
 
-    def _gone(self, job: Job) -> None:
+    def _end_removed(self, job: Job) -> None:
         _log.info("job %s went with its domain", job.id)
         self._ended(job)
 

@@ -15,7 +15,7 @@ from service.catalog.bases import Base
 from service.catalog.delta import Delta
 from service.catalog.index import ExactIndex, Index
 from service.catalog.mapped import forget_pages, is_cut
-from service.state import ChangedItem, Changes, Withdrawals
+from service.state import ChangedItem, Changes, Removals
 
 FOLD_ROWS = 1000
 FOLD_SHARE = 0.02
@@ -41,8 +41,8 @@ class LiveItems:
     delta: Delta
     generation: int
     changed_at: float
-    withdrawn_until: int
-    """What was deleted or hidden is known until this generation, all else until `generation`, maybe an earlier one."""
+    removed_until: int
+    """Removals are applied until this generation, other changes until `generation`, which may be earlier."""
     incomplete: bool = False
     """Whether more was changed until `generation` that the next base will have."""
 
@@ -62,20 +62,20 @@ class LiveItems:
             delta=delta,
             generation=until,
             changed_at=time.monotonic(),
-            withdrawn_until=max(until, self.withdrawn_until),
+            removed_until=max(until, self.removed_until),
             incomplete=self.incomplete or changes.incomplete,
         )
 
-    def without(self, gone: Withdrawals) -> LiveItems:
-        """Return the value after deletes, and without what is hidden now: what else changed is still to come."""
-        if gone.generation == self.withdrawn_until:
+    def without(self, removed: Removals) -> LiveItems:
+        """Return the value without removed and unavailable items; other changes are still to come."""
+        if removed.generation == self.removed_until:
             return self
-        left, hidden = self, self.rows(gone.hidden)
-        if hidden or self.rows(gone.deleted):
-            items = [ChangedItem(0, item_id, "", 0.0, "", available=False) for item_id in hidden]
-            changes = Changes(self.generation, items, [(0, item_id) for item_id in gone.deleted])
-            left = self.with_changes(changes, self.vectors(list(hidden.values())))
-        return replace(left, withdrawn_until=gone.generation)
+        left, unavailable = self, self.rows(removed.unavailable)
+        if unavailable or self.rows(removed.deleted):
+            items = [ChangedItem(0, item_id, "", 0.0, "", available=False) for item_id in unavailable]
+            changes = Changes(self.generation, items, [(0, item_id) for item_id in removed.deleted])
+            left = self.with_changes(changes, self.vectors(list(unavailable.values())))
+        return replace(left, removed_until=removed.generation)
 
     def __len__(self) -> int:
         """How many items there are, available or not."""
@@ -102,7 +102,7 @@ class LiveItems:
             return found
         if len(self.delta.dead):
             dead = self._are_dead(np.fromiter(found.values(), np.int64, len(found)))
-            found = {item_id: row for (item_id, row), gone in zip(found.items(), dead, strict=True) if not gone}
+            found = {item_id: row for (item_id, row), removed in zip(found.items(), dead, strict=True) if not removed}
         start, places = len(self.base.ids), self.delta.places
         return found | {item_id: start + places[item_id] for item_id in wanted if item_id in places}
 
@@ -148,9 +148,9 @@ class LiveItems:
         wanted, fetch = min(k, len(self.index) - len(dead)), k + SLACK
         while True:  # more than asked for, until enough of it lives
             scores, rows = self.index.search(users, fetch)
-            gone = _among(dead, rows)
-            if rows.shape[1] < fetch or (~gone).sum(1).min(initial=wanted) >= wanted:
-                return _best(np.where(gone, -np.inf, scores).astype(np.float32), rows, wanted)
+            removed = _among(dead, rows)
+            if rows.shape[1] < fetch or (~removed).sum(1).min(initial=wanted) >= wanted:
+                return _best(np.where(removed, -np.inf, scores).astype(np.float32), rows, wanted)
             fetch *= 4
 
     def nearest(self, query: Floats, k: int, own: int | None = None) -> tuple[list[int], list[float]]:
@@ -170,13 +170,13 @@ class LiveItems:
         best = best[np.lexsort((rows[best], -cosine[best]))]
         return rows[best].tolist(), [float(one) for one in cosine[best]]
 
-    def popular(self, count: int, hidden: Collection[int] = ()) -> list[int]:
+    def popular(self, count: int, excluded: Collection[int] = ()) -> list[int]:
         """Return the rows of the most popular items that may be recommended, earlier ones first among equals."""
         found: list[int] = []
         for _, row in heapq.merge(self._popular_base(), self._popular_delta()):
             if len(found) >= count:
                 break
-            if row not in hidden:
+            if row not in excluded:
                 found.append(row)
         return found
 

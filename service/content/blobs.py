@@ -104,10 +104,10 @@ class Blobs:
             for digest in named():
                 unnamed.discard(digest)
         noted = unnamed.intersection(note.read_text("ascii").split()) if note.exists() else set[str]()
-        gone = self._remove(noted, _time_of(note), check)
-        write_beside(note, "\n".join(sorted(unnamed - gone)).encode())
+        removed = self._remove(noted, _time_of(note), check)
+        write_beside(note, "\n".join(sorted(unnamed - removed)).encode())
         os.utime(note, (now, now))
-        return len(gone)
+        return len(removed)
 
     def _old(self, before: float, check: Callable[[], None]) -> set[str]:
         """List the pictures whose time is not after `before`; parts that old, of killed writers, go at once."""
@@ -123,15 +123,15 @@ class Blobs:
 
     def _remove(self, digests: Collection[str], noted: float, check: Callable[[], None]) -> set[str]:
         """Remove pictures, but for those that were kept again since they were noted; returns what went."""
-        gone: set[str] = set()
+        removed: set[str] = set()
         for digest in digests:
             check()
             path = self._path(digest)
             with _locked(path.parent, fcntl.LOCK_EX):
                 if _time_of(path) < noted:
                     path.unlink(missing_ok=True)
-                    gone.add(digest)
-        return gone
+                    removed.add(digest)
+        return removed
 
     def _path(self, digest: str) -> Path:
         return self._folder / digest[:2] / digest

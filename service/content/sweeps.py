@@ -70,11 +70,11 @@ class Sweeps:
 
     def _sweep(self) -> None:
         try:
-            gone = self._blobs.sweep(self.named, self._check)
+            removed = self._blobs.sweep(self.named, self._check)
         except (StateUnavailable, Stopped) as error:
             _log.info("pictures are swept another time: %s", str(error) or "the service stops")
         except Exception:  # noqa: BLE001 - nothing waits for it, and what was not removed stays
             _log.exception("pictures that no item names cannot be removed")
         else:
-            if gone:
-                _log.info("%d pictures that no item named are removed", gone)
+            if removed:
+                _log.info("%d pictures that no item named are removed", removed)

@@ -74,7 +74,7 @@ def install_problems(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _on_any)
     app.add_exception_handler(HTTPException, _on_status)
     app.add_exception_handler(RequestValidationError, _on_validation)
-    app.add_exception_handler(ClientDisconnect, _on_gone)
+    app.add_exception_handler(ClientDisconnect, _on_disconnect)
     for kind in _handled():
         app.add_exception_handler(kind, _on_any)
 
@@ -104,7 +104,7 @@ async def _on_status(request: Request, error: Exception) -> Response:
     return answer(request, Problem(found.status, found.body, dict(error.headers or {})))
 
 
-async def _on_gone(request: Request, _: Exception) -> Response:
+async def _on_disconnect(request: Request, _: Exception) -> Response:
     # Nobody reads this; it keeps a client that left in the middle of its body out of the log and of the 5xx counts.
     return answer(request, problem(400, "client_gone", "Client gone", "the body ended before it was complete"))
 

@@ -1,6 +1,6 @@
 """Items in bulk: a body is spooled to a file, then stored row by row in transactions, and made searchable.
 
-What was spooled and acknowledged as a job is gone on with after a crash; storing an item twice changes nothing.
+What was spooled and acknowledged as a job is resumed after a crash; storing an item twice changes nothing.
 """
 
 from __future__ import annotations
@@ -249,9 +249,9 @@ class Imports:
             return frozenset()
         born = self._state.get_domain(domain).born
         changes = self._state.changes(domain, generation, born)
-        gone = self._state.withdrawals(domain, generation, born)
+        removals = self._state.removals(domain, generation, born)
         upserted = [item.item_id for item in changes.upserted] if changes is not None else []
-        return frozenset([*upserted, *(gone.deleted if gone is not None else [])])
+        return frozenset([*upserted, *(removals.deleted if removals is not None else [])])
 
     def _import_job(self, job: Job, progress: Progress) -> dict[str, Any]:
         """Import, or go on with it where it was: what was deleted since does not come back with its rows."""

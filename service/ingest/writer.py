@@ -119,10 +119,10 @@ class CatalogWriter:
         Raises:
             DomainNotFound, StateUnavailable.
         """
-        gone = self._state.delete_items(domain, ids)
-        if gone.deleted:
+        deleted = self._state.delete_items(domain, ids)
+        if deleted.deleted:
             self._reconciler.reconcile(domain)
-        return gone
+        return deleted
 
     def get(self, domain: str, item_id: str) -> Item:
         """Return a stored item.

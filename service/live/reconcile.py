@@ -74,8 +74,8 @@ class Reconciler:
         residency: what of it is in memory.
         observe_swap: called with the seconds of each publication.
 
-    `waiting` are domains that a build must bring on: until then they answer without what was deleted or hidden, and
-    without what else changed, or not at all where there is nothing to answer from. `forget` are called with
+    `waiting` are domains that a build must bring on: until then they answer without removed items and
+    without other changes, or not at all if there is nothing to answer from. `forget` are called with
     those that were removed. `troubled` are domains that stay at what they were, for an error that may pass.
     """
 
@@ -259,8 +259,8 @@ class Reconciler:
         known = having.find(digest, dtype)
         items = self._items(record, version, having, (digest, dtype), despite)
         # What lacks something has the number before, so that it is not taken for what has all.
-        lacks = items.incomplete or items.withdrawn_until > items.generation
-        generation = max(items.generation, items.withdrawn_until) - lacks + number
+        lacks = items.incomplete or items.removed_until > items.generation
+        generation = max(items.generation, items.removed_until) - lacks + number
         if known is not None:
             same = known.items is items and known.version == version and known.index_generation == generation
             return known if same else replace(known, items=items, version=version, index_generation=generation)
@@ -300,7 +300,7 @@ class Reconciler:
                 _log.error("%s@%s takes no changes but deletes: %s", record.name, version_name(version), error)
                 self.troubled.add(record.name)
             # A base may be older than what answers.
-            items = self._without_withdrawn(record, max(items, before, key=lambda one: one.generation))
+            items = self._without_removed(record, max(items, before, key=lambda one: one.generation))
         return items
 
     def _slot(self, record: DomainRecord, version: Version, engine: Engine) -> tuple[Slot, int]:
@@ -333,18 +333,18 @@ class Reconciler:
         vectors = self._vectors.complete(record.name, prepared, contents, backbone)
         return items.with_changes(changes, vectors)
 
-    def _without_withdrawn(self, record: DomainRecord, items: LiveItems) -> LiveItems:
-        """Return items without what was deleted or hidden since; what else changed waits for a build.
+    def _without_removed(self, record: DomainRecord, items: LiveItems) -> LiveItems:
+        """Return items without those that were removed since; other changes wait for a build.
 
         Raises:
-            NotBuilt: some of what was deleted is not known any more.
+            NotBuilt: some removals are no longer known.
         """
-        gone = self._state.withdrawals(record.name, items.withdrawn_until, record.born)
-        if gone is None:
+        removals = self._state.removals(record.name, items.removed_until, record.born)
+        if removals is None:
             raise NotBuilt
         self.waiting.add(record.name)
         self.ask_for_build(record.name)
-        return items.without(gone)
+        return items.without(removals)
 
     def _wait_for_build(self, record: DomainRecord) -> None:
         """Answer no more than before until there is a base; not at all, if that is of an earlier domain of the name."""

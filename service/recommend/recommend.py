@@ -74,8 +74,8 @@ async def recommend(live: LiveDomain, request: RecommendRequest, reader: Reader)
             f"{len(known.unknown)} items of the history are not in the catalog of {live.domain}",
             [{"loc": ["history"], "msg": f"unknown item {item_id!r}"} for item_id in known.unknown[:MAX_LISTED]],
         )
-    hidden = _hidden(request, known.rows, live)
-    ranked = await _ranked(live, request, known, hidden, reader)
+    excluded = _excluded_rows(request, known.rows, live)
+    ranked = await _ranked(live, request, known, excluded, reader)
     length = live.engine.backbone.config.max_history
     answer: dict[str, Any] = {
         "recommendation_id": uuid.uuid4().hex,
@@ -157,30 +157,32 @@ def _raw_contents(
     return contents
 
 
-def _hidden(request: RecommendRequest, rows: Sequence[int], live: LiveDomain) -> set[int]:
+def _excluded_rows(request: RecommendRequest, rows: Sequence[int], live: LiveDomain) -> set[int]:
     """Rows that must not be recommended: the whole history, not only what the network sees, and what was named."""
-    hidden = set(rows) if request.exclude.seen else set()
+    excluded = set(rows) if request.exclude.seen else set()
     named = request.exclude.item_ids
-    return hidden.union(live.items.rows(named).values()) if named else hidden
+    return excluded.union(live.items.rows(named).values()) if named else excluded
 
 
 async def _ranked(
-    live: LiveDomain, request: RecommendRequest, known: Known, hidden: set[int], reader: Reader
+    live: LiveDomain, request: RecommendRequest, known: Known, excluded: set[int], reader: Reader
 ) -> Ranked:
     wanted = request.offset + request.k
     if not len(live.items):
         return Ranked([], [], "empty_catalog")
     if known.entries:
         history = await _history(live, known, request.history, reader)
-        # More than asked for, so that enough is left when the hidden ones are dropped.
-        scores, found = await live.engine.query(history, wanted + len(hidden))
-        pairs = [(row, score) for row, score in zip(found.tolist(), scores.tolist(), strict=True) if row not in hidden]
+        # More than asked for, so that enough is left when the excluded ones are dropped.
+        scores, found = await live.engine.query(history, wanted + len(excluded))
+        pairs = [
+            (row, score) for row, score in zip(found.tolist(), scores.tolist(), strict=True) if row not in excluded
+        ]
         chosen = pairs[request.offset : wanted]
         return Ranked([row for row, _ in chosen], [score for _, score in chosen], None)
     reason = "all_unknown" if known.unknown else "empty_history"
     if request.fallback == "none":
         return Ranked([], [], reason)
-    chosen_rows = live.items.popular(wanted, hidden)[request.offset :]
+    chosen_rows = live.items.popular(wanted, excluded)[request.offset :]
     return Ranked(chosen_rows, [None] * len(chosen_rows), reason)
 
 

@@ -141,18 +141,23 @@ class Changes:
 
     @classmethod
     def of(
-        cls, generation: int, upserted: list[ChangedItem], gone: Iterable[tuple[int, str]], *, incomplete: bool = False
+        cls,
+        generation: int,
+        upserted: list[ChangedItem],
+        deleted: Iterable[tuple[int, str]],
+        *,
+        incomplete: bool = False,
     ) -> Changes:
         """Name of the rows and ids that were deleted, in the order of rows, those ids that did not come back."""
         there, first = {item.item_id for item in upserted}, dict[str, int]()
-        for row, item_id in gone:
+        for row, item_id in deleted:
             if item_id not in there:
                 first.setdefault(item_id, row)
         return cls(generation, upserted, [(row, item_id) for item_id, row in first.items()], incomplete)
 
 
 @dataclass(frozen=True, slots=True)
-class Withdrawals:
+class Removals:
     """Ids that were deleted, and are not there again at `generation`, and ids that are not available any more.
 
     Their reader may never have seen some of them.
@@ -160,7 +165,7 @@ class Withdrawals:
 
     generation: int
     deleted: list[str]
-    hidden: list[str]
+    unavailable: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,8 +280,8 @@ class State(Protocol):
         """
         ...
 
-    def withdrawals(self, domain: str, since: int, born: str) -> Withdrawals | None:
-        """Return what was deleted or made unavailable after a generation, however much else changed.
+    def removals(self, domain: str, since: int, born: str) -> Removals | None:
+        """Return the removals after a generation: deleted and unavailable ids, however much else changed.
 
         None where some of it was forgotten (the last `MOST_CHANGES` deleted ids are kept), or it is another domain now.
         Raises DomainNotFound.

@@ -25,9 +25,9 @@ from service.state import (
     Job,
     Kind,
     Probe,
+    Removals,
     Upserted,
     Visibility,
-    Withdrawals,
     probes_text,
     read_probes,
     redis_feed,
@@ -37,11 +37,11 @@ from service.state import redis_keys as keys
 from service.state import redis_scripts as scripts
 from service.state.redis_catalog import (
     PAGE,
-    GoneMeanwhile,
+    DomainRemovedMeanwhile,
     read_all,
     read_changes,
     read_item,
-    read_withdrawals,
+    read_removals,
     written,
 )
 from service.state.redis_link import Link, Value
@@ -129,21 +129,21 @@ class RedisState:
         """Return what changed after a generation, read in pages as the catalog is."""
         try:
             return read_changes(self._link, domain, since, born, most)
-        except GoneMeanwhile:
+        except DomainRemovedMeanwhile:
             raise self._missing(domain) from None
 
-    def withdrawals(self, domain: str, since: int, born: str) -> Withdrawals | None:
+    def removals(self, domain: str, since: int, born: str) -> Removals | None:
         """Return what was deleted or made unavailable after a generation."""
         try:
-            return read_withdrawals(self._link, domain, since, born)
-        except GoneMeanwhile:
+            return read_removals(self._link, domain, since, born)
+        except DomainRemovedMeanwhile:
             raise self._missing(domain) from None
 
     def catalog(self, domain: str) -> CatalogRows:
         """Return a consistent view of the whole catalog, read in pages so that Redis answers others in between."""
         try:
             return read_all(self._link, domain)
-        except GoneMeanwhile:
+        except DomainRemovedMeanwhile:
             raise self._missing(domain) from None
 
     def generation(self, domain: str) -> int:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
-from service.state import CatalogRows, ChangedItem, Changes, Item, Withdrawals
+from service.state import CatalogRows, ChangedItem, Changes, Item, Removals
 from service.state import redis_keys as keys
 from service.state import redis_scripts as scripts
 from service.state.redis_link import Link
@@ -24,7 +24,7 @@ _PLAIN, _PICTURED = 3, 4
 """Fields of an item without a picture, and of one with a picture; one that is not available has that behind both."""
 
 
-class GoneMeanwhile(Exception):
+class DomainRemovedMeanwhile(Exception):
     """There is no such domain, or no longer."""
 
 
@@ -32,7 +32,7 @@ def read_all(link: Link, domain: str) -> CatalogRows:
     """Read the whole catalog.
 
     Raises:
-        GoneMeanwhile.
+        DomainRemovedMeanwhile.
     """
     while True:
         found = _Columns()
@@ -47,7 +47,7 @@ def read_changes(link: Link, domain: str, since: int, born: str, most: int) -> C
     """Read what changed after a generation; None where that is too much, or no longer known.
 
     Raises:
-        GoneMeanwhile.
+        DomainRemovedMeanwhile.
     """
     found: dict[int, list[Any] | None] = {}
     reading = _Reading(link, domain, found.__setitem__, most, whole=False)
@@ -55,28 +55,28 @@ def read_changes(link: Link, domain: str, since: int, born: str, most: int) -> C
     if end is None:
         return None
     upserted = [ChangedItem(row, *_fields(item)) for row, item in sorted(found.items()) if item is not None]
-    return Changes.of(end.generation, upserted, sorted(reading.gone), incomplete=reading.skipped)
+    return Changes.of(end.generation, upserted, sorted(reading.deleted), incomplete=reading.skipped)
 
 
-def read_withdrawals(link: Link, domain: str, since: int, born: str) -> Withdrawals | None:
+def read_removals(link: Link, domain: str, since: int, born: str) -> Removals | None:
     """Read what was deleted after a generation, or is not available; None where some of it is no longer known.
 
     Raises:
-        GoneMeanwhile.
+        DomainRemovedMeanwhile.
     """
-    *_, deleted, hidden = keys.catalog(domain)
+    *_, deleted, unavailable = keys.catalog(domain)
 
     def ask(pipe: Any) -> None:
         pipe.hmget(keys.record(domain), "born", "generation", "forgotten")
-        for key in (deleted, hidden):
+        for key in (deleted, unavailable):
             pipe.zrangebyscore(key, f"({since}", "+inf")
 
     (there, generation, forgotten), *found = link.read(ask)
     if there is None:
-        raise GoneMeanwhile
+        raise DomainRemovedMeanwhile
     if there.decode() != born or not int(forgotten or 0) <= since <= int(generation):
         return None
-    return Withdrawals(int(generation), *([item_id.decode() for item_id in ids] for ids in found))
+    return Removals(int(generation), *([item_id.decode() for item_id in ids] for ids in found))
 
 
 def written(item: Item) -> tuple[str, str, str]:
@@ -154,7 +154,7 @@ class _Reading:
         whole: bool = True,
     ) -> None:
         self._link, self._domain, self._put, self._most, self._whole = link, domain, put, most, whole
-        self.gone: list[tuple[int, str]] = []
+        self.deleted: list[tuple[int, str]] = []
         self.skipped = False
 
     def about(self) -> _About:
@@ -190,9 +190,9 @@ class _Reading:
             if not self._whole and b"later" in change:
                 self.skipped = True
                 continue
-            gone = _rows(change.get(b"gone", b""))
-            self.gone += zip(gone, json.loads(change.get(b"ids", b"[]")), strict=True)
-            rows.update(gone, _rows(change[b"changed"]), range(int(change[b"first"]), int(change[b"rows"])))
+            deleted = _rows(change.get(b"gone", b""))
+            self.deleted += zip(deleted, json.loads(change.get(b"ids", b"[]")), strict=True)
+            rows.update(deleted, _rows(change[b"changed"]), range(int(change[b"first"]), int(change[b"rows"])))
         return _runs(sorted(rows))
 
     def _page(
@@ -209,7 +209,7 @@ class _Reading:
 
         about, changes, *found = self._link.read(ask)
         if about[0] is None:
-            raise GoneMeanwhile
+            raise DomainRemovedMeanwhile
         there = _About(about[0], int(about[1]), int(about[2]))
         return there, [change for _, change in changes], json.loads(found[0]) if found else []
 

@@ -29,7 +29,7 @@ CONNECT_S = 1.0
 WAIT_S = 1.0
 LOOK_S = 0.5
 
-_GONE = (theirs.ConnectionError, theirs.TimeoutError)
+_CONNECTION_ERRORS = (theirs.ConnectionError, theirs.TimeoutError)
 _log = logging.getLogger("swaprec")
 
 Ask = Callable[[Any], object]
@@ -134,7 +134,7 @@ class Link:
         while True:
             try:
                 reply: bytes = run(keys=[*own, *keys], args=[self.epoch, self._fence, *values])
-            except _GONE as error:
+            except _CONNECTION_ERRORS as error:
                 with self._lock:
                     self._fence += 1  # should it still arrive, it must not undo what is written from now on
                 if failed or isinstance(error, (theirs.TimeoutError, theirs.AuthenticationError)):
@@ -167,7 +167,7 @@ class Link:
                 f"{self.shown} is full ({text}): give it more memory or disk and try again; nothing was changed"
             )
         found = StateUnavailable(f"{self.shown} {_reason(error)}")
-        if isinstance(error, (*_GONE, theirs.ReadOnlyError)) and self.epoch:
+        if isinstance(error, (*_CONNECTION_ERRORS, theirs.ReadOnlyError)) and self.epoch:
             self._trouble = found
         return found
 

@@ -21,9 +21,9 @@ from service.state import (
     Job,
     Kind,
     Probe,
+    Removals,
     Upserted,
     Visibility,
-    Withdrawals,
     probes_text,
     read_probes,
     sqlite_feed,
@@ -126,10 +126,10 @@ class SqliteState:
             return sqlite_items.changes(db, domain, since, born, most)
 
     @_answering
-    def withdrawals(self, domain: str, since: int, born: str) -> Withdrawals | None:
+    def removals(self, domain: str, since: int, born: str) -> Removals | None:
         """Return what was deleted or made unavailable after a generation."""
         with self.file.reading() as db:
-            return sqlite_items.withdrawals(db, domain, since, born)
+            return sqlite_items.removals(db, domain, since, born)
 
     @_answering
     def catalog(self, domain: str) -> CatalogRows:

@@ -16,9 +16,9 @@ from service.state import (
     Changes,
     Deleted,
     Item,
+    Removals,
     Upserted,
     Visibility,
-    Withdrawals,
 )
 from service.state.sqlite_feed import append
 
@@ -140,25 +140,25 @@ def changes(db: sqlite3.Connection, domain: str, since: int, born: str, most: in
     found = db.execute(query, (domain, since, most + 1)).fetchall()
     query = """SELECT row, item_id FROM tombstones INDEXED BY tombstones_by_generation
       WHERE domain = ? AND generation > ? LIMIT ?"""
-    gone = sorted(db.execute(query, (domain, since, most + 1)))
-    if len(found) + len(gone) > most:
+    deleted = sorted(db.execute(query, (domain, since, most + 1)))
+    if len(found) + len(deleted) > most:
         return None
     upserted = [ChangedItem(*row) for row in sorted((*row, bool(available)) for *row, available in found)]
-    return Changes.of(standing.generation, upserted, gone, incomplete=incomplete)
+    return Changes.of(standing.generation, upserted, deleted, incomplete=incomplete)
 
 
-def withdrawals(db: sqlite3.Connection, domain: str, since: int, born: str) -> Withdrawals | None:
+def removals(db: sqlite3.Connection, domain: str, since: int, born: str) -> Removals | None:
     """Return what was deleted after a generation, or is not available; None where some of it is no longer known."""
     standing = _standing(db, domain)
     if not standing.covers(since, born):
         return None
     query = """SELECT DISTINCT item_id FROM tombstones INDEXED BY tombstones_by_generation
       WHERE domain = ? AND generation > ?"""
-    gone = [row[0] for row in db.execute(query, (domain, since))]
-    there = known(db, domain, gone)
+    deleted = [row[0] for row in db.execute(query, (domain, since))]
+    there = known(db, domain, deleted)
     query = "SELECT item_id FROM items INDEXED BY items_hidden WHERE domain = ? AND changed > ? AND NOT available"
-    hidden = [row[0] for row in db.execute(query, (domain, since))]
-    return Withdrawals(standing.generation, [item_id for item_id in gone if item_id not in there], hidden)
+    unavailable = [row[0] for row in db.execute(query, (domain, since))]
+    return Removals(standing.generation, [item_id for item_id in deleted if item_id not in there], unavailable)
 
 
 def generation(db: sqlite3.Connection, domain: str) -> int:

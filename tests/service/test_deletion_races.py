@@ -149,7 +149,7 @@ def test_a_removal_ends_where_somebody_who_waits_to_write_makes_its_lock_anew(
 
 
 @pytest.mark.parametrize("error", [FileNotFoundError("vectors/movies"), RuntimeError("1 vectors were lost")])
-def test_items_whose_vectors_go_with_their_domain_are_refused_as_of_a_domain_that_is_gone(
+def test_items_whose_vectors_go_with_their_domain_are_refused_as_of_a_removed_domain(
     client: httpx.Client, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     vectors = components_of(client).writer._vectors

@@ -158,7 +158,7 @@ def test_a_state_that_is_damaged_before_the_start_is_named_and_not_taken_for_a_n
     assert (found.state, "swaprec restore" in found.found + found.advice) == ("bad", True)
 
 
-def test_a_state_that_is_gone_is_restored_with_its_versions_and_what_was_live(settings: Settings, bundle: Make) -> None:
+def test_a_lost_state_is_restored_with_its_versions_and_what_was_live(settings: Settings, bundle: Make) -> None:
     with running(settings) as client:
         fill(client, bundle(1), bundle(2))
         components_of(client).reconciler.ask_for_build("movies")

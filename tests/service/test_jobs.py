@@ -136,13 +136,13 @@ def test_the_end_of_a_job_is_reported_once_it_is_written_down(state: SqliteState
 
 
 def test_a_job_whose_domain_goes_away_ends_quietly(state: SqliteState) -> None:
-    going, gone = threading.Event(), threading.Event()
+    going, removed = threading.Event(), threading.Event()
     reported: list[str] = []
     jobs = Jobs(state, "one")
 
     def wait(job: Job, _: Progress) -> dict[str, Any]:
         going.set()
-        assert gone.wait(10)
+        assert removed.wait(10)
         state.get_domain(job.domain)
         return {}
 
@@ -151,7 +151,7 @@ def test_a_job_whose_domain_goes_away_ends_quietly(state: SqliteState) -> None:
     job = jobs.submit("wait", "movies", {})
     assert going.wait(10)
     state.delete_domain("movies")
-    gone.set()
+    removed.set()
     wait_until(lambda: reported == [job.id])
     jobs.close()
     assert state.jobs() == []
@@ -199,7 +199,7 @@ def test_a_queued_job_that_is_cancelled_never_runs_and_a_running_one_ends_at_its
         jobs.cancel(first.id)
 
 
-def test_a_job_of_a_process_that_is_gone_is_done_by_another_and_the_first_may_write_nothing(
+def test_a_job_of_a_process_that_died_is_done_by_another_and_the_first_may_write_nothing(
     state: SqliteState,
 ) -> None:
     left = state.create_job("work", "movies", {})
@@ -364,7 +364,7 @@ def test_what_was_cancelled_in_another_process_is_not_decided_any_more(state: Sq
     assert (state.get_job(job.id).status, decided) == ("cancelled", [])
 
 
-def test_a_job_that_was_cancelled_while_its_process_died_is_not_gone_on_with(state: SqliteState) -> None:
+def test_a_job_that_was_cancelled_while_its_process_died_is_not_resumed(state: SqliteState) -> None:
     job = state.create_job("work", "movies", {})
     assert state.claim_job("dead", 0.0) is not None
     state.cancel_job(job.id)

@@ -155,11 +155,13 @@ class Known:
         assert self.rows.items() <= places.items(), "an item keeps its row"
         assert all(row > self.last_row for name, row in places.items() if name not in self.rows), "a row is given once"
         assert len(there) == len(rows.ids), "an id has one row"
-        gone = state.withdrawals(DOMAIN, 0, rows.born)
-        assert gone is not None
+        removals = state.removals(DOMAIN, 0, rows.born)
+        assert removals is not None
         self.ever |= there.keys()
-        assert set(gone.deleted) == self.ever - there.keys(), "what was deleted is known, and nothing else"
-        assert set(gone.hidden) == {name for name, shown in zip(rows.ids, rows.available, strict=True) if not shown}
+        assert set(removals.deleted) == self.ever - there.keys(), "what was deleted is known, and nothing else"
+        assert set(removals.unavailable) == {
+            name for name, shown in zip(rows.ids, rows.available, strict=True) if not shown
+        }
         found = state.items_by_id(DOMAIN, rows.ids)
         assert {name: item.metadata["mark"] for name, item in found.items()} == there
         self.rows, self.last_row = places, max(self.last_row, *rows.rows, -1)

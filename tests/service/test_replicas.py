@@ -153,7 +153,7 @@ def test_a_replica_that_was_cut_off_comes_to_where_the_other_is(
 
 
 @pytest.mark.slow
-def test_while_redis_is_gone_both_answer_and_afterwards_both_follow_again(
+def test_while_redis_is_unavailable_both_answer_and_afterwards_both_follow_again(
     replicas: tuple[Replica, Replica], own_redis: RedisServer
 ) -> None:
     before = [replica.ids() for replica in replicas]

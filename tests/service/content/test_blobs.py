@@ -138,11 +138,11 @@ def test_a_sweep_waits_for_whoever_is_keeping_a_picture_and_looks_at_its_time_th
     with ThreadPoolExecutor() as pool:
         with (folder / digest[:2] / LOCK).open() as lock:
             fcntl.flock(lock, fcntl.LOCK_SH)
-            gone = pool.submit(blobs.sweep, named)
+            removed = pool.submit(blobs.sweep, named)
             assert asked.wait(20)
             time.sleep(0.05)  # a sweep that does not wait would be done
             os.utime(folder / digest[:2] / digest)
-        assert gone.result() == 0
+        assert removed.result() == 0
     assert kept(folder) == {digest}
 
 
@@ -195,7 +195,7 @@ def test_one_sweeps_at_a_time_among_processes(blobs: Blobs, folder: Path) -> Non
 def test_a_sweep_is_due_a_grace_period_after_the_last_and_an_hour_after_the_last_attempt(
     blobs: Blobs, folder: Path
 ) -> None:
-    def gone() -> Iterator[str]:
+    def removed() -> Iterator[str]:
         raise StateUnavailable("state is gone")
         yield
 
@@ -204,7 +204,7 @@ def test_a_sweep_is_due_a_grace_period_after_the_last_and_an_hour_after_the_last
     assert blobs.is_sweep_due()
     age(folder)
     with pytest.raises(StateUnavailable):
-        blobs.sweep(gone)
+        blobs.sweep(removed)
     assert not blobs.is_sweep_due()
     age(folder, AGAIN_S)
     assert blobs.is_sweep_due()
@@ -255,10 +255,10 @@ def test_what_is_kept_and_named_while_others_sweep_without_a_grace_period_is_nev
 
     with ThreadPoolExecutor() as pool:
         writers = [pool.submit(keep_and_name, tiny_picture(one), random.Random(one)) for one in range(8)]
-        gone = sum(blobs.sweep(names, lambda: time.sleep(0.0005), older_than_s=0) for _ in range(150))
+        removed = sum(blobs.sweep(names, lambda: time.sleep(0.0005), older_than_s=0) for _ in range(150))
         over.set()
     assert [writer.result() for writer in writers] == [None] * 8
-    assert gone > 0
+    assert removed > 0
     assert [swept(blobs, folder) for _ in range(2)][-1] == set()
 
 
@@ -293,7 +293,7 @@ def test_what_a_snapshot_names_stays_for_a_state_that_is_lost(blobs: Blobs, tmp_
     empty.close()
 
 
-def test_nothing_goes_while_state_is_gone(
+def test_nothing_goes_while_state_is_unavailable(
     blobs: Blobs, folder: Path, tmp_path: Path, own_redis: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     state = RedisState(own_redis.url, tmp_path)
@@ -346,7 +346,7 @@ def test_the_picture_of_a_deleted_item_goes_after_folds_and_that_of_an_equal_ite
     client: httpx.Client, settings: Settings
 ) -> None:
     folder = settings.data / "blobs"
-    before, gone, shared = kept(folder), image(client, "old", 1), image(client, "old", 2)
+    before, removed, shared = kept(folder), image(client, "old", 1), image(client, "old", 2)
     assert shared == image(client, "new", 2)
     for number in (1, 2):
         assert client.delete(f"/domains/old/items/i{number}").status_code == 204
@@ -354,7 +354,7 @@ def test_the_picture_of_a_deleted_item_goes_after_folds_and_that_of_an_equal_ite
         age(folder)
         fold(client, domain)
         wait_for_sweep(client)
-    assert kept(folder) == before - {gone}
+    assert kept(folder) == before - {removed}
 
 
 def test_the_pictures_of_a_removed_domain_go_but_those_that_another_domain_names(

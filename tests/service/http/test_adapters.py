@@ -263,7 +263,7 @@ def test_a_restart_answers_from_what_was_live(settings: Settings, bundle: Make) 
         assert client.post("/domains/movies/rollback").json()["version"] == 1
 
 
-def test_slots_are_given_back_when_old_versions_are_gone(movies: httpx.Client, bundle: Make) -> None:
+def test_slots_are_given_back_when_old_versions_are_removed(movies: httpx.Client, bundle: Make) -> None:
     for seed in range(1, 7):
         activate(movies, bundle(seed))
     gc.collect()

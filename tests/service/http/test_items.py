@@ -42,9 +42,7 @@ def test_a_changed_text_moves_the_item(movies: httpx.Client) -> None:
     assert max(vector()) < 1e-4
 
 
-def test_a_deleted_item_is_gone_from_the_next_answer_and_stays_gone(
-    movies: httpx.Client, bundle: Callable[..., Path]
-) -> None:
+def test_a_deleted_item_is_in_no_later_answer(movies: httpx.Client, bundle: Callable[..., Path]) -> None:
     activate(movies, bundle(1))
     activate(movies, bundle(2))
     assert movies.delete("/domains/movies/items/i7").status_code == 204

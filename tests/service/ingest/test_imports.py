@@ -71,7 +71,7 @@ def titles(components: Components) -> dict[str, str]:
     return {item.item_id: item.text for _, item in components.state.list_items("movies", -1, 1000)}
 
 
-def test_an_import_that_is_gone_on_with_stores_no_row_twice_and_reports_all(components: Components) -> None:
+def test_an_import_that_is_resumed_stores_no_row_twice_and_reports_all(components: Components) -> None:
     job = components.imports.submit("movies", body(components), born(components))
     with pytest.raises(Stopped):
         go_on(components, Cut)
@@ -114,7 +114,7 @@ def test_a_job_of_an_earlier_version_that_wrote_nothing_down_begins_at_the_first
     assert go_on(components)["accepted"] == ROWS
 
 
-def test_a_patch_that_is_gone_on_with_does_not_undo_what_came_since(components: Components) -> None:
+def test_a_patch_that_is_resumed_does_not_undo_what_came_since(components: Components) -> None:
     components.writer.upsert("movies", [Item("a", "film", 1.0), Item("b", "film", 1.0)])
     jobs = [
         components.imports.submit_patch("movies", name, ItemPatch(popularity=2.0), born(components))

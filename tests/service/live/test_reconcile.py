@@ -69,7 +69,7 @@ def with_base(components: Components) -> None:
     assert caught_up(components).items.base.is_kept
 
 
-def test_while_more_changes_than_can_be_applied_wait_what_is_deleted_is_gone_at_once(components: Components) -> None:
+def test_while_more_changes_than_can_be_applied_wait_deletes_are_applied_at_once(components: Components) -> None:
     before = caught_up(components)
     write_in_other_process(components, MANY)
     delete_in_other_process(components, TEXTS[3])
@@ -158,7 +158,7 @@ def test_during_a_large_import_single_items_come_change_and_go_at_once_and_the_r
     assert components.state.open_jobs() == []
 
 
-def test_what_is_hidden_while_more_changes_than_can_be_applied_wait_is_known_and_not_recommended(
+def test_what_is_unavailable_while_more_changes_than_can_be_applied_wait_is_known_and_not_recommended(
     components: Components,
 ) -> None:
     with_base(components)

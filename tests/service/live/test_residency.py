@@ -92,19 +92,19 @@ def test_a_domain_that_rests_is_ready_and_reports_what_is_live(rested: httpx.Cli
 
 
 def test_what_happened_to_a_domain_while_it_rested_is_in_its_next_answer(rested: httpx.Client, bundle: Make) -> None:
-    gone = ask(rested, "d0").json()["items"][0]["item_id"]
+    removed = ask(rested, "d0").json()["items"][0]["item_id"]
     for domain in ("d4", "d5"):
         ask(rested, domain)
     components = components_of(rested)
     assert components.live.rests("d0")
-    components.writer.delete("d0", [gone])
+    components.writer.delete("d0", [removed])
     upload(rested, bundle(90, "d0"))
     components.store.record_activation("d0", 2, "activate")
     components.reconciler.reconcile("d0")
     assert components.live.rests("d0"), "a change alone brings nothing back"
     answer = ask(rested, "d0", k=100).json()
     assert answer["version"] == 2
-    assert gone not in {item["item_id"] for item in answer["items"]}
+    assert removed not in {item["item_id"] for item in answer["items"]}
     assert ask(rested, "d0", version=1).json()["version"] == 1
 
 

@@ -24,9 +24,9 @@ from service.state import (
     DomainRecord,
     Item,
     Probe,
+    Removals,
     State,
     Upserted,
-    Withdrawals,
     redis_link,
 )
 from service.state.sqlite import FILE, SqliteState
@@ -323,7 +323,7 @@ def test_an_item_that_is_not_available_stays_known_and_to_become_so_is_a_change(
     assert [item.available for _, item in state.list_items("movies", -1, 9)] == [True, False]
 
 
-def test_deleted_items_are_gone_and_ids_that_are_not_there_are_named(state: State) -> None:
+def test_deleted_items_are_removed_and_ids_that_are_not_there_are_named(state: State) -> None:
     state.put_domain(MOVIES)
     state.upsert_items("movies", items(*"abcd"))
     assert state.delete_items("movies", ["b", "y,\0 ü", "d", "b", "z"]) == Deleted(2, ["y,\0 ü", "z"], 2)
@@ -449,7 +449,7 @@ def test_changes_that_are_too_many_or_forgotten_or_of_another_domain_are_not_rep
     assert state.changes("movies", 5, born) is None
 
 
-def test_withdrawals_name_what_is_gone_however_much_else_changed(state: State) -> None:
+def test_removals_name_what_is_deleted_however_much_else_changed(state: State) -> None:
     state.put_domain(MOVIES)
     state.upsert_items("movies", items(*"abcde"))
     born = state.get_domain("movies").born
@@ -457,37 +457,37 @@ def test_withdrawals_name_what_is_gone_however_much_else_changed(state: State) -
     state.upsert_items("movies", items("b", *map(str, range(MOST_CHANGES + 1))))
     state.delete_items("movies", ["c", "0"])
     assert state.changes("movies", 1, born) is None
-    assert named(state.withdrawals("movies", 1, born)) == (4, ["0", "a", "c"])
-    assert named(state.withdrawals("movies", 2, born)) == (4, ["0", "c"])
-    assert named(state.withdrawals("movies", 4, born)) == (4, [])
-    assert state.withdrawals("movies", 5, born) is None
-    assert state.withdrawals("movies", 1, "another") is None
+    assert named(state.removals("movies", 1, born)) == (4, ["0", "a", "c"])
+    assert named(state.removals("movies", 2, born)) == (4, ["0", "c"])
+    assert named(state.removals("movies", 4, born)) == (4, [])
+    assert state.removals("movies", 5, born) is None
+    assert state.removals("movies", 1, "another") is None
     state.delete_items("movies", list(map(str, range(1, MOST_CHANGES))))
-    assert state.withdrawals("movies", 2, born) is None, "the oldest are forgotten"
-    known = named(state.withdrawals("movies", 4, born))
+    assert state.removals("movies", 2, born) is None, "the oldest are forgotten"
+    known = named(state.removals("movies", 4, born))
     assert (known[0], len(known[1])) == (5, MOST_CHANGES - 1)
     state.delete_domain("movies")
     state.put_domain(MOVIES)
-    assert state.withdrawals("movies", 0, born) is None
-    assert state.withdrawals("movies", 0, state.get_domain("movies").born) == Withdrawals(0, [], [])
+    assert state.removals("movies", 0, born) is None
+    assert state.removals("movies", 0, state.get_domain("movies").born) == Removals(0, [], [])
     with pytest.raises(DomainNotFound):
-        state.withdrawals("books", 0, born)
+        state.removals("books", 0, born)
 
 
-def test_withdrawals_name_what_is_not_available_any_more(state: State) -> None:
+def test_removals_name_what_is_not_available_any_more(state: State) -> None:
     state.put_domain(MOVIES)
     state.upsert_items("movies", items(*"abcde"))
     born = state.get_domain("movies").born
-    hide = [Item(name, f"film {name}", 1.0, {}, available=False) for name in "abcd"]
-    state.upsert_items("movies", hide)
+    with_unavailable = [Item(name, f"film {name}", 1.0, {}, available=False) for name in "abcd"]
+    state.upsert_items("movies", with_unavailable)
     [b] = state.items_by_id("movies", ["b"]).values()
     state.replace_item("movies", b, replace(b, available=True))
     state.delete_items("movies", ["c"])
-    found = state.withdrawals("movies", 1, born)
+    found = state.removals("movies", 1, born)
     assert found is not None
-    assert (sorted(found.hidden), found.deleted) == (["a", "d"], ["c"])
-    found = state.withdrawals("movies", 2, born)
-    assert found == Withdrawals(4, ["c"], [])
+    assert (sorted(found.unavailable), found.deleted) == (["a", "d"], ["c"])
+    found = state.removals("movies", 2, born)
+    assert found == Removals(4, ["c"], [])
 
 
 def test_what_is_stored_as_later_is_in_no_changes_but_in_the_catalog_and_marks_them_incomplete(state: State) -> None:
@@ -524,7 +524,7 @@ def test_unchanged_items_are_reported_where_all_are(state: State) -> None:
     assert found.incomplete
 
 
-def named(found: Withdrawals | None) -> tuple[int, list[str]]:
+def named(found: Removals | None) -> tuple[int, list[str]]:
     assert found is not None
     return found.generation, sorted(found.deleted)
 
@@ -561,10 +561,10 @@ def test_a_catalog_and_its_changes_are_read_whole_while_items_are_deleted(state:
             assert ("4999" in there) == ("0" in there)
             found = state.changes("movies", 1, rows.born)
             assert found is not None
-            gone = {name for _, name in found.deleted}
-            assert gone == (set() if found.generation % 2 else {"0", "4999"})
+            removed = {name for _, name in found.deleted}
+            assert removed == (set() if found.generation % 2 else {"0", "4999"})
             assert {item.item_id for item in found.upserted} == (
-                {"0", "4999"} - gone if found.generation > 1 else set()
+                {"0", "4999"} - removed if found.generation > 1 else set()
             )
     finally:
         ended.set()

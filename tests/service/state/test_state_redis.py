@@ -217,7 +217,7 @@ def test_a_redis_that_hangs_costs_one_timeout_then_nothing(state: RedisState, ow
     assert "c" not in state.catalog("movies").ids
 
 
-def test_who_follows_the_feed_learns_that_redis_is_gone_and_goes_on_where_it_was(
+def test_who_follows_the_feed_learns_that_redis_is_unavailable_and_goes_on_where_it_was(
     state: RedisState, own_redis: RedisServer
 ) -> None:
     position = state.feed_end()
@@ -237,7 +237,7 @@ def test_who_follows_the_feed_learns_that_redis_is_gone_and_goes_on_where_it_was
         stopper.join()
 
 
-def test_a_lease_runs_on_while_redis_is_gone_and_a_claim_is_not_forgotten(
+def test_a_lease_runs_on_while_redis_is_unavailable_and_a_claim_is_not_forgotten(
     state: RedisState, own_redis: RedisServer
 ) -> None:
     job = state.create_job("import", "movies", {})
