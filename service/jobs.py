@@ -56,9 +56,9 @@ class Progress:
         self.job, self.share, self._began = job, 0.0, 0.0
         self.cancelled, self.taken, self.removed = job.cancelling, False, False
 
-    def patiently(self, call: Callable[[], T]) -> T:
+    def retry_until_available(self, call: Callable[[], T]) -> T:
         """Do something that needs state; while state is unavailable, wait and retry."""
-        return _patiently(call, self._closing)
+        return _retry_until_available(call, self._closing)
 
     def stage(self, name: str) -> Callable[[int, int], None]:
         """Begin a stage; returns what to call with (done, total)."""
@@ -187,13 +187,13 @@ class Jobs:
         """Run something that needs no record."""
         return self._pool.submit(work)
 
-    def patiently(self, call: Callable[[], T]) -> T:
+    def retry_until_available(self, call: Callable[[], T]) -> T:
         """Do something that needs state; while state is unavailable, wait and retry.
 
         Raises:
             Stopped: the service stops.
         """
-        return _patiently(call, self._closing)
+        return _retry_until_available(call, self._closing)
 
     def stop(self) -> None:
         """Claim nothing more, and stop what runs at its next step; it is given back, for the next process."""
@@ -247,7 +247,7 @@ class Jobs:
             before.taken = True
         progress = self._running[job.id] = Progress(self._state, job, self._closing)
         try:
-            result = self.patiently(lambda: self.kinds[job.kind](job, progress))
+            result = self.retry_until_available(lambda: self.kinds[job.kind](job, progress))
             self._end(job, status="succeeded", result=result)
         except Stopped:
             self._give_back(job)
@@ -272,7 +272,7 @@ class Jobs:
 
     def _end(self, job: Job, **changes: Any) -> None:
         ends = changes | {"eta_s": None}
-        self._ended(self.patiently(lambda: self._state.update_job(job.id, token=job.token, **ends)))
+        self._ended(self.retry_until_available(lambda: self._state.update_job(job.id, token=job.token, **ends)))
 
     def _end_safely(self, job: Job, **changes: Any) -> None:
         try:
@@ -300,7 +300,7 @@ class Jobs:
             self._state.release_job(job.id, job.token)
 
 
-def _patiently(call: Callable[[], T], closing: threading.Event) -> T:
+def _retry_until_available(call: Callable[[], T], closing: threading.Event) -> T:
     while True:
         try:
             return call()

@@ -22,7 +22,7 @@ from service.content.import_batch import Merge, UnknownTokens
 from service.content.import_rows import BATCH_ROWS, MAX_ROW_BYTES, Check, Report, read_batches
 from service.embedding.versions import Versions
 from service.errors import Busy, PayloadTooLarge
-from service.ingest.writer import CatalogWriter, Patiently
+from service.ingest.writer import CatalogWriter, RetryUntilAvailable
 from service.jobs import Jobs, Progress
 from service.live.compaction import Folds
 from service.state import Item, Job, State, Upserted
@@ -50,8 +50,8 @@ class Course:
 
     `born` is of the domain that it is for. `folds`: much is made searchable by a fold at the end. `replaces`: what a
     row does not name has its default, as in a PUT; else it stays as it is. `on_progress` is called with (done, total);
-    `patiently` calls again while state is unavailable; `keep` records the progress; `check` raises where the job may
-    not go on.
+    `retry_until_available` repeats a call while state is unavailable; `keep` records the progress; `check` raises where
+    the job may not go on.
     """
 
     report: Report = field(default_factory=Report)
@@ -61,7 +61,7 @@ class Course:
     folds: bool = False
     replaces: bool = False
     on_progress: Advance = lambda *_: None
-    patiently: Patiently = lambda call: call()
+    retry_until_available: RetryUntilAvailable = lambda call: call()
     keep: Keep = lambda *_: None
     check: Check = lambda: None
 
@@ -204,7 +204,7 @@ class Imports:
         for batch in read_batches(spooled, report, item_reader, done, course.check):
             wanted = [(index, row) for index, row in batch.rows_by_number if row.item_id not in overtaken]
             merge = Merge(self._state, domain, item_reader, wanted, replaces=course.replaces)
-            course.patiently(merge.read)
+            course.retry_until_available(merge.read)
             merge.report_rejected(report)
             sample.add(merge.items)
             item_reader.settle()
@@ -237,7 +237,7 @@ class Imports:
             domain,
             merge.items,
             search=search,
-            patiently=course.patiently,
+            retry_until_available=course.retry_until_available,
             check=course.check,
             renew=merge.renewed,
             born=course.born,
@@ -264,7 +264,9 @@ class Imports:
             # As long as nothing is stored, what others changed since the beginning is not to be overwritten.
             generation = first if generation < 0 else generation
             result = {"report": report.to_json(), "position": position, "generation": generation}
-            progress.patiently(lambda: self._state.update_job(job.id, token=progress.job.token, result=result))
+            progress.retry_until_available(
+                lambda: self._state.update_job(job.id, token=progress.job.token, result=result)
+            )
 
         verb = "goes on" if begun else "begins"
         _log.info("%s: import job %s %s", job.domain, job.id, verb)
@@ -278,13 +280,13 @@ class Imports:
             folds=True,
             replaces=job.detail.get("replaces") == "true",
             on_progress=progress.stage("import"),
-            patiently=progress.patiently,
+            retry_until_available=progress.retry_until_available,
             keep=keep,
             check=progress.check,
         )
         report = self.run(job.domain, self._path(job), course)
         if report.stored >= FOLDED:
-            progress.patiently(lambda: self._folds.fold(job.domain, progress))
+            progress.retry_until_available(lambda: self._folds.fold(job.domain, progress))
         return report.to_json()
 
     def _patch_job(self, job: Job, progress: Progress) -> dict[str, Any]:
@@ -294,7 +296,7 @@ class Imports:
         begun = self._state.get_job(job.id).result
         if begun is None:
             began = {"generation": self._state.generation(job.domain)}
-            progress.patiently(lambda: self._state.update_job(job.id, token=job.token, result=began))
+            progress.retry_until_available(lambda: self._state.update_job(job.id, token=job.token, result=began))
         elif item_id in self._overtaken(job.domain, begun["generation"]):
             return {"updated": 0, "unchanged": 1}
         item_reader = self._versions.item_reader(job.domain)
@@ -304,7 +306,9 @@ class Imports:
             item_reader.settle()
             return after
 
-        stored: Upserted = progress.patiently(lambda: self._writer.change(job.domain, item_id, changed, born))
+        stored: Upserted = progress.retry_until_available(
+            lambda: self._writer.change(job.domain, item_id, changed, born)
+        )
         return {"updated": stored.updated, "unchanged": stored.unchanged}
 
     def _forget(self, job: Job) -> None:

@@ -23,7 +23,7 @@ TRIES = 8
 ROWS = 1000
 
 
-Patiently = Callable[[Callable[[], Any]], Any]
+RetryUntilAvailable = Callable[[Callable[[], Any]], Any]
 Renew = Callable[[Sequence[Item]], list[Item]]
 
 
@@ -48,7 +48,7 @@ class CatalogWriter:
         items: Sequence[Item],
         *,
         search: bool = True,
-        patiently: Patiently = lambda call: call(),
+        retry_until_available: RetryUntilAvailable = lambda call: call(),
         check: Callable[[], None] = lambda: None,
         born: str = "",
         renew: Renew = list,
@@ -59,7 +59,7 @@ class CatalogWriter:
             domain: whose items.
             items: that are new or changed.
             search: False leaves that to a fold.
-            patiently: does what needs state again where state is gone, so that nothing is counted twice.
+            retry_until_available: repeats a call while state is unavailable, so that nothing is counted twice.
             check: called between steps; what it raises ends the upsert, before the next thousand are stored.
             born: of the domain that they are for; a later one of its name does not get them.
             renew: returns items as they are to be stored, from those that were embedded; asked just before.
@@ -67,15 +67,17 @@ class CatalogWriter:
         Raises:
             DomainNotFound; BundleError: the live version is damaged; StateUnavailable; OutOfSpace.
         """
-        born = born or patiently(partial(self._state.get_domain, domain)).born
-        patiently(partial(self.embed, domain, items, check))
+        born = born or retry_until_available(partial(self._state.get_domain, domain)).born
+        retry_until_available(partial(self.embed, domain, items, check))
         stored, visibility = Upserted(0, 0, 0, 0), self._visibility(domain, search=search)
         for start in range(0, len(items), ROWS):
             check()
             some = items[start : start + ROWS]
-            stored = stored.and_then(patiently(partial(self._store_some, domain, some, visibility, renew, born)))
+            stored = stored.and_then(
+                retry_until_available(partial(self._store_some, domain, some, visibility, renew, born))
+            )
         if search and (stored.accepted or stored.updated or visibility == "all"):
-            patiently(partial(self._reconciler.reconcile, domain))
+            retry_until_available(partial(self._reconciler.reconcile, domain))
         return stored
 
     def _store_some(

@@ -174,7 +174,7 @@ class Folds:
             self.build(record, self._store.live(domain), progress)
         self.sweep(record)
         self.sweeps.ask()
-        standing: Standing | None = progress.patiently(lambda: self._reconciler.reconcile(domain))
+        standing: Standing | None = progress.retry_until_available(lambda: self._reconciler.reconcile(domain))
         for callback in self.folded:
             callback(domain)
         return standing

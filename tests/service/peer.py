@@ -15,7 +15,7 @@ from service.errors import ServiceError
 from service.state import DomainRecord, Item, State
 from tests.service.kill_writer import open_state
 
-PATIENCE_S = 60.0
+TIMEOUT_S = 60.0
 
 
 def answer(state: State, method: str, arguments: list[Any]) -> Any:
@@ -34,7 +34,7 @@ def answer(state: State, method: str, arguments: list[Any]) -> Any:
 def work(state: State, owner: str) -> list[tuple[int, str]]:
     """Do jobs until there is none left; returns tokens and jobs."""
     done = []
-    while job := state.claim_job(owner, PATIENCE_S):
+    while job := state.claim_job(owner, TIMEOUT_S):
         state.update_job(job.id, token=job.token, status="succeeded")
         done.append((job.token, job.id))
     return done

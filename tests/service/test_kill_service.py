@@ -39,7 +39,7 @@ from transrec.model import encode_users
 ROUNDS = int(os.environ.get("SWAPREC_KILL_SERVICE_ROUNDS", "3"))
 SEED = int(os.environ.get("SWAPREC_KILL_SEED", "0"))
 IDS, K = 2500, 200
-PATIENCE_S = 8.0
+TIMEOUT_S = 8.0
 WORDS = ("storm", "over", "oslo", "film", "night", "war", "love", "north", "city", "sea")
 
 Titles = dict[str, str | None]
@@ -89,7 +89,7 @@ class Service:
 
     def kill(self, rng: random.Random) -> str:
         """Kill one process, or all of them; returns what was killed."""
-        what, until = rng.choice(["worker", "builder", "all", "builder"]), time.monotonic() + PATIENCE_S
+        what, until = rng.choice(["worker", "builder", "all", "builder"]), time.monotonic() + TIMEOUT_S
         there = self.family()
         while what == "builder" and not self._builds(there):  # it is to be killed while it works
             if time.monotonic() > until:
