@@ -43,7 +43,7 @@ MOST_HERE = 20_000
 FULL = (OutOfSpace, errors.OutOfSpace)
 DAMAGE = (BundleError, VersionNotFound, BackboneNotFound, OSError)
 
-Despite = tuple[type[Exception], ...]
+ErrorTypes = tuple[type[Exception], ...]
 
 _log = logging.getLogger("swaprec")
 
@@ -118,7 +118,7 @@ class Reconciler:
 
         Args:
             domain: whether it exists or not.
-            candidate: a value that is at hand, and may be what is wanted now.
+            candidate: a value that exists already, and may be the wanted one.
             wake: also where it rests, or nobody asked for it yet and there is no room.
 
         Raises:
@@ -153,7 +153,7 @@ class Reconciler:
             NotBuilt: its vectors are not there; what `Versions.load` raises.
         """
         with self.turn(record.name):
-            return self._value(record, version, _Having(record, []), 0)
+            return self._value(record, version, _ReusableValues(record, []), 0)
 
     def _drop_cut(self, domain: str) -> None:
         """Answer no more from files that were cut: reading what they lack would kill the process."""
@@ -197,8 +197,8 @@ class Reconciler:
     def _brought(self, record: DomainRecord, candidate: LiveDomain | None) -> Standing:
         now, stands = self._live.find(record.name), self._store.standing(record.name)
         values = [*(now.warm if now is not None else ()), *([candidate] if candidate is not None else [])]
-        having = _Having(record, values)
-        standing = self._standing(record, stands, having)
+        reusable = _ReusableValues(record, values)
+        standing = self._standing(record, stands, reusable)
         if standing != now:
             started = time.perf_counter()
             self._live.publish(standing)
@@ -211,12 +211,12 @@ class Reconciler:
             self.ask_for_build(record.name)
         return standing
 
-    def _standing(self, record: DomainRecord, stands: Activation, having: _Having) -> Standing:
-        despite = (NotBuilt, *FULL, *DAMAGE)
-        made = {stands.version: self._value(record, stands.version, having, stands.number, despite)}
+    def _standing(self, record: DomainRecord, stands: Activation, reusable: _ReusableValues) -> Standing:
+        tolerate = (NotBuilt, *FULL, *DAMAGE)
+        made = {stands.version: self._value(record, stands.version, reusable, stands.number, tolerate)}
 
         def warm(version: Version) -> LiveDomain | None:
-            if version not in made and (found := self._warm(record, version, having, stands.number)) is not None:
+            if version not in made and (found := self._warm(record, version, reusable, stands.number)) is not None:
                 made[version] = found
             return made.get(version)
 
@@ -226,10 +226,12 @@ class Reconciler:
         percent = stands.percent if canary is not None else 0
         return Standing(made[stands.version], previous, canary, percent, pinned)
 
-    def _warm(self, record: DomainRecord, version: Version, having: _Having, number: int) -> LiveDomain | None:
+    def _warm(
+        self, record: DomainRecord, version: Version, reusable: _ReusableValues, number: int
+    ) -> LiveDomain | None:
         """Return what does not answer everybody; None where it is damaged or not built, which stops nothing else."""
         try:
-            value = self._value(record, version, having, number, (NotBuilt,))
+            value = self._value(record, version, reusable, number, (NotBuilt,))
         except NotBuilt:
             self.ask_for_build(record.name)
         except DAMAGE:
@@ -241,23 +243,23 @@ class Reconciler:
         return None
 
     def _value(
-        self, record: DomainRecord, version: Version, having: _Having, number: int, despite: Despite = ()
+        self, record: DomainRecord, version: Version, reusable: _ReusableValues, number: int, tolerate: ErrorTypes = ()
     ) -> LiveDomain:
         """Return a version's value with the newest base that has its vectors and every change since.
 
         Args:
             record: of the domain.
             version: whose vectors.
-            having: what is at hand.
+            reusable: values that may be reused.
             number: of the activation.
-            despite: errors in spite of which what is at hand is enough, without what was deleted.
+            tolerate: errors after which the previous value is kept, minus removed items.
 
         Raises:
-            NotBuilt: there is nothing at hand, or what is there is not enough.
+            NotBuilt: there is no previous value, or it is not tolerated.
         """
         digest, dtype = self._versions.identify(record, version)
-        known = having.find(digest, dtype)
-        items = self._items(record, version, having, (digest, dtype), despite)
+        known = reusable.find(digest, dtype)
+        items = self._items(record, version, reusable, (digest, dtype), tolerate)
         # What lacks something has the number before, so that it is not taken for what has all.
         lacks = items.incomplete or items.removed_until > items.generation
         generation = max(items.generation, items.removed_until) - lacks + number
@@ -281,19 +283,24 @@ class Reconciler:
         )
 
     def _items(
-        self, record: DomainRecord, version: Version, having: _Having, key: tuple[str, Dtype], despite: Despite
+        self,
+        record: DomainRecord,
+        version: Version,
+        reusable: _ReusableValues,
+        key: tuple[str, Dtype],
+        tolerate: ErrorTypes,
     ) -> LiveItems:
-        known = having.find(*key)
+        known = reusable.find(*key)
         before = known.items if known is not None else self._empty(record)
         newer = self._bases.newest(record, *key, before.base)
         if known is None and newer is None and self._state.count_items(record.name) > FOLD_ROWS:
             raise NotBuilt  # a base is due: reading all of it here would be in vain
         items = LiveItems.of(*newer) if newer is not None else before
         try:
-            items = self._caught_up(record, version, items, having)
-            if items.incomplete and NotBuilt not in despite:
+            items = self._caught_up(record, version, items, reusable)
+            if items.incomplete and NotBuilt not in tolerate:
                 raise NotBuilt
-        except despite as error:
+        except tolerate as error:
             if known is None and newer is None:
                 raise
             if not isinstance(error, NotBuilt):
@@ -313,10 +320,12 @@ class Reconciler:
         width = self._versions.engine(record).backbone.config.width
         return LiveItems.of(Base.empty(0), np.zeros((0, width), np.float32))
 
-    def _caught_up(self, record: DomainRecord, version: Version, items: LiveItems, having: _Having) -> LiveItems:
+    def _caught_up(
+        self, record: DomainRecord, version: Version, items: LiveItems, reusable: _ReusableValues
+    ) -> LiveItems:
         # A large import must not grow in every process.
         most = max(HERE, MOST_HERE - len(items.delta.ids))
-        changes = having.changes(
+        changes = reusable.changes(
             items.generation, lambda since: self._state.changes(record.name, since, record.born, most)
         )
         if changes is None:
@@ -380,8 +389,8 @@ class Reconciler:
         self._live.wait(record.name, known or Broken(f"{record.name} cannot be restored: {message}"))
 
 
-class _Having:
-    """Values of a domain that are at hand, and the changes that were read for one: the next one needs the same."""
+class _ReusableValues:
+    """Values of a domain that may be reused, and the changes that were read for one: the next one needs the same."""
 
     def __init__(self, record: DomainRecord, values: list[LiveDomain]) -> None:
         mine = (value for value in values if value.born == record.born)
