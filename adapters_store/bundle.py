@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from adapters_store.errors import BundleError, Problem
-from adapters_store.files import write_beside
+from adapters_store.files import atomic_write
 from adapters_store.header import MAX_HEADER, MAX_STORED_HEADER, Header, TensorEntry, read_header, show_name
 from adapters_store.manifest_schema import FORMAT, MAX_MANIFEST, find_flaws
 from adapters_store.quoting import clip, quote
@@ -142,7 +142,7 @@ def write_bundle(path: Path, manifest: Manifest, tensors: Mapping[str, NDArray[A
     """Write a bundle beside its place, sync and rename it in; return the digest of its bytes."""
     arrays = {name: np.ascontiguousarray(value) for name, value in sorted(tensors.items())}
     content = save(arrays, metadata={KEY: json.dumps(manifest.to_json(), sort_keys=True)})
-    write_beside(path, content)
+    atomic_write(path, content)
     return hashlib.sha256(content).hexdigest()
 
 

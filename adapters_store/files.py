@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all: write beside, sync, rename, sync the folder."""
+"""Files that appear whole or not at all: write a temporary file, sync, rename, sync the folder."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ def room_or_error(where: Path) -> Iterator[None]:
         raise
 
 
-def write_beside(path: Path, content: bytes, mode: int = 0o666) -> None:
+def atomic_write(path: Path, content: bytes, mode: int = 0o666) -> None:
     """Write a file so that a crash leaves the old one or the new one; `mode` is narrowed by the umask.
 
     Raises:
         OutOfSpace: the disk is full; nothing is left behind.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}{PART}")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}{PART}")
     try:
-        with room_or_error(path), open(beside, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
+        with room_or_error(path), open(temporary, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        beside.rename(path)
+        temporary.rename(path)
     finally:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
     sync_folder(path.parent)
 
 

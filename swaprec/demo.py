@@ -180,10 +180,10 @@ def shelve(source: RunResult, shelf: Path) -> Path:
     """Copy a run's backbone to where a service looks for backbones; it is there whole or not at all."""
     place = shelf / f"demo-{source.report['backbone'][:12]}"
     if not place.is_dir():
-        beside = shelf / f".{place.name}.part"
-        shutil.rmtree(beside, ignore_errors=True)
-        shutil.copytree(source.artifact, beside)
-        beside.rename(place)
+        temporary = shelf / f".{place.name}.part"
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.copytree(source.artifact, temporary)
+        temporary.rename(place)
     return place
 
 

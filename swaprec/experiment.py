@@ -16,7 +16,7 @@ from typing import Any
 
 from rich.console import Console
 
-from adapters_store.files import write_beside
+from adapters_store.files import atomic_write
 from swaprec.errors import USAGE, Stop
 from swaprec.show import interval
 from training.checkpoint import NAME as CHECKPOINT
@@ -174,7 +174,7 @@ def _record(experiment: Experiment, output: Path, command: str) -> None:
         "runs": _with_earlier(runs, earlier.get("runs", []), output),
         "sources": list(dict.fromkeys([*earlier.get("sources", []), *experiment.sources])),
     }
-    write_beside(path, json.dumps(content, indent=1).encode())
+    atomic_write(path, json.dumps(content, indent=1).encode())
 
 
 def _with_earlier(runs: list[dict[str, Any]], earlier: list[dict[str, Any]], output: Path) -> list[dict[str, Any]]:

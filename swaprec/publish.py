@@ -117,19 +117,19 @@ def publish(
 def to_folder(given: HandOver, store: Path) -> Path:
     """Write what `publish` needs into `store/DOMAIN`, beside it first; returns that folder."""
     place = store / given.domain
-    beside = store / f".{given.domain}.part"
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
+    temporary = store / f".{given.domain}.part"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
     try:
-        with (beside / ITEMS).open("w", encoding="utf-8") as file:
+        with (temporary / ITEMS).open("w", encoding="utf-8") as file:
             file.writelines(json.dumps(_plain(item), ensure_ascii=False) + "\n" for item in given.items())
-        (beside / PROBES).write_text(json.dumps(given.probes(), ensure_ascii=False), "utf-8")
-        (beside / ABOUT).write_text(json.dumps({"domain": given.domain, "backbone": given.backbone}), "utf-8")
-        shutil.copyfile(given.bundle, beside / BUNDLE)
+        (temporary / PROBES).write_text(json.dumps(given.probes(), ensure_ascii=False), "utf-8")
+        (temporary / ABOUT).write_text(json.dumps({"domain": given.domain, "backbone": given.backbone}), "utf-8")
+        shutil.copyfile(given.bundle, temporary / BUNDLE)
         shutil.rmtree(place, ignore_errors=True)
-        beside.rename(place)
+        temporary.rename(place)
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
     return place
 
 

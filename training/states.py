@@ -26,7 +26,7 @@ from transrec.backbone import Backbone, resolve_dtype
 from transrec.content import Content
 from transrec.inputs import AttributeInputs, ImageInputs, Inputs, Loads, PairInputs, batches
 from transrec.item_encoder import FrozenPrefix, ItemEncoder
-from transrec.pair_encoder import PairEncoder, beside
+from transrec.pair_encoder import PairEncoder, concat_states
 from transrec.seam import MODALITIES
 
 BUCKET_TOKENS = 4
@@ -127,7 +127,7 @@ class PairStates:
             found = states.pooled(rows[places], adapt.part(modality)).flatten(1)
             whole = found.new_zeros(len(rows), width)
             parts.append(whole.index_copy(0, torch.from_numpy(places).to(found.device), found))
-        return beside(parts[0], parts[1], widths)
+        return concat_states(parts[0], parts[1], widths)
 
 
 class KeptPixels:
@@ -296,11 +296,11 @@ class Frozen:
 def _new_table(path: Path, shape: tuple[int, ...], dtype: str) -> Iterator[NDArray[Any]]:
     """Make a memory-mapped file that is there only once it is whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside_it = path.with_suffix(f".{os.getpid()}.part")
-    table = np.lib.format.open_memmap(beside_it, mode="w+", dtype=dtype, shape=shape)
+    temporary = path.with_suffix(f".{os.getpid()}.part")
+    table = np.lib.format.open_memmap(temporary, mode="w+", dtype=dtype, shape=shape)
     yield table
     table.flush()
-    beside_it.rename(path)
+    temporary.rename(path)
 
 
 def length_buckets(lengths: Integers) -> Iterator[tuple[Integers, int]]:

@@ -40,7 +40,7 @@ LIMITS_S = {
 }
 """Sections in the order in which they run, and how long each may take."""
 
-BESIDE = ("http_folder",)
+PARALLEL_SECTIONS = ("http_folder",)
 """Sections that begin at once, on the CPU, beside the others."""
 
 TOTAL_S, LEAST_S = 345.0, 10.0
@@ -68,7 +68,7 @@ def _run_all(options: argparse.Namespace) -> int:
         sections = [_Section(name, Path(folder), options) for name in options.sections]
         for section in sections:
             running.callback(section.end)
-            if section.name in BESIDE:
+            if section.name in PARALLEL_SECTIONS:
                 section.start(TOTAL_S)
         for section in sections:
             left = TOTAL_S - (time.monotonic() - began)

@@ -20,7 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from adapters_store.activations import now
 from adapters_store.domains import check_domain_name
-from adapters_store.files import write_beside
+from adapters_store.files import atomic_write
 from adapters_store.names import check_id
 from service.errors import Forbidden, StateError, Unauthorized
 from service.settings import Settings
@@ -137,7 +137,7 @@ class KeyFile:
         return found
 
     def _write(self, keys: Sequence[Key]) -> None:
-        write_beside(self.path, json.dumps([asdict(key) for key in keys], indent=1).encode(), mode=0o600)
+        atomic_write(self.path, json.dumps([asdict(key) for key in keys], indent=1).encode(), mode=0o600)
 
     @contextmanager
     def _changing(self) -> Iterator[None]:

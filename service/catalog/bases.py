@@ -22,7 +22,7 @@ from weakref import WeakValueDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from adapters_store.files import PART, room_or_error, sync_folder, write_beside
+from adapters_store.files import PART, atomic_write, room_or_error, sync_folder
 from service.catalog.ids import FILES, Ids
 from service.catalog.index import ExactIndex, Index, Tuned, TunedIndex, digest_of
 from service.catalog.mapped import forget_pages, is_cut, open_array
@@ -323,4 +323,4 @@ def _seal(folder: Path, writer: BaseWriter) -> None:
         "width": writer.width,
         "files": files,
     }
-    write_beside(folder / CARD, json.dumps(card).encode())
+    atomic_write(folder / CARD, json.dumps(card).encode())

@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from adapters_store.files import PART, room_or_error, write_beside
+from adapters_store.files import PART, atomic_write, room_or_error
 from transrec.content import Picture
 from transrec.images import digest_of
 
@@ -105,7 +105,7 @@ class Blobs:
                 unnamed.discard(digest)
         noted = unnamed.intersection(note.read_text("ascii").split()) if note.exists() else set[str]()
         removed = self._remove(noted, _time_of(note), check)
-        write_beside(note, "\n".join(sorted(unnamed - removed)).encode())
+        atomic_write(note, "\n".join(sorted(unnamed - removed)).encode())
         os.utime(note, (now, now))
         return len(removed)
 
@@ -138,12 +138,12 @@ class Blobs:
 
 
 def _write(path: Path, content: bytes) -> None:
-    beside = path.with_name(f".{uuid.uuid4().hex}{PART}")
+    temporary = path.with_name(f".{uuid.uuid4().hex}{PART}")
     try:
-        beside.write_bytes(content)
-        beside.rename(path)
+        temporary.write_bytes(content)
+        temporary.rename(path)
     finally:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def _time_of(path: Path) -> float:

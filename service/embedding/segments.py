@@ -1,7 +1,7 @@
 """Vectors by the key of their content, in files that are only ever added: several processes read and add at once.
 
 A segment holds keys, sorted by their first eight bytes, and their vectors; its name carries the digest of its bytes.
-It is written beside and renamed, so that what a killed process left is never believed. When there are many, the
+A temporary file is written and renamed, so that what a killed process left is never used. When there are many, the
 smaller ones are merged.
 """
 
@@ -151,15 +151,15 @@ class Segments:
         return self._write_rows(keys[rows], blocks())
 
     def _write_rows(self, keys: Keys, vectors: Iterable[Floats]) -> Path:
-        beside = self._folder / f".{uuid.uuid4().hex}{PART}"
+        temporary = self._folder / f".{uuid.uuid4().hex}{PART}"
         try:
-            with room_or_error(self._folder), beside.open("wb") as file:
+            with room_or_error(self._folder), temporary.open("wb") as file:
                 file.write(np.ascontiguousarray(keys).data)
                 for block in vectors:
                     file.write(block.data)
-            return beside.rename(self._folder / f"{_digest_of(beside)}{SUFFIX}")
+            return temporary.rename(self._folder / f"{_digest_of(temporary)}{SUFFIX}")
         finally:
-            beside.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
 
     def _merge(self) -> None:
         """Make one segment of the smaller ones, unless another process does."""

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from adapters_store.activations import now
-from adapters_store.files import PART, room_or_error, sync_folder, write_beside
+from adapters_store.files import PART, atomic_write, room_or_error, sync_folder
 from service.errors import DomainNotFound, StateError
 from service.state import DomainRecord, Item, Probe, State, probes_text, read_probes
 from service.state.fence import fence
@@ -87,17 +87,17 @@ class Snapshots:
         for left in home.glob(f"*{PART}"):  # of a process that was killed
             left.unlink(missing_ok=True)
         path = home / f"{generation}-{record.mark}.parquet"
-        beside = path.with_suffix(f".parquet{PART}")
+        temporary = path.with_suffix(f".parquet{PART}")
         try:
             with room_or_error(home):
-                count = _write(beside, _pages(state, record.name))
-                beside.rename(path)
+                count = _write(temporary, _pages(state, record.name))
+                temporary.rename(path)
         finally:
-            beside.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
         probes = probes_text(state.probes(record.name))
         about = (record.name, record.backbone, record.title, generation, count, now(), path.name, _digest(path), probes)
         card = Snapshot(*about)
-        write_beside(home / CARD, json.dumps(asdict(card)).encode())
+        atomic_write(home / CARD, json.dumps(asdict(card)).encode())
         for other in home.glob("*.parquet"):
             if other != path:
                 other.unlink(missing_ok=True)

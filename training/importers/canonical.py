@@ -55,16 +55,16 @@ def read(source: Source) -> Tables:
 def write(tables: Tables, folder: Path) -> dict[str, int]:
     """Write both files, each beside its place first; a chunk of the log at a time. Returns how many rows each has."""
     folder.mkdir(parents=True, exist_ok=True)
-    beside = {name: folder / f".{name}.parquet.part" for name in _COLUMNS}
+    temporary = {name: folder / f".{name}.parquet.part" for name in _COLUMNS}
     try:
         counts = {
-            "items": _write(beside["items"], iter([tables.items])),
-            "interactions": _write(beside["interactions"], tables.chunks()),
+            "items": _write(temporary["items"], iter([tables.items])),
+            "interactions": _write(temporary["interactions"], tables.chunks()),
         }
-        for name, path in beside.items():
+        for name, path in temporary.items():
             path.rename(folder / f"{name}.parquet")
     finally:
-        for path in beside.values():
+        for path in temporary.values():
             path.unlink(missing_ok=True)
     return counts
 

@@ -45,11 +45,11 @@ def test_however_many_probes_there_are_few_are_asked_at_once(movies: httpx.Clien
     with ThreadPoolExecutor(4) as pool:
         asked = [pool.submit(evaluate, movies, 3.0) for _ in range(4)]
         wait_until(lambda: components.reader.pace._by_domain["movies"] == 4)
-        beside = seconds_of(movies, 20)
+        loaded = seconds_of(movies, 20)
         tasks = max(len(asyncio.all_tasks(loop_reader.loop)) for _ in range(20))
         assert {one.result() for one in asked} == {0}, "they took longer than their clients waited"
     assert tasks < 100
-    assert statistics.median(beside) < 10 * statistics.median(idle) + 0.1
+    assert statistics.median(loaded) < 10 * statistics.median(idle) + 0.1
 
 
 def test_an_evaluation_whose_client_left_ends(movies: httpx.Client) -> None:
