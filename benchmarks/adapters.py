@@ -93,7 +93,7 @@ def forwards(side: Side, kind: str, device: str, dtype: torch.dtype) -> Iterator
 
 def _mixed(side: Side, bank: AdapterBank, slots: list[int]) -> Tensor:
     """Run rows of many domains as the service does, which lays them out in the order of their adapters."""
-    _, adapt = bank.dress(slots) if side.name == "user" else bank.blocks(slots)
+    _, adapt = bank.arrange(slots) if side.name == "user" else bank.blocks(slots)
     return side.run(slice(None), adapt)
 
 

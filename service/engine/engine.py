@@ -162,7 +162,7 @@ class Engine:
         if gathered:
             bank = self._table.bank  # read after the histories: it is at least as new as their slots
             slots = [batch[place].slot.number for place in gathered]
-            order, adapt = bank.dress(slots) if any(slots) else (None, None)
+            order, adapt = bank.arrange(slots) if any(slots) else (None, None)
             yield gathered if order is None else [gathered[place] for place in order], adapt
 
 

@@ -38,8 +38,8 @@ Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
-class Worn:
-    """A version's item side, ready to be worn by rows: its slot in the table, and what runs after the encoder."""
+class BoundAdapter:
+    """A version's item side, bound to a slot of the table, and what runs after the encoder."""
 
     slot: Slot
     outside: Adapt | None
@@ -95,7 +95,7 @@ class Lane:
         self._lock, self._scheduled = threading.Lock(), False
         self._thread = ThreadPoolExecutor(1, "cold")
         self._tables: dict[Dtype, SlotTable] = {}
-        self._kept: OrderedDict[tuple[str, str, Dtype], Worn] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, str, Dtype], BoundAdapter] = OrderedDict()
 
     async def vectors(self, live: LiveDomain, contents: Sequence[Content]) -> Floats:
         """Wait for the vectors of one request's contents."""
@@ -128,14 +128,14 @@ class Lane:
                     _deliver(ask, error)
 
     def _answer(self, asks: Sequence[Ask]) -> None:
-        ready: list[tuple[Ask, Worn]] = []
+        ready: list[tuple[Ask, BoundAdapter]] = []
         for ask in asks:
             try:
-                ready.append((ask, self._worn(ask.live)))
+                ready.append((ask, self._bound(ask.live)))
             except Exception as error:  # noqa: BLE001 - whatever it is belongs to the request that waits
                 _deliver(ask, error)
         for dtype in {ask.live.dtype for ask, _ in ready}:
-            group = [(ask, worn) for ask, worn in ready if ask.live.dtype == dtype]
+            group = [(ask, bound) for ask, bound in ready if ask.live.dtype == dtype]
             try:
                 found = self._encode(dtype, group)
             except Exception as error:  # noqa: BLE001 - the same
@@ -148,61 +148,61 @@ class Lane:
                 found = found[count:]
 
     @torch.inference_mode()
-    def _encode(self, dtype: Dtype, asks: Sequence[tuple[Ask, Worn]]) -> Floats:
+    def _encode(self, dtype: Dtype, asks: Sequence[tuple[Ask, BoundAdapter]]) -> Floats:
         """Encode all contents of some requests, in order: [n, d]."""
         contents = [content for ask, _ in asks for content in ask.contents]
-        worn = [worn for ask, worn in asks for _ in ask.contents]
+        bound = [bound for ask, bound in asks for _ in ask.contents]
         encoder, project = self._backbone.item_encoder(dtype), self._backbone.model.project
         vectors = np.empty((len(contents), self._backbone.config.width), np.float32)
         for places, inputs in _inputs(self._backbone, contents):  # each of a bounded number of tokens
-            for rows, adapt, outside in self._groups(dtype, [worn[place] for place in places]):
+            for rows, adapt, outside in self._groups(dtype, [bound[place] for place in places]):
                 pooled = encoder(take(inputs, rows), adapt).float()
                 vectors[places[rows]] = project(pooled, outside).cpu().numpy()
         return vectors
 
     def _groups(
-        self, dtype: Dtype, worn: Sequence[Worn]
+        self, dtype: Dtype, bound: Sequence[BoundAdapter]
     ) -> Iterator[tuple[NDArray[np.int64], Adapt | None, Adapt | None]]:
         """Yield rows that run in one forward, what adapts them, and what runs after the encoder."""
         own: dict[int, list[int]] = {}
-        for place, one in enumerate(worn):
+        for place, one in enumerate(bound):
             own.setdefault(0 if one.slot.own is None else id(one), []).append(place)
         for name, places in own.items():
             rows = np.array(places, np.int64)
             if name != 0:
-                yield rows, worn[places[0]].slot.own, worn[places[0]].outside
+                yield rows, bound[places[0]].slot.own, bound[places[0]].outside
                 continue
-            slots = [worn[place].slot.number for place in places]
+            slots = [bound[place].slot.number for place in places]
             if not any(slots):
                 yield rows, None, None
                 continue
             order, adapt = self._table(dtype).bank.blocks(slots)
             yield rows[order], adapt, None
 
-    def _worn(self, live: LiveDomain) -> Worn:
+    def _bound(self, live: LiveDomain) -> BoundAdapter:
         key = (live.domain, live.digest, live.dtype)
-        worn = self._kept.get(key)
-        if worn is None:
+        bound = self._kept.get(key)
+        if bound is None:
             adapter = self._adapter(live.domain, live.version)
-            worn = self._kept[key] = self._dressed(live.dtype, adapter)
+            bound = self._kept[key] = self._bind(live.dtype, adapter)
             while len(self._kept) > 1 and self._keeps_too_much():
                 self._kept.popitem(last=False)
         self._kept.move_to_end(key)
-        return worn
+        return bound
 
     def _keeps_too_much(self) -> bool:
         return (
-            len(self._kept) > MAX_CACHED_VERSIONS or sum(worn.size for worn in self._kept.values()) > MAX_CACHED_BYTES
+            len(self._kept) > MAX_CACHED_VERSIONS or sum(bound.size for bound in self._kept.values()) > MAX_CACHED_BYTES
         )
 
-    def _dressed(self, dtype: Dtype, adapter: Adapter | None) -> Worn:
+    def _bind(self, dtype: Dtype, adapter: Adapter | None) -> BoundAdapter:
         if adapter is None:
-            return Worn(Slot(0), None)
+            return BoundAdapter(Slot(0), None)
         outside = adapter.item.like(self._backbone.model.item_encoder)
         size = 4 * adapter.item.count_served()
         if isinstance(adapter.item, Paired):
-            return Worn(Slot(0, adapter.item.for_serving(self._backbone.item_encoder(dtype))), outside, size)
-        return Worn(self._table(dtype).take(adapter.item), outside, size)
+            return BoundAdapter(Slot(0, adapter.item.for_serving(self._backbone.item_encoder(dtype))), outside, size)
+        return BoundAdapter(self._table(dtype).take(adapter.item), outside, size)
 
     def _table(self, dtype: Dtype) -> SlotTable:
         if dtype not in self._tables:
