@@ -29,7 +29,7 @@ from service.access.keys import Keys, open_keys
 from service.access.pace import Pace
 from service.catalog.bases import Bases
 from service.catalog.index import use_one_thread
-from service.catalog.mapped import MOST
+from service.catalog.mapped import MAX_MAPS
 from service.content.blobs import Blobs
 from service.content.pictures import PictureThreads
 from service.content.sweeps import Sweeps
@@ -83,10 +83,10 @@ RECOMMENDATIONS_AT_ONCE = MAX_BATCH * 3 // 2
 More make the turns of the event loop longer, and with them everybody's wait; fewer leave the encoder half empty.
 """
 
-MAPS = 16
+MAPS_PER_DOMAIN = 16
 """Maps of a domain: eight for a base, and another one while it is replaced."""
 
-SWITCH_S = 0.00005
+SWITCH_INTERVAL_S = 0.00005
 """A request takes the interpreter's lock several times; beside a thread that computes it would wait 5 ms each time."""
 
 _log = logging.getLogger("swaprec")
@@ -199,7 +199,7 @@ def assemble(settings: Settings) -> Components:
     keys = open_keys(settings)
     torch.set_num_threads(settings.threads)
     use_one_thread()
-    sys.setswitchinterval(SWITCH_S)
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     with ExitStack() as opened:
         state = open_state(settings)
         opened.callback(state.close)
@@ -214,7 +214,7 @@ def assemble(settings: Settings) -> Components:
 
 
 def _connected(settings: Settings, state: State, keys: Keys) -> Components:
-    data, live = settings.data, LiveTable(state.get_domain, MOST // MAPS)
+    data, live = settings.data, LiveTable(state.get_domain, MAX_MAPS // MAPS_PER_DOMAIN)
     telemetry = Telemetry(live)
     engines = Backbones(settings, telemetry.observe_batch)
     store, working = Store(data / "adapters"), Jobs(state, process_name())

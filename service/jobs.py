@@ -23,7 +23,7 @@ WRITE_EVERY_S = 0.2
 RETRY_S = 0.5
 WORKERS = 2
 LEASE_S = 6.0
-BEAT_S = 1.5
+LEASE_RENEWAL_S = 1.5
 POLL_S = 1.0
 MAX_OPEN_JOBS = 100
 """Jobs of a domain that have not ended: clients may ask for no more."""
@@ -229,7 +229,7 @@ class Jobs:
         return None
 
     def _keep_leases(self) -> None:
-        while not self._closing.wait(BEAT_S) or self._running:
+        while not self._closing.wait(LEASE_RENEWAL_S) or self._running:
             try:
                 self._beat()
             except Exception:  # noqa: BLE001 - as when claiming

@@ -21,8 +21,8 @@ from training.data import Dataset
 from training.figures import compare_with_baselines, describe_report, format_baseline
 from training.run import RunResult
 
-SHOWN = 10
-LAST = 5
+SHOWN_ITEMS = 10
+HISTORY_ITEMS = 5
 SWAP_ANSWERS = 50
 BASELINES = ("none", "popularity", "item_knn")
 
@@ -94,12 +94,12 @@ def _user(client: Client, domain: Domain, console: Console) -> dict[str, Any]:
     answer = client.recommend(domain.name, [ids[row] for row in known], k=500, include=["metadata"])
     place = next((item["rank"] for item in answer["items"] if item["item_id"] == ids[target]), None)
     user = domain.dataset.user_ids[0]
-    seen = ", ".join(titles[row] for row in known[-LAST:])
+    seen = ", ".join(titles[row] for row in known[-HISTORY_ITEMS:])
     seen = f"user {user} {domain.verb} {len(known)} {domain.noun}, last: {seen}"
     console.print(line(f"\n{domain.name}", f" {seen}"))
     rows = [
         (item["rank"], item["metadata"]["title"], _kind(item["metadata"]), f"{item['score']:.3f}")
-        for item in answer["items"][:SHOWN]
+        for item in answer["items"][:SHOWN_ITEMS]
     ]
     console.print(table("", ("rank", "recommended", "kind", "score"), rows, right=(0, 3)))
     of = (
@@ -182,7 +182,7 @@ def swap_under_requests(client: Client, domain: Domain, console: Console) -> dic
     Raises:
         Stop: a request failed, or one of the two versions did not answer.
     """
-    history = [domain.dataset.item_ids[row] for row in domain.dataset.sequences[0][:LAST]]
+    history = [domain.dataset.item_ids[row] for row in domain.dataset.sequences[0][:HISTORY_ITEMS]]
     asker = Asker(client.url, domain.name, history)
     asker.start()
     try:

@@ -23,7 +23,7 @@ MAX_KEY_BYTES = 511
 MAX_OPCODES = 64
 """Twice what such a pickle has."""
 CHANNELS = 3
-SHOWN = 80
+SHOWN_CHARACTERS = 80
 
 
 def is_lmdb(source: Path) -> bool:
@@ -109,7 +109,7 @@ def _bitmap(found: dict[str, object], name: str) -> bytes:
         case (int(height), int(width)), bytes(content) if min(height, width) > 0 and channels == CHANNELS:
             check_pixels(width, height, name)
         case _:
-            kinds = ", ".join(f"{str(key)[:SHOWN]} ({type(value).__name__})" for key, value in found.items())
+            kinds = ", ".join(f"{str(key)[:SHOWN_CHARACTERS]} ({type(value).__name__})" for key, value in found.items())
             raise ImageError(f"{name}: expected channels 3, size (height, width) and image as bytes, got {kinds}")
     if len(content) != height * width * CHANNELS:
         raise ImageError(f"{name}: {len(content)} bytes for {width} x {height} pixels of three")
@@ -193,7 +193,9 @@ class _Reading:
         elif full.endswith(" LMDB_Image"):  # the module is that of the script that wrote it
             self.stack.append(_IMAGE)
         else:
-            raise ImageError(f"{self.name}: the pickle names {full[:SHOWN].replace(' ', '.')}: only LMDB_Image is read")
+            raise ImageError(
+                f"{self.name}: the pickle names {full[:SHOWN_CHARACTERS].replace(' ', '.')}: only LMDB_Image is read"
+            )
 
     def named_by_stack(self, _: object) -> None:
         name, module = self.stack.pop(), self.stack.pop()

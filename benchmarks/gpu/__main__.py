@@ -43,7 +43,7 @@ LIMITS_S = {
 PARALLEL_SECTIONS = ("http_folder",)
 """Sections that begin at once, on the CPU, beside the others."""
 
-TOTAL_S, LEAST_S = 345.0, 10.0
+TOTAL_S, MIN_SECTION_S = 345.0, 10.0
 GRACE_S = 6.0
 """So long before its limit a section is asked to be done, its start included."""
 LOG_LINES, WIDTH = 15, 58
@@ -117,7 +117,7 @@ class _Section:
 
     def run(self, limit_s: float) -> Found:
         """Start it unless it runs, and wait; return what it found, and why it ended early."""
-        if limit_s < LEAST_S:
+        if limit_s < MIN_SECTION_S:
             return {"errors": ["not run: the time for all sections is over"], "seconds": 0.0}
         try:
             if self._process is None:

@@ -19,10 +19,10 @@ from service.state import ChangedItem, Changes, Removals
 
 FOLD_ROWS = 1000
 FOLD_SHARE = 0.02
-QUIET_S = 30.0
+FOLD_AFTER_IDLE_S = 30.0
 """A catalog that changed, and has not for so long, is folded: a base takes less memory, and has a snapshot."""
-SLACK = 32
-LITTLE = 64 * 1024
+SEARCH_OVERFETCH = 32
+SMALL_DELTA_BYTES = 64 * 1024
 
 Floats = NDArray[np.float32]
 Rows = NDArray[np.int64]
@@ -92,7 +92,7 @@ class LiveItems:
         if self.incomplete or len(self.delta) > max(FOLD_ROWS, FOLD_SHARE * len(self.base.ids)):
             return True
         unfolded = len(self.delta) > 0 or not self.base.is_kept
-        return unfolded and time.monotonic() - self.changed_at > QUIET_S
+        return unfolded and time.monotonic() - self.changed_at > FOLD_AFTER_IDLE_S
 
     def rows(self, ids: Iterable[str]) -> dict[str, int]:
         """Return the rows of those ids that are in the catalog."""
@@ -145,7 +145,7 @@ class LiveItems:
         dead = self.delta.dead[: np.searchsorted(self.delta.dead, len(self.index))]
         if not len(dead):
             return self.index.search(users, k)
-        wanted, fetch = min(k, len(self.index) - len(dead)), k + SLACK
+        wanted, fetch = min(k, len(self.index) - len(dead)), k + SEARCH_OVERFETCH
         while True:  # more than asked for, until enough of it lives
             scores, rows = self.index.search(users, fetch)
             removed = _among(dead, rows)
@@ -198,7 +198,7 @@ class LiveItems:
     @property
     def is_mapped(self) -> bool:
         """Whether hardly more than mapped files is in memory of it."""
-        return self.index.nbytes == 0 and self.delta.vectors.nbytes + self.delta.nbytes <= LITTLE
+        return self.index.nbytes == 0 and self.delta.vectors.nbytes + self.delta.nbytes <= SMALL_DELTA_BYTES
 
     def forget_pages(self) -> None:
         """Take what is mapped from memory until it is read again."""

@@ -24,7 +24,7 @@ from transrec.images import digest_of
 GRACE_S = 24 * 3600.0
 """Far longer than it takes from a picture that is kept to the item that names it, or to embed a catalog."""
 
-AGAIN_S = 3600.0
+SWEEP_RETRY_S = 3600.0
 LOCK, NOTE = ".lock", ".unnamed"
 _DIGEST, _FOLDER = re.compile("[0-9a-f]{64}"), "[0-9a-f][0-9a-f]"
 
@@ -67,7 +67,7 @@ class Blobs:
     def is_sweep_due(self) -> bool:
         """Whether pictures were swept a grace period ago, and nobody tried within the last hour."""
         now, tried, swept = time.time(), _time_of(self._folder / LOCK), _time_of(self._folder / NOTE)
-        return self._folder.is_dir() and now - tried >= AGAIN_S and now - swept >= GRACE_S
+        return self._folder.is_dir() and now - tried >= SWEEP_RETRY_S and now - swept >= GRACE_S
 
     def sweep(
         self,

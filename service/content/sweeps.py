@@ -14,7 +14,7 @@ from service.jobs import Jobs, Stopped
 from service.state import DomainRecord, State
 from service.state.snapshots import Snapshots
 
-PAGE = 20_000
+PAGE_ITEMS = 20_000
 
 _log = logging.getLogger("swaprec")
 
@@ -59,7 +59,7 @@ class Sweeps:
 
     def _of_items(self, domain: str) -> Iterator[str]:
         after = -1
-        while page := self._state.list_items(domain, after, PAGE):
+        while page := self._state.list_items(domain, after, PAGE_ITEMS):
             self._check()
             yield from (item.image for _, item in page if item.image)
             after = page[-1][0]

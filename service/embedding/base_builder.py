@@ -30,8 +30,8 @@ from transrec.backbone import Backbone
 from transrec.content import Content
 from transrec.model import encode_users
 
-QUERIES, LEAST_QUERIES = 256, 50
-PAGE = 20_000
+QUERIES, MIN_QUERIES = 256, 50
+PAGE_ITEMS = 20_000
 
 Floats = NDArray[np.float32]
 Progress = Callable[[int, int], None]
@@ -106,7 +106,7 @@ class BaseBuilder:
 
     def _pages(self, domain: str) -> Iterator[list[tuple[int, Item]]]:
         after = -1
-        while page := self.state.list_items(domain, after, PAGE):
+        while page := self.state.list_items(domain, after, PAGE_ITEMS):
             yield page
             after = page[-1][0]
 
@@ -178,7 +178,7 @@ class BaseBuilder:
             known = [rows[item_id] for item_id in probe.history if item_id in rows]
             if known:
                 histories.append(np.array(known[-window:]))
-        if len(histories) >= LEAST_QUERIES:
+        if len(histories) >= MIN_QUERIES:
             side = None if prepared.adapter is None else prepared.adapter.user
             return encode_users(backbone.model.user_encoder, histories, matrix, side), "probes"
         chosen = np.random.default_rng(0).choice(base.recommendable, min(QUERIES, base.recommendable), replace=False)

@@ -23,9 +23,9 @@ from adapters_store.files import PART, room_or_error
 from transrec.content import KEY_BYTES
 
 SUFFIX, LOCK = ".segment", ".lock"
-MOST = 24
+MAX_SEGMENTS = 24
 ABANDONED_S = 3600.0
-BLOCK = 16_384
+COPY_BLOCK_ROWS = 16_384
 
 Floats = NDArray[np.float32]
 Keys = NDArray[np.uint8]
@@ -100,7 +100,7 @@ class Segments:
             return
         self._folder.mkdir(parents=True, exist_ok=True)
         self._write(keys, vectors)
-        if len(list(self._folder.glob(f"*{SUFFIX}"))) > MOST:
+        if len(list(self._folder.glob(f"*{SUFFIX}"))) > MAX_SEGMENTS:
             self._merge()
 
     def _segments(self) -> list[Segment]:
@@ -138,8 +138,8 @@ class Segments:
         ends = np.cumsum([len(part.keys) for part in parts])
 
         def blocks() -> Iterator[Floats]:
-            for start in range(0, len(rows), BLOCK):
-                some = rows[start : start + BLOCK]
+            for start in range(0, len(rows), COPY_BLOCK_ROWS):
+                some = rows[start : start + COPY_BLOCK_ROWS]
                 owners = np.searchsorted(ends, some, side="right")
                 block = np.empty((len(some), self._width), np.float32)
                 for number in np.unique(owners):
@@ -170,7 +170,7 @@ class Segments:
                 return
             self._sweep()
             paths = sorted(self._folder.glob(f"*{SUFFIX}"), key=lambda path: path.stat().st_size)
-            if len(paths) <= MOST:  # another process was here in between
+            if len(paths) <= MAX_SEGMENTS:  # another process was here in between
                 return
             merged = _worth_merging(paths)
             whole = [part for part in map(self._opened_one, merged) if part is not None]

@@ -26,7 +26,7 @@ from transrec.content import Content
 from transrec.embed import embed_batches
 
 KEEP_EVERY_S = 10.0
-MOST_OPENED = 16
+MAX_OPEN_SEGMENT_FOLDERS = 16
 """Of so many versions segments stay mapped; a base holds the vectors that answers come from."""
 
 Floats = NDArray[np.float32]
@@ -125,7 +125,7 @@ class VectorFiles:
         with self._opening:
             opened = self._opened.setdefault(path, _Opened(Segments(path, width)))
             self._opened.move_to_end(path)
-            while len(self._opened) > MOST_OPENED:
+            while len(self._opened) > MAX_OPEN_SEGMENT_FOLDERS:
                 self._opened.popitem(last=False)
             return opened
 

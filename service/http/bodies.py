@@ -24,7 +24,7 @@ _CARE = frozenset((b"transfer-encoding", b"content-encoding", b"expect"))
 
 LINGER_BYTES = 16 * 1024 * 1024
 LINGER_S = 2.0
-AT_ONCE = 8
+MAX_CONCURRENT_BODIES = 8
 
 
 class BodyBudget:
@@ -164,7 +164,7 @@ async def _send_early(body: Body, send: Send, message: Message) -> None:
 class Receiving:
     """Bodies that are written to the disk while they come: a few at once of each key and domain."""
 
-    def __init__(self, at_once: int = AT_ONCE) -> None:
+    def __init__(self, at_once: int = MAX_CONCURRENT_BODIES) -> None:
         self._at_once = at_once
         self._counts: Counter[str] = Counter()
 

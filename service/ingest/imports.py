@@ -29,7 +29,7 @@ from service.state import Item, Job, State, Upserted
 from service.wire.requests import ItemBody, ItemPatch
 
 KIND, PATCH = "import", "patch"
-FOLDED = 10_000
+FOLD_IMPORT_ROWS = 10_000
 """A job that imports more items makes them searchable at its end, by a fold: not step by step."""
 MAX_ARRAY_BYTES = 64 * 1024 * 1024
 ABANDONED_S = 3600.0
@@ -232,7 +232,7 @@ class Imports:
         return report
 
     def _store(self, domain: str, merge: Merge, course: Course) -> Upserted:
-        search = not course.folds or course.report.accepted + course.report.updated < FOLDED
+        search = not course.folds or course.report.accepted + course.report.updated < FOLD_IMPORT_ROWS
         return self._writer.upsert(
             domain,
             merge.items,
@@ -285,7 +285,7 @@ class Imports:
             check=progress.check,
         )
         report = self.run(job.domain, self._path(job), course)
-        if report.stored >= FOLDED:
+        if report.stored >= FOLD_IMPORT_ROWS:
             progress.retry_until_available(lambda: self._folds.fold(job.domain, progress))
         return report.to_json()
 

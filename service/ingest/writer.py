@@ -14,13 +14,13 @@ from adapters_store.store import Store
 from service.embedding.vectors import VectorFiles
 from service.embedding.versions import Versions
 from service.errors import Conflict, ItemNotFound
-from service.live.reconcile import DAMAGE, Reconciler
+from service.live.reconcile import DAMAGE_ERRORS, Reconciler
 from service.live.table import LiveTable
 from service.state import Deleted, Item, State, Upserted, Visibility
 from service.state.fence import fence
 
-TRIES = 8
-ROWS = 1000
+CHANGE_ATTEMPTS = 8
+TRANSACTION_ROWS = 1000
 
 
 RetryUntilAvailable = Callable[[Callable[[], Any]], Any]
@@ -70,9 +70,9 @@ class CatalogWriter:
         born = born or retry_until_available(partial(self._state.get_domain, domain)).born
         retry_until_available(partial(self.embed, domain, items, check))
         stored, visibility = Upserted(0, 0, 0, 0), self._visibility(domain, search=search)
-        for start in range(0, len(items), ROWS):
+        for start in range(0, len(items), TRANSACTION_ROWS):
             check()
-            some = items[start : start + ROWS]
+            some = items[start : start + TRANSACTION_ROWS]
             stored = stored.and_then(
                 retry_until_available(partial(self._store_some, domain, some, visibility, renew, born))
             )
@@ -99,7 +99,7 @@ class CatalogWriter:
             ItemNotFound; Conflict: others change it again and again; what `upsert` raises.
         """
         born = born or self._state.get_domain(domain).born
-        for _ in range(TRIES):
+        for _ in range(CHANGE_ATTEMPTS):
             before = self.get(domain, item_id)
             after = changed(before)
             if after == before and self._visibility(domain, search=True) == "changed":
@@ -151,7 +151,7 @@ class CatalogWriter:
         for version in dict.fromkeys([*stands.in_use, *self._store.pinned(domain)]):
             try:
                 prepared = self._versions.load(record, version)
-            except DAMAGE:
+            except DAMAGE_ERRORS:
                 if version == stands.version:
                     raise
                 continue  # what a rollback returns to is damaged: the next reconciliation says so

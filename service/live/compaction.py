@@ -20,16 +20,16 @@ from service.embedding.versions import Prepared, Versions
 from service.embedding.worker import VersionFile, WorkerProcess
 from service.errors import OutOfSpace
 from service.jobs import Jobs, Progress
-from service.live.reconcile import DAMAGE, Reconciler
+from service.live.reconcile import DAMAGE_ERRORS, Reconciler
 from service.live.table import Standing
 from service.state import DomainRecord, Job
 from service.version import Version, version_name
 
 KIND = "fold"
-PREPARED = 8
-"""So many versions have vectors in a base: those that are warm, whatever their number, and the newest that were."""
+VERSIONS_PER_BASE = 8
+"""Versions with vectors in a base: all warm ones, and the newest of the others up to this number."""
 
-AGAIN_S, MAX_AGAIN_S, LATELY = 60.0, 6 * 3600.0, 20
+REBUILD_DELAY_S, MAX_REBUILD_DELAY_S, RECENT_JOBS = 60.0, 6 * 3600.0, 20
 """A build that failed is tried again after a minute, of the same catalog after twice as long each time."""
 REFUSALS = range(400, 500)
 """Statuses of errors that are about what was built: the same again would fail again."""
@@ -65,14 +65,14 @@ class Folds:
         if any(job.kind == KIND and job.domain == domain for job in self._state.open_jobs()):
             return None
         wanted = self._input(domain)
-        failed = _failed([job for job in self._state.jobs(domain, LATELY) if job.kind == KIND])
+        failed = _failed([job for job in self._state.jobs(domain, RECENT_JOBS) if job.kind == KIND])
         same = [job for job in failed if job.detail == wanted]
         if same and _was_refused(same[0]):
             self._reconciler.explain(
                 domain, f"its catalog cannot be built: {same[0].error and same[0].error['detail']}"
             )
             return None
-        if failed and _age(failed[0]) < min(MAX_AGAIN_S, AGAIN_S * 2 ** max(0, len(same) - 1)):
+        if failed and _age(failed[0]) < min(MAX_REBUILD_DELAY_S, REBUILD_DELAY_S * 2 ** max(0, len(same) - 1)):
             return None
         try:
             return self._jobs.submit(KIND, domain, wanted)
@@ -124,7 +124,7 @@ class Folds:
             digest, dtype = self._versions.identify(record, version)
             if version != self._store.live(record.name):
                 self._versions.load(record, version)
-        except DAMAGE:  # it is left out of bases, too
+        except DAMAGE_ERRORS:  # it is left out of bases, too
             return version != self._store.live(record.name)
         found = self._in_process.bases.newest(record, digest, dtype, None)
         return found is not None and found[0].generation == generation
@@ -141,7 +141,7 @@ class Folds:
         try:
             digest, dtype = self._versions.identify(record, version)
             bundle = None if version is None else self._store.bundle_path(record.name, version)
-        except DAMAGE:
+        except DAMAGE_ERRORS:
             if version == first:
                 raise
             return None
@@ -152,7 +152,7 @@ class Folds:
         for version in versions[1:]:
             try:
                 found.append(self._versions.load(record, version))
-            except DAMAGE:
+            except DAMAGE_ERRORS:
                 _log.exception("%s@%s is left out of the next base", record.name, version_name(version))
         return found
 
@@ -161,7 +161,7 @@ class Folds:
         needed = self._needed(domain)
         wanted = (version for version in [*needed, *lately] if version != first)
         kept = (version for version in dict.fromkeys(wanted) if version is None or self._store.has(domain, version))
-        return list(islice(kept, max(PREPARED - 1, len(needed))))
+        return list(islice(kept, max(VERSIONS_PER_BASE - 1, len(needed))))
 
     def fold(self, domain: str, progress: Progress) -> Standing | None:
         """Build a base of a catalog as it is now, unless there is one, and answer from it.

@@ -34,14 +34,14 @@ from service.version import Version, version_name
 from service.wire.problems import is_expected, problem_of
 from transrec.backbone import Dtype
 
-HERE = 256
-"""So many items are embedded by whoever needs them; more are a job."""
+EMBED_INLINE_MAX = 256
+"""Up to this many items are embedded inline; more become a job."""
 
-MOST_HERE = 20_000
-"""So many changed items may be in memory beside a base; if there are more, they wait for the next base."""
+DELTA_ROWS_MAX = 20_000
+"""Maximum changed items in memory next to a base; more wait for the next base."""
 
-FULL = (OutOfSpace, errors.OutOfSpace)
-DAMAGE = (BundleError, VersionNotFound, BackboneNotFound, OSError)
+OUT_OF_SPACE_ERRORS = (OutOfSpace, errors.OutOfSpace)
+DAMAGE_ERRORS = (BundleError, VersionNotFound, BackboneNotFound, OSError)
 
 ErrorTypes = tuple[type[Exception], ...]
 
@@ -212,7 +212,7 @@ class Reconciler:
         return standing
 
     def _standing(self, record: DomainRecord, stands: Activation, reusable: _ReusableValues) -> Standing:
-        tolerate = (NotBuilt, *FULL, *DAMAGE)
+        tolerate = (NotBuilt, *OUT_OF_SPACE_ERRORS, *DAMAGE_ERRORS)
         made = {stands.version: self._value(record, stands.version, reusable, stands.number, tolerate)}
 
         def warm(version: Version) -> LiveDomain | None:
@@ -234,7 +234,7 @@ class Reconciler:
             value = self._value(record, version, reusable, number, (NotBuilt,))
         except NotBuilt:
             self.ask_for_build(record.name)
-        except DAMAGE:
+        except DAMAGE_ERRORS:
             _log.exception("%s has no version %s to go to", record.name, version_name(version))
         else:
             if value.items.incomplete:
@@ -324,7 +324,7 @@ class Reconciler:
         self, record: DomainRecord, version: Version, items: LiveItems, reusable: _ReusableValues
     ) -> LiveItems:
         # A large import must not grow in every process.
-        most = max(HERE, MOST_HERE - len(items.delta.ids))
+        most = max(EMBED_INLINE_MAX, DELTA_ROWS_MAX - len(items.delta.ids))
         changes = reusable.changes(
             items.generation, lambda since: self._state.changes(record.name, since, record.born, most)
         )
@@ -336,7 +336,7 @@ class Reconciler:
             return items.with_changes(changes, np.zeros((0, items.width), np.float32))
         contents = self._versions.item_reader(record.name).contents_of(changes.upserted)
         prepared = self._versions.load(record, version)
-        if self._vectors.missing(record.name, prepared, contents, items.width) > HERE:
+        if self._vectors.missing(record.name, prepared, contents, items.width) > EMBED_INLINE_MAX:
             raise NotBuilt
         backbone = self._versions.engine(record).backbone
         vectors = self._vectors.complete(record.name, prepared, contents, backbone)

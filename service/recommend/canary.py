@@ -18,10 +18,10 @@ from service.version import version_name
 from service.wire.requests import RecommendRequest
 
 WINDOW = 500
-LEAST = 50
+MIN_ANSWERS = 50
 MAX_ERROR_RATE = 0.02
-SLOWER = 2.0
-SLACK_S = 0.005
+MAX_SLOWDOWN = 2.0
+SLOWDOWN_TOLERANCE_S = 0.005
 BUCKETS = 10_000
 
 _log = logging.getLogger("swaprec")
@@ -152,10 +152,10 @@ class Watch:
 
 def _fault(live: Arm, canary: Arm) -> str | None:
     count = len(canary.seconds)
-    if count < LEAST:
+    if count < MIN_ANSWERS:
         return None
     if canary.errors > max(MAX_ERROR_RATE, 2 * live.errors):
         return f"{canary.errors:.1%} of its last {count} answers were errors, {live.errors:.1%} of the live version's"
-    if len(live.seconds) >= LEAST and canary.p95 > SLOWER * live.p95 + SLACK_S:
+    if len(live.seconds) >= MIN_ANSWERS and canary.p95 > MAX_SLOWDOWN * live.p95 + SLOWDOWN_TOLERANCE_S:
         return f"95 % of its answers took up to {1e3 * canary.p95:.1f} ms, the live version's {1e3 * live.p95:.1f} ms"
     return None

@@ -18,12 +18,12 @@ from service.version import version_name
 from service.wire.requests import RecommendRequest
 from service.wire.responses import Evaluated
 
-SLICE = 8
+SLICE_PROBES = 8
 """Probes that are asked together: live traffic comes first."""
 SLICE_ITEMS = 80
 """Items that they are answered with, at most."""
-PAUSE = 0.02
-LOOK_EVERY = 16
+PAUSE_S = 0.02
+CHECK_EVERY_PROBES = 16
 
 Lists = list[list[str]]
 Note = Callable[[int, list[str]], None]
@@ -92,9 +92,9 @@ async def _ask(
     disconnected: Disconnected | None = None,
 ) -> None:
     """Ask probes in slices, and note what each is answered with, in order."""
-    size = max(1, min(SLICE, SLICE_ITEMS // k))
+    size = max(1, min(SLICE_PROBES, SLICE_ITEMS // k))
     for number, start in enumerate(range(0, len(probes), size)):
-        if disconnected is not None and number % LOOK_EVERY == 0 and await disconnected():
+        if disconnected is not None and number % CHECK_EVERY_PROBES == 0 and await disconnected():
             raise ClientDisconnect
         async with reader.pace.turn():
             asked = (_answer(live, probe, reader, k) for probe in probes[start : start + size])
@@ -109,7 +109,7 @@ async def _answer(live: LiveDomain, probe: Probe, reader: Reader, k: int) -> lis
         try:
             answer = await recommend(live, request, reader)
         except QueueFull:
-            await asyncio.sleep(PAUSE)
+            await asyncio.sleep(PAUSE_S)
         else:
             return [item["item_id"] for item in answer["items"]]
 

@@ -21,7 +21,7 @@ from service.embedding.versions import Versions
 from service.errors import Conflict, DomainNotFound
 from service.jobs import Jobs, Progress
 from service.live.compaction import Folds
-from service.live.reconcile import DAMAGE, NotBuilt, Reconciler
+from service.live.reconcile import DAMAGE_ERRORS, NotBuilt, Reconciler
 from service.live.table import LiveDomain, LiveTable, Standing
 from service.rollout.gate import check
 from service.rollout.gate_runner import GateRunner
@@ -35,7 +35,7 @@ from transrec.content import Content
 KIND = "activate"
 MAX_PINNED = 16
 """Each pinned version keeps vectors of the whole catalog, and an adapter, in the memory that all domains share."""
-BUILDS = 4
+BUILD_ATTEMPTS = 4
 
 _log = logging.getLogger("swaprec")
 
@@ -108,7 +108,7 @@ class Activator:
                     return value
             ready = self._bases.holds(record, digest, dtype)
             return self._reconciler.candidate(record, version) if ready else None
-        except (NotBuilt, *DAMAGE):  # a job builds it, or says what is wrong with it
+        except (NotBuilt, *DAMAGE_ERRORS):  # a job builds it, or says what is wrong with it
             return None
 
     def rollback(self, domain: str) -> GoneBack:
@@ -137,7 +137,7 @@ class Activator:
             try:
                 if all(value.version != version for value in standing.warm):
                     self._reconciler.candidate(record, version)
-            except (NotBuilt, *DAMAGE) as error:
+            except (NotBuilt, *DAMAGE_ERRORS) as error:
                 raise Conflict(
                     f"{record.name} cannot go back to version {version_name(version)}, which has no vectors in memory: "
                     "activate it, or another version"
@@ -253,7 +253,7 @@ class Activator:
 
     def _candidate(self, record: DomainRecord, version: Version, progress: Progress) -> LiveDomain:
         """Return the value that is to go live; what changes while it is built is built again, which is ever less."""
-        for _ in range(BUILDS):
+        for _ in range(BUILD_ATTEMPTS):
             try:
                 return self._reconciler.candidate(record, version)
             except NotBuilt:

@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol
 ENDED = ("succeeded", "failed", "cancelled")
 RETAINED_JOBS = 100
 """Jobs of a domain that are kept; older ones are removed once they ended."""
-MOST_CHANGES = 50_000
+MAX_CHANGES = 50_000
 """Maximum rows of one change report; after more changes, reading the whole catalog is quicker."""
 
 Kind = Literal["domain", "gone", "items", "standing", "probes", "job"]
@@ -272,7 +272,7 @@ class State(Protocol):
         """
         ...
 
-    def changes(self, domain: str, since: int, born: str, most: int = MOST_CHANGES) -> Changes | None:
+    def changes(self, domain: str, since: int, born: str, most: int = MAX_CHANGES) -> Changes | None:
         """Return what changed after generation `since` of the domain that was `born` so (see `CatalogRows`).
 
         Rows that were stored as `later` are left out. None where the rest is more than `most` rows, or was forgotten,
@@ -283,7 +283,7 @@ class State(Protocol):
     def removals(self, domain: str, since: int, born: str) -> Removals | None:
         """Return the removals after a generation: deleted and unavailable ids, however much else changed.
 
-        None where some of it was forgotten (the last `MOST_CHANGES` deleted ids are kept), or it is another domain now.
+        None where some of it was forgotten (the last `MAX_CHANGES` deleted ids are kept), or it is another domain now.
         Raises DomainNotFound.
         """
         ...

@@ -15,7 +15,7 @@ from typing import Any
 from adapters_store.activations import now
 from service.errors import DomainNotFound, StateError, StateUnavailable
 from service.state import (
-    MOST_CHANGES,
+    MAX_CHANGES,
     CatalogRows,
     Changes,
     Deleted,
@@ -36,7 +36,7 @@ from service.state import (
 from service.state import redis_keys as keys
 from service.state import redis_scripts as scripts
 from service.state.redis_catalog import (
-    PAGE,
+    PAGE_ITEMS,
     DomainRemovedMeanwhile,
     read_all,
     read_changes,
@@ -125,7 +125,7 @@ class RedisState:
         found = self._change(scripts.REPLACE, domain, born, *written(before), *written(after)[1:])
         return None if found == scripts.DIFFERS else Upserted(*map(int, found.split()))
 
-    def changes(self, domain: str, since: int, born: str, most: int = MOST_CHANGES) -> Changes | None:
+    def changes(self, domain: str, since: int, born: str, most: int = MAX_CHANGES) -> Changes | None:
         """Return what changed after a generation, read in pages as the catalog is."""
         try:
             return read_changes(self._link, domain, since, born, most)
@@ -156,8 +156,8 @@ class RedisState:
     def items_by_id(self, domain: str, ids: Sequence[str]) -> dict[str, Item]:
         """Return those of the items that exist."""
         found: dict[str, Item] = {}
-        for start in range(0, len(ids), PAGE):
-            rows = self._rows(domain, ids[start : start + PAGE])
+        for start in range(0, len(ids), PAGE_ITEMS):
+            rows = self._rows(domain, ids[start : start + PAGE_ITEMS])
             found |= {item.item_id: item for _, item in self._items(domain, rows)}
         return found
 
@@ -171,7 +171,7 @@ class RedisState:
         while len(found) < limit and first < int(count):
             rows = range(first, min(int(count), first + step))
             found += self._items(domain, rows)
-            first, step = rows.stop, min(2 * step, PAGE)
+            first, step = rows.stop, min(2 * step, PAGE_ITEMS)
         return found[:limit]
 
     def count_items(self, domain: str) -> int:

@@ -18,8 +18,8 @@ from service.state import redis_keys as keys
 from service.state import redis_scripts as scripts
 from service.state.redis_link import Link
 
-PAGE = 2000
-LAST = str(2**64 - 1)  # behind every entry of a log
+PAGE_ITEMS = 2000
+END_OF_LOG = str(2**64 - 1)  # behind every entry of a log
 _PLAIN, _PICTURED = 3, 4
 """Fields of an item without a picture, and of one with a picture; one that is not available has that behind both."""
 
@@ -203,7 +203,7 @@ class _Reading:
 
         def ask(pipe: Any) -> None:
             pipe.hmget(keys.record(self._domain), "born", "generation", "rows")
-            pipe.xrange(log, LAST if since is None else f"({since}", "+")
+            pipe.xrange(log, END_OF_LOG if since is None else f"({since}", "+")
             if rows:
                 pipe.eval(scripts.READ_ITEMS, 1, items, *rows)
 
@@ -231,7 +231,7 @@ def _rows(joined: bytes) -> list[int]:
 
 def _take(wanted: deque[range]) -> list[range]:
     """Take a page of rows off the front."""
-    page, room = [], PAGE
+    page, room = [], PAGE_ITEMS
     while wanted and room:
         run = wanted.popleft()
         page.append(run[:room])

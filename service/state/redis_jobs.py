@@ -16,7 +16,7 @@ from service.state import redis_keys as keys
 from service.state.redis_link import Link, Value
 from service.state.redis_scripts import MISSING
 
-PAGE = 2000
+PAGE_JOBS = 2000
 
 
 def create(link: Link, kind: str, domain: str, detail: dict[str, Any], born: str) -> Job | None:
@@ -102,7 +102,7 @@ def count_unended(link: Link, domain: str) -> int:
 
 
 def _all(link: Link, ids: Sequence[bytes]) -> list[Job]:
-    found = [job for start in range(0, len(ids), PAGE) for job in _page(link, ids[start : start + PAGE])]
+    found = [job for start in range(0, len(ids), PAGE_JOBS) for job in _page(link, ids[start : start + PAGE_JOBS])]
     return [_job(one) for one in found if one]  # one of a domain deleted in between is empty
 
 

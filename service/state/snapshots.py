@@ -24,7 +24,7 @@ from service.errors import DomainNotFound, StateError
 from service.state import DomainRecord, Item, Probe, State, probes_text, read_probes
 from service.state.fence import fence
 
-PAGE = 5000
+PAGE_ITEMS = 5000
 CARD = "snapshot.json"
 _SCHEMA = pa.schema(
     [
@@ -143,7 +143,7 @@ class Snapshots:
         path = self._folder / card.domain / card.file
         if not path.exists() or _digest(path) != card.digest:
             raise StateError(f"{path} is not the snapshot that its card names: it cannot be restored")
-        for batch in pq.ParquetFile(path).iter_batches(PAGE):
+        for batch in pq.ParquetFile(path).iter_batches(PAGE_ITEMS):
             yield [_item(row) for row in batch.to_pylist()]
 
     def images(self, card: Snapshot) -> Iterator[str]:
@@ -152,7 +152,7 @@ class Snapshots:
         Raises:
             OSError, ValueError: the file cannot be read.
         """
-        for batch in pq.ParquetFile(self._folder / card.domain / card.file).iter_batches(PAGE, columns=["image"]):
+        for batch in pq.ParquetFile(self._folder / card.domain / card.file).iter_batches(PAGE_ITEMS, columns=["image"]):
             yield from filter(None, batch.column("image").to_pylist())
 
     def forget(self, domain: str) -> None:
@@ -188,7 +188,7 @@ def restore(snapshots: Snapshots, state: State, card: Snapshot) -> int:
 
 def _pages(state: State, domain: str) -> Iterator[list[Item]]:
     after = -1
-    while found := state.list_items(domain, after, PAGE):
+    while found := state.list_items(domain, after, PAGE_ITEMS):
         yield [item for _, item in found]
         after = found[-1][0]
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 
 from adapters_store.activations import now
 from service.state import (
-    MOST_CHANGES,
+    MAX_CHANGES,
     CatalogRows,
     Changes,
     Deleted,
@@ -120,7 +120,7 @@ class SqliteState:
             return sqlite_items.replace(db, domain, before, after)
 
     @_answering
-    def changes(self, domain: str, since: int, born: str, most: int = MOST_CHANGES) -> Changes | None:
+    def changes(self, domain: str, since: int, born: str, most: int = MAX_CHANGES) -> Changes | None:
         """Return what changed after a generation."""
         with self.file.reading() as db:
             return sqlite_items.changes(db, domain, since, born, most)

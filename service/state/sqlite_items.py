@@ -10,7 +10,7 @@ from typing import Any
 
 from service.errors import DomainNotFound
 from service.state import (
-    MOST_CHANGES,
+    MAX_CHANGES,
     CatalogRows,
     ChangedItem,
     Changes,
@@ -22,8 +22,8 @@ from service.state import (
 )
 from service.state.sqlite_feed import append
 
-IDS = 500
-KEPT_TOMBSTONES = MOST_CHANGES
+IDS_PER_QUERY = 500
+KEPT_TOMBSTONES = MAX_CHANGES
 _FIELDS = "item_id, text, popularity, metadata, image, available"
 _INSERT = f"INSERT OR REPLACE INTO items (domain, row, changed, later, {_FIELDS}) VALUES ({', '.join('?' * 10)})"  # noqa: S608 - constants
 
@@ -56,8 +56,8 @@ def check_born(db: sqlite3.Connection, domain: str, born: str) -> None:
 def known(db: sqlite3.Connection, domain: str, ids: list[str]) -> dict[str, tuple[int, Item]]:
     """Return those of the items that exist, with their rows."""
     found: dict[str, tuple[int, Item]] = {}
-    for start in range(0, len(ids), IDS):
-        some = ids[start : start + IDS]
+    for start in range(0, len(ids), IDS_PER_QUERY):
+        some = ids[start : start + IDS_PER_QUERY]
         wanted = f"domain = ? AND item_id IN ({', '.join('?' * len(some))})"
         # Named, since without statistics SQLite would rather read the whole catalog for ten ids (300 times slower).
         query = f"SELECT row, {_FIELDS} FROM items INDEXED BY items_by_id WHERE {wanted}"  # noqa: S608 - constants and marks

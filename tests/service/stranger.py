@@ -19,7 +19,7 @@ import httpx
 from tests.service.conftest import wait_until
 
 MIB = 1024 * 1024
-KNOCK_S = 0.02
+RETRY_S = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ class Service:
 
     def _knock(self, begun: threading.Event, ended: threading.Event) -> None:
         with httpx.Client(base_url=self.url, timeout=60) as client:
-            while not ended.wait(KNOCK_S):
+            while not ended.wait(RETRY_S):
                 began = time.perf_counter()
                 self._ask(client)
                 self.worst = max(self.worst, time.perf_counter() - began)

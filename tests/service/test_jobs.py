@@ -246,7 +246,7 @@ def test_a_job_that_a_clean_stop_interrupts_is_given_back_at_once(state: SqliteS
 
 def test_a_long_job_keeps_its_lease(state: SqliteState, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.jobs.LEASE_S", 0.4)
-    monkeypatch.setattr("service.jobs.BEAT_S", 0.1)
+    monkeypatch.setattr("service.jobs.LEASE_RENEWAL_S", 0.1)
 
     def work(_: Job, progress: Progress) -> dict[str, Any]:
         time.sleep(1.2)

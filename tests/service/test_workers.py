@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from service.ingest.imports import FOLDED
+from service.ingest.imports import FOLD_IMPORT_ROWS
 from tests.service.conftest import activate, upload, wait_for_job, wait_until
 from tests.service.process import listens, start
 from tests.service.test_crashes import free_port
@@ -141,7 +141,7 @@ def test_during_a_large_import_what_one_worker_changes_is_in_the_other_s_answers
     tmp_path: Path, bundle: Bundle
 ) -> None:
     assert bundle(1)  # which makes the backbone
-    lines = "".join(f'{{"item_id": "much{n}", "title": "film {n}"}}\n' for n in range(FOLDED + 40_000))
+    lines = "".join(f'{{"item_id": "much{n}", "title": "film {n}"}}\n' for n in range(FOLD_IMPORT_ROWS + 40_000))
     with two_workers(tmp_path / "data") as workers:
         one, other = workers.clients().values()
         one.put("/domains/movies", json={})

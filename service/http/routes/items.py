@@ -29,7 +29,7 @@ from service.wire.responses import ImportReport, Job, Page
 router = APIRouter(prefix="/domains/{domain}/items", tags=["items"])
 
 NDJSON = "application/x-ndjson"
-PAGE = 100
+PAGE_ITEMS = 100
 T = TypeVar("T")
 _Object = RootModel[dict[str, Any]]
 _CURSOR = re.compile(r"[0-9]{1,18}")
@@ -102,7 +102,7 @@ def list_items(
     domain: str,
     components: ComponentsDep,
     cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
-    limit: Annotated[int, Query(ge=1, le=1000)] = PAGE,
+    limit: Annotated[int, Query(ge=1, le=1000)] = PAGE_ITEMS,
 ) -> dict[str, Any]:
     """Return a page of the catalog, in the order in which items came."""
     if cursor is not None and not _CURSOR.fullmatch(cursor):

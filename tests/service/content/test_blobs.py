@@ -19,7 +19,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.content.blobs import AGAIN_S, GRACE_S, LOCK, NOTE, Blobs
+from service.content.blobs import GRACE_S, LOCK, NOTE, SWEEP_RETRY_S, Blobs
 from service.content.sweeps import Sweeps
 from service.errors import StateUnavailable
 from service.jobs import Jobs, Stopped
@@ -206,10 +206,10 @@ def test_a_sweep_is_due_a_grace_period_after_the_last_and_an_hour_after_the_last
     with pytest.raises(StateUnavailable):
         blobs.sweep(removed)
     assert not blobs.is_sweep_due()
-    age(folder, AGAIN_S)
+    age(folder, SWEEP_RETRY_S)
     assert blobs.is_sweep_due()
     blobs.sweep(list)
-    age(folder, AGAIN_S)
+    age(folder, SWEEP_RETRY_S)
     assert not blobs.is_sweep_due()
     age(folder)
     assert blobs.is_sweep_due()

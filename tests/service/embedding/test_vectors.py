@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.embedding.segments import MOST, SUFFIX, Segments, as_keys
+from service.embedding.segments import MAX_SEGMENTS, SUFFIX, Segments, as_keys
 from service.embedding.vectors import VectorFiles
 from service.embedding.versions import Prepared
 from service.embedding.worker import BuildFailed, WorkerProcess
@@ -56,7 +56,7 @@ def test_many_small_additions_are_merged_and_nothing_is_lost(tmp_path: Path) -> 
     large = next(tmp_path.glob(f"*{SUFFIX}"))
     for number in range(1000, 1200):
         segments.add(keys_of(range(number, number + 1)), vectors_of(range(number, number + 1)))
-    assert len(list(tmp_path.glob(f"*{SUFFIX}"))) <= MOST
+    assert len(list(tmp_path.glob(f"*{SUFFIX}"))) <= MAX_SEGMENTS
     assert large.exists(), "a large one is not written anew for a few small ones"
     out = np.zeros((1200, WIDTH), np.float32)
     assert Segments(tmp_path, WIDTH).look_up(keys_of(range(1200)), out).all()
@@ -78,9 +78,9 @@ def test_a_damaged_segment_counts_as_absent_and_is_written_again(tmp_path: Path)
 def test_what_is_kept_again_and_again_is_kept(tmp_path: Path) -> None:
     segments = Segments(tmp_path, WIDTH)
     segments.add(keys_of(range(100)), vectors_of(range(100)))
-    for number in range(2 * MOST):  # merged, they are the file that is there
+    for number in range(2 * MAX_SEGMENTS):  # merged, they are the file that is there
         segments.add(keys_of(range(number, number + 1)), vectors_of(range(number, number + 1)))
-    assert len(list(tmp_path.glob(f"*{SUFFIX}"))) <= MOST
+    assert len(list(tmp_path.glob(f"*{SUFFIX}"))) <= MAX_SEGMENTS
     assert Segments(tmp_path, WIDTH).look_up(keys_of(range(100))).all()
 
 

@@ -16,7 +16,7 @@ from service.errors import OutOfSpace, ServiceError
 from service.http.components import Components
 from service.jobs import Progress
 from service.live.follower import SWEEP_S
-from service.live.reconcile import HERE
+from service.live.reconcile import EMBED_INLINE_MAX
 from service.live.table import LiveDomain, LiveTable, Standing
 from service.settings import Settings
 from service.state import DomainRecord, Item, Job
@@ -26,7 +26,7 @@ from tests.tiny import tiny_texts
 from transrec.backbone import Backbone
 
 TEXTS = tiny_texts(60)
-MANY = [f"news {number}" for number in range(HERE + 1)]
+MANY = [f"news {number}" for number in range(EMBED_INLINE_MAX + 1)]
 Make = Callable[..., Path]
 
 

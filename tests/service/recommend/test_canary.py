@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.recommend.canary import LEAST, Watch, chosen
+from service.recommend.canary import MIN_ANSWERS, Watch, chosen
 from tests.service.conftest import ITEMS, activate, components_of, upload, wait_for_job, wait_until
 
 Make = Callable[..., Path]
@@ -32,17 +32,17 @@ def test_whom_a_small_canary_answers_a_larger_one_answers_too() -> None:
 
 def test_a_canary_ends_when_its_answers_are_errors_and_the_live_version_s_are_not() -> None:
     watch = Watch()
-    for _ in range(LEAST):
+    for _ in range(MIN_ANSWERS):
         assert watch.saw("movies", "d", canary=False, seconds=0.001) is None
-    verdicts = [watch.saw("movies", "d", canary=True, seconds=None) for _ in range(LEAST)]
-    assert verdicts[:-1] == [None] * (LEAST - 1)
+    verdicts = [watch.saw("movies", "d", canary=True, seconds=None) for _ in range(MIN_ANSWERS)]
+    assert verdicts[:-1] == [None] * (MIN_ANSWERS - 1)
     assert verdicts[-1] is not None
     assert "100.0% of its last 50 answers were errors" in verdicts[-1]
 
 
 def test_a_canary_ends_when_it_is_much_slower() -> None:
     watch = Watch()
-    for _ in range(LEAST):
+    for _ in range(MIN_ANSWERS):
         watch.saw("movies", "d", canary=False, seconds=0.002)
         verdicts = watch.saw("movies", "d", canary=True, seconds=0.05)
     assert verdicts is not None
@@ -52,7 +52,7 @@ def test_a_canary_ends_when_it_is_much_slower() -> None:
 @pytest.mark.parametrize("seconds", [0.002, 0.006])
 def test_a_canary_that_does_as_well_goes_on(seconds: float) -> None:
     watch = Watch()
-    for _ in range(3 * LEAST):
+    for _ in range(3 * MIN_ANSWERS):
         watch.saw("movies", "d", canary=False, seconds=0.002)
         assert watch.saw("movies", "d", canary=True, seconds=seconds) is None
 
@@ -116,7 +116,7 @@ def test_a_canary_that_fails_is_taken_back_and_its_users_are_answered(
     _canary(movies, 2, 50)
     canary = components_of(movies).live.find("movies").canary
     object.__setattr__(canary, "slot", None)  # nothing can be encoded with it any more
-    for number in range(4 * LEAST):
+    for number in range(4 * MIN_ANSWERS):
         assert _version(movies, f"u{number}") == 1
     wait_until(lambda: movies.get("/domains/movies").json()["canary_version"] is None)
     log = components_of(movies).store.activations("movies")
@@ -130,7 +130,7 @@ def test_a_canary_that_fails_no_more_often_than_the_live_version_goes_on(movies:
     standing = components_of(movies).live.find("movies")
     for value in (standing.live, standing.canary):
         object.__setattr__(value, "slot", None)  # nothing can be encoded with either
-    for number in range(3 * LEAST):
+    for number in range(3 * MIN_ANSWERS):
         answer = movies.post("/recommend?domain=movies", json={"history": HISTORY, "user_id": f"u{number}"})
         assert answer.status_code == 500
     assert movies.get("/domains/movies").json()["canary_version"] == 2

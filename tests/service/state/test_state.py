@@ -16,7 +16,7 @@ import pytest
 
 from service.errors import DomainNotFound, JobNotFound, StateError
 from service.state import (
-    MOST_CHANGES,
+    MAX_CHANGES,
     RETAINED_JOBS,
     ChangedItem,
     Changes,
@@ -429,7 +429,7 @@ def test_who_applies_changes_now_and_then_has_the_catalog(state: State) -> None:
 
 def test_changes_that_are_too_many_or_forgotten_or_of_another_domain_are_not_reported(state: State) -> None:
     state.put_domain(MOVIES)
-    names = [str(number) for number in range(MOST_CHANGES + 1000)]
+    names = [str(number) for number in range(MAX_CHANGES + 1000)]
     for start in range(0, len(names), 17_000):
         state.upsert_items("movies", items(*names[start : start + 17_000]))
     born = state.catalog("movies").born
@@ -454,7 +454,7 @@ def test_removals_name_what_is_deleted_however_much_else_changed(state: State) -
     state.upsert_items("movies", items(*"abcde"))
     born = state.get_domain("movies").born
     state.delete_items("movies", ["a", "b"])
-    state.upsert_items("movies", items("b", *map(str, range(MOST_CHANGES + 1))))
+    state.upsert_items("movies", items("b", *map(str, range(MAX_CHANGES + 1))))
     state.delete_items("movies", ["c", "0"])
     assert state.changes("movies", 1, born) is None
     assert named(state.removals("movies", 1, born)) == (4, ["0", "a", "c"])
@@ -462,10 +462,10 @@ def test_removals_name_what_is_deleted_however_much_else_changed(state: State) -
     assert named(state.removals("movies", 4, born)) == (4, [])
     assert state.removals("movies", 5, born) is None
     assert state.removals("movies", 1, "another") is None
-    state.delete_items("movies", list(map(str, range(1, MOST_CHANGES))))
+    state.delete_items("movies", list(map(str, range(1, MAX_CHANGES))))
     assert state.removals("movies", 2, born) is None, "the oldest are forgotten"
     known = named(state.removals("movies", 4, born))
-    assert (known[0], len(known[1])) == (5, MOST_CHANGES - 1)
+    assert (known[0], len(known[1])) == (5, MAX_CHANGES - 1)
     state.delete_domain("movies")
     state.put_domain(MOVIES)
     assert state.removals("movies", 0, born) is None
@@ -494,7 +494,7 @@ def test_what_is_stored_as_later_is_in_no_changes_but_in_the_catalog_and_marks_t
     state.put_domain(MOVIES)
     state.upsert_items("movies", items(*"abc"))
     born = state.get_domain("movies").born
-    many = [str(number) for number in range(MOST_CHANGES + 1)]
+    many = [str(number) for number in range(MAX_CHANGES + 1)]
     assert state.upsert_items("movies", items(*many, "a", text="late"), "later").accepted == len(many)
     assert state.changes("movies", 1, born) == Changes(2, [], [], incomplete=True)
     state.upsert_items("movies", items("new", "b", text="at once"))
