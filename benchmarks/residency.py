@@ -36,13 +36,14 @@ from service.catalog.bases import Bases
 from service.catalog.index import use_one_thread
 from service.content.blobs import Blobs
 from service.embedding.base_builder import BaseBuilder
-from service.embedding.segments import Keys, Segments, as_keys
-from service.embedding.vectors import Floats, VectorFiles
+from service.embedding.segments import KeyBytes, Segments, as_keys
+from service.embedding.vectors import VectorFiles
 from service.embedding.versions import Prepared
 from service.state import DomainRecord, Item
 from service.state.snapshots import Snapshots
 from service.state.sqlite import FILE, SqliteState
 from transrec.adapters import Adapter, AdapterSpec, expected_tensors
+from transrec.arrays import Floats
 from transrec.backbone import Backbone, Dtype, resolve_dtype
 from transrec.content import Content
 from transrec.embed import embed
@@ -239,7 +240,7 @@ class _Making:
     folder: Path
     backbone: Backbone
     catalog: list[Item]
-    keys: Keys
+    keys: KeyBytes
     vectors: dict[Dtype, Floats]
     plain: Dtype
     state: SqliteState

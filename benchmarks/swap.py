@@ -42,7 +42,7 @@ PORT, K, TOLERANCE, RETRIES = 18090, 10, 1e-4, 1
 FLIP_S = 0.005
 START_S = 60.0
 
-Scores = NDArray[np.float32]
+ItemScores = NDArray[np.float32]
 
 
 @dataclass(slots=True)
@@ -75,7 +75,7 @@ class Offline:
         self._texts = [Content(f"title {number} {number * 7919 % items}") for number in range(items)]
         rng = np.random.default_rng(0)
         self.histories = [rng.choice(items, rng.integers(1, 30), replace=False) for _ in range(histories)]
-        self._scores: dict[tuple[str, int], Scores] = {}
+        self._scores: dict[tuple[str, int], ItemScores] = {}
 
     def add(self, domain: str, version: int, bundle: Path) -> None:
         """Score a version's bundle."""

@@ -16,10 +16,9 @@ from training.config import DataConfig, WhereConfig
 from training.importers import read_tables
 from training.importers.tables import DataError, counted
 from training.rejections import NAMELESS, Rejections
+from transrec.arrays import Integers
 from transrec.content import BETWEEN, Content, Picture, Pictures, joined
 from transrec.images import ImageError, check
-
-Integers = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)

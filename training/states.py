@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from transrec.adapters import EVERYTHING, Adapt, Paired, Reach, SideAdapter, unchanged
+from transrec.arrays import Integers
 from transrec.backbone import Backbone, resolve_dtype
 from transrec.content import Content
 from transrec.inputs import AttributeInputs, ImageInputs, Inputs, Loads, PairInputs, batches
@@ -33,7 +34,6 @@ BUCKET_TOKENS = 4
 """Token lengths are rounded up to this in training batches: few groups, few pads."""
 
 Progress = Callable[[int, int], None]
-Integers = NDArray[np.int64]
 
 
 class ItemStates(Protocol):

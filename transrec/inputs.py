@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from transrec.arrays import Integers
 from transrec.content import Content
 from transrec.image_encoder import ImageShape
 from transrec.images import read_pixels
@@ -17,8 +18,6 @@ from transrec.pair_encoder import Pair
 from transrec.text_encoder import Attributes, Tokens
 
 BATCH_TOKENS = 4096
-
-Integers = NDArray[np.int64]
 
 
 class Loads(Protocol):

@@ -9,7 +9,8 @@ from benchmarks.gpu.report import Report
 from benchmarks.gpu.serving import HISTORY, catalog_of
 from benchmarks.gpu.setup import Setup
 from service.catalog.index import ExactIndex
-from service.engine.engine import MAX_BATCH, Engine, Floats, History
+from service.engine.engine import MAX_BATCH, Engine, History
+from transrec.arrays import Floats
 from transrec.embed import embed
 
 TOP, ADAPTER_SEED, SLOTS = 10, 7, 4

@@ -24,9 +24,10 @@ from service.catalog.bases import Base
 from service.catalog.ids import Ids
 from service.catalog.index import use_one_thread
 from service.catalog.live_items import LiveItems
-from service.engine.engine import Engine, Floats, History
+from service.engine.engine import Engine, History
 from service.engine.slots import Slot
 from transrec.adapters import AdapterSpec
+from transrec.arrays import Floats
 from transrec.backbone import Backbone
 from transrec.user_encoder import UserShape
 

@@ -27,13 +27,13 @@ from service.catalog.ids import FILES, Ids
 from service.catalog.index import ExactIndex, Index, Tuned, TunedIndex, digest_of
 from service.catalog.mapped import forget_pages, is_cut, open_array
 from service.state import DomainRecord
+from transrec.arrays import Floats
 
 CARD, INDEX = "card.json", ".faiss"
 KEPT_BASES = 2
 MAX_CHECKED_BASES = 4
 _POPULARITY = ("popularity", "by_popularity")
 
-Floats = NDArray[np.float32]
 
 _log = logging.getLogger("swaprec")
 

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from service.catalog.ids import Ids
 from service.state import ChangedItem, Changes
-
-Floats = NDArray[np.float32]
+from transrec.arrays import Floats
 
 
 @dataclass(frozen=True, slots=True, eq=False)

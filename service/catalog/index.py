@@ -18,6 +18,8 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from transrec.arrays import Floats
+
 KIND = "ivf_sq8"
 MIN_RECALL, RECALL_AT = 0.98, 10
 OVERFETCH = 4
@@ -29,7 +31,6 @@ TIMED_QUERIES = 64
 BLOCK_ROWS = 1 << 16
 PROBE_GROWTH, SCORE_TOLERANCE, WIDEN_EXPONENT = 1.3, 1e-5, 1.0
 
-Floats = NDArray[np.float32]
 Rows = NDArray[np.int64]
 
 

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from service.catalog.bases import Base
 from service.catalog.delta import Delta
-from service.catalog.index import ExactIndex, Index
+from service.catalog.index import ExactIndex, Index, Rows
 from service.catalog.mapped import forget_pages, is_cut
 from service.state import ChangedItem, Changes, Removals
+from transrec.arrays import Floats
 
 FOLD_ROWS = 1000
 FOLD_SHARE = 0.02
@@ -23,9 +24,6 @@ FOLD_AFTER_IDLE_S = 30.0
 """A catalog that changed, and has not for so long, is folded: a base takes less memory, and has a snapshot."""
 SEARCH_OVERFETCH = 32
 SMALL_DELTA_BYTES = 64 * 1024
-
-Floats = NDArray[np.float32]
-Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from service.catalog.live_items import LiveItems
 from service.errors import VerificationFailed
+from transrec.arrays import Floats
 
 MIN_DISTINCT = 0.1
 PROBES = 64
@@ -17,7 +18,6 @@ BATCH_HISTORIES = 16
 BLOCK_ROWS = 65_536
 TOLERANCE = 1e-3
 
-Floats = NDArray[np.float32]
 Encode = Callable[[Sequence[Sequence[int]]], Floats]
 """Encodes histories, given as rows of the items, to user vectors [B, d]."""
 Contents = Callable[[Sequence[str]], Collection[object]]

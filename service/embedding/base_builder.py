@@ -26,6 +26,7 @@ from service.errors import VerificationFailed
 from service.state import DomainRecord, Item, State
 from service.state.snapshots import Snapshots
 from service.version import version_name
+from transrec.arrays import Floats
 from transrec.backbone import Backbone
 from transrec.content import Content
 from transrec.model import encode_users
@@ -33,7 +34,6 @@ from transrec.model import encode_users
 QUERIES, MIN_QUERIES = 256, 50
 PAGE_ITEMS = 20_000
 
-Floats = NDArray[np.float32]
 Progress = Callable[[int, int], None]
 Stage = Callable[[str], Progress]
 """Called with the name of each stage; returns the progress callback (done, total)."""

@@ -17,10 +17,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from service.embedding.segments import Keys, Segments, as_keys
+from service.embedding.segments import KeyBytes, Segments, as_keys
 from service.embedding.versions import Prepared
 from service.embedding.worker import WorkerProcess
 from transrec.adapters import Adapter
+from transrec.arrays import Floats
 from transrec.backbone import Backbone
 from transrec.content import Content
 from transrec.embed import embed_batches
@@ -29,7 +30,6 @@ KEEP_EVERY_S = 10.0
 MAX_OPEN_SEGMENT_FOLDERS = 16
 """Of so many versions segments stay mapped; a base holds the vectors that answers come from."""
 
-Floats = NDArray[np.float32]
 Progress = Callable[[int, int], None]
 
 
@@ -115,7 +115,7 @@ class VectorFiles:
             if path.name.partition("-")[0] not in kept:
                 self._remove(path)
 
-    def _look_up(self, path: Path, keys: Keys, out: Floats) -> NDArray[np.int64]:
+    def _look_up(self, path: Path, keys: KeyBytes, out: Floats) -> NDArray[np.int64]:
         """Write the vectors that are known into `out`; return the places of the others."""
         opened = self._open(path, out.shape[1])
         with opened.turn:

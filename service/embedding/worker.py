@@ -22,11 +22,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from service.catalog.index import Tuned
 from service.errors import OutOfSpace, ServiceError, StateUnavailable, VerificationFailed
 from service.version import Version
+from transrec.arrays import Floats
 from transrec.backbone import Backbone
 from transrec.content import Content
 
@@ -36,7 +36,6 @@ TICK_S = 0.25
 IDLE_S = 60.0
 PIPE_BYTES = 65_536
 
-Floats = NDArray[np.float32]
 Progress = Callable[[int, int], None]
 Stage = Callable[[str], Progress]
 Heard = Callable[[dict[str, Any]], object]

@@ -14,7 +14,6 @@ from typing import Any, TextIO
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from adapters_store import errors as store
 from adapters_store.bundle import read_bundle
@@ -35,14 +34,13 @@ from service.state.redis import RedisState
 from service.state.snapshots import Snapshots
 from service.state.sqlite import SqliteState
 from transrec.adapters import Adapter, AdapterSpec, SpecError
+from transrec.arrays import Floats
 from transrec.backbone import Backbone, Dtype
 from transrec.content import Content, Picture
 
 PROGRESS_INTERVAL_S = 0.2
 
 _log = logging.getLogger("swaprec")
-
-Floats = NDArray[np.float32]
 
 
 def main() -> int:

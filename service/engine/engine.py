@@ -20,12 +20,12 @@ from service.catalog.live_items import LiveItems
 from service.engine.slots import Slot, SlotTable
 from service.errors import QueueFull
 from transrec.adapters import Adapt, SideAdapter
+from transrec.arrays import Floats
 from transrec.backbone import Backbone
 from transrec.window import pad_left
 
 MAX_BATCH = 64
 
-Floats = NDArray[np.float32]
 Found = tuple[Floats, NDArray[np.int64]]
 
 

@@ -26,6 +26,7 @@ from service.errors import QueueFull
 from service.live.table import LiveDomain
 from service.version import Version
 from transrec.adapters import Adapt, Adapter, Paired
+from transrec.arrays import Floats
 from transrec.backbone import TORCH_DTYPES, Backbone, Dtype
 from transrec.content import Content
 from transrec.inputs import BATCH_TOKENS, TextInputs, batches, take
@@ -33,8 +34,6 @@ from transrec.inputs import BATCH_TOKENS, TextInputs, batches, take
 MAX_BATCH = 64
 MAX_CACHED_VERSIONS = 32
 MAX_CACHED_BYTES = 512 * 1024 * 1024
-
-Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)

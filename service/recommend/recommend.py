@@ -18,11 +18,12 @@ from service.content.pictures import PictureThreads, PixelBudget
 from service.engine.engine import History
 from service.errors import InvalidRequest, StateUnavailable
 from service.live.table import LiveDomain
-from service.recommend.cold import ColdItems, Floats
+from service.recommend.cold import ColdItems
 from service.state import State
 from service.version import version_name
 from service.wire.requests import RawItem, RecommendRequest
 from service.wire.validation import MAX_LISTED, Place, Plain, plain_error, summary
+from transrec.arrays import Floats
 from transrec.content import Content
 
 

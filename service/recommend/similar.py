@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from starlette.concurrency import run_in_threadpool
 
 from service.errors import ItemNotFound
@@ -16,8 +15,7 @@ from service.version import version_name
 from service.wire.requests import EmbedRequest, HistoryItem, RawItem, SimilarRequest
 from service.wire.responses import Embedded, Similar
 from service.wire.validation import Place
-
-Floats = NDArray[np.float32]
+from transrec.arrays import Floats
 
 
 async def embed(live: LiveDomain, request: EmbedRequest, reader: Reader) -> Embedded:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from adapters_store.bundle import Manifest, write_bundle
 from adapters_store.store import Store
 from service.catalog.bases import Bases, Catalog
-from service.embedding.segments import Keys, Segments, as_keys
+from service.embedding.segments import KeyBytes, Segments, as_keys
 from service.errors import StateUnavailable
 from service.state import DomainRecord, Item, State, Visibility
 from service.state.redis import RedisState
@@ -34,7 +34,7 @@ VISIBILITIES: tuple[Visibility, ...] = ("changed", "all", "later")
 Done = dict[str, Any]
 
 
-def keys_of(names: Sequence[str]) -> Keys:
+def keys_of(names: Sequence[str]) -> KeyBytes:
     """Return keys [n, 16] of names."""
     return as_keys([hashlib.blake2b(name.encode(), digest_size=KEY_BYTES).digest() for name in names])
 
