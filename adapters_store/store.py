@@ -33,7 +33,7 @@ from adapters_store.versions import (
     write_pins,
 )
 
-Check = Callable[[Bundle], list[Problem]]
+CheckBundle = Callable[[Bundle], list[Problem]]
 Fence = Callable[[], object]
 """Raises where the caller may no longer write to a domain."""
 
@@ -81,7 +81,7 @@ class Store:
         """
         return Upload(self._incoming, max_bytes)
 
-    def add(self, domain: str, source: Sealed | Path, check: Check, fence: Fence = _unfenced) -> Added:
+    def add(self, domain: str, source: Sealed | Path, check: CheckBundle, fence: Fence = _unfenced) -> Added:
         """Accept a bundle as the domain's next version; the same bytes again are the version they already are.
 
         Args:

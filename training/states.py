@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,12 +28,11 @@ from transrec.content import Content
 from transrec.inputs import AttributeInputs, ImageInputs, Inputs, Loads, PairInputs, batches
 from transrec.item_encoder import FrozenPrefix, ItemEncoder
 from transrec.pair_encoder import PairEncoder, concat_states
+from transrec.progress import OnProgress
 from transrec.seam import MODALITIES
 
 BUCKET_TOKENS = 4
 """Token lengths are rounded up to this in training batches: few groups, few pads."""
-
-Progress = Callable[[int, int], None]
 
 
 class ItemStates(Protocol):
@@ -133,7 +132,9 @@ class PairStates:
 class KeptPixels:
     """Pictures decoded once, uint8 `[n, 3, S, S]` in a memory-mapped file."""
 
-    def __init__(self, inputs: ImageInputs, has: NDArray[np.bool_], cache: Path, on_progress: Progress | None) -> None:
+    def __init__(
+        self, inputs: ImageInputs, has: NDArray[np.bool_], cache: Path, on_progress: OnProgress | None
+    ) -> None:
         self.groups, self.tokens = inputs.groups, inputs.tokens
         path = cache / f"{_digest(inputs.fingerprint())}.npy"
         if not path.is_file():
@@ -160,7 +161,7 @@ def item_states(
     trains_encoder: bool = False,
     keep: str = "float16",
     dtype: str = "auto",
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
 ) -> ItemStates:
     """Compute, or find in the cache, what lies below the reach of an item-side adapter (None: nothing is adapted).
 
@@ -201,7 +202,7 @@ class Kept:
     keep: str
     dtype: str
     trains_encoder: bool
-    on_progress: Progress | None
+    on_progress: OnProgress | None
 
     def states(
         self,
@@ -236,7 +237,7 @@ class Frozen:
     reach: Reach | None
     reads: SideAdapter | None
 
-    def states(self, cache: Path, keep: str, kind: str, on_progress: Progress | None) -> ItemStates:
+    def states(self, cache: Path, keep: str, kind: str, on_progress: OnProgress | None) -> ItemStates:
         """Find the states in the cache, or compute them."""
         lengths = self._lengths()
         starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
@@ -266,7 +267,7 @@ class Frozen:
         return self.reads.leaves if self.reads else 1
 
     @torch.inference_mode()
-    def _compute(self, on_progress: Progress | None) -> Iterator[tuple[Integers, NDArray[np.float32]]]:
+    def _compute(self, on_progress: OnProgress | None) -> Iterator[tuple[Integers, NDArray[np.float32]]]:
         """Yield rows [b] and their states [b, T, S, H]; T is 1 where no state is reached."""
         wanted, done = np.flatnonzero(self.has), 0
         for rows in batches(self.inputs, wanted):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -13,9 +13,7 @@ from transrec.adapters import Adapter
 from transrec.backbone import Backbone, resolve_dtype
 from transrec.content import Content
 from transrec.inputs import batches
-
-Progress = Callable[[int, int], None]
-"""Called with (items done, items in all) after each batch."""
+from transrec.progress import OnProgress
 
 Vectors = NDArray[np.float32]
 
@@ -26,7 +24,7 @@ def embed(
     adapter: Adapter | None = None,
     *,
     dtype: str = "auto",
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
 ) -> Vectors:
     """Embed items, given as texts or contents, to float32 [n, d].
 

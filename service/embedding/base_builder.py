@@ -19,6 +19,7 @@ from service.catalog.live_items import LiveItems
 from service.catalog.mapped import open_array
 from service.catalog.verify import verify
 from service.content.blobs import Blobs
+from service.content.import_rows import Check
 from service.content.item_reader import ItemReader
 from service.embedding.vectors import VectorFiles
 from service.embedding.versions import Prepared
@@ -30,14 +31,11 @@ from transrec.arrays import Floats
 from transrec.backbone import Backbone
 from transrec.content import Content
 from transrec.model import encode_users
+from transrec.progress import OnProgress, OnStage
 
 QUERIES, MIN_QUERIES = 256, 50
 PAGE_ITEMS = 20_000
 
-Progress = Callable[[int, int], None]
-Stage = Callable[[str], Progress]
-"""Called with the name of each stage; returns the progress callback (done, total)."""
-Check = Callable[[], None]
 MakeIndex = Callable[[Path, int, Floats, str, Path, Check], Tuned | None]
 """Builds an index: file of vectors, rows, queries, what they are, where to; what the check raises ends it."""
 
@@ -57,7 +55,7 @@ class BaseBuilder:
     least_for_index: int
 
     def build(
-        self, record: DomainRecord, backbone: Backbone, wanted: Sequence[Prepared], token: int, stage: Stage
+        self, record: DomainRecord, backbone: Backbone, wanted: Sequence[Prepared], token: int, stage: OnStage
     ) -> int:
         """Write a base of the catalog as it is now; returns its generation.
 
@@ -111,7 +109,7 @@ class BaseBuilder:
             after = page[-1][0]
 
     def _embed(
-        self, domain: str, backbone: Backbone, wanted: Sequence[Prepared], base: BaseWriter, on_progress: Progress
+        self, domain: str, backbone: Backbone, wanted: Sequence[Prepared], base: BaseWriter, on_progress: OnProgress
     ) -> None:
         """Fill in the vectors of every version, page by page; items that came after the ids were read are left out."""
         item_reader, known = ItemReader(backbone, self.blobs), base.catalog.rows
@@ -192,6 +190,6 @@ def _mapped(base: BaseWriter, prepared: Prepared) -> Floats:
     return open_array(path)
 
 
-def _within(on_progress: Progress, done: int, total: int) -> Progress:
+def _within(on_progress: OnProgress, done: int, total: int) -> OnProgress:
     """Report the progress of a part as progress of the whole."""
     return lambda some, _: on_progress(done + some, total)

@@ -25,12 +25,11 @@ from transrec.arrays import Floats
 from transrec.backbone import Backbone
 from transrec.content import Content
 from transrec.embed import embed_batches
+from transrec.progress import OnProgress
 
 KEEP_EVERY_S = 10.0
 MAX_OPEN_SEGMENT_FOLDERS = 16
 """Of so many versions segments stay mapped; a base holds the vectors that answers come from."""
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +59,7 @@ class VectorFiles:
         version: Prepared,
         contents: Sequence[Content],
         backbone: Backbone,
-        progress: Progress | None = None,
+        progress: OnProgress | None = None,
         out: Floats | None = None,
     ) -> Floats:
         """Return vectors [n, d] of contents under a version, embedding only those that have none yet.
@@ -153,7 +152,7 @@ def embed_into(
     adapter: Adapter | None,
     dtype: str,
     contents: Sequence[Content],
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
 ) -> None:
     """Embed distinct contents and keep their vectors, every few seconds and at the end."""
     keys = as_keys([content.key() for content in contents])

@@ -29,6 +29,7 @@ from service.version import Version
 from transrec.arrays import Floats
 from transrec.backbone import Backbone
 from transrec.content import Content
+from transrec.progress import OnProgress, OnStage
 
 NICE = 19
 TICK_S = 0.25
@@ -36,8 +37,6 @@ TICK_S = 0.25
 IDLE_S = 60.0
 PIPE_BYTES = 65_536
 
-Progress = Callable[[int, int], None]
-Stage = Callable[[str], Progress]
 Heard = Callable[[dict[str, Any]], object]
 """Called with what the process says of a task."""
 
@@ -97,7 +96,7 @@ class WorkerProcess:
         dtype: str,
         contents: Sequence[Content],
         place: Path,
-        progress: Progress | None = None,
+        progress: OnProgress | None = None,
     ) -> None:
         """Embed contents and keep their vectors in the segments at `place`; waits until it is done.
 
@@ -116,7 +115,9 @@ class WorkerProcess:
             first = {"done": 0, "total": len(contents)}
             self._run(task, first, lambda answer: progress and progress(answer["done"], answer["total"]))
 
-    def fold(self, domain: str, backbone: Backbone, versions: Sequence[VersionFile], token: int, stage: Stage) -> None:
+    def fold(
+        self, domain: str, backbone: Backbone, versions: Sequence[VersionFile], token: int, stage: OnStage
+    ) -> None:
         """Build a base of a domain's catalog; see `service.embedding.base_builder`.
 
         Raises:
@@ -130,7 +131,7 @@ class WorkerProcess:
             "token": token,
             "where": self._where,
         }
-        on_progress: Progress | None = None
+        on_progress: OnProgress | None = None
         now = ""
 
         def progress(answer: dict[str, Any]) -> None:

@@ -27,6 +27,7 @@ from service.jobs import Jobs, Progress
 from service.live.compaction import Folds
 from service.state import Item, Job, State, Upserted
 from service.wire.requests import ItemBody, ItemPatch
+from transrec.progress import OnProgress
 
 KIND, PATCH = "import", "patch"
 FOLD_IMPORT_ROWS = 10_000
@@ -40,7 +41,6 @@ COUNTED_BYTES = 16 * 1024 * 1024
 
 _log = logging.getLogger("swaprec")
 
-Advance = Callable[[int, int], None]
 Keep = Callable[[Report, int, int], None]
 
 
@@ -60,7 +60,7 @@ class Course:
     born: str = ""
     folds: bool = False
     replaces: bool = False
-    on_progress: Advance = lambda *_: None
+    on_progress: OnProgress = lambda *_: None
     retry_until_available: RetryUntilAvailable = lambda call: call()
     keep: Keep = lambda *_: None
     check: Check = lambda: None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -28,7 +28,7 @@ from service.wire.responses import (
 )
 from swaprec.client import calls
 from swaprec.client.arguments import Entry
-from swaprec.client.calls import Arm, Call
+from swaprec.client.calls import Arm, Call, OnJob
 from swaprec.client.download import Download
 from swaprec.client.sending import Sending
 from swaprec.client.wire import (
@@ -46,7 +46,6 @@ from swaprec.client.wire import (
 )
 
 T = TypeVar("T")
-OnJob = Callable[[Job], object]
 Row = Mapping[str, Any]
 
 

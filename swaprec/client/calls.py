@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 from urllib.parse import quote
@@ -40,6 +40,7 @@ from swaprec.client.arguments import (
 
 T = TypeVar("T")
 Arm = Mapping[str, Any]
+OnJob = Callable[[Job], object]
 NDJSON = "application/x-ndjson"
 
 
