@@ -11,7 +11,7 @@ from adapters_store.activations import Activation, now, read_current, write_copy
 from adapters_store.bundle import Bundle, read_bundle
 from adapters_store.card import Card, make_card
 from adapters_store.domains import BUNDLE, CARD, DELETED, PINNED
-from adapters_store.errors import BundleError, Problem
+from adapters_store.errors import BundleError, BundleProblem
 from adapters_store.files import PART, atomic_write, room_or_error, sync_folder
 from adapters_store.lost_log import mark
 from adapters_store.upload import Sealed
@@ -102,7 +102,7 @@ def open_version(path: Path, card: Card) -> Bundle:
     if bundle.digest != card.digest:
         name = f"{card.domain}@{card.version}"
         detail = f"{name} on the disk has digest {bundle.digest[:12]}, accepted was {card.digest[:12]}"
-        raise BundleError([Problem("digest", f"{detail}: upload it again", None, card.digest, bundle.digest)])
+        raise BundleError([BundleProblem("digest", f"{detail}: upload it again", None, card.digest, bundle.digest)])
     return bundle
 
 

@@ -159,7 +159,7 @@ class Jobs:
         """Cancel a job: at once if it is queued, at its next step if it runs.
 
         Raises:
-            JobNotFound; Conflict: it ended.
+            JobNotFound; RequestConflict: it ended.
         """
         job = self._state.cancel_job(job_id)
         running = self._running.get(job_id)

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from service.catalog.index import Tuned
-from service.errors import OutOfSpace, ServiceError, StateUnavailable, VerificationFailed
+from service.errors import ServiceError, StateUnavailable, StorageFull, VerificationFailed
 from service.version import Version
 from transrec.arrays import Floats
 from transrec.backbone import Backbone
@@ -221,7 +221,7 @@ class WorkerProcess:
             if "refused" in answer:
                 raise VerificationFailed(answer["refused"])
             if "full" in answer:
-                raise OutOfSpace(answer["full"])
+                raise StorageFull(answer["full"])
             if "error" in answer:
                 raise BuildFailed(f"{task['do']}: {answer['error']}")
             if "end" in answer:

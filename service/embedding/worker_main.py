@@ -28,7 +28,7 @@ from service.embedding.segments import Segments
 from service.embedding.vectors import VectorFiles, embed_into
 from service.embedding.versions import Prepared
 from service.embedding.worker import NICE, VersionFile
-from service.errors import OutOfSpace, StateUnavailable, VerificationFailed
+from service.errors import StateUnavailable, StorageFull, VerificationFailed
 from service.state import State
 from service.state.redis import RedisState
 from service.state.snapshots import Snapshots
@@ -72,7 +72,7 @@ def _describe_error(error: Exception) -> dict[str, str]:
     """Describe an error to the service, which raises some kinds again with their own message."""
     if isinstance(error, VerificationFailed):
         return {"refused": error.detail}
-    if isinstance(error, store.OutOfSpace | OutOfSpace):
+    if isinstance(error, store.OutOfSpace | StorageFull):
         return {"full": str(error)}
     away = isinstance(error, StateUnavailable) or isinstance(error.__cause__, StateUnavailable)
     return {"unavailable" if away else "error": f"{type(error).__name__}: {error}"}

@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.access.keys import ANYONE, Key
 from service.access.keys import Scope as Level
-from service.errors import Forbidden, Unauthorized
+from service.errors import KeyInvalid, ScopeDenied
 from service.http.paths import local_path
 from service.http.request_middleware import answer, header
 from service.wire.problems import problem_of
@@ -38,7 +38,7 @@ class AuthMiddleware:
         if scope["type"] == "http":
             try:
                 scope["state"]["key"] = _admitted(scope)
-            except (Unauthorized, Forbidden) as error:
+            except (KeyInvalid, ScopeDenied) as error:
                 scope["app"].state.components.telemetry.rejected.labels(error.code).inc()
                 await answer(Request(scope), problem_of(error))(scope, receive, send)
                 return
@@ -57,7 +57,7 @@ def _admitted(scope: Scope) -> Key:
         for domain in _domains(path, scope["query_string"]):
             key.check("read", domain)
         if path in _GLOBAL_PATHS:
-            raise Forbidden(f"{path} tells of every domain; key {key.name!r} is for {', '.join(key.domains)}")
+            raise ScopeDenied(f"{path} tells of every domain; key {key.name!r} is for {', '.join(key.domains)}")
     return key
 
 

@@ -11,7 +11,7 @@ from fastapi import Request
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.errors import Busy, PayloadTooLarge
+from service.errors import AtCapacity, PayloadTooLarge
 
 UNCOUNTED_BYTES = 64 * 1024
 """What a request may keep without being counted: no more than the server reads ahead anyway."""
@@ -38,10 +38,10 @@ class BodyBudget:
         """Count more bytes.
 
         Raises:
-            Busy: they are too many, beside what others keep.
+            AtCapacity: they are too many, beside what others keep.
         """
         if self.used + count > self.total:
-            raise Busy(f"bodies of {self.used} bytes are in memory already, at most {self.total} are kept")
+            raise AtCapacity(f"bodies of {self.used} bytes are in memory already, at most {self.total} are kept")
         self.used += count
 
     def give_back(self, count: int) -> None:
@@ -77,7 +77,7 @@ class Body:
         """Count a body of which `size` bytes are in memory.
 
         Raises:
-            Busy: too many are, of all requests.
+            AtCapacity: too many are, of all requests.
         """
         if size > UNCOUNTED_BYTES:
             self._budget.take(size - self.kept)
@@ -173,10 +173,10 @@ class Receiving:
         """Count one until the block ends.
 
         Raises:
-            Busy: as many of this name are on their way already.
+            AtCapacity: as many of this name are on their way already.
         """
         if self._counts[name] >= self._at_once:
-            raise Busy(f"{self._at_once} uploads of {name} are on their way already")
+            raise AtCapacity(f"{self._at_once} uploads of {name} are on their way already")
         self._counts[name] += 1
         try:
             yield

@@ -98,7 +98,7 @@ async def read_body(request: Request, limit: int) -> bytes:
     """Read a body that must fit in memory; the limit holds whatever its headers claim.
 
     Raises:
-        PayloadTooLarge: more than `limit` bytes; Busy: the bodies of all requests take too much memory.
+        PayloadTooLarge: more than `limit` bytes; AtCapacity: the bodies of all requests take too much memory.
     """
     refuse_long(request, limit)
     given = body_of(request.scope)
@@ -140,7 +140,7 @@ async def stream(request: Request) -> AsyncIterator[bytes]:
     """Yield the chunks of a body; its key is checked again every second.
 
     Raises:
-        Unauthorized, Forbidden: the key was revoked meanwhile, or may do less.
+        KeyInvalid, ScopeDenied: the key was revoked meanwhile, or may do less.
     """
     check, checked = key_check(request), time.monotonic()
     async for chunk in request.stream():

@@ -21,7 +21,7 @@ from adapters_store.files import PART, room_or_error, sync_folder
 from service.content.import_batch import Merge, UnknownTokens
 from service.content.import_rows import BATCH_ROWS, MAX_ROW_BYTES, Check, Report, read_batches
 from service.embedding.versions import Versions
-from service.errors import Busy, PayloadTooLarge
+from service.errors import AtCapacity, PayloadTooLarge
 from service.ingest.writer import CatalogWriter, RetryUntilAvailable
 from service.jobs import Jobs, Progress
 from service.live.compaction import Folds
@@ -100,7 +100,7 @@ class Imports:
 
         Raises:
             PayloadTooLarge: an array that must fit in memory, or more than `max_bytes`; OutOfSpace;
-            Busy: what waits here takes more than it may. Nothing is left.
+            AtCapacity: what waits here takes more than it may. Nothing is left.
         """
         limit = max_bytes if ndjson else min(max_bytes, MAX_ARRAY_BYTES)
         path = self._folder / f"{uuid.uuid4().hex}.{'ndjson' if ndjson else 'json'}{PART}"
@@ -135,7 +135,7 @@ class Imports:
                 with suppress(FileNotFoundError):
                     waiting += entry.stat().st_size
         if waiting > self._max_spool_bytes:
-            raise Busy(f"imports of {waiting} bytes wait already, at most {self._max_spool_bytes} are kept")
+            raise AtCapacity(f"imports of {waiting} bytes wait already, at most {self._max_spool_bytes} are kept")
 
     def submit_item(self, domain: str, item: ItemBody, born: str) -> Job:
         """Import one item as a job.

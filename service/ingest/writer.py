@@ -13,7 +13,7 @@ from typing import Any
 from adapters_store.store import Store
 from service.embedding.vectors import VectorFiles
 from service.embedding.versions import Versions
-from service.errors import Conflict, ItemNotFound
+from service.errors import ItemNotFound, RequestConflict
 from service.live.reconcile import DAMAGE_ERRORS, Reconciler
 from service.live.table import LiveTable
 from service.state import Deleted, Item, State, Upserted, Visibility
@@ -96,7 +96,7 @@ class CatalogWriter:
         """Change a stored item; what somebody else changes at the same time is not lost.
 
         Raises:
-            ItemNotFound; Conflict: others change it again and again; what `upsert` raises.
+            ItemNotFound; RequestConflict: others change it again and again; what `upsert` raises.
         """
         born = born or self._state.get_domain(domain).born
         for _ in range(CHANGE_ATTEMPTS):
@@ -113,7 +113,7 @@ class CatalogWriter:
             if stored is not None:
                 self._reconciler.reconcile(domain)
                 return stored
-        raise Conflict(f"item {item_id!r} of {domain} is being changed by others: try again")
+        raise RequestConflict(f"item {item_id!r} of {domain} is being changed by others: try again")
 
     def delete(self, domain: str, ids: Sequence[str]) -> Deleted:
         """Delete items; they are in no answer of this process from here on.

@@ -18,7 +18,7 @@ from service.content.sweeps import Sweeps
 from service.embedding.base_builder import BaseBuilder
 from service.embedding.versions import Prepared, Versions
 from service.embedding.worker import VersionFile, WorkerProcess
-from service.errors import OutOfSpace
+from service.errors import StorageFull
 from service.jobs import Jobs, Progress
 from service.live.reconcile import DAMAGE_ERRORS, Reconciler
 from service.live.table import Standing
@@ -76,7 +76,7 @@ class Folds:
             return None
         try:
             return self._jobs.submit(KIND, domain, wanted)
-        except OutOfSpace as error:  # what was deleted must go all the same; it is asked for again
+        except StorageFull as error:  # what was deleted must go all the same; it is asked for again
             _log.warning("%s waits for a base: %s", domain, error.detail)
             return None
 

@@ -40,7 +40,7 @@ EMBED_INLINE_MAX = 256
 DELTA_ROWS_MAX = 20_000
 """Maximum changed items in memory next to a base; more wait for the next base."""
 
-OUT_OF_SPACE_ERRORS = (OutOfSpace, errors.OutOfSpace)
+OUT_OF_SPACE_ERRORS = (OutOfSpace, errors.StorageFull)
 DAMAGE_ERRORS = (BundleError, VersionNotFound, BackboneNotFound, OSError)
 
 ErrorTypes = tuple[type[Exception], ...]

@@ -18,7 +18,7 @@ from service.catalog.verify import check_finite, verify
 from service.content.item_reader import ItemReader
 from service.embedding.vectors import VectorFiles
 from service.embedding.versions import Versions
-from service.errors import Conflict, DomainNotFound
+from service.errors import DomainNotFound, RequestConflict
 from service.jobs import Jobs, Progress
 from service.live.compaction import Folds
 from service.live.reconcile import DAMAGE_ERRORS, NotBuilt, Reconciler
@@ -78,15 +78,17 @@ class Activator:
             The job; one that has ended, where it was a flip.
 
         Raises:
-            VersionNotFound, DomainNotFound, Conflict: a canary of what is live; TooManyAtOnce: its jobs are too many.
-            Nothing was changed.
+            VersionNotFound, DomainNotFound, RequestConflict: a canary of what is live; TooManyAtOnce: too many
+            of its jobs are open. Nothing was changed.
         """
         record = self._state.get_domain(domain)
         wanted = wanted or ActivateRequest()
         if version is not None:
             self._store.card(domain, version)
         if wanted.canary_percent and self._store.live(domain) == version:
-            raise Conflict(f"{domain} answers everybody from {version_name(version)}: it cannot be its own canary")
+            raise RequestConflict(
+                f"{domain} answers everybody from {version_name(version)}: it cannot be its own canary"
+            )
         detail = {"version": version_name(version), **wanted.model_dump()}
         candidate = self._ready(record, version, wanted)
         if candidate is None:
@@ -117,7 +119,7 @@ class Activator:
         Further rollbacks go further back.
 
         Raises:
-            NothingBefore, Conflict: there is nothing to go back to; DomainLoading: the domain does not answer yet.
+            NothingBefore, RequestConflict: there is nothing to go back to; DomainLoading: it does not answer yet.
         """
         record = self._state.get_domain(domain)  # where state does not answer, nothing is written down
         self._live.get(domain)  # nobody waits for a domain that does not answer yet
@@ -130,7 +132,7 @@ class Activator:
         return GoneBack(live, done.skipped)
 
     def _check_before(self, record: DomainRecord, standing: Standing) -> None:
-        """Raise Conflict where what a rollback returns to cannot answer at once."""
+        """Raise RequestConflict where what a rollback returns to cannot answer at once."""
         if self._store.standing(record.name).percent:
             return
         for version in self._store.before(record.name)[0][:1]:
@@ -138,7 +140,7 @@ class Activator:
                 if all(value.version != version for value in standing.warm):
                     self._reconciler.candidate(record, version)
             except (NotBuilt, *DAMAGE_ERRORS) as error:
-                raise Conflict(
+                raise RequestConflict(
                     f"{record.name} cannot go back to version {version_name(version)}, which has no vectors in memory: "
                     "activate it, or another version"
                 ) from error
@@ -147,14 +149,14 @@ class Activator:
         """Make the canary live for everybody.
 
         Raises:
-            Conflict: this version is no canary; DomainLoading.
+            RequestConflict: this version is no canary; DomainLoading.
         """
         record = self._state.get_domain(domain)
         with self._reconciler.turn(domain):
             canary = self._live.get(domain).canary
             if canary is None or canary.version != version:
                 there = f"its canary is {version_name(canary.version)}" if canary is not None else "it has no canary"
-                raise Conflict(f"{domain}@{version} cannot be promoted: {there}")
+                raise RequestConflict(f"{domain}@{version} cannot be promoted: {there}")
             self._store.record_activation(domain, version, "promote", fence(self._state, record))
             return self._flipped(domain)
 
@@ -162,13 +164,15 @@ class Activator:
         """Keep a version warm and undeleted from now on, or no longer.
 
         Raises:
-            DomainNotFound, VersionNotFound, OutOfSpace; Conflict: too many are pinned.
+            DomainNotFound, VersionNotFound, OutOfSpace; RequestConflict: too many are pinned.
         """
         record = self._state.get_domain(domain)
         with self._reconciler.turn(domain):
             others = [one for one in self._store.pinned(domain) if one != version]
             if pinned and len(others) >= MAX_PINNED:
-                raise Conflict(f"{domain} has {len(others)} pinned versions, at most {MAX_PINNED}: unpin one first")
+                raise RequestConflict(
+                    f"{domain} has {len(others)} pinned versions, at most {MAX_PINNED}: unpin one first"
+                )
             self._store.pin(domain, version, pinned=pinned, fence=fence(self._state, record))
             self._reconciler.reconcile(domain)
             self._state.announce("standing", domain)
@@ -261,7 +265,7 @@ class Activator:
         try:
             return self._reconciler.candidate(record, version)
         except NotBuilt:
-            raise Conflict(
+            raise RequestConflict(
                 f"the catalog of {record.name} changes faster than it is embedded under {version_name(version)}: "
                 "activate it when the import is done"
             ) from None

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from adapters_store.store import Store
-from service.errors import Conflict, DomainLoading
+from service.errors import DomainLoading, RequestConflict
 from service.jobs import Jobs, Progress, Stopped
 from service.live.table import LiveDomain, LiveTable, Standing
 from service.recommend.recommend import Reader
@@ -48,12 +48,12 @@ class GateRunner:
         """Ask the domain's probes of a candidate and of what is live; waits, so never on the event loop.
 
         Raises:
-            Conflict: there are no probes; what `progress.check` raises.
+            RequestConflict: there are no probes; what `progress.check` raises.
         """
         domain = candidate.domain
         probes = self._state.probes(domain)
         if not probes:
-            raise Conflict(f"{domain} has no probes to gate by: PUT /domains/{domain}/probes")
+            raise RequestConflict(f"{domain} has no probes to gate by: PUT /domains/{domain}/probes")
         if self.loop_reader is None:
             raise RuntimeError("the gate asks as requests do: the service must have started")
         now = self.standing(domain, progress)

@@ -371,7 +371,7 @@ class State(Protocol):
         """End a queued job as cancelled; ask the owner of a running one to stop.
 
         Raises:
-            JobNotFound; Conflict: it has ended.
+            JobNotFound; RequestConflict: it has ended.
         """
         ...
 

@@ -9,7 +9,7 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from adapters_store.activations import now
-from service.errors import Conflict, JobNotFound, JobTaken, StateUnavailable
+from service.errors import JobNotFound, JobTaken, RequestConflict, StateUnavailable
 from service.state import ENDED, RETAINED_JOBS, Job
 from service.state import redis_job_scripts as scripts
 from service.state import redis_keys as keys
@@ -118,7 +118,7 @@ def _write(link: Link, script: str, job_id: str, token: int | None, *values: Val
         raise JobTaken(job_id, token or 0)
     job = get(link, job_id)
     if answer == scripts.ENDED:
-        raise Conflict(f"job {job_id!r} has ended: {job.status}")
+        raise RequestConflict(f"job {job_id!r} has ended: {job.status}")
     return job
 
 

@@ -11,7 +11,7 @@ from dataclasses import fields
 from typing import Any
 
 from adapters_store.activations import now
-from service.errors import Conflict, JobNotFound, JobTaken
+from service.errors import JobNotFound, JobTaken, RequestConflict
 from service.state import ENDED, RETAINED_JOBS, Job
 from service.state.sqlite_feed import append, count_up
 
@@ -119,7 +119,7 @@ def cancel(db: sqlite3.Connection, job_id: str) -> Job:
     """End a queued job, or mark a running one."""
     job = get(db, job_id)
     if job.ended:
-        raise Conflict(f"job {job_id!r} has ended: {job.status}")
+        raise RequestConflict(f"job {job_id!r} has ended: {job.status}")
     if job.status == "queued":
         return update(db, job_id, {"status": "cancelled"})
     if not job.cancelling:

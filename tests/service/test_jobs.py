@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from adapters_store.errors import OutOfSpace
-from service.errors import Conflict, JobTaken, PayloadTooLarge
+from service.errors import JobTaken, PayloadTooLarge, RequestConflict
 from service.jobs import Jobs, Progress, Stopped
 from service.rollout.gate_runner import waited
 from service.settings import Settings
@@ -195,7 +195,7 @@ def test_a_queued_job_that_is_cancelled_never_runs_and_a_running_one_ends_at_its
     wait_until(lambda: state.get_job(first.id).status == "cancelled")
     wait_until(lambda: reported == [second.id, first.id])
     jobs.close()
-    with pytest.raises(Conflict):
+    with pytest.raises(RequestConflict):
         jobs.cancel(first.id)
 
 

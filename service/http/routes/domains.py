@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 
 from adapters_store.domains import check_domain_name
 from adapters_store.errors import StoreDamaged
-from service.errors import BackboneNotFound, Conflict
+from service.errors import BackboneNotFound, RequestConflict
 from service.http.components import Caller, Components, ComponentsDep, parse_body, problems, read_body
 from service.live.table import Standing
 from service.state import DomainRecord
@@ -90,14 +90,14 @@ def create_domain(components: Components, name: str, body: DomainBody) -> bool:
     """Create a domain, or change its title; return whether it was created.
 
     Raises:
-        InvalidName; BackboneNotFound: none or several fit; Conflict: it runs another backbone already.
+        InvalidName; BackboneNotFound: none or several fit; RequestConflict: it runs another backbone already.
     """
     check_domain_name(name)
     known = next((record for record in components.state.domains() if record.name == name), None)
     if known is None or body.backbone is not None:
         fingerprint = find_backbone(components, body.backbone)
         if known is not None and known.backbone != fingerprint:
-            raise Conflict(
+            raise RequestConflict(
                 f"{name} runs backbone {known.backbone[:12]}; its versions fit no other: make another domain"
             )
     else:

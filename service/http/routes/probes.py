@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
 
 from service.content.probe_rows import read_probes
-from service.errors import Conflict
+from service.errors import RequestConflict
 from service.http.components import ComponentsDep, parse_body, problems, read_body
 from service.ingest.imports import MAX_ARRAY_BYTES
 from service.recommend.probes import evaluate
@@ -67,5 +67,7 @@ async def evaluate_version(domain: str, request: Request, components: Components
     with components.reader.pace.place(domain):
         probes = await run_in_threadpool(components.state.probes, domain)
         if not probes:
-            raise Conflict(f"{domain} has no probes: PUT /domains/{domain}/probes, or swaprec publish, gives it some")
+            raise RequestConflict(
+                f"{domain} has no probes: PUT /domains/{domain}/probes, or swaprec publish, gives it some"
+            )
         return await evaluate(value, probes, components.reader, wanted.k, request.is_disconnected)

@@ -12,7 +12,7 @@ import pytest
 
 from service.app import assemble, started
 from service.catalog.live_items import FOLD_ROWS, LiveItems
-from service.errors import OutOfSpace, ServiceError
+from service.errors import ServiceError, StorageFull
 from service.http.components import Components
 from service.jobs import Progress
 from service.live.follower import SWEEP_S
@@ -261,7 +261,7 @@ def test_a_delete_goes_also_where_no_job_can_be_written_down(
     components: Components, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> Job:
-        raise OutOfSpace("no room")
+        raise StorageFull("no room")
 
     write_in_other_process(components, MANY)
     monkeypatch.setattr(components.jobs, "submit", full)  # as a full Redis, which takes deletes and no jobs

@@ -590,7 +590,7 @@ FULL_DISK = """
 import sys
 from dataclasses import replace
 from pathlib import Path
-from service.errors import OutOfSpace
+from service.errors import StorageFull
 from service.state import DomainRecord, Item
 from service.state.sqlite import SqliteState
 state = SqliteState(Path(sys.argv[1]))
@@ -599,11 +599,11 @@ state.upsert_items("movies", [Item("a", "kept")])
 state.file.connection().execute("PRAGMA max_page_count = 20")
 try:
     state.upsert_items("movies", [Item(str(n), "x" * 1000) for n in range(1000)])
-except OutOfSpace as error:
-    print("OutOfSpace", state.catalog("movies").ids, error)
+except StorageFull as error:
+    print("StorageFull", state.catalog("movies").ids, error)
 """
 
 
 def test_a_full_disk_changes_nothing_and_is_one_clear_error(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", FULL_DISK, str(tmp_path)], capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("OutOfSpace ['a'] no room left on the disk")
+    assert done.stdout.startswith("StorageFull ['a'] no room left on the disk")
