@@ -39,7 +39,7 @@ from service.embedding.base_builder import BaseBuilder
 from service.embedding.segments import KeyBytes, Segments, as_keys
 from service.embedding.vectors import VectorFiles
 from service.embedding.versions import Prepared
-from service.state import DomainRecord, Item
+from service.state import DomainRecord, StoredItem
 from service.state.snapshots import Snapshots
 from service.state.sqlite import FILE, SqliteState
 from transrec.adapters import Adapter, AdapterSpec, expected_tensors
@@ -239,7 +239,7 @@ class _Making:
 
     folder: Path
     backbone: Backbone
-    catalog: list[Item]
+    catalog: list[StoredItem]
     keys: KeyBytes
     vectors: dict[Dtype, Floats]
     plain: Dtype
@@ -251,7 +251,7 @@ class _Making:
     def begin(cls, folder: Path, items: int, device: str) -> _Making:
         """Open the parts and embed the catalog."""
         backbone = Backbone.load(folder / "backbones" / "random", "cpu")
-        catalog = [Item(f"item-{number}", f"title {number} {number * 7919 % items}") for number in range(items)]
+        catalog = [StoredItem(f"item-{number}", f"title {number} {number * 7919 % items}") for number in range(items)]
         contents = [Content(item.text) for item in catalog]
         keys = as_keys([content.key() for content in contents])
         plain = resolve_dtype("auto", device)

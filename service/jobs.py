@@ -16,7 +16,7 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from service.errors import JobNotFound, JobTaken, StateUnavailable, TooManyAtOnce
-from service.state import Job, State
+from service.state import JobRecord, State
 from service.wire.problems import is_expected, one_line, problem_of
 
 WRITE_EVERY_S = 0.2
@@ -30,7 +30,7 @@ MAX_OPEN_JOBS = 100
 
 T = TypeVar("T")
 
-Work = Callable[[Job, "Progress"], dict[str, Any]]
+Work = Callable[[JobRecord, "Progress"], dict[str, Any]]
 """Does a job and returns its result; must be safe to run again after a crash, and while state comes and goes."""
 
 _log = logging.getLogger("swaprec")
@@ -51,7 +51,7 @@ class Progress:
     cancelled it, JobNotFound when its domain was removed, JobTaken when another process has taken it over.
     """
 
-    def __init__(self, state: State, job: Job, closing: threading.Event) -> None:
+    def __init__(self, state: State, job: JobRecord, closing: threading.Event) -> None:
         self._state, self._written, self._closing = state, 0.0, closing
         self.job, self.share, self._began = job, 0.0, 0.0
         self.cancelled, self.taken, self.removed = job.cancelling, False, False
@@ -124,7 +124,7 @@ class Jobs:
         self._running: dict[str, Progress] = {}
         self._threads: list[threading.Thread] = []
         self.kinds: dict[str, Work] = {}
-        self.after: dict[str, Callable[[Job], None]] = {}
+        self.after: dict[str, Callable[[JobRecord], None]] = {}
 
     def start(self) -> None:
         """Begin to claim jobs, also those that a process that is gone left unfinished."""
@@ -133,7 +133,7 @@ class Jobs:
         for thread in self._threads:
             thread.start()
 
-    def submit(self, kind: str, domain: str, detail: dict[str, Any], born: str = "") -> Job:
+    def submit(self, kind: str, domain: str, detail: dict[str, Any], born: str = "") -> JobRecord:
         """Write a job down and queue it; it survives a crash from here on.
 
         Raises:
@@ -155,7 +155,7 @@ class Jobs:
                 "with DELETE /jobs/<id>"
             )
 
-    def cancel(self, job_id: str) -> Job:
+    def cancel(self, job_id: str) -> JobRecord:
         """Cancel a job: at once if it is queued, at its next step if it runs.
 
         Raises:
@@ -175,7 +175,7 @@ class Jobs:
             self._news += 1
             self._changed.notify_all()
 
-    def unended(self) -> list[Job]:
+    def unended(self) -> list[JobRecord]:
         """Return all jobs that have not ended, whoever runs them."""
         return self._state.open_jobs()
 
@@ -217,7 +217,7 @@ class Jobs:
             with self._changed:
                 self._changed.wait_for(lambda seen=seen: self._news != seen or self._closing.is_set(), POLL_S)  # type: ignore[misc]
 
-    def _claimed(self) -> Job | None:
+    def _claimed(self) -> JobRecord | None:
         """Claim a job, unless there is none; whatever is wrong with state, this is tried again."""
         try:
             self._beat()  # after a pause of this process nobody may have claimed what runs here, this process included
@@ -241,7 +241,7 @@ class Jobs:
         for progress in list(self._running.values()):
             progress.beat()
 
-    def _run(self, job: Job) -> None:
+    def _run(self, job: JobRecord) -> None:
         before = self._running.get(job.id)
         if before is not None:  # its lease ran out all the same
             before.taken = True
@@ -270,11 +270,11 @@ class Jobs:
             if self._running.get(job.id) is progress:
                 del self._running[job.id]
 
-    def _end(self, job: Job, **changes: Any) -> None:
+    def _end(self, job: JobRecord, **changes: Any) -> None:
         ends = changes | {"eta_s": None}
         self._ended(self.retry_until_available(lambda: self._state.update_job(job.id, token=job.token, **ends)))
 
-    def _end_safely(self, job: Job, **changes: Any) -> None:
+    def _end_safely(self, job: JobRecord, **changes: Any) -> None:
         try:
             self._end(job, **changes)
         except Stopped:
@@ -286,15 +286,15 @@ class Jobs:
         except Exception:  # noqa: BLE001 - its end cannot be written down: its lease runs out, and it is claimed again
             _log.exception("the end of job %s is not known", job.id)
 
-    def _ended(self, job: Job) -> None:
+    def _ended(self, job: JobRecord) -> None:
         if job.kind in self.after:
             self.after[job.kind](job)
 
-    def _end_removed(self, job: Job) -> None:
+    def _end_removed(self, job: JobRecord) -> None:
         _log.info("job %s went with its domain", job.id)
         self._ended(job)
 
-    def _give_back(self, job: Job) -> None:
+    def _give_back(self, job: JobRecord) -> None:
         _log.info("job %s (%s of %s) goes on after the next start", job.id, job.kind, job.domain)
         with suppress(StateUnavailable, JobTaken, JobNotFound):
             self._state.release_job(job.id, job.token)

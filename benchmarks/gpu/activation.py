@@ -22,7 +22,7 @@ from service.embedding.vectors import VectorFiles
 from service.embedding.versions import Prepared
 from service.embedding.worker import WorkerProcess
 from service.settings import Settings
-from service.state import DomainRecord, Item
+from service.state import DomainRecord, StoredItem
 from service.state.snapshots import Snapshots
 from service.state.sqlite import SqliteState
 from transrec.backbone import Backbone, resolve_dtype
@@ -86,7 +86,7 @@ def _catalog(setup: Setup, backbone: Backbone, titles: list[str]) -> tuple[BaseB
     began = time.perf_counter()
     for start in range(0, len(titles), UPSERT_ROWS):
         rows = enumerate(titles[start : start + UPSERT_ROWS], start)
-        state.upsert_items(DOMAIN, [Item(f"item-{row}", title) for row, title in rows])
+        state.upsert_items(DOMAIN, [StoredItem(f"item-{row}", title) for row, title in rows])
     print(f"{len(titles):,} items stored in {time.perf_counter() - began:.1f} s", flush=True)
     worker = WorkerProcess(lambda _: None, least=0, threads=settings.threads)
     builder = BaseBuilder(

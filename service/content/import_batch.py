@@ -7,7 +7,7 @@ from typing import Any
 
 from service.content.import_rows import INVALID, Report, RowProblem
 from service.content.item_reader import ItemReader, ItemRow
-from service.state import Item, State
+from service.state import State, StoredItem
 from transrec.coverage import MANY_UNKNOWN
 
 NumberedRows = Sequence[tuple[int, ItemRow]]
@@ -34,13 +34,13 @@ class Merge:
         self._item_reader = item_reader
         self._rows = rows
         self._replaces = replaces
-        self._before: dict[str, Item] = {}
-        self._items: dict[str, Item] = {}
+        self._before: dict[str, StoredItem] = {}
+        self._items: dict[str, StoredItem] = {}
         self._taken: dict[str, list[ItemRow]] = {}
         self._rejected: list[tuple[int, ItemRow, ValueError]] = []
 
     @property
-    def items(self) -> list[Item]:
+    def items(self) -> list[StoredItem]:
         """The items that the rows make, each once."""
         return list(self._items.values())
 
@@ -66,12 +66,12 @@ class Merge:
         if self._rejected:
             report.rejected.sort(key=lambda rejected: rejected["index"])
 
-    def renewed(self, items: Sequence[Item]) -> list[Item]:
+    def renewed(self, items: Sequence[StoredItem]) -> list[StoredItem]:
         """Return items as they are to be stored now: embedding took a while, and others may have changed them."""
         now = self._stored([item.item_id for item in items])
         return [self._renewed(item, now.get(item.item_id)) for item in items]
 
-    def _renewed(self, item: Item, now: Item | None) -> Item:
+    def _renewed(self, item: StoredItem, now: StoredItem | None) -> StoredItem:
         if now == self._before.get(item.item_id):
             return item
         try:
@@ -81,10 +81,10 @@ class Merge:
             return item
         return now or item
 
-    def _made(self, row: ItemRow, before: Item | None) -> Item:
+    def _made(self, row: ItemRow, before: StoredItem | None) -> StoredItem:
         return self._item_reader.merged(row, None if self._replaces else before)
 
-    def _stored(self, ids: Sequence[str]) -> dict[str, Item]:
+    def _stored(self, ids: Sequence[str]) -> dict[str, StoredItem]:
         if self._replaces or not ids:
             return {}
         return self._state.items_by_id(self._domain, list(dict.fromkeys(ids)))
@@ -98,7 +98,7 @@ class UnknownTokens:
         self._texts: list[str] = []
         self._example = ""
 
-    def add(self, items: Sequence[Item]) -> None:
+    def add(self, items: Sequence[StoredItem]) -> None:
         """Take some items of a batch into the sample."""
         room = min(SAMPLE_OF_BATCH, MAX_SAMPLE - len(self._texts))
         step = max(1, len(items) // max(room, 1))

@@ -24,7 +24,7 @@ from service.content.item_reader import ItemReader
 from service.embedding.vectors import VectorFiles
 from service.embedding.versions import Prepared
 from service.errors import VerificationFailed
-from service.state import DomainRecord, Item, State
+from service.state import DomainRecord, State, StoredItem
 from service.state.snapshots import Snapshots
 from service.version import version_name
 from transrec.arrays import Floats
@@ -102,7 +102,7 @@ class BaseBuilder:
         rows, popularity, available = map(np.concatenate, zip(none, *columns, strict=True))
         return Catalog(generation, rows, ids, popularity, available)
 
-    def _pages(self, domain: str) -> Iterator[list[tuple[int, Item]]]:
+    def _pages(self, domain: str) -> Iterator[list[tuple[int, StoredItem]]]:
         after = -1
         while page := self.state.list_items(domain, after, PAGE_ITEMS):
             yield page

@@ -25,7 +25,7 @@ from service.errors import AtCapacity, PayloadTooLarge
 from service.ingest.writer import CatalogWriter, RetryUntilAvailable
 from service.jobs import Jobs, Progress
 from service.live.compaction import Folds
-from service.state import Item, Job, State, Upserted
+from service.state import JobRecord, State, StoredItem, Upserted
 from service.wire.requests import ItemBody, ItemPatch
 from transrec.progress import OnProgress
 
@@ -137,7 +137,7 @@ class Imports:
         if waiting > self._max_spool_bytes:
             raise AtCapacity(f"imports of {waiting} bytes wait already, at most {self._max_spool_bytes} are kept")
 
-    def submit_item(self, domain: str, item: ItemBody, born: str) -> Job:
+    def submit_item(self, domain: str, item: ItemBody, born: str) -> JobRecord:
         """Import one item as a job.
 
         Raises:
@@ -148,7 +148,7 @@ class Imports:
             raise PayloadTooLarge(f"more than {MAX_ROW_BYTES} bytes beside its picture; put it with wait=true")
         return self.submit(domain, self._spooled(row), born, replaces="true")
 
-    def submit_patch(self, domain: str, item_id: str, patch: ItemPatch, born: str) -> Job:
+    def submit_patch(self, domain: str, item_id: str, patch: ItemPatch, born: str) -> JobRecord:
         """Change an item as a job.
 
         Raises:
@@ -163,7 +163,7 @@ class Imports:
             path.write_bytes(content)
         return path
 
-    def submit(self, domain: str, spooled: Path, born: str, kind: str = KIND, **detail: str) -> Job:
+    def submit(self, domain: str, spooled: Path, born: str, kind: str = KIND, **detail: str) -> JobRecord:
         """Import as a job; from here on neither a crash nor a power cut loses anything.
 
         Args:
@@ -253,7 +253,7 @@ class Imports:
         upserted = [item.item_id for item in changes.upserted] if changes is not None else []
         return frozenset([*upserted, *(removals.deleted if removals is not None else [])])
 
-    def _import_job(self, job: Job, progress: Progress) -> dict[str, Any]:
+    def _import_job(self, job: JobRecord, progress: Progress) -> dict[str, Any]:
         """Import, or go on with it where it was: what was deleted since does not come back with its rows."""
         born = self._state.get_domain(job.domain).born  # before the job is seen: it goes with its domain
         job = self._state.get_job(job.id)
@@ -289,7 +289,7 @@ class Imports:
             progress.retry_until_available(lambda: self._folds.fold(job.domain, progress))
         return report.to_json()
 
-    def _patch_job(self, job: Job, progress: Progress) -> dict[str, Any]:
+    def _patch_job(self, job: JobRecord, progress: Progress) -> dict[str, Any]:
         """Change an item, unless that was done before this process was killed, or somebody changed it since."""
         born = self._state.get_domain(job.domain).born
         patch, item_id = ItemPatch.model_validate_json(self._path(job).read_bytes()), job.detail["item_id"]
@@ -301,7 +301,7 @@ class Imports:
             return {"updated": 0, "unchanged": 1}
         item_reader = self._versions.item_reader(job.domain)
 
-        def changed(before: Item) -> Item:
+        def changed(before: StoredItem) -> StoredItem:
             after = item_reader.patched(before, patch)
             item_reader.settle()
             return after
@@ -311,10 +311,10 @@ class Imports:
         )
         return {"updated": stored.updated, "unchanged": stored.unchanged}
 
-    def _forget(self, job: Job) -> None:
+    def _forget(self, job: JobRecord) -> None:
         self._path(job).unlink(missing_ok=True)
 
-    def _path(self, job: Job) -> Path:
+    def _path(self, job: JobRecord) -> Path:
         return self._folder / str(job.detail["file"])
 
 

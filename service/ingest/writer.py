@@ -16,7 +16,7 @@ from service.embedding.versions import Versions
 from service.errors import ItemNotFound, RequestConflict
 from service.live.reconcile import DAMAGE_ERRORS, Reconciler
 from service.live.table import LiveTable
-from service.state import Deleted, Item, State, Upserted, Visibility
+from service.state import Deleted, State, StoredItem, Upserted, Visibility
 from service.state.fence import fence
 
 CHANGE_ATTEMPTS = 8
@@ -24,7 +24,7 @@ TRANSACTION_ROWS = 1000
 
 
 RetryUntilAvailable = Callable[[Callable[[], Any]], Any]
-Renew = Callable[[Sequence[Item]], list[Item]]
+Renew = Callable[[Sequence[StoredItem]], list[StoredItem]]
 
 
 class CatalogWriter:
@@ -45,7 +45,7 @@ class CatalogWriter:
     def upsert(
         self,
         domain: str,
-        items: Sequence[Item],
+        items: Sequence[StoredItem],
         *,
         search: bool = True,
         retry_until_available: RetryUntilAvailable = lambda call: call(),
@@ -81,7 +81,7 @@ class CatalogWriter:
         return stored
 
     def _store_some(
-        self, domain: str, items: Sequence[Item], visibility: Visibility, renew: Renew, born: str
+        self, domain: str, items: Sequence[StoredItem], visibility: Visibility, renew: Renew, born: str
     ) -> Upserted:
         return self._state.upsert_items(domain, renew(items), visibility, born)
 
@@ -92,7 +92,9 @@ class CatalogWriter:
         standing = self._live.find(domain)
         return "all" if standing is None or standing.live.items.incomplete else "changed"
 
-    def change(self, domain: str, item_id: str, changed: Callable[[Item], Item], born: str = "") -> Upserted:
+    def change(
+        self, domain: str, item_id: str, changed: Callable[[StoredItem], StoredItem], born: str = ""
+    ) -> Upserted:
         """Change a stored item; what somebody else changes at the same time is not lost.
 
         Raises:
@@ -126,7 +128,7 @@ class CatalogWriter:
             self._reconciler.reconcile(domain)
         return deleted
 
-    def get(self, domain: str, item_id: str) -> Item:
+    def get(self, domain: str, item_id: str) -> StoredItem:
         """Return a stored item.
 
         Raises:
@@ -138,7 +140,7 @@ class CatalogWriter:
             raise ItemNotFound(f"{domain} has no item {item_id!r}")
         return found[item_id]
 
-    def embed(self, domain: str, items: Sequence[Item], check: Callable[[], None] = lambda: None) -> None:
+    def embed(self, domain: str, items: Sequence[StoredItem], check: Callable[[], None] = lambda: None) -> None:
         """Embed what has no vector yet, under every version that answers or is kept warm; `check` may end it.
 
         Raises:

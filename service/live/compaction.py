@@ -22,7 +22,7 @@ from service.errors import StorageFull
 from service.jobs import Jobs, Progress
 from service.live.reconcile import DAMAGE_ERRORS, Reconciler
 from service.live.table import Standing
-from service.state import DomainRecord, Job
+from service.state import DomainRecord, JobRecord
 from service.version import Version, version_name
 
 KIND = "fold"
@@ -57,7 +57,7 @@ class Folds:
         jobs.kinds[KIND] = self._fold
         reconciler.ask_for_build = self.ask
 
-    def ask(self, domain: str) -> Job | None:
+    def ask(self, domain: str) -> JobRecord | None:
         """Queue a fold of a domain, unless one waits, or has failed and would again.
 
         What was refused for what is in it is not built again before the catalog or the live version is another.
@@ -179,19 +179,19 @@ class Folds:
             callback(domain)
         return standing
 
-    def _fold(self, job: Job, progress: Progress) -> dict[str, Any]:
+    def _fold(self, job: JobRecord, progress: Progress) -> dict[str, Any]:
         standing = self.fold(job.domain, progress)
         return {"items": len(standing.live.items) if standing is not None else 0}
 
 
-def _failed(jobs: Sequence[Job]) -> list[Job]:
+def _failed(jobs: Sequence[JobRecord]) -> list[JobRecord]:
     """Return the newest jobs that failed, until one that did not; newest first, as they are given."""
     return list(takewhile(lambda job: job.status == "failed", jobs))
 
 
-def _was_refused(job: Job) -> bool:
+def _was_refused(job: JobRecord) -> bool:
     return job.error is not None and job.error.get("status") in REFUSALS
 
 
-def _age(job: Job) -> float:
+def _age(job: JobRecord) -> float:
     return (datetime.now(UTC) - datetime.fromisoformat(job.updated_at)).total_seconds()

@@ -25,7 +25,7 @@ from service.live.reconcile import DAMAGE_ERRORS, NotBuilt, Reconciler
 from service.live.table import LiveDomain, LiveTable, Standing
 from service.rollout.gate import check
 from service.rollout.gate_runner import GateRunner
-from service.state import DomainRecord, Job, State
+from service.state import DomainRecord, JobRecord, State
 from service.state.fence import fence
 from service.state.snapshots import Snapshots
 from service.version import NONE, Version, version_name
@@ -71,7 +71,7 @@ class Activator:
         self._reconciler, self._folds, self._gate_runner, self._jobs = reconciler, folds, gate_runner, jobs
         jobs.kinds[KIND] = self._activate
 
-    def submit(self, domain: str, version: Version, wanted: ActivateRequest | None = None) -> Job:
+    def submit(self, domain: str, version: Version, wanted: ActivateRequest | None = None) -> JobRecord:
         """Activate a version, or `none`: at once where it was live before and its vectors lie ready, else as a job.
 
         Returns:
@@ -230,7 +230,7 @@ class Activator:
         _log.info("%s: the domain is deleted", domain)
         self._folds.sweeps.ask()
 
-    def _activate(self, job: Job, progress: Progress) -> dict[str, Any]:
+    def _activate(self, job: JobRecord, progress: Progress) -> dict[str, Any]:
         domain, named = job.domain, job.detail["version"]
         version: Version = None if named == NONE else int(named)
         wanted = ActivateRequest.model_validate({key: job.detail[key] for key in ActivateRequest.model_fields})

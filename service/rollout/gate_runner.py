@@ -19,7 +19,7 @@ from service.jobs import Jobs, Progress, Stopped
 from service.live.table import LiveDomain, LiveTable, Standing
 from service.recommend.recommend import Reader
 from service.rollout.gate import Verdict, run_gate
-from service.state import Job, State
+from service.state import JobRecord, State
 from service.version import version_name
 from service.wire.requests import GateBody
 
@@ -106,14 +106,14 @@ class CanaryGateRunner:
         self._gate_runner, self._store, self._end, self._jobs = gate_runner, store, end, jobs
         jobs.kinds[KIND] = self._run_job
 
-    def ask(self, domain: str) -> Job | None:
+    def ask(self, domain: str) -> JobRecord | None:
         """Queue the gate of a domain's canary again, if the canary had to pass one."""
         stands = self._store.standing(domain)
         if not stands.percent or stands.gate is None:
             return None
         return self._jobs.submit(KIND, domain, {"version": version_name(stands.canary)})
 
-    def _run_job(self, job: Job, progress: Progress) -> dict[str, Any]:
+    def _run_job(self, job: JobRecord, progress: Progress) -> dict[str, Any]:
         progress.stage("gate")
         canary, stands = self._gate_runner.standing(job.domain, progress).canary, self._store.standing(job.domain)
         if canary is None or stands.gate is None or canary.version != stands.canary:

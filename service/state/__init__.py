@@ -14,7 +14,7 @@ RETAINED_JOBS = 100
 MAX_CHANGES = 50_000
 """Maximum rows of one change report; after more changes, reading the whole catalog is quicker."""
 
-Kind = Literal["domain", "gone", "items", "standing", "probes", "job"]
+EntryKind = Literal["domain", "gone", "items", "standing", "probes", "job"]
 """What an entry of the feed is about.
 
 A domain was created or changed, or is gone; its items or probes changed; the store's activation log did; a job of it
@@ -47,7 +47,7 @@ class DomainRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class StoredItem:
     """An item of a catalog.
 
     `text` and `image`, the digest of a picture that is kept, are what is embedded; either may be empty. `popularity`
@@ -169,7 +169,7 @@ class Removals:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class FeedEntry:
     """One word of the feed: look at this domain again.
 
     `position` is where to follow on; `at` is when it was written, in seconds of Unix time by the clock of the state.
@@ -177,13 +177,13 @@ class Entry:
     """
 
     position: str
-    kind: Kind
+    kind: EntryKind
     domain: str
     at: float
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class JobRecord:
     """Work that outlives its request. Status: queued, running, succeeded, failed, cancelled.
 
     `owner` and `token` are of its newest claim; a token of 0 is none. `cancelling` asks the owner to stop. `eta_s` are
@@ -251,7 +251,7 @@ class State(Protocol):
         ...
 
     def upsert_items(
-        self, domain: str, items: Sequence[Item], visibility: Visibility = "changed", born: str = ""
+        self, domain: str, items: Sequence[StoredItem], visibility: Visibility = "changed", born: str = ""
     ) -> Upserted:
         """Store items in one transaction; the last of equal ids wins.
 
@@ -264,7 +264,7 @@ class State(Protocol):
         """Remove items in one transaction; their rows stay empty for ever. Raises DomainNotFound."""
         ...
 
-    def replace_item(self, domain: str, before: Item, after: Item, born: str = "") -> Upserted | None:
+    def replace_item(self, domain: str, before: StoredItem, after: StoredItem, born: str = "") -> Upserted | None:
         """Store `after`, of the same id, unless the stored item is no longer `before`: then None.
 
         Raises:
@@ -296,11 +296,11 @@ class State(Protocol):
         """Return how often a catalog has changed; raises DomainNotFound."""
         ...
 
-    def items_by_id(self, domain: str, ids: Sequence[str]) -> dict[str, Item]:
+    def items_by_id(self, domain: str, ids: Sequence[str]) -> dict[str, StoredItem]:
         """Return those of the items that exist."""
         ...
 
-    def list_items(self, domain: str, after: int, limit: int) -> list[tuple[int, Item]]:
+    def list_items(self, domain: str, after: int, limit: int) -> list[tuple[int, StoredItem]]:
         """Return items with their rows, beginning behind row `after`."""
         ...
 
@@ -322,7 +322,7 @@ class State(Protocol):
 
     def create_job(
         self, kind: str, domain: str, detail: dict[str, Any], result: dict[str, Any] | None = None, born: str = ""
-    ) -> Job:
+    ) -> JobRecord:
         """Store a queued job; with a result, one that has succeeded.
 
         Of the domain's jobs that ended, those that are older than its last `RETAINED_JOBS` jobs are removed.
@@ -332,7 +332,7 @@ class State(Protocol):
         """
         ...
 
-    def update_job(self, job_id: str, *, token: int | None = None, **changes: Any) -> Job:
+    def update_job(self, job_id: str, *, token: int | None = None, **changes: Any) -> JobRecord:
         """Change fields of a job; a status that ends it also ends its lease.
 
         Raises:
@@ -340,7 +340,7 @@ class State(Protocol):
         """
         ...
 
-    def claim_job(self, owner: str, lease_s: float) -> Job | None:
+    def claim_job(self, owner: str, lease_s: float) -> JobRecord | None:
         """Take a job that nobody holds and set it running; None while there is none.
 
         Only the first job of a domain that has not ended can be claimed, so that they run one after the other. Of the
@@ -349,7 +349,7 @@ class State(Protocol):
         """
         ...
 
-    def renew_job(self, job_id: str, token: int, lease_s: float) -> Job:
+    def renew_job(self, job_id: str, token: int, lease_s: float) -> JobRecord:
         """Hold a job for another `lease_s` seconds from now; returns it, so that its owner sees `cancelling`.
 
         A lease that ran out is renewed as long as nobody else claimed the job.
@@ -359,7 +359,7 @@ class State(Protocol):
         """
         ...
 
-    def release_job(self, job_id: str, token: int) -> Job:
+    def release_job(self, job_id: str, token: int) -> JobRecord:
         """Give a job back, queued again, for the next to claim; the token is worth nothing from here on.
 
         Raises:
@@ -367,7 +367,7 @@ class State(Protocol):
         """
         ...
 
-    def cancel_job(self, job_id: str) -> Job:
+    def cancel_job(self, job_id: str) -> JobRecord:
         """End a queued job as cancelled; ask the owner of a running one to stop.
 
         Raises:
@@ -379,15 +379,15 @@ class State(Protocol):
         """Whether this token's claim is still the domain's and its lease alive; to ask before a decisive write."""
         ...
 
-    def get_job(self, job_id: str) -> Job:
+    def get_job(self, job_id: str) -> JobRecord:
         """Return a job; raises JobNotFound."""
         ...
 
-    def jobs(self, domain: str | None = None, limit: int = 100) -> list[Job]:
+    def jobs(self, domain: str | None = None, limit: int = 100) -> list[JobRecord]:
         """Return jobs, newest first."""
         ...
 
-    def open_jobs(self) -> list[Job]:
+    def open_jobs(self) -> list[JobRecord]:
         """Return the jobs of all domains that have not ended, oldest first."""
         ...
 
@@ -395,7 +395,7 @@ class State(Protocol):
         """Count the jobs of a domain that have not ended."""
         ...
 
-    def announce(self, kind: Kind, domain: str) -> None:
+    def announce(self, kind: EntryKind, domain: str) -> None:
         """Tell all who follow the feed of something that was written elsewhere."""
         ...
 
@@ -403,7 +403,7 @@ class State(Protocol):
         """Return the feed's position now: nothing before it is behind it."""
         ...
 
-    def follow(self, after: str, timeout_s: float) -> list[Entry] | None:
+    def follow(self, after: str, timeout_s: float) -> list[FeedEntry] | None:
         """Wait for entries behind a position; none when the time is over or the state is closed.
 
         None where some were forgotten, or the position is not this feed's: begin at `feed_end` and look at everything.

@@ -20,12 +20,12 @@ from service.state import (
     Changes,
     Deleted,
     DomainRecord,
-    Entry,
-    Item,
-    Job,
-    Kind,
+    EntryKind,
+    FeedEntry,
+    JobRecord,
     Probe,
     Removals,
+    StoredItem,
     Upserted,
     Visibility,
     probes_text,
@@ -105,7 +105,7 @@ class RedisState:
             raise self._missing(name)
 
     def upsert_items(
-        self, domain: str, items: Sequence[Item], visibility: Visibility = "changed", born: str = ""
+        self, domain: str, items: Sequence[StoredItem], visibility: Visibility = "changed", born: str = ""
     ) -> Upserted:
         """Store items in one step; the last of equal ids wins."""
         wanted = {item.item_id: item for item in items}
@@ -120,7 +120,7 @@ class RedisState:
         places = [int(place) for place in unknown.split(b",") if place]
         return Deleted(int(deleted), [wanted[place] for place in places], int(generation))
 
-    def replace_item(self, domain: str, before: Item, after: Item, born: str = "") -> Upserted | None:
+    def replace_item(self, domain: str, before: StoredItem, after: StoredItem, born: str = "") -> Upserted | None:
         """Store an item in place of another of its id, unless that changed meanwhile."""
         found = self._change(scripts.REPLACE, domain, born, *written(before), *written(after)[1:])
         return None if found == scripts.DIFFERS else Upserted(*map(int, found.split()))
@@ -153,20 +153,20 @@ class RedisState:
             raise self._missing(domain)
         return int(found)
 
-    def items_by_id(self, domain: str, ids: Sequence[str]) -> dict[str, Item]:
+    def items_by_id(self, domain: str, ids: Sequence[str]) -> dict[str, StoredItem]:
         """Return those of the items that exist."""
-        found: dict[str, Item] = {}
+        found: dict[str, StoredItem] = {}
         for start in range(0, len(ids), PAGE_ITEMS):
             rows = self._rows(domain, ids[start : start + PAGE_ITEMS])
             found |= {item.item_id: item for _, item in self._items(domain, rows)}
         return found
 
-    def list_items(self, domain: str, after: int, limit: int) -> list[tuple[int, Item]]:
+    def list_items(self, domain: str, after: int, limit: int) -> list[tuple[int, StoredItem]]:
         """Return items with their rows, beginning behind row `after`; steps over empty rows ever faster."""
         [count] = self._link.read(lambda pipe: pipe.hget(keys.record(domain), "rows"))
         if count is None:
             raise self._missing(domain)
-        found: list[tuple[int, Item]] = []
+        found: list[tuple[int, StoredItem]] = []
         first, step = after + 1, limit
         while len(found) < limit and first < int(count):
             rows = range(first, min(int(count), first + step))
@@ -206,30 +206,30 @@ class RedisState:
 
     def create_job(
         self, kind: str, domain: str, detail: dict[str, Any], result: dict[str, Any] | None = None, born: str = ""
-    ) -> Job:
+    ) -> JobRecord:
         """Store a queued job; the oldest of the domain that ended are removed."""
         job = redis_jobs.create(self._link, kind, domain, detail, born)
         if job is None:
             raise self._missing(domain)
         return job if result is None else self.update_job(job.id, status="succeeded", result=result)
 
-    def update_job(self, job_id: str, *, token: int | None = None, **changes: Any) -> Job:
+    def update_job(self, job_id: str, *, token: int | None = None, **changes: Any) -> JobRecord:
         """Change fields of a job."""
         return redis_jobs.update(self._link, job_id, token, changes)
 
-    def claim_job(self, owner: str, lease_s: float) -> Job | None:
+    def claim_job(self, owner: str, lease_s: float) -> JobRecord | None:
         """Take a job that nobody holds."""
         return redis_jobs.claim(self._link, owner, lease_s)
 
-    def renew_job(self, job_id: str, token: int, lease_s: float) -> Job:
+    def renew_job(self, job_id: str, token: int, lease_s: float) -> JobRecord:
         """Hold a job for longer."""
         return redis_jobs.renew(self._link, job_id, token, lease_s)
 
-    def release_job(self, job_id: str, token: int) -> Job:
+    def release_job(self, job_id: str, token: int) -> JobRecord:
         """Give a job back."""
         return redis_jobs.release(self._link, job_id, token)
 
-    def cancel_job(self, job_id: str) -> Job:
+    def cancel_job(self, job_id: str) -> JobRecord:
         """End a queued job, ask the owner of a running one to stop."""
         return redis_jobs.cancel(self._link, job_id)
 
@@ -237,15 +237,15 @@ class RedisState:
         """Whether this token's claim is still the domain's and its lease alive."""
         return redis_jobs.holds(self._link, domain, token)
 
-    def get_job(self, job_id: str) -> Job:
+    def get_job(self, job_id: str) -> JobRecord:
         """Return a job."""
         return redis_jobs.get(self._link, job_id)
 
-    def jobs(self, domain: str | None = None, limit: int = 100) -> list[Job]:
+    def jobs(self, domain: str | None = None, limit: int = 100) -> list[JobRecord]:
         """Return jobs, newest first."""
         return redis_jobs.newest(self._link, domain, limit)
 
-    def open_jobs(self) -> list[Job]:
+    def open_jobs(self) -> list[JobRecord]:
         """Return the jobs that have not ended, oldest first."""
         return redis_jobs.unended(self._link)
 
@@ -253,7 +253,7 @@ class RedisState:
         """Count the jobs of a domain that have not ended."""
         return redis_jobs.count_unended(self._link, domain)
 
-    def announce(self, kind: Kind, domain: str) -> None:
+    def announce(self, kind: EntryKind, domain: str) -> None:
         """Tell all who follow the feed of something that was written elsewhere."""
         redis_feed.announce(self._link, kind, domain)
 
@@ -261,7 +261,7 @@ class RedisState:
         """Return the feed's position now."""
         return redis_feed.end(self._link)
 
-    def follow(self, after: str, timeout_s: float) -> list[Entry] | None:
+    def follow(self, after: str, timeout_s: float) -> list[FeedEntry] | None:
         """Wait for entries behind a position."""
         return redis_feed.follow(self._link, after, timeout_s)
 
@@ -310,7 +310,7 @@ class RedisState:
         [rows] = self._link.read(lambda pipe: pipe.hmget(keys.catalog(domain)[0], list(ids)))
         return [int(row) for row in rows if row is not None]
 
-    def _items(self, domain: str, rows: Sequence[int]) -> list[tuple[int, Item]]:
+    def _items(self, domain: str, rows: Sequence[int]) -> list[tuple[int, StoredItem]]:
         if not rows:
             return []
         _, items, metadata, *_ = keys.catalog(domain)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
-from service.state import CatalogRows, ChangedItem, Changes, Item, Removals
+from service.state import CatalogRows, ChangedItem, Changes, Removals, StoredItem
 from service.state import redis_keys as keys
 from service.state import redis_scripts as scripts
 from service.state.redis_link import Link
@@ -79,7 +79,7 @@ def read_removals(link: Link, domain: str, since: int, born: str) -> Removals | 
     return Removals(int(generation), *([item_id.decode() for item_id in ids] for ids in found))
 
 
-def written(item: Item) -> tuple[str, str, str]:
+def written(item: StoredItem) -> tuple[str, str, str]:
     """Return id, item and metadata as they are stored: equal items are equal text."""
     values: list[Any] = [item.item_id, item.text, float(item.popularity)]
     if item.image or not item.available:
@@ -90,10 +90,10 @@ def written(item: Item) -> tuple[str, str, str]:
     return item.item_id, json.dumps(values, ensure_ascii=False), metadata
 
 
-def read_item(stored: bytes, metadata: bytes | None) -> Item:
+def read_item(stored: bytes, metadata: bytes | None) -> StoredItem:
     """Read what `written` wrote."""
     item_id, text, popularity, image, available = _fields(json.loads(stored))
-    return Item(item_id, text, popularity, json.loads(metadata or b"{}"), image, available)
+    return StoredItem(item_id, text, popularity, json.loads(metadata or b"{}"), image, available)
 
 
 def _fields(stored: Sequence[Any]) -> tuple[str, str, float, str, bool]:

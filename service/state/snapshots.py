@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from adapters_store.activations import now
 from adapters_store.files import PART, atomic_write, room_or_error, sync_folder
 from service.errors import DomainNotFound, StateError
-from service.state import DomainRecord, Item, Probe, State, probes_text, read_probes
+from service.state import DomainRecord, Probe, State, StoredItem, probes_text, read_probes
 from service.state.fence import fence
 
 PAGE_ITEMS = 5000
@@ -134,7 +134,7 @@ class Snapshots:
         """
         return [Snapshot.read(path) for path in sorted(self._folder.glob(f"*/{CARD}"))]
 
-    def items(self, card: Snapshot) -> Iterator[list[Item]]:
+    def items(self, card: Snapshot) -> Iterator[list[StoredItem]]:
         """Yield a snapshot's items in pages, in the order of the catalog.
 
         Raises:
@@ -186,14 +186,14 @@ def restore(snapshots: Snapshots, state: State, card: Snapshot) -> int:
     return count
 
 
-def _pages(state: State, domain: str) -> Iterator[list[Item]]:
+def _pages(state: State, domain: str) -> Iterator[list[StoredItem]]:
     after = -1
     while found := state.list_items(domain, after, PAGE_ITEMS):
         yield [item for _, item in found]
         after = found[-1][0]
 
 
-def _write(path: Path, pages: Iterator[list[Item]]) -> int:
+def _write(path: Path, pages: Iterator[list[StoredItem]]) -> int:
     count = 0
     with pq.ParquetWriter(path, _SCHEMA, compression="zstd") as writer:
         for items in pages:
@@ -204,14 +204,14 @@ def _write(path: Path, pages: Iterator[list[Item]]) -> int:
     return count
 
 
-def _row(item: Item) -> dict[str, Any]:
+def _row(item: StoredItem) -> dict[str, Any]:
     return {name: getattr(item, name) for name in _SCHEMA.names} | {
         "metadata": json.dumps(item.metadata, ensure_ascii=False)
     }
 
 
-def _item(row: dict[str, Any]) -> Item:
-    return Item(**row | {"metadata": json.loads(row["metadata"])})
+def _item(row: dict[str, Any]) -> StoredItem:
+    return StoredItem(**row | {"metadata": json.loads(row["metadata"])})
 
 
 def _digest(path: Path) -> str:

@@ -16,12 +16,12 @@ from service.state import (
     Changes,
     Deleted,
     DomainRecord,
-    Entry,
-    Item,
-    Job,
-    Kind,
+    EntryKind,
+    FeedEntry,
+    JobRecord,
     Probe,
     Removals,
+    StoredItem,
     Upserted,
     Visibility,
     probes_text,
@@ -99,7 +99,7 @@ class SqliteState:
 
     @_answering
     def upsert_items(
-        self, domain: str, items: Sequence[Item], visibility: Visibility = "changed", born: str = ""
+        self, domain: str, items: Sequence[StoredItem], visibility: Visibility = "changed", born: str = ""
     ) -> Upserted:
         """Store items in one transaction; the last of equal ids wins."""
         with self.file.writing() as db:
@@ -113,7 +113,7 @@ class SqliteState:
             return sqlite_items.delete(db, domain, ids)
 
     @_answering
-    def replace_item(self, domain: str, before: Item, after: Item, born: str = "") -> Upserted | None:
+    def replace_item(self, domain: str, before: StoredItem, after: StoredItem, born: str = "") -> Upserted | None:
         """Store an item in place of another of its id, unless that changed meanwhile."""
         with self.file.writing() as db:
             sqlite_items.check_born(db, domain, born)
@@ -143,13 +143,13 @@ class SqliteState:
         return sqlite_items.generation(self.file.connection(), domain)
 
     @_answering
-    def items_by_id(self, domain: str, ids: Sequence[str]) -> dict[str, Item]:
+    def items_by_id(self, domain: str, ids: Sequence[str]) -> dict[str, StoredItem]:
         """Return those of the items that exist."""
         found = sqlite_items.known(self.file.connection(), domain, list(ids))
         return {item_id: item for item_id, (_, item) in found.items()}
 
     @_answering
-    def list_items(self, domain: str, after: int, limit: int) -> list[tuple[int, Item]]:
+    def list_items(self, domain: str, after: int, limit: int) -> list[tuple[int, StoredItem]]:
         """Return items with their rows, beginning behind row `after`."""
         self.get_domain(domain)
         return sqlite_items.page(self.file.connection(), domain, after, limit)
@@ -194,20 +194,20 @@ class SqliteState:
     @_answering
     def create_job(
         self, kind: str, domain: str, detail: dict[str, Any], result: dict[str, Any] | None = None, born: str = ""
-    ) -> Job:
+    ) -> JobRecord:
         """Store a queued job; the oldest of the domain that ended are removed."""
         with self.file.writing() as db:
             sqlite_items.check_born(db, domain, born)
             return sqlite_jobs.create(db, kind, domain, detail, result)
 
     @_answering
-    def update_job(self, job_id: str, *, token: int | None = None, **changes: Any) -> Job:
+    def update_job(self, job_id: str, *, token: int | None = None, **changes: Any) -> JobRecord:
         """Change fields of a job."""
         with self.file.writing() as db:
             return sqlite_jobs.update(db, job_id, changes, token)
 
     @_answering
-    def claim_job(self, owner: str, lease_s: float) -> Job | None:
+    def claim_job(self, owner: str, lease_s: float) -> JobRecord | None:
         """Take a job that nobody holds; looking for one keeps nobody from writing."""
         if sqlite_jobs.claimable(self.file.connection()) is None:
             return None
@@ -215,19 +215,19 @@ class SqliteState:
             return sqlite_jobs.claim(db, owner, lease_s)
 
     @_answering
-    def renew_job(self, job_id: str, token: int, lease_s: float) -> Job:
+    def renew_job(self, job_id: str, token: int, lease_s: float) -> JobRecord:
         """Hold a job for longer."""
         with self.file.writing() as db:
             return sqlite_jobs.renew(db, job_id, token, lease_s)
 
     @_answering
-    def release_job(self, job_id: str, token: int) -> Job:
+    def release_job(self, job_id: str, token: int) -> JobRecord:
         """Give a job back."""
         with self.file.writing() as db:
             return sqlite_jobs.release(db, job_id, token)
 
     @_answering
-    def cancel_job(self, job_id: str) -> Job:
+    def cancel_job(self, job_id: str) -> JobRecord:
         """End a queued job, ask the owner of a running one to stop."""
         with self.file.writing() as db:
             return sqlite_jobs.cancel(db, job_id)
@@ -238,17 +238,17 @@ class SqliteState:
         return sqlite_jobs.holds(self.file.connection(), domain, token)
 
     @_answering
-    def get_job(self, job_id: str) -> Job:
+    def get_job(self, job_id: str) -> JobRecord:
         """Return a job."""
         return sqlite_jobs.get(self.file.connection(), job_id)
 
     @_answering
-    def jobs(self, domain: str | None = None, limit: int = 100) -> list[Job]:
+    def jobs(self, domain: str | None = None, limit: int = 100) -> list[JobRecord]:
         """Return jobs, newest first."""
         return sqlite_jobs.newest(self.file.connection(), domain, limit)
 
     @_answering
-    def open_jobs(self) -> list[Job]:
+    def open_jobs(self) -> list[JobRecord]:
         """Return the jobs that have not ended, oldest first."""
         return sqlite_jobs.unended(self.file.connection())
 
@@ -258,7 +258,7 @@ class SqliteState:
         return sqlite_jobs.count_unended(self.file.connection(), domain)
 
     @_answering
-    def announce(self, kind: Kind, domain: str) -> None:
+    def announce(self, kind: EntryKind, domain: str) -> None:
         """Tell all who follow the feed of something that was written elsewhere."""
         with self.file.writing() as db:
             sqlite_feed.append(db, kind, domain)
@@ -268,7 +268,7 @@ class SqliteState:
         """Return the feed's position now."""
         return sqlite_feed.end(self.file.connection())
 
-    def follow(self, after: str, timeout_s: float) -> list[Entry] | None:
+    def follow(self, after: str, timeout_s: float) -> list[FeedEntry] | None:
         """Wait for entries behind a position."""
         try:
             with self.file.answering():

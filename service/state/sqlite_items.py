@@ -15,8 +15,8 @@ from service.state import (
     ChangedItem,
     Changes,
     Deleted,
-    Item,
     Removals,
+    StoredItem,
     Upserted,
     Visibility,
 )
@@ -53,9 +53,9 @@ def check_born(db: sqlite3.Connection, domain: str, born: str) -> None:
         raise missing(db, domain)
 
 
-def known(db: sqlite3.Connection, domain: str, ids: list[str]) -> dict[str, tuple[int, Item]]:
+def known(db: sqlite3.Connection, domain: str, ids: list[str]) -> dict[str, tuple[int, StoredItem]]:
     """Return those of the items that exist, with their rows."""
-    found: dict[str, tuple[int, Item]] = {}
+    found: dict[str, tuple[int, StoredItem]] = {}
     for start in range(0, len(ids), IDS_PER_QUERY):
         some = ids[start : start + IDS_PER_QUERY]
         wanted = f"domain = ? AND item_id IN ({', '.join('?' * len(some))})"
@@ -65,13 +65,13 @@ def known(db: sqlite3.Connection, domain: str, ids: list[str]) -> dict[str, tupl
     return found
 
 
-def page(db: sqlite3.Connection, domain: str, after: int, limit: int) -> list[tuple[int, Item]]:
+def page(db: sqlite3.Connection, domain: str, after: int, limit: int) -> list[tuple[int, StoredItem]]:
     """Return items with their rows, beginning behind row `after`."""
     query = f"SELECT row, {_FIELDS} FROM items WHERE domain = ? AND row > ? ORDER BY row LIMIT ?"  # noqa: S608 - constants
     return [(row[0], _item(row[1:])) for row in db.execute(query, (domain, after, limit))]
 
 
-def upsert(db: sqlite3.Connection, domain: str, items: Sequence[Item], visibility: Visibility) -> Upserted:
+def upsert(db: sqlite3.Connection, domain: str, items: Sequence[StoredItem], visibility: Visibility) -> Upserted:
     """Store items; the last of equal ids wins."""
     standing = _standing(db, domain)
     wanted = {item.item_id: item for item in items}
@@ -86,7 +86,7 @@ def upsert(db: sqlite3.Connection, domain: str, items: Sequence[Item], visibilit
     return Upserted(len(fresh), len(changed), len(wanted) - len(fresh) - len(changed), generation)
 
 
-def replace(db: sqlite3.Connection, domain: str, before: Item, after: Item) -> Upserted | None:
+def replace(db: sqlite3.Connection, domain: str, before: StoredItem, after: StoredItem) -> Upserted | None:
     """Store an item in place of the one that its writer saw; None if that is no longer there."""
     standing = _standing(db, domain)
     row, found = known(db, domain, [before.item_id]).get(before.item_id, (0, None))
@@ -175,7 +175,12 @@ def _standing(db: sqlite3.Connection, domain: str) -> _Standing:
 
 
 def _store(
-    db: sqlite3.Connection, domain: str, standing: _Standing, rows: Sequence[tuple[int, Item]], *, later: bool = False
+    db: sqlite3.Connection,
+    domain: str,
+    standing: _Standing,
+    rows: Sequence[tuple[int, StoredItem]],
+    *,
+    later: bool = False,
 ) -> int:
     """Write items into their rows; returns the generation, which counts up if there are any."""
     if not rows:
@@ -199,10 +204,10 @@ def _forget(db: sqlite3.Connection, domain: str) -> None:
         db.execute("UPDATE domains SET forgotten = ? WHERE name = ?", (*oldest, domain))
 
 
-def _columns(item: Item) -> tuple[str, str, float, str, str, bool]:
+def _columns(item: StoredItem) -> tuple[str, str, float, str, str, bool]:
     metadata = json.dumps(item.metadata, sort_keys=True, ensure_ascii=False)
     return item.item_id, item.text, item.popularity, metadata, item.image, item.available
 
 
-def _item(row: Sequence[Any]) -> Item:
-    return Item(row[0], row[1], row[2], json.loads(row[3]), row[4], bool(row[5]))
+def _item(row: Sequence[Any]) -> StoredItem:
+    return StoredItem(row[0], row[1], row[2], json.loads(row[3]), row[4], bool(row[5]))

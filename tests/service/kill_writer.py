@@ -22,7 +22,7 @@ from adapters_store.store import Store
 from service.catalog.bases import Bases, Catalog
 from service.embedding.segments import KeyBytes, Segments, as_keys
 from service.errors import StateUnavailable
-from service.state import DomainRecord, Item, State, Visibility
+from service.state import DomainRecord, State, StoredItem, Visibility
 from service.state.redis import RedisState
 from service.state.snapshots import Snapshots
 from service.state.sqlite import SqliteState
@@ -82,7 +82,7 @@ class Writer:
         say("begin", {"what": "upsert", "ids": ids, "text": mark})
 
         def do() -> Done:
-            items = [Item(name, mark, 0, {"mark": mark}, available=available) for name in ids]
+            items = [StoredItem(name, mark, 0, {"mark": mark}, available=available) for name in ids]
             stored = self.state.upsert_items(DOMAIN, items, visibility)
             return {"generation": stored.generation}
 
@@ -117,7 +117,7 @@ class Writer:
         def do() -> Done:
             if not delete:
                 self.state.put_domain(DomainRecord(name, "f", title))
-                self.state.upsert_items(name, [Item("a", title)])
+                self.state.upsert_items(name, [StoredItem("a", title)])
             elif any(record.name == name for record in self.state.domains()):
                 self.state.delete_domain(name)
             return {}

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from service.errors import ServiceError
-from service.state import DomainRecord, Item, State
+from service.state import DomainRecord, State, StoredItem
 from tests.service.kill_writer import open_state
 
 TIMEOUT_S = 60.0
@@ -27,7 +27,7 @@ def answer(state: State, method: str, arguments: list[Any]) -> Any:
     if method == "put_domain":
         arguments = [DomainRecord(*arguments)]
     if method == "upsert_items":
-        arguments = [arguments[0], [Item(*one) for one in arguments[1]]]
+        arguments = [arguments[0], [StoredItem(*one) for one in arguments[1]]]
     return getattr(state, method)(*arguments)
 
 

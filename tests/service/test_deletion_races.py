@@ -18,7 +18,7 @@ from adapters_store.errors import VersionNotFound
 from adapters_store.store import Store
 from service.app import end_removals
 from service.errors import DomainNotFound
-from service.state import DomainRecord, Item, Probe, State
+from service.state import DomainRecord, Probe, State, StoredItem
 from service.state.fence import fence
 from service.state.snapshots import Snapshots
 from service.state.sqlite import SqliteState
@@ -97,13 +97,13 @@ def test_uploads_that_race_the_deletion_of_their_domain_over_http_leave_no_versi
 
 def test_state_refuses_what_is_written_for_an_earlier_domain_of_the_name(state: State) -> None:
     state.put_domain(MOVIES)
-    born, item = state.get_domain("movies").born, Item("i1", "a film")
+    born, item = state.get_domain("movies").born, StoredItem("i1", "a film")
     state.upsert_items("movies", [item], "changed", born)
     state.delete_domain("movies")
     state.put_domain(MOVIES)
     for write in (
         lambda: state.upsert_items("movies", [item], "changed", born),
-        lambda: state.replace_item("movies", item, Item("i1", "another"), born),
+        lambda: state.replace_item("movies", item, StoredItem("i1", "another"), born),
         lambda: state.put_probes("movies", [Probe(["i1"], "i2")], born),
         lambda: state.create_job("import", "movies", {}, None, born),
     ):
@@ -172,7 +172,7 @@ def test_items_whose_vectors_go_with_their_domain_are_refused_as_of_a_removed_do
     client.put("/domains/movies", json={}).raise_for_status()
     monkeypatch.setattr(vectors, "complete", fail)
     with pytest.raises(type(error)):
-        components_of(client).writer.embed("movies", [Item("i1", "film")])
+        components_of(client).writer.embed("movies", [StoredItem("i1", "film")])
 
 
 def test_a_flip_of_the_deleted_domain_is_not_written_into_the_new_one(tmp_path: Path) -> None:
@@ -199,14 +199,14 @@ def test_a_flip_of_the_deleted_domain_is_not_written_into_the_new_one(tmp_path: 
 def test_a_snapshot_that_is_taken_while_its_domain_is_deleted_is_not_left_for_a_restore(tmp_path: Path) -> None:
     state, snapshots = SqliteState(tmp_path), Snapshots(tmp_path / "snapshots")
     state.put_domain(MOVIES)
-    state.upsert_items("movies", [Item("i1", "a film")])
+    state.upsert_items("movies", [StoredItem("i1", "a film")])
     old = state.get_domain("movies")
     state.delete_domain("movies")
     state.put_domain(MOVIES)
     with pytest.raises(DomainNotFound):
         snapshots.take(state, old, 1)
     assert snapshots.all() == []
-    state.upsert_items("movies", [Item("i2", "a new film")])
+    state.upsert_items("movies", [StoredItem("i2", "a new film")])
     record = state.get_domain("movies")
     snapshots.take(state, record, 1)
     assert (snapshots.generation(record), snapshots.generation(old)) == (1, -1)

@@ -22,7 +22,7 @@ from adapters_store.errors import StoreError
 from service.app import open_state
 from service.errors import OutOfSpace, StateError, StateUnavailable
 from service.settings import Settings
-from service.state import DomainRecord, Item, sqlite_file
+from service.state import DomainRecord, StoredItem, sqlite_file
 from service.state.sqlite import SqliteState
 from swaprec.doctor import examine
 from swaprec.restore import restore
@@ -128,14 +128,14 @@ def test_state_that_may_not_be_written_or_is_full_says_so_and_changes_nothing(tm
     db = state.file.connection()
     db.execute("PRAGMA query_only = ON")
     with pytest.raises(StateUnavailable, match="make it writable"):
-        state.upsert_items("movies", [Item("i1", "a film")])
+        state.upsert_items("movies", [StoredItem("i1", "a film")])
     db.execute("PRAGMA query_only = OFF")
     db.execute("PRAGMA max_page_count = 30")
     with pytest.raises(OutOfSpace, match="free some space"):
-        state.upsert_items("movies", [Item(f"i{n}", "a film" * 100) for n in range(1000)])
+        state.upsert_items("movies", [StoredItem(f"i{n}", "a film" * 100) for n in range(1000)])
     assert state.count_items("movies") == 0
     db.execute("PRAGMA max_page_count = 1000000")
-    assert state.upsert_items("movies", [Item("i1", "a film")]).accepted == 1
+    assert state.upsert_items("movies", [StoredItem("i1", "a film")]).accepted == 1
     state.close()
 
 

@@ -13,7 +13,7 @@ import pytest
 from service.app import started
 from service.http.components import Components
 from service.settings import Settings
-from service.state import DomainRecord, Item, Job
+from service.state import DomainRecord, JobRecord, StoredItem
 from service.wire.requests import ActivateRequest
 from tests.service.conftest import wait_until
 from tests.tiny import tiny_texts
@@ -44,7 +44,7 @@ def components(settings: Settings, backbone: Backbone) -> Iterator[Components]:
         yield components
 
 
-def begin(components: Components, body: str) -> Job:
+def begin(components: Components, body: str) -> JobRecord:
     """Begin to import a body that takes long."""
     path = components.settings.data / "imports" / "body.ndjson.part"
     BODIES[body](path)
@@ -91,9 +91,9 @@ def test_refused_rows_that_were_reported_are_not_read_again_after_a_stop(compone
     assert kept["position"] == kept["report"]["rejected_count"] * len(REFUSED)
 
 
-def begin_silent(components: Components, kind: str, detail: dict[str, object]) -> Job:
+def begin_silent(components: Components, kind: str, detail: dict[str, object]) -> JobRecord:
     """Begin a job that waits for the process that builds, which says nothing: it is stopped while it starts."""
-    items = [Item(f"i{number}", text) for number, text in enumerate(tiny_texts(60))]
+    items = [StoredItem(f"i{number}", text) for number, text in enumerate(tiny_texts(60))]
     components.state.upsert_items("movies", items, "later")
     job = components.jobs.submit(kind, "movies", detail)
     wait_until(lambda: components.worker._process is not None)
@@ -120,7 +120,7 @@ def test_a_job_ends_soon_also_while_the_process_that_builds_says_nothing(compone
 
 def test_a_job_that_waits_for_its_turn_to_build_is_cancelled_soon(components: Components) -> None:
     components.state.put_domain(DomainRecord("books", components.state.get_domain("movies").backbone))
-    items = [Item(f"i{number}", f"storm {number}") for number in range(60)]
+    items = [StoredItem(f"i{number}", f"storm {number}") for number in range(60)]
     components.state.upsert_items("books", items, "later")
     begin_silent(components, "fold", {})
     waits = components.jobs.submit("fold", "books", {})

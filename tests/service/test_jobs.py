@@ -15,7 +15,7 @@ from service.errors import JobTaken, PayloadTooLarge, RequestConflict
 from service.jobs import Jobs, Progress, Stopped
 from service.rollout.gate_runner import waited
 from service.settings import Settings
-from service.state import DomainRecord, Job
+from service.state import DomainRecord, JobRecord
 from service.state.sqlite import SqliteState
 from tests.service.conftest import running, wait_for_job, wait_until
 from transrec.backbone import Backbone
@@ -33,7 +33,7 @@ def test_only_what_an_earlier_process_left_is_resumed(state: SqliteState) -> Non
     left = state.create_job("count", "movies", {})
     done: list[str] = []
 
-    def count(job: Job, _: Progress) -> dict[str, Any]:
+    def count(job: JobRecord, _: Progress) -> dict[str, Any]:
         done.append(job.id)
         return {}
 
@@ -51,7 +51,7 @@ def test_how_far_a_job_is_that_runs_here_is_known_and_what_stops_with_the_servic
 ) -> None:
     reported, go_on = threading.Event(), threading.Event()
 
-    def count(_: Job, progress: Progress) -> dict[str, Any]:
+    def count(_: JobRecord, progress: Progress) -> dict[str, Any]:
         progress.stage("embed")(3, 4)
         reported.set()
         go_on.wait(10)
@@ -73,7 +73,7 @@ def test_how_far_a_job_is_that_runs_here_is_known_and_what_stops_with_the_servic
 def test_a_running_job_estimates_how_long_its_stage_will_take_and_one_that_ended_does_not(state: SqliteState) -> None:
     reported, go_on = threading.Event(), threading.Event()
 
-    def count(_: Job, progress: Progress) -> dict[str, Any]:
+    def count(_: JobRecord, progress: Progress) -> dict[str, Any]:
         advance = progress.stage("embed")
         time.sleep(0.3)
         advance(1, 4)
@@ -100,7 +100,7 @@ def test_jobs_of_a_domain_run_in_the_order_in_which_they_were_asked_for(state: S
     noted: list[str] = []
     go_on = threading.Event()
 
-    def note(job: Job, _: Progress) -> dict[str, Any]:
+    def note(job: JobRecord, _: Progress) -> dict[str, Any]:
         assert not job.detail["wait"] or go_on.wait(10)
         noted.append(job.detail["name"])
         return {}
@@ -122,7 +122,7 @@ def test_the_end_of_a_job_is_reported_once_it_is_written_down(state: SqliteState
     reported: list[str] = []
     jobs = Jobs(state, "one")
 
-    def refuse(_: Job, __: Progress) -> dict[str, Any]:
+    def refuse(_: JobRecord, __: Progress) -> dict[str, Any]:
         raise PayloadTooLarge("too much")
 
     jobs.kinds["refuse"], jobs.after["refuse"] = refuse, lambda job: reported.append(state.get_job(job.id).status)
@@ -140,7 +140,7 @@ def test_a_job_whose_domain_goes_away_ends_quietly(state: SqliteState) -> None:
     reported: list[str] = []
     jobs = Jobs(state, "one")
 
-    def wait(job: Job, _: Progress) -> dict[str, Any]:
+    def wait(job: JobRecord, _: Progress) -> dict[str, Any]:
         going.set()
         assert removed.wait(10)
         state.get_domain(job.domain)
@@ -179,7 +179,7 @@ def test_an_interrupted_import_goes_on_at_the_next_start_and_what_nobody_wants_i
 def test_a_queued_job_that_is_cancelled_never_runs_and_a_running_one_ends_at_its_next_step(state: SqliteState) -> None:
     going, reported = threading.Event(), list[str]()
 
-    def work(_: Job, progress: Progress) -> dict[str, Any]:
+    def work(_: JobRecord, progress: Progress) -> dict[str, Any]:
         going.set()
         while True:
             progress.check()
@@ -207,7 +207,7 @@ def test_a_job_of_a_process_that_died_is_done_by_another_and_the_first_may_write
     assert dead is not None
     done: list[str] = []
 
-    def work(job: Job, progress: Progress) -> dict[str, Any]:
+    def work(job: JobRecord, progress: Progress) -> dict[str, Any]:
         progress.fence()
         done.append(job.owner)
         return {}
@@ -226,7 +226,7 @@ def test_a_job_of_a_process_that_died_is_done_by_another_and_the_first_may_write
 def test_a_job_that_a_clean_stop_interrupts_is_given_back_at_once(state: SqliteState) -> None:
     going = threading.Event()
 
-    def work(_: Job, progress: Progress) -> dict[str, Any]:
+    def work(_: JobRecord, progress: Progress) -> dict[str, Any]:
         going.set()
         while True:
             progress.check()
@@ -248,7 +248,7 @@ def test_a_long_job_keeps_its_lease(state: SqliteState, monkeypatch: pytest.Monk
     monkeypatch.setattr("service.jobs.LEASE_S", 0.4)
     monkeypatch.setattr("service.jobs.LEASE_RENEWAL_S", 0.1)
 
-    def work(_: Job, progress: Progress) -> dict[str, Any]:
+    def work(_: JobRecord, progress: Progress) -> dict[str, Any]:
         time.sleep(1.2)
         progress.fence()
         return {}
@@ -267,10 +267,10 @@ def test_a_long_job_keeps_its_lease(state: SqliteState, monkeypatch: pytest.Monk
 class Pausing(SqliteState):
     """State whose leases run out before they are renewed, as those of a process that stood still have."""
 
-    def claim_job(self, owner: str, lease_s: float) -> Job | None:
+    def claim_job(self, owner: str, lease_s: float) -> JobRecord | None:
         return super().claim_job(owner, lease_s / 100)
 
-    def renew_job(self, job_id: str, token: int, lease_s: float) -> Job:
+    def renew_job(self, job_id: str, token: int, lease_s: float) -> JobRecord:
         return super().renew_job(job_id, token, lease_s / 20)
 
 
@@ -279,7 +279,7 @@ def test_a_process_does_not_take_its_own_job_from_itself(tmp_path: Path) -> None
     state.put_domain(DomainRecord("movies", "f"))
     began: list[int] = []
 
-    def work(job: Job, progress: Progress) -> dict[str, Any]:
+    def work(job: JobRecord, progress: Progress) -> dict[str, Any]:
         began.append(job.token)
         time.sleep(2.5)  # both threads look for jobs meanwhile, twice
         progress.check()
@@ -300,15 +300,15 @@ class Full(SqliteState):
 
     full = False
 
-    def update_job(self, job_id: str, *, token: int | None = None, **changes: Any) -> Job:
+    def update_job(self, job_id: str, *, token: int | None = None, **changes: Any) -> JobRecord:
         self._check()
         return super().update_job(job_id, token=token, **changes)
 
-    def claim_job(self, owner: str, lease_s: float) -> Job | None:
+    def claim_job(self, owner: str, lease_s: float) -> JobRecord | None:
         self._check()
         return super().claim_job(owner, lease_s / 10)
 
-    def renew_job(self, job_id: str, token: int, lease_s: float) -> Job:
+    def renew_job(self, job_id: str, token: int, lease_s: float) -> JobRecord:
         self._check()
         return super().renew_job(job_id, token, lease_s / 10)
 
@@ -322,7 +322,7 @@ def test_jobs_go_on_when_a_full_disk_has_room_again(tmp_path: Path) -> None:
     state.put_domain(DomainRecord("movies", "f"))
     tries: list[int] = []
 
-    def work(job: Job, _: Progress) -> dict[str, Any]:
+    def work(job: JobRecord, _: Progress) -> dict[str, Any]:
         tries.append(job.token)
         state.full = len(tries) == 1
         if state.full:
@@ -345,7 +345,7 @@ def test_jobs_go_on_when_a_full_disk_has_room_again(tmp_path: Path) -> None:
 def test_what_was_cancelled_in_another_process_is_not_decided_any_more(state: SqliteState) -> None:
     reported, go_on, decided = threading.Event(), threading.Event(), list[str]()
 
-    def work(job: Job, progress: Progress) -> dict[str, Any]:
+    def work(job: JobRecord, progress: Progress) -> dict[str, Any]:
         reported.set()
         assert go_on.wait(10)
         progress.fence()
@@ -370,7 +370,7 @@ def test_a_job_that_was_cancelled_while_its_process_died_is_not_resumed(state: S
     state.cancel_job(job.id)
     done: list[str] = []
 
-    def work(job: Job, progress: Progress) -> dict[str, Any]:
+    def work(job: JobRecord, progress: Progress) -> dict[str, Any]:
         progress.check()
         done.append(job.id)
         return {}

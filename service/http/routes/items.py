@@ -21,7 +21,7 @@ from service.http.bodies import refuse_long
 from service.http.components import Components, ComponentsDep, parse_body, problems, stream
 from service.http.item_forms import FORM, read_item
 from service.ingest.imports import Course
-from service.state import Item
+from service.state import StoredItem
 from service.wire import responses
 from service.wire.requests import MAX_IMAGE_B64, ItemBody, ItemPatch
 from service.wire.responses import ImportReport, Job, Page
@@ -138,7 +138,7 @@ async def put_item(
     born = (await run_in_threadpool(components.live.get, domain)).live.born
     given = await run_in_threadpool(_named, await read_item(request, MAX_ITEM_BYTES), item_id)
 
-    def store() -> tuple[Item, bool]:
+    def store() -> tuple[StoredItem, bool]:
         item_reader = components.versions.item_reader(domain)
         item = _readable(lambda: item_reader.item(given))
         item_reader.settle()
@@ -167,10 +167,10 @@ async def patch_item(
     body = await read_item(request, MAX_ITEM_BYTES)
     patch = await run_in_threadpool(parse_body, ItemPatch, body, '{"available": false}')
 
-    def change() -> Item:
+    def change() -> StoredItem:
         item_reader = components.versions.item_reader(domain)
 
-        def changed(before: Item) -> Item:
+        def changed(before: StoredItem) -> StoredItem:
             after = _readable(lambda: item_reader.patched(before, patch))
             item_reader.settle()
             return after
@@ -219,7 +219,7 @@ def _is_large(request: Request, inline_bytes: int) -> bool:
     return not length.isdecimal() or int(length) > inline_bytes
 
 
-def _queued(job: state.Job) -> Response:
+def _queued(job: state.JobRecord) -> Response:
     return _json(job.to_json(), 202, {"Location": f"/jobs/{job.id}"})
 
 
@@ -232,14 +232,14 @@ def _named(body: bytes, item_id: str) -> ItemBody:
     return parse_body(ItemBody, json.dumps(given).encode(), '{"title": "Heat (1995)"}')
 
 
-def _readable(made: Callable[[], Item]) -> Item:
+def _readable(made: Callable[[], StoredItem]) -> StoredItem:
     try:
         return made()
     except ValueError as error:
         raise InvalidRequest(str(error), [{"loc": ["body"], "msg": str(error)}]) from error
 
 
-def _shown(item: Item) -> dict[str, Any]:
+def _shown(item: StoredItem) -> dict[str, Any]:
     shown = {"item_id": item.item_id, "text": as_attributes(item.text), "image": item.image}
     return shown | {"popularity": item.popularity, "available": item.available, "metadata": item.metadata}
 

@@ -9,7 +9,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 
 from service.http.components import Caller, ComponentsDep, key_check, problems
-from service.state import Job
+from service.state import JobRecord
 from service.wire import responses
 from service.wire.responses import Page
 
@@ -31,7 +31,7 @@ def list_jobs(
     return {"items": [job.to_json() for job in found[:limit]], "next_cursor": None}
 
 
-def _created(job: Job) -> str:
+def _created(job: JobRecord) -> str:
     return job.created_at
 
 

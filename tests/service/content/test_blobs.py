@@ -24,7 +24,7 @@ from service.content.sweeps import Sweeps
 from service.errors import StateUnavailable
 from service.jobs import Jobs, Stopped
 from service.settings import Settings
-from service.state import DomainRecord, Item, State
+from service.state import DomainRecord, State, StoredItem
 from service.state.redis import RedisState
 from service.state.snapshots import Snapshots
 from service.state.sqlite import SqliteState
@@ -271,8 +271,8 @@ def test_domains_whose_backbone_is_not_loaded_here_are_read_as_well(blobs: Blobs
     for name in ("photos", "shop"):
         state.put_domain(DomainRecord(name, UNKNOWN))
     first, second = blobs.keep(tiny_picture(1)), blobs.keep(tiny_picture(2))
-    state.upsert_items("photos", [Item("a", "", image=first), Item("b", "a text")])
-    state.upsert_items("shop", [Item("a", "", image=first), Item("b", "", image=second)])
+    state.upsert_items("photos", [StoredItem("a", "", image=first), StoredItem("b", "a text")])
+    state.upsert_items("shop", [StoredItem("a", "", image=first), StoredItem("b", "", image=second)])
     assert list(sweeps_of(state, blobs, tmp_path).named()) == [first, first, second]
     state.close()
 
@@ -281,7 +281,7 @@ def test_what_a_snapshot_names_stays_for_a_state_that_is_lost(blobs: Blobs, tmp_
     state = SqliteState(tmp_path / "lost")
     state.put_domain(DomainRecord("photos", UNKNOWN))
     digest = blobs.keep(tiny_picture(1))
-    state.upsert_items("photos", [Item("a", "", image=digest)])
+    state.upsert_items("photos", [StoredItem("a", "", image=digest)])
     Snapshots(tmp_path / "snapshots").take(state, state.get_domain("photos"), state.generation("photos"))
     state.close()
     empty = SqliteState(tmp_path / "empty")

@@ -17,7 +17,7 @@ from service.access.keys import KeyFile
 from service.http import components, job_events
 from service.jobs import Progress
 from service.settings import Settings
-from service.state import Job
+from service.state import JobRecord
 from service.state.sqlite import SqliteState
 from tests.service import process
 from tests.service.conftest import components_of, running, wait_until
@@ -27,11 +27,11 @@ PORT = 18467
 
 
 @contextmanager
-def waiting(client: httpx.Client) -> Iterator[Job]:
+def waiting(client: httpx.Client) -> Iterator[JobRecord]:
     """A job of `movies` that runs until the block ends."""
     go_on = threading.Event()
 
-    def wait(_: Job, progress: Progress) -> dict[str, Any]:
+    def wait(_: JobRecord, progress: Progress) -> dict[str, Any]:
         progress.stage("wait")
         while not go_on.wait(0.05):
             progress.check()
@@ -46,7 +46,7 @@ def waiting(client: httpx.Client) -> Iterator[Job]:
         go_on.set()
 
 
-def follow(client: httpx.Client, job: Job, got: list[str]) -> threading.Thread:
+def follow(client: httpx.Client, job: JobRecord, got: list[str]) -> threading.Thread:
     """Follow a job in a thread until its stream ends."""
 
     def read() -> None:

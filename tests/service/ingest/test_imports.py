@@ -18,7 +18,7 @@ from service.ingest import imports
 from service.ingest.imports import Course
 from service.jobs import Progress, Stopped
 from service.settings import Settings
-from service.state import DomainRecord, Item, Job
+from service.state import DomainRecord, JobRecord, StoredItem
 from service.wire.requests import ItemPatch
 from transrec.backbone import Backbone
 
@@ -77,7 +77,7 @@ def test_an_import_that_is_resumed_stores_no_row_twice_and_reports_all(component
         go_on(components, Cut)
     assert len(titles(components)) == 50
     components.writer.delete("movies", ["i3"])
-    components.writer.upsert("movies", [Item("i4", "newer"), Item("i80", "newer")])
+    components.writer.upsert("movies", [StoredItem("i4", "newer"), StoredItem("i80", "newer")])
     report = go_on(components)
     assert (report["accepted"], report["unchanged"], report["rejected_count"]) == (ROWS - 1, 1, 1)
     assert report["rejected"][0]["index"] == 70
@@ -100,7 +100,7 @@ def test_rows_of_which_it_was_not_written_down_that_they_are_stored_overwrite_no
         components.imports.run("movies", path, Course(folds=True, keep=killed))
     assert len(titles(components)) == 50
     components.writer.delete("movies", ["i3"])
-    components.writer.upsert("movies", [Item("i4", "newer")])
+    components.writer.upsert("movies", [StoredItem("i4", "newer")])
     report = components.imports.run("movies", path, Course(Report(), 0, begun, folds=True))
     found = titles(components)
     assert set(found) == {f"i{number}" for number in range(ROWS)} - {"i3"}
@@ -109,13 +109,13 @@ def test_rows_of_which_it_was_not_written_down_that_they_are_stored_overwrite_no
 
 
 def test_a_job_of_an_earlier_version_that_wrote_nothing_down_begins_at_the_first_row(components: Components) -> None:
-    job: Job = components.imports.submit("movies", body(components), born(components))
+    job: JobRecord = components.imports.submit("movies", body(components), born(components))
     assert job.result is None
     assert go_on(components)["accepted"] == ROWS
 
 
 def test_a_patch_that_is_resumed_does_not_undo_what_came_since(components: Components) -> None:
-    components.writer.upsert("movies", [Item("a", "film", 1.0), Item("b", "film", 1.0)])
+    components.writer.upsert("movies", [StoredItem("a", "film", 1.0), StoredItem("b", "film", 1.0)])
     jobs = [
         components.imports.submit_patch("movies", name, ItemPatch(popularity=2.0), born(components))
         for name in ("a", "b")
@@ -123,7 +123,7 @@ def test_a_patch_that_is_resumed_does_not_undo_what_came_since(components: Compo
     work = components.jobs.kinds["patch"]
     for job in jobs:
         assert work(job, Progress(components.state, job, threading.Event())) == {"updated": 1, "unchanged": 0}
-    components.writer.upsert("movies", [Item("a", "film", 3.0)])
+    components.writer.upsert("movies", [StoredItem("a", "film", 3.0)])
     for job in jobs:  # as a process does that was killed before it had written down that they are done
         assert work(job, Progress(components.state, job, threading.Event())) == {"updated": 0, "unchanged": 1}
     found = components.state.items_by_id("movies", ["a", "b"])

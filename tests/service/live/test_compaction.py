@@ -10,7 +10,7 @@ import pytest
 
 from service.http.components import Components
 from service.live import compaction
-from service.state import Job
+from service.state import JobRecord
 from tests.service.conftest import ITEMS, components_of, wait_for_job, wait_until
 
 REFUSED = {"status": 422, "detail": "100 different items have only 1 different vectors"}
@@ -22,13 +22,13 @@ def components(movies: httpx.Client) -> Components:
     return components_of(movies)
 
 
-def ask(components: Components) -> Job | None:
+def ask(components: Components) -> JobRecord | None:
     """Ask for a build as a reconciliation does; no process claims it."""
     job: Any = components.reconciler.ask_for_build("movies")
     return job
 
 
-def fail(components: Components, error: dict[str, Any]) -> Job:
+def fail(components: Components, error: dict[str, Any]) -> JobRecord:
     """Record a build of the catalog as it is now that failed."""
     live = components.store.live("movies")
     detail = {"generation": components.state.generation("movies"), "version": "none" if live is None else live}

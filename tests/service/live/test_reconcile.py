@@ -19,7 +19,7 @@ from service.live.follower import SWEEP_S
 from service.live.reconcile import EMBED_INLINE_MAX
 from service.live.table import LiveDomain, LiveTable, Standing
 from service.settings import Settings
-from service.state import DomainRecord, Item, Job
+from service.state import DomainRecord, JobRecord, StoredItem
 from service.wire.requests import ActivateRequest
 from tests.service.conftest import wait_until
 from tests.tiny import tiny_texts
@@ -36,13 +36,13 @@ def components(settings: Settings, backbone: Backbone) -> Iterator[Components]:
     with started(settings) as components:
         components.state.put_domain(DomainRecord("movies", backbone.fingerprint))
         components.activator.domain_created(components.state.get_domain("movies"))
-        components.writer.upsert("movies", [Item(text, text) for text in TEXTS])
+        components.writer.upsert("movies", [StoredItem(text, text) for text in TEXTS])
         yield components
 
 
 def write_in_other_process(components: Components, texts: list[str]) -> None:
     """Store what another process will embed."""
-    components.state.upsert_items("movies", [Item(text, text) for text in texts])
+    components.state.upsert_items("movies", [StoredItem(text, text) for text in texts])
 
 
 def delete_in_other_process(components: Components, text: str) -> None:
@@ -91,7 +91,7 @@ def test_what_was_deleted_and_came_back_while_changes_wait_is_there_again_after_
     assert not caught_up(components).items.rows([TEXTS[3]])
     write_in_other_process(components, [TEXTS[3]])
     delete_in_other_process(components, MANY[0])
-    components.writer.embed("movies", [Item(text, text) for text in [*MANY, TEXTS[3]]])
+    components.writer.embed("movies", [StoredItem(text, text) for text in [*MANY, TEXTS[3]]])
     assert set(caught_up(components).items.rows([*TEXTS, *MANY])) == {*TEXTS, *MANY[1:]}
     assert "movies" not in components.reconciler.waiting
 
@@ -139,10 +139,10 @@ def test_during_a_large_import_single_items_come_change_and_go_at_once_and_the_r
     components: Components,
 ) -> None:
     with_base(components)
-    many = [Item(text, text) for text in (f"news {number}" for number in range(600))]
+    many = [StoredItem(text, text) for text in (f"news {number}" for number in range(600))]
     components.writer.upsert("movies", many, search=False)
     assert set(caught_up(components).items.rows([*TEXTS, *(item.item_id for item in many)])) == {*TEXTS}
-    components.writer.upsert("movies", [Item("new", "new"), many[0]])
+    components.writer.upsert("movies", [StoredItem("new", "new"), many[0]])
     components.writer.change("movies", TEXTS[1], lambda item: replace(item, available=False))
     components.writer.delete("movies", [TEXTS[2], many[1].item_id])
     items = caught_up(components).items
@@ -163,7 +163,7 @@ def test_what_is_unavailable_while_more_changes_than_can_be_applied_wait_is_know
 ) -> None:
     with_base(components)
     write_in_other_process(components, MANY)
-    components.state.upsert_items("movies", [Item(TEXTS[1], TEXTS[1], available=False)])
+    components.state.upsert_items("movies", [StoredItem(TEXTS[1], TEXTS[1], available=False)])
     items = caught_up(components).items
     assert "movies" in components.reconciler.waiting
     assert set(items.rows(TEXTS)) == {*TEXTS}
@@ -189,7 +189,7 @@ def test_a_delete_needs_no_file_of_the_version_that_answers(components: Componen
 
 
 def test_a_base_that_is_damaged_is_built_again(settings: Settings, components: Components) -> None:
-    many = [Item(f"news {number}", f"news {number}") for number in range(FOLD_ROWS)]
+    many = [StoredItem(f"news {number}", f"news {number}") for number in range(FOLD_ROWS)]
     components.writer.upsert("movies", many)
     with_base(components)
     for path in caught_up(components).items.base.path.glob("vectors-*.npy"):
@@ -205,7 +205,7 @@ def test_a_base_that_is_damaged_is_built_again(settings: Settings, components: C
 
 
 def test_a_version_that_is_pinned_before_it_ever_answered_becomes_warm(components: Components, bundle: Make) -> None:
-    components.writer.upsert("movies", [Item(f"news {number}", f"news {number}") for number in range(FOLD_ROWS)])
+    components.writer.upsert("movies", [StoredItem(f"news {number}", f"news {number}") for number in range(FOLD_ROWS)])
     with_base(components)
     version = components.store.add("movies", bundle(1), lambda _: []).version
     components.activator.pin("movies", version, pinned=True)
@@ -232,7 +232,7 @@ def test_a_version_that_lacks_what_an_import_brought_is_built_before_it_goes_liv
     with_base(components)
     components.activator.pin("movies", version, pinned=False)
     components.writer.upsert(
-        "movies", [Item(f"news {number}", f"news {number}") for number in range(600)], search=False
+        "movies", [StoredItem(f"news {number}", f"news {number}") for number in range(600)], search=False
     )
     work(components)
     components.activator.pin("movies", version, pinned=True)
@@ -249,7 +249,7 @@ def test_a_value_that_lacks_something_never_has_the_number_of_one_that_has_all(c
     with_base(components)
     numbers = [caught_up(components).index_generation]
     components.writer.upsert(
-        "movies", [Item(f"news {number}", f"news {number}") for number in range(600)], search=False
+        "movies", [StoredItem(f"news {number}", f"news {number}") for number in range(600)], search=False
     )
     numbers.append(caught_up(components).index_generation)
     work(components)
@@ -260,7 +260,7 @@ def test_a_value_that_lacks_something_never_has_the_number_of_one_that_has_all(c
 def test_a_delete_goes_also_where_no_job_can_be_written_down(
     components: Components, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: object) -> Job:
+    def full(*_: object) -> JobRecord:
         raise StorageFull("no room")
 
     write_in_other_process(components, MANY)
@@ -285,7 +285,7 @@ def test_a_canary_ends_also_where_its_domain_rests(components: Components, bundl
 
 def test_an_item_that_a_patch_does_not_change_is_searchable_when_it_came_with_an_import(components: Components) -> None:
     with_base(components)
-    components.writer.upsert("movies", [Item("news", "news")], search=False)
+    components.writer.upsert("movies", [StoredItem("news", "news")], search=False)
     assert not caught_up(components).items.rows(["news"])
     assert components.writer.change("movies", "news", lambda item: item).unchanged == 1
     assert components.live.get("movies").live.items.rows(["news"])

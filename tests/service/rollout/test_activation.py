@@ -14,7 +14,7 @@ from service.engine.engine import History
 from service.errors import DomainLoading
 from service.http.components import Components
 from service.settings import Settings
-from service.state import DomainRecord, Item, Job
+from service.state import DomainRecord, JobRecord, StoredItem
 from service.version import Version
 from tests.service.conftest import ITEMS, activate, running, upload, wait_for_job, wait_until
 from tests.tiny import tiny_adapter, tiny_bundle, tiny_texts
@@ -30,15 +30,15 @@ def components(settings: Settings, backbone: Backbone) -> Iterator[Components]:
         components.state.put_domain(DomainRecord("movies", backbone.fingerprint))
         components.activator.domain_created(components.state.get_domain("movies"))
         components.jobs.start()
-        components.writer.upsert("movies", [Item(text, text) for text in tiny_texts(60)])
+        components.writer.upsert("movies", [StoredItem(text, text) for text in tiny_texts(60)])
         yield components
 
 
 def store(components: Components, texts: list[str]) -> None:
-    components.state.upsert_items("movies", [Item(text, text, 0.0, {}) for text in texts])
+    components.state.upsert_items("movies", [StoredItem(text, text, 0.0, {}) for text in texts])
 
 
-def make_live(components: Components, path: Path | None) -> Job:
+def make_live(components: Components, path: Path | None) -> JobRecord:
     version: Version = None if path is None else components.store.add("movies", path, lambda _: []).version
     job = components.activator.submit("movies", version)
     wait_until(lambda: components.state.get_job(job.id).ended)

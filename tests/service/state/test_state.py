@@ -22,10 +22,10 @@ from service.state import (
     Changes,
     Deleted,
     DomainRecord,
-    Item,
     Probe,
     Removals,
     State,
+    StoredItem,
     Upserted,
     redis_link,
 )
@@ -41,8 +41,8 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(redis_link, "CONNECT_S", 60.0)
 
 
-def items(*names: str, text: str = "film") -> list[Item]:
-    return [Item(name, f"{text} {name}", popularity=1.0, metadata={"title": name}) for name in names]
+def items(*names: str, text: str = "film") -> list[StoredItem]:
+    return [StoredItem(name, f"{text} {name}", popularity=1.0, metadata={"title": name}) for name in names]
 
 
 def test_domains_are_created_once_listed_and_deleted(state: State) -> None:
@@ -115,7 +115,7 @@ def test_items_come_in_pages(state: State) -> None:
 
 def test_ids_and_texts_of_any_script_survive(state: State) -> None:
     state.put_domain(MOVIES)
-    odd = Item('Ærø "q" \\ 😀\u2028', "Blåbærsyltetøy", metadata={"größe": [1, None, {"x": "y"}]})
+    odd = StoredItem('Ærø "q" \\ 😀\u2028', "Blåbærsyltetøy", metadata={"größe": [1, None, {"x": "y"}]})
     state.upsert_items("movies", [odd])
     assert state.items_by_id("movies", [odd.item_id])[odd.item_id] == odd
 
@@ -124,17 +124,22 @@ def test_pictures_stay_with_their_items_and_changing_one_is_a_change(state: Stat
     state.put_domain(MOVIES)
     first, second = "a" * 64, "b" * 64
     state.upsert_items(
-        "movies", [Item("text", "film"), Item("picture", "", image=first), Item("both", "film", image=first)]
+        "movies",
+        [StoredItem("text", "film"), StoredItem("picture", "", image=first), StoredItem("both", "film", image=first)],
     )
     rows = state.catalog("movies")
     assert (rows.texts, rows.images) == (["film", "", "film"], ["", first, first])
-    assert state.items_by_id("movies", ["both"])["both"] == Item("both", "film", image=first)
+    assert state.items_by_id("movies", ["both"])["both"] == StoredItem("both", "film", image=first)
     assert [item.image for _, item in state.list_items("movies", -1, 9)] == ["", first, first]
-    again = [Item("picture", "", image=first), Item("both", "film", image=second), Item("text", "film")]
+    again = [
+        StoredItem("picture", "", image=first),
+        StoredItem("both", "film", image=second),
+        StoredItem("text", "film"),
+    ]
     done = state.upsert_items("movies", again)
     assert (done.updated, done.unchanged) == (1, 2)
     assert state.catalog("movies").images == ["", first, second]
-    assert state.upsert_items("movies", [Item("both", "film")]).updated == 1
+    assert state.upsert_items("movies", [StoredItem("both", "film")]).updated == 1
     assert state.catalog("movies").images == ["", first, ""]
 
 
@@ -214,10 +219,12 @@ def test_threads_that_ended_leave_no_open_files(state: State) -> None:
 
 def test_equal_items_are_unchanged_however_they_are_written(state: State) -> None:
     state.put_domain(MOVIES)
-    state.upsert_items("movies", [Item("a", "film", 1, {"x": 1, "y": 2}), Item("b", "film")])
-    same = state.upsert_items("movies", [Item("a", "film", 1.0, {"y": 2, "x": 1}), Item("b", "film", 0, {})])
+    state.upsert_items("movies", [StoredItem("a", "film", 1, {"x": 1, "y": 2}), StoredItem("b", "film")])
+    same = state.upsert_items(
+        "movies", [StoredItem("a", "film", 1.0, {"y": 2, "x": 1}), StoredItem("b", "film", 0, {})]
+    )
     assert (same.unchanged, same.generation) == (2, 1)
-    assert state.upsert_items("movies", [Item("a", "film", 1.0, {})]).updated == 1
+    assert state.upsert_items("movies", [StoredItem("a", "film", 1.0, {})]).updated == 1
     assert state.items_by_id("movies", ["a"])["a"].metadata == {}
 
 
@@ -310,15 +317,15 @@ def test_a_catalog_is_never_mixed_from_two_domains_of_one_name(state: State) -> 
 
 def test_an_item_that_is_not_available_stays_known_and_to_become_so_is_a_change(state: State) -> None:
     state.put_domain(MOVIES)
-    state.upsert_items("movies", [Item("a", "film", available=False), Item("b", "film", image="b" * 64)])
+    state.upsert_items("movies", [StoredItem("a", "film", available=False), StoredItem("b", "film", image="b" * 64)])
     assert state.catalog("movies").available == [False, True]
-    assert state.upsert_items("movies", [Item("a", "film"), Item("b", "film", image="b" * 64, available=False)]) == (
-        Upserted(0, 2, 0, 2)
-    )
+    assert state.upsert_items(
+        "movies", [StoredItem("a", "film"), StoredItem("b", "film", image="b" * 64, available=False)]
+    ) == (Upserted(0, 2, 0, 2))
     assert state.catalog("movies").available == [True, False]
     assert state.items_by_id("movies", ["a", "b"]) == {
-        "a": Item("a", "film"),
-        "b": Item("b", "film", image="b" * 64, available=False),
+        "a": StoredItem("a", "film"),
+        "b": StoredItem("b", "film", image="b" * 64, available=False),
     }
     assert [item.available for _, item in state.list_items("movies", -1, 9)] == [True, False]
 
@@ -368,11 +375,11 @@ def test_pages_step_over_rows_that_are_empty(state: State) -> None:
 
 def test_an_item_is_replaced_only_while_it_is_what_its_writer_saw(state: State) -> None:
     state.put_domain(MOVIES)
-    state.upsert_items("movies", [Item("a", "film", 1, {"x": 1})])
+    state.upsert_items("movies", [StoredItem("a", "film", 1, {"x": 1})])
     [seen] = state.items_by_id("movies", ["a"]).values()
-    after = Item("a", "film", 1, {"x": 2}, available=False)
+    after = StoredItem("a", "film", 1, {"x": 2}, available=False)
     assert state.replace_item("movies", seen, after) == Upserted(0, 1, 0, 2)
-    assert state.replace_item("movies", seen, Item("a", "lost")) is None
+    assert state.replace_item("movies", seen, StoredItem("a", "lost")) is None
     assert state.items_by_id("movies", ["a"]) == {"a": after}
     assert state.replace_item("movies", after, after) == Upserted(0, 0, 1, 2)
     state.delete_items("movies", ["a"])
@@ -387,7 +394,7 @@ def test_changes_name_every_id_once_with_its_final_fate(state: State) -> None:
     state.upsert_items("movies", items(*"abcde"))
     since = state.catalog("movies")
     state.upsert_items("movies", items("a", "b", text="once"))
-    state.upsert_items("movies", [Item("b", "twice", 3.0, {"x": 1}, "f" * 64, available=False), *items("new")])
+    state.upsert_items("movies", [StoredItem("b", "twice", 3.0, {"x": 1}, "f" * 64, available=False), *items("new")])
     state.delete_items("movies", ["c", "d", "new"])
     state.upsert_items("movies", items("d", "new"))
     state.delete_items("movies", ["new"])
@@ -415,7 +422,7 @@ def test_who_applies_changes_now_and_then_has_the_catalog(state: State) -> None:
         if rng.random() < 0.4:
             state.delete_items("movies", some)
         else:
-            state.upsert_items("movies", [Item(name, str(turn), available=rng.random() < 0.5) for name in some])
+            state.upsert_items("movies", [StoredItem(name, str(turn), available=rng.random() < 0.5) for name in some])
         if rng.random() < 0.3:
             found = state.changes("movies", generation, born)
             assert found is not None
@@ -478,7 +485,7 @@ def test_removals_name_what_is_not_available_any_more(state: State) -> None:
     state.put_domain(MOVIES)
     state.upsert_items("movies", items(*"abcde"))
     born = state.get_domain("movies").born
-    with_unavailable = [Item(name, f"film {name}", 1.0, {}, available=False) for name in "abcd"]
+    with_unavailable = [StoredItem(name, f"film {name}", 1.0, {}, available=False) for name in "abcd"]
     state.upsert_items("movies", with_unavailable)
     [b] = state.items_by_id("movies", ["b"]).values()
     state.replace_item("movies", b, replace(b, available=True))

@@ -8,15 +8,15 @@ from collections.abc import Callable
 
 import pytest
 
-from service.state import DomainRecord, Entry, Item, Probe, State, sqlite_feed
+from service.state import DomainRecord, FeedEntry, Probe, State, StoredItem, sqlite_feed
 from service.state.sqlite import SqliteState
 from tests.service.redis_server import RedisServer
 
 MOVIES = DomainRecord("movies", "f" * 64, "Films")
-ITEM = Item("a", "film")
+ITEM = StoredItem("a", "film")
 
 
-def logged(entries: list[Entry] | None) -> list[tuple[str, str]]:
+def logged(entries: list[FeedEntry] | None) -> list[tuple[str, str]]:
     assert entries is not None
     return [(entry.kind, entry.domain) for entry in entries]
 
@@ -34,8 +34,8 @@ def test_every_write_is_announced_and_one_that_changes_nothing_is_not(state: Sta
     assert since(state, lambda: state.put_domain(DomainRecord("movies", "f" * 64, "Other"))) == [("domain", "movies")]
     assert since(state, lambda: state.upsert_items("movies", [ITEM])) == [("items", "movies")]
     assert since(state, lambda: state.upsert_items("movies", [ITEM])) == []
-    assert since(state, lambda: state.replace_item("movies", ITEM, Item("a", "x"))) == [("items", "movies")]
-    assert since(state, lambda: state.replace_item("movies", ITEM, Item("a", "y"))) == []
+    assert since(state, lambda: state.replace_item("movies", ITEM, StoredItem("a", "x"))) == [("items", "movies")]
+    assert since(state, lambda: state.replace_item("movies", ITEM, StoredItem("a", "y"))) == []
     assert since(state, lambda: state.delete_items("movies", ["a"])) == [("items", "movies")]
     assert since(state, lambda: state.delete_items("movies", ["a"])) == []
     assert since(state, lambda: state.put_probes("movies", [Probe(["a"], "b")])) == [("probes", "movies")]
@@ -101,7 +101,7 @@ def test_positions_outlive_a_restart(state: State, reopen: Callable[[], State]) 
 
 
 def test_closing_lets_those_who_wait_go(reopen: Callable[[], State]) -> None:
-    state, found = reopen(), list[list[Entry] | None]()
+    state, found = reopen(), list[list[FeedEntry] | None]()
     reader = threading.Thread(target=lambda: found.append(state.follow(state.feed_end(), 60)))
     reader.start()
     time.sleep(0.1)

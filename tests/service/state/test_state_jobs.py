@@ -8,13 +8,13 @@ from collections.abc import Callable
 import pytest
 
 from service.errors import JobNotFound, JobTaken, RequestConflict
-from service.state import DomainRecord, Job, State
+from service.state import DomainRecord, JobRecord, State
 
 MOVIES = DomainRecord("movies", "f" * 64, "Films")
 LONG_S = 60.0
 
 
-def claimed(state: State, owner: str = "one", lease_s: float = LONG_S) -> Job:
+def claimed(state: State, owner: str = "one", lease_s: float = LONG_S) -> JobRecord:
     job = state.claim_job(owner, lease_s)
     assert job is not None
     return job
