@@ -49,7 +49,7 @@ class BodyBudget:
         self.used -= count
 
 
-class Body:
+class ReceivedBody:
     """The body of one request: how long it says it is, what came of it, and what of it is kept in memory."""
 
     def __init__(self, budget: BodyBudget, receive: Receive, length: int | None, *, expects: bool) -> None:
@@ -130,7 +130,7 @@ class BodyMiddleware:
         finally:
             body.close()
 
-    def _body(self, scope: Scope, receive: Receive) -> Body | None:
+    def _body(self, scope: Scope, receive: Receive) -> ReceivedBody | None:
         """Return the body of a request; None where it has none, or one that needs no looking after.
 
         A short body of a known length is no more than the server reads ahead anyway, unless it grows when decoded.
@@ -145,10 +145,10 @@ class BodyMiddleware:
         has_body = bool(length) or b"transfer-encoding" in found
         if not has_body or (length is not None and length <= UNCOUNTED_BYTES and not found):
             return None
-        return Body(self._budget, receive, length, expects=b"expect" in found)
+        return ReceivedBody(self._budget, receive, length, expects=b"expect" in found)
 
 
-async def _send_early(body: Body, send: Send, message: Message) -> None:
+async def _send_early(body: ReceivedBody, send: Send, message: Message) -> None:
     """Send a part of an answer while its request is still on its way."""
     if message["type"] == "http.response.start":
         MutableHeaders(scope=message)["Connection"] = "close"
@@ -197,7 +197,7 @@ def refuse_long(request: Request, limit: int) -> None:
         raise PayloadTooLarge(f"{body.length} bytes: more than {limit} bytes are not read here")
 
 
-def body_of(scope: Scope) -> Body | None:
+def body_of(scope: Scope) -> ReceivedBody | None:
     """Return the body of a request, None where it has none or the app stands alone."""
-    found: Body | None = scope["state"].get("body")
+    found: ReceivedBody | None = scope["state"].get("body")
     return found

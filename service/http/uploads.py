@@ -32,7 +32,7 @@ FILE, FIELDS = "file", ("domain", "activate", "gate", "create")
 
 
 @dataclass(slots=True)
-class Form:
+class UploadForm:
     """A form with one file part named `file`; its bytes go to `upload` as they come."""
 
     upload: Upload

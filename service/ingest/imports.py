@@ -19,7 +19,7 @@ import anyio
 
 from adapters_store.files import PART, room_or_error, sync_folder
 from service.content.import_batch import Merge, UnknownTokens
-from service.content.import_rows import BATCH_ROWS, MAX_ROW_BYTES, Check, Report, read_batches
+from service.content.import_rows import BATCH_ROWS, MAX_ROW_BYTES, Check, ImportReport, read_batches
 from service.embedding.versions import Versions
 from service.errors import AtCapacity, PayloadTooLarge
 from service.ingest.writer import CatalogWriter, RetryUntilAvailable
@@ -41,11 +41,11 @@ COUNTED_BYTES = 16 * 1024 * 1024
 
 _log = logging.getLogger("swaprec")
 
-Keep = Callable[[Report, int, int], None]
+Keep = Callable[[ImportReport, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Course:
+class ImportRun:
     """How an import goes on: what it did until `position`, and the catalog's generation then; -1 where it just begins.
 
     `born` is of the domain that it is for. `folds`: much is made searchable by a fold at the end. `replaces`: what a
@@ -54,7 +54,7 @@ class Course:
     the job may not go on.
     """
 
-    report: Report = field(default_factory=Report)
+    report: ImportReport = field(default_factory=ImportReport)
     position: int = 0
     generation: int = -1
     born: str = ""
@@ -189,27 +189,27 @@ class Imports:
             kept.unlink(missing_ok=True)
             raise
 
-    def run(self, domain: str, spooled: Path, course: Course | None = None) -> Report:
+    def run(self, domain: str, spooled: Path, run: ImportRun | None = None) -> ImportReport:
         """Store every row that can be stored, make the catalog searchable, and say what could not be.
 
         Raises:
             MalformedBody: an array that is no JSON; nothing was stored.
         """
-        course = course or Course()
-        report, done, total, rows = course.report, course.position, 0, 0
+        run = run or ImportRun()
+        report, done, total, rows = run.report, run.position, 0, 0
         item_reader = self._versions.item_reader(domain)
         sample = UnknownTokens(item_reader)
-        overtaken, generation = self._overtaken(domain, course.generation), course.generation
+        overtaken, generation = self._overtaken(domain, run.generation), run.generation
         kept = time.monotonic()
-        for batch in read_batches(spooled, report, item_reader, done, course.check):
+        for batch in read_batches(spooled, report, item_reader, done, run.check):
             wanted = [(index, row) for index, row in batch.rows_by_number if row.item_id not in overtaken]
-            merge = Merge(self._state, domain, item_reader, wanted, replaces=course.replaces)
-            course.retry_until_available(merge.read)
+            merge = Merge(self._state, domain, item_reader, wanted, replaces=run.replaces)
+            run.retry_until_available(merge.read)
             merge.report_rejected(report)
             sample.add(merge.items)
             item_reader.settle()
             if merge.items:
-                stored = self._store(domain, merge, course)
+                stored = self._store(domain, merge, run)
                 report.accepted += stored.accepted
                 report.updated += stored.updated
                 report.unchanged += stored.unchanged
@@ -221,26 +221,26 @@ class Imports:
                 # No batch has more rows: what was stored but not written down before a crash is behind.
                 overtaken = frozenset()
             if merge.items or time.monotonic() - kept > KEEP_EVERY_S:
-                course.keep(report, done, generation)
+                run.keep(report, done, generation)
                 kept = time.monotonic()
-            course.on_progress(done, total)
+            run.on_progress(done, total)
         if done != total:  # nothing but empty lines followed
-            course.on_progress(total, total)
+            run.on_progress(total, total)
         report.warnings += sample.warnings()
         counts = (report.accepted, report.updated, report.unchanged, report.rejected_count)
         _log.info("%s: import ended: %d accepted, %d updated, %d unchanged, %d rejected", domain, *counts)
         return report
 
-    def _store(self, domain: str, merge: Merge, course: Course) -> Upserted:
-        search = not course.folds or course.report.accepted + course.report.updated < FOLD_IMPORT_ROWS
+    def _store(self, domain: str, merge: Merge, run: ImportRun) -> Upserted:
+        search = not run.folds or run.report.accepted + run.report.updated < FOLD_IMPORT_ROWS
         return self._writer.upsert(
             domain,
             merge.items,
             search=search,
-            retry_until_available=course.retry_until_available,
-            check=course.check,
+            retry_until_available=run.retry_until_available,
+            check=run.check,
             renew=merge.renewed,
-            born=course.born,
+            born=run.born,
         )
 
     def _overtaken(self, domain: str, generation: int) -> frozenset[str]:
@@ -260,7 +260,7 @@ class Imports:
         begun = job.result or {}
         first = begun.get("generation", -1) if begun else self._state.generation(job.domain)
 
-        def keep(report: Report, position: int, generation: int) -> None:
+        def keep(report: ImportReport, position: int, generation: int) -> None:
             # As long as nothing is stored, what others changed since the beginning is not to be overwritten.
             generation = first if generation < 0 else generation
             result = {"report": report.to_json(), "position": position, "generation": generation}
@@ -271,9 +271,9 @@ class Imports:
         verb = "goes on" if begun else "begins"
         _log.info("%s: import job %s %s", job.domain, job.id, verb)
         if not begun:
-            keep(Report(), 0, first)
-        course = Course(
-            report=Report.parse(begun["report"]) if begun else Report(),
+            keep(ImportReport(), 0, first)
+        run = ImportRun(
+            report=ImportReport.parse(begun["report"]) if begun else ImportReport(),
             position=begun.get("position", 0),
             generation=begun.get("generation", -1),
             born=born,
@@ -284,7 +284,7 @@ class Imports:
             keep=keep,
             check=progress.check,
         )
-        report = self.run(job.domain, self._path(job), course)
+        report = self.run(job.domain, self._path(job), run)
         if report.stored >= FOLD_IMPORT_ROWS:
             progress.retry_until_available(lambda: self._folds.fold(job.domain, progress))
         return report.to_json()

@@ -40,7 +40,7 @@ def chosen(domain: str, canary_digest: str, user_id: str | None, percent: int) -
 
 
 @dataclass(slots=True)
-class Arm:
+class ArmWindow:
     """The newest answers of a version: seconds, None for an error."""
 
     seconds: deque[float | None] = field(default_factory=lambda: deque(maxlen=WINDOW))
@@ -129,7 +129,7 @@ class Watch:
     """Compares a canary's answers in this process with the live version's."""
 
     def __init__(self) -> None:
-        self._arms: dict[str, tuple[str, Arm, Arm]] = {}
+        self._arms: dict[str, tuple[str, ArmWindow, ArmWindow]] = {}
 
     def forget(self, domain: str) -> None:
         """Forget a domain."""
@@ -144,13 +144,13 @@ class Watch:
         """Record an answer while a canary of this digest runs; return why it must end, if it must."""
         known = self._arms.get(domain)
         if known is None or known[0] != digest:
-            known = self._arms[domain] = digest, Arm(), Arm()
+            known = self._arms[domain] = digest, ArmWindow(), ArmWindow()
         _, usual, new = known
         (new if canary else usual).seconds.append(seconds)
         return _fault(usual, new) if canary else None
 
 
-def _fault(live: Arm, canary: Arm) -> str | None:
+def _fault(live: ArmWindow, canary: ArmWindow) -> str | None:
     count = len(canary.seconds)
     if count < MIN_ANSWERS:
         return None

@@ -46,7 +46,7 @@ class BoundAdapter:
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class ColdQuery:
     """One request's contents."""
 
     live: LiveDomain
@@ -90,7 +90,7 @@ class Lane:
     def __init__(self, engine: Engine, adapter: Callable[[str, Version], Adapter | None], max_queue: int) -> None:
         self.engine = engine
         self._backbone, self._adapter, self._max_queue = engine.backbone, adapter, max_queue
-        self._waiting: deque[Ask] = deque()
+        self._waiting: deque[ColdQuery] = deque()
         self._lock, self._scheduled = threading.Lock(), False
         self._thread = ThreadPoolExecutor(1, "cold")
         self._tables: dict[Dtype, SlotTable] = {}
@@ -99,7 +99,7 @@ class Lane:
     async def vectors(self, live: LiveDomain, contents: Sequence[Content]) -> Floats:
         """Wait for the vectors of one request's contents."""
         loop = asyncio.get_running_loop()
-        ask = Ask(live, contents, loop.create_future(), loop)
+        ask = ColdQuery(live, contents, loop.create_future(), loop)
         with self._lock:
             if len(self._waiting) >= self._max_queue:
                 raise QueueFull(len(self._waiting))
@@ -126,8 +126,8 @@ class Lane:
                 for ask in taken:
                     _deliver(ask, error)
 
-    def _answer(self, asks: Sequence[Ask]) -> None:
-        ready: list[tuple[Ask, BoundAdapter]] = []
+    def _answer(self, asks: Sequence[ColdQuery]) -> None:
+        ready: list[tuple[ColdQuery, BoundAdapter]] = []
         for ask in asks:
             try:
                 ready.append((ask, self._bound(ask.live)))
@@ -147,7 +147,7 @@ class Lane:
                 found = found[count:]
 
     @torch.inference_mode()
-    def _encode(self, dtype: Dtype, asks: Sequence[tuple[Ask, BoundAdapter]]) -> Floats:
+    def _encode(self, dtype: Dtype, asks: Sequence[tuple[ColdQuery, BoundAdapter]]) -> Floats:
         """Encode all contents of some requests, in order: [n, d]."""
         contents = [content for ask, _ in asks for content in ask.contents]
         bound = [bound for ask, bound in asks for _ in ask.contents]
@@ -223,7 +223,7 @@ def _inputs(backbone: Backbone, contents: Sequence[Content]) -> Iterator[tuple[N
         yield places, inputs.padded(places, backbone.device)
 
 
-def _deliver(ask: Ask, found: Floats | Exception) -> None:
+def _deliver(ask: ColdQuery, found: Floats | Exception) -> None:
     """Hand an answer to the event loop that waits for it."""
 
     def deliver() -> None:

@@ -22,7 +22,7 @@ from service.recommend.cold import ColdItems
 from service.state import State
 from service.version import version_name
 from service.wire.requests import RawItem, RecommendRequest
-from service.wire.validation import MAX_LISTED, Place, Plain, plain_error, summary
+from service.wire.validation import MAX_LISTED, ErrorPlace, PlainError, plain_error, summary
 from transrec.arrays import Floats
 from transrec.content import Content
 
@@ -50,7 +50,7 @@ class Reader:
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class KnownHistory:
     """A history as far as the domain knows it: `entries`, oldest first, are rows or items that no catalog has."""
 
     entries: list[int | RawItem]
@@ -96,7 +96,7 @@ async def recommend(live: LiveDomain, request: RecommendRequest, reader: Reader)
     return answer
 
 
-def _known(request: RecommendRequest, live: LiveDomain) -> Known:
+def _known(request: RecommendRequest, live: LiveDomain) -> KnownHistory:
     given = request.entries()
     row_of = live.items.rows([entry for entry in given if isinstance(entry, str)])
     entries: list[int | RawItem] = []
@@ -107,10 +107,10 @@ def _known(request: RecommendRequest, live: LiveDomain) -> Known:
             entries.append(row)
         elif isinstance(entry, str):
             unknown[entry] = None
-    return Known(entries, list(unknown))
+    return KnownHistory(entries, list(unknown))
 
 
-async def _history(live: LiveDomain, known: Known, given: Sequence[object], reader: Reader) -> History:
+async def _history(live: LiveDomain, known: KnownHistory, given: Sequence[object], reader: Reader) -> History:
     """Return what the user encoder reads; raw items that it would not see are not encoded."""
     seen = known.entries[-live.engine.backbone.config.max_history :]
     raw = [entry for entry in seen if not isinstance(entry, int)]
@@ -123,7 +123,7 @@ async def _history(live: LiveDomain, known: Known, given: Sequence[object], read
     return History(rows, live.slot, live.items, await raw_vectors(live, raw, locs, reader))
 
 
-async def raw_vectors(live: LiveDomain, raw: Sequence[RawItem], locs: Sequence[Place], reader: Reader) -> Floats:
+async def raw_vectors(live: LiveDomain, raw: Sequence[RawItem], locs: Sequence[ErrorPlace], reader: Reader) -> Floats:
     """Encode raw items: [n, d]. PictureThreads wait for their domain's place, until they are encoded.
 
     Args:
@@ -144,9 +144,9 @@ async def raw_vectors(live: LiveDomain, raw: Sequence[RawItem], locs: Sequence[P
 
 
 def _raw_contents(
-    live: LiveDomain, raw: Sequence[RawItem], locs: Sequence[Place], pixels: PixelBudget
+    live: LiveDomain, raw: Sequence[RawItem], locs: Sequence[ErrorPlace], pixels: PixelBudget
 ) -> list[Content]:
-    found: list[Plain] = []
+    found: list[PlainError] = []
     contents: list[Content] = []
     for entry, loc in zip(raw, locs, strict=True):
         try:
@@ -166,7 +166,7 @@ def _excluded_rows(request: RecommendRequest, rows: Sequence[int], live: LiveDom
 
 
 async def _ranked(
-    live: LiveDomain, request: RecommendRequest, known: Known, excluded: set[int], reader: Reader
+    live: LiveDomain, request: RecommendRequest, known: KnownHistory, excluded: set[int], reader: Reader
 ) -> Ranked:
     wanted = request.offset + request.k
     if not len(live.items):

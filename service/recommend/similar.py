@@ -14,7 +14,7 @@ from service.recommend.recommend import Reader, add_metadata, raw_vectors
 from service.version import version_name
 from service.wire.requests import EmbedRequest, HistoryItem, RawItem, SimilarRequest
 from service.wire.responses import Embedded, Similar
-from service.wire.validation import Place
+from service.wire.validation import ErrorPlace
 from transrec.arrays import Floats
 
 
@@ -69,7 +69,7 @@ async def _vectors(live: LiveDomain, entries: Sequence[str | RawItem], reader: R
     vectors = np.empty((len(entries), live.items.width), np.float32)
     raw = [(place, entry) for place, entry in enumerate(entries) if isinstance(entry, RawItem)]
     if raw:
-        locs: list[Place] = [(*at, place) if at else () for place, _ in raw]
+        locs: list[ErrorPlace] = [(*at, place) if at else () for place, _ in raw]
         vectors[[place for place, _ in raw]] = await raw_vectors(live, [entry for _, entry in raw], locs, reader)
     for place, entry in enumerate(entries):
         if isinstance(entry, str):

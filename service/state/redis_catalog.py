@@ -36,7 +36,7 @@ def read_all(link: Link, domain: str) -> CatalogRows:
     """
     while True:
         found = _Columns()
-        reading = _Reading(link, domain, found.put)
+        reading = _LogReading(link, domain, found.put)
         about = reading.about()
         end = reading.finish(about, range(about.rows))
         if end is not None:  # else more changed than the log keeps, or it is another domain now
@@ -50,7 +50,7 @@ def read_changes(link: Link, domain: str, since: int, born: str, most: int) -> C
         DomainRemovedMeanwhile.
     """
     found: dict[int, list[Any] | None] = {}
-    reading = _Reading(link, domain, found.__setitem__, most, whole=False)
+    reading = _LogReading(link, domain, found.__setitem__, most, whole=False)
     end = reading.finish(_About(born.encode(), since, 0), range(0))
     if end is None:
         return None
@@ -138,7 +138,7 @@ class _Columns:
         return CatalogRows(about.generation, ids, texts, popularity, images, rows, available, about.born.decode())
 
 
-class _Reading:
+class _LogReading:
     """Reads rows until they all are of one generation; remembers which were deleted meanwhile.
 
     Unless it is `whole`, what the next base reports is skipped.

@@ -32,7 +32,7 @@ LOOK_S = 0.5
 _CONNECTION_ERRORS = (theirs.ConnectionError, theirs.TimeoutError)
 _log = logging.getLogger("swaprec")
 
-Ask = Callable[[Any], object]
+FillPipeline = Callable[[Any], object]
 Value = str | bytes | int | float
 
 
@@ -84,7 +84,7 @@ class Link:
         with self._answered():
             return call(self._client)
 
-    def read(self, ask: Ask) -> list[Any]:
+    def read(self, ask: FillPipeline) -> list[Any]:
         """Ask several things of one moment: `ask` is handed a pipeline; returns their answers.
 
         Raises:
@@ -120,7 +120,7 @@ class Link:
         with self._lock:
             self._unsure.add(job_id)
 
-    def _execute(self, ask: Ask) -> list[Any]:
+    def _execute(self, ask: FillPipeline) -> list[Any]:
         with self._client.pipeline(transaction=True) as pipe:
             pipe.get(EPOCH)
             ask(pipe)

@@ -30,22 +30,22 @@ from service.state import (
     sqlite_items,
     sqlite_jobs,
 )
-from service.state.sqlite_file import File
+from service.state.sqlite_file import SqliteFile
 
 FILE = "state.db"
 
-Ask = TypeVar("Ask", bound=Callable[..., Any])
+Operation = TypeVar("Operation", bound=Callable[..., Any])
 
 
-def _answering(ask: Ask) -> Ask:
-    """Have an operation raise errors of SQLite as the service's (see `File.answering`)."""
+def _answering(ask: Operation) -> Operation:
+    """Have an operation raise errors of SQLite as the service's (see `SqliteFile.answering`)."""
 
     @wraps(ask)
     def answer(state: SqliteState, *args: Any, **kwargs: Any) -> Any:
         with state.file.answering():
             return ask(state, *args, **kwargs)
 
-    return cast("Ask", answer)
+    return cast("Operation", answer)
 
 
 class SqliteState:
@@ -53,7 +53,7 @@ class SqliteState:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.file = File(folder / FILE)
+        self.file = SqliteFile(folder / FILE)
         self._closing = threading.Event()
 
     @_answering

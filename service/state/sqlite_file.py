@@ -22,7 +22,7 @@ LOOK_EVERY_S = 1.0
 _log = logging.getLogger("swaprec")
 
 
-class File:
+class SqliteFile:
     """Connections to one file, which other processes may have open too; safe to use from any thread."""
 
     def __init__(self, path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from service.wire.responses import AdapterCard, Version
+from service.wire.responses import AdapterCard, VersionName
 from swaprec import show
 from swaprec.cards import COLUMNS, RIGHT, card_rows, figure_lines, list_notes, list_rows
 from swaprec.cli.ask import parse_version
@@ -70,7 +70,7 @@ def probe(
     as_json: AsJson = False,
 ) -> None:
     """Evaluate a version on the domain's held-out probes, by the path that answers requests."""
-    wanted = None if version is None else cast("Version", parse_version(version))
+    wanted = None if version is None else cast("VersionName", parse_version(version))
     with Client(url, key) as client:
         found = client.evaluate(domain, wanted)
     if as_json:
@@ -91,7 +91,7 @@ def activate(
     as_json: AsJson = False,
 ) -> None:
     """Make a version live, and wait until it is."""
-    wanted = cast("Version", parse_version(version))
+    wanted = cast("VersionName", parse_version(version))
     asked = {"min_hr10": min_hr10, "max_drop": max_drop}
     gate = {name: value for name, value in asked.items() if value is not None} or None
     with Client(url, key) as client:

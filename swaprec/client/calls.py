@@ -23,7 +23,7 @@ from service.wire.responses import (
     Recommendation,
     RolledBack,
     Similar,
-    Version,
+    VersionName,
 )
 from swaprec.cells import json_row
 from swaprec.client.arguments import (
@@ -130,7 +130,7 @@ def count_probes(domain: str) -> Call[ProbeCount]:
     return Call("GET", f"/domains/{_part(domain)}/probes", repeatable=True)
 
 
-def evaluate(domain: str, version: Version | None, k: int) -> Call[Evaluated]:
+def evaluate(domain: str, version: VersionName | None, k: int) -> Call[Evaluated]:
     """`POST /domains/{domain}/evaluate`."""
     body = {"version": version, "k": k}
     return Call("POST", f"/domains/{_part(domain)}/evaluate", repeatable=True, request={"json": body})
@@ -196,7 +196,7 @@ def delete_version(domain: str, number: int) -> Call[None]:
 
 
 def activate(
-    domain: str, version: Version, canary_percent: int = 0, gate: Mapping[str, float] | None = None
+    domain: str, version: VersionName, canary_percent: int = 0, gate: Mapping[str, float] | None = None
 ) -> Call[Job]:
     """`POST /adapters/{domain}/versions/{version}/activate`."""
     wanted = {"canary_percent": canary_percent, "gate": None if gate is None else dict(gate)}

@@ -24,7 +24,7 @@ from service.wire.responses import (
     Recommendation,
     RolledBack,
     Similar,
-    Version,
+    VersionName,
 )
 from swaprec.client import calls
 from swaprec.client.arguments import Entry
@@ -148,7 +148,7 @@ class Client:
         """Return how many probes are kept for a domain."""
         return (self._do(calls.count_probes(domain)))["probes"]
 
-    def evaluate(self, domain: str, version: Version | None = None, k: int = 10) -> Evaluated:
+    def evaluate(self, domain: str, version: VersionName | None = None, k: int = 10) -> Evaluated:
         """Evaluate a version, the live one if none is named, on the domain's probes."""
         return self._do(calls.evaluate(domain, version, k))
 
@@ -220,7 +220,7 @@ class Client:
     def activate(
         self,
         domain: str,
-        version: Version,
+        version: VersionName,
         on_job: OnJob | None = None,
         *,
         canary_percent: int = 0,

@@ -26,7 +26,7 @@ from service.errors import InvalidRequest
 from service.http.bodies import refuse_long
 from service.http.components import Caller, Components, ComponentsDep, parse_body, problems, read_body, stream
 from service.http.routes.domains import create_domain, find_backbone
-from service.http.uploads import Form
+from service.http.uploads import UploadForm
 from service.state import DomainRecord
 from service.state.fence import fence
 from service.version import NONE, version_name
@@ -65,7 +65,7 @@ def _number(text: str) -> int:
     return int(text)
 
 
-Number = Annotated[int, Path(ge=1), BeforeValidator(_number)]
+VersionNumber = Annotated[int, Path(ge=1), BeforeValidator(_number)]
 
 
 @router.post(
@@ -90,7 +90,7 @@ async def post_adapter(
     limit = components.settings.max_bundle_bytes
     refuse_long(request, limit + MAX_FORM_BYTES)
     with components.receiving.one_of(f"bundles by {key.name}"), components.store.receive(limit) as upload:
-        form = Form(upload)
+        form = UploadForm(upload)
         await form.read(request.headers.get("content-type", ""), stream(request))
         activate, create = form.flag("activate"), form.flag("create")
         given = form.fields.get("gate")
@@ -122,7 +122,7 @@ def list_versions(
 
 
 @router.get(_VERSION, summary="Show a version", response_model=AdapterCard, responses=problems(404))
-def get_version(domain: str, version: Number, components: ComponentsDep) -> dict[str, Any]:
+def get_version(domain: str, version: VersionNumber, components: ComponentsDep) -> dict[str, Any]:
     """Return a version's card: kind, parameters, metrics, curves, digest, bytes."""
     components.state.get_domain(domain)
     return _shown(components.store.card(domain, version), *_roles(components, domain))
@@ -135,7 +135,9 @@ def get_version(domain: str, version: Number, components: ComponentsDep) -> dict
     openapi_extra={"requestBody": {"content": {"application/json": {"schema": PinBody.model_json_schema()}}}},
     responses=problems(400, 404, 409, 413, 422, 507),
 )
-async def patch_version(domain: str, version: Number, request: Request, components: ComponentsDep) -> dict[str, Any]:
+async def patch_version(
+    domain: str, version: VersionNumber, request: Request, components: ComponentsDep
+) -> dict[str, Any]:
     """Keep a version warm, whatever is asked for and activated, and undeleted; or no longer."""
     await run_in_threadpool(components.state.get_domain, domain)
     body = await read_body(request, components.settings.max_body_bytes)
@@ -150,7 +152,7 @@ async def patch_version(domain: str, version: Number, request: Request, componen
     response_class=FileResponse,
     responses={200: {"content": {BYTES: {}}, "description": "The bundle."}, **problems(404)},
 )
-def get_file(domain: str, version: Number, components: ComponentsDep) -> FileResponse:
+def get_file(domain: str, version: VersionNumber, components: ComponentsDep) -> FileResponse:
     """Return the bundle as it was uploaded."""
     components.state.get_domain(domain)
     path = components.store.bundle_path(domain, version)
@@ -160,7 +162,7 @@ def get_file(domain: str, version: Number, components: ComponentsDep) -> FileRes
 @router.delete(
     _VERSION, summary="Delete a version", status_code=204, response_class=Response, responses=problems(404, 409)
 )
-def delete_version(domain: str, version: Number, components: ComponentsDep) -> None:
+def delete_version(domain: str, version: VersionNumber, components: ComponentsDep) -> None:
     """Delete a version that is neither live nor pinned nor what a rollback returns to."""
     components.state.get_domain(domain)
     components.activator.delete_version(domain, version)
@@ -199,7 +201,7 @@ async def activate_version(domain: str, version: str, request: Request, componen
     response_model=RolledBack,
     responses=problems(404, 409, 503),
 )
-def promote_version(domain: str, version: Number, components: ComponentsDep) -> dict[str, Any]:
+def promote_version(domain: str, version: VersionNumber, components: ComponentsDep) -> dict[str, Any]:
     """Answer everybody from the version that was a canary, at once."""
     live = components.activator.promote(domain, version).live
     return {

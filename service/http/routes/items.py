@@ -20,7 +20,7 @@ from service.errors import InvalidRequest, ItemNotFound, UnsupportedMedia
 from service.http.bodies import refuse_long
 from service.http.components import Components, ComponentsDep, parse_body, problems, stream
 from service.http.item_forms import FORM, read_item
-from service.ingest.imports import Course
+from service.ingest.imports import ImportRun
 from service.state import StoredItem
 from service.wire import responses
 from service.wire.requests import MAX_IMAGE_B64, ItemBody, ItemPatch
@@ -52,7 +52,7 @@ _QUEUED: dict[int | str, dict[str, Any]] = {
     202: {"model": Job, "description": "It is kept, and embedded and stored by a job."}
 }
 Wait = Annotated[bool, Query(description="False: answer with a job as soon as the body is checked and kept.")]
-ItemId = Annotated[str, Path(description="1 to 256 bytes, no control characters."), AfterValidator(check_id)]
+ItemIdPath = Annotated[str, Path(description="1 to 256 bytes, no control characters."), AfterValidator(check_id)]
 _ITEMS = {"type": "array", "items": {"type": "object"}}
 _BODY = {"required": True, "content": {"application/json": {"schema": _ITEMS}, NDJSON: {"schema": {"type": "string"}}}}
 
@@ -91,7 +91,7 @@ async def post_items(
     try:
         may_have_pictures = "image" in standing.live.engine.backbone.config.modalities
         run = partial(components.reader.pictures.run_of, domain) if may_have_pictures else run_in_threadpool
-        report = await run(partial(components.imports.run, domain, spooled, Course(born=born)))
+        report = await run(partial(components.imports.run, domain, spooled, ImportRun(born=born)))
     finally:
         spooled.unlink(missing_ok=True)
     return _json(report.to_json(), 200)
@@ -115,7 +115,7 @@ def list_items(
 
 
 @router.get("/{item_id:path}", summary="Show an item", response_model=responses.Item, responses=problems(404))
-def get_item(domain: str, item_id: ItemId, components: ComponentsDep) -> dict[str, Any]:
+def get_item(domain: str, item_id: ItemIdPath, components: ComponentsDep) -> dict[str, Any]:
     """Return an item as it is stored."""
     return _shown(components.writer.get(domain, item_id))
 
@@ -132,7 +132,7 @@ def get_item(domain: str, item_id: ItemId, components: ComponentsDep) -> dict[st
     },
 )
 async def put_item(
-    domain: str, item_id: ItemId, request: Request, components: ComponentsDep, wait: Wait = True
+    domain: str, item_id: ItemIdPath, request: Request, components: ComponentsDep, wait: Wait = True
 ) -> Response:
     """Store an item and make it searchable; unchanged content is not embedded again."""
     born = (await run_in_threadpool(components.live.get, domain)).live.born
@@ -160,7 +160,7 @@ async def put_item(
     responses={**_QUEUED, **problems(400, 404, 409, 413, 422, 429, 503, 507)},
 )
 async def patch_item(
-    domain: str, item_id: ItemId, request: Request, components: ComponentsDep, wait: Wait = True
+    domain: str, item_id: ItemIdPath, request: Request, components: ComponentsDep, wait: Wait = True
 ) -> Response:
     """Change the fields that are named; what others change at the same time is not lost."""
     born = (await run_in_threadpool(components.live.get, domain)).live.born
