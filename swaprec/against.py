@@ -24,7 +24,7 @@ from a longer answer."""
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class OfflineComparison:
     """Both sides' summaries; `difference` is the larger of HR@10's and NDCG@10's."""
 
     offline: dict[str, float]
@@ -49,7 +49,7 @@ def compare(
     domain: str,
     digest: str,
     on_progress: Callable[[int, int], None] | None = None,
-) -> Comparison:
+) -> OfflineComparison:
     """Ask the service for every held-out user and rank the targets by its answers.
 
     Args:
@@ -81,7 +81,7 @@ def compare(
         for done, _ in enumerate(pool.map(ask, range(len(targets))), 1):
             if on_progress is not None:
                 on_progress(done, len(targets))
-    return Comparison(offline, summarise(Ranks(better, ties), split.repeated("test")))
+    return OfflineComparison(offline, summarise(Ranks(better, ties), split.repeated("test")))
 
 
 def _check(answer: Recommendation, domain: str, digest: str) -> None:

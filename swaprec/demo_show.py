@@ -28,7 +28,7 @@ BASELINES = ("none", "popularity", "item_knn")
 
 
 @dataclass(frozen=True, slots=True)
-class Domain:
+class DemoDomain:
     """A target domain as trained: its data and its run, and how to speak about it."""
 
     name: str
@@ -44,7 +44,7 @@ class Domain:
         return self.dataset.items["title"].to_list()
 
 
-def publish(client: Client, domain: Domain, console: Console) -> None:
+def publish(client: Client, domain: DemoDomain, console: Console) -> None:
     """Create a domain, load its catalog, ask `none` once, push and activate its adapter."""
     items = load_catalog(client, domain.name, domain.title, domain.dataset, domain.result.report["backbone"])
     before = client.recommend(domain.name, [domain.dataset.item_ids[0]], k=1)
@@ -62,7 +62,7 @@ def load_catalog(client: Client, name: str, title: str, dataset: Dataset, backbo
     return report["accepted"] + report["unchanged"]
 
 
-def show(client: Client, domains: list[Domain], console: Console) -> dict[str, Any]:
+def show(client: Client, domains: list[DemoDomain], console: Console) -> dict[str, Any]:
     """Show everything; returns what was measured.
 
     Raises:
@@ -76,7 +76,7 @@ def show(client: Client, domains: list[Domain], console: Console) -> dict[str, A
     return {"domains": measured, "memory": memory, "swap": swap_under_requests(client, domains[0], console)}
 
 
-def _served(client: Client, domain: Domain, console: Console) -> dict[str, Any]:
+def _served(client: Client, domain: DemoDomain, console: Console) -> dict[str, Any]:
     """Ask the service for every held-out user and compare with the trainer."""
     digest = read_bundle(domain.result.artifact).digest
     compared = compare(domain.result.report["test"], domain.dataset, client, domain.name, digest)
@@ -87,7 +87,7 @@ def _served(client: Client, domain: Domain, console: Console) -> dict[str, Any]:
     return {"trained": compared.offline, "served": compared.served, "difference": compared.difference}
 
 
-def _user(client: Client, domain: Domain, console: Console) -> dict[str, Any]:
+def _user(client: Client, domain: DemoDomain, console: Console) -> dict[str, Any]:
     """Show the first held-out user: the end of the history, the recommendations, the film really watched next."""
     split, titles, ids = domain.dataset.split(), domain.titles, domain.dataset.item_ids
     known, target = split.history("test")[0], int(split.test[0])
@@ -119,7 +119,7 @@ def _kind(metadata: dict[str, Any]) -> str:
     return str(metadata.get("genres") or metadata.get("category") or "")
 
 
-def _quality(domains: list[Domain], console: Console) -> None:
+def _quality(domains: list[DemoDomain], console: Console) -> None:
     rows = []
     for domain in domains:
         report = domain.result.report
@@ -176,7 +176,7 @@ class Asker(threading.Thread):
                     self.failures.append(str(error))
 
 
-def swap_under_requests(client: Client, domain: Domain, console: Console) -> dict[str, Any]:
+def swap_under_requests(client: Client, domain: DemoDomain, console: Console) -> dict[str, Any]:
     """Swap to `none` and roll back while requests run; returns the answers by version.
 
     Raises:

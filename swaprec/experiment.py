@@ -54,7 +54,7 @@ def run_experiment(
     """
     output.mkdir(parents=True, exist_ok=True)
     _record(experiment, output, command)
-    tally, workers = Tally(), Workers(jobs, console)
+    tally, workers = Tally(), RunPool(jobs, console)
     try:
         workers.run(experiment.sources.values(), tally)
         if not runs:
@@ -87,7 +87,7 @@ def check_data(experiment: Experiment) -> None:
         raise Stop(f"nothing was run: of what the runs read, {len(missing)} are missing{listed}", hint, USAGE)
 
 
-class Workers:
+class RunPool:
     """Threads that each wait for one training process."""
 
     def __init__(self, jobs: int, console: Console) -> None:

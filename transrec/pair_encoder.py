@@ -9,14 +9,14 @@ from torch import Tensor, nn
 
 from transrec.image_encoder import ImageEncoder
 from transrec.seam import OUTSIDE, Adapt, unchanged
-from transrec.text_encoder import Attributes, TextEncoder, Tokens
+from transrec.text_encoder import AttributeTokens, TextEncoder, Tokens
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
     """n items: their tokens, or None where none of them has a text, and their pixels, or None likewise."""
 
-    text: Tokens | Attributes | None
+    text: Tokens | AttributeTokens | None
     image: Tensor | None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from benchmarks.gpu.random_encoder import HOULSBY, draw_adapter, draw_titles, load
-from benchmarks.gpu.report import Report
+from benchmarks.gpu.report import SectionReport
 from benchmarks.gpu.serving import HISTORY, catalog_of
 from benchmarks.gpu.setup import Setup
 from service.catalog.index import ExactIndex
@@ -16,7 +16,7 @@ from transrec.embed import embed
 TOP, ADAPTER_SEED, SLOTS = 10, 7, 4
 
 
-def measure(setup: Setup, report: Report) -> None:
+def measure(setup: Setup, report: SectionReport) -> None:
     """Embed a catalog, encode users and rank, on both devices, with the same weights and adapter."""
     sizes = setup.sizes
     titles = draw_titles(sizes.equal_items, sizes.vocabulary, 4)
@@ -42,7 +42,7 @@ def _report(
     device: str,
     items: dict[tuple[str, str], Floats],
     users: dict[tuple[str, str, str], Floats],
-    report: Report,
+    report: SectionReport,
 ) -> None:
     exact = items["cpu", "float32"]
     wanted = users["cpu", "cpu", "float32"]
@@ -53,7 +53,7 @@ def _report(
             _compare(report, f"items and users, items in {dtype}", (wanted, exact), found)
 
 
-def _compare(report: Report, what: str, cpu: tuple[Floats, Floats], card: tuple[Floats, Floats]) -> None:
+def _compare(report: SectionReport, what: str, cpu: tuple[Floats, Floats], card: tuple[Floats, Floats]) -> None:
     """Compare (users, items) of the CPU and of the card."""
     differences = [float(np.abs(one - other).max()) for one, other in zip(cpu, card, strict=True)]
     (_, best), (_, found) = (ExactIndex(items).search(users, TOP) for users, items in (cpu, card))

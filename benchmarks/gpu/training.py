@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from benchmarks.gpu.random_encoder import draw_titles, load
-from benchmarks.gpu.report import Report
+from benchmarks.gpu.report import SectionReport
 from benchmarks.gpu.setup import Setup, guarded
 from benchmarks.train import HOULSBY, SIDE, EachOnce, EveryOccurrence, first_batches, step, subject_of
 from training.batches import Batch
@@ -43,7 +43,7 @@ class Scheme:
     optimizer: torch.optim.Optimizer
 
 
-def measure(setup: Setup, report: Report) -> None:
+def measure(setup: Setup, report: SectionReport) -> None:
     """Compute the cached states, then measure steps in both precisions and side's whole epoch."""
     dataset, backbone = _log(setup), load(setup, setup.sizes.main)
     chosen = first_batches(dataset, backbone.config.max_history, EPOCH_STEPS)
@@ -70,7 +70,7 @@ def measure(setup: Setup, report: Report) -> None:
 
 
 def _measure_steps(
-    setup: Setup, report: Report, schemes: dict[str, Scheme], chosen: Sequence[Batch], precision: str
+    setup: Setup, report: SectionReport, schemes: dict[str, Scheme], chosen: Sequence[Batch], precision: str
 ) -> dict[str, float]:
     """Run steps of all schemes in turns; returns how many times as fast as the paper's each of ours is."""
     seconds: dict[str, list[float]] = {name: [] for name in schemes}
@@ -99,7 +99,7 @@ def _measure_steps(
     return found
 
 
-def _measure_epoch(setup: Setup, report: Report, scheme: Scheme, chosen: Sequence[Batch]) -> None:
+def _measure_epoch(setup: Setup, report: SectionReport, scheme: Scheme, chosen: Sequence[Batch]) -> None:
     began, done = time.perf_counter(), 0
     for batch in chosen:
         if setup.left_s < 2.0:

@@ -27,8 +27,8 @@ from service.wire.responses import (
     VersionName,
 )
 from swaprec.client import calls
-from swaprec.client.arguments import Entry
-from swaprec.client.calls import Arm, Call, OnJob
+from swaprec.client.arguments import HistoryItem
+from swaprec.client.calls import ArmFields, Call, OnJob
 from swaprec.client.download import Download
 from swaprec.client.sending import Sending
 from swaprec.client.wire import (
@@ -46,7 +46,7 @@ from swaprec.client.wire import (
 )
 
 T = TypeVar("T")
-Row = Mapping[str, Any]
+RowFields = Mapping[str, Any]
 
 
 class AsyncClient:
@@ -77,21 +77,28 @@ class AsyncClient:
         """Close the connection."""
         await self._http.aclose()
 
-    async def recommend(self, domain: str, history: Sequence[Entry], k: int = 10, **wishes: Any) -> Recommendation:
+    async def recommend(
+        self, domain: str, history: Sequence[HistoryItem], k: int = 10, **wishes: Any
+    ) -> Recommendation:
         """Recommend `k` items to a history, oldest first; further fields of the request as keywords."""
         return await self._do(calls.recommend(domain, history, k, wishes))
 
     async def compare(
-        self, domain: str, history: Sequence[Entry], arms: Sequence[Arm] = (), k: int = 10, include: Sequence[str] = ()
+        self,
+        domain: str,
+        history: Sequence[HistoryItem],
+        arms: Sequence[ArmFields] = (),
+        k: int = 10,
+        include: Sequence[str] = (),
     ) -> Comparison:
         """Answer one history by several arms, such as `{"version": 3}` or `{"strategy": "popular"}`."""
         return await self._do(calls.compare(domain, history, arms, k, include))
 
-    async def similar(self, domain: str, query: Entry, k: int = 10, include: Sequence[str] = ()) -> Similar:
+    async def similar(self, domain: str, query: HistoryItem, k: int = 10, include: Sequence[str] = ()) -> Similar:
         """Find the `k` items nearest to one, or to `{"text": …}`, `{"image_b64": …}` or both."""
         return await self._do(calls.similar(domain, query, k, include))
 
-    async def embed(self, domain: str, items: Sequence[Entry]) -> Embedded:
+    async def embed(self, domain: str, items: Sequence[HistoryItem]) -> Embedded:
         """Return vectors of items, texts and pictures under the live version."""
         return await self._do(calls.embed(domain, items))
 
@@ -116,7 +123,7 @@ class AsyncClient:
         return await self._do(calls.rollback(domain))
 
     async def import_items(
-        self, domain: str, items: Iterable[Row] | AsyncIterable[Row], on_job: OnJob | None = None
+        self, domain: str, items: Iterable[RowFields] | AsyncIterable[RowFields], on_job: OnJob | None = None
     ) -> ImportReport:
         """Stream items to a domain; returns the report once all of them are searchable.
 
@@ -158,11 +165,11 @@ class AsyncClient:
         """Show an item."""
         return await self._do(calls.item(domain, item_id))
 
-    async def put_item(self, domain: str, item_id: str, item: Row) -> Item:
+    async def put_item(self, domain: str, item_id: str, item: RowFields) -> Item:
         """Add or replace an item; searchable when this returns."""
         return await self._do(calls.put_item(domain, item_id, item))
 
-    async def patch_item(self, domain: str, item_id: str, changes: Row) -> Item:
+    async def patch_item(self, domain: str, item_id: str, changes: RowFields) -> Item:
         """Change some fields of an item; None takes one away."""
         return await self._do(calls.patch_item(domain, item_id, changes))
 

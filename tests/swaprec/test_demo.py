@@ -12,7 +12,7 @@ from rich.console import Console
 from service.settings import Settings
 from swaprec.client import Client
 from swaprec.demo import SOURCE, TARGETS, Recipe, Running, demo, shelve, trained
-from swaprec.demo_show import SWAP_ANSWERS, Domain, publish, show, swap_under_requests
+from swaprec.demo_show import SWAP_ANSWERS, DemoDomain, publish, show, swap_under_requests
 from swaprec.errors import Stop, Unreachable
 from swaprec.evaluation import run_config
 from tests.service.conftest import running
@@ -85,11 +85,11 @@ def test_the_demos_configurations_meet_in_its_folder(tmp_path: Path) -> None:
         assert (target.data.folder == source.data.folder) == (name != "adressa")
 
 
-def domain_of(world: World) -> Domain:
+def domain_of(world: World) -> DemoDomain:
     config = run_config(world.run)
     result = finished(config)
     assert result is not None
-    return Domain("walk", load_dataset(config.data), result, "Walks")
+    return DemoDomain("walk", load_dataset(config.data), result, "Walks")
 
 
 def test_a_domain_is_filled_and_shown_with_the_film_that_was_watched_next(client: Client, world: World) -> None:
