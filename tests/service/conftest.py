@@ -29,6 +29,8 @@ from transrec.backbone import Backbone
 ITEMS = [{"item_id": f"i{n}", "title": text, "popularity": n % 7} for n, text in enumerate(tiny_texts(60))]
 
 
+MakeBundle = Callable[..., Path]
+
 _APPS: WeakKeyDictionary[httpx.Client, FastAPI] = WeakKeyDictionary()
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -22,9 +21,8 @@ from service.state import DomainRecord, Probe, State, StoredItem
 from service.state.fence import fence
 from service.state.snapshots import Snapshots
 from service.state.sqlite import SqliteState
-from tests.service.conftest import components_of, upload
+from tests.service.conftest import MakeBundle, components_of, upload
 
-Make = Callable[..., Path]
 MOVIES = DomainRecord("movies", "f" * 64)
 ROUNDS = 30
 
@@ -80,7 +78,7 @@ def test_an_upload_of_another_process_never_outlives_the_deletion_of_its_domain(
 
 
 def test_uploads_that_race_the_deletion_of_their_domain_over_http_leave_no_version(
-    client: httpx.Client, bundle: Make
+    client: httpx.Client, bundle: MakeBundle
 ) -> None:
     path = bundle(1)
     with ThreadPoolExecutor(2) as pool:

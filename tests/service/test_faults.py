@@ -20,16 +20,15 @@ import pytest
 
 from adapters_store.errors import StoreError
 from service.app import open_state
-from service.errors import OutOfSpace, StateError, StateUnavailable
+from service.errors import StateError, StateUnavailable, StorageFull
 from service.settings import Settings
 from service.state import DomainRecord, StoredItem, sqlite_file
 from service.state.sqlite import SqliteState
 from swaprec.doctor import examine
 from swaprec.restore import restore
 from tests.damage import harm
-from tests.service.conftest import activate, components_of, running, wait_for_job, wait_until
+from tests.service.conftest import MakeBundle, activate, components_of, running, wait_for_job, wait_until
 
-Make = Callable[..., Path]
 ASKED = {"history": ["i1", "i2"], "k": 8}
 ITEM = {"title": "film the 7"}
 
@@ -131,7 +130,7 @@ def test_state_that_may_not_be_written_or_is_full_says_so_and_changes_nothing(tm
         state.upsert_items("movies", [StoredItem("i1", "a film")])
     db.execute("PRAGMA query_only = OFF")
     db.execute("PRAGMA max_page_count = 30")
-    with pytest.raises(OutOfSpace, match="free some space"):
+    with pytest.raises(StorageFull, match="free some space"):
         state.upsert_items("movies", [StoredItem(f"i{n}", "a film" * 100) for n in range(1000)])
     assert state.count_items("movies") == 0
     db.execute("PRAGMA max_page_count = 1000000")
@@ -158,7 +157,7 @@ def test_a_state_that_is_damaged_before_the_start_is_named_and_not_taken_for_a_n
     assert (found.state, "swaprec restore" in found.found + found.advice) == ("bad", True)
 
 
-def test_a_lost_state_is_restored_with_its_versions_and_what_was_live(settings: Settings, bundle: Make) -> None:
+def test_a_lost_state_is_restored_with_its_versions_and_what_was_live(settings: Settings, bundle: MakeBundle) -> None:
     with running(settings) as client:
         fill(client, bundle(1), bundle(2))
         components_of(client).reconciler.ask_for_build("movies")
@@ -177,7 +176,7 @@ def test_a_lost_state_is_restored_with_its_versions_and_what_was_live(settings: 
 
 
 def test_a_domain_that_was_lost_with_its_snapshot_is_named_until_it_is_made_anew(
-    settings: Settings, bundle: Make, caplog: pytest.LogCaptureFixture
+    settings: Settings, bundle: MakeBundle, caplog: pytest.LogCaptureFixture
 ) -> None:
     with running(settings) as client:
         fill(client, bundle(1))
@@ -211,7 +210,7 @@ def test_a_domain_that_was_lost_with_its_snapshot_is_named_until_it_is_made_anew
 
 @pytest.mark.parametrize("damage", ["deleted", "zeroed", "cut"])
 def test_a_damaged_activation_log_changes_nothing_that_is_answered(
-    settings: Settings, bundle: Make, damage: str
+    settings: Settings, bundle: MakeBundle, damage: str
 ) -> None:
     with running(settings) as client:
         fill(client, bundle(1))
@@ -225,7 +224,7 @@ def test_a_damaged_activation_log_changes_nothing_that_is_answered(
 
 
 def test_an_activation_log_that_is_lost_with_its_copy_is_named_until_a_version_is_activated(
-    settings: Settings, bundle: Make
+    settings: Settings, bundle: MakeBundle
 ) -> None:
     with running(settings) as client:
         fill(client, bundle(1))
@@ -268,7 +267,7 @@ def test_a_damaged_version_is_an_error_that_says_so_and_hides_no_other(tmp_path:
     assert store.add("movies", make(tmp_path, 3.0), accept).version == 3
 
 
-def test_a_mapped_file_that_is_cut_is_let_go_of_and_built_anew(settings: Settings, bundle: Make) -> None:
+def test_a_mapped_file_that_is_cut_is_let_go_of_and_built_anew(settings: Settings, bundle: MakeBundle) -> None:
     with running(settings) as client:
         fill(client, bundle(1))
         components = components_of(client)
@@ -286,7 +285,7 @@ def test_a_mapped_file_that_is_cut_is_let_go_of_and_built_anew(settings: Setting
 
 
 def test_a_version_that_verification_refuses_fails_its_job_with_the_reason(
-    settings: Settings, bundle: Make, caplog: pytest.LogCaptureFixture
+    settings: Settings, bundle: MakeBundle, caplog: pytest.LogCaptureFixture
 ) -> None:
     from tests.tiny import tiny_adapter, tiny_backbone, tiny_bundle
 

@@ -13,8 +13,8 @@ from tests.service.conftest import components_of, upload
 
 NDJSON = {"Content-Type": "application/x-ndjson"}
 ROW = b'{"item_id": "new", "title": "storm"}\n'
-Ask = Callable[[httpx.Client, Path], httpx.Response]
-ASKS: dict[str, Ask] = {
+Submit = Callable[[httpx.Client, Path], httpx.Response]
+ASKS: dict[str, Submit] = {
     "import": lambda client, _: client.post("/domains/movies/items?wait=false", content=ROW, headers=NDJSON),
     "large import": lambda client, _: client.post("/domains/movies/items", content=ROW * 40_000, headers=NDJSON),
     "item": lambda client, _: client.put("/domains/movies/items/new?wait=false", json={"title": "storm"}),

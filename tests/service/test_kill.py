@@ -36,7 +36,7 @@ Begun = dict[str, Any]
 
 
 @dataclass
-class Known:
+class KnownState:
     """What was acknowledged, and of the write that a kill cut off: what may have become of it."""
 
     rows: dict[str, int] = field(default_factory=dict)
@@ -245,7 +245,7 @@ def test_killed_at_random_moments_nothing_acknowledged_is_lost(
     backend: tuple[str, RedisServer | None], tmp_path: Path
 ) -> None:
     name, server = backend
-    rng, known, ways = random.Random(SEED), Known(), Counter[str]()
+    rng, known, ways = random.Random(SEED), KnownState(), Counter[str]()
     url = server.url if server is not None else ""
     for turn in range(1, ROUNDS + 1):
         writer = start(name, tmp_path, url, turn)

@@ -17,9 +17,7 @@ from service.errors import KeyInvalid, ScopeDenied, StateError
 from service.http.auth_middleware import is_open
 from service.http.auth_middleware import needed as scope_of
 from service.settings import Settings
-from tests.service.conftest import ITEMS, running, upload, wait_until
-
-Make = Callable[..., Path]
+from tests.service.conftest import ITEMS, MakeBundle, running, upload, wait_until
 
 
 @pytest.fixture
@@ -200,7 +198,9 @@ def test_a_body_is_not_read_before_the_key(guarded: httpx.Client) -> None:
     assert time.monotonic() - started < 10
 
 
-def test_a_key_of_one_domain_sees_and_touches_no_other(guarded: httpx.Client, file: KeyFile, bundle: Make) -> None:
+def test_a_key_of_one_domain_sees_and_touches_no_other(
+    guarded: httpx.Client, file: KeyFile, bundle: MakeBundle
+) -> None:
     for name in ("movies", "books"):
         guarded.put(f"/domains/{name}", json={})
         guarded.post(f"/domains/{name}/items", json=ITEMS)
@@ -242,7 +242,7 @@ def test_a_key_does_not_learn_which_other_domains_exist(guarded: httpx.Client, f
 
 
 def test_a_reader_changes_nothing_and_a_writer_makes_no_domain(
-    guarded: httpx.Client, file: KeyFile, bundle: Make
+    guarded: httpx.Client, file: KeyFile, bundle: MakeBundle
 ) -> None:
     guarded.put("/domains/movies", json={})
     reader, writer = (bearer(file.add(scope, scope)[1]) for scope in ("read", "write"))

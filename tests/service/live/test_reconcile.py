@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,13 +21,12 @@ from service.live.table import LiveDomain, LiveTable, Standing
 from service.settings import Settings
 from service.state import DomainRecord, JobRecord, StoredItem
 from service.wire.requests import ActivateRequest
-from tests.service.conftest import wait_until
+from tests.service.conftest import MakeBundle, wait_until
 from tests.tiny import tiny_texts
 from transrec.backbone import Backbone
 
 TEXTS = tiny_texts(60)
 MANY = [f"news {number}" for number in range(EMBED_INLINE_MAX + 1)]
-Make = Callable[..., Path]
 
 
 @pytest.fixture
@@ -112,7 +111,7 @@ def test_a_process_that_starts_while_many_changes_wait_answers_from_the_last_bas
 
 
 def test_a_rollback_while_many_changes_wait_is_done_at_once_and_brings_nothing_back(
-    components: Components, bundle: Make
+    components: Components, bundle: MakeBundle
 ) -> None:
     version = components.store.add("movies", bundle(1), lambda _: []).version
     components.activator.submit("movies", version)
@@ -176,7 +175,7 @@ def recommended(items: LiveItems) -> set[str]:
     return set(items.ids(rows[0]))
 
 
-def test_a_delete_needs_no_file_of_the_version_that_answers(components: Components, bundle: Make) -> None:
+def test_a_delete_needs_no_file_of_the_version_that_answers(components: Components, bundle: MakeBundle) -> None:
     version = components.store.add("movies", bundle(1), lambda _: []).version
     components.activator.submit("movies", version)
     work(components)
@@ -204,7 +203,9 @@ def test_a_base_that_is_damaged_is_built_again(settings: Settings, components: C
         other.state.close()
 
 
-def test_a_version_that_is_pinned_before_it_ever_answered_becomes_warm(components: Components, bundle: Make) -> None:
+def test_a_version_that_is_pinned_before_it_ever_answered_becomes_warm(
+    components: Components, bundle: MakeBundle
+) -> None:
     components.writer.upsert("movies", [StoredItem(f"news {number}", f"news {number}") for number in range(FOLD_ROWS)])
     with_base(components)
     version = components.store.add("movies", bundle(1), lambda _: []).version
@@ -225,7 +226,7 @@ def test_a_domain_made_anew_that_cannot_answer_here_is_not_answered_from_the_one
 
 
 def test_a_version_that_lacks_what_an_import_brought_is_built_before_it_goes_live(
-    components: Components, bundle: Make
+    components: Components, bundle: MakeBundle
 ) -> None:
     version = components.store.add("movies", bundle(1), lambda _: []).version
     components.activator.pin("movies", version, pinned=True)
@@ -269,7 +270,7 @@ def test_a_delete_goes_also_where_no_job_can_be_written_down(
     assert not components.live.get("movies").live.items.rows([TEXTS[3]])
 
 
-def test_a_canary_ends_also_where_its_domain_rests(components: Components, bundle: Make) -> None:
+def test_a_canary_ends_also_where_its_domain_rests(components: Components, bundle: MakeBundle) -> None:
     version = components.store.add("movies", bundle(1), lambda _: []).version
     components.activator.submit("movies", version, ActivateRequest(canary_percent=50))
     work(components)
@@ -319,7 +320,7 @@ def test_what_rests_is_looked_at_when_something_was_not_heard_of(components: Com
 
 
 def test_what_met_an_error_that_passes_is_brought_up_to_date_without_another_change(
-    components: Components, bundle: Make
+    components: Components, bundle: MakeBundle
 ) -> None:
     version = components.store.add("movies", bundle(1), lambda _: []).version
     components.activator.submit("movies", version)

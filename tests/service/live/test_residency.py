@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 from service.settings import Settings
-from tests.service.conftest import ITEMS, activate, components_of, running, upload, wait_for_job, wait_until
+from tests.service.conftest import ITEMS, MakeBundle, activate, components_of, running, upload, wait_for_job, wait_until
 
-Make = Callable[..., Path]
 DOMAINS = [f"d{number}" for number in range(6)]
 BUDGET = 70_000
 """Room for two domains of sixty items with two warm versions each."""
@@ -26,7 +24,7 @@ def tight(settings: Settings) -> Settings:
 
 
 @pytest.fixture
-def full(settings: Settings, bundle: Make) -> Settings:
+def full(settings: Settings, bundle: MakeBundle) -> Settings:
     """Six domains with a version each, more than the budget of `tight` holds."""
     with running(settings) as client:
         for number, domain in enumerate(DOMAINS):
@@ -91,7 +89,9 @@ def test_a_domain_that_rests_is_ready_and_reports_what_is_live(rested: httpx.Cli
     assert "d0" not in {one["domain"] for one in rested.get("/info").json()["domains"]}
 
 
-def test_what_happened_to_a_domain_while_it_rested_is_in_its_next_answer(rested: httpx.Client, bundle: Make) -> None:
+def test_what_happened_to_a_domain_while_it_rested_is_in_its_next_answer(
+    rested: httpx.Client, bundle: MakeBundle
+) -> None:
     removed = ask(rested, "d0").json()["items"][0]["item_id"]
     for domain in ("d4", "d5"):
         ask(rested, domain)
@@ -119,7 +119,7 @@ def test_many_that_ask_for_a_resting_domain_bring_it_back_once(rested: httpx.Cli
 
 
 def test_a_pinned_version_keeps_its_domain_in_memory_and_answers_when_it_is_not_live(
-    rested: httpx.Client, bundle: Make
+    rested: httpx.Client, bundle: MakeBundle
 ) -> None:
     for seed in (70, 71):
         activate(rested, bundle(seed, "d0"))
@@ -162,7 +162,7 @@ def test_a_domain_that_rests_comes_to_memory_when_a_version_of_it_is_pinned_and_
     assert full.data == tight.data
 
 
-def test_a_gate_compares_with_the_live_version_of_a_domain_that_rests(rested: httpx.Client, bundle: Make) -> None:
+def test_a_gate_compares_with_the_live_version_of_a_domain_that_rests(rested: httpx.Client, bundle: MakeBundle) -> None:
     probes = [{"history": [f"i{number}"], "target": f"i{number + 1}"} for number in range(20)]
     assert rested.put("/domains/d0/probes", json=probes).status_code == 200
     for domain in ("d4", "d5"):

@@ -1,16 +1,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from pathlib import Path
 
 import httpx
 import pytest
 
 from service.recommend.canary import MIN_ANSWERS, Watch, chosen
-from tests.service.conftest import ITEMS, activate, components_of, upload, wait_for_job, wait_until
+from tests.service.conftest import ITEMS, MakeBundle, activate, components_of, upload, wait_for_job, wait_until
 
-Make = Callable[..., Path]
 HISTORY = [item["item_id"] for item in ITEMS[:3]]
 
 
@@ -70,7 +67,7 @@ def _canary(client: httpx.Client, version: int, percent: int) -> None:
     assert wait_for_job(client, answer.json())["status"] == "succeeded"
 
 
-def test_a_canary_answers_its_share_of_users_until_it_is_promoted(movies: httpx.Client, bundle: Make) -> None:
+def test_a_canary_answers_its_share_of_users_until_it_is_promoted(movies: httpx.Client, bundle: MakeBundle) -> None:
     activate(movies, bundle(1))
     assert upload(movies, bundle(2)).status_code == 201
     _canary(movies, 2, 50)
@@ -88,7 +85,7 @@ def test_a_canary_answers_its_share_of_users_until_it_is_promoted(movies: httpx.
     assert movies.post("/domains/movies/rollback").json()["version"] == 1
 
 
-def test_a_rollback_ends_the_canary_and_leaves_the_live_version(movies: httpx.Client, bundle: Make) -> None:
+def test_a_rollback_ends_the_canary_and_leaves_the_live_version(movies: httpx.Client, bundle: MakeBundle) -> None:
     activate(movies, bundle(1))
     upload(movies, bundle(2))
     _canary(movies, 2, 99)
@@ -100,7 +97,7 @@ def test_a_rollback_ends_the_canary_and_leaves_the_live_version(movies: httpx.Cl
     assert "no canary" in again.json()["detail"]
 
 
-def test_what_is_live_cannot_be_its_own_canary(movies: httpx.Client, bundle: Make) -> None:
+def test_what_is_live_cannot_be_its_own_canary(movies: httpx.Client, bundle: MakeBundle) -> None:
     activate(movies, bundle(1))
     answer = movies.post("/adapters/movies/versions/1/activate", json={"canary_percent": 10})
     assert answer.status_code == 409
@@ -109,7 +106,7 @@ def test_what_is_live_cannot_be_its_own_canary(movies: httpx.Client, bundle: Mak
 
 def test_a_canary_that_fails_is_taken_back_and_its_users_are_answered(
     movies: httpx.Client,
-    bundle: Make,
+    bundle: MakeBundle,
 ) -> None:
     activate(movies, bundle(1))
     upload(movies, bundle(2))
@@ -123,7 +120,9 @@ def test_a_canary_that_fails_is_taken_back_and_its_users_are_answered(
     assert log[-1].reason.startswith("canary ended: ")
 
 
-def test_a_canary_that_fails_no_more_often_than_the_live_version_goes_on(movies: httpx.Client, bundle: Make) -> None:
+def test_a_canary_that_fails_no_more_often_than_the_live_version_goes_on(
+    movies: httpx.Client, bundle: MakeBundle
+) -> None:
     activate(movies, bundle(1))
     upload(movies, bundle(2))
     _canary(movies, 2, 50)
@@ -136,7 +135,7 @@ def test_a_canary_that_fails_no_more_often_than_the_live_version_goes_on(movies:
     assert movies.get("/domains/movies").json()["canary_version"] == 2
 
 
-def test_answers_are_measured_by_version_while_a_canary_runs(movies: httpx.Client, bundle: Make) -> None:
+def test_answers_are_measured_by_version_while_a_canary_runs(movies: httpx.Client, bundle: MakeBundle) -> None:
     activate(movies, bundle(1))
     for seed in (2, 3):
         upload(movies, bundle(seed))
@@ -158,7 +157,7 @@ def counted(client: httpx.Client) -> set[tuple[str, str]]:
     return {found.groups() for line in lines if (found := label.match(line))}  # type: ignore[misc]
 
 
-def test_a_running_canary_is_shown_with_its_share_and_since_when(movies: httpx.Client, bundle: Make) -> None:
+def test_a_running_canary_is_shown_with_its_share_and_since_when(movies: httpx.Client, bundle: MakeBundle) -> None:
     activate(movies, bundle(1))
     assert movies.get("/domains/movies").json()["canary_since"] is None
     upload(movies, bundle(2))

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,11 +16,9 @@ from service.http.components import Components
 from service.settings import Settings
 from service.state import DomainRecord, JobRecord, StoredItem
 from service.version import Version
-from tests.service.conftest import ITEMS, activate, running, upload, wait_for_job, wait_until
+from tests.service.conftest import ITEMS, MakeBundle, activate, running, upload, wait_for_job, wait_until
 from tests.tiny import tiny_adapter, tiny_bundle, tiny_texts
 from transrec.backbone import Backbone
-
-Make = Callable[..., Path]
 
 
 @pytest.fixture
@@ -46,7 +44,7 @@ def make_live(components: Components, path: Path | None) -> JobRecord:
 
 
 def test_what_a_rollback_returns_to_has_the_items_that_came_during_an_activation(
-    components: Components, bundle: Make
+    components: Components, bundle: MakeBundle
 ) -> None:
     store(components, ["late storm"])  # stored, and before it is searchable
     assert make_live(components, bundle(1)).status == "succeeded"  # an activation flips
@@ -55,7 +53,7 @@ def test_what_a_rollback_returns_to_has_the_items_that_came_during_an_activation
     assert components.activator.rollback("movies").live.items.rows(["late storm"])
 
 
-def test_the_version_that_was_asked_for_last_is_live_in_the_end(components: Components, bundle: Make) -> None:
+def test_the_version_that_was_asked_for_last_is_live_in_the_end(components: Components, bundle: MakeBundle) -> None:
     cold, warm = (components.store.add("movies", bundle(seed), lambda _: []).version for seed in (1, 2))
     components.activator.submit("movies", warm)
     store(components, [f"news {n}" for n in range(2000)])
@@ -64,7 +62,7 @@ def test_the_version_that_was_asked_for_last_is_live_in_the_end(components: Comp
     assert components.live.get("movies").live.version == warm
 
 
-def test_changes_that_come_together_are_embedded_together(components: Components, bundle: Make) -> None:
+def test_changes_that_come_together_are_embedded_together(components: Components, bundle: MakeBundle) -> None:
     make_live(components, bundle(1))
     before = components.live.get("movies").live.index_generation
 
@@ -87,7 +85,7 @@ def test_a_catalog_that_did_not_change_builds_nothing(components: Components) ->
     assert components.live.get("movies") is before
 
 
-def test_live_and_previous_share_one_catalog_in_memory(components: Components, bundle: Make) -> None:
+def test_live_and_previous_share_one_catalog_in_memory(components: Components, bundle: MakeBundle) -> None:
     store(components, [f"news {n}" for n in range(600)])
     make_live(components, bundle(1))
     make_live(components, bundle(2))
@@ -97,7 +95,7 @@ def test_live_and_previous_share_one_catalog_in_memory(components: Components, b
     assert standing.live.items.base is standing.previous.items.base
 
 
-def test_an_old_value_answers_as_it_did_after_a_hundred_swaps(components: Components, bundle: Make) -> None:
+def test_an_old_value_answers_as_it_did_after_a_hundred_swaps(components: Components, bundle: MakeBundle) -> None:
     make_live(components, bundle(0))
     held = components.live.get("movies").live
     before = held.engine.encode([History([1, 2, 3], held.slot, held.items)])
@@ -141,7 +139,7 @@ def test_an_adapter_that_drowns_the_items_is_not_activated(
 
 
 def test_a_domain_that_loads_is_answered_at_once_and_not_made_anew(
-    components: Components, settings: Settings, bundle: Make
+    components: Components, settings: Settings, bundle: MakeBundle
 ) -> None:
     make_live(components, bundle(1))
     components.live.remove("movies")
@@ -166,7 +164,7 @@ def test_a_domain_that_loads_is_answered_at_once_and_not_made_anew(
     assert settings.data.is_dir()
 
 
-def test_a_damaged_previous_version_keeps_nothing_from_going_on(settings: Settings, bundle: Make) -> None:
+def test_a_damaged_previous_version_keeps_nothing_from_going_on(settings: Settings, bundle: MakeBundle) -> None:
     with running(settings) as client:
         client.put("/domains/movies", json={})
         client.post("/domains/movies/items", json=ITEMS)
@@ -183,7 +181,7 @@ def test_a_damaged_previous_version_keeps_nothing_from_going_on(settings: Settin
         assert client.get("/domains/movies").json()["live_version"] == 2
 
 
-def test_a_broken_domain_is_not_silently_made_anew(settings: Settings, bundle: Make) -> None:
+def test_a_broken_domain_is_not_silently_made_anew(settings: Settings, bundle: MakeBundle) -> None:
     with running(settings) as client:
         client.put("/domains/movies", json={})
         client.post("/domains/movies/items", json=ITEMS)
@@ -199,7 +197,9 @@ def test_a_broken_domain_is_not_silently_made_anew(settings: Settings, bundle: M
         assert client.get("/domains/movies").json()["live_version"] == 2
 
 
-def test_a_version_whose_vectors_lie_ready_is_live_when_the_answer_comes(movies: httpx.Client, bundle: Make) -> None:
+def test_a_version_whose_vectors_lie_ready_is_live_when_the_answer_comes(
+    movies: httpx.Client, bundle: MakeBundle
+) -> None:
     for seed in (1, 2):
         activate(movies, bundle(seed))
     job = movies.post("/adapters/movies/versions/1/activate")
@@ -211,7 +211,7 @@ def test_a_version_whose_vectors_lie_ready_is_live_when_the_answer_comes(movies:
     assert gated.status_code == 202, "a gate asks first"
 
 
-def test_vectors_of_no_version_are_swept(settings: Settings, bundle: Make) -> None:
+def test_vectors_of_no_version_are_swept(settings: Settings, bundle: MakeBundle) -> None:
     shelf = settings.data / "vectors" / "movies"
     with running(settings) as client:
         client.put("/domains/movies", json={})

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.service.conftest import activate, components_of, upload, wait_for_job, wait_until
+from tests.service.conftest import MakeBundle, activate, components_of, upload, wait_for_job, wait_until
 
-Make = Callable[..., Path]
 HISTORIES = [[f"i{number}", f"i{number + 1}"] for number in range(20)]
 
 
@@ -46,7 +43,7 @@ def start_canary(client: httpx.Client, version: int, **gate: float) -> dict[str,
 
 
 @pytest.fixture
-def two(movies: httpx.Client, bundle: Make) -> httpx.Client:
+def two(movies: httpx.Client, bundle: MakeBundle) -> httpx.Client:
     """A service whose version 2 is live, and version 1 was."""
     activate(movies, bundle(1))
     activate(movies, bundle(2))
@@ -69,7 +66,7 @@ def test_a_version_that_misses_its_gate_is_refused_with_the_figures_and_the_live
     assert versions(two) == (2, None)
 
 
-def test_an_upload_with_a_gate_goes_live_only_if_it_passes(two: httpx.Client, bundle: Make) -> None:
+def test_an_upload_with_a_gate_goes_live_only_if_it_passes(two: httpx.Client, bundle: MakeBundle) -> None:
     put_probes(two, 2)
     answer = upload(two, bundle(3), activate="true", gate=json.dumps({"max_drop": 0.0, "min_overlap": 1.0}))
     assert answer.status_code == 202, answer.text
