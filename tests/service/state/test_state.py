@@ -598,14 +598,14 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from service.errors import StorageFull
-from service.state import DomainRecord, Item
+from service.state import DomainRecord, StoredItem
 from service.state.sqlite import SqliteState
 state = SqliteState(Path(sys.argv[1]))
 state.put_domain(DomainRecord("movies", "f"))
-state.upsert_items("movies", [Item("a", "kept")])
+state.upsert_items("movies", [StoredItem("a", "kept")])
 state.file.connection().execute("PRAGMA max_page_count = 20")
 try:
-    state.upsert_items("movies", [Item(str(n), "x" * 1000) for n in range(1000)])
+    state.upsert_items("movies", [StoredItem(str(n), "x" * 1000) for n in range(1000)])
 except StorageFull as error:
     print("StorageFull", state.catalog("movies").ids, error)
 """
