@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from service.content.import_rows import INVALID, ImportReport, RowProblem
+from service.content.import_rows import INVALID, RowProblem, RowReport
 from service.content.item_reader import ItemReader, ItemRow
 from service.state import State, StoredItem
 from transrec.coverage import MANY_UNKNOWN
@@ -59,7 +59,7 @@ class Merge:
             else:
                 self._taken.setdefault(row.item_id, []).append(row)
 
-    def report_rejected(self, report: ImportReport) -> None:
+    def report_rejected(self, report: RowReport) -> None:
         """Report the rows of which no item can be made, in the order of all rejected rows."""
         for index, row, error in self._rejected:
             report.reject(index, row.item_id, INVALID, RowProblem.of(error))

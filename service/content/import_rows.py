@@ -34,7 +34,7 @@ Check = Callable[[], None]
 
 
 @dataclass(slots=True)
-class ImportReport:
+class RowReport:
     """What an import did; of the rejected rows the first thousand are listed, all are counted, by kind.
 
     `warnings` are about rows that were stored.
@@ -130,7 +130,7 @@ class RowBatch:
 
 
 def read_batches(
-    path: Path, report: ImportReport, item_reader: ItemReader, after: int = 0, check: Check = lambda: None
+    path: Path, report: RowReport, item_reader: ItemReader, after: int = 0, check: Check = lambda: None
 ) -> Iterator[RowBatch]:
     """Yield the rows behind a position in batches that are small in rows, in bytes and in time.
 
@@ -163,7 +163,7 @@ def read_batches(
 
 
 def read_rows(
-    path: Path, report: ImportReport, item_reader: ItemReader, after: int = 0, check: Check = lambda: None
+    path: Path, report: RowReport, item_reader: ItemReader, after: int = 0, check: Check = lambda: None
 ) -> Iterator[ReadRow]:
     """Yield the rows behind a position, in bytes of lines or in rows of an array.
 
@@ -182,7 +182,7 @@ def read_rows(
         yield ReadRow(index, done, total, _checked(index, raw, report, item_reader))
 
 
-def _checked(index: int, raw: Any, report: ImportReport, item_reader: ItemReader) -> ItemRow | None:
+def _checked(index: int, raw: Any, report: RowReport, item_reader: ItemReader) -> ItemRow | None:
     """Return what a row names; None where it was rejected."""
     if isinstance(raw, _TooLong):
         report.reject(index, None, "item_too_large", RowProblem.of(raw))

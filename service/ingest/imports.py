@@ -19,7 +19,7 @@ import anyio
 
 from adapters_store.files import PART, room_or_error, sync_folder
 from service.content.import_batch import Merge, UnknownTokens
-from service.content.import_rows import BATCH_ROWS, MAX_ROW_BYTES, Check, ImportReport, read_batches
+from service.content.import_rows import BATCH_ROWS, MAX_ROW_BYTES, Check, RowReport, read_batches
 from service.embedding.versions import Versions
 from service.errors import AtCapacity, PayloadTooLarge
 from service.ingest.writer import CatalogWriter, RetryUntilAvailable
@@ -41,7 +41,7 @@ COUNTED_BYTES = 16 * 1024 * 1024
 
 _log = logging.getLogger("swaprec")
 
-Keep = Callable[[ImportReport, int, int], None]
+Keep = Callable[[RowReport, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class ImportRun:
     the job may not go on.
     """
 
-    report: ImportReport = field(default_factory=ImportReport)
+    report: RowReport = field(default_factory=RowReport)
     position: int = 0
     generation: int = -1
     born: str = ""
@@ -189,7 +189,7 @@ class Imports:
             kept.unlink(missing_ok=True)
             raise
 
-    def run(self, domain: str, spooled: Path, run: ImportRun | None = None) -> ImportReport:
+    def run(self, domain: str, spooled: Path, run: ImportRun | None = None) -> RowReport:
         """Store every row that can be stored, make the catalog searchable, and say what could not be.
 
         Raises:
@@ -260,7 +260,7 @@ class Imports:
         begun = job.result or {}
         first = begun.get("generation", -1) if begun else self._state.generation(job.domain)
 
-        def keep(report: ImportReport, position: int, generation: int) -> None:
+        def keep(report: RowReport, position: int, generation: int) -> None:
             # As long as nothing is stored, what others changed since the beginning is not to be overwritten.
             generation = first if generation < 0 else generation
             result = {"report": report.to_json(), "position": position, "generation": generation}
@@ -271,9 +271,9 @@ class Imports:
         verb = "goes on" if begun else "begins"
         _log.info("%s: import job %s %s", job.domain, job.id, verb)
         if not begun:
-            keep(ImportReport(), 0, first)
+            keep(RowReport(), 0, first)
         run = ImportRun(
-            report=ImportReport.parse(begun["report"]) if begun else ImportReport(),
+            report=RowReport.parse(begun["report"]) if begun else RowReport(),
             position=begun.get("position", 0),
             generation=begun.get("generation", -1),
             born=born,

@@ -27,7 +27,7 @@ from service.wire.responses import (
     VersionName,
 )
 from swaprec.client import calls
-from swaprec.client.arguments import HistoryItem
+from swaprec.client.arguments import HistoryValue
 from swaprec.client.calls import ArmFields, Call, OnJob
 from swaprec.client.download import Download
 from swaprec.client.sending import Sending
@@ -78,7 +78,7 @@ class AsyncClient:
         await self._http.aclose()
 
     async def recommend(
-        self, domain: str, history: Sequence[HistoryItem], k: int = 10, **wishes: Any
+        self, domain: str, history: Sequence[HistoryValue], k: int = 10, **wishes: Any
     ) -> Recommendation:
         """Recommend `k` items to a history, oldest first; further fields of the request as keywords."""
         return await self._do(calls.recommend(domain, history, k, wishes))
@@ -86,7 +86,7 @@ class AsyncClient:
     async def compare(
         self,
         domain: str,
-        history: Sequence[HistoryItem],
+        history: Sequence[HistoryValue],
         arms: Sequence[ArmFields] = (),
         k: int = 10,
         include: Sequence[str] = (),
@@ -94,11 +94,11 @@ class AsyncClient:
         """Answer one history by several arms, such as `{"version": 3}` or `{"strategy": "popular"}`."""
         return await self._do(calls.compare(domain, history, arms, k, include))
 
-    async def similar(self, domain: str, query: HistoryItem, k: int = 10, include: Sequence[str] = ()) -> Similar:
+    async def similar(self, domain: str, query: HistoryValue, k: int = 10, include: Sequence[str] = ()) -> Similar:
         """Find the `k` items nearest to one, or to `{"text": …}`, `{"image_b64": …}` or both."""
         return await self._do(calls.similar(domain, query, k, include))
 
-    async def embed(self, domain: str, items: Sequence[HistoryItem]) -> Embedded:
+    async def embed(self, domain: str, items: Sequence[HistoryValue]) -> Embedded:
         """Return vectors of items, texts and pictures under the live version."""
         return await self._do(calls.embed(domain, items))
 

@@ -27,7 +27,7 @@ from service.wire.responses import (
 )
 from swaprec.cells import json_row
 from swaprec.client.arguments import (
-    HistoryItem,
+    HistoryValue,
     as_list,
     check_probes,
     check_wishes,
@@ -54,14 +54,14 @@ class Call(Generic[T]):
     request: dict[str, Any] = field(default_factory=dict)
 
 
-def recommend(domain: str, history: Sequence[HistoryItem], k: int, wishes: Mapping[str, Any]) -> Call[Recommendation]:
+def recommend(domain: str, history: Sequence[HistoryValue], k: int, wishes: Mapping[str, Any]) -> Call[Recommendation]:
     """`POST /recommend`: it changes nothing, so that it may be repeated."""
     body = {"history": entries(history, "history"), "k": k, **check_wishes(wishes)}
     return Call("POST", "/recommend", repeatable=True, request={"params": {"domain": domain}, "json": body})
 
 
 def compare(
-    domain: str, history: Sequence[HistoryItem], arms: Sequence[ArmFields], k: int, include: Sequence[str]
+    domain: str, history: Sequence[HistoryValue], arms: Sequence[ArmFields], k: int, include: Sequence[str]
 ) -> Call[Comparison]:
     """`POST /compare`."""
     body = {
@@ -73,7 +73,7 @@ def compare(
     return Call("POST", "/compare", repeatable=True, request={"params": {"domain": domain}, "json": body})
 
 
-def similar(domain: str, query: HistoryItem, k: int, include: Sequence[str]) -> Call[Similar]:
+def similar(domain: str, query: HistoryValue, k: int, include: Sequence[str]) -> Call[Similar]:
     """`POST /similar`."""
     checked = entry(query, "query")
     named = {"item_id": checked} if isinstance(checked, str) else checked
@@ -81,7 +81,7 @@ def similar(domain: str, query: HistoryItem, k: int, include: Sequence[str]) -> 
     return Call("POST", "/similar", repeatable=True, request={"params": {"domain": domain}, "json": body})
 
 
-def embed(domain: str, items: Sequence[HistoryItem]) -> Call[Embedded]:
+def embed(domain: str, items: Sequence[HistoryValue]) -> Call[Embedded]:
     """`POST /embed`."""
     body = {"items": entries(items, "items")}
     return Call("POST", "/embed", repeatable=True, request={"params": {"domain": domain}, "json": body})

@@ -27,7 +27,7 @@ from service.wire.responses import (
     VersionName,
 )
 from swaprec.client import calls
-from swaprec.client.arguments import HistoryItem
+from swaprec.client.arguments import HistoryValue
 from swaprec.client.calls import ArmFields, Call, OnJob
 from swaprec.client.download import Download
 from swaprec.client.sending import Sending
@@ -76,14 +76,14 @@ class Client:
         """Close the connection."""
         self._http.close()
 
-    def recommend(self, domain: str, history: Sequence[HistoryItem], k: int = 10, **wishes: Any) -> Recommendation:
+    def recommend(self, domain: str, history: Sequence[HistoryValue], k: int = 10, **wishes: Any) -> Recommendation:
         """Recommend `k` items to a history, oldest first; further fields of the request as keywords."""
         return self._do(calls.recommend(domain, history, k, wishes))
 
     def compare(
         self,
         domain: str,
-        history: Sequence[HistoryItem],
+        history: Sequence[HistoryValue],
         arms: Sequence[ArmFields] = (),
         k: int = 10,
         include: Sequence[str] = (),
@@ -91,11 +91,11 @@ class Client:
         """Answer one history by several arms, such as `{"version": 3}` or `{"strategy": "popular"}`."""
         return self._do(calls.compare(domain, history, arms, k, include))
 
-    def similar(self, domain: str, query: HistoryItem, k: int = 10, include: Sequence[str] = ()) -> Similar:
+    def similar(self, domain: str, query: HistoryValue, k: int = 10, include: Sequence[str] = ()) -> Similar:
         """Find the `k` items nearest to one, or to `{"text": …}`, `{"image_b64": …}` or both."""
         return self._do(calls.similar(domain, query, k, include))
 
-    def embed(self, domain: str, items: Sequence[HistoryItem]) -> Embedded:
+    def embed(self, domain: str, items: Sequence[HistoryValue]) -> Embedded:
         """Return vectors of items, texts and pictures under the live version."""
         return self._do(calls.embed(domain, items))
 

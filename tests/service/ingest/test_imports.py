@@ -12,7 +12,7 @@ import pytest
 
 from service.app import started
 from service.content import import_rows
-from service.content.import_rows import ImportReport
+from service.content.import_rows import RowReport
 from service.http.components import Components
 from service.ingest import imports
 from service.ingest.imports import ImportRun
@@ -101,7 +101,7 @@ def test_rows_of_which_it_was_not_written_down_that_they_are_stored_overwrite_no
     assert len(titles(components)) == 50
     components.writer.delete("movies", ["i3"])
     components.writer.upsert("movies", [StoredItem("i4", "newer")])
-    report = components.imports.run("movies", path, ImportRun(ImportReport(), 0, begun, folds=True))
+    report = components.imports.run("movies", path, ImportRun(RowReport(), 0, begun, folds=True))
     found = titles(components)
     assert set(found) == {f"i{number}" for number in range(ROWS)} - {"i3"}
     assert found["i4"] == "newer"
