@@ -26,7 +26,7 @@ def room_or_error(where: Path) -> Iterator[None]:
         raise
 
 
-def write_beside(path: Path, content: bytes, mode: int = 0o666) -> None:
+def atomic_write(path: Path, content: bytes, mode: int = 0o666) -> None:
     """Write a file so that a crash leaves the old one or the new one; `mode` is narrowed by the umask.
 
     Raises:

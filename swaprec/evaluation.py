@@ -102,8 +102,10 @@ def load_adapter(bundle: Bundle, backbone: Backbone) -> Adapter:
         Stop: it was trained on another one.
     """
     if bundle.manifest.backbone != backbone.fingerprint:
-        trained, here = bundle.manifest.backbone[:12], backbone.fingerprint[:12]
-        raise Stop(f"the bundle was trained on backbone {trained}, this is {here}", "name the folder it was trained on")
+        trained, served = bundle.manifest.backbone[:12], backbone.fingerprint[:12]
+        raise Stop(
+            f"the bundle was trained on backbone {trained}, this is {served}", "name the folder it was trained on"
+        )
     return Adapter.from_tensors(AdapterSpec.parse(bundle.manifest.spec), backbone.shape, bundle.tensors).to(
         backbone.device
     )

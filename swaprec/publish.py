@@ -103,10 +103,10 @@ def publish(
     Raises:
         Stop: no row of the catalog could be stored; neither probes nor bundle were sent then.
     """
-    told = JobLines(console)
+    job_lines = JobLines(console)
     if create:
         client.put_domain(given.domain, backbone=given.backbone)
-    report = client.import_items(given.domain, given.items(), told)
+    report = client.import_items(given.domain, given.items(), job_lines)
     counts = f"{report['accepted']} items new, {report['updated']} changed, {report['rejected_count']} rejected"
     console.print(f"{given.domain}: {counts}")
     print_report(report, console)
@@ -115,25 +115,25 @@ def publish(
     if probes:
         count = client.put_probes(given.domain, given.probes())
         console.print(f"{given.domain}: {count} probes")
-    return Published(client.push(given.bundle, activate=activate, on_job=told), report)
+    return Published(client.push(given.bundle, activate=activate, on_job=job_lines), report)
 
 
 def to_folder(given: HandOver, store: Path) -> Path:
     """Write what `publish` needs into `store/DOMAIN`, beside it first; returns that folder."""
     place = store / given.domain
-    beside = store / f".{given.domain}.part"
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
+    temporary = store / f".{given.domain}.part"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
     try:
-        with (beside / ITEMS).open("w", encoding="utf-8") as file:
+        with (temporary / ITEMS).open("w", encoding="utf-8") as file:
             file.writelines(json.dumps(_plain(item), ensure_ascii=False) + "\n" for item in given.items())
-        (beside / PROBES).write_text(json.dumps(given.probes(), ensure_ascii=False), "utf-8")
-        (beside / ABOUT).write_text(json.dumps({"domain": given.domain, "backbone": given.backbone}), "utf-8")
-        shutil.copyfile(given.bundle, beside / BUNDLE)
+        (temporary / PROBES).write_text(json.dumps(given.probes(), ensure_ascii=False), "utf-8")
+        (temporary / ABOUT).write_text(json.dumps({"domain": given.domain, "backbone": given.backbone}), "utf-8")
+        shutil.copyfile(given.bundle, temporary / BUNDLE)
         shutil.rmtree(place, ignore_errors=True)
-        beside.rename(place)
+        temporary.rename(place)
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
     return place
 
 

@@ -1,4 +1,4 @@
-"""The checkpoint of a run: written beside, synced and renamed in, so that a crash leaves the last good one."""
+"""The checkpoint of a run: a temporary file, synced and renamed, so that a crash leaves the last good one."""
 
 from __future__ import annotations
 

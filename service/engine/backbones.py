@@ -38,7 +38,7 @@ class Backbones(Mapping[str, Engine]):
     def look_again(self) -> bool:
         """Load the folders that were put beside the others since; return whether there is another backbone now.
 
-        A folder that cannot be loaded is told of in the log and left where it is.
+        A folder that cannot be loaded is logged and left where it is.
         """
         with self._looking:
             before = len(self._engines)

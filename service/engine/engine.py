@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from service.catalog.live_items import LiveItems
 from service.engine.slots import Slot
 from transrec.adapters import SideAdapter
+from transrec.arrays import Floats
 from transrec.backbone import Backbone
 
-Floats = NDArray[np.float32]
 Found = tuple[Floats, NDArray[np.int64]]
 
 

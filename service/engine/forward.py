@@ -11,9 +11,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 
-from service.engine.engine import Floats, History
+from service.engine.engine import History
 from service.engine.slots import SlotTable
 from transrec.adapters import Adapt
+from transrec.arrays import Floats
 from transrec.user_encoder import UserEncoder
 from transrec.window import pad_left
 
@@ -68,5 +69,5 @@ class BatchForward:
             # Read after the histories: it is at least as new as their slots.
             bank = self._table.bank
             slots = [batch[place].slot.number for place in gathered]
-            order, adapt = bank.dress(slots) if any(slots) else (None, None)
+            order, adapt = bank.arrange(slots) if any(slots) else (None, None)
             yield gathered if order is None else [gathered[place] for place in order], adapt

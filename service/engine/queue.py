@@ -11,9 +11,10 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from service.engine.engine import Floats, Found, History
+from service.engine.engine import Found, History
 from service.engine.search import search
 from service.errors import QueueFull
+from transrec.arrays import Floats
 
 MAX_BATCH = 64
 

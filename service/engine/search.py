@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from service.catalog.live_items import LiveItems
-from service.engine.engine import Floats, Found
+from service.engine.engine import Found
+from transrec.arrays import Floats
 
 
 def search(wanted: Sequence[tuple[LiveItems, int]], users: Floats) -> Iterator[tuple[int, Found | FloatingPointError]]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
-from service.engine.engine import Floats, Found, History
+from service.engine.engine import Found, History
 from service.engine.forward import BatchForward
 from service.engine.queue import QueryQueue
 from service.engine.slots import Slot, SlotTable
 from transrec.adapters import SideAdapter
+from transrec.arrays import Floats
 from transrec.backbone import Backbone
 
 

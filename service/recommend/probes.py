@@ -20,16 +20,16 @@ from service.wire.requests import RecommendRequest
 from service.wire.responses import Evaluated
 from transrec.metrics import hit_rate, ndcg
 
-SLICE = 8
+SLICE_PROBES = 8
 """Probes that are asked together: live traffic comes first."""
 SLICE_ITEMS = 80
 """Items that they are answered with, at most."""
-PAUSE = 0.02
-LOOK_EVERY = 16
+PAUSE_S = 0.02
+CHECK_EVERY_PROBES = 16
 
 Lists = list[list[str]]
 Note = Callable[[int, list[str]], None]
-Gone = Callable[[], Awaitable[bool]]
+Disconnected = Callable[[], Awaitable[bool]]
 
 
 @dataclass(slots=True)
@@ -59,7 +59,7 @@ class ProbeResults:
 
 
 async def evaluate(
-    live: LiveDomain, probes: Sequence[Probe], reader: Reader, k: int = 10, gone: Gone | None = None
+    live: LiveDomain, probes: Sequence[Probe], reader: Reader, k: int = 10, disconnected: Disconnected | None = None
 ) -> Evaluated:
     """Ask a live value every probe; a target that it does not know is a miss, and counted.
 
@@ -68,13 +68,13 @@ async def evaluate(
         probes: histories, oldest first, and what came next.
         reader: as requests have it.
         k: how long the lists are.
-        gone: whether nobody waits for the answer any more.
+        disconnected: whether nobody waits for the answer any more.
 
     Raises:
         ClientDisconnect: nobody does.
     """
     results = ProbeResults(probes)
-    await _ask(live, probes, reader, k, results.add, gone)
+    await _ask(live, probes, reader, k, results.add, disconnected)
     return await run_in_threadpool(figures, live, results, k)
 
 
@@ -86,12 +86,17 @@ async def answers(live: LiveDomain, probes: Sequence[Probe], reader: Reader, k: 
 
 
 async def _ask(
-    live: LiveDomain, probes: Sequence[Probe], reader: Reader, k: int, note: Note, gone: Gone | None = None
+    live: LiveDomain,
+    probes: Sequence[Probe],
+    reader: Reader,
+    k: int,
+    note: Note,
+    disconnected: Disconnected | None = None,
 ) -> None:
     """Ask probes in slices, and note what each is answered with, in order."""
-    size = max(1, min(SLICE, SLICE_ITEMS // k))
+    size = max(1, min(SLICE_PROBES, SLICE_ITEMS // k))
     for number, start in enumerate(range(0, len(probes), size)):
-        if gone is not None and number % LOOK_EVERY == 0 and await gone():
+        if disconnected is not None and number % CHECK_EVERY_PROBES == 0 and await disconnected():
             raise ClientDisconnect
         async with reader.pace.turn():
             asked = (_answer(live, probe, reader, k) for probe in probes[start : start + size])
@@ -106,7 +111,7 @@ async def _answer(live: LiveDomain, probe: Probe, reader: Reader, k: int) -> lis
         try:
             answer = await recommend(live, request, reader)
         except QueueFull:
-            await asyncio.sleep(PAUSE)
+            await asyncio.sleep(PAUSE_S)
         else:
             return [item["item_id"] for item in answer["items"]]
 

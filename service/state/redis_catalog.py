@@ -13,17 +13,17 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-from service.state import ChangedItem, Changes, Item, Withdrawals
+from service.state import ChangedItem, Changes, Removals, StoredItem
 from service.state import redis_keys as keys
 from service.state import redis_scripts as scripts
 from service.state.redis_link import Link
 
-PAGE = 2000
+PAGE_ITEMS = 2000
 _PLAIN, _PICTURED = 3, 4
 """Fields of an item without a picture, and of one with a picture; one that is not available has that behind both."""
 
 
-class GoneMeanwhile(Exception):
+class DomainRemovedMeanwhile(Exception):
     """There is no such domain, or no longer."""
 
 
@@ -31,38 +31,38 @@ def read_changes(link: Link, domain: str, since: int, incarnation: str, most: in
     """Read what changed after a generation; None where that is too much, or no longer known.
 
     Raises:
-        GoneMeanwhile.
+        DomainRemovedMeanwhile.
     """
-    reading = _Reading(link, domain, most)
+    reading = _LogReading(link, domain, most)
     generation = reading.finish(_CatalogPosition(incarnation.encode(), since))
     if generation is None:
         return None
     upserted = [ChangedItem(row, *_fields(item)) for row, item in sorted(reading.found.items()) if item is not None]
-    return Changes.of(generation, upserted, sorted(reading.gone), incomplete=reading.skipped)
+    return Changes.of(generation, upserted, sorted(reading.deleted), incomplete=reading.skipped)
 
 
-def read_withdrawals(link: Link, domain: str, since: int, incarnation: str) -> Withdrawals | None:
+def read_removals(link: Link, domain: str, since: int, incarnation: str) -> Removals | None:
     """Read what was deleted after a generation, or is not available; None where some of it is no longer known.
 
     Raises:
-        GoneMeanwhile.
+        DomainRemovedMeanwhile.
     """
-    *_, deleted, hidden = keys.catalog(domain)
+    *_, deleted, unavailable = keys.catalog(domain)
 
     def ask(pipe: Any) -> None:
         pipe.hmget(keys.record(domain), "born", "generation", "forgotten")
-        for key in (deleted, hidden):
+        for key in (deleted, unavailable):
             pipe.zrangebyscore(key, f"({since}", "+inf")
 
     (there, generation, forgotten), *found = link.read(ask)
     if there is None:
-        raise GoneMeanwhile
+        raise DomainRemovedMeanwhile
     if there.decode() != incarnation or not int(forgotten or 0) <= since <= int(generation):
         return None
-    return Withdrawals(int(generation), *([item_id.decode() for item_id in ids] for ids in found))
+    return Removals(int(generation), *([item_id.decode() for item_id in ids] for ids in found))
 
 
-def written(item: Item) -> tuple[str, str, str]:
+def written(item: StoredItem) -> tuple[str, str, str]:
     """Return id, item and metadata as they are stored: equal items are equal text."""
     values: list[Any] = [item.item_id, item.text, float(item.popularity)]
     if item.image or not item.available:
@@ -73,10 +73,10 @@ def written(item: Item) -> tuple[str, str, str]:
     return item.item_id, json.dumps(values, ensure_ascii=False), metadata
 
 
-def read_item(stored: bytes, metadata: bytes | None) -> Item:
+def read_item(stored: bytes, metadata: bytes | None) -> StoredItem:
     """Read what `written` wrote."""
     item_id, text, popularity, image, available = _fields(json.loads(stored))
-    return Item(item_id, text, popularity, json.loads(metadata or b"{}"), image, available)
+    return StoredItem(item_id, text, popularity, json.loads(metadata or b"{}"), image, available)
 
 
 def _fields(stored: Sequence[Any]) -> tuple[str, str, float, str, bool]:
@@ -93,11 +93,11 @@ class _CatalogPosition:
     generation: int
 
 
-class _Reading:
+class _LogReading:
     """Reads changed rows until they all are of one generation.
 
-    `found` are the rows that changed, None for a removed item; `gone` the rows and ids that were removed. Rows that the
-    next base tells are skipped.
+    `found` are the rows that changed, None for a removed item; `deleted` the rows and ids of removed items. Rows that
+    the next base reports are skipped.
     """
 
     def __init__(self, link: Link, domain: str, most: int) -> None:
@@ -105,7 +105,7 @@ class _Reading:
         self._domain = domain
         self._most = most
         self.found: dict[int, list[Any] | None] = {}
-        self.gone: list[tuple[int, str]] = []
+        self.deleted: list[tuple[int, str]] = []
         self.skipped = False
 
     def finish(self, since: _CatalogPosition) -> int | None:
@@ -137,9 +137,9 @@ class _Reading:
             if b"later" in change:
                 self.skipped = True
                 continue
-            gone = _rows(change.get(b"gone", b""))
-            self.gone += zip(gone, json.loads(change.get(b"ids", b"[]")), strict=True)
-            rows.update(gone, _rows(change[b"changed"]), range(int(change[b"first"]), int(change[b"rows"])))
+            deleted = _rows(change.get(b"gone", b""))
+            self.deleted += zip(deleted, json.loads(change.get(b"ids", b"[]")), strict=True)
+            rows.update(deleted, _rows(change[b"changed"]), range(int(change[b"first"]), int(change[b"rows"])))
         return _runs(sorted(rows))
 
     def _page(
@@ -156,7 +156,7 @@ class _Reading:
 
         (incarnation, generation), changes, *found = self._link.read(ask)
         if incarnation is None:
-            raise GoneMeanwhile
+            raise DomainRemovedMeanwhile
         position = _CatalogPosition(incarnation, int(generation))
         return position, [change for _, change in changes], json.loads(found[0]) if found else []
 
@@ -178,7 +178,7 @@ def _rows(joined: bytes) -> list[int]:
 
 def _take(wanted: deque[range]) -> list[range]:
     """Take a page of rows off the front."""
-    page, room = [], PAGE
+    page, room = [], PAGE_ITEMS
     while wanted and room:
         run = wanted.popleft()
         page.append(run[:room])

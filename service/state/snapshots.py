@@ -17,12 +17,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from adapters_store.clock import now
-from adapters_store.files import PART, atomic_file, digest_of, room_or_error, sync_folder, write_beside
+from adapters_store.files import PART, atomic_file, atomic_write, digest_of, room_or_error, sync_folder
 from service.errors import DomainNotFound, StateError
-from service.state import DomainRecord, Item, Probe, State, probes_text, read_probes
+from service.state import DomainRecord, Probe, State, StoredItem, probes_text, read_probes
 from service.state.fence import fence
 
-PAGE = 5000
+PAGE_ITEMS = 5000
 CARD = "snapshot.json"
 _SCHEMA = pa.schema(
     [
@@ -100,7 +100,7 @@ class Snapshots:
             probes,
         )
         card = Snapshot(*about)
-        write_beside(home / CARD, json.dumps(asdict(card)).encode())
+        atomic_write(home / CARD, json.dumps(asdict(card)).encode())
         for other in home.glob("*.parquet"):
             if other != path:
                 other.unlink(missing_ok=True)
@@ -137,7 +137,7 @@ class Snapshots:
         """
         return [Snapshot.read(path) for path in sorted(self._folder.glob(f"*/{CARD}"))]
 
-    def items(self, card: Snapshot) -> Iterator[list[Item]]:
+    def items(self, card: Snapshot) -> Iterator[list[StoredItem]]:
         """Yield a snapshot's items in pages, in the order of the catalog.
 
         Raises:
@@ -146,7 +146,7 @@ class Snapshots:
         path = self._folder / card.domain / card.file
         if not path.exists() or digest_of(path) != card.digest:
             raise StateError(f"{path} is not the snapshot that its card names: it cannot be restored")
-        for batch in pq.ParquetFile(path).iter_batches(PAGE):
+        for batch in pq.ParquetFile(path).iter_batches(PAGE_ITEMS):
             yield [_item(row) for row in batch.to_pylist()]
 
     def images(self, card: Snapshot) -> Iterator[str]:
@@ -155,7 +155,7 @@ class Snapshots:
         Raises:
             OSError, ValueError: the file cannot be read.
         """
-        for batch in pq.ParquetFile(self._folder / card.domain / card.file).iter_batches(PAGE, columns=["image"]):
+        for batch in pq.ParquetFile(self._folder / card.domain / card.file).iter_batches(PAGE_ITEMS, columns=["image"]):
             yield from filter(None, batch.column("image").to_pylist())
 
     def forget(self, domain: str) -> None:
@@ -189,14 +189,14 @@ def restore(snapshots: Snapshots, state: State, card: Snapshot) -> int:
     return count
 
 
-def _pages(state: State, domain: str) -> Iterator[list[Item]]:
+def _pages(state: State, domain: str) -> Iterator[list[StoredItem]]:
     after = -1
-    while found := state.list_items(domain, after, PAGE):
+    while found := state.list_items(domain, after, PAGE_ITEMS):
         yield [item for _, item in found]
         after = found[-1][0]
 
 
-def _write(path: Path, pages: Iterator[list[Item]]) -> int:
+def _write(path: Path, pages: Iterator[list[StoredItem]]) -> int:
     count = 0
     with pq.ParquetWriter(path, _SCHEMA, compression="zstd") as writer:
         for items in pages:
@@ -205,11 +205,11 @@ def _write(path: Path, pages: Iterator[list[Item]]) -> int:
     return count
 
 
-def _row(item: Item) -> dict[str, Any]:
+def _row(item: StoredItem) -> dict[str, Any]:
     return {name: getattr(item, name) for name in _SCHEMA.names} | {
         "metadata": json.dumps(item.metadata, ensure_ascii=False)
     }
 
 
-def _item(row: dict[str, Any]) -> Item:
-    return Item(**row | {"metadata": json.loads(row["metadata"])})
+def _item(row: dict[str, Any]) -> StoredItem:
+    return StoredItem(**row | {"metadata": json.loads(row["metadata"])})

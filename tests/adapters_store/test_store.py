@@ -12,10 +12,10 @@ import pytest
 from adapters_store.bundle import Bundle, Manifest, check_bundle, write_bundle
 from adapters_store.errors import (
     BundleError,
+    BundleProblem,
+    BundleTooLarge,
     InvalidName,
     NothingBefore,
-    Problem,
-    TooLarge,
     UnsupportedFormat,
     VersionInUse,
     VersionNotFound,
@@ -25,7 +25,7 @@ from adapters_store.store import Store
 MANIFEST = Manifest(domain="movies", kind="houlsby", spec={}, backbone="f" * 64, dtype="float32")
 
 
-def accept(bundle: Bundle) -> list[Problem]:
+def accept(bundle: Bundle) -> list[BundleProblem]:
     return check_bundle(bundle, {"a": (3,)}, "f" * 64)
 
 
@@ -85,7 +85,7 @@ def test_an_upload_is_hashed_on_its_way_and_moved_in(store: Store, tmp_path: Pat
 
 
 def test_an_upload_over_the_limit_or_of_another_format_is_stopped_and_removed(store: Store) -> None:
-    with pytest.raises(TooLarge, match="10 bytes"), store.receive(10) as upload:
+    with pytest.raises(BundleTooLarge, match="10 bytes"), store.receive(10) as upload:
         upload.write(b"0" * 11)
     with pytest.raises(UnsupportedFormat), store.receive(10) as upload:
         upload.write(b"\x80\x04\x95rest")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from service.state import Item, State
+from service.state import State, StoredItem
 
 PAGE = 2000
 
@@ -16,7 +16,7 @@ class CatalogRows:
     generation: int
     incarnation: str
     rows: list[int]
-    items: list[Item]
+    items: list[StoredItem]
 
     @property
     def ids(self) -> list[str]:
@@ -37,7 +37,7 @@ class CatalogRows:
 
 def read_catalog(state: State, domain: str) -> CatalogRows:
     generation = state.generation(domain)
-    found: list[tuple[int, Item]] = []
+    found: list[tuple[int, StoredItem]] = []
     while page := state.list_items(domain, found[-1][0] if found else -1, PAGE):
         found += page
     return CatalogRows(

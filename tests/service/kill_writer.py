@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from adapters_store.bundle import Manifest, write_bundle
 from adapters_store.store import Store
 from service.catalog.bases import Bases, Catalog
-from service.embedding.segments import Keys, Segments, as_keys
+from service.embedding.segments import KeyBytes, Segments, as_keys
 from service.errors import StateUnavailable
-from service.state import DomainRecord, Item, State, Told
+from service.state import DomainRecord, State, StoredItem, Visibility
 from service.state.redis import RedisState
 from service.state.snapshots import Snapshots
 from service.state.sqlite import SqliteState
@@ -30,11 +30,11 @@ from transrec.content import KEY_BYTES
 
 DOMAIN = "movies"
 DIGEST, WIDTH = "d" * 64, 4
-TOLD: tuple[Told, ...] = ("changed", "all", "later")
+VISIBILITIES: tuple[Visibility, ...] = ("changed", "all", "later")
 Done = dict[str, Any]
 
 
-def keys_of(names: Sequence[str]) -> Keys:
+def keys_of(names: Sequence[str]) -> KeyBytes:
     """Return keys [n, 16] of names."""
     return as_keys([hashlib.blake2b(name.encode(), digest_size=KEY_BYTES).digest() for name in names])
 
@@ -78,12 +78,12 @@ class Writer:
     def upsert(self) -> Callable[[], Done]:
         mark = f"{self.seed}-{self.turn}"
         ids = [f"i{n}" for n in self.rng.sample(range(60), 4)]
-        told, available = self.rng.choice(TOLD), self.rng.random() < 0.8
+        visibility, available = self.rng.choice(VISIBILITIES), self.rng.random() < 0.8
         say("begin", {"what": "upsert", "ids": ids, "text": mark})
 
         def do() -> Done:
-            items = [Item(name, mark, 0, {"mark": mark}, available=available) for name in ids]
-            stored = self.state.upsert_items(DOMAIN, items, told)
+            items = [StoredItem(name, mark, 0, {"mark": mark}, available=available) for name in ids]
+            stored = self.state.upsert_items(DOMAIN, items, visibility)
             return {"generation": stored.generation}
 
         return do
@@ -113,7 +113,7 @@ class Writer:
         def do() -> Done:
             if not delete:
                 self.state.put_domain(DomainRecord(name, "f", title))
-                self.state.upsert_items(name, [Item("a", title)])
+                self.state.upsert_items(name, [StoredItem("a", title)])
             elif any(record.name == name for record in self.state.domains()):
                 self.state.delete_domain(name)
             return {}

@@ -37,7 +37,7 @@ Begun = dict[str, Any]
 
 
 @dataclass
-class Known:
+class KnownState:
     """What was acknowledged, and of the write that a kill cut off: what may have become of it."""
 
     rows: dict[str, int] = field(default_factory=dict)
@@ -149,11 +149,13 @@ class Known:
         assert self.rows.items() <= places.items(), "an item keeps its row"
         assert all(row > self.last_row for name, row in places.items() if name not in self.rows), "a row is given once"
         assert len(there) == len(rows.ids), "an id has one row"
-        gone = state.withdrawals(DOMAIN, 0, rows.incarnation)
-        assert gone is not None
+        removals = state.removals(DOMAIN, 0, rows.incarnation)
+        assert removals is not None
         self.ever |= there.keys()
-        assert set(gone.deleted) == self.ever - there.keys(), "what was deleted is known, and nothing else"
-        assert set(gone.hidden) == {name for name, shown in zip(rows.ids, rows.available, strict=True) if not shown}
+        assert set(removals.deleted) == self.ever - there.keys(), "what was deleted is known, and nothing else"
+        assert set(removals.unavailable) == {
+            name for name, shown in zip(rows.ids, rows.available, strict=True) if not shown
+        }
         found = state.items_by_id(DOMAIN, rows.ids)
         assert {name: item.metadata["mark"] for name, item in found.items()} == there
         self.rows, self.last_row = places, max(self.last_row, *rows.rows, -1)
@@ -181,7 +183,7 @@ class Known:
             assert found == stage or (cut is not None and cut["job"] == job_id and found == cut["stage"])
             self.jobs[job_id] = found
         for job_id in there.keys() - self.jobs.keys():
-            assert cut is not None, "a job of which nobody was told"
+            assert cut is not None, "a job that nobody acknowledged"
             assert cut["job"] is None
             self.jobs[job_id] = there[job_id].detail["stage"]
 
@@ -237,7 +239,7 @@ def test_killed_at_random_moments_nothing_acknowledged_is_lost(
     backend: tuple[str, RedisServer | None], tmp_path: Path
 ) -> None:
     name, server = backend
-    rng, known, ways = random.Random(SEED), Known(), Counter[str]()
+    rng, known, ways = random.Random(SEED), KnownState(), Counter[str]()
     url = server.url if server is not None else ""
     for turn in range(1, ROUNDS + 1):
         writer = start(name, tmp_path, url, turn)

@@ -92,9 +92,9 @@ def _runs(pid: int) -> bool:
 
 
 def test_info_says_which_state_is_used(served: httpx.Client, on_redis: Settings) -> None:
-    told = served.get("/info").json()["state"]
-    assert (told["backend"], told["trouble"], told["warnings"]) == ("redis", None, [])
-    assert told["where"].startswith("unix:")
+    described = served.get("/info").json()["state"]
+    assert (described["backend"], described["trouble"], described["warnings"]) == ("redis", None, [])
+    assert described["where"].startswith("unix:")
     assert not (on_redis.data / "state.db").exists()
 
 
@@ -216,15 +216,15 @@ def test_a_service_that_starts_while_redis_goes_away_comes_up_by_itself(
             client.put(f"/domains/{name}", json={})
             client.post(f"/domains/{name}/items", json=ITEMS)
         assert activate(client, bundle(1))["status"] == "succeeded"
-    with started(on_redis) as parts:
+    with started(on_redis) as components:
         own_redis.kill()
-        parts.follower.start()
-        wait_until(lambda: parts.state.trouble() is not None, 5)
-        assert parts.live.loading == {"movies": "being restored"}, "it cannot be done without Redis"
+        components.follower.start()
+        wait_until(lambda: components.state.trouble() is not None, 5)
+        assert components.live.loading == {"movies": "being restored"}, "it cannot be done without Redis"
         own_redis.start()
-        wait_until(lambda: {deployment.live.domain for deployment in parts.live.all()} == {"movies", "books"})
-        assert parts.live.loading == {}
-        assert parts.live.broken == {}
+        wait_until(lambda: {deployment.live.domain for deployment in components.live.all()} == {"movies", "books"})
+        assert components.live.loading == {}
+        assert components.live.broken == {}
 
 
 def test_everything_is_live_again_after_a_restart(on_redis: Settings, bundle: Callable[..., Path]) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from adapters_store.bundle import read_bundle
 from service.wire.responses import RecommendedItem
-from swaprec.against import ASKED, Comparison, _place, compare
+from swaprec.against import ASKED, OfflineComparison, _place, compare
 from swaprec.catalog import catalog_items
 from swaprec.client import Client
 from swaprec.errors import ProblemError, Stop, Unreachable
@@ -68,8 +68,8 @@ def test_another_bundle_is_named_with_both_digests(client: Client, world: World,
 def test_sides_that_differ_by_more_than_a_thousandth_do_not_agree() -> None:
     names = [f"{measure}{bound}" for measure in ("hr", "ndcg") for bound in ("", "_optimistic", "_pessimistic")]
     offline = dict.fromkeys(names, 0.3)
-    assert Comparison(offline, {**offline, "ndcg": 0.3009}).agrees
-    assert not Comparison(offline, {**offline, "hr_pessimistic": 0.2985}).agrees
+    assert OfflineComparison(offline, {**offline, "ndcg": 0.3009}).agrees
+    assert not OfflineComparison(offline, {**offline, "hr_pessimistic": 0.2985}).agrees
 
 
 def test_a_service_or_domain_that_is_not_there_is_known_before_anything_is_computed(url: str, tmp_path: Path) -> None:

@@ -126,7 +126,7 @@ def test_a_bundle_comes_back_as_it_went(client: Client, world: World, tmp_path: 
     assert [path.name for path in tmp_path.glob(".*.part")] == []
 
 
-def test_what_runs_is_told(client: Client) -> None:
+def test_what_runs_is_reported(client: Client) -> None:
     client.put_domain("walk")
     assert client.alive()
     assert client.ready()

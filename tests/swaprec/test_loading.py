@@ -197,7 +197,7 @@ def test_nothing_is_published_of_a_catalog_of_which_no_row_is_stored(
     assert client.versions("walk") == []
 
 
-def test_an_item_that_was_hidden_stays_hidden_when_its_run_is_published_again(client: Client, world: World) -> None:
+def test_an_unavailable_item_stays_unavailable_when_its_run_is_published_again(client: Client, world: World) -> None:
     console = Console(quiet=True)
     publish(client, handover(world.run), activate=False, create=True, console=console)
     item_id = next(client.items("walk"))["item_id"]

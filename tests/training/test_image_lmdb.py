@@ -123,7 +123,7 @@ def changed(**attributes: object) -> bytes:
     return pickle.dumps(image)
 
 
-def test_an_image_without_its_size_tells_what_it_has() -> None:
+def test_an_image_without_its_size_names_what_it_has() -> None:
     image = LMDB_Image(PIXELS, "v1")
     vars(image).clear()
     image.image = b"as MicroLens keeps them"

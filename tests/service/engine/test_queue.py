@@ -10,10 +10,11 @@ import pytest
 from service.catalog.bases import Base
 from service.catalog.ids import Ids
 from service.catalog.live_items import LiveItems
-from service.engine.engine import Floats, Found, History
+from service.engine.engine import Found, History
 from service.engine.queue import MAX_BATCH, QueryQueue
 from service.engine.slots import Slot
 from service.errors import QueueFull
+from transrec.arrays import Floats
 
 NONE = Slot(0)
 

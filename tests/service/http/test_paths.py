@@ -11,7 +11,7 @@ import httpx
 from service.access.keys import KeyFile
 from service.settings import Settings
 from service.state.sqlite import FILE
-from tests.service.conftest import parts_of, running
+from tests.service.conftest import components_of, running
 from tests.service.raw import ask
 from transrec.backbone import Backbone
 
@@ -122,4 +122,4 @@ def test_head_answers_like_get_without_a_body(movies: httpx.Client) -> None:
         assert (answer.status_code, answer.content) == (200, b""), path
         assert answer.headers["content-type"] == movies.get(path).headers["content-type"]
     assert movies.head("/domains/nowhere").status_code == 404
-    assert parts_of(movies).state.count_items("movies") == 61
+    assert components_of(movies).state.count_items("movies") == 61

@@ -109,8 +109,8 @@ def test_a_version_can_be_pinned_while_it_is_in_memory(movies: httpx.Client, bun
     activate(movies, bundle(2))
     assert ask(movies, history=["i1"])["version"] == 2
     assert ask(movies, history=["i1"], version=1)["version"] == 1
-    gone = movies.post("/recommend?domain=movies", json={"history": ["i1"], "version": "none"})
-    assert (gone.status_code, gone.json()["code"]) == (409, "version_not_servable")
+    removed = movies.post("/recommend?domain=movies", json={"history": ["i1"], "version": "none"})
+    assert (removed.status_code, removed.json()["code"]) == (409, "version_not_servable")
 
 
 @pytest.mark.parametrize(

@@ -13,14 +13,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.state import Entry, Kind, sqlite_feed
+from service.state import EntryKind, FeedEntry, sqlite_feed
 from service.state.feed import coalesced
 from service.state.sqlite_schema import prepare
 
 KEPT = 8
-WORDS = st.tuples(st.sampled_from(get_args(Kind)), st.sampled_from(["movies", "books", "news"]))
+WORDS = st.tuples(st.sampled_from(get_args(EntryKind)), st.sampled_from(["movies", "books", "news"]))
 HISTORIES = st.lists(WORDS, max_size=20)
-Word = tuple[Kind, str]
+Word = tuple[EntryKind, str]
 
 
 @contextmanager
@@ -38,7 +38,7 @@ def write(db: sqlite3.Connection, words: list[Word]) -> None:
         sqlite_feed.append(db, kind, domain)
 
 
-def read(db: sqlite3.Connection, after: int | str) -> list[Entry] | None:
+def read(db: sqlite3.Connection, after: int | str) -> list[FeedEntry] | None:
     return sqlite_feed.follow(db, str(after), 0, threading.Event())
 
 
@@ -87,8 +87,10 @@ def test_the_feed_never_grows_beyond_what_is_kept(history: list[Word]) -> None:
 
 
 @given(st.lists(st.builds(lambda word, at: (*word, at), WORDS, st.floats(0, 9))))
-def test_of_equal_entries_the_last_position_and_the_first_time_are_kept(written: list[tuple[Kind, str, float]]) -> None:
-    entries = [Entry(str(place), *word) for place, word in enumerate(written)]
+def test_of_equal_entries_the_last_position_and_the_first_time_are_kept(
+    written: list[tuple[EntryKind, str, float]],
+) -> None:
+    entries = [FeedEntry(str(place), *word) for place, word in enumerate(written)]
     found = coalesced(entries)
     assert [(entry.kind, entry.domain) for entry in found] == latest([(kind, domain) for kind, domain, _ in written])
     for entry in found:

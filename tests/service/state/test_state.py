@@ -15,17 +15,17 @@ import pytest
 
 from service.errors import DomainNotFound, JobNotFound, StateError
 from service.state import (
-    MOST_CHANGES,
+    MAX_CHANGES,
     RETAINED_JOBS,
     ChangedItem,
     Changes,
     Deleted,
     DomainRecord,
-    Item,
     Probe,
+    Removals,
     State,
+    StoredItem,
     Upserted,
-    Withdrawals,
     redis_link,
 )
 from service.state.sqlite import FILE, SqliteState
@@ -41,8 +41,8 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(redis_link, "CONNECT_S", 60.0)
 
 
-def items(*names: str, text: str = "film") -> list[Item]:
-    return [Item(name, f"{text} {name}", popularity=1.0, metadata={"title": name}) for name in names]
+def items(*names: str, text: str = "film") -> list[StoredItem]:
+    return [StoredItem(name, f"{text} {name}", popularity=1.0, metadata={"title": name}) for name in names]
 
 
 def test_domains_are_created_once_listed_and_deleted(state: State) -> None:
@@ -113,7 +113,7 @@ def test_items_come_in_pages(state: State) -> None:
 
 def test_ids_and_texts_of_any_script_survive(state: State) -> None:
     state.put_domain(MOVIES)
-    odd = Item('Ærø "q" \\ 😀\u2028', "Blåbærsyltetøy", metadata={"größe": [1, None, {"x": "y"}]})
+    odd = StoredItem('Ærø "q" \\ 😀\u2028', "Blåbærsyltetøy", metadata={"größe": [1, None, {"x": "y"}]})
     state.upsert_items("movies", [odd])
     assert state.items_by_id("movies", [odd.item_id])[odd.item_id] == odd
 
@@ -122,17 +122,22 @@ def test_pictures_stay_with_their_items_and_changing_one_is_a_change(state: Stat
     state.put_domain(MOVIES)
     first, second = "a" * 64, "b" * 64
     state.upsert_items(
-        "movies", [Item("text", "film"), Item("picture", "", image=first), Item("both", "film", image=first)]
+        "movies",
+        [StoredItem("text", "film"), StoredItem("picture", "", image=first), StoredItem("both", "film", image=first)],
     )
     rows = read_catalog(state, "movies")
     assert (rows.texts, rows.images) == (["film", "", "film"], ["", first, first])
-    assert state.items_by_id("movies", ["both"])["both"] == Item("both", "film", image=first)
+    assert state.items_by_id("movies", ["both"])["both"] == StoredItem("both", "film", image=first)
     assert [item.image for _, item in state.list_items("movies", -1, 9)] == ["", first, first]
-    again = [Item("picture", "", image=first), Item("both", "film", image=second), Item("text", "film")]
+    again = [
+        StoredItem("picture", "", image=first),
+        StoredItem("both", "film", image=second),
+        StoredItem("text", "film"),
+    ]
     done = state.upsert_items("movies", again)
     assert (done.updated, done.unchanged) == (1, 2)
     assert read_catalog(state, "movies").images == ["", first, second]
-    assert state.upsert_items("movies", [Item("both", "film")]).updated == 1
+    assert state.upsert_items("movies", [StoredItem("both", "film")]).updated == 1
     assert read_catalog(state, "movies").images == ["", first, ""]
 
 
@@ -208,10 +213,12 @@ def test_threads_that_ended_leave_no_open_files(state: State) -> None:
 
 def test_equal_items_are_unchanged_however_they_are_written(state: State) -> None:
     state.put_domain(MOVIES)
-    state.upsert_items("movies", [Item("a", "film", 1, {"x": 1, "y": 2}), Item("b", "film")])
-    same = state.upsert_items("movies", [Item("a", "film", 1.0, {"y": 2, "x": 1}), Item("b", "film", 0, {})])
+    state.upsert_items("movies", [StoredItem("a", "film", 1, {"x": 1, "y": 2}), StoredItem("b", "film")])
+    same = state.upsert_items(
+        "movies", [StoredItem("a", "film", 1.0, {"y": 2, "x": 1}), StoredItem("b", "film", 0, {})]
+    )
     assert (same.unchanged, same.generation) == (2, 1)
-    assert state.upsert_items("movies", [Item("a", "film", 1.0, {})]).updated == 1
+    assert state.upsert_items("movies", [StoredItem("a", "film", 1.0, {})]).updated == 1
     assert state.items_by_id("movies", ["a"])["a"].metadata == {}
 
 
@@ -253,20 +260,20 @@ def test_the_open_jobs_of_a_domain_are_counted(state: State) -> None:
 
 def test_an_item_that_is_not_available_stays_known_and_to_become_so_is_a_change(state: State) -> None:
     state.put_domain(MOVIES)
-    state.upsert_items("movies", [Item("a", "film", available=False), Item("b", "film", image="b" * 64)])
+    state.upsert_items("movies", [StoredItem("a", "film", available=False), StoredItem("b", "film", image="b" * 64)])
     assert read_catalog(state, "movies").available == [False, True]
-    assert state.upsert_items("movies", [Item("a", "film"), Item("b", "film", image="b" * 64, available=False)]) == (
-        Upserted(0, 2, 0, 2)
-    )
+    assert state.upsert_items(
+        "movies", [StoredItem("a", "film"), StoredItem("b", "film", image="b" * 64, available=False)]
+    ) == (Upserted(0, 2, 0, 2))
     assert read_catalog(state, "movies").available == [True, False]
     assert state.items_by_id("movies", ["a", "b"]) == {
-        "a": Item("a", "film"),
-        "b": Item("b", "film", image="b" * 64, available=False),
+        "a": StoredItem("a", "film"),
+        "b": StoredItem("b", "film", image="b" * 64, available=False),
     }
     assert [item.available for _, item in state.list_items("movies", -1, 9)] == [True, False]
 
 
-def test_deleted_items_are_gone_and_ids_that_are_not_there_are_named(state: State) -> None:
+def test_deleted_items_are_removed_and_ids_that_are_not_there_are_named(state: State) -> None:
     state.put_domain(MOVIES)
     state.upsert_items("movies", items(*"abcd"))
     assert state.delete_items("movies", ["b", "y,\0 ü", "d", "b", "z"]) == Deleted(2, ["y,\0 ü", "z"], 2)
@@ -310,11 +317,11 @@ def test_pages_step_over_rows_that_are_empty(state: State) -> None:
 
 def test_an_item_is_replaced_only_while_it_is_what_its_writer_saw(state: State) -> None:
     state.put_domain(MOVIES)
-    state.upsert_items("movies", [Item("a", "film", 1, {"x": 1})])
+    state.upsert_items("movies", [StoredItem("a", "film", 1, {"x": 1})])
     [seen] = state.items_by_id("movies", ["a"]).values()
-    after = Item("a", "film", 1, {"x": 2}, available=False)
+    after = StoredItem("a", "film", 1, {"x": 2}, available=False)
     assert state.replace_item("movies", seen, after) == Upserted(0, 1, 0, 2)
-    assert state.replace_item("movies", seen, Item("a", "lost")) is None
+    assert state.replace_item("movies", seen, StoredItem("a", "lost")) is None
     assert state.items_by_id("movies", ["a"]) == {"a": after}
     assert state.replace_item("movies", after, after) == Upserted(0, 0, 1, 2)
     state.delete_items("movies", ["a"])
@@ -329,7 +336,7 @@ def test_changes_name_every_id_once_with_its_final_fate(state: State) -> None:
     state.upsert_items("movies", items(*"abcde"))
     since = read_catalog(state, "movies")
     state.upsert_items("movies", items("a", "b", text="once"))
-    state.upsert_items("movies", [Item("b", "twice", 3.0, {"x": 1}, "f" * 64, available=False), *items("new")])
+    state.upsert_items("movies", [StoredItem("b", "twice", 3.0, {"x": 1}, "f" * 64, available=False), *items("new")])
     state.delete_items("movies", ["c", "d", "new"])
     state.upsert_items("movies", items("d", "new"))
     state.delete_items("movies", ["new"])
@@ -357,7 +364,7 @@ def test_who_applies_changes_now_and_then_has_the_catalog(state: State) -> None:
         if rng.random() < 0.4:
             state.delete_items("movies", some)
         else:
-            state.upsert_items("movies", [Item(name, str(turn), available=rng.random() < 0.5) for name in some])
+            state.upsert_items("movies", [StoredItem(name, str(turn), available=rng.random() < 0.5) for name in some])
         if rng.random() < 0.3:
             found = state.changes("movies", generation, incarnation)
             assert found is not None
@@ -369,16 +376,16 @@ def test_who_applies_changes_now_and_then_has_the_catalog(state: State) -> None:
             assert held == dict(zip(rows.ids, there, strict=True))
 
 
-def test_changes_that_are_too_many_or_forgotten_or_of_another_domain_are_not_told(state: State) -> None:
+def test_changes_that_are_too_many_or_forgotten_or_of_another_domain_are_not_reported(state: State) -> None:
     state.put_domain(MOVIES)
-    names = [str(number) for number in range(MOST_CHANGES + 1000)]
+    names = [str(number) for number in range(MAX_CHANGES + 1000)]
     for start in range(0, len(names), 17_000):
         state.upsert_items("movies", items(*names[start : start + 17_000]))
     incarnation = state.get_domain("movies").incarnation
     assert state.changes("movies", 0, incarnation) is None
-    told = state.changes("movies", 1, incarnation)
-    assert told is not None
-    assert len(told.upserted) == 34_000
+    found = state.changes("movies", 1, incarnation)
+    assert found is not None
+    assert len(found.upserted) == 34_000
     state.delete_items("movies", names[1000:])
     state.delete_items("movies", names[:10])
     assert state.changes("movies", 2, incarnation) is None
@@ -391,52 +398,52 @@ def test_changes_that_are_too_many_or_forgotten_or_of_another_domain_are_not_tol
     assert state.changes("movies", 5, incarnation) is None
 
 
-def test_withdrawals_name_what_is_gone_however_much_else_changed(state: State) -> None:
+def test_removals_name_what_is_deleted_however_much_else_changed(state: State) -> None:
     state.put_domain(MOVIES)
     state.upsert_items("movies", items(*"abcde"))
     incarnation = state.get_domain("movies").incarnation
     state.delete_items("movies", ["a", "b"])
-    state.upsert_items("movies", items("b", *map(str, range(MOST_CHANGES + 1))))
+    state.upsert_items("movies", items("b", *map(str, range(MAX_CHANGES + 1))))
     state.delete_items("movies", ["c", "0"])
     assert state.changes("movies", 1, incarnation) is None
-    assert named(state.withdrawals("movies", 1, incarnation)) == (4, ["0", "a", "c"])
-    assert named(state.withdrawals("movies", 2, incarnation)) == (4, ["0", "c"])
-    assert named(state.withdrawals("movies", 4, incarnation)) == (4, [])
-    assert state.withdrawals("movies", 5, incarnation) is None
-    assert state.withdrawals("movies", 1, "another") is None
-    state.delete_items("movies", list(map(str, range(1, MOST_CHANGES))))
-    assert state.withdrawals("movies", 2, incarnation) is None, "the oldest are forgotten"
-    known = named(state.withdrawals("movies", 4, incarnation))
-    assert (known[0], len(known[1])) == (5, MOST_CHANGES - 1)
+    assert named(state.removals("movies", 1, incarnation)) == (4, ["0", "a", "c"])
+    assert named(state.removals("movies", 2, incarnation)) == (4, ["0", "c"])
+    assert named(state.removals("movies", 4, incarnation)) == (4, [])
+    assert state.removals("movies", 5, incarnation) is None
+    assert state.removals("movies", 1, "another") is None
+    state.delete_items("movies", list(map(str, range(1, MAX_CHANGES))))
+    assert state.removals("movies", 2, incarnation) is None, "the oldest are forgotten"
+    known = named(state.removals("movies", 4, incarnation))
+    assert (known[0], len(known[1])) == (5, MAX_CHANGES - 1)
     state.delete_domain("movies")
     state.put_domain(MOVIES)
-    assert state.withdrawals("movies", 0, incarnation) is None
-    assert state.withdrawals("movies", 0, state.get_domain("movies").incarnation) == Withdrawals(0, [], [])
+    assert state.removals("movies", 0, incarnation) is None
+    assert state.removals("movies", 0, state.get_domain("movies").incarnation) == Removals(0, [], [])
     with pytest.raises(DomainNotFound):
-        state.withdrawals("books", 0, incarnation)
+        state.removals("books", 0, incarnation)
 
 
-def test_withdrawals_name_what_is_not_available_any_more(state: State) -> None:
+def test_removals_name_what_is_not_available_any_more(state: State) -> None:
     state.put_domain(MOVIES)
     state.upsert_items("movies", items(*"abcde"))
     incarnation = state.get_domain("movies").incarnation
-    hide = [Item(name, f"film {name}", 1.0, {}, available=False) for name in "abcd"]
-    state.upsert_items("movies", hide)
+    with_unavailable = [StoredItem(name, f"film {name}", 1.0, {}, available=False) for name in "abcd"]
+    state.upsert_items("movies", with_unavailable)
     [b] = state.items_by_id("movies", ["b"]).values()
     state.replace_item("movies", b, replace(b, available=True))
     state.delete_items("movies", ["c"])
-    found = state.withdrawals("movies", 1, incarnation)
+    found = state.removals("movies", 1, incarnation)
     assert found is not None
-    assert (sorted(found.hidden), found.deleted) == (["a", "d"], ["c"])
-    found = state.withdrawals("movies", 2, incarnation)
-    assert found == Withdrawals(4, ["c"], [])
+    assert (sorted(found.unavailable), found.deleted) == (["a", "d"], ["c"])
+    found = state.removals("movies", 2, incarnation)
+    assert found == Removals(4, ["c"], [])
 
 
-def test_what_is_told_later_is_in_no_changes_but_in_the_catalog_and_marks_them_incomplete(state: State) -> None:
+def test_what_is_stored_as_later_is_in_no_changes_but_in_the_catalog_and_marks_them_incomplete(state: State) -> None:
     state.put_domain(MOVIES)
     state.upsert_items("movies", items(*"abc"))
     incarnation = state.get_domain("movies").incarnation
-    many = [str(number) for number in range(MOST_CHANGES + 1)]
+    many = [str(number) for number in range(MAX_CHANGES + 1)]
     assert state.upsert_items("movies", items(*many, "a", text="late"), "later").accepted == len(many)
     assert state.changes("movies", 1, incarnation) == Changes(2, [], [], incomplete=True)
     state.upsert_items("movies", items("new", "b", text="at once"))
@@ -453,7 +460,7 @@ def test_what_is_told_later_is_in_no_changes_but_in_the_catalog_and_marks_them_i
     assert rows.texts[0] == "late a"
 
 
-def test_unchanged_items_are_told_where_all_are_to_be_told_of(state: State) -> None:
+def test_unchanged_items_are_reported_where_all_are(state: State) -> None:
     state.put_domain(MOVIES)
     state.upsert_items("movies", items(*"abc"), "later")
     incarnation = state.get_domain("movies").incarnation
@@ -466,12 +473,12 @@ def test_unchanged_items_are_told_where_all_are_to_be_told_of(state: State) -> N
     assert found.incomplete
 
 
-def named(found: Withdrawals | None) -> tuple[int, list[str]]:
+def named(found: Removals | None) -> tuple[int, list[str]]:
     assert found is not None
     return found.generation, sorted(found.deleted)
 
 
-def test_changes_are_not_told_where_they_are_more_than_asked_for(state: State) -> None:
+def test_changes_are_not_reported_where_they_are_more_than_asked_for(state: State) -> None:
     state.put_domain(MOVIES)
     state.upsert_items("movies", items(*"abcde"))
     state.delete_items("movies", ["a"])
@@ -500,10 +507,10 @@ def test_changes_are_read_whole_while_items_are_deleted(state: State) -> None:
         for _ in range(20):
             found = state.changes("movies", 1, incarnation)
             assert found is not None
-            gone = {name for _, name in found.deleted}
-            assert gone == (set() if found.generation % 2 else {"0", "4999"})
+            removed = {name for _, name in found.deleted}
+            assert removed == (set() if found.generation % 2 else {"0", "4999"})
             assert {item.item_id for item in found.upserted} == (
-                {"0", "4999"} - gone if found.generation > 1 else set()
+                {"0", "4999"} - removed if found.generation > 1 else set()
             )
     finally:
         ended.set()
@@ -529,20 +536,20 @@ FULL_DISK = """
 import sys
 from dataclasses import replace
 from pathlib import Path
-from adapters_store.errors import OutOfSpace
-from service.state import DomainRecord, Item
+from adapters_store.errors import StorageFull
+from service.state import DomainRecord, StoredItem
 from service.state.sqlite import SqliteState
 state = SqliteState(Path(sys.argv[1]))
 state.put_domain(DomainRecord("movies", "f"))
-state.upsert_items("movies", [Item("a", "kept")])
+state.upsert_items("movies", [StoredItem("a", "kept")])
 state.file.connection().execute("PRAGMA max_page_count = 20")
 try:
-    state.upsert_items("movies", [Item(str(n), "x" * 1000) for n in range(1000)])
-except OutOfSpace as error:
-    print("OutOfSpace", list(state.items_by_id("movies", ["a", "0", "999"])), error)
+    state.upsert_items("movies", [StoredItem(str(n), "x" * 1000) for n in range(1000)])
+except StorageFull as error:
+    print("StorageFull", list(state.items_by_id("movies", ["a", "0", "999"])), error)
 """
 
 
 def test_a_full_disk_changes_nothing_and_is_one_clear_error(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", FULL_DISK, str(tmp_path)], capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("OutOfSpace ['a'] no room left on the disk")
+    assert done.stdout.startswith("StorageFull ['a'] no room left on the disk")

@@ -7,14 +7,14 @@ from collections.abc import Callable
 
 import pytest
 
-from service.errors import Conflict, JobNotFound, JobTaken
-from service.state import DomainRecord, Job, State
+from service.errors import JobNotFound, JobTaken, RequestConflict
+from service.state import DomainRecord, JobRecord, State
 
 MOVIES = DomainRecord("movies", "f" * 64, "Films")
 LONG_S = 60.0
 
 
-def claimed(state: State, owner: str = "one", lease_s: float = LONG_S) -> Job:
+def claimed(state: State, owner: str = "one", lease_s: float = LONG_S) -> JobRecord:
     job = state.claim_job(owner, lease_s)
     assert job is not None
     return job
@@ -120,7 +120,7 @@ def test_a_queued_job_is_cancelled_at_once_and_a_running_one_is_asked_to_stop(st
     state.update_job(first.id, token=token, status="cancelled")
     assert claimed(state).id == third.id
     for ended in (first, second):
-        with pytest.raises(Conflict, match="has ended: cancelled"):
+        with pytest.raises(RequestConflict, match="has ended: cancelled"):
             state.cancel_job(ended.id)
     with pytest.raises(JobNotFound):
         state.cancel_job("x")

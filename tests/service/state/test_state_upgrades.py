@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from service.errors import StateError
-from service.state import DomainRecord, Item, Probe, State, Upserted
+from service.state import DomainRecord, Probe, State, StoredItem, Upserted
 from service.state.redis import RedisState
 from service.state.sqlite import FILE, SqliteState
 from tests.service.catalog_rows import read_catalog
@@ -55,7 +55,7 @@ INSERT INTO probes VALUES ('movies', '[["a", "b"]]');
 )
 
 
-ITEMS = [Item("a", "film a", 1.0, {"x": 1}), Item("b", "film b")]
+ITEMS = [StoredItem("a", "film a", 1.0, {"x": 1}), StoredItem("b", "film b")]
 
 
 def check(state: State) -> None:
@@ -71,7 +71,7 @@ def check(state: State) -> None:
     assert [job.status for job in state.jobs()] == ["running", "succeeded"]
     assert state.claim_job("two", 60) is None
     position = state.feed_end()
-    assert state.upsert_items("movies", [*ITEMS, Item("c", "new", available=False)]) == Upserted(1, 0, 2, 4)
+    assert state.upsert_items("movies", [*ITEMS, StoredItem("c", "new", available=False)]) == Upserted(1, 0, 2, 4)
     assert state.delete_items("movies", ["a"]).generation == 5
     assert state.follow(position, 0)
     found = state.changes("movies", rows.generation, rows.incarnation)
