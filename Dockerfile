@@ -14,7 +14,8 @@ import tomllib
 
 project = tomllib.load(open("pyproject.toml", "rb"))["project"]
 # train: `demo`, `train` and `push --catalog` run from this image too
-print(*project["dependencies"], *project["optional-dependencies"]["train"], sep="\n")
+extras = project["optional-dependencies"]
+print(*sorted({*project["dependencies"], *extras["serve"], *extras["train"]}), sep="\n")
 LINES
 
 FROM python:3.11-slim AS dependencies

@@ -6,11 +6,13 @@ TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: install demo serve test lint fix bench docs image up down clean
+.PHONY: install lock demo serve test coverage lint fix bench docs image up down clean
 
 install: $(STAMP)
 
-$(STAMP): pyproject.toml constraints.txt
+# requirements.lock has the digest of every archive. pip checks digests of all packages or of none, and those of the CPU
+# index are others: TORCH=cpu takes the same versions from constraints.txt, unchecked.
+$(STAMP): pyproject.toml requirements.lock constraints.txt
 	@echo "installing into .venv (torch alone is a few gigabytes) ..."
 	@date +%s > .install-began
 	$(PYTHON) -m venv .venv
@@ -19,10 +21,21 @@ $(STAMP): pyproject.toml constraints.txt
 	    echo "torch's CPU index, $(TORCH_CPU_INDEX), cannot be reached: without TORCH=cpu torch comes from PyPI (5 GB)"; \
 	    exit 1; \
 	  }; \
+	  $(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev]"; \
+	else \
+	  $(BIN)/pip install --quiet --no-deps --require-hashes --requirement requirements.lock \
+	    && $(BIN)/pip install --quiet --no-deps --editable .; \
 	fi
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev]"
 	@echo $$(( $$(date +%s) - $$(cat .install-began) )) > .venv/.install-seconds; rm .install-began
 	@touch $(STAMP)
+
+# After a change of pyproject.toml: pins stay as they are where they can. UPGRADE=1 takes the newest versions.
+lock:
+	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
+	  --no-header --no-annotate --no-emit-index-url --no-emit-find-links --quiet \
+	  $(if $(UPGRADE),--upgrade) --output-file requirements.lock
+	@echo "# requirements.lock without its digests; make lock writes both." > constraints.txt
+	sed --quiet 's/^\([a-z].*==.*\) \\$$/\1/p' requirements.lock >> constraints.txt
 
 demo: install
 	$(BIN)/swaprec demo
@@ -33,10 +46,15 @@ serve: install
 test: install
 	OMP_NUM_THREADS=1 PYTHONHASHSEED=0 $(BIN)/pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 
+# All tests under coverage, in more time than make test; fails below the floor in pyproject.toml.
+coverage: install
+	OMP_NUM_THREADS=1 PYTHONHASHSEED=0 $(BIN)/pytest --numprocesses logical --maxprocesses 4 --dist loadfile --cov
+
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/deptry .
 
 fix: install
 	$(BIN)/ruff check --fix .
@@ -60,4 +78,4 @@ down:
 	docker compose down
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache build *.egg-info
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.* build *.egg-info

@@ -11,12 +11,12 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
+from adapters_store.clock import now
 from adapters_store.errors import OutOfSpace
-from adapters_store.files import room_or_error, sync_folder, write_beside
+from adapters_store.files import atomic_write, room_or_error, sync_folder
 
 LOG, COPY = "activations.jsonl", "current.json"
 TAIL = 4096
@@ -107,7 +107,7 @@ def read_copy(home: Path) -> Activation | None:
 def write_copy(home: Path, activation: Activation) -> None:
     """Keep a copy of the log's last line; where that fails no stale copy stays."""
     try:
-        write_beside(home / COPY, json.dumps(activation.to_json()).encode())
+        atomic_write(home / COPY, json.dumps(activation.to_json()).encode())
     except (OutOfSpace, OSError):
         (home / COPY).unlink(missing_ok=True)
 
@@ -193,11 +193,6 @@ def append_to_log(path: Path, activation: Activation) -> Activation:
     if whole == 0:
         sync_folder(path.parent)
     return activation
-
-
-def now() -> str:
-    """Return the time in UTC, ISO-8601."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _last_line(path: Path) -> Activation | None:

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
-from adapters_store.errors import BundleError, Problem
-from adapters_store.files import write_beside
+from adapters_store.errors import BundleError, BundleProblem
+from adapters_store.files import atomic_write, digest_of
 from adapters_store.header import MAX_HEADER, MAX_STORED_HEADER, Header, TensorEntry, read_header, show_name
 from adapters_store.manifest_schema import FORMAT, MAX_MANIFEST, find_flaws
 from adapters_store.quoting import clip, quote
@@ -59,7 +59,7 @@ class Manifest:
         value = _parse_text(text)
         flaws = [flaw for found in find_flaws(value).values() for flaw in found]
         if flaws:
-            raise BundleError([Problem("manifest", f"manifest: {flaw}") for flaw in flaws])
+            raise BundleError([BundleProblem("manifest", f"manifest: {flaw}") for flaw in flaws])
         return cls._of(value)
 
     @classmethod
@@ -94,14 +94,14 @@ class Manifest:
 
 def _parse_text(text: str | None) -> dict[str, Any]:
     if text is None:
-        raise BundleError([Problem("manifest", f'the header has no "{KEY}" entry: no bundle of `swaprec train`')])
+        raise BundleError([BundleProblem("manifest", f'the header has no "{KEY}" entry: no bundle of `swaprec train`')])
     if len(text) > MAX_MANIFEST:
         detail = f"the manifest has {len(text)} characters, expected at most {MAX_MANIFEST}"
-        raise BundleError([Problem("manifest", detail)])
+        raise BundleError([BundleProblem("manifest", detail)])
     try:
         return parse_object(text)
     except ValueError as error:
-        raise BundleError([Problem("manifest", f"the manifest cannot be read: {error}")]) from error
+        raise BundleError([BundleProblem("manifest", f"the manifest cannot be read: {error}")]) from error
 
 
 class TensorFile(Mapping[str, NDArray[np.float32]]):
@@ -117,7 +117,7 @@ class TensorFile(Mapping[str, NDArray[np.float32]]):
             file.seek(self._header.data_start + entry.start)
             raw = file.read(entry.end - entry.start)
         if len(raw) < entry.end - entry.start:
-            raise BundleError([Problem("truncated", f"tensor {name}: the file was cut while it was read", name)])
+            raise BundleError([BundleProblem("truncated", f"tensor {name}: the file was cut while it was read", name)])
         return _as_float32(raw, entry)
 
     def __iter__(self) -> Iterator[str]:
@@ -142,7 +142,7 @@ def write_bundle(path: Path, manifest: Manifest, tensors: Mapping[str, NDArray[A
     """Write a bundle beside its place, sync and rename it in; return the digest of its bytes."""
     arrays = {name: np.ascontiguousarray(value) for name, value in sorted(tensors.items())}
     content = save(arrays, metadata={KEY: json.dumps(manifest.to_json(), sort_keys=True)})
-    write_beside(path, content)
+    atomic_write(path, content)
     return hashlib.sha256(content).hexdigest()
 
 
@@ -172,9 +172,7 @@ def read_bundle(path: Path, *, stored: bool = False) -> Bundle:
     header = read_header(path, MAX_STORED_HEADER if stored else MAX_HEADER)
     text = header.metadata.get(KEY)
     manifest = Manifest.parse_stored(text) if stored else Manifest.parse(text)
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return Bundle(manifest, _shapes(header), dict(TensorFile(path, header)), digest, path.stat().st_size)
+    return Bundle(manifest, _shapes(header), dict(TensorFile(path, header)), digest_of(path), path.stat().st_size)
 
 
 def _shapes(header: Header) -> dict[str, tuple[int, ...]]:
@@ -192,7 +190,7 @@ def _as_float32(raw: bytes, entry: TensorEntry) -> NDArray[np.float32]:
     return values.reshape(entry.shape)
 
 
-def check_bundle(bundle: Bundle, expected: Mapping[str, Sequence[int]], backbone: str) -> list[Problem]:
+def check_bundle(bundle: Bundle, expected: Mapping[str, Sequence[int]], backbone: str) -> list[BundleProblem]:
     """Compare a bundle with what its spec needs on a backbone; return every problem.
 
     Args:
@@ -203,19 +201,19 @@ def check_bundle(bundle: Bundle, expected: Mapping[str, Sequence[int]], backbone
     return [*check_declaration(bundle, expected, backbone), *_check_values(bundle, expected)]
 
 
-def check_declaration(bundle: Bundle, expected: Mapping[str, Sequence[int]], backbone: str) -> list[Problem]:
+def check_declaration(bundle: Bundle, expected: Mapping[str, Sequence[int]], backbone: str) -> list[BundleProblem]:
     """Compare manifest, names and shapes; no tensor is read. Arguments as of `check_bundle`."""
     problems = []
     if bundle.manifest.backbone != backbone:
         given = bundle.manifest.backbone
         detail = f"trained on backbone {quote(given[:12])}, this domain runs {backbone[:12]}"
         detail = f"{detail}: train it on that backbone again"
-        problems.append(Problem("backbone_mismatch", detail, None, backbone, clip(given, 80)))
+        problems.append(BundleProblem("backbone_mismatch", detail, None, backbone, clip(given, 80)))
     if bundle.manifest.dtype not in DTYPES:
         detail = f"manifest: dtype {quote(bundle.manifest.dtype)}, expected float32 or bfloat16"
-        problems.append(Problem("manifest", detail, None, list(DTYPES), bundle.manifest.dtype))
+        problems.append(BundleProblem("manifest", detail, None, list(DTYPES), bundle.manifest.dtype))
     problems += [
-        Problem("missing", f"tensor {name} is missing", name, list(shape))
+        BundleProblem("missing", f"tensor {name} is missing", name, list(shape))
         for name, shape in expected.items()
         if name not in bundle.shapes
     ]
@@ -224,17 +222,17 @@ def check_declaration(bundle: Bundle, expected: Mapping[str, Sequence[int]], bac
     return problems
 
 
-def _check_shape(name: str, shape: Sequence[int], expected: Sequence[int] | None) -> list[Problem]:
+def _check_shape(name: str, shape: Sequence[int], expected: Sequence[int] | None) -> list[BundleProblem]:
     if expected is None:
         shown = show_name(name)
-        return [Problem("unexpected", f"tensor {shown} is not part of the spec", shown, None, list(shape))]
+        return [BundleProblem("unexpected", f"tensor {shown} is not part of the spec", shown, None, list(shape))]
     if tuple(shape) == tuple(expected):
         return []
     detail = f"tensor {name}: shape {list(shape)}, expected {list(expected)}"
-    return [Problem("shape_mismatch", detail, name, list(expected), list(shape))]
+    return [BundleProblem("shape_mismatch", detail, name, list(expected), list(shape))]
 
 
-def _check_values(bundle: Bundle, expected: Mapping[str, Sequence[int]]) -> list[Problem]:
+def _check_values(bundle: Bundle, expected: Mapping[str, Sequence[int]]) -> list[BundleProblem]:
     """Count values that are not finite in tensors of the expected shape: no other tensor is read."""
     problems = []
     for name, shape in expected.items():
@@ -244,5 +242,5 @@ def _check_values(bundle: Bundle, expected: Mapping[str, Sequence[int]]) -> list
         bad = int(values.size - np.isfinite(values).sum())
         if bad:
             detail = f"tensor {name}: {bad} of {values.size} values are NaN or infinite"
-            problems.append(Problem("non_finite", detail, name))
+            problems.append(BundleProblem("non_finite", detail, name))
     return problems

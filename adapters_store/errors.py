@@ -14,7 +14,7 @@ MAX_DETAIL = 240
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class BundleProblem:
     """One thing wrong with a bundle.
 
     `kind` is one of `header`, `manifest`, `missing`, `unexpected`, `shape_mismatch`, `dtype`, `backbone_mismatch`,
@@ -39,11 +39,11 @@ class StoreError(Exception):
 class BundleError(StoreError):
     """A bundle that cannot be used; `problems` lists the first of everything found wrong with it, `count` is all."""
 
-    def __init__(self, problems: Sequence[Problem]) -> None:
+    def __init__(self, problems: Sequence[BundleProblem]) -> None:
         self.count = len(problems)
         self.problems = [replace(one, detail=clip(one.detail, MAX_DETAIL)) for one in problems[:MAX_PROBLEMS]]
         if self.count > MAX_PROBLEMS:
-            self.problems.append(Problem("more", f"and {self.count - MAX_PROBLEMS} more problems"))
+            self.problems.append(BundleProblem("more", f"and {self.count - MAX_PROBLEMS} more problems"))
         details = [one.detail for one in self.problems[:MAX_SUMMARISED]]
         if self.count > MAX_SUMMARISED:
             details.append(f"and {self.count - MAX_SUMMARISED} more")
@@ -54,12 +54,12 @@ class UnsupportedFormat(StoreError):
     """A file that is no safetensors file: pickle, zip and the like are never opened."""
 
 
-class TooLarge(StoreError):
+class BundleTooLarge(StoreError):
     """More bytes than the limit allows."""
 
 
 class OutOfSpace(StoreError):
-    """No room left on the disk; nothing half-written stays."""
+    """No room left on the disk, or in Redis; nothing half-written stays."""
 
 
 class InvalidName(StoreError, ValueError):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adapters_store.errors import BundleError, Problem, UnsupportedFormat
+from adapters_store.errors import BundleError, BundleProblem, UnsupportedFormat
 from adapters_store.quoting import clip, quote
 from adapters_store.strict_json import is_clean, parse_object
 
@@ -74,7 +74,9 @@ def read_header(path: Path, max_header: int = MAX_HEADER) -> Header:
         entries = _parse(file.read(length))
     metadata, problems = _take_metadata(entries)
     if len(entries) > MAX_TENSORS:
-        raise BundleError([*problems, Problem("header", f"{len(entries)} tensors, at most {MAX_TENSORS} are read")])
+        raise BundleError(
+            [*problems, BundleProblem("header", f"{len(entries)} tensors, at most {MAX_TENSORS} are read")]
+        )
     tensors = {}
     for name, value in entries.items():
         entry = _read_entry(name, value, problems)
@@ -94,7 +96,7 @@ def _check_length(size: int, length: int, max_header: int) -> None:
         # Text read as a length is astronomically large: then it is another format, not a long header.
         if length > size:
             raise UnsupportedFormat(f"a file of {size} bytes that is not safetensors. {_CONVERT}")
-        raise BundleError([Problem("header", f"the header has {length} bytes, expected at most {max_header}")])
+        raise BundleError([BundleProblem("header", f"the header has {length} bytes, expected at most {max_header}")])
     if 8 + length > size:
         raise BundleError([_truncated(8 + length, size)])
 
@@ -114,37 +116,39 @@ def refuse_other_formats(begin: bytes) -> None:
 def _parse(raw: bytes) -> dict[str, Any]:
     if not raw.startswith(b"{"):
         shown = raw[:4].decode("utf-8", "backslashreplace")
-        raise BundleError([Problem("header", f"the header begins with {quote(shown)}, expected {{ (JSON in UTF-8)")])
+        raise BundleError(
+            [BundleProblem("header", f"the header begins with {quote(shown)}, expected {{ (JSON in UTF-8)")]
+        )
     try:
         return parse_object(raw)
     except ValueError as error:
-        raise BundleError([Problem("header", f"the header cannot be read: {error}")]) from error
+        raise BundleError([BundleProblem("header", f"the header cannot be read: {error}")]) from error
 
 
-def _take_metadata(entries: dict[str, Any]) -> tuple[dict[str, str], list[Problem]]:
+def _take_metadata(entries: dict[str, Any]) -> tuple[dict[str, str], list[BundleProblem]]:
     metadata = entries.pop(_METADATA, {})
     if isinstance(metadata, dict) and all(isinstance(value, str) for value in metadata.values()):
         return metadata, []
-    return {}, [Problem("header", f"{_METADATA} must map names to strings, got {quote(metadata)}")]
+    return {}, [BundleProblem("header", f"{_METADATA} must map names to strings, got {quote(metadata)}")]
 
 
-def _read_entry(name: str, value: object, problems: list[Problem]) -> TensorEntry | None:
+def _read_entry(name: str, value: object, problems: list[BundleProblem]) -> TensorEntry | None:
     shown = show_name(name)
     problem = _find_flaw(name, value)
     if problem is not None:
-        problems.append(Problem("header", f"{shown}: {problem}", shown))
+        problems.append(BundleProblem("header", f"{shown}: {problem}", shown))
         return None
     assert isinstance(value, dict)  # noqa: S101 - it has no flaw
     dtype, shape, (start, end) = value["dtype"], tuple(value["shape"]), value["data_offsets"]
     if dtype not in DTYPE_BYTES:
         expected = ", ".join(DTYPE_BYTES)
         detail = f"{shown}: dtype {quote(dtype)}, expected one of {expected}"
-        problems.append(Problem("dtype", detail, shown, expected, clip(dtype, MAX_SHOWN)))
+        problems.append(BundleProblem("dtype", detail, shown, expected, clip(dtype, MAX_SHOWN)))
         return None
     needed = math.prod(shape) * DTYPE_BYTES[dtype]
     if needed != end - start:
         detail = f"{shown}: shape {list(shape)} needs {needed} bytes and does not fill its {end - start} bytes"
-        problems.append(Problem("header", clip(detail, 300), shown))
+        problems.append(BundleProblem("header", clip(detail, 300), shown))
         return None
     return TensorEntry(dtype, shape, start, end)
 
@@ -176,21 +180,23 @@ def _are_whole(value: object, most: int) -> bool:
     )
 
 
-def _check_extent(tensors: dict[str, TensorEntry], available: int, data_start: int) -> list[Problem]:
-    problems: list[Problem] = []
+def _check_extent(tensors: dict[str, TensorEntry], available: int, data_start: int) -> list[BundleProblem]:
+    problems: list[BundleProblem] = []
     place = 0
     for name, entry in sorted(tensors.items(), key=lambda item: (item[1].start, item[1].end)):
         if entry.start != place:
             problems.append(
-                Problem("header", f"{name}: begins at byte {entry.start} of the data, expected {place}", name)
+                BundleProblem("header", f"{name}: begins at byte {entry.start} of the data, expected {place}", name)
             )
         place = max(place, entry.end)
     if place > available:
         problems.append(_truncated(data_start + place, data_start + available))
     elif place < available:
-        problems.append(Problem("header", f"{available - place} bytes follow the last tensor"))
+        problems.append(BundleProblem("header", f"{available - place} bytes follow the last tensor"))
     return problems
 
 
-def _truncated(expected: int, got: int) -> Problem:
-    return Problem("truncated", f"the file ends after {got} of {expected} bytes: send it again", None, expected, got)
+def _truncated(expected: int, got: int) -> BundleProblem:
+    return BundleProblem(
+        "truncated", f"the file ends after {got} of {expected} bytes: send it again", None, expected, got
+    )

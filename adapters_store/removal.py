@@ -7,17 +7,17 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
-from adapters_store.activations import now
+from adapters_store.clock import now
 from adapters_store.domains import LOCK, REMOVING
 from adapters_store.errors import OutOfSpace
-from adapters_store.files import sync_folder, write_beside
+from adapters_store.files import atomic_write, sync_folder
 from adapters_store.lost_log import unmark
 
 
 def begin_removal(home: Path) -> None:
     """Mark a domain's folder, if there is room: a removal is what makes room."""
     with suppress(OutOfSpace):
-        write_beside(home / REMOVING, now().encode())
+        atomic_write(home / REMOVING, now().encode())
 
 
 def half_removed(folder: Path) -> list[str]:
@@ -38,7 +38,7 @@ def clear(home: Path) -> None:
     try:
         home.rmdir()
     except OSError as error:
-        # Somebody who waited to write made a lock anew: the fence tells him, or he writes for the next domain.
+        # Somebody who waited to write made a lock anew: the fence stops it, or it writes for the next domain.
         if error.errno != errno.ENOTEMPTY:
             raise
     sync_folder(home.parent)

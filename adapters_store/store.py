@@ -17,7 +17,7 @@ from adapters_store.activations import LOG, Activation, complete_copy, find_retu
 from adapters_store.bundle import Bundle, open_bundle
 from adapters_store.card import Card, read_card
 from adapters_store.domains import BUNDLE, CARD, REMOVING, check_domain_name, domains_in, lock_domain
-from adapters_store.errors import BundleError, NothingBefore, Problem, StoreDamaged, VersionInUse, VersionNotFound
+from adapters_store.errors import BundleError, BundleProblem, NothingBefore, StoreDamaged, VersionInUse, VersionNotFound
 from adapters_store.lost_log import COPIED, is_log_lost, mark
 from adapters_store.quoting import quote
 from adapters_store.removal import begin_removal, clear, half_removed
@@ -33,7 +33,7 @@ from adapters_store.versions import (
     write_pins,
 )
 
-Check = Callable[[Bundle], list[Problem]]
+CheckBundle = Callable[[Bundle], list[BundleProblem]]
 Fence = Callable[[], object]
 """Raises where the caller may no longer write to a domain."""
 
@@ -81,7 +81,7 @@ class Store:
         """
         return Upload(self._incoming, max_bytes)
 
-    def add(self, domain: str, source: Sealed | Path, check: Check, fence: Fence = _unfenced) -> Added:
+    def add(self, domain: str, source: Sealed | Path, check: CheckBundle, fence: Fence = _unfenced) -> Added:
         """Accept a bundle as the domain's next version; the same bytes again are the version they already are.
 
         Args:
@@ -102,7 +102,7 @@ class Store:
         problems = check(bundle)
         if bundle.manifest.domain != domain:
             detail = f"the manifest names domain {bundle.manifest.domain!r}, the upload {quote(domain)}"
-            problems.append(Problem("manifest", detail, None, domain, bundle.manifest.domain))
+            problems.append(BundleProblem("manifest", detail, None, domain, bundle.manifest.domain))
         if problems:
             raise BundleError(problems)
         with self._writing(domain, fence) as home:
@@ -259,14 +259,10 @@ class Store:
         """Return the version that is live, None for the frozen backbone."""
         return self.current(domain).version
 
-    def previous(self, domain: str) -> int | None:
-        """Return what was live before the live version, None for the frozen backbone."""
-        return self.current(domain).previous
-
     def remove_domain(self, domain: str, then: Callable[[], object] = _unfenced, fence: Fence = _unfenced) -> None:
         """Remove all that is kept of a domain, its numbers and log too.
 
-        `then` forgets the domain elsewhere, under its lock: whoever waits to write is told by its fence. Where `then`
+        `then` forgets the domain elsewhere, under its lock: its fence stops whoever waits to write. Where `then`
         raises, nothing is removed. A crash after it leaves a mark, by which `finish_removal` goes on.
         """
         with self._writing(domain, fence) as home:

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from adapters_store.errors import TooLarge
+from adapters_store.errors import BundleTooLarge
 from adapters_store.files import PART, room_or_error
 from adapters_store.header import refuse_other_formats
 
@@ -43,13 +43,13 @@ class Upload:
         """Append a chunk.
 
         Raises:
-            TooLarge: more than the limit; UnsupportedFormat: the first bytes are another format's; OutOfSpace.
+            BundleTooLarge: more than the limit; UnsupportedFormat: the first bytes are another format's; OutOfSpace.
         """
         if self.size == 0:
             refuse_other_formats(chunk)
         self.size += len(chunk)
         if self.size > self.max_bytes:
-            raise TooLarge(f"more than {self.max_bytes} bytes: a bundle holds adapter weights only")
+            raise BundleTooLarge(f"more than {self.max_bytes} bytes: a bundle holds adapter weights only")
         self._hash.update(chunk)
         with room_or_error(self.path.parent):
             self._file.write(chunk)

@@ -7,12 +7,13 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from adapters_store.activations import Activation, now, read_current, write_copy
+from adapters_store.activations import Activation, read_current, write_copy
 from adapters_store.bundle import Bundle, read_bundle
 from adapters_store.card import Card, make_card
+from adapters_store.clock import now
 from adapters_store.domains import BUNDLE, CARD, DELETED, PINNED
-from adapters_store.errors import BundleError, Problem
-from adapters_store.files import PART, room_or_error, sync_folder, write_beside
+from adapters_store.errors import BundleError, BundleProblem
+from adapters_store.files import PART, atomic_write, room_or_error, sync_folder
 from adapters_store.lost_log import mark
 from adapters_store.upload import Sealed
 
@@ -49,19 +50,19 @@ def put_version(home: Path, source: Sealed, bundle: Bundle) -> Card:
     """
     number = 1 + max(_numbers(home), default=0)
     card = make_card(home.name, number, bundle.manifest, digest=source.digest, size=source.size, uploaded_at=now())
-    beside = home / f".{number}{PART}"
-    shutil.rmtree(beside, ignore_errors=True)
+    temporary = home / f".{number}{PART}"
+    shutil.rmtree(temporary, ignore_errors=True)
     try:
         with room_or_error(home):
             if read_current(home) is None:  # from here on a log that is missing is a log that was lost
                 write_copy(home, Activation.at_first())
             mark(home)
-            beside.mkdir()
-            source.path.rename(beside / BUNDLE)
-            write_beside(beside / CARD, json.dumps(card.to_json()).encode())
-            beside.rename(home / str(number))
+            temporary.mkdir()
+            source.path.rename(temporary / BUNDLE)
+            atomic_write(temporary / CARD, json.dumps(card.to_json()).encode())
+            temporary.rename(home / str(number))
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
     sync_folder(home)
     return card
 
@@ -69,7 +70,7 @@ def put_version(home: Path, source: Sealed, bundle: Bundle) -> Card:
 def delete_version(home: Path, version: int) -> None:
     """Delete a version's file; its number stays taken."""
     place = home / str(version)
-    write_beside(place / DELETED, now().encode())
+    atomic_write(place / DELETED, now().encode())
     (place / BUNDLE).unlink(missing_ok=True)
 
 
@@ -89,7 +90,7 @@ def write_pins(home: Path, versions: list[int]) -> None:
         OutOfSpace: nothing was written.
     """
     with room_or_error(home):
-        write_beside(home / PINNED, json.dumps(versions).encode())
+        atomic_write(home / PINNED, json.dumps(versions).encode())
 
 
 def open_version(path: Path, card: Card) -> Bundle:
@@ -102,7 +103,7 @@ def open_version(path: Path, card: Card) -> Bundle:
     if bundle.digest != card.digest:
         name = f"{card.domain}@{card.version}"
         detail = f"{name} on the disk has digest {bundle.digest[:12]}, accepted was {card.digest[:12]}"
-        raise BundleError([Problem("digest", f"{detail}: upload it again", None, card.digest, bundle.digest)])
+        raise BundleError([BundleProblem("digest", f"{detail}: upload it again", None, card.digest, bundle.digest)])
     return bundle
 
 

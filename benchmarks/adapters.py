@@ -41,7 +41,7 @@ Forward = Callable[[], object]
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
+class SideBenchmark:
     """One encoder, and how it runs some rows of the batch with an adapter."""
 
     name: str
@@ -51,19 +51,23 @@ class Side:
     shape: AdapterShape
 
 
-def item_side(config: BackboneConfig, rows: int, dtype: torch.dtype, device: str) -> Side:
+def item_side(config: BackboneConfig, rows: int, dtype: torch.dtype, device: str) -> SideBenchmark:
     """Make the item encoder with random inputs."""
     model = build(config).requires_grad_(requires_grad=False).eval().to(device)
     encoder = model.item_encoder.to(dtype)
     if config.image is not None:
         size = config.image.preprocessing.size
         pixels = torch.randint(0, 256, (rows, 3, size, size), dtype=torch.uint8, device=device)
-        return Side("item", rows, encoder, lambda chosen, adapt: encoder(pixels[chosen], adapt), adapter_shape(config))
+        return SideBenchmark(
+            "item", rows, encoder, lambda chosen, adapt: encoder(pixels[chosen], adapt), adapter_shape(config)
+        )
     ids = torch.randint(1000, 20_000, (rows, TOKENS), device=device)
-    return Side("item", rows, encoder, lambda chosen, adapt: encoder(Tokens(ids[chosen]), adapt), adapter_shape(config))
+    return SideBenchmark(
+        "item", rows, encoder, lambda chosen, adapt: encoder(Tokens(ids[chosen]), adapt), adapter_shape(config)
+    )
 
 
-def user_side(config: BackboneConfig, device: str) -> Side:
+def user_side(config: BackboneConfig, device: str) -> SideBenchmark:
     """Make the user encoder on its serving path: float32, whole windows, the last position only."""
     encoder = build(config).user_encoder.requires_grad_(requires_grad=False).eval().to(device)
     vectors = torch.randn(ROWS, USER.history, USER.width, device=device)
@@ -73,10 +77,10 @@ def user_side(config: BackboneConfig, device: str) -> Side:
         found: Tensor = encoder(vectors[rows], mask[rows], adapt, last_only=True)
         return found
 
-    return Side("user", ROWS, encoder, run, adapter_shape(config))
+    return SideBenchmark("user", ROWS, encoder, run, adapter_shape(config))
 
 
-def forwards(side: Side, kind: str, device: str, dtype: torch.dtype) -> Iterator[tuple[int, Forward]]:
+def forwards(side: SideBenchmark, kind: str, device: str, dtype: torch.dtype) -> Iterator[tuple[int, Forward]]:
     """Yield the whole batch's forward with an adapter of one domain, and with those of 32."""
     for domains in (1, DOMAINS):
         adapters = [_adapter(side, kind, seed).to(device) for seed in range(domains)]
@@ -91,13 +95,13 @@ def forwards(side: Side, kind: str, device: str, dtype: torch.dtype) -> Iterator
         yield domains, lambda parts=parts: [side.run(rows, one) for rows, one in parts]  # type: ignore[misc]
 
 
-def _mixed(side: Side, bank: AdapterBank, slots: list[int]) -> Tensor:
+def _mixed(side: SideBenchmark, bank: AdapterBank, slots: list[int]) -> Tensor:
     """Run rows of many domains as the service does, which lays them out in the order of their adapters."""
-    _, adapt = bank.dress(slots) if side.name == "user" else bank.blocks(slots)
+    _, adapt = bank.arrange(slots) if side.name == "user" else bank.blocks(slots)
     return side.run(slice(None), adapt)
 
 
-def _adapter(side: Side, kind: str, seed: int) -> SideAdapter:
+def _adapter(side: SideBenchmark, kind: str, seed: int) -> SideAdapter:
     adapter = Adapter.create(AdapterSpec.parse({side.name: {"kind": kind}}), side.shape, seed)
     found = getattr(adapter, side.name).requires_grad_(requires_grad=False).eval()
     assert isinstance(found, SideAdapter)  # noqa: S101 - these sizes are no pairs
@@ -124,11 +128,11 @@ def ratios(seconds: Mapping[str, list[float]], name: str) -> list[float]:
     return [one / plain for one, plain in zip(seconds[name], seconds["none"], strict=True)]
 
 
-def compare(side: Side, rounds: int, device: str, dtype: torch.dtype) -> dict[str, list[float]]:
+def compare(side: SideBenchmark, rounds: int, device: str, dtype: torch.dtype) -> dict[str, list[float]]:
     """Measure every kind that this side can have; ratios by `kind/domains`."""
     everything: dict[str, Forward] = {"none": lambda: side.run(slice(None), None)}
-    elsewhere = {name for name, kind in KINDS.items() if (kind.item_only if side.name == "user" else kind.user_only)}
-    kinds = [name for name in KINDS if name not in {"none", *elsewhere}]
+    other_side = {name for name, kind in KINDS.items() if (kind.item_only if side.name == "user" else kind.user_only)}
+    kinds = [name for name in KINDS if name not in {"none", *other_side}]
     for kind in kinds:
         for domains, forward in forwards(side, kind, device, dtype):
             everything[f"{kind}/{domains}"] = forward

@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 
-LATE_S = 60.0
+TIMEOUT_S = 60.0
 
 
 def tried(client: httpx.Client, method: str, path: str, **more: Any) -> httpx.Response:
@@ -42,7 +42,7 @@ def ended(client: httpx.Client, job: dict[str, Any], every_s: float = 0.002) -> 
 def two_workers(url: str) -> dict[int, httpx.Client]:
     """Connect until two different workers have answered and are ready; returns a connection to each, by its pid."""
     found: dict[int, httpx.Client] = {}
-    until = time.monotonic() + LATE_S
+    until = time.monotonic() + TIMEOUT_S
     while len(found) < 2:
         if time.monotonic() > until:
             raise RuntimeError("only one worker answers")

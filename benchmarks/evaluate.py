@@ -16,15 +16,12 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from transrec.arrays import Floats, Integers
 from transrec.metrics import hit_rate, ndcg, rank_targets
 
 TARGET = 20.0
 WIDTH, HISTORY = 64, 20
-
-Floats = NDArray[np.float32]
-Integers = NDArray[np.int64]
 
 
 def ours(users: Floats, items: Floats, targets: Integers, seen: list[Integers]) -> tuple[float, float]:

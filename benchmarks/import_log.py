@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-ITEMS, BLOCK = 100_000, 1_000_000
+ITEMS, BLOCK_ROWS = 100_000, 1_000_000
 TARGET = 1.25
 """Peak memory of all rows over that of a tenth."""
 
@@ -37,8 +37,8 @@ def generate(folder: Path, form: str, rows: int) -> None:
         catalog.write_ndjson(folder / "meta_log.jsonl")
     rng = np.random.default_rng(0)
     with (folder / ("ratings.csv" if form == "movielens" else "log.jsonl")).open("wb") as file:
-        for start in range(0, rows, BLOCK):
-            frame = _block(rng, start, min(BLOCK, rows - start))
+        for start in range(0, rows, BLOCK_ROWS):
+            frame = _block(rng, start, min(BLOCK_ROWS, rows - start))
             if form == "movielens":
                 frame.write_csv(file, include_header=start == 0)
             else:

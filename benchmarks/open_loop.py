@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import uvloop
 
-Link = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 @dataclass(slots=True)
@@ -38,7 +38,7 @@ def send(port: int, requests: Sequence[bytes], rate: float, going: Callable[[], 
 async def _send(
     port: int, requests: Sequence[bytes], rate: float, going: Callable[[], bool], connections: int
 ) -> Latencies:
-    free: asyncio.Queue[Link] = asyncio.Queue()
+    free: asyncio.Queue[Streams] = asyncio.Queue()
     for _ in range(connections):
         free.put_nowait(await asyncio.open_connection("127.0.0.1", port))
     seen, running, number = Latencies(), set[asyncio.Task[None]](), 0
@@ -58,7 +58,7 @@ async def _send(
     return seen
 
 
-async def _one(port: int, free: asyncio.Queue[Link], request: bytes, due: float, seen: Latencies) -> None:
+async def _one(port: int, free: asyncio.Queue[Streams], request: bytes, due: float, seen: Latencies) -> None:
     link = await free.get()
     try:
         status, _ = await ask(link, request)
@@ -75,7 +75,7 @@ async def _one(port: int, free: asyncio.Queue[Link], request: bytes, due: float,
         seen.refused += status == b"429"
 
 
-async def ask(link: Link, request: bytes) -> tuple[bytes, bytes]:
+async def ask(link: Streams, request: bytes) -> tuple[bytes, bytes]:
     """Send one request; return status and body of the answer."""
     reader, writer = link
     writer.write(request)

@@ -45,8 +45,8 @@ class FloodResult:
     """What was seen during one flood: itself, and the percentiles of what was asked beside it."""
 
     flood: Flood
-    beside_p50_s: float
-    beside_p99_s: float
+    probe_p50_s: float
+    probe_p99_s: float
 
 
 def main() -> int:
@@ -70,8 +70,8 @@ def main() -> int:
     value = {
         "p50_s": round(max(everybody.flood.p50_s, one.flood.p50_s), 3),
         "goodput": round(everybody.flood.answered_per_s / peak, 3),
-        "livez_p99_s": round(everybody.beside_p99_s, 3),
-        "neighbour_p99_s": round(one.beside_p99_s, 3),
+        "livez_p99_s": round(everybody.probe_p99_s, 3),
+        "neighbour_p99_s": round(one.probe_p99_s, 3),
     }
     refuses = everybody.flood.refused > 0 and everybody.flood.failed == 0
     below = all(value[name] <= TARGETS[name] for name in TARGETS if name != "goodput")
@@ -87,7 +87,7 @@ def _is_of(request: bytes, number: int) -> bool:
     return request.startswith(f"POST /recommend?domain={domain_name(number)} ".encode())
 
 
-def _seen(requests: Sequence[bytes], rate: float, seconds: float, beside: Sequence[bytes]) -> FloodResult:
+def _seen(requests: Sequence[bytes], rate: float, seconds: float, probe_requests: Sequence[bytes]) -> FloodResult:
     """Flood from another process, and ask something at twenty a second beside it, once the flood has settled."""
     ours, theirs = multiprocessing.Pipe()
     given = (theirs, list(requests), rate, seconds + SETTLE_S)
@@ -95,7 +95,7 @@ def _seen(requests: Sequence[bytes], rate: float, seconds: float, beside: Sequen
     process.start()
     ours.recv()  # connected
     time.sleep(SETTLE_S)
-    found = _send_paced(beside, 20, seconds - 1)
+    found = _send_paced(probe_requests, 20, seconds - 1)
     flood = Flood(**ours.recv())
     process.join()
     return FloodResult(flood, found.at(50), found.at(99))
@@ -122,12 +122,12 @@ def _send_paced(requests: Sequence[bytes], rate: float, seconds: float) -> Laten
     return send(PORT, requests, rate, lambda: time.monotonic() < until, 16)
 
 
-def _print(what: str, seen: FloodResult, beside: str) -> None:
+def _print(what: str, seen: FloodResult, probe_requests: str) -> None:
     flood = seen.flood
     print(
         f"{what}: {flood.answered_per_s:,.0f}/s answered, {flood.refused} refused, {flood.failed} failed, "
         f"p50 {_ms(flood.p50_s)}, p99 {_ms(flood.p99_s)}; "
-        f"{beside}: p50 {_ms(seen.beside_p50_s)}, p99 {_ms(seen.beside_p99_s)}"
+        f"{probe_requests}: p50 {_ms(seen.probe_p50_s)}, p99 {_ms(seen.probe_p99_s)}"
     )
 
 

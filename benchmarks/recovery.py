@@ -24,7 +24,7 @@ from benchmarks.setting import domain_name, prepare, serving
 from tests.service.redis_server import RedisServer, redis_running  # the server that tests have, run as they run it
 
 FIRST, SECOND, TARGET = 18150, 18151, 5.0
-LATE_S = 120.0
+TIMEOUT_S = 120.0
 
 
 def main() -> int:
@@ -146,8 +146,8 @@ def _current(options: argparse.Namespace, one: httpx.Client, other: httpx.Client
             client.post(f"/recommend?domain={domain_name(number)}", json=asked).json() for client in (one, other)
         ]
         names = ("unknown_items", "version", "index_generation", "items")
-        told = [[answer.get(name) for name in names] for answer in answers]
-        if told[0] != told[1] or told[0][0] != []:
+        shown = [[answer.get(name) for name in names] for answer in answers]
+        if shown[0] != shown[1] or shown[0][0] != []:
             return False
     return True
 
@@ -160,7 +160,7 @@ def _knows(client: httpx.Client, domain: str, item_id: str) -> bool:
 def _until(there: Callable[[], bool]) -> float:
     began = time.monotonic()
     while not there():
-        if time.monotonic() - began > LATE_S:
+        if time.monotonic() - began > TIMEOUT_S:
             raise RuntimeError("it never came")
         time.sleep(0.01)
     return time.monotonic() - began

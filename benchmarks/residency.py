@@ -36,19 +36,20 @@ from service.catalog.bases import Bases
 from service.catalog.index import use_one_thread
 from service.content.blobs import Blobs
 from service.embedding.base_builder import BaseBuilder
-from service.embedding.segments import Keys, Segments, as_keys
-from service.embedding.vectors import Floats, VectorFiles
+from service.embedding.segments import KeyBytes, Segments, as_keys
+from service.embedding.vectors import VectorFiles
 from service.embedding.versions import Prepared
-from service.state import DomainRecord, Item
+from service.state import DomainRecord, StoredItem
 from service.state.snapshots import Snapshots
 from service.state.sqlite import FILE, SqliteState
 from transrec.adapters import Adapter, AdapterSpec, expected_tensors
+from transrec.arrays import Floats
 from transrec.backbone import Backbone, Dtype, resolve_dtype
 from transrec.content import Content
 from transrec.embed import embed
 
 PORT, CONNECTIONS = 18150, 32
-ONE_DOMAIN, BUDGETED, SHARE = 0.9, 0.8, 0.25
+ONE_DOMAIN, BUDGETED, BUDGETED_SHARE = 0.9, 0.8, 0.25
 REQUESTS, WARM_S = 32_768, 5.0
 SPEC = AdapterSpec.parse({"user": {"kind": "houlsby", "hidden": 16}})
 DTYPE: Dtype = "float32"
@@ -87,15 +88,18 @@ def main() -> int:
     os.environ.pop("SWAPREC_MEMORY_BYTES", None)
     with serving(whole, PORT) as all_of_them:
         held = _metrics(PORT)["swaprec_resident_bytes"]
-        os.environ["SWAPREC_MEMORY_BYTES"] = str(int(SHARE * held))
-        print(f"{options.domains:,} domains of {options.items:,} items: {held / 1e6:,.0f} MB; budget {SHARE:.0%} of it")
+        os.environ["SWAPREC_MEMORY_BYTES"] = str(int(BUDGETED_SHARE * held))
+        print(
+            f"{options.domains:,} domains of {options.items:,} items: {held / 1e6:,.0f} MB; "
+            f"budget {BUDGETED_SHARE:.0%} of it"
+        )
         with serving(budgeted, PORT + 1) as some_of_them:
             for port in (PORT, PORT + 1):
                 _ask_each(port, options.domains)
             _warm({PORT: all_of_them, PORT + 1: some_of_them}, options)
             before = _metrics(PORT + 1)
             rounds = [_round(all_of_them, some_of_them, number, options) for number in range(options.rounds)]
-            _tell_of_returns(before, _metrics(PORT + 1))
+            _report_returns(before, _metrics(PORT + 1))
             all_mb, some_mb = (resident(pid) / 1e6 for pid in (all_of_them, some_of_them))
             print(f"in memory, mapped files included: {all_mb:,.0f} MB without a budget, {some_mb:,.0f} MB with it")
     return _report(rounds)
@@ -162,7 +166,7 @@ def _metrics(port: int) -> dict[str, float]:
     return {name: float(value) for name, _, value in (line.partition(" ") for line in lines) if name[-1] not in "#}"}
 
 
-def _tell_of_returns(before: dict[str, float], after: dict[str, float]) -> None:
+def _report_returns(before: dict[str, float], after: dict[str, float]) -> None:
     since = {name: after[name] - before[name] for name in (*COUNTED, RETURNS, RETURNED_S)}
     hits, misses, evictions = (since[name] for name in COUNTED)
     each = since[RETURNED_S] / max(since[RETURNS], 1)
@@ -180,7 +184,7 @@ def _report(rounds: Sequence[Round]) -> int:
         print(f"{name} {statistics.median(ratios):.3f}, at least {target}: {listed}")
     value, failed = statistics.median(over_every), sum(one.failed for one in rounds)
     holds = statistics.median(over_one) >= ONE_DOMAIN and value >= BUDGETED and failed == 0
-    bar = f"requests per server CPU-second with a memory budget of {SHARE:.0%} / with all domains in memory"
+    bar = f"requests per server CPU-second with a memory budget of {BUDGETED_SHARE:.0%} / with all domains in memory"
     print(json.dumps({"bar": bar, "value": round(value, 4), "target": BUDGETED, "holds": holds}))
     return 0 if holds else 1
 
@@ -235,8 +239,8 @@ class _Making:
 
     folder: Path
     backbone: Backbone
-    catalog: list[Item]
-    keys: Keys
+    catalog: list[StoredItem]
+    keys: KeyBytes
     vectors: dict[Dtype, Floats]
     plain: Dtype
     state: SqliteState
@@ -247,7 +251,7 @@ class _Making:
     def begin(cls, folder: Path, items: int, device: str) -> _Making:
         """Open the parts and embed the catalog."""
         backbone = Backbone.load(folder / "backbones" / "random", "cpu")
-        catalog = [Item(f"item-{number}", f"title {number} {number * 7919 % items}") for number in range(items)]
+        catalog = [StoredItem(f"item-{number}", f"title {number} {number * 7919 % items}") for number in range(items)]
         contents = [Content(item.text) for item in catalog]
         keys = as_keys([content.key() for content in contents])
         plain = resolve_dtype("auto", device)

@@ -20,7 +20,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from adapters_store.bundle import Manifest, check_bundle, write_bundle
 from adapters_store.store import Store
-from service.state import DomainRecord, Item, State
+from service.state import DomainRecord, State, StoredItem
 from service.state.redis import RedisState
 from service.state.sqlite import SqliteState
 from transrec.adapters import Adapter, AdapterSpec, expected_tensors
@@ -50,7 +50,7 @@ def prepare(folder: Path, domains: int, items: int, encoder: TextShape = SMALL, 
     backbone = _backbone(folder / "backbones" / "random", encoder)
     state: State = SqliteState(folder) if redis_url is None else RedisState(redis_url, folder)
     store = Store(folder / "adapters")
-    catalog = [Item(f"item-{number}", f"title {number} {number * 7919 % items}") for number in range(items)]
+    catalog = [StoredItem(f"item-{number}", f"title {number} {number * 7919 % items}") for number in range(items)]
     expected = expected_tensors(SPEC, backbone.shape)
     for number in range(domains):
         name, bundle = domain_name(number), folder / "bundle.safetensors"

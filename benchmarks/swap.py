@@ -42,7 +42,7 @@ PORT, K, TOLERANCE, RETRIES = 18090, 10, 1e-4, 1
 FLIP_S = 0.005
 START_S = 60.0
 
-Scores = NDArray[np.float32]
+ItemScores = NDArray[np.float32]
 
 
 @dataclass(slots=True)
@@ -67,7 +67,7 @@ class Flips:
     errors: list[str] = field(default_factory=list)
 
 
-class Offline:
+class OfflineModel:
     """Scores of histories under every version, computed when a version is first needed."""
 
     def __init__(self, data: Path, items: int, histories: int) -> None:
@@ -75,7 +75,7 @@ class Offline:
         self._texts = [Content(f"title {number} {number * 7919 % items}") for number in range(items)]
         rng = np.random.default_rng(0)
         self.histories = [rng.choice(items, rng.integers(1, 30), replace=False) for _ in range(histories)]
-        self._scores: dict[tuple[str, int], Scores] = {}
+        self._scores: dict[tuple[str, int], ItemScores] = {}
 
     def add(self, domain: str, version: int, bundle: Path) -> None:
         """Score a version's bundle."""
@@ -111,7 +111,7 @@ def main() -> int:
     """Measure, print, return 0 when the bar holds."""
     options = _options()
     prepare(options.data, options.domains, options.items)
-    offline = Offline(options.data, options.items, 64)
+    offline = OfflineModel(options.data, options.items, 64)
     seen, flips, done = Seen(), Flips(), threading.Event()
     with serving(options.data, PORT, workers=2) as parent:
         url = f"http://127.0.0.1:{PORT}"
@@ -146,7 +146,7 @@ def _quiet_flips(options: argparse.Namespace, url: str, versions: dict[str, list
     return took
 
 
-def _prepared(options: argparse.Namespace, offline: Offline, url: str) -> dict[str, list[int]]:
+def _prepared(options: argparse.Namespace, offline: OfflineModel, url: str) -> dict[str, list[int]]:
     """Upload and activate four versions of every domain; returns their numbers."""
     versions: dict[str, list[int]] = {}
     with httpx.Client(base_url=url, timeout=600) as client:
@@ -158,7 +158,7 @@ def _prepared(options: argparse.Namespace, offline: Offline, url: str) -> dict[s
     return versions
 
 
-def _upload(options: argparse.Namespace, offline: Offline, client: httpx.Client, domain: str, seed: int) -> int:
+def _upload(options: argparse.Namespace, offline: OfflineModel, client: httpx.Client, domain: str, seed: int) -> int:
     path = options.data / f"swap-{domain}-{seed}.safetensors"
     make_bundle(path, options.data, domain, seed=1000 + seed)
     answer = tried(client, "POST", "/adapters", files={"file": path.read_bytes()})
@@ -173,7 +173,7 @@ def _activate(client: httpx.Client, domain: str, version: int) -> None:
 
 def _flip(
     options: argparse.Namespace,
-    offline: Offline,
+    offline: OfflineModel,
     url: str,
     versions: dict[str, list[int]],
     flips: Flips,
@@ -213,11 +213,11 @@ def _kill_one(parent: int, options: argparse.Namespace, seen: Seen) -> None:
     print(f"killed worker {workers[0]} of {len(workers)} after {seen.asked:,} requests")
 
 
-async def _ask_all(options: argparse.Namespace, offline: Offline, seen: Seen) -> None:
+async def _ask_all(options: argparse.Namespace, offline: OfflineModel, seen: Seen) -> None:
     await asyncio.gather(*(_connection(number, options, offline, seen) for number in range(options.connections)))
 
 
-async def _connection(number: int, options: argparse.Namespace, offline: Offline, seen: Seen) -> None:
+async def _connection(number: int, options: argparse.Namespace, offline: OfflineModel, seen: Seen) -> None:
     names = [[f"item-{row}" for row in rows] for rows in offline.histories]
     link: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
     turn = number
@@ -241,7 +241,7 @@ async def _connection(number: int, options: argparse.Namespace, offline: Offline
             break
 
 
-def _check(offline: Offline, seen: Seen, domain: str, place: int, status: bytes, content: bytes) -> None:
+def _check(offline: OfflineModel, seen: Seen, domain: str, place: int, status: bytes, content: bytes) -> None:
     if status != b"200":
         seen.failures.append(f"{domain}: {status.decode()} {content[:200].decode()}")
         return

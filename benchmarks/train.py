@@ -101,7 +101,7 @@ def step(loss: Callable[[Batch], Tensor], optimizer: torch.optim.Optimizer, batc
     """Do one step; return its loss."""
     optimizer.zero_grad(set_to_none=True)
     value = loss(batch)
-    value.backward()  # type: ignore[no-untyped-call]
+    value.backward()
     optimizer.step()
     return float(value.detach())
 

@@ -1,4 +1,4 @@
-"""`create_app`: the one place where the parts meet."""
+"""`create_app`: the one place where components are connected."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from service.access.keys import Keys, open_keys
 from service.access.pace import Pace
 from service.catalog.bases import Bases
 from service.catalog.index import use_one_thread
-from service.catalog.mapped import MOST
+from service.catalog.mapped import MAX_MAPS
 from service.content.blobs import Blobs
 from service.content.pictures import PictureThreads
 from service.content.sweeps import Sweeps
@@ -37,20 +37,20 @@ from service.embedding.adapter_budget import AdapterBudget
 from service.embedding.base_builder import BaseBuilder
 from service.embedding.vectors import VectorFiles
 from service.embedding.versions import Versions
-from service.embedding.worker import Builder
+from service.embedding.worker import WorkerProcess
 from service.engine.backbones import Backbones
-from service.engine.engine import MAX_BATCH
+from service.engine.queue import MAX_BATCH
 from service.errors import DomainNotFound, StateError
 from service.http.admission_middleware import AdmissionMiddleware
-from service.http.auth_middleware import Guard
+from service.http.auth_middleware import AuthMiddleware
 from service.http.bodies import BodyBudget, BodyMiddleware
+from service.http.components import Components, problems
 from service.http.encodings import ContentEncoding
 from service.http.head import answer_head
 from service.http.job_events import JobEvents
 from service.http.openapi import describe
-from service.http.parts import Parts, problems
 from service.http.query import check_query
-from service.http.request_middleware import Edge, install_problems
+from service.http.request_middleware import RequestMiddleware, install_problems
 from service.http.routes import adapters, domains, items, jobs, operations, probes, recommend
 from service.ingest.imports import Imports
 from service.ingest.writer import CatalogWriter
@@ -64,7 +64,7 @@ from service.recommend.canary import Canaries
 from service.recommend.cold import ColdItems
 from service.recommend.recommend import Reader
 from service.rollout.activation import Activator
-from service.rollout.gate_runner import Asking, CanaryJudge, Judge
+from service.rollout.gate_runner import CanaryGateRunner, EventLoopReader, GateRunner
 from service.settings import Settings
 from service.state import State, redis, sqlite
 from service.state.fence import fence
@@ -83,21 +83,21 @@ RECOMMENDATIONS_AT_ONCE = MAX_BATCH * 3 // 2
 More make the turns of the event loop longer, and with them everybody's wait; fewer leave the encoder half empty.
 """
 
-MAPS = 16
+MAPS_PER_DOMAIN = 16
 """Maps of a domain: eight for a base, and another one while it is replaced."""
 
-SWITCH_S = 0.00005
+SWITCH_INTERVAL_S = 0.00005
 """A request takes the interpreter's lock several times; beside a thread that computes it would wait 5 ms each time."""
 
 _log = logging.getLogger("swaprec")
 
 
-def create_app(settings: Settings, parts: Parts | None = None, *, alone: bool = True) -> FastAPI:
+def create_app(settings: Settings, components: Components | None = None, *, alone: bool = True) -> FastAPI:
     """Build the service.
 
     Args:
         settings: frozen.
-        parts: what `started` gave; without them the app opens its own when it starts.
+        components: what `started` gave; without them the app opens its own when it starts.
         alone: whether this process holds the data folder itself; the parent of several workers does it for them.
     """
     app = FastAPIOffline(
@@ -106,7 +106,9 @@ def create_app(settings: Settings, parts: Parts | None = None, *, alone: bool = 
         title="swaprec",
         version=version("swaprec"),
         summary="Adapter-swapped recommendations: many domains from one frozen model.",
-        lifespan=lambda app: _lifespan(app, started(settings, alone=alone) if parts is None else nullcontext(parts)),
+        lifespan=lambda app: _lifespan(
+            app, started(settings, alone=alone) if components is None else nullcontext(components)
+        ),
         responses=problems(422),  # else FastAPI describes its own form of it
         dependencies=[Depends(check_query)],
         generate_unique_id_function=lambda route: route.name,
@@ -119,17 +121,17 @@ def create_app(settings: Settings, parts: Parts | None = None, *, alone: bool = 
     # The last that is added is the outermost: a body queues as it came, and is decoded when its turn has come.
     app.add_middleware(ContentEncoding)
     app.add_middleware(AdmissionMiddleware)
-    app.add_middleware(Guard)
-    app.add_middleware(Edge, root_path=settings.root_path)
+    app.add_middleware(AuthMiddleware)
+    app.add_middleware(RequestMiddleware, root_path=settings.root_path)
     app.add_middleware(BodyMiddleware, budget=BodyBudget(settings.max_bodies_bytes))
     return app
 
 
 @asynccontextmanager
-async def _lifespan(app: FastAPI, parts: AbstractContextManager[Parts]) -> AsyncIterator[None]:
-    with parts as opened:
-        app.state.parts = opened
-        opened.judge.asking = Asking(asyncio.get_running_loop(), opened.reader)
+async def _lifespan(app: FastAPI, components: AbstractContextManager[Components]) -> AsyncIterator[None]:
+    with components as opened:
+        app.state.components = opened
+        opened.gate_runner.loop_reader = EventLoopReader(asyncio.get_running_loop(), opened.reader)
         opened.follower.start()
         opened.jobs.start()
         # What is there now stays: looking through it for garbage would keep requests waiting for a tenth of a second.
@@ -140,13 +142,13 @@ async def _lifespan(app: FastAPI, parts: AbstractContextManager[Parts]) -> Async
 
 
 @contextmanager
-def _ending(parts: Parts) -> Iterator[None]:
-    """End what takes long when the process is told to stop: the server waits for answers before it ends the app."""
+def _ending(components: Components) -> Iterator[None]:
+    """End what takes long when the process is asked to stop: the server waits for answers before it ends the app."""
     loop = asyncio.get_running_loop()
 
     def end() -> None:
-        parts.job_events.close()
-        parts.reader.pace.close()
+        components.job_events.close()
+        components.reader.pace.close()
 
     with ExitStack() as restored:
         if threading.current_thread() is threading.main_thread():  # only there signals are heard
@@ -167,29 +169,29 @@ def _stopped(
 
 
 @contextmanager
-def started(settings: Settings, *, alone: bool = True) -> Iterator[Parts]:
-    """Hold the data folder, unless somebody does, and open the parts until the block ends.
+def started(settings: Settings, *, alone: bool = True) -> Iterator[Components]:
+    """Hold the data folder, unless somebody does, and open the components until the block ends.
 
     Raises:
         StateError, BackboneError: what keeps the service from starting.
     """
     with only_process(settings.data, shared=settings.redis_url is not None) if alone else nullcontext():
-        parts = assemble(settings)
+        components = assemble(settings)
         try:
-            yield parts
+            yield components
         finally:
-            parts.jobs.stop()
-            parts.sweeps.close()
-            parts.builder.close()
-            parts.jobs.close()
-            parts.follower.close()
-            parts.residency.close()
-            parts.reader.cold.close()
-            parts.state.close()
+            components.jobs.stop()
+            components.sweeps.close()
+            components.worker.close()
+            components.jobs.close()
+            components.follower.close()
+            components.residency.close()
+            components.reader.cold.close()
+            components.state.close()
 
 
-def assemble(settings: Settings) -> Parts:
-    """Open and connect the parts.
+def assemble(settings: Settings) -> Components:
+    """Open and connect the components.
 
     Raises:
         StateError, BackboneError: what keeps the service from starting.
@@ -197,42 +199,42 @@ def assemble(settings: Settings) -> Parts:
     keys = open_keys(settings)
     torch.set_num_threads(settings.threads)
     use_one_thread()
-    sys.setswitchinterval(SWITCH_S)
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     with ExitStack() as opened:
         state = open_state(settings)
         opened.callback(state.close)
-        parts = _connected(settings, state, keys)
+        components = _connected(settings, state, keys)
         opened.pop_all()
-    end_removals(state, parts.store)
-    if trouble := parts.lost.trouble():
+    end_removals(state, components.store)
+    if trouble := components.lost.trouble():
         _log.error("%s", trouble)
-    if not parts.engines:
+    if not components.engines:
         _log.warning("no backbone: put a folder into %s or name it in SWAPREC_BACKBONES", settings.data / "backbones")
-    return parts
+    return components
 
 
-def _connected(settings: Settings, state: State, keys: Keys) -> Parts:
-    data, live = settings.data, LiveTable(state.get_domain, MOST // MAPS)
+def _connected(settings: Settings, state: State, keys: Keys) -> Components:
+    data, live = settings.data, LiveTable(state.get_domain, MAX_MAPS // MAPS_PER_DOMAIN)
     telemetry = Telemetry(live)
     engines = Backbones(settings, telemetry.observe_batch)
     store, working = Store(data / "adapters"), Jobs(state, process_name())
-    builder = _builder(settings, engines)
-    vectors, bases = VectorFiles(data / "vectors", builder), Bases(data / "bases")
+    worker = _worker(settings, engines)
+    vectors, bases = VectorFiles(data / "vectors", worker), Bases(data / "bases")
     blobs = Blobs(data / "blobs")
     versions = Versions(state, store, blobs, engines, AdapterBudget.of(settings), settings.max_image_pixels)
     residency = Residency(live, settings.memory_bytes, telemetry.return_seconds.observe)
     swapped = telemetry.swap_seconds.observe
     reconciler = Reconciler(state, store, live, versions, bases, vectors, residency, swapped)
     snapshots = Snapshots(data / "snapshots")
-    base_builder = BaseBuilder(state, bases, vectors, blobs, snapshots, builder.index, settings.index_items)
+    base_builder = BaseBuilder(state, bases, vectors, blobs, snapshots, worker.index, settings.index_items)
     sweeps = Sweeps(state, blobs, snapshots, engines, working)
-    compactor = Compactor(store, versions, base_builder, builder, reconciler, working, sweeps)
-    judge = Judge(state, live)
+    compactor = Compactor(store, versions, base_builder, worker, reconciler, working, sweeps)
+    gate_runner = GateRunner(state, live)
     activator = Activator(
-        state, store, live, versions, bases, vectors, snapshots, reconciler, compactor, judge, working
+        state, store, live, versions, bases, vectors, snapshots, reconciler, compactor, gate_runner, working
     )
-    canary_judge = CanaryJudge(judge, store, activator.end_canary, working)
-    compactor.on_compacted.append(canary_judge.ask)
+    canary_gate_runner = CanaryGateRunner(gate_runner, store, activator.end_canary, working)
+    compactor.on_compacted.append(canary_gate_runner.ask)
     writer = CatalogWriter(state, store, live, versions, vectors, reconciler)
     follower = Follower(state, store, live, reconciler, working)
     canaries = Canaries(telemetry.observe_arm, telemetry.forget_arms, activator.end_canary)
@@ -241,7 +243,7 @@ def _connected(settings: Settings, state: State, keys: Keys) -> Parts:
         max_queue=settings.max_queue, max_wait_s=settings.max_wait_ms / 1000, at_once=RECOMMENDATIONS_AT_ONCE
     )
     telemetry.watch(follower, residency, working)
-    return Parts(
+    return Components(
         settings=settings,
         state=state,
         store=store,
@@ -253,14 +255,14 @@ def _connected(settings: Settings, state: State, keys: Keys) -> Parts:
         writer=writer,
         imports=Imports(data / "imports", state, versions, writer, compactor, working, settings.max_spool_bytes),
         jobs=working,
-        builder=builder,
+        worker=worker,
         follower=follower,
         telemetry=telemetry,
         keys=keys,
         reader=_reader(settings, state, versions, admission),
         canaries=canaries,
-        judge=judge,
-        canary_judge=canary_judge,
+        gate_runner=gate_runner,
+        canary_gate_runner=canary_gate_runner,
         residency=residency,
         sweeps=sweeps,
         admission=admission,
@@ -269,10 +271,10 @@ def _connected(settings: Settings, state: State, keys: Keys) -> Parts:
     )
 
 
-def _builder(settings: Settings, engines: Backbones) -> Builder:
+def _worker(settings: Settings, engines: Backbones) -> WorkerProcess:
     redis_url = None if settings.redis_url is None else settings.redis_url.get_secret_value()
     where = {"data": str(settings.data.absolute()), "redis": redis_url, "least_for_index": settings.index_items}
-    return Builder(engines.folder, least=settings.builder_items, threads=settings.threads, where=where)
+    return WorkerProcess(engines.folder, least=settings.builder_items, threads=settings.threads, where=where)
 
 
 def _reader(settings: Settings, state: State, versions: Versions, admission: Admission) -> Reader:

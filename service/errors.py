@@ -43,7 +43,7 @@ class MalformedPath(ServiceError):
     status, code, title = 400, "malformed_path", "Malformed path"
 
 
-class Unauthorized(ServiceError):
+class KeyInvalid(ServiceError):
     """A request without a key that is known."""
 
     status, code, title = 401, "unauthorized", "Unauthorized"
@@ -52,7 +52,7 @@ class Unauthorized(ServiceError):
         super().__init__(detail, headers={"WWW-Authenticate": "Bearer"})
 
 
-class Forbidden(ServiceError):
+class ScopeDenied(ServiceError):
     """A key that may not do this."""
 
     status, code, title = 403, "forbidden", "Forbidden"
@@ -81,7 +81,7 @@ class JobNotFound(ServiceError):
     status, code, title = 404, "job_not_found", "Job not found"
 
 
-class Conflict(ServiceError):
+class RequestConflict(ServiceError):
     """A request that contradicts what is there."""
 
     status, code, title = 409, "conflict", "Conflict"
@@ -100,7 +100,7 @@ class JobTaken(ServiceError):
 
 
 class GateFailed(ServiceError):
-    """A version that misses a threshold on the domain's probes; `figures` tells what was seen."""
+    """A version that misses a threshold on the domain's probes; `figures` has what was seen."""
 
     status, code, title = 412, "gate_failed", "Gate failed"
 
@@ -163,7 +163,7 @@ class TooManyAtOnce(ServiceError):
         super().__init__(detail, headers={"Retry-After": "5"})
 
 
-class Busy(ServiceError):
+class AtCapacity(ServiceError):
     """More at once than this process keeps."""
 
     status, code, title = 503, "busy", "Busy"
@@ -188,12 +188,6 @@ class Stopping(ServiceError):
 
     def __init__(self) -> None:
         super().__init__("the service stops: ask again in a moment", headers={"Retry-After": "1"})
-
-
-class OutOfSpace(ServiceError):
-    """No room on the disk; nothing was changed."""
-
-    status, code, title = 507, "out_of_space", "Insufficient storage"
 
 
 class StateError(Exception):

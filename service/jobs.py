@@ -1,4 +1,4 @@
-"""Work that outlives its request: queued in state, claimed by one process at a time, gone on with after a crash.
+"""Work that outlives its request: queued in state, claimed by one process at a time, resumed after a crash.
 
 Jobs of one domain run one after the other, in the order in which they were asked for: of two activations the one that
 was asked for last is live in the end. Jobs of different domains run side by side, in whichever process claims them.
@@ -16,21 +16,21 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from service.errors import JobNotFound, JobTaken, StateUnavailable, TooManyAtOnce
-from service.state import Job, State
+from service.state import JobRecord, State
 from service.wire.problems import is_expected, one_line, problem_of
 
 WRITE_EVERY_S = 0.2
 RETRY_S = 0.5
 WORKERS = 2
 LEASE_S = 6.0
-BEAT_S = 1.5
+LEASE_RENEWAL_S = 1.5
 POLL_S = 1.0
 MAX_OPEN_JOBS = 100
 """Jobs of a domain that have not ended: clients may ask for no more."""
 
 T = TypeVar("T")
 
-Work = Callable[[Job, "Progress"], dict[str, Any]]
+Work = Callable[[JobRecord, "Progress"], dict[str, Any]]
 """Does a job and returns its result; must be safe to run again after a crash, and while state comes and goes."""
 
 _log = logging.getLogger("swaprec")
@@ -51,27 +51,27 @@ class Progress:
     cancelled it, JobNotFound when its domain was removed, JobTaken when another process has taken it over.
     """
 
-    def __init__(self, state: State, job: Job, closing: threading.Event) -> None:
+    def __init__(self, state: State, job: JobRecord, closing: threading.Event) -> None:
         self._state, self._written, self._closing = state, 0.0, closing
         self.job, self.share, self._began = job, 0.0, 0.0
-        self.cancelled, self.taken, self.gone = job.cancelling, False, False
+        self.cancelled, self.taken, self.removed = job.cancelling, False, False
 
-    def patiently(self, call: Callable[[], T]) -> T:
-        """Do something that needs state; while state is gone wait, and do it again."""
-        return _patiently(call, self._closing)
+    def retry_until_available(self, call: Callable[[], T]) -> T:
+        """Do something that needs state; while state is unavailable, wait and retry."""
+        return _retry_until_available(call, self._closing)
 
     def stage(self, name: str) -> Callable[[int, int], None]:
         """Begin a stage; returns what to call with (done, total)."""
         self.check()
         self.share, self._began = 0.0, time.monotonic()
-        self._tell(stage=name, done=0, total=0, eta_s=None)
+        self._write(stage=name, done=0, total=0, eta_s=None)
         return self._advance
 
     def check(self) -> None:
         """Raise where the job may not go on."""
         if self._closing.is_set():
             raise Stopped
-        if self.gone:
+        if self.removed:
             raise JobNotFound(f"job {self.job.id!r} does not exist any more")
         if self.taken:
             raise JobTaken(self.job.id, self.job.token)
@@ -91,7 +91,7 @@ class Progress:
         try:
             self.cancelled = self._state.renew_job(self.job.id, self.job.token, LEASE_S).cancelling
         except JobNotFound:
-            self.gone = True
+            self.removed = True
         except JobTaken:
             self.taken = True
         except StateUnavailable as error:
@@ -103,9 +103,9 @@ class Progress:
         if time.monotonic() - self._written >= WRITE_EVERY_S or done == total:
             self._written = time.monotonic()
             left = (self._written - self._began) * (1 / self.share - 1) if self.share else None
-            self._tell(done=done, total=total, eta_s=None if left is None else round(left, 1))
+            self._write(done=done, total=total, eta_s=None if left is None else round(left, 1))
 
-    def _tell(self, **changes: Any) -> None:
+    def _write(self, **changes: Any) -> None:
         with suppress(StateUnavailable):  # progress is a courtesy; what the job writes itself waits for state
             self._state.update_job(self.job.id, token=self.job.token, **changes)
 
@@ -113,7 +113,7 @@ class Progress:
 class Jobs:
     """Runs jobs by kind.
 
-    `kinds` is filled before `start`. `after` is told of a job, by kind, once its end is written down.
+    `kinds` is filled before `start`. `after` is called with a job, by kind, once its end is written down.
     """
 
     def __init__(self, state: State, owner: str) -> None:
@@ -124,7 +124,7 @@ class Jobs:
         self._running: dict[str, Progress] = {}
         self._threads: list[threading.Thread] = []
         self.kinds: dict[str, Work] = {}
-        self.after: dict[str, Callable[[Job], None]] = {}
+        self.after: dict[str, Callable[[JobRecord], None]] = {}
 
     def start(self) -> None:
         """Begin to claim jobs, also those that a process that is gone left unfinished."""
@@ -133,7 +133,7 @@ class Jobs:
         for thread in self._threads:
             thread.start()
 
-    def submit(self, kind: str, domain: str, detail: dict[str, Any], incarnation: str = "") -> Job:
+    def submit(self, kind: str, domain: str, detail: dict[str, Any], incarnation: str = "") -> JobRecord:
         """Write a job down and queue it; it survives a crash from here on.
 
         Raises:
@@ -155,11 +155,11 @@ class Jobs:
                 "with DELETE /jobs/<id>"
             )
 
-    def cancel(self, job_id: str) -> Job:
+    def cancel(self, job_id: str) -> JobRecord:
         """Cancel a job: at once if it is queued, at its next step if it runs.
 
         Raises:
-            JobNotFound; Conflict: it ended.
+            JobNotFound; RequestConflict: it ended.
         """
         job = self._state.cancel_job(job_id)
         running = self._running.get(job_id)
@@ -175,7 +175,7 @@ class Jobs:
             self._news += 1
             self._changed.notify_all()
 
-    def unended(self) -> list[Job]:
+    def unended(self) -> list[JobRecord]:
         """Return all jobs that have not ended, whoever runs them."""
         return self._state.open_jobs()
 
@@ -187,13 +187,13 @@ class Jobs:
         """Run something that needs no record."""
         return self._pool.submit(work)
 
-    def patiently(self, call: Callable[[], T]) -> T:
-        """Do something that needs state; while state is gone wait, and do it again.
+    def retry_until_available(self, call: Callable[[], T]) -> T:
+        """Do something that needs state; while state is unavailable, wait and retry.
 
         Raises:
             Stopped: the service stops.
         """
-        return _patiently(call, self._closing)
+        return _retry_until_available(call, self._closing)
 
     def stop(self) -> None:
         """Claim nothing more, and stop what runs at its next step; it is given back, for the next process."""
@@ -217,7 +217,7 @@ class Jobs:
             with self._changed:
                 self._changed.wait_for(lambda seen=seen: self._news != seen or self._closing.is_set(), POLL_S)  # type: ignore[misc]
 
-    def _claimed(self) -> Job | None:
+    def _claimed(self) -> JobRecord | None:
         """Claim a job, unless there is none; whatever is wrong with state, this is tried again."""
         try:
             self._beat()  # after a pause of this process nobody may have claimed what runs here, this process included
@@ -229,7 +229,7 @@ class Jobs:
         return None
 
     def _keep_leases(self) -> None:
-        while not self._closing.wait(BEAT_S) or self._running:
+        while not self._closing.wait(LEASE_RENEWAL_S) or self._running:
             try:
                 self._beat()
             except Exception:  # noqa: BLE001 - as when claiming
@@ -241,20 +241,20 @@ class Jobs:
         for progress in list(self._running.values()):
             progress.beat()
 
-    def _run(self, job: Job) -> None:
+    def _run(self, job: JobRecord) -> None:
         before = self._running.get(job.id)
         if before is not None:  # its lease ran out all the same
             before.taken = True
         progress = self._running[job.id] = Progress(self._state, job, self._closing)
         try:
-            result = self.patiently(lambda: self.kinds[job.kind](job, progress))
+            result = self.retry_until_available(lambda: self.kinds[job.kind](job, progress))
             self._end(job, status="succeeded", result=result)
         except Stopped:
             self._give_back(job)
         except JobTaken as error:
             _log.warning("%s", error.detail)
         except JobNotFound:
-            self._gone(job)
+            self._end_removed(job)
         except Cancelled:
             self._end_safely(job, status="cancelled")
         except Exception as error:  # noqa: BLE001 - whatever it is, the job's reader must learn of it
@@ -270,37 +270,37 @@ class Jobs:
             if self._running.get(job.id) is progress:
                 del self._running[job.id]
 
-    def _end(self, job: Job, **changes: Any) -> None:
+    def _end(self, job: JobRecord, **changes: Any) -> None:
         ends = changes | {"eta_s": None}
-        self._ended(self.patiently(lambda: self._state.update_job(job.id, token=job.token, **ends)))
+        self._ended(self.retry_until_available(lambda: self._state.update_job(job.id, token=job.token, **ends)))
 
-    def _end_safely(self, job: Job, **changes: Any) -> None:
+    def _end_safely(self, job: JobRecord, **changes: Any) -> None:
         try:
             self._end(job, **changes)
         except Stopped:
             self._give_back(job)
         except JobNotFound:
-            self._gone(job)
+            self._end_removed(job)
         except JobTaken as error:
             _log.warning("%s", error.detail)
         except Exception:  # noqa: BLE001 - its end cannot be written down: its lease runs out, and it is claimed again
             _log.exception("the end of job %s is not known", job.id)
 
-    def _ended(self, job: Job) -> None:
+    def _ended(self, job: JobRecord) -> None:
         if job.kind in self.after:
             self.after[job.kind](job)
 
-    def _gone(self, job: Job) -> None:
+    def _end_removed(self, job: JobRecord) -> None:
         _log.info("job %s went with its domain", job.id)
         self._ended(job)
 
-    def _give_back(self, job: Job) -> None:
+    def _give_back(self, job: JobRecord) -> None:
         _log.info("job %s (%s of %s) goes on after the next start", job.id, job.kind, job.domain)
         with suppress(StateUnavailable, JobTaken, JobNotFound):
             self._state.release_job(job.id, job.token)
 
 
-def _patiently(call: Callable[[], T], closing: threading.Event) -> T:
+def _retry_until_available(call: Callable[[], T], closing: threading.Event) -> T:
     while True:
         try:
             return call()

@@ -113,8 +113,8 @@ def serve(settings: Settings) -> None:
         if settings.workers > 1:
             run_workers(settings, config, listener)
             return
-        with started(settings) as parts:
-            config.app = create_app(settings, parts)
+        with started(settings) as components:
+            config.app = create_app(settings, components)
             server = LoggingServer(config)
             signal.signal(signal.SIGHUP, server.handle_exit)
             server.run(sockets=[listener])

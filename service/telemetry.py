@@ -13,8 +13,8 @@ from service.live.follower import Follower
 from service.live.residency import Residency
 from service.live.table import LiveTable
 
-SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
-ROWS = (1, 2, 4, 8, 16, 32, 64)
+SECONDS_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
+ROWS_BUCKETS = (1, 2, 4, 8, 16, 32, 64)
 
 
 class Telemetry:
@@ -26,13 +26,13 @@ class Telemetry:
             "swaprec_requests", "Answers by route and status.", ("route", "domain", "status"), registry=self._registry
         )
         self.seconds = Histogram(
-            "swaprec_request_seconds", "Time to answer.", ("route",), buckets=SECONDS, registry=self._registry
+            "swaprec_request_seconds", "Time to answer.", ("route",), buckets=SECONDS_BUCKETS, registry=self._registry
         )
         self.batch_rows = Histogram(
-            "swaprec_batch_rows", "Histories encoded in one forward.", buckets=ROWS, registry=self._registry
+            "swaprec_batch_rows", "Histories encoded in one forward.", buckets=ROWS_BUCKETS, registry=self._registry
         )
         self.batch_adapters = Histogram(
-            "swaprec_batch_domains", "Different adapters in one forward.", buckets=ROWS, registry=self._registry
+            "swaprec_batch_domains", "Different adapters in one forward.", buckets=ROWS_BUCKETS, registry=self._registry
         )
         self.swap_seconds = Histogram(
             "swaprec_swap_seconds", "Time of a flip.", buckets=(1e-6, 1e-5, 1e-4, 1e-3, 1e-2), registry=self._registry
@@ -47,7 +47,7 @@ class Telemetry:
             "swaprec_arm_seconds",
             "Time to answer while a canary runs, by arm and version.",
             ("domain", "arm", "version", "outcome"),
-            buckets=SECONDS,
+            buckets=SECONDS_BUCKETS,
             registry=self._registry,
         )
         self.rejected = Counter("swaprec_rejected", "Requests turned away.", ("reason",), registry=self._registry)

@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from uvicorn.supervisors import Multiprocess
 
 from service.app import create_app, only_process
-from service.die_with_parent import end_with
+from service.die_with_parent import die_with_parent
 from service.settings import Settings
 
 LOG_FORMAT = "%(asctime)s %(process)d %(levelname)s %(message)s"
@@ -78,5 +78,5 @@ def _why(code: int | None) -> str:
 def work(settings: Settings, parent: int) -> FastAPI:
     """Make a worker's app."""
     logging.basicConfig(level=settings.log_level.upper(), format=LOG_FORMAT)
-    end_with(parent)
+    die_with_parent(parent)
     return create_app(settings, alone=False)

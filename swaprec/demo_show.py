@@ -21,14 +21,14 @@ from training.data import Dataset
 from training.figures import compare_with_baselines, describe_report, format_baseline
 from training.run import RunResult
 
-SHOWN = 10
-LAST = 5
+SHOWN_ITEMS = 10
+HISTORY_ITEMS = 5
 SWAP_ANSWERS = 50
 BASELINES = ("none", "popularity", "item_knn")
 
 
 @dataclass(frozen=True, slots=True)
-class Domain:
+class DemoDomain:
     """A target domain as trained: its data and its run, and how to speak about it."""
 
     name: str
@@ -44,7 +44,7 @@ class Domain:
         return self.dataset.items["title"].to_list()
 
 
-def publish(client: Client, domain: Domain, console: Console) -> None:
+def publish(client: Client, domain: DemoDomain, console: Console) -> None:
     """Create a domain, load its catalog, ask `none` once, push and activate its adapter."""
     items = load_catalog(client, domain.name, domain.title, domain.dataset, domain.result.report["backbone"])
     before = client.recommend(domain.name, [domain.dataset.item_ids[0]], k=1)
@@ -62,7 +62,7 @@ def load_catalog(client: Client, name: str, title: str, dataset: Dataset, backbo
     return report["accepted"] + report["unchanged"]
 
 
-def show(client: Client, domains: list[Domain], console: Console) -> dict[str, Any]:
+def show(client: Client, domains: list[DemoDomain], console: Console) -> dict[str, Any]:
     """Show everything; returns what was measured.
 
     Raises:
@@ -76,30 +76,30 @@ def show(client: Client, domains: list[Domain], console: Console) -> dict[str, A
     return {"domains": measured, "memory": memory, "swap": swap_under_requests(client, domains[0], console)}
 
 
-def _served(client: Client, domain: Domain, console: Console) -> dict[str, Any]:
+def _served(client: Client, domain: DemoDomain, console: Console) -> dict[str, Any]:
     """Ask the service for every held-out user and compare with the trainer."""
     digest = read_bundle(domain.result.artifact).digest
     compared = compare(domain.result.report["test"], domain.dataset, client, domain.name, digest)
-    told = f"served HR@10 {compared.served['hr']:.4f}, trained {compared.offline['hr']:.4f}"
+    message = f"served HR@10 {compared.served['hr']:.4f}, trained {compared.offline['hr']:.4f}"
     if not compared.agrees:
-        raise Stop(f"{domain.name}: {told}: they differ by {compared.difference:.4f}", "the bar is 0.001")
-    console.print(f"  {domain.name}: {told}, tied users {compared.offline['tied_users']}: the same")
+        raise Stop(f"{domain.name}: {message}: they differ by {compared.difference:.4f}", "the bar is 0.001")
+    console.print(f"  {domain.name}: {message}, tied users {compared.offline['tied_users']}: the same")
     return {"trained": compared.offline, "served": compared.served, "difference": compared.difference}
 
 
-def _user(client: Client, domain: Domain, console: Console) -> dict[str, Any]:
+def _user(client: Client, domain: DemoDomain, console: Console) -> dict[str, Any]:
     """Show the first held-out user: the end of the history, the recommendations, the film really watched next."""
     split, titles, ids = domain.dataset.split(), domain.titles, domain.dataset.item_ids
     known, target = split.history("test")[0], int(split.test[0])
     answer = client.recommend(domain.name, [ids[row] for row in known], k=500, include=["metadata"])
     place = next((item["rank"] for item in answer["items"] if item["item_id"] == ids[target]), None)
     user = domain.dataset.user_ids[0]
-    seen = ", ".join(titles[row] for row in known[-LAST:])
+    seen = ", ".join(titles[row] for row in known[-HISTORY_ITEMS:])
     seen = f"user {user} {domain.verb} {len(known)} {domain.noun}, last: {seen}"
     console.print(line(f"\n{domain.name}", f" {seen}"))
     rows = [
         (item["rank"], item["metadata"]["title"], _kind(item["metadata"]), f"{item['score']:.3f}")
-        for item in answer["items"][:SHOWN]
+        for item in answer["items"][:SHOWN_ITEMS]
     ]
     console.print(table("", ("rank", "recommended", "kind", "score"), rows, right=(0, 3)))
     of = (
@@ -119,7 +119,7 @@ def _kind(metadata: dict[str, Any]) -> str:
     return str(metadata.get("genres") or metadata.get("category") or "")
 
 
-def _quality(domains: list[Domain], console: Console) -> None:
+def _quality(domains: list[DemoDomain], console: Console) -> None:
     rows = []
     for domain in domains:
         report = domain.result.report
@@ -151,7 +151,7 @@ def _memory(client: Client, fingerprint: str, console: Console) -> list[DomainMe
 
 
 class Asker(threading.Thread):
-    """Sends requests one after the other until told to stop; counts answers by version."""
+    """Sends requests one after the other until asked to stop; counts answers by version."""
 
     def __init__(self, url: str, domain: str, history: list[str]) -> None:
         super().__init__()
@@ -176,13 +176,13 @@ class Asker(threading.Thread):
                     self.failures.append(str(error))
 
 
-def swap_under_requests(client: Client, domain: Domain, console: Console) -> dict[str, Any]:
+def swap_under_requests(client: Client, domain: DemoDomain, console: Console) -> dict[str, Any]:
     """Swap to `none` and roll back while requests run; returns the answers by version.
 
     Raises:
         Stop: a request failed, or one of the two versions did not answer.
     """
-    history = [domain.dataset.item_ids[row] for row in domain.dataset.sequences[0][:LAST]]
+    history = [domain.dataset.item_ids[row] for row in domain.dataset.sequences[0][:HISTORY_ITEMS]]
     asker = Asker(client.url, domain.name, history)
     asker.start()
     try:
@@ -195,10 +195,10 @@ def swap_under_requests(client: Client, domain: Domain, console: Console) -> dic
     finally:
         asker.enough.set()
         asker.join()
-    told = ", ".join(f"{count} by version {version}" for version, count in sorted(asker.answers.items()))
+    message = ", ".join(f"{count} by version {version}" for version, count in sorted(asker.answers.items()))
     if asker.failures or min(asker.answers[before], asker.answers["none"]) < SWAP_ANSWERS:
         why = asker.failures[0] if asker.failures else "a version fell silent"
-        raise Stop(f"swap of {domain.name} while requests ran: {told}, {len(asker.failures)} failed: {why}")
-    swapped = f" {domain.name} to none and back to {back} while requests ran: {told}, 0 failed"
+        raise Stop(f"swap of {domain.name} while requests ran: {message}, {len(asker.failures)} failed: {why}")
+    swapped = f" {domain.name} to none and back to {back} while requests ran: {message}, 0 failed"
     console.print(line("\nSwap", swapped))
     return {"answers": dict(asker.answers), "failures": 0}

@@ -16,6 +16,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from adapters_store.domains import domains_in
 from adapters_store.lost_log import lost_logs
 from service.access.keys import KeyFile, key_path, open_keys
@@ -104,7 +106,7 @@ def _packages(_: Settings) -> Finding:
         except importlib.metadata.PackageNotFoundError:
             missing.append(name)
     if missing:
-        return Finding("bad", "packages", f"missing: {', '.join(missing)}", "pip install swaprec again")
+        return Finding("bad", "packages", f"missing: {', '.join(missing)}", "pip install 'swaprec[serve]'")
     try:
         importlib.metadata.version("polars")
     except importlib.metadata.PackageNotFoundError:
@@ -138,10 +140,7 @@ def _threads(settings: Settings) -> Finding:
 
 
 def _memory(_: Settings) -> Finding:
-    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    for line in Path("/proc/meminfo").read_text("utf-8").splitlines():
-        if line.startswith("MemAvailable:"):
-            free = int(line.split()[1]) * 1024
+    free = psutil.virtual_memory().available
     found = f"{free / GIB:.1f} GiB available"
     if free < MEMORY_BYTES:
         return Finding("warning", "memory", found, "a service with one backbone takes about 1 GiB")
@@ -171,9 +170,8 @@ def _existing(folder: Path) -> Path:
 
 
 def _filesystem(folder: Path) -> str:
-    mounts = [line.split()[1:3] for line in Path("/proc/self/mounts").read_text("utf-8").splitlines()]
-    holding = [(place, kind) for place, kind in mounts if folder.is_relative_to(place.replace("\\040", " "))]
-    return max(holding, key=lambda one: len(one[0]))[1] if holding else "unknown"
+    holding = [mount for mount in psutil.disk_partitions(all=True) if folder.is_relative_to(mount.mountpoint)]
+    return max(holding, key=lambda mount: len(mount.mountpoint)).fstype if holding else "unknown"
 
 
 def _disk(settings: Settings) -> Finding:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-OK, FAILED, USAGE, UNREACHABLE, REFUSED, REJECTED, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
+OK, FAILED, USAGE, UNREACHABLE, REFUSED, REJECTED, MISSING_EXTRA, INTERRUPTED = 0, 1, 2, 3, 4, 5, 6, 130
 
 
 class Stop(Exception):

@@ -16,8 +16,9 @@ from swaprec.errors import USAGE, Stop
 from training.config import RunConfig, load_config, parse_config
 from training.data import Dataset, load_dataset
 from training.evaluate import evaluate
+from training.names import BUNDLE
 from training.progress import Reporter
-from training.run import BUNDLE, CONFIG
+from training.run import CONFIG
 from transrec.adapters import Adapter, AdapterSpec
 from transrec.backbone import Backbone
 
@@ -101,8 +102,10 @@ def load_adapter(bundle: Bundle, backbone: Backbone) -> Adapter:
         Stop: it was trained on another one.
     """
     if bundle.manifest.backbone != backbone.fingerprint:
-        trained, here = bundle.manifest.backbone[:12], backbone.fingerprint[:12]
-        raise Stop(f"the bundle was trained on backbone {trained}, this is {here}", "name the folder it was trained on")
+        trained, served = bundle.manifest.backbone[:12], backbone.fingerprint[:12]
+        raise Stop(
+            f"the bundle was trained on backbone {trained}, this is {served}", "name the folder it was trained on"
+        )
     return Adapter.from_tensors(AdapterSpec.parse(bundle.manifest.spec), backbone.shape, bundle.tensors).to(
         backbone.device
     )

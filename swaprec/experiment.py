@@ -16,7 +16,7 @@ from typing import Any
 
 from rich.console import Console
 
-from adapters_store.files import write_beside
+from adapters_store.files import atomic_write
 from swaprec.errors import USAGE, Stop
 from swaprec.show import interval
 from training.checkpoint import NAME as CHECKPOINT
@@ -48,13 +48,13 @@ def run_experiment(
         experiment: what to run.
         output: its folder.
         jobs: runs at once; they share the machine's cores.
-        console: told of each run as it ends.
+        console: shows each run as it ends.
         command: the line that began it, for the record.
         runs: False for the pretrainings alone.
     """
     output.mkdir(parents=True, exist_ok=True)
     _record(experiment, output, command)
-    tally, workers = Tally(), Workers(jobs, console)
+    tally, workers = Tally(), RunPool(jobs, console)
     try:
         workers.run(experiment.sources.values(), tally)
         if not runs:
@@ -87,7 +87,7 @@ def check_data(experiment: Experiment) -> None:
         raise Stop(f"nothing was run: of what the runs read, {len(missing)} are missing{listed}", hint, USAGE)
 
 
-class Workers:
+class RunPool:
     """Threads that each wait for one training process."""
 
     def __init__(self, jobs: int, console: Console) -> None:
@@ -111,7 +111,7 @@ class Workers:
                     tally.done.append(run.name)
                 else:
                     tally.failed[run.name] = failure
-                self._tell(f"{number}/{len(waiting)} {run.name}: {failure or _result(run.config)}")
+                self._print(f"{number}/{len(waiting)} {run.name}: {failure or _result(run.config)}")
 
     def train(self, config: RunConfig) -> str | None:
         """Train in a process; returns why it failed, None where it did not."""
@@ -121,12 +121,12 @@ class Workers:
         request, log = config.output / REQUEST, config.output / LOG
         request.write_text(config.model_dump_json(indent=1), "utf-8")
         _drop_another(config)
-        self._tell(f"{config.output.name} begins, its log is {log}")
+        self._print(f"{config.output.name} begins, its log is {log}")
         line = [sys.executable, "-m", "swaprec", "train", str(request), "--resume", "--json"]
         threads = str(config.train.threads or self._threads)
         environment = os.environ | {"OMP_NUM_THREADS": threads, "NO_COLOR": "1"}
-        with log.open("ab") as told:
-            process = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=told, env=environment)  # noqa: S603 - our own command
+        with log.open("ab") as output:
+            process = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=output, env=environment)  # noqa: S603 - our own command
             self._running.add(process)
             code = process.wait()
             self._running.discard(process)
@@ -138,7 +138,7 @@ class Workers:
         for process in list(self._running):
             process.terminate()
 
-    def _tell(self, line: str) -> None:
+    def _print(self, line: str) -> None:
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
@@ -174,7 +174,7 @@ def _record(experiment: Experiment, output: Path, command: str) -> None:
         "runs": _with_earlier(runs, earlier.get("runs", []), output),
         "sources": list(dict.fromkeys([*earlier.get("sources", []), *experiment.sources])),
     }
-    write_beside(path, json.dumps(content, indent=1).encode())
+    atomic_write(path, json.dumps(content, indent=1).encode())
 
 
 def _with_earlier(runs: list[dict[str, Any]], earlier: list[dict[str, Any]], output: Path) -> list[dict[str, Any]]:

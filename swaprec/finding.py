@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-State = Literal["ok", "warning", "bad"]
+FindingState = Literal["ok", "warning", "bad"]
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
     """What one check found; `advice` says what to do, and is empty where all is well."""
 
-    state: State
+    state: FindingState
     what: str
     found: str
     advice: str = ""

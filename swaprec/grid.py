@@ -10,8 +10,8 @@ from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
-GAP = 2
-LEAST = 24
+GAP_COLUMNS = 2
+UNBROKEN_COLUMNS = 24
 """Words up to this long are never broken; a longer one, such as a digest, may be."""
 _UNPRINTABLE = dict.fromkeys((*range(32), *range(127, 160)), "�")
 _CONTROLS = {**_UNPRINTABLE, ord("\n"): "\n", ord("\t"): " ", ord("\r"): " "}
@@ -35,7 +35,7 @@ class Grid:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         if self.title:
             yield from Text(self.title, "bold").wrap(console, options.max_width, overflow="fold")
-        widths = fit_widths(self._natural(), self._least(), options.max_width - GAP * (len(self.columns) - 1))
+        widths = fit_widths(self._natural(), self._least(), options.max_width - GAP_COLUMNS * (len(self.columns) - 1))
         if widths is None:
             yield from self._blocks(console, options.max_width)
             return
@@ -50,7 +50,7 @@ class Grid:
     def _least(self) -> list[int]:
         """Width of each column below which a word would be broken that need not be."""
         words = [[word for cell in cells for word in cell.split()] for cells in self._by_column()]
-        return [min(LEAST, max(map(cell_len, column), default=0)) for column in words]
+        return [min(UNBROKEN_COLUMNS, max(map(cell_len, column), default=0)) for column in words]
 
     def _by_column(self) -> list[list[str]]:
         return [[name, *(row[place] for row in self.rows)] for place, name in enumerate(self.columns)]
@@ -68,13 +68,13 @@ class Grid:
                 cell.rstrip()
                 cell.align("right" if place in self.right else "left", width)
                 line.append_text(cell)
-                line.append(" " * GAP)
+                line.append(" " * GAP_COLUMNS)
             line.rstrip()
             yield line
 
     def _blocks(self, console: Console, width: int) -> Iterator[Text]:
         """Draw each row as lines of name and value."""
-        indent = max(map(cell_len, self.columns)) + GAP
+        indent = max(map(cell_len, self.columns)) + GAP_COLUMNS
         for number, row in enumerate(self.rows):
             if number:
                 yield Text()

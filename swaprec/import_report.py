@@ -1,4 +1,4 @@
-"""What a person is told of an import: what was not loaded, by kind with an example, and what is odd."""
+"""What an import reports: what was not loaded, by kind with an example, and what is odd."""
 
 from __future__ import annotations
 

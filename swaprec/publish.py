@@ -12,19 +12,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 
 from service.wire.responses import AdapterCard, ImportReport
 from swaprec.cells import CellError, json_row
 from swaprec.client import Client
 from swaprec.errors import USAGE, Stop
+from swaprec.extras import needing
 from swaprec.import_report import check_complete, print_report
 from swaprec.show import JobLines
-from training.run import BUNDLE
+from training.names import BUNDLE
 
 ITEMS, PROBES, ABOUT = "items.ndjson", "probes.json", "handover.json"
 MAX_PROBES, MAX_HISTORY = 2000, 1000
+A_RUN = "the run of a bundle"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,8 @@ class HandOver:
             with (folder / ITEMS).open(encoding="utf-8") as lines:
                 yield from map(json.loads, lines)
             return
-        from swaprec.catalog import catalog_items
+        with needing(A_RUN, "train"):
+            from swaprec.catalog import catalog_items
 
         yield from catalog_items(_dataset(folder))
 
@@ -53,6 +55,8 @@ class HandOver:
             found: list[dict[str, Any]] = json.loads((folder / PROBES).read_text("utf-8"))
             return found
         dataset = _dataset(folder)
+        import numpy as np
+
         split, ids = dataset.split(), dataset.item_ids
         known = split.history("test")
         users = np.linspace(0, len(known) - 1, min(MAX_PROBES, len(known)), dtype=np.int64)
@@ -99,10 +103,10 @@ def publish(
     Raises:
         Stop: no row of the catalog could be stored; neither probes nor bundle were sent then.
     """
-    told = JobLines(console)
+    job_lines = JobLines(console)
     if create:
         client.put_domain(given.domain, backbone=given.backbone)
-    report = client.import_items(given.domain, given.items(), told)
+    report = client.import_items(given.domain, given.items(), job_lines)
     counts = f"{report['accepted']} items new, {report['updated']} changed, {report['rejected_count']} rejected"
     console.print(f"{given.domain}: {counts}")
     print_report(report, console)
@@ -111,25 +115,25 @@ def publish(
     if probes:
         count = client.put_probes(given.domain, given.probes())
         console.print(f"{given.domain}: {count} probes")
-    return Published(client.push(given.bundle, activate=activate, on_job=told), report)
+    return Published(client.push(given.bundle, activate=activate, on_job=job_lines), report)
 
 
 def to_folder(given: HandOver, store: Path) -> Path:
     """Write what `publish` needs into `store/DOMAIN`, beside it first; returns that folder."""
     place = store / given.domain
-    beside = store / f".{given.domain}.part"
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
+    temporary = store / f".{given.domain}.part"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
     try:
-        with (beside / ITEMS).open("w", encoding="utf-8") as file:
+        with (temporary / ITEMS).open("w", encoding="utf-8") as file:
             file.writelines(json.dumps(_plain(item), ensure_ascii=False) + "\n" for item in given.items())
-        (beside / PROBES).write_text(json.dumps(given.probes(), ensure_ascii=False), "utf-8")
-        (beside / ABOUT).write_text(json.dumps({"domain": given.domain, "backbone": given.backbone}), "utf-8")
-        shutil.copyfile(given.bundle, beside / BUNDLE)
+        (temporary / PROBES).write_text(json.dumps(given.probes(), ensure_ascii=False), "utf-8")
+        (temporary / ABOUT).write_text(json.dumps({"domain": given.domain, "backbone": given.backbone}), "utf-8")
+        shutil.copyfile(given.bundle, temporary / BUNDLE)
         shutil.rmtree(place, ignore_errors=True)
-        beside.rename(place)
+        temporary.rename(place)
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
     return place
 
 
@@ -150,7 +154,8 @@ def handover(given: Path) -> HandOver:
     if (bundle.parent / ABOUT).is_file():
         about = json.loads((bundle.parent / ABOUT).read_text("utf-8"))
         return HandOver(about["domain"], about["backbone"], bundle)
-    from swaprec.evaluation import run_config
+    with needing(A_RUN, "train"):
+        from swaprec.evaluation import run_config
 
     config = run_config(bundle.parent)
     backbone = config.backbone.folder
@@ -179,7 +184,8 @@ def fingerprint(folder: Path) -> str:
 
 
 def _dataset(folder: Path) -> Any:
-    from swaprec.evaluation import run_config
-    from training.data import load_dataset
+    with needing(A_RUN, "train"):
+        from swaprec.evaluation import run_config
+        from training.data import load_dataset
 
     return load_dataset(run_config(folder).data)

@@ -19,7 +19,7 @@ CLI_HEAD = """# The command line
 Made from the program by `make docs`. Data goes to stdout, talk to stderr; `--json` prints one document.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no service answers, 4 the service refused, 5 some rows
-were rejected and the others stored, 130 interrupted.
+were rejected and the others stored, 6 an extra is not installed, 130 interrupted.
 
 `swaprec --install-completion` completes commands, domains and versions in your shell.
 """
@@ -40,11 +40,13 @@ def cli_page() -> str:
     from swaprec.cli import app
 
     os.environ["COLUMNS"] = os.environ["TERMINAL_WIDTH"] = WIDTH
-    told = [CLI_HEAD]
+    blocks = [CLI_HEAD]
     for words in _commands(typer.main.get_command(app), ()):
         shown = CliRunner().invoke(app, [*words, "--help"], prog_name="swaprec").output.strip()
-        told.append(f"## swaprec {' '.join(words)}\n\n```text\n{shown}\n```\n" if words else f"```text\n{shown}\n```\n")
-    return "\n".join(told)
+        blocks.append(
+            f"## swaprec {' '.join(words)}\n\n```text\n{shown}\n```\n" if words else f"```text\n{shown}\n```\n"
+        )
+    return "\n".join(blocks)
 
 
 def _commands(command: object, words: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
@@ -59,13 +61,13 @@ def http_page() -> str:
     from service.settings import Settings
 
     document = create_app(Settings()).openapi()
-    told = [HTTP_HEAD]
+    blocks = [HTTP_HEAD]
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
-            told.append(_operation(method.upper(), path, operation))
-    told.append("# Schemas\n")
-    told += [_schema(name, schema) for name, schema in sorted(document["components"]["schemas"].items())]
-    return "\n".join(told)
+            blocks.append(_operation(method.upper(), path, operation))
+    blocks.append("# Schemas\n")
+    blocks += [_schema(name, schema) for name, schema in sorted(document["components"]["schemas"].items())]
+    return "\n".join(blocks)
 
 
 def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
@@ -88,10 +90,12 @@ def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
 
 def _parameter(one: dict[str, Any]) -> str:
     schema = one["schema"]
-    told = one.get("description", "")
+    blocks = one.get("description", "")
     if schema.get("default") is not None:
-        told = f"{told} Default `{json.dumps(schema['default'])}`.".strip()
-    return f"| `{one['name']}`{'' if one.get('required') else ' (optional)'} | {one['in']} | {_type(schema)} | {told} |"
+        blocks = f"{blocks} Default `{json.dumps(schema['default'])}`.".strip()
+    return (
+        f"| `{one['name']}`{'' if one.get('required') else ' (optional)'} | {one['in']} | {_type(schema)} | {blocks} |"
+    )
 
 
 def _answer(one: dict[str, Any]) -> str:
@@ -100,22 +104,22 @@ def _answer(one: dict[str, Any]) -> str:
         for kind, content in one.get("content", {}).items()
         if content.get("schema") and "problem" not in kind
     ]
-    told = one["description"].removesuffix(".")
-    return f"{told}: {', '.join(map(_type, schemas))}" if schemas else told
+    blocks = one["description"].removesuffix(".")
+    return f"{blocks}: {', '.join(map(_type, schemas))}" if schemas else blocks
 
 
 def _fields(schema: dict[str, Any]) -> list[str]:
     rows = [
-        f"| `{name}`{'' if name in schema.get('required', []) else ' (optional)'} | {_type(one)} | {_told(one)} |"
+        f"| `{name}`{'' if name in schema.get('required', []) else ' (optional)'} | {_type(one)} | {_describe(one)} |"
         for name, one in schema.get("properties", {}).items()
     ]
     return ["| field | type | |", "|---|---|---|", *rows, ""] if rows else []
 
 
-def _told(schema: dict[str, Any]) -> str:
-    told: str = schema.get("description", "")
+def _describe(schema: dict[str, Any]) -> str:
+    blocks: str = schema.get("description", "")
     default = schema.get("default")
-    return f"{told} Default `{json.dumps(default)}`.".strip() if default not in (None, [], {}) else told
+    return f"{blocks} Default `{json.dumps(default)}`.".strip() if default not in (None, [], {}) else blocks
 
 
 def _schema(name: str, schema: dict[str, Any]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from adapters_store.files import write_beside
+from adapters_store.files import atomic_write
 from adapters_store.store import Store
 from service.app import only_process, open_state
 from service.errors import StateError
@@ -44,7 +44,7 @@ def _opened(settings: Settings) -> State:
     if settings.redis_url is None:
         return open_state(settings, restoring=True)
     if redis_open.is_empty(settings.redis_url.get_secret_value()):
-        write_beside(settings.data / redis_open.FILE, redis_open.ANY.encode())
+        atomic_write(settings.data / redis_open.FILE, redis_open.ANY.encode())
     return open_state(settings, restoring=True)
 
 

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, cast
 
 from swaprec.csv_rows import csv_rows
 from swaprec.errors import USAGE, Stop
+from swaprec.extras import needing
 from swaprec.row_log import RowLog
 
 KINDS = ".ndjson, .jsonl, .json, .csv or .parquet"
@@ -25,7 +26,7 @@ GZIP = b"\x1f\x8b"
 WIDE = ("utf-16", "utf-32")
 """Encodings in which the byte of a newline may be half a letter."""
 
-Rows = Iterator[tuple[str, Mapping[str, Any]]]
+RowIterator = Iterator[tuple[str, Mapping[str, Any]]]
 """Rows, each with its place in a file."""
 
 
@@ -58,7 +59,7 @@ class RowSource:
                 raise Stop(f"{one} has no form that is read", f"expected {KINDS}, also with .gz behind", USAGE)
         return cls(paths, name, path.is_dir())
 
-    def rows(self, log: RowLog) -> Rows:
+    def rows(self, log: RowLog) -> RowIterator:
         """Yield the rows of all parts.
 
         Raises:
@@ -146,12 +147,12 @@ def _not_encoded(place: str, byte: int, encoding: str) -> Stop:
     )
 
 
-def _ndjson(path: Path, encoding: str, log: RowLog) -> Rows:
+def _ndjson(path: Path, encoding: str, log: RowLog) -> RowIterator:
     with _opened(path) as file:
         yield from _json_lines(_lines(file, str(path), encoding), str(path), log)
 
 
-def _json_lines(lines: Iterable[str], where: str, log: RowLog) -> Rows:
+def _json_lines(lines: Iterable[str], where: str, log: RowLog) -> RowIterator:
     for number, line in enumerate(lines, 1):
         place = f"{where}, line {number}"
         if not line.strip():
@@ -164,7 +165,7 @@ def _json_lines(lines: Iterable[str], where: str, log: RowLog) -> Rows:
         yield from _object(value, place, log)
 
 
-def _object(value: object, place: str, log: RowLog) -> Rows:
+def _object(value: object, place: str, log: RowLog) -> RowIterator:
     if isinstance(value, dict):
         log.saw(value)
         yield place, value
@@ -172,7 +173,7 @@ def _object(value: object, place: str, log: RowLog) -> Rows:
         log.reject("no JSON object", f'{place} is no JSON object: expected {{"item_id": …, "title": …}}')
 
 
-def _array(path: Path, encoding: str, log: RowLog) -> Rows:
+def _array(path: Path, encoding: str, log: RowLog) -> RowIterator:
     with _opened(path) as file:
         text = "".join(_lines(file, str(path), encoding))
     if not text.strip():
@@ -187,21 +188,22 @@ def _array(path: Path, encoding: str, log: RowLog) -> Rows:
         yield from _object(one, f"{path}, entry {number}", log)
 
 
-def _json_part(path: Path, encoding: str, log: RowLog) -> Rows:
+def _json_part(path: Path, encoding: str, log: RowLog) -> RowIterator:
     """Read a part of a folder: an array or, as Spark names it, lines."""
     with _opened(path) as file:
         begins = file.read(PEEK).removeprefix(codecs.BOM_UTF8).lstrip()[:1]
     yield from (_array if begins == b"[" else _ndjson)(path, encoding, log)
 
 
-def _csv(path: Path, encoding: str, log: RowLog) -> Rows:
+def _csv(path: Path, encoding: str, log: RowLog) -> RowIterator:
     with _opened(path) as file:
         yield from csv_rows(_lines(file, str(path), encoding), str(path), log)
 
 
-def _parquet(path: Path, _: str, log: RowLog) -> Rows:
-    import polars as pl
-    from polars.exceptions import PolarsError
+def _parquet(path: Path, _: str, log: RowLog) -> RowIterator:
+    with needing("a Parquet file", "train"):
+        import polars as pl
+        from polars.exceptions import PolarsError
 
     try:
         scan = pl.scan_parquet(path)
@@ -215,7 +217,7 @@ def _parquet(path: Path, _: str, log: RowLog) -> Rows:
         raise Stop(f"{path} is no Parquet file that can be read: {error}", "write it again", USAGE) from error
 
 
-_READERS: dict[str, Callable[[Path, str, RowLog], Rows]] = {
+_READERS: dict[str, Callable[[Path, str, RowLog], RowIterator]] = {
     ".ndjson": _ndjson,
     ".jsonl": _ndjson,
     ".json": _array,

@@ -46,7 +46,7 @@ def read_rows(
 
     Args:
         path: a file, a folder with its parts, or - for NDJSON on standard input.
-        log: told of what cannot be read.
+        log: notes what cannot be read.
         encoding: of the file.
         columns: by a field's name the name of the column that is read as it, where that is another.
 
@@ -55,7 +55,7 @@ def read_rows(
     """
     log = RowLog() if log is None else log
     source = RowSource.find(path, encoding)
-    reader = _Reader(source, dict(columns or {}), log)
+    reader = _RowReader(source, dict(columns or {}), log)
     rows = source.rows(log)
     first = next(rows, None)
     if first is None and not log.rejected_count:
@@ -73,7 +73,7 @@ def with_pictures(rows: Iterable[dict[str, Any]], source: Path) -> Iterator[dict
     Raises:
         Stop: there is no such folder, zip or LMDB, or a picture in it cannot be read.
     """
-    from transrec.content import Pictures
+    from training.pictures import Pictures
     from transrec.images import ImageError
 
     try:
@@ -113,7 +113,7 @@ def hints(log: RowLog) -> list[str]:
     ]
 
 
-class _Reader:
+class _RowReader:
     """Makes items of rows."""
 
     def __init__(self, source: RowSource, columns: dict[str, str], log: RowLog) -> None:

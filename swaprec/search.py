@@ -8,7 +8,7 @@ from typing import Any
 import optuna
 from rich.console import Console
 
-from swaprec.experiment import Workers
+from swaprec.experiment import RunPool
 from training.config import RunConfig, parse_config, set_key
 from training.experiments import Experiment, Planned, Search
 from training.run import finished
@@ -23,7 +23,7 @@ def run_search(experiment: Experiment, search: Search, output: Path, jobs: int, 
         The sizes found, their HR@10 on validation and on test, and what they train.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    base, workers = experiment.runs[0], Workers(jobs, console)
+    base, workers = experiment.runs[0], RunPool(jobs, console)
     study = optuna.create_study(
         study_name=base.name,
         storage=f"sqlite:///{output / STUDY}",

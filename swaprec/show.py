@@ -16,8 +16,8 @@ from service.wire.responses import Job
 from swaprec.grid import Grid, plain
 from training.figures import format_interval
 
-NARROWEST, WIDEST = 20, 160
-UNLIMITED = 1 << 16
+MIN_COLUMNS, MAX_COLUMNS = 20, 160
+UNLIMITED_COLUMNS = 1 << 16
 """Columns where nobody looks: in a pipe or a file each row stays one line."""
 
 
@@ -35,10 +35,10 @@ def width(stream: TextIO) -> int:
     """Return how many columns a stream has: what `COLUMNS` says, a terminal's own, without either any number."""
     asked = os.environ.get("COLUMNS", "")
     if asked.isdecimal() and int(asked):
-        return max(NARROWEST, int(asked))
+        return max(MIN_COLUMNS, int(asked))
     if not stream.isatty():
-        return UNLIMITED
-    return max(NARROWEST, min(WIDEST, os.get_terminal_size(stream.fileno()).columns))
+        return UNLIMITED_COLUMNS
+    return max(MIN_COLUMNS, min(MAX_COLUMNS, os.get_terminal_size(stream.fileno()).columns))
 
 
 def emit_json(value: Any) -> None:

@@ -12,7 +12,7 @@ from timm.models import save_for_hf
 from transformers import (
     BertConfig,
     BertModel,
-    BertTokenizerFast,
+    BertTokenizer,
     PreTrainedModel,
     RobertaConfig,
     RobertaModel,
@@ -49,7 +49,7 @@ def roberta_checkpoint(folder: Path) -> Path:
 def _save(model: PreTrainedModel, folder: Path) -> Path:
     model.save_pretrained(folder)
     (folder / "vocab.txt").write_text("\n".join(WORDS), "utf-8")
-    BertTokenizerFast(str(folder / "vocab.txt")).save_pretrained(folder)
+    BertTokenizer(str(folder / "vocab.txt")).save_pretrained(folder)
     return folder
 
 
@@ -98,5 +98,5 @@ def timm_checkpoint(folder: Path, name: str = "vit_tiny_patch16_224", **more: An
     generator = torch.Generator().manual_seed(0)
     for parameter in model.parameters():
         parameter.data = parameter.data + 0.2 * torch.randn(parameter.shape, generator=generator)
-    save_for_hf(model, folder, safe_serialization=True, model_args={"num_classes": 0, **arguments})
+    save_for_hf(model, str(folder), safe_serialization=True, model_args={"num_classes": 0, **arguments})
     return folder

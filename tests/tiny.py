@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 import torch
@@ -58,6 +58,24 @@ TINY_KINDS: dict[str, dict[str, Any]] = {
 ITEM_ONLY, USER_ONLY = ("prompt", "side"), ("whole",)
 
 
+class UserSizes(TypedDict, total=False):
+    """Sizes of a user encoder that a test chooses."""
+
+    width: int
+    history: int
+    heads: int
+    blocks: int
+    dropout: float
+
+
+class TinyConfig(UserSizes, total=False):
+    """What a test chooses of a tiny backbone."""
+
+    architecture: Architecture
+    pooling: Pooling
+    modalities: Sequence[Modality]
+
+
 def tiny_spec(kind: str, **more: Any) -> AdapterSpec:
     """A kind on both sides, beside houlsby where it is one for one side only."""
     side = {"kind": kind, **TINY_KINDS[kind], **more}
@@ -81,7 +99,7 @@ def tiny_config(
     architecture: Architecture = "bert",
     pooling: Pooling = "cls",
     modalities: Sequence[Modality] = ("text",),
-    **user: Any,
+    **user: Unpack[UserSizes],
 ) -> BackboneConfig:
     text = TextShape(
         architecture=architecture,
@@ -95,10 +113,11 @@ def tiny_config(
         norm_eps=1e-12,
         pad_id=0,
     )
+    sizes: UserSizes = {"width": 16, "history": 6, **user}
     image = ImageShape(2, 24, 2, 32, patch=8, first=1, norm_eps=1e-6, preprocessing=Preprocessing(size=16, resize=16))
     return BackboneConfig(
         text if "text" in modalities else None,
-        UserShape(**{"width": 16, "history": 6, **user}),
+        UserShape(**sizes),
         pooling,
         max_tokens=12,
         image=image if "image" in modalities else None,
@@ -106,7 +125,7 @@ def tiny_config(
     )
 
 
-def tiny_backbone(folder: Path | None = None, seed: int = 0, **config: Any) -> Backbone:
+def tiny_backbone(folder: Path | None = None, seed: int = 0, **config: Unpack[TinyConfig]) -> Backbone:
     """A random TransRec; saved to `folder`, and so with a fingerprint, when one is given."""
     made = tiny_config(**config)
     with torch.random.fork_rng(devices=[]):

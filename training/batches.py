@@ -9,9 +9,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from transrec.arrays import Integers
 from transrec.window import pad_left
 
-Integers = NDArray[np.int64]
 Candidates = Literal["negatives", "last_negative", "batch", "catalog"]
 """What a window's items compete with: one sampled negative a position, or at the last one, the batch's items, or the
 whole catalog."""

@@ -145,12 +145,12 @@ class _Graph:
             return loss.detach()
 
         drawn = torch.cuda.get_rng_state(device)
-        beside = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-        beside.wait_stream(torch.cuda.current_stream(device))
-        with torch.cuda.stream(beside):
+        temporary = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        temporary.wait_stream(torch.cuda.current_stream(device))
+        with torch.cuda.stream(temporary):
             for _ in range(WARM_RUNS):
                 run()
-        torch.cuda.current_stream(device).wait_stream(beside)
+        torch.cuda.current_stream(device).wait_stream(temporary)
         # What dropout drew while warming is drawn again: a resumed run must not depend on what was recorded when.
         torch.cuda.set_rng_state(drawn, device)
         self._graph = torch.cuda.CUDAGraph()

@@ -1,13 +1,14 @@
-"""The checkpoint of a run: written beside, synced and renamed in, so that a crash leaves the last good one."""
+"""The checkpoint of a run: a temporary file, synced and renamed, so that a crash leaves the last good one."""
 
 from __future__ import annotations
 
-import os
 import pickle
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from adapters_store.files import atomic_file
 
 NAME = "checkpoint.pt"
 
@@ -22,17 +23,11 @@ def save_checkpoint(folder: Path, content: dict[str, Any]) -> None:
     Raises:
         CheckpointError: the disk is full, or the folder cannot be written; the last checkpoint is intact.
     """
-    beside = folder / f".{NAME}.part"
     try:
-        with beside.open("wb") as file:
+        with atomic_file(folder / NAME) as part, part.open("wb") as file:
             torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.rename(folder / NAME)
     except (OSError, RuntimeError) as error:  # torch words a full disk as a RuntimeError
         raise CheckpointError(f"{folder} cannot take a checkpoint: {str(error).splitlines()[0]}") from error
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def load_checkpoint(folder: Path) -> dict[str, Any] | None:

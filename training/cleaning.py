@@ -209,7 +209,7 @@ def _stripped(column: str) -> pl.Expr:
 
 
 def _is_whole(ids: pl.Series) -> bool:
-    """Tell whether all ids are written as whole floats: a column of numbers with gaps becomes one of floats."""
+    """Return whether all ids are written as whole floats: a column of numbers with gaps becomes one of floats."""
     given = ids.filter(ids != "")
     return given.len() > 0 and bool(given.str.contains(_WHOLE).all())
 

@@ -27,13 +27,13 @@ class ConfigError(ValueError):
         self.problems = list(problems)
 
 
-class Section(BaseModel):
+class ConfigSection(BaseModel):
     """A table of the file; unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class WhereConfig(Section):
+class WhereConfig(ConfigSection):
     """Which items take part: by the words of one column, or one of several disjoint parts of the catalog.
 
     Which part an item is in depends on its id alone.
@@ -52,7 +52,7 @@ class WhereConfig(Section):
         return self
 
 
-class DataConfig(Section):
+class DataConfig(ConfigSection):
     """Where the interaction log lies and how its items become texts."""
 
     folder: Path
@@ -115,7 +115,7 @@ def _check_template(template: str) -> None:
             raise ValueError(f"{template!r}: expected plain column names in braces, such as {{title}}")
 
 
-class BackboneSource(Section):
+class BackboneSource(ConfigSection):
     """A backbone folder to adapt, or encoder checkpoints to pretrain from: of texts, of images, or both."""
 
     folder: Path | None = None
@@ -138,14 +138,14 @@ class BackboneSource(Section):
         return self
 
 
-class AdapterTables(Section):
+class AdapterTables(ConfigSection):
     """The adapter's spec as the file gives it."""
 
     item: dict[str, Any] = {}
     user: dict[str, Any] = {}
 
 
-class TrainConfig(Section):
+class TrainConfig(ConfigSection):
     """How it trains. The defaults are what was measured to work; the paper's recipe is in the example files."""
 
     loss: Literal["bce", "cpc", "in_batch_debiased", "full_softmax"] = "in_batch_debiased"
@@ -168,7 +168,7 @@ class TrainConfig(Section):
     threads: int = Field(0, ge=0)
 
 
-class RunConfig(Section):
+class RunConfig(ConfigSection):
     """A whole run."""
 
     stage: Literal["pretrain", "adapt", "finetune", "ids"]
@@ -263,7 +263,11 @@ def parse_config(raw: Mapping[str, Any], source: str = "configuration") -> RunCo
     try:
         config = RunConfig.model_validate(raw)
     except ValidationError as error:
-        known = error.errors() if not problems else [told for told in error.errors() if told["loc"][:1] != ("adapter",)]
+        known = (
+            error.errors()
+            if not problems
+            else [problem for problem in error.errors() if problem["loc"][:1] != ("adapter",)]
+        )
         raise ConfigError(source, [_worded(detail) for detail in known] + problems) from error
     if problems:
         raise ConfigError(source, problems)
@@ -284,7 +288,7 @@ def _worded(detail: Mapping[str, Any]) -> str:
 
 
 def _keys_at(place: Sequence[Any]) -> list[str]:
-    tables: dict[str, type[Section]] = {
+    tables: dict[str, type[ConfigSection]] = {
         "data": DataConfig,
         "data.where": WhereConfig,
         "backbone": BackboneSource,

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-BLOCK = 1 << 20
+BLOCK_SCORES = 1 << 20
 """Scores of a block: 4 MB of float32 stay in the cache."""
 
 
@@ -51,7 +51,7 @@ class _CrossEntropy(torch.autograd.Function):
         hidden: Tensor | None,
         line: Tensor | None,
     ) -> Tensor:
-        count, size = len(users), max(1, BLOCK // max(1, len(items)))
+        count, size = len(users), max(1, BLOCK_SCORES // max(1, len(items)))
         by_users, by_items = torch.empty_like(users), torch.zeros_like(items)
         total = users.new_zeros(())
         for start in range(0, count, size):

@@ -15,11 +15,11 @@ from training.cleaning import MOSTLY, REPEATED, clean
 from training.config import DataConfig, WhereConfig
 from training.importers import read_tables
 from training.importers.tables import DataError, counted
+from training.pictures import Pictures
 from training.rejections import NAMELESS, Rejections
-from transrec.content import BETWEEN, Content, Picture, Pictures, joined
+from transrec.arrays import Integers
+from transrec.content import BETWEEN, Content, Picture, joined
 from transrec.images import ImageError, check
-
-Integers = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +138,7 @@ def _texts(items: pl.DataFrame, config: DataConfig) -> list[str]:
 
 
 def _pictures(items: pl.DataFrame, config: DataConfig, rejected: Rejections) -> list[Picture | None]:
-    """Find each item's picture by the column `image`, and read it to its end once: a damaged one is told of now.
+    """Find each item's picture by the column `image`, and read it to its end once: a damaged one is reported now.
 
     Raises:
         DataError: no such folder, zip or LMDB, or no such column.

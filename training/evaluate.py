@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,9 +13,7 @@ from transrec.backbone import Backbone
 from transrec.embed import embed
 from transrec.metrics import Ranks, rank_targets, summarise
 from transrec.model import encode_users
-
-Progress = Callable[[int, int], None]
-Stage = Callable[[str], Progress]
+from transrec.progress import OnProgress, OnStage
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +32,7 @@ def evaluate(
     *,
     split: str = "test",
     dtype: str = "auto",
-    stage: Stage | None = None,
+    stage: OnStage | None = None,
 ) -> Evaluation:
     """Rank each user's held-out item among the whole catalog, all of the known history masked.
 
@@ -67,5 +64,5 @@ def rank_held_out(
     return Evaluation(ranks, repeated, summarise(ranks, repeated))
 
 
-def _silent(_: str) -> Progress:
+def _silent(_: str) -> OnProgress:
     return lambda _done, _total: None

@@ -123,7 +123,7 @@ class _Reader:
     def __init__(self, file: str, raw: Mapping[str, Any], data: Path, output: Path) -> None:
         self.problems: list[str] = []
         self._file, self._raw, self._data, self._output = file, raw, data, output
-        self._told: set[str] = set()
+        self._noted: set[str] = set()
 
     def runs(self, choices: Mapping[str, str], axes: Mapping[str, Mapping[str, Any]]) -> Iterator[Planned]:
         """Yield the runs of one combination, one a seed."""
@@ -160,7 +160,7 @@ class _Reader:
         source = raw.pop("source", None) if raw.get("stage") in FROM_SOURCE else None
         raw.pop("source", None)
         if source is not None and source not in self._raw.get("sources", {}):
-            self._tell(f"{name}: source {source!r} is none of {', '.join(self._raw.get('sources', {})) or 'the file'}")
+            self._note(f"{name}: source {source!r} is none of {', '.join(self._raw.get('sources', {})) or 'the file'}")
             return None
         if source is not None:
             raw["backbone"] = {"folder": str(self._output / SOURCES / source / "backbone")}
@@ -178,15 +178,15 @@ class _Reader:
             return Planned(name, choices, parse_config(raw, self._file), source)
         except ConfigError as error:
             for problem in error.problems:
-                self._tell(f"{name}: {problem}")
+                self._note(f"{name}: {problem}")
             return None
 
-    def _tell(self, problem: str) -> None:
+    def _note(self, problem: str) -> None:
         """Note a problem once, however many seeds have it."""
         run, _, what = problem.partition(": ")
         key = f"{run.rpartition('-s')[0]}: {what}"
-        if key not in self._told:
-            self._told.add(key)
+        if key not in self._noted:
+            self._noted.add(key)
             self.problems.append(problem)
 
 

@@ -124,7 +124,7 @@ def _epoch(
 ) -> tuple[float, int]:
     """Run one epoch; return its mean loss and how many items were encoded."""
     losses, encoded = [], 0
-    with _training(subject, config), _told_of_memory(course):
+    with _training(subject, config), _explain_memory_error(course):
         for batch in epoch:
             _schedule(optimizer, subject, config, course.step / steps)
             optimizer.zero_grad(set_to_none=True)
@@ -164,7 +164,7 @@ def _backward(subject: Subject, batch: Batch, popularity: Tensor, config: TrainC
     with torch.autocast(torch.device(subject.backbone.device).type, torch.bfloat16, config.precision == "bfloat16"):
         predicted = predict(subject, batch, popularity)
     loss = LOSSES[config.loss](predicted) * batch.share
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     return loss
 
 
@@ -173,7 +173,7 @@ def _kept(course: Course) -> str:
 
 
 @contextmanager
-def _told_of_memory(course: Course) -> Iterator[None]:
+def _explain_memory_error(course: Course) -> Iterator[None]:
     """Say what to do where a step finds no memory, on the GPU or off it."""
     try:
         yield
@@ -232,7 +232,7 @@ def _training(subject: Subject, config: TrainConfig) -> Iterator[None]:
 
 def _validated(subject: Subject, split: Split, items: int, course: Course, best: Weights, team: Team) -> Weights:
     """Note HR@10 and NDCG@10 over the whole catalog; return copies of the weights where they are the best yet."""
-    hr, found = team.told_by_leader(_measured(subject, split, items) if team.leads else None)
+    hr, found = team.broadcast(_measured(subject, split, items) if team.leads else None)
     for name, value in (("epoch", course.epoch), ("hr", hr), ("ndcg", found)):
         course.curves[name].append(value)
     if hr <= course.best_hr:

@@ -1,4 +1,4 @@
-"""Names that a shell completes: forms of logs and packaged experiments, without loading what reads them."""
+"""Names of forms of logs, packaged experiments and a run's bundle, without loading what reads and writes them."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ LogFormat = Literal[
     "pixelrec",
     "ninerec",
 ]
+BUNDLE = "bundle.safetensors"
+"""The file in a run's folder that holds the adapter."""
 FORMS: tuple[str, ...] = get_args(LogFormat)
 """Every key of `training.importers.READERS`, which takes seconds to load."""
 

@@ -19,7 +19,7 @@ LINE_EVERY_S = 10.0
 
 
 class Reporter:
-    """Tell how a run goes; a context manager.
+    """Show how a run goes; a context manager.
 
     Args:
         name: of the run.
@@ -59,7 +59,7 @@ class Reporter:
             self._tracker.finish()
 
     def track(self, tracker: Tracker) -> None:
-        """Tell a tracker of each epoch, too."""
+        """Send each epoch to a tracker, too."""
         self._tracker = tracker
 
     def stage(self, what: str) -> Callable[[int, int], None]:

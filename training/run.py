@@ -24,6 +24,7 @@ from training.evaluate import evaluate
 from training.id_sasrec import evaluate_ids, id_subject
 from training.loop import TrainingError, fit
 from training.memory import peak_memory
+from training.names import BUNDLE
 from training.progress import Reporter
 from training.result import RESULT, manifest, write_result
 from training.states import ItemStates, item_states
@@ -34,7 +35,7 @@ from transrec.adapters import Adapter, Paired, SideAdapter, count_parameters
 from transrec.backbone import Backbone, resolve_dtype
 from transrec.user_encoder import UserShape
 
-BUNDLE, BACKBONE, CONFIG = "bundle.safetensors", "backbone", "config.json"
+BACKBONE, CONFIG = "backbone", "config.json"
 ARTIFACTS = {"adapt": BUNDLE, "pretrain": BACKBONE, "finetune": BACKBONE, "ids": RESULT}
 
 
@@ -92,7 +93,7 @@ def run(config: RunConfig, reporter: Reporter | None = None, *, resume: bool = F
 
     Args:
         config: the run.
-        reporter: tells how it goes.
+        reporter: shows the progress.
         resume: go on from the checkpoint in the output folder, if there is one.
 
     Raises:
@@ -102,16 +103,16 @@ def run(config: RunConfig, reporter: Reporter | None = None, *, resume: bool = F
     team = Team()
     if team.leads:
         _claim(config, resume=resume)
-    told = (reporter if team.leads else None) or Reporter(config.domain)
-    with _threads(config.train.threads), told:
+    active_reporter = (reporter if team.leads else None) or Reporter(config.domain)
+    with _threads(config.train.threads), active_reporter:
         if config.train.track and team.leads:
-            told.track(open_tracker(config.train.track, config.domain, config.output))
+            active_reporter.track(open_tracker(config.train.track, config.domain, config.output))
         on_gpu = team.device.startswith("cuda") or torch.cuda.is_available()
         floor = 0.0 if on_gpu else peak_memory()
         dataset = load_dataset(config.data)
         if warning := repeated_targets(dataset):
-            told.note(f"warning: {warning}")
-        STAGES[config.stage](Run(config, dataset, told, team, resume, Stretch(memory_floor_mb=floor)))
+            active_reporter.note(f"warning: {warning}")
+        STAGES[config.stage](Run(config, dataset, active_reporter, team, resume, Stretch(memory_floor_mb=floor)))
     team.meet()
     found = finished(config)
     assert found is not None  # noqa: S101 - the leader has just written it
@@ -129,7 +130,7 @@ def finished(config: RunConfig) -> RunResult | None:
 
 
 def _is_of(config: RunConfig, file: Path) -> bool:
-    """Tell whether a file describes this run; it may lack settings that were added since, at their defaults."""
+    """Return whether a file describes this run; it may lack settings that were added since, at their defaults."""
     try:
         return RunConfig.model_validate_json(file.read_text("utf-8")) == config
     except ValidationError:

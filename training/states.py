@@ -9,8 +9,7 @@ alone. A run then pays for the layers above only. Pictures of an encoder that tr
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from adapters_store.files import atomic_file
 from transrec.adapters import EVERYTHING, Adapt, Paired, Reach, SideAdapter, unchanged
+from transrec.arrays import Integers
 from transrec.backbone import Backbone, resolve_dtype
 from transrec.content import Content
 from transrec.gpu import is_fast
@@ -37,7 +38,8 @@ from transrec.inputs import (
 )
 from transrec.item_encoder import FrozenPrefix, ItemEncoder
 from transrec.packing import PAD, Packing, Rows
-from transrec.pair_encoder import PairEncoder, beside
+from transrec.pair_encoder import PairEncoder, concat_states
+from transrec.progress import OnProgress
 from transrec.seam import MODALITIES
 
 BUCKET_TOKENS = 4
@@ -49,9 +51,6 @@ ROWS_STEP = 16
 """A recorded step has a multiple of so many packed rows, so that few shapes occur."""
 GPU_BATCH_TOKENS = 16_384
 """Tokens of a batch where a GPU computes states: half as many do not fill an H200."""
-
-Progress = Callable[[int, int], None]
-Integers = NDArray[np.int64]
 
 
 class ItemStates(Protocol):
@@ -195,13 +194,15 @@ class PairStates:
             found = states.pooled(rows[places], adapt.part(modality)).flatten(1)
             whole = found.new_zeros(len(rows), width)
             parts.append(whole.index_copy(0, torch.from_numpy(places).to(found.device), found))
-        return beside(parts[0], parts[1], widths)
+        return concat_states(parts[0], parts[1], widths)
 
 
 class KeptPixels:
     """Pictures decoded once, uint8 `[n, 3, S, S]` in a memory-mapped file."""
 
-    def __init__(self, inputs: ImageInputs, has: NDArray[np.bool_], cache: Path, told: Progress | None) -> None:
+    def __init__(
+        self, inputs: ImageInputs, has: NDArray[np.bool_], cache: Path, on_progress: OnProgress | None
+    ) -> None:
         self.groups, self.tokens = inputs.groups, inputs.tokens
         path = cache / f"{_digest(inputs.fingerprint())}.npy"
         if not path.is_file():
@@ -210,8 +211,8 @@ class KeptPixels:
             with _new_table(path, (len(has), 3, size, size), "uint8") as table:
                 for done, row in enumerate(rows, 1):
                     table[row] = inputs.pixels(int(row))
-                    if told is not None and (done % 100 == 0 or done == len(rows)):
-                        told(done, len(rows))
+                    if on_progress is not None and (done % 100 == 0 or done == len(rows)):
+                        on_progress(done, len(rows))
         self._table = np.load(path, mmap_mode="r")
 
     def load(self, places: Integers, device: torch.device | str) -> Tensor:
@@ -228,7 +229,7 @@ def item_states(
     trains_encoder: bool = False,
     keep: str = "float16",
     dtype: str = "auto",
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
 ) -> ItemStates:
     """Compute, or find in the cache, what lies below the reach of an item-side adapter (None: nothing is adapted).
 
@@ -240,7 +241,7 @@ def item_states(
         trains_encoder: nothing of it is frozen.
         keep: `float16` halves the file; `float32` is exact.
         dtype: in which the frozen layers run.
-        progress: told (items done, items in all).
+        progress: called with (items done, items in all).
     """
     kind = resolve_dtype(dtype, backbone.device)
     fast, exact = backbone.item_encoder(kind), backbone.model.item_encoder
@@ -269,7 +270,7 @@ class Kept:
     keep: str
     dtype: str
     trains_encoder: bool
-    told: Progress | None
+    on_progress: OnProgress | None
 
     def states(
         self,
@@ -284,10 +285,10 @@ class Kept:
         several = isinstance(inputs, AttributeInputs) and reach is not None  # no prefix is one text's alone
         if self.trains_encoder or several or reach == EVERYTHING:
             if isinstance(inputs, ImageInputs):
-                return InputStates(encoder, KeptPixels(inputs, has, self.cache, self.told))
+                return InputStates(encoder, KeptPixels(inputs, has, self.cache, self.on_progress))
             return InputStates(encoder, inputs)
         frozen = Frozen(encoder, fast, inputs, has, reach, adapter if adapter is not None and adapter.reads else None)
-        return frozen.states(self.cache, self.keep, self.dtype, self.told)
+        return frozen.states(self.cache, self.keep, self.dtype, self.on_progress)
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,7 +305,7 @@ class Frozen:
     reach: Reach | None
     reads: SideAdapter | None
 
-    def states(self, cache: Path, keep: str, kind: str, told: Progress | None) -> ItemStates:
+    def states(self, cache: Path, keep: str, kind: str, on_progress: OnProgress | None) -> ItemStates:
         """Find the states in the cache, or compute them."""
         lengths = self._lengths()
         starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
@@ -312,7 +313,7 @@ class Frozen:
         if not path.is_file():
             shape = (int(starts[-1]), self._states_an_item(), self.encoder.width)
             with _new_table(path, shape, keep) as table:
-                for rows, states in self._compute(told):
+                for rows, states in self._compute(on_progress):
                     for row, state in zip(rows, states, strict=True):
                         table[starts[row] : starts[row + 1]] = state
         stored: Tensor = torch.from_numpy(np.load(path, mmap_mode="c"))
@@ -336,7 +337,7 @@ class Frozen:
         return self.reads.leaves if self.reads else 1
 
     @torch.inference_mode()
-    def _compute(self, told: Progress | None) -> Iterator[tuple[Integers, NDArray[np.float32]]]:
+    def _compute(self, on_progress: OnProgress | None) -> Iterator[tuple[Integers, NDArray[np.float32]]]:
         """Yield rows [b] and their states [b, T, S, H]; T is 1 where no state is reached."""
         wanted, done = np.flatnonzero(self.has), 0
         device = self.encoder.norm.weight.device
@@ -350,8 +351,8 @@ class Frozen:
                 states = torch.stack([prefix.x] if prefix.h is None else [prefix.x, prefix.h], 2)
             yield rows, states.float().cpu().numpy()
             done += len(rows)
-            if told is not None:
-                told(done, len(wanted))
+            if on_progress is not None:
+                on_progress(done, len(wanted))
 
     def _key(self, keep: str, kind: str) -> str:
         reads = sorted(self.reads.reads) if self.reads else ()
@@ -366,12 +367,10 @@ class Frozen:
 @contextmanager
 def _new_table(path: Path, shape: tuple[int, ...], dtype: str) -> Iterator[NDArray[Any]]:
     """Make a memory-mapped file that is there only once it is whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside_it = path.with_suffix(f".{os.getpid()}.part")
-    table = np.lib.format.open_memmap(beside_it, mode="w+", dtype=dtype, shape=shape)
-    yield table
-    table.flush()
-    beside_it.rename(path)
+    with atomic_file(path, sync=False) as part:
+        table = np.lib.format.open_memmap(part, mode="w+", dtype=dtype, shape=shape)
+        yield table
+        table.flush()
 
 
 def length_buckets(lengths: Integers) -> Iterator[tuple[Integers, int]]:

@@ -30,7 +30,7 @@ class Team:
 
     @property
     def leads(self) -> bool:
-        """Whether this is the one process that writes, validates and tells."""
+        """Whether this is the one process that writes, validates and reports."""
         return bool(self.rank == 0)
 
     def sum_gradients(self, parameters: Sequence[Tensor], loss: Tensor | None) -> float:
@@ -49,7 +49,7 @@ class Team:
             parameter.grad = part.view_as(parameter)
         return float(summed[-1])
 
-    def told_by_leader(self, value: Any) -> Any:
+    def broadcast(self, value: Any) -> Any:
         """Return the leader's value on every process."""
         return broadcast_object_list([value])[0] if self.size > 1 else value
 

@@ -24,7 +24,7 @@ _HINT = 'say which with --time-format "%d/%m/%Y %H:%M", or time_format under [da
 
 
 def has_times(given: pl.Series) -> bool:
-    """Tell whether any time is given."""
+    """Return whether any time is given."""
     given = given.drop_nulls()
     return bool((given.str.strip_chars() != "").any() if given.dtype == pl.String else given.len())
 

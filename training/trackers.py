@@ -12,7 +12,7 @@ class TrackerError(RuntimeError):
 
 
 class Tracker(Protocol):
-    """What metrics are told to."""
+    """What metrics are sent to."""
 
     def log(self, values: Mapping[str, float], step: int | None = None) -> None:
         """Note values at a step, here an epoch."""

@@ -239,20 +239,20 @@ class Backbone:
             FileExistsError: the folder exists and holds another backbone.
         """
         folder = Path(folder)
-        beside = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-        shutil.rmtree(beside, ignore_errors=True)
-        beside.mkdir(parents=True)
+        temporary = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
         try:
-            (beside / CONFIG).write_text(json.dumps(self.config.to_json(), indent=1, sort_keys=True), "utf-8")
+            (temporary / CONFIG).write_text(json.dumps(self.config.to_json(), indent=1, sort_keys=True), "utf-8")
             if self.tokenizer is not None:
-                self.tokenizer.save(str(beside / TOKENIZER), pretty=False)
+                self.tokenizer.save(str(temporary / TOKENIZER), pretty=False)
             state = {name: value.detach().cpu().contiguous() for name, value in self.model.state_dict().items()}
-            _save(state, beside / WEIGHTS)
-            fingerprint = fingerprint_of(beside)
+            _save(state, temporary / WEIGHTS)
+            fingerprint = fingerprint_of(temporary)
             if not (folder.is_dir() and _holds(folder, fingerprint)):
-                beside.rename(folder)
+                temporary.rename(folder)
         finally:
-            shutil.rmtree(beside, ignore_errors=True)
+            shutil.rmtree(temporary, ignore_errors=True)
         self.fingerprint, self.name = fingerprint, folder.name
         return fingerprint
 

@@ -17,6 +17,7 @@ from transrec.backbone import Backbone, resolve_dtype
 from transrec.content import Content
 from transrec.gpu import is_fast
 from transrec.inputs import TextInputs, any_batches, batches
+from transrec.progress import OnProgress
 from transrec.text_encoder import Tokens
 
 PACKED_TOKENS = 40_960
@@ -26,8 +27,6 @@ PACKED_TEXTS = 2048
 BATCHES_AHEAD = 4
 """So many batches are tokenized ahead, and so many may run before the first one's vectors are waited for."""
 
-Progress = Callable[[int, int], None]
-"""Told (items done, items in all) after each batch."""
 
 Vectors = NDArray[np.float32]
 
@@ -38,7 +37,7 @@ def embed(
     adapter: Adapter | None = None,
     *,
     dtype: str = "auto",
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
 ) -> Vectors:
     """Embed items, given as texts or contents, to float32 [n, d].
 

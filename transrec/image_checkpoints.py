@@ -32,8 +32,8 @@ def read_image_encoder(name_or_path: str) -> tuple[ImageShape, dict[str, Tensor]
     except BackboneError:
         raise
     except (OSError, ValueError, RuntimeError, KeyError) as error:
-        told = str(error).splitlines() or [type(error).__name__]
-        raise BackboneError(f"image encoder {name_or_path!r} cannot be read: {told[0]} ({_EXPECTED})") from error
+        lines = str(error).splitlines() or [type(error).__name__]
+        raise BackboneError(f"image encoder {name_or_path!r} cannot be read: {lines[0]} ({_EXPECTED})") from error
     return shape, {name: value.float().contiguous() for name, value in state.items()}
 
 

@@ -11,10 +11,9 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from PIL import Image, ImageFile
 
 MAX_BYTES = 20 * 1024 * 1024
@@ -151,6 +150,7 @@ def _opened(content: bytes, name: str, limit: int) -> Iterator[ImageFile.ImageFi
 
 def pixels(image: Image.Image, wanted: Preprocessing) -> NDArray[np.uint8]:
     """Scale and crop a picture to uint8 [3, S, S]; the encoder normalises."""
+    import numpy as np
     from PIL import Image
 
     scaled = _scaled(image, wanted)
@@ -207,6 +207,7 @@ def _strip(image: Image.Image) -> Image.Image:
 
 def _from_sixteen_bits(image: Image.Image) -> Image.Image:
     """Scale grey values of 0 to 65535 to 0 to 255: to convert them would cut off what is over 255, white."""
+    import numpy as np
     from PIL import Image
 
     values = np.asarray(image).astype(np.int64).clip(0, 65_535)

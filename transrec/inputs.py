@@ -11,22 +11,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from transrec.arrays import Integers
 from transrec.content import Content
 from transrec.image_encoder import ImageShape
 from transrec.images import read_pixels
 from transrec.packing import Packing, Rows
 from transrec.pair_encoder import Pair
-from transrec.text_encoder import Attributes, Tokens
+from transrec.text_encoder import AttributeTokens, Tokens
 
 BATCH_TOKENS = 4096
-
-Integers = NDArray[np.int64]
 
 
 class Loads(Protocol):
     """What gives an encoder its inputs; `load` may be called from any thread.
 
-    Attributes:
+    AttributeTokens:
         groups: int64 [n]; items of one group make a batch.
         tokens: int64 [n]; how many tokens each item costs.
     """
@@ -47,22 +46,22 @@ class Inputs(Loads, Protocol):
         ...
 
 
-Ids = Sequence[Sequence[int]]
+TokenIds = Sequence[Sequence[int]]
 
 
 class AttributeInputs:
     """Texts of several attributes as token ids; a group is which of them an item has, and how long each is."""
 
-    def __init__(self, attributes: Sequence[Ids]) -> None:
+    def __init__(self, attributes: Sequence[TokenIds]) -> None:
         self._attributes = [TextInputs(ids) for ids in attributes]
         lengths = np.stack([one.tokens for one in self._attributes], 1)  # [n, attributes], 0 where there is none
         self.tokens = lengths.sum(1)
         self.groups = np.unique(lengths, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
 
-    def load(self, places: Integers, device: torch.device | str) -> Attributes:
+    def load(self, places: Integers, device: torch.device | str) -> AttributeTokens:
         """Return ids [b, T] of each attribute that these items have."""
         there = [one for one in self._attributes if one.tokens[places[0]]]
-        return Attributes(tuple(one.load(places, device) for one in there))
+        return AttributeTokens(tuple(one.load(places, device) for one in there))
 
     def fingerprint(self) -> bytes:
         """Hash the ids."""
@@ -72,7 +71,7 @@ class AttributeInputs:
 class TextInputs:
     """Texts as token ids; a group is a length."""
 
-    def __init__(self, ids: Ids) -> None:
+    def __init__(self, ids: TokenIds) -> None:
         self.ids = ids
         self.tokens = np.array([len(row) for row in ids], np.int64)
         self.groups = self.tokens
@@ -159,12 +158,12 @@ class PairInputs:
         return self.text.fingerprint() + self.image.fingerprint()
 
 
-def take(inputs: Tokens | Attributes | torch.Tensor | Pair, rows: Integers) -> Any:
+def take(inputs: Tokens | AttributeTokens | torch.Tensor | Pair, rows: Integers) -> Any:
     """Take some rows of what `load` returned."""
     if isinstance(inputs, Pair):
         return Pair(*(None if part is None else take(part, rows) for part in (inputs.text, inputs.image)))
-    if isinstance(inputs, Attributes):
-        return Attributes(tuple(take(part, rows) for part in inputs.parts))
+    if isinstance(inputs, AttributeTokens):
+        return AttributeTokens(tuple(take(part, rows) for part in inputs.parts))
     if isinstance(inputs, Tokens):
         assert not isinstance(inputs.mask, Packing)  # noqa: S101 - `load` never packs
         return Tokens(inputs.ids[rows], None if inputs.mask is None else inputs.mask[rows])

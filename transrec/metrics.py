@@ -13,14 +13,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from transrec.arrays import Integers
+
 TIE_TOLERANCE = 1e-5
 """Two scores tie when they differ by less than this share of the target's score (float32 sums differ by order)."""
 
 BLOCK_ROWS, BLOCK_SCORES = 64, 1_000_000
 """Users a block: enough for a fast product, few enough for their scores to stay in the cache while they are counted."""
 
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
+Doubles = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,22 +32,22 @@ class Ranks:
     ties: Integers
 
     @property
-    def expected(self) -> Floats:
+    def expected(self) -> Doubles:
         """Rank, 1 is best, ties counted half."""
         return self.optimistic + 0.5 * self.ties
 
     @property
-    def optimistic(self) -> Floats:
+    def optimistic(self) -> Doubles:
         """Rank if the target came first among its ties."""
         return self.better.astype(np.float64) + 1.0
 
     @property
-    def pessimistic(self) -> Floats:
+    def pessimistic(self) -> Doubles:
         """Rank if the target came last among its ties."""
         return self.optimistic + self.ties
 
 
-def tie_margin(score: Floats | float) -> Floats | float:
+def tie_margin(score: Doubles | float) -> Doubles | float:
     """How far from a target's score another score still ties with it."""
     return np.maximum(np.abs(score) * TIE_TOLERANCE, np.finfo(np.float32).tiny)
 
@@ -96,17 +97,17 @@ def rank_scores(scores: torch.Tensor, targets: Integers, seen: Sequence[Integers
     return Ranks(better, near - better - 1)
 
 
-def hit_rate(ranks: Floats, k: int = 10) -> Floats:
+def hit_rate(ranks: Doubles, k: int = 10) -> Doubles:
     """1 where the target is among the first k, float64 [B]."""
     return (ranks <= k).astype(np.float64)
 
 
-def ndcg(ranks: Floats, k: int = 10) -> Floats:
+def ndcg(ranks: Doubles, k: int = 10) -> Doubles:
     """1 / log2(rank + 1) within the first k, else 0, float64 [B]."""
     return np.where(ranks <= k, 1.0 / np.log2(ranks + 1.0), 0.0)
 
 
-def bootstrap_interval(values: Floats, samples: int = 1000, seed: int = 0) -> tuple[float, float]:
+def bootstrap_interval(values: Doubles, samples: int = 1000, seed: int = 0) -> tuple[float, float]:
     """95 % interval of the mean over users, by resampling users with replacement."""
     if len(values) == 0:
         return (0.0, 0.0)
@@ -128,7 +129,7 @@ def summarise(ranks: Ranks, repeated: NDArray[np.bool_], k: int = 10) -> dict[st
     `tied_users` counts rows whose target ties with another item and is, at best, within the first k.
     """
 
-    def masked(rank: Floats) -> Floats:
+    def masked(rank: Doubles) -> Doubles:
         return np.where(repeated, np.inf, rank)
 
     expected = masked(ranks.expected)
@@ -145,5 +146,5 @@ def summarise(ranks: Ranks, repeated: NDArray[np.bool_], k: int = 10) -> dict[st
     return report
 
 
-def _mean(values: Floats) -> float:
+def _mean(values: Doubles) -> float:
     return float(values.mean()) if len(values) else 0.0

@@ -14,9 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from transrec.arrays import Integers
 from transrec.attention import attention
-
-Integers = NDArray[np.int64]
 
 TILE = 64
 PAD = -1

@@ -9,14 +9,14 @@ from torch import Tensor, nn
 
 from transrec.image_encoder import ImageEncoder
 from transrec.seam import OUTSIDE, Adapt, unchanged
-from transrec.text_encoder import Attributes, TextEncoder, Tokens
+from transrec.text_encoder import AttributeTokens, TextEncoder, Tokens
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
     """n items: their tokens, or None where none of them has a text, and their pixels, or None likewise."""
 
-    text: Tokens | Attributes | None
+    text: Tokens | AttributeTokens | None
     image: Tensor | None
 
 
@@ -44,7 +44,7 @@ class PairEncoder(nn.Module):
     def forward(self, inputs: Pair, adapt: Adapt | None = None) -> Tensor:
         """Encode a batch in which all items have a text or none has, and likewise a picture."""
         adapt = adapt or unchanged
-        return beside(
+        return concat_states(
             None if inputs.text is None else self.text(inputs.text, adapt.part("text")),
             None if inputs.image is None else self.image(inputs.image, adapt.part("image")),
             self.widths(adapt),
@@ -56,7 +56,7 @@ class PairEncoder(nn.Module):
         return self.text.width * adapt.part("text").leaves, self.image.width * adapt.part("image").leaves
 
 
-def beside(text: Tensor | None, image: Tensor | None, widths: tuple[int, int]) -> Tensor:
+def concat_states(text: Tensor | None, image: Tensor | None, widths: tuple[int, int]) -> Tensor:
     """Lay states [n, …] side by side as [n, W_t + W_i], zeros where one is missing."""
     some = text if text is not None else image
     assert some is not None  # noqa: S101 - an item without text and image is refused where it comes in

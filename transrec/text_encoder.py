@@ -47,7 +47,7 @@ class Tokens:
 
 
 @dataclass(frozen=True, slots=True)
-class Attributes:
+class AttributeTokens:
     """Several texts of each item, such as title and abstract: the tokens of each, for the same rows."""
 
     parts: tuple[Tokens, ...]
@@ -65,9 +65,9 @@ class TextEncoder(ItemEncoder):
         self.position = nn.Embedding(shape.positions, shape.hidden)
         self.token_type = nn.Embedding(shape.token_types, shape.hidden)
 
-    def forward(self, inputs: Tokens | Attributes, adapt: Adapt | None = None) -> Tensor:
+    def forward(self, inputs: Tokens | AttributeTokens, adapt: Adapt | None = None) -> Tensor:
         """Encode tokens to [n, H] with the adapter given, or with none."""
-        if isinstance(inputs, Attributes):
+        if isinstance(inputs, AttributeTokens):
             return torch.stack([super(TextEncoder, self).forward(part, adapt) for part in inputs.parts]).mean(0)
         return super().forward(inputs, adapt)
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.gpu.bars import BARS
-from benchmarks.gpu.report import Report
+from benchmarks.gpu.report import SectionReport
 from benchmarks.gpu.sizes import REAL, REHEARSAL
 from benchmarks.gpu.stand_ins import environment
 
@@ -40,15 +40,15 @@ LIMITS_S = {
 }
 """Sections in the order in which they run, and how long each may take."""
 
-BESIDE = ("http_folder",)
+PARALLEL_SECTIONS = ("http_folder",)
 """Sections that begin at once, on the CPU, beside the others."""
 
-TOTAL_S, LEAST_S = 345.0, 10.0
+TOTAL_S, MIN_SECTION_S = 345.0, 10.0
 GRACE_S = 6.0
 """So long before its limit a section is asked to be done, its start included."""
 LOG_LINES, WIDTH = 15, 58
 
-Found = dict[str, Any]
+Findings = dict[str, Any]
 
 
 def main() -> int:
@@ -63,12 +63,12 @@ def main() -> int:
 
 
 def _run_all(options: argparse.Namespace) -> int:
-    began, found = time.monotonic(), dict[str, Found]()
+    began, found = time.monotonic(), dict[str, Findings]()
     with tempfile.TemporaryDirectory(prefix="swaprec-gpu-") as folder, ExitStack() as running:
         sections = [_Section(name, Path(folder), options) for name in options.sections]
         for section in sections:
             running.callback(section.end)
-            if section.name in BESIDE:
+            if section.name in PARALLEL_SECTIONS:
                 section.start(TOTAL_S)
         for section in sections:
             left = TOTAL_S - (time.monotonic() - began)
@@ -115,9 +115,9 @@ class _Section:
                 line, stdout=output, stderr=subprocess.STDOUT, env=variables, start_new_session=True
             )
 
-    def run(self, limit_s: float) -> Found:
+    def run(self, limit_s: float) -> Findings:
         """Start it unless it runs, and wait; return what it found, and why it ended early."""
-        if limit_s < LEAST_S:
+        if limit_s < MIN_SECTION_S:
             return {"errors": ["not run: the time for all sections is over"], "seconds": 0.0}
         try:
             if self._process is None:
@@ -126,7 +126,7 @@ class _Section:
         except OSError as error:
             ended = str(error)
         self.end()
-        found: Found = json.loads(self._part.read_text("utf-8")) if self._part.exists() else {}
+        found: Findings = json.loads(self._part.read_text("utf-8")) if self._part.exists() else {}
         found["seconds"] = time.monotonic() - self._began
         if ended:
             there = self._log.read_text("utf-8", "replace") if self._log.exists() else ""
@@ -154,7 +154,7 @@ class _Section:
 
 def _run_here(options: argparse.Namespace) -> None:
     """Run one section in this process."""
-    report = Report(options.out)
+    report = SectionReport(options.out)
     ends = time.monotonic() + options.limit - GRACE_S
     try:
         from benchmarks.gpu.setup import Setup, last_lines
@@ -181,7 +181,7 @@ def _device(*, rehearse: bool) -> str:
     return "cuda"
 
 
-def _print_section(name: str, found: Found) -> None:
+def _print_section(name: str, found: Findings) -> None:
     print(f"\n{name} ({found['seconds']:.0f} s)")
     for what, value in found.get("rows", []):
         print(f"  {what:{WIDTH}} {value}")
@@ -194,7 +194,7 @@ def _print_section(name: str, found: Found) -> None:
     sys.stdout.flush()
 
 
-def _summary(found: dict[str, Found]) -> Found:
+def _summary(found: dict[str, Findings]) -> Findings:
     """Return the last line: the value of every bar, None where it was not measured."""
     measured = {name: value for one in found.values() for name, value in one.get("bars", {}).items()}
     values = {name: measured.get(name) for name in BARS}
@@ -207,7 +207,7 @@ def _summary(found: dict[str, Found]) -> Found:
     }
 
 
-def _save(path: Path | None, found: dict[str, Found], seconds: float | None = None) -> None:
+def _save(path: Path | None, found: dict[str, Findings], seconds: float | None = None) -> None:
     if path is not None:
         whole = {"seconds": seconds, "sections": found, "summary": _summary(found)}
         path.write_text(json.dumps(whole, indent=1), "utf-8")

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from benchmarks.gpu.random_encoder import HOULSBY, draw_adapter, draw_titles, load
-from benchmarks.gpu.report import Report
+from benchmarks.gpu.report import SectionReport
 from benchmarks.gpu.setup import Setup, gpu_fast, guarded
 from service.catalog.bases import Bases
 from service.catalog.index import use_one_thread
@@ -20,9 +20,9 @@ from service.content.blobs import Blobs
 from service.embedding.base_builder import BaseBuilder
 from service.embedding.vectors import VectorFiles
 from service.embedding.versions import Prepared
-from service.embedding.worker import Builder
+from service.embedding.worker import WorkerProcess
 from service.settings import Settings
-from service.state import DomainRecord, Item
+from service.state import DomainRecord, StoredItem
 from service.state.snapshots import Snapshots
 from service.state.sqlite import SqliteState
 from transrec.backbone import Backbone, resolve_dtype
@@ -39,7 +39,7 @@ MAX_TURNS = 2
 class Stages:
     """Seconds of each stage of one activation; those that have ended are in the report at once."""
 
-    report: Report
+    report: SectionReport
     turn: int
     seconds: dict[str, float] = field(default_factory=dict)
     _name: str = "read"
@@ -59,7 +59,7 @@ class Stages:
         self.report.figure(f"stages_s_{self.turn}", self.seconds)
 
 
-def measure(setup: Setup, report: Report) -> None:
+def measure(setup: Setup, report: SectionReport) -> None:
     """Fill a catalog, activate adapters one after the other, and report the slowest turn."""
     use_one_thread()
     backbone = load(setup, setup.sizes.main)
@@ -92,9 +92,9 @@ def _catalog(setup: Setup, backbone: Backbone, titles: list[str]) -> tuple[BaseB
     began = time.perf_counter()
     for start in range(0, len(titles), UPSERT_ROWS):
         rows = enumerate(titles[start : start + UPSERT_ROWS], start)
-        state.upsert_items(DOMAIN, [Item(f"item-{row}", title) for row, title in rows])
+        state.upsert_items(DOMAIN, [StoredItem(f"item-{row}", title) for row, title in rows])
     print(f"{len(titles):,} items stored in {time.perf_counter() - began:.1f} s", flush=True)
-    worker = Builder(lambda _: None, least=0, threads=settings.threads)
+    worker = WorkerProcess(lambda _: None, least=0, threads=settings.threads)
     builder = BaseBuilder(
         state,
         Bases(data / "bases"),
@@ -108,7 +108,7 @@ def _catalog(setup: Setup, backbone: Backbone, titles: list[str]) -> tuple[BaseB
 
 
 def _activate(
-    setup: Setup, report: Report, builder: BaseBuilder, record: DomainRecord, backbone: Backbone, version: int
+    setup: Setup, report: SectionReport, builder: BaseBuilder, record: DomainRecord, backbone: Backbone, version: int
 ) -> dict[str, float]:
     """Build the base of one version; returns the seconds of each stage."""
     adapter = draw_adapter(backbone, HOULSBY, version)
@@ -121,7 +121,7 @@ def _activate(
     return stages.seconds
 
 
-def _embed_alone(setup: Setup, report: Report, backbone: Backbone, titles: list[str], what: str) -> None:
+def _embed_alone(setup: Setup, report: SectionReport, backbone: Backbone, titles: list[str], what: str) -> None:
     """Time the embedding without the service around it."""
     setup.synchronize()
     began = time.perf_counter()

@@ -14,7 +14,7 @@ class Bar:
     at_most: bool = False
 
     def holds(self, value: float | None) -> bool:
-        """Tell whether a value meets the bar; one that was not measured does not."""
+        """Return whether a value meets the bar; one that was not measured does not."""
         if value is None:
             return False
         return value <= self.target if self.at_most else value >= self.target

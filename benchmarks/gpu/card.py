@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import torch
 
-from benchmarks.gpu.report import Report
+from benchmarks.gpu.report import SectionReport
 from benchmarks.gpu.setup import Setup
 
 PACKAGES = (
@@ -26,7 +26,7 @@ PACKAGES = (
 )
 
 
-def measure(setup: Setup, report: Report) -> None:
+def measure(setup: Setup, report: SectionReport) -> None:
     """Name the card, the processors and the packages."""
     name = torch.cuda.get_device_name() if setup.device != "cpu" else "CPU"
     report.figure("card", name)

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 
 from benchmarks.gpu.peak import measure_peak
 from benchmarks.gpu.random_encoder import checkpoint, draw_titles, load
-from benchmarks.gpu.report import Report
+from benchmarks.gpu.report import SectionReport
 from benchmarks.gpu.setup import Setup, gpu_fast, guarded
 from benchmarks.gpu.sizes import MAX_TOKENS, EncoderSize
 from transrec.backbone import Backbone
@@ -38,10 +38,10 @@ FORWARD_RUNS = 10
 PACKED_TITLES = (1024, 2048, 4096)
 RESERVED_S = 8.0
 
-Run = Callable[[], object]
+Step = Callable[[], object]
 
 
-def measure(setup: Setup, report: Report) -> None:
+def measure(setup: Setup, report: SectionReport) -> None:
     """Measure the peak, then each encoder."""
     peak = measure_peak(setup)
     report.figure("peak_tflops", peak / 1e12)
@@ -52,7 +52,7 @@ def measure(setup: Setup, report: Report) -> None:
             _measure_one(setup, report, name, peak, time.monotonic() + share)
 
 
-def _measure_one(setup: Setup, report: Report, name: str, peak: float, ends: float) -> None:
+def _measure_one(setup: Setup, report: SectionReport, name: str, peak: float, ends: float) -> None:
     size, titles = setup.sizes.encoders[name], draw_titles(setup.sizes.titles, setup.sizes.vocabulary, 1)
     backbone = load(setup, name)
     tokens = np.array([len(row) for row in backbone.tokenize(titles)])
@@ -94,7 +94,12 @@ def _measure_one(setup: Setup, report: Report, name: str, peak: float, ends: flo
 
 
 def _compare(
-    setup: Setup, report: Report, name: str, titles: Sequence[str], runs: tuple[Callable[[], float], ...], ends: float
+    setup: Setup,
+    report: SectionReport,
+    name: str,
+    titles: Sequence[str],
+    runs: tuple[Callable[[], float], ...],
+    ends: float,
 ) -> None:
     """Run both in turns until the rounds or the time are over."""
     pairs: list[tuple[float, float]] = []
@@ -113,9 +118,9 @@ def _compare(
         report.bar("titles", value)
 
 
-def _measure_without_cudnn(report: Report, name: str, titles: int, theirs: Callable[[], float]) -> None:
+def _measure_without_cudnn(report: SectionReport, name: str, titles: int, theirs: Callable[[], float]) -> None:
     """Measure sentence-transformers without cuDNN's attention, which plans anew for every shape of a batch."""
-    before = torch.backends.cuda.cudnn_sdp_enabled()  # type: ignore[no-untyped-call]
+    before = torch.backends.cuda.cudnn_sdp_enabled()
     torch.backends.cuda.enable_cudnn_sdp(enabled=False)
     try:
         rate = titles / min(theirs(), theirs())
@@ -125,7 +130,9 @@ def _measure_without_cudnn(report: Report, name: str, titles: int, theirs: Calla
     report.row(f"{name}: sentence-transformers, without cuDNN's attention", f"{rate:,.0f} titles/s")
 
 
-def _time_forwards(setup: Setup, report: Report, name: str, backbone: Backbone, size: EncoderSize, peak: float) -> None:
+def _time_forwards(
+    setup: Setup, report: SectionReport, name: str, backbone: Backbone, size: EncoderSize, peak: float
+) -> None:
     """Time the encoder's forward on ids that lie on the device, by tokens of a batch."""
     encoder = backbone.item_encoder("bfloat16")
     for tokens in setup.sizes.forward_tokens:
@@ -141,7 +148,12 @@ def _time_forwards(setup: Setup, report: Report, name: str, backbone: Backbone, 
 
 
 def _time_packed(
-    setup: Setup, report: Report, name: str, backbone: Backbone, titles: Sequence[str], scale: tuple[float, float]
+    setup: Setup,
+    report: SectionReport,
+    name: str,
+    backbone: Backbone,
+    titles: Sequence[str],
+    scale: tuple[float, float],
 ) -> None:
     """Time the forward alone over all titles, packed as they are embedded, their tokens on the device."""
     encoder, inputs = backbone.item_encoder("bfloat16"), backbone.inputs([Content(title) for title in titles])
@@ -160,7 +172,7 @@ def _time_packed(
         )
 
 
-def _timed(setup: Setup, run: Run) -> Callable[[], float]:
+def _timed(setup: Setup, run: Step) -> Callable[[], float]:
     """Return a function that runs once and returns the seconds it took."""
 
     def timed() -> float:
@@ -210,7 +222,7 @@ class _Theirs:
         )
         return found.float().cpu()
 
-    def tune(self, setup: Setup, report: Report, titles: Sequence[str], name: str) -> int:
+    def tune(self, setup: Setup, report: SectionReport, titles: Sequence[str], name: str) -> int:
         """Return the fastest batch size."""
         self.encode(titles[:COMPARED], COMPARED)
         rates = {}

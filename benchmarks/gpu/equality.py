@@ -5,18 +5,21 @@ from __future__ import annotations
 import numpy as np
 
 from benchmarks.gpu.random_encoder import HOULSBY, draw_adapter, draw_titles, load
-from benchmarks.gpu.report import Report
+from benchmarks.gpu.report import SectionReport
 from benchmarks.gpu.serving import HISTORY, catalog_of
 from benchmarks.gpu.setup import Setup, gpu_fast
 from service.catalog.index import ExactIndex
-from service.engine.engine import MAX_BATCH, Engine, Floats, History
+from service.engine.engine import History
+from service.engine.queue import MAX_BATCH
+from service.engine.torch_engine import TorchEngine
+from transrec.arrays import Floats
 from transrec.embed import embed
 from transrec.gpu import GPU_FAST
 
 TOP, ADAPTER_SEED, SLOTS = 10, 7, 4
 
 
-def measure(setup: Setup, report: Report) -> None:
+def measure(setup: Setup, report: SectionReport) -> None:
     """Embed a catalog, encode users and rank, on both devices, with the same weights and adapter."""
     sizes = setup.sizes
     titles = draw_titles(sizes.equal_items, sizes.vocabulary, 4)
@@ -31,21 +34,21 @@ def measure(setup: Setup, report: Report) -> None:
             if device != "cpu":
                 with gpu_fast():
                     items[device, f"{dtype}, {GPU_FAST}=1"] = embed(backbone, titles, adapter, dtype=dtype)
-        engine = Engine(backbone, slots=SLOTS, max_queue=MAX_BATCH)
+        engine = TorchEngine(backbone, slots=SLOTS, max_queue=MAX_BATCH)
         slot = engine.take_slot(adapter.user)
         for (where, dtype), vectors in items.items():
             catalog = catalog_of(vectors)
             batch = [History(rows, slot, catalog) for rows in histories]
             parts = [engine.encode(batch[at : at + MAX_BATCH]) for at in range(0, len(batch), MAX_BATCH)]
             users[device, where, dtype] = np.concatenate(parts)
-    _tell(setup.device, items, users, report)
+    _report(setup.device, items, users, report)
 
 
-def _tell(
+def _report(
     device: str,
     items: dict[tuple[str, str], Floats],
     users: dict[tuple[str, str, str], Floats],
-    report: Report,
+    report: SectionReport,
 ) -> None:
     exact = items["cpu", "float32"]
     wanted = users["cpu", "cpu", "float32"]
@@ -56,7 +59,7 @@ def _tell(
             _compare(report, f"items and users, items in {dtype}", (wanted, exact), found)
 
 
-def _compare(report: Report, what: str, cpu: tuple[Floats, Floats], card: tuple[Floats, Floats]) -> None:
+def _compare(report: SectionReport, what: str, cpu: tuple[Floats, Floats], card: tuple[Floats, Floats]) -> None:
     """Compare (users, items) of the CPU and of the card."""
     differences = [float(np.abs(one - other).max()) for one, other in zip(cpu, card, strict=True)]
     (_, best), (_, found) = (ExactIndex(items).search(users, TOP) for users, items in (cpu, card))

@@ -6,14 +6,14 @@ import os
 import time
 from pathlib import Path
 
-from benchmarks.gpu.report import Report
+from benchmarks.gpu.report import SectionReport
 from benchmarks.gpu.setup import Setup
 from benchmarks.residency import fill
 
 NICE = 10
 
 
-def measure(setup: Setup, report: Report) -> None:
+def measure(setup: Setup, report: SectionReport) -> None:
     """Fill the folder."""
     os.nice(NICE)
     began = time.monotonic()

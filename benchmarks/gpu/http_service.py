@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import uvloop
 
 from benchmarks.gpu.http_folder import folder_of
-from benchmarks.gpu.report import Report
+from benchmarks.gpu.report import SectionReport
 from benchmarks.gpu.serving import quantiles_ms
 from benchmarks.gpu.setup import Setup
 from benchmarks.open_loop import ask
@@ -21,7 +21,7 @@ PORT, WARM_S = 18_190, 2.0
 GOOD = b"200"
 
 
-def measure(setup: Setup, report: Report) -> None:
+def measure(setup: Setup, report: SectionReport) -> None:
     """Start the service over the data folder that `http_folder` filled, and load it."""
     sizes, folder = setup.sizes, folder_of(setup)
     domains = len(list((folder / "bases").iterdir()))

@@ -80,7 +80,7 @@ def _write(folder: Path, size: EncoderSize, vocabulary: int) -> None:
     )
     BertModel(config, add_pooling_layer=False).save_pretrained(folder)
     named = {f"{name.strip('[]').lower()}_token": name for name in SPECIALS}
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=_tokenizer(vocabulary), **named)  # type: ignore[no-untyped-call]
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=_tokenizer(vocabulary), **named)
     tokenizer.save_pretrained(folder)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 
-class Report:
+class SectionReport:
     """Figures, lines of the table and values of bars, kept in a JSON file.
 
     Args:

@@ -18,15 +18,17 @@ import torch
 import uvloop
 
 from benchmarks.gpu.random_encoder import WEIGHT_SPREAD, draw_adapter, load
-from benchmarks.gpu.report import Report
+from benchmarks.gpu.report import SectionReport
 from benchmarks.gpu.setup import Setup, guarded
 from service.catalog.bases import Base
 from service.catalog.ids import Ids
 from service.catalog.index import use_one_thread
 from service.catalog.live_items import LiveItems
-from service.engine.engine import Engine, Floats, History
+from service.engine.engine import Engine, History
 from service.engine.slots import Slot
+from service.engine.torch_engine import TorchEngine
 from transrec.adapters import AdapterSpec
+from transrec.arrays import Floats
 from transrec.backbone import Backbone
 from transrec.user_encoder import UserShape
 
@@ -35,7 +37,7 @@ USER_ONLY = AdapterSpec.parse({"user": {"kind": "houlsby", "hidden": 16}})
 REQUESTS, WARM_S = 8192, 1.0
 
 
-def measure(setup: Setup, report: Report) -> None:
+def measure(setup: Setup, report: SectionReport) -> None:
     """Load the engine on the device, then on the CPU of the same machine."""
     use_one_thread()
     torch.set_num_threads(1)  # as the service does
@@ -85,10 +87,12 @@ def _slots(engine: Engine, count: int) -> list[Slot]:
     return found
 
 
-def _measure_one(setup: Setup, report: Report, backbone: Backbone, catalogs: Sequence[LiveItems], device: str) -> None:
+def _measure_one(
+    setup: Setup, report: SectionReport, backbone: Backbone, catalogs: Sequence[LiveItems], device: str
+) -> None:
     batches: list[int] = []
     sizes = setup.sizes
-    engine = Engine(
+    engine = TorchEngine(
         backbone,
         slots=sizes.domains + 1,
         max_queue=2 * sizes.concurrency,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.gpu.report import Report
+from benchmarks.gpu.report import SectionReport
 from benchmarks.gpu.sizes import Sizes
 from transrec.gpu import GPU_FAST
 
@@ -62,7 +62,7 @@ def last_lines(error: BaseException) -> str:
 
 
 @contextmanager
-def guarded(report: Report, what: str) -> Iterator[None]:
+def guarded(report: SectionReport, what: str) -> Iterator[None]:
     """Keep an error of a part of a section in its report, and go on behind the part."""
     try:
         yield

@@ -34,7 +34,7 @@ METADATA = "Metadata-Version: 2.1\nName: swaprec\nVersion: 0.0.0\n"
 def environment(folder: Path) -> dict[str, str]:
     """Return this process's environment with the stand-ins that are needed, behind all else.
 
-    The libraries are told that there is no hub: they would try to reach it, for minutes.
+    The libraries are set to have no hub: they would try to reach it, for minutes.
     """
     _write(folder)
     path = [os.environ.get("PYTHONPATH", ""), str(folder)]

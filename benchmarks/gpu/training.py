@@ -19,7 +19,7 @@ import torch
 
 from benchmarks.gpu.bars import BARS
 from benchmarks.gpu.random_encoder import draw_titles, load
-from benchmarks.gpu.report import Report
+from benchmarks.gpu.report import SectionReport
 from benchmarks.gpu.setup import Setup, gpu_fast, guarded
 from benchmarks.train import HOULSBY, SIDE, EachOnce, EveryOccurrence, first_batches, subject_of
 from training.batches import Batch
@@ -51,7 +51,7 @@ class Scheme:
     fast: bool = False
 
 
-def measure(setup: Setup, report: Report) -> None:
+def measure(setup: Setup, report: SectionReport) -> None:
     """Compute the cached states, then measure steps in both precisions and our whole epochs.
 
     `houlsby fast` and `side fast` are ours with `SWAPREC_GPU_FAST=1`.
@@ -86,7 +86,7 @@ def measure(setup: Setup, report: Report) -> None:
 
 
 def _measure_steps(
-    setup: Setup, report: Report, schemes: dict[str, Scheme], chosen: Sequence[Batch], precision: str
+    setup: Setup, report: SectionReport, schemes: dict[str, Scheme], chosen: Sequence[Batch], precision: str
 ) -> dict[str, float]:
     """Run steps of all schemes in turns; returns how many times as fast as the paper's each of ours is."""
     seconds: dict[str, list[float]] = {name: [] for name in schemes}
@@ -121,7 +121,7 @@ def _measure_steps(
     return found
 
 
-def _measure_epoch(setup: Setup, report: Report, name: str, scheme: Scheme, chosen: Sequence[Batch]) -> None:
+def _measure_epoch(setup: Setup, report: SectionReport, name: str, scheme: Scheme, chosen: Sequence[Batch]) -> None:
     began, done = time.perf_counter(), 0
     for batch in chosen:
         if setup.left_s < 2.0:
@@ -148,7 +148,7 @@ def _step(setup: Setup, scheme: Scheme, batch: Batch, precision: str) -> float:
     return time.perf_counter() - began
 
 
-def _compare_recorded(report: Report, subjects: dict[str, Subject], batch: Batch) -> None:
+def _compare_recorded(report: SectionReport, subjects: dict[str, Subject], batch: Batch) -> None:
     """Compare a recorded step's loss and gradient in float32 with those of a step as it is by default."""
     for name in FAST:
         subject = subjects[name]

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 
 from service.errors import QueueFull
 
-SHARE = 0.75
+DOMAIN_SHARE = 0.75
 """Of the places that run and of those in the queue, as many as one domain may hold."""
-STALE = 2.0
+STALE_FACTOR = 2.0
 """Times the longest wait after which a request in the queue is refused all the same."""
 WINDOW_S = 0.1
 
@@ -49,9 +49,9 @@ class Admission:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._at_once = min(at_once, max_queue)
-        self._share = max(1, int(self._at_once * SHARE))
+        self._share = max(1, int(self._at_once * DOMAIN_SHARE))
         self._max_waiting = max_queue - self._at_once
-        self._max_of_domain = max(1, int(self._max_waiting * SHARE))
+        self._max_of_domain = max(1, int(self._max_waiting * DOMAIN_SHARE))
         self._max_wait_s = max_wait_s
         self._clock = clock
         self._queues: OrderedDict[str, deque[Waiting]] = OrderedDict()
@@ -110,7 +110,7 @@ class Admission:
         one = self._take(domain)
         if one.turn.done():  # its client left
             return True
-        if self._clock() - one.since > STALE * self._max_wait_s:
+        if self._clock() - one.since > STALE_FACTOR * self._max_wait_s:
             one.turn.set_exception(QueueFull(self.waiting))
             return True
         self._place(domain, held)

@@ -18,11 +18,11 @@ from typing import Literal, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
-from adapters_store.activations import now
+from adapters_store.clock import now
 from adapters_store.domains import check_domain_name
-from adapters_store.files import write_beside
+from adapters_store.files import atomic_write
 from adapters_store.names import check_id
-from service.errors import Forbidden, StateError, Unauthorized
+from service.errors import KeyInvalid, ScopeDenied, StateError
 from service.settings import Settings
 
 Scope = Literal["read", "write", "admin"]
@@ -67,12 +67,12 @@ class Key:
         """Let it pass, or not.
 
         Raises:
-            Forbidden: the scope is too small, or the domain another.
+            ScopeDenied: the scope is too small, or the domain another.
         """
         if SCOPES.index(self.scope) < SCOPES.index(scope):
-            raise Forbidden(f"this needs a key of scope {scope}; {self.name!r} has scope {self.scope}")
+            raise ScopeDenied(f"this needs a key of scope {scope}; {self.name!r} has scope {self.scope}")
         if domain is not None and not self.covers(domain):
-            raise Forbidden(f"key {self.name!r} is for {', '.join(self.domains)}, not for {domain!r}")
+            raise ScopeDenied(f"key {self.name!r} is for {', '.join(self.domains)}, not for {domain!r}")
 
 
 ANYONE = Key("", "anyone", "admin")
@@ -137,7 +137,7 @@ class KeyFile:
         return found
 
     def _write(self, keys: Sequence[Key]) -> None:
-        write_beside(self.path, json.dumps([asdict(key) for key in keys], indent=1).encode(), mode=0o600)
+        atomic_write(self.path, json.dumps([asdict(key) for key in keys], indent=1).encode(), mode=0o600)
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
@@ -171,21 +171,21 @@ class Keys:
             authorization: the header's value, `Bearer <token>`.
 
         Raises:
-            Unauthorized: a key is needed, and this is none.
+            KeyInvalid: a key is needed, and this is none.
         """
         self._follow()
         if not self._required:
             return ANYONE
         scheme, _, token = (authorization or "").partition(" ")
         if scheme.lower() != "bearer" or not token:
-            raise Unauthorized("this service needs a key: send Authorization: Bearer <key>; swaprec keys add makes one")
+            raise KeyInvalid("this service needs a key: send Authorization: Bearer <key>; swaprec keys add makes one")
         prefix, _, rest = token.strip().partition("_")
         key_id, _, secret = rest.partition("_")
         key = self._keys.get(key_id)
         # An unknown id is compared, too: the time to answer does not tell which ids exist.
         matches = hmac.compare_digest(key.secret_sha256 if key is not None else _digest(""), _digest(secret))
         if key is None or not matches or prefix != PREFIX:
-            raise Unauthorized("this key is not known here: it is misspelled, or it was revoked")
+            raise KeyInvalid("this key is not known here: it is misspelled, or it was revoked")
         return key
 
     def check_again(self, authorization: str | None, before: Key) -> None:
@@ -196,10 +196,10 @@ class Keys:
             before: the key as it was when this began.
 
         Raises:
-            Unauthorized: the key was revoked; Forbidden: it may do less now.
+            KeyInvalid: the key was revoked; ScopeDenied: it may do less now.
         """
         if not self.caller(authorization).includes(before):
-            raise Forbidden(f"key {before.name!r} may do less than when this began: begin again")
+            raise ScopeDenied(f"key {before.name!r} may do less than when this began: begin again")
 
     def _follow(self) -> None:
         """Read the file again when it changed; a damaged one changes nothing."""

@@ -27,7 +27,7 @@ class Pace:
     """Gives evaluations their turns; used on the event loop only.
 
     Args:
-        admission: tells whether recommendations are in progress.
+        admission: knows whether recommendations are in progress.
     """
 
     def __init__(self, admission: Admission) -> None:

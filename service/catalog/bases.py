@@ -22,18 +22,18 @@ from weakref import WeakValueDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from adapters_store.files import PART, room_or_error, sync_folder, write_beside
+from adapters_store.files import PART, atomic_write, digest_of, room_or_error, sync_folder
 from service.catalog.ids import FILES, Ids
-from service.catalog.index import ExactIndex, Index, Tuned, TunedIndex, digest_of
+from service.catalog.index import ExactIndex, Index, Tuned, TunedIndex
 from service.catalog.mapped import forget_pages, is_cut, open_array
 from service.state import DomainRecord
+from transrec.arrays import Floats
 
 CARD, INDEX = "card.json", ".faiss"
-KEPT = 2
-MOST_CHECKED = 4
+KEPT_BASES = 2
+MAX_CHECKED_BASES = 4
 _POPULARITY = ("popularity", "by_popularity")
 
-Floats = NDArray[np.float32]
 
 _log = logging.getLogger("swaprec")
 
@@ -217,7 +217,7 @@ class Bases:
     def keep(self, record: DomainRecord) -> None:
         """Remove all but the newest bases; values that map one keep it."""
         mine = self._paths(record)
-        for path in mine[KEPT:]:
+        for path in mine[KEPT_BASES:]:
             shutil.rmtree(path, ignore_errors=True)
         for path in self._home(record).glob("*"):
             if path not in mine and not path.name.startswith("."):  # of a domain that had this name
@@ -279,7 +279,7 @@ class Bases:
         if path.name not in checked and digest_of(path) != digest:
             raise ValueError(f"{path.name} is not what was written")
         checked.add(path.name)
-        while len(bases) > MOST_CHECKED:
+        while len(bases) > MAX_CHECKED_BASES:
             bases.pop(next(iter(bases)), None)
 
 
@@ -323,4 +323,4 @@ def _seal(folder: Path, writer: BaseWriter) -> None:
         "width": writer.width,
         "files": files,
     }
-    write_beside(folder / CARD, json.dumps(card).encode())
+    atomic_write(folder / CARD, json.dumps(card).encode())

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from service.catalog.ids import Ids
 from service.state import ChangedItem, Changes
-
-Floats = NDArray[np.float32]
+from transrec.arrays import Floats
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,8 +47,8 @@ class Delta:
             vectors: [number of upserts, d].
         """
         touched = [item.item_id for item in changes.upserted] + [item_id for _, item_id in changes.deleted]
-        gone = {self.places[item_id] for item_id in touched if item_id in self.places}
-        kept = [place for place in range(len(self.ids)) if place not in gone]
+        removed = {self.places[item_id] for item_id in touched if item_id in self.places}
+        kept = [place for place in range(len(self.ids)) if place not in removed]
         ids = [self.ids[place] for place in kept] + [item.item_id for item in changes.upserted]
         dead = np.union1d(self.dead, np.array(list(base.rows(touched).values()), np.int64))
         new = changes.upserted

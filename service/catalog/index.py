@@ -7,7 +7,6 @@ domain itself, until recall@10 against the exact index is what was promised.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from dataclasses import asdict, dataclass
@@ -18,18 +17,19 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-KIND = "ivf_sq8"
-LEAST_RECALL, AT = 0.98, 10
-MORE = 4
-"""So many times what is asked for is found approximately, and ranked exactly; who asks for more visits more lists."""
-TRAINED_ON, ITERATIONS = 256, 10
-LEAST_SAMPLE, PER_LIST, LONGEST = 100_000, 40, 0.1
-"""An index is trained on so many vectors, or so many a list; a tenth of them are the longest."""
-TIMED = 64
-BLOCK = 1 << 16
-FINER, NEAR, WIDENS = 1.3, 1e-5, 1.0
+from transrec.arrays import Floats
 
-Floats = NDArray[np.float32]
+KIND = "ivf_sq8"
+MIN_RECALL, RECALL_AT = 0.98, 10
+OVERFETCH = 4
+"""Candidates per wanted result: they are found approximately and ranked exactly. Larger k visits more lists."""
+TRAIN_POINTS_PER_LIST, TRAIN_ITERATIONS = 256, 10
+MIN_SAMPLE, SAMPLE_PER_LIST, LONGEST_SHARE = 100_000, 40, 0.1
+"""An index is trained on so many vectors, or so many a list; a tenth of them are the longest."""
+TIMED_QUERIES = 64
+BLOCK_ROWS = 1 << 16
+PROBE_GROWTH, SCORE_TOLERANCE, WIDEN_EXPONENT = 1.3, 1e-5, 1.0
+
 Rows = NDArray[np.int64]
 
 
@@ -128,9 +128,11 @@ class TunedIndex:
     def search(self, users: Floats, k: int) -> tuple[Floats, Rows]:
         """Return about the k best rows for each of `users [B, d]`, with their exact scores, best first."""
         count = min(k, len(self))
-        wide = min(self._tuned.lists, self._tuned.probes * math.ceil((max(count, AT) / AT) ** WIDENS))
+        wide = min(
+            self._tuned.lists, self._tuned.probes * math.ceil((max(count, RECALL_AT) / RECALL_AT) ** WIDEN_EXPONENT)
+        )
         visited = faiss.SearchParametersIVF(nprobe=wide)  # type: ignore[call-arg] # its stub lacks the arguments
-        _, found = self._index.search(users, min(MORE * max(count, AT), len(self)), params=visited)
+        _, found = self._index.search(users, min(OVERFETCH * max(count, RECALL_AT), len(self)), params=visited)
         if not count:
             return self._exact.search(users, k)
         scores = np.einsum("bd,bkd->bk", users, self._vectors[found])
@@ -161,11 +163,11 @@ def build(vectors: Floats, queries: Floats, source: str, path: Path) -> Tuned | 
     index = faiss.IndexIVFScalarQuantizer(
         coarse, width, lists, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT
     )
-    index.cp.max_points_per_centroid, index.cp.niter = TRAINED_ON, ITERATIONS
+    index.cp.max_points_per_centroid, index.cp.niter = TRAIN_POINTS_PER_LIST, TRAIN_ITERATIONS
     index.cp.spherical = True  # else the longest centres draw most vectors into a few lists
-    index.train(_sample(vectors, max(LEAST_SAMPLE, PER_LIST * lists)))
-    for start in range(0, count, BLOCK):
-        index.add(np.ascontiguousarray(vectors[start : start + BLOCK]))
+    index.train(_sample(vectors, max(MIN_SAMPLE, SAMPLE_PER_LIST * lists)))
+    for start in range(0, count, BLOCK_ROWS):
+        index.add(np.ascontiguousarray(vectors[start : start + BLOCK_ROWS]))
     faiss.write_index(index, str(path))
     tuned = _tune(path, vectors, queries, source, lists)
     if tuned is None:
@@ -177,49 +179,43 @@ def _sample(vectors: Floats, count: int) -> Floats:
     """Choose vectors to train on: the quantizer must know the longest ones, which are recommended most."""
     if len(vectors) <= count:
         return np.ascontiguousarray(vectors)
-    blocks = range(0, len(vectors), BLOCK)
-    lengths = np.concatenate([np.linalg.norm(vectors[start : start + BLOCK], axis=1) for start in blocks])
+    blocks = range(0, len(vectors), BLOCK_ROWS)
+    lengths = np.concatenate([np.linalg.norm(vectors[start : start + BLOCK_ROWS], axis=1) for start in blocks])
     order = np.argsort(-lengths, kind="stable")
-    longest, others = np.split(order, [int(LONGEST * count)])
+    longest, others = np.split(order, [int(LONGEST_SHARE * count)])
     chosen = np.random.default_rng(0).choice(others, count - len(longest), replace=False)
     return np.ascontiguousarray(vectors[np.sort(np.concatenate([longest, chosen]))])
 
 
 def _tune(path: Path, vectors: Floats, queries: Floats, source: str, lists: int) -> Tuned | None:
     exact = ExactIndex(vectors)
-    wanted = exact.search(queries, AT)[0]
+    wanted = exact.search(queries, RECALL_AT)[0]
     exact_time = _microseconds(exact, queries)
     probes = 1
     while probes <= lists:
         trial = TunedIndex(path, vectors, Tuned(lists, probes, 0.0, len(queries), source, 0.0, exact_time))
-        recall = _recall(wanted, trial.search(queries, AT)[0])
-        if recall >= LEAST_RECALL:
+        recall = _recall(wanted, trial.search(queries, RECALL_AT)[0])
+        if recall >= MIN_RECALL:
             took = _microseconds(trial, queries)
             return Tuned(lists, probes, recall, len(queries), source, took, exact_time) if took < exact_time else None
-        probes = max(probes + 1, round(FINER * probes))
+        probes = max(probes + 1, round(PROBE_GROWTH * probes))
     return None
 
 
 def _recall(wanted: Floats, found: Floats) -> float:
     """Return which share of what was found is as good as what was wanted, by scores [q, k]: equal items are equal."""
-    least = wanted[:, -1:] - NEAR * np.abs(wanted[:, -1:])
+    least = wanted[:, -1:] - SCORE_TOLERANCE * np.abs(wanted[:, -1:])
     return float((found >= least).mean())
 
 
 def _microseconds(index: Index, queries: Floats) -> float:
     """Return the time of one query, alone, by the median."""
     times = []
-    for query in queries[:TIMED]:
+    for query in queries[:TIMED_QUERIES]:
         began = time.perf_counter()
-        index.search(query[None], AT)
+        index.search(query[None], RECALL_AT)
         times.append(time.perf_counter() - began)
     return round(1e6 * float(np.median(times)), 1)
-
-
-def digest_of(path: Path) -> str:
-    """Return the digest of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def use_one_thread() -> None:

@@ -13,19 +13,17 @@ from numpy.typing import NDArray
 
 from service.catalog.bases import Base
 from service.catalog.delta import Delta
-from service.catalog.index import ExactIndex, Index
+from service.catalog.index import ExactIndex, Index, Rows
 from service.catalog.mapped import forget_pages, is_cut
-from service.state import ChangedItem, Changes, Withdrawals
+from service.state import ChangedItem, Changes, Removals
+from transrec.arrays import Floats
 
 COMPACTION_ROWS = 1000
 COMPACTION_SHARE = 0.02
-QUIET_S = 30.0
+FOLD_AFTER_IDLE_S = 30.0
 """A changed catalog is compacted after so long without a change: a base takes less memory, and has a snapshot."""
-SLACK = 32
-LITTLE = 64 * 1024
-
-Floats = NDArray[np.float32]
-Rows = NDArray[np.int64]
+SEARCH_OVERFETCH = 32
+SMALL_DELTA_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,8 +39,8 @@ class LiveItems:
     delta: Delta
     generation: int
     changed_at: float
-    withdrawn_until: int
-    """What was deleted or hidden is known until this generation, all else until `generation`, maybe an earlier one."""
+    removed_until: int
+    """Removals are applied until this generation, other changes until `generation`, which may be earlier."""
     incomplete: bool = False
     """Whether more was changed until `generation` that the next base will have."""
 
@@ -62,20 +60,20 @@ class LiveItems:
             delta=delta,
             generation=until,
             changed_at=time.monotonic(),
-            withdrawn_until=max(until, self.withdrawn_until),
+            removed_until=max(until, self.removed_until),
             incomplete=self.incomplete or changes.incomplete,
         )
 
-    def without(self, gone: Withdrawals) -> LiveItems:
-        """Return the value after deletes, and without what is hidden now: what else changed is still to come."""
-        if gone.generation == self.withdrawn_until:
+    def without(self, removed: Removals) -> LiveItems:
+        """Return the value without removed and unavailable items; other changes are still to come."""
+        if removed.generation == self.removed_until:
             return self
-        left, hidden = self, self.rows(gone.hidden)
-        if hidden or self.rows(gone.deleted):
-            items = [ChangedItem(0, item_id, "", 0.0, "", available=False) for item_id in hidden]
-            changes = Changes(self.generation, items, [(0, item_id) for item_id in gone.deleted])
-            left = self.with_changes(changes, self.vectors(list(hidden.values())))
-        return replace(left, withdrawn_until=gone.generation)
+        left, unavailable = self, self.rows(removed.unavailable)
+        if unavailable or self.rows(removed.deleted):
+            items = [ChangedItem(0, item_id, "", 0.0, "", available=False) for item_id in unavailable]
+            changes = Changes(self.generation, items, [(0, item_id) for item_id in removed.deleted])
+            left = self.with_changes(changes, self.vectors(list(unavailable.values())))
+        return replace(left, removed_until=removed.generation)
 
     def __len__(self) -> int:
         """How many items there are, available or not."""
@@ -92,7 +90,7 @@ class LiveItems:
         if self.incomplete or len(self.delta) > max(COMPACTION_ROWS, COMPACTION_SHARE * len(self.base.ids)):
             return True
         uncompacted = len(self.delta) > 0 or not self.base.is_kept
-        return uncompacted and time.monotonic() - self.changed_at > QUIET_S
+        return uncompacted and time.monotonic() - self.changed_at > FOLD_AFTER_IDLE_S
 
     def rows(self, ids: Iterable[str]) -> dict[str, int]:
         """Return the rows of those ids that are in the catalog."""
@@ -102,7 +100,7 @@ class LiveItems:
             return found
         if len(self.delta.dead):
             dead = self._are_dead(np.fromiter(found.values(), np.int64, len(found)))
-            found = {item_id: row for (item_id, row), gone in zip(found.items(), dead, strict=True) if not gone}
+            found = {item_id: row for (item_id, row), removed in zip(found.items(), dead, strict=True) if not removed}
         start, places = len(self.base.ids), self.delta.places
         return found | {item_id: start + places[item_id] for item_id in wanted if item_id in places}
 
@@ -145,12 +143,12 @@ class LiveItems:
         dead = self.delta.dead[: np.searchsorted(self.delta.dead, len(self.index))]
         if not len(dead):
             return self.index.search(users, k)
-        wanted, fetch = min(k, len(self.index) - len(dead)), k + SLACK
+        wanted, fetch = min(k, len(self.index) - len(dead)), k + SEARCH_OVERFETCH
         while True:  # more than asked for, until enough of it lives
             scores, rows = self.index.search(users, fetch)
-            gone = _among(dead, rows)
-            if rows.shape[1] < fetch or (~gone).sum(1).min(initial=wanted) >= wanted:
-                return _best(np.where(gone, -np.inf, scores).astype(np.float32), rows, wanted)
+            removed = _among(dead, rows)
+            if rows.shape[1] < fetch or (~removed).sum(1).min(initial=wanted) >= wanted:
+                return _best(np.where(removed, -np.inf, scores).astype(np.float32), rows, wanted)
             fetch *= 4
 
     def nearest(self, query: Floats, k: int, own: int | None = None) -> tuple[list[int], list[float]]:
@@ -170,13 +168,13 @@ class LiveItems:
         best = best[np.lexsort((rows[best], -cosine[best]))]
         return rows[best].tolist(), [float(one) for one in cosine[best]]
 
-    def popular(self, count: int, hidden: Collection[int] = ()) -> list[int]:
+    def popular(self, count: int, excluded: Collection[int] = ()) -> list[int]:
         """Return the rows of the most popular items that may be recommended, earlier ones first among equals."""
         found: list[int] = []
         for _, row in heapq.merge(self._popular_base(), self._popular_delta()):
             if len(found) >= count:
                 break
-            if row not in hidden:
+            if row not in excluded:
                 found.append(row)
         return found
 
@@ -198,7 +196,7 @@ class LiveItems:
     @property
     def is_mapped(self) -> bool:
         """Whether hardly more than mapped files is in memory of it."""
-        return self.index.nbytes == 0 and self.delta.vectors.nbytes + self.delta.nbytes <= LITTLE
+        return self.index.nbytes == 0 and self.delta.vectors.nbytes + self.delta.nbytes <= SMALL_DELTA_BYTES
 
     def forget_pages(self) -> None:
         """Take what is mapped from memory until it is read again."""
@@ -230,7 +228,7 @@ def _cosine(vectors: Floats, query: Floats) -> Floats:
 
 
 def _among(some: Rows, rows: Rows) -> NDArray[np.bool_]:
-    """Tell which of `rows` are among some, which are sorted and not none."""
+    """Return which of `rows` are among some, which are sorted and not none."""
     places = np.minimum(np.searchsorted(some, rows), len(some) - 1)
     return np.asarray(some[places] == rows)
 

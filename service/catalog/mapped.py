@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-MOST = 32_000
-"""Maps that a process should have: half of what the kernel allows if nobody changed that."""
+MAX_MAPS = 32_000
+"""Maximum memory maps of a process: half of the kernel's default limit."""
 _HEAD = 10  # magic, version, length of the header
 
 _libc = ctypes.CDLL(None, use_errno=True)

@@ -9,15 +9,15 @@ from numpy.typing import NDArray
 
 from service.catalog.live_items import LiveItems
 from service.errors import VerificationFailed
+from transrec.arrays import Floats
 
 MIN_DISTINCT = 0.1
 PROBES = 64
 SAMPLE = 2048
-AT_ONCE = 16
-BLOCK = 65_536
+BATCH_HISTORIES = 16
+BLOCK_ROWS = 65_536
 TOLERANCE = 1e-3
 
-Floats = NDArray[np.float32]
 Encode = Callable[[Sequence[Sequence[int]]], Floats]
 """Encodes histories, given as rows of the items, to user vectors [B, d]."""
 Contents = Callable[[Sequence[str]], Collection[object]]
@@ -32,7 +32,7 @@ def verify(name: str, items: LiveItems, encode: Encode, window: int, contents: C
         items: with its vectors.
         encode: the version's user side.
         window: items of a history that it reads.
-        contents: tells different items from equal ones.
+        contents: distinguishes different items from equal ones.
 
     Raises:
         VerificationFailed: vectors that are not finite or nearly all the same, an index that does not hold them, or a
@@ -59,8 +59,8 @@ def check_finite(name: str, items: LiveItems, rows: NDArray[np.int64]) -> None:
         VerificationFailed: some are not finite.
     """
     bad = 0
-    for start in range(0, len(rows), BLOCK):
-        bad += int((~np.isfinite(items.vectors(rows[start : start + BLOCK])).all(1)).sum())
+    for start in range(0, len(rows), BLOCK_ROWS):
+        bad += int((~np.isfinite(items.vectors(rows[start : start + BLOCK_ROWS])).all(1)).sum())
     if bad:
         raise VerificationFailed(
             f"{bad} of {len(rows)} item vectors are not finite under version {name}: not activated"
@@ -70,7 +70,7 @@ def check_finite(name: str, items: LiveItems, rows: NDArray[np.int64]) -> None:
 def _check_answers(items: LiveItems, encode: Encode, window: int, probes: NDArray[np.int64]) -> None:
     """Encode histories of one item and of many, and search: what a request does."""
     histories = [probes[start : start + size].tolist() for size in (1, window) for start in range(len(probes))]
-    batches = [histories[start : start + AT_ONCE] for start in range(0, len(histories), AT_ONCE)]
+    batches = [histories[start : start + BATCH_HISTORIES] for start in range(0, len(histories), BATCH_HISTORIES)]
     users = np.concatenate([encode(batch) for batch in batches])
     if not np.isfinite(users).all():
         raise VerificationFailed("the user side overflows: histories have vectors that are not finite; not activated")

@@ -12,19 +12,18 @@ import fcntl
 import os
 import re
 import time
-import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from adapters_store.files import PART, room_or_error, write_beside
+from adapters_store.files import PART, atomic_file, atomic_write, room_or_error
 from transrec.content import Picture
 from transrec.images import digest_of
 
 GRACE_S = 24 * 3600.0
 """Far longer than it takes from a picture that is kept to the item that names it, or to embed a catalog."""
 
-AGAIN_S = 3600.0
+SWEEP_RETRY_S = 3600.0
 LOCK, NOTE = ".lock", ".unnamed"
 _DIGEST, _FOLDER = re.compile("[0-9a-f]{64}"), "[0-9a-f][0-9a-f]"
 
@@ -53,7 +52,8 @@ class Blobs:
             if path.is_file() and path.stat().st_size == len(content):  # a crash can leave a shorter one
                 os.utime(path)
             else:
-                _write(path, content)
+                with atomic_file(path, sync=False) as part:
+                    part.write_bytes(content)
         return digest
 
     def settle(self) -> None:
@@ -67,7 +67,7 @@ class Blobs:
     def is_sweep_due(self) -> bool:
         """Whether pictures were swept a grace period ago, and nobody tried within the last hour."""
         now, tried, swept = time.time(), _time_of(self._folder / LOCK), _time_of(self._folder / NOTE)
-        return self._folder.is_dir() and now - tried >= AGAIN_S and now - swept >= GRACE_S
+        return self._folder.is_dir() and now - tried >= SWEEP_RETRY_S and now - swept >= GRACE_S
 
     def sweep(
         self,
@@ -104,10 +104,10 @@ class Blobs:
             for digest in named():
                 unnamed.discard(digest)
         noted = unnamed.intersection(note.read_text("ascii").split()) if note.exists() else set[str]()
-        gone = self._remove(noted, _time_of(note), check)
-        write_beside(note, "\n".join(sorted(unnamed - gone)).encode())
+        removed = self._remove(noted, _time_of(note), check)
+        atomic_write(note, "\n".join(sorted(unnamed - removed)).encode())
         os.utime(note, (now, now))
-        return len(gone)
+        return len(removed)
 
     def _old(self, before: float, check: Callable[[], None]) -> set[str]:
         """List the pictures whose time is not after `before`; parts that old, of killed writers, go at once."""
@@ -123,27 +123,18 @@ class Blobs:
 
     def _remove(self, digests: Collection[str], noted: float, check: Callable[[], None]) -> set[str]:
         """Remove pictures, but for those that were kept again since they were noted; returns what went."""
-        gone: set[str] = set()
+        removed: set[str] = set()
         for digest in digests:
             check()
             path = self._path(digest)
             with _locked(path.parent, fcntl.LOCK_EX):
                 if _time_of(path) < noted:
                     path.unlink(missing_ok=True)
-                    gone.add(digest)
-        return gone
+                    removed.add(digest)
+        return removed
 
     def _path(self, digest: str) -> Path:
         return self._folder / digest[:2] / digest
-
-
-def _write(path: Path, content: bytes) -> None:
-    beside = path.with_name(f".{uuid.uuid4().hex}{PART}")
-    try:
-        beside.write_bytes(content)
-        beside.rename(path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _time_of(path: Path) -> float:

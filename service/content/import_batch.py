@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from service.content.import_rows import INVALID, Report, RowProblem
-from service.content.item_reader import Intake, ItemRow
-from service.state import Item, State
+from service.content.import_rows import INVALID, RowProblem, RowReport
+from service.content.item_reader import ItemReader, ItemRow
+from service.state import State, StoredItem
 from transrec.coverage import MANY_UNKNOWN
 
 NumberedRows = Sequence[tuple[int, ItemRow]]
@@ -21,24 +21,26 @@ class Merge:
     Args:
         state: with what is stored already.
         domain: whose items.
-        intake: of its backbone.
+        item_reader: of its backbone.
         rows: with their numbers, as they came; of equal ids a later one changes what an earlier one made.
         replaces: what a row does not name has its default.
     """
 
-    def __init__(self, state: State, domain: str, intake: Intake, rows: NumberedRows, *, replaces: bool) -> None:
+    def __init__(
+        self, state: State, domain: str, item_reader: ItemReader, rows: NumberedRows, *, replaces: bool
+    ) -> None:
         self._state = state
         self._domain = domain
-        self._intake = intake
+        self._item_reader = item_reader
         self._rows = rows
         self._replaces = replaces
-        self._before: dict[str, Item] = {}
-        self._items: dict[str, Item] = {}
+        self._before: dict[str, StoredItem] = {}
+        self._items: dict[str, StoredItem] = {}
         self._taken: dict[str, list[ItemRow]] = {}
         self._rejected: list[tuple[int, ItemRow, ValueError]] = []
 
     @property
-    def items(self) -> list[Item]:
+    def items(self) -> list[StoredItem]:
         """The items that the rows make, each once."""
         return list(self._items.values())
 
@@ -57,19 +59,19 @@ class Merge:
             else:
                 self._taken.setdefault(row.item_id, []).append(row)
 
-    def report_rejected(self, report: Report) -> None:
+    def report_rejected(self, report: RowReport) -> None:
         """Report the rows of which no item can be made, in the order of all rejected rows."""
         for index, row, error in self._rejected:
             report.reject(index, row.item_id, INVALID, RowProblem.of(error))
         if self._rejected:
             report.rejected.sort(key=lambda rejected: rejected["index"])
 
-    def renewed(self, items: Sequence[Item]) -> list[Item]:
+    def renewed(self, items: Sequence[StoredItem]) -> list[StoredItem]:
         """Return items as they are to be stored now: embedding took a while, and others may have changed them."""
         now = self._stored([item.item_id for item in items])
         return [self._renewed(item, now.get(item.item_id)) for item in items]
 
-    def _renewed(self, item: Item, now: Item | None) -> Item:
+    def _renewed(self, item: StoredItem, now: StoredItem | None) -> StoredItem:
         if now == self._before.get(item.item_id):
             return item
         try:
@@ -79,10 +81,10 @@ class Merge:
             return item
         return now or item
 
-    def _made(self, row: ItemRow, before: Item | None) -> Item:
-        return self._intake.merged(row, None if self._replaces else before)
+    def _made(self, row: ItemRow, before: StoredItem | None) -> StoredItem:
+        return self._item_reader.merged(row, None if self._replaces else before)
 
-    def _stored(self, ids: Sequence[str]) -> dict[str, Item]:
+    def _stored(self, ids: Sequence[str]) -> dict[str, StoredItem]:
         if self._replaces or not ids:
             return {}
         return self._state.items_by_id(self._domain, list(dict.fromkeys(ids)))
@@ -91,12 +93,12 @@ class Merge:
 class UnknownTokens:
     """Looks at some texts of an import for what the tokenizer does not know."""
 
-    def __init__(self, intake: Intake) -> None:
-        self._intake = intake
+    def __init__(self, item_reader: ItemReader) -> None:
+        self._item_reader = item_reader
         self._texts: list[str] = []
         self._example = ""
 
-    def add(self, items: Sequence[Item]) -> None:
+    def add(self, items: Sequence[StoredItem]) -> None:
         """Take some items of a batch into the sample."""
         room = min(SAMPLE_OF_BATCH, MAX_SAMPLE - len(self._texts))
         step = max(1, len(items) // max(room, 1))
@@ -107,7 +109,7 @@ class UnknownTokens:
 
     def warnings(self) -> list[dict[str, Any]]:
         """Say so, where it is much."""
-        share = self._intake.unknown_share(self._texts)
+        share = self._item_reader.unknown_share(self._texts)
         if share < MANY_UNKNOWN:
             return []
         detail = (

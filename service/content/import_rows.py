@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, Self
 from pydantic import ValidationError
 from pydantic_core import from_json
 
-from service.content.item_reader import Intake, ItemRow
+from service.content.item_reader import ItemReader, ItemRow
 from service.errors import MalformedBody
 from service.wire.json_array import spans
 from service.wire.requests import MAX_IMAGE_B64, ItemBody
@@ -34,7 +34,7 @@ Check = Callable[[], None]
 
 
 @dataclass(slots=True)
-class Report:
+class RowReport:
     """What an import did; of the rejected rows the first thousand are listed, all are counted, by kind.
 
     `warnings` are about rows that were stored.
@@ -130,7 +130,7 @@ class RowBatch:
 
 
 def read_batches(
-    path: Path, report: Report, intake: Intake, after: int = 0, check: Check = lambda: None
+    path: Path, report: RowReport, item_reader: ItemReader, after: int = 0, check: Check = lambda: None
 ) -> Iterator[RowBatch]:
     """Yield the rows behind a position in batches that are small in rows, in bytes and in time.
 
@@ -140,7 +140,7 @@ def read_batches(
     Args:
         path: of the body.
         report: where rejected rows are listed.
-        intake: checks rows.
+        item_reader: checks rows.
         after: position in bytes of lines, or in rows of an array.
         check: called for each row; what it raises ends the reading.
 
@@ -148,7 +148,7 @@ def read_batches(
         MalformedBody: an array that is no JSON.
     """
     batch, size, began = RowBatch([], 0, 0, 0), 0, time.monotonic()
-    for read in read_rows(path, report, intake, after, check):
+    for read in read_rows(path, report, item_reader, after, check):
         batch.rows += 1
         batch.done, batch.total = read.done, read.total
         if read.row is not None:
@@ -163,7 +163,7 @@ def read_batches(
 
 
 def read_rows(
-    path: Path, report: Report, intake: Intake, after: int = 0, check: Check = lambda: None
+    path: Path, report: RowReport, item_reader: ItemReader, after: int = 0, check: Check = lambda: None
 ) -> Iterator[ReadRow]:
     """Yield the rows behind a position, in bytes of lines or in rows of an array.
 
@@ -173,16 +173,16 @@ def read_rows(
         MalformedBody: an array that is no JSON.
     """
     array = ".ndjson" not in path.name
-    limit = MAX_ROW_BYTES + (MAX_IMAGE_B64 if intake.reads_images else 0)
+    limit = MAX_ROW_BYTES + (MAX_IMAGE_B64 if item_reader.reads_images else 0)
     rows = _array(path, limit, check) if array else _lines(path, limit, after, check)
     for index, (done, total, raw) in enumerate(rows):
         check()
         if done <= after:
             continue
-        yield ReadRow(index, done, total, _checked(index, raw, report, intake))
+        yield ReadRow(index, done, total, _checked(index, raw, report, item_reader))
 
 
-def _checked(index: int, raw: Any, report: Report, intake: Intake) -> ItemRow | None:
+def _checked(index: int, raw: Any, report: RowReport, item_reader: ItemReader) -> ItemRow | None:
     """Return what a row names; None where it was rejected."""
     if isinstance(raw, _TooLong):
         report.reject(index, None, "item_too_large", RowProblem.of(raw))
@@ -190,7 +190,7 @@ def _checked(index: int, raw: Any, report: Report, intake: Intake) -> ItemRow | 
         report.reject(index, None, "malformed_json", RowProblem(str(raw), "a line that is not JSON"))
     else:
         try:
-            return intake.row(ItemBody.model_validate(raw))
+            return item_reader.row(ItemBody.model_validate(raw))
         except ValueError as error:
             given = raw.get("item_id") if isinstance(raw, dict) else None
             report.reject(index, given, INVALID, RowProblem.of(error, raw))

@@ -11,7 +11,7 @@ from typing import Any
 
 from service.content.blobs import Blobs
 from service.content.pictures import PixelBudget
-from service.state import ChangedItem, Item
+from service.state import ChangedItem, StoredItem
 from service.wire.requests import MAX_ATTRIBUTES_BYTES, ItemBody, ItemPatch, RawItem
 from transrec.backbone import Backbone
 from transrec.content import BETWEEN, Content, Picture, joined
@@ -35,7 +35,7 @@ class ItemRow:
         return len(as_text(self.given.get("text")) or self.given.get("title") or "")
 
 
-class Intake:
+class ItemReader:
     """Checks and keeps what one backbone embeds."""
 
     def __init__(self, backbone: Backbone, blobs: Blobs, pixels: PixelBudget | None = None) -> None:
@@ -48,7 +48,7 @@ class Intake:
         """Whether items of this backbone may have pictures."""
         return "image" in self._reads
 
-    def item(self, body: ItemBody) -> Item:
+    def item(self, body: ItemBody) -> StoredItem:
         """Return what state keeps of an item that is new, or replaces another; its picture is kept beside.
 
         Raises:
@@ -69,23 +69,23 @@ class Intake:
             given["image"] = "" if picture is None else self._kept(picture)
         return ItemRow(given.pop("item_id", item_id), given)
 
-    def merged(self, row: ItemRow, before: Item | None) -> Item:
+    def merged(self, row: ItemRow, before: StoredItem | None) -> StoredItem:
         """Return an item with what a row names changed; of a new one the rest has its default.
 
         Raises:
             ValueError: then nothing that the backbone reads is left, or it is too much.
         """
         given = row.given
-        before = before or Item(row.item_id, "")
+        before = before or StoredItem(row.item_id, "")
         metadata = _metadata(before, given)
         text = _text(before, given)
         image = given.get("image", before.image)
         self._check(text, has_picture=bool(image))
         popularity = given.get("popularity", before.popularity) or 0.0
         available = given.get("available", before.available)
-        return Item(row.item_id, text, popularity, metadata, image, available is not False)
+        return StoredItem(row.item_id, text, popularity, metadata, image, available is not False)
 
-    def patched(self, before: Item, patch: ItemPatch) -> Item:
+    def patched(self, before: StoredItem, patch: ItemPatch) -> StoredItem:
         """Return an item with what a patch names changed.
 
         Raises:
@@ -129,13 +129,13 @@ class Intake:
             for text, image in zip(texts, images, strict=True)
         ]
 
-    def contents_of(self, items: Iterable[Item | ChangedItem]) -> list[Content]:
+    def contents_of(self, items: Iterable[StoredItem | ChangedItem]) -> list[Content]:
         """Return what is embedded of items, one by one."""
         listed = list(items)
         return self.contents([item.text for item in listed], [item.image for item in listed])
 
 
-def _text(before: Item, given: Mapping[str, Any]) -> str:
+def _text(before: StoredItem, given: Mapping[str, Any]) -> str:
     """Return what is embedded: the text or, without one, the title."""
     text = as_text(given.get("text"))
     if text:
@@ -147,7 +147,7 @@ def _text(before: Item, given: Mapping[str, Any]) -> str:
     return str(title or "")
 
 
-def _metadata(before: Item, given: Mapping[str, Any]) -> dict[str, Any]:
+def _metadata(before: StoredItem, given: Mapping[str, Any]) -> dict[str, Any]:
     attributes = given.get("attributes", {})
     kept = before.metadata
     if attributes is None:

@@ -13,7 +13,7 @@ from anyio import to_thread
 
 from transrec.images import MAX_PIXELS, check
 
-THREADS = 4
+PICTURE_THREADS = 4
 OF_DOMAIN = 2
 """Requests with pictures of one domain at once; others of it wait, so that the threads are not one domain's."""
 MAX_REQUEST_PIXELS = 2 * MAX_PIXELS
@@ -30,7 +30,7 @@ class PictureThreads:
         threads: that look at pictures at once.
     """
 
-    def __init__(self, max_pixels: int = MAX_PIXELS, threads: int = THREADS) -> None:
+    def __init__(self, max_pixels: int = MAX_PIXELS, threads: int = PICTURE_THREADS) -> None:
         self.max_pixels = max_pixels
         self._limiter = anyio.CapacityLimiter(threads)
         self._places: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()

@@ -9,7 +9,7 @@ from service.errors import InvalidRequest, MalformedBody
 from service.state import Probe
 from service.wire.json_array import spans
 from service.wire.requests import MAX_PROBES, ProbeBody
-from service.wire.validation import MAX_LISTED, Plain, plain_error, plain_errors, summary
+from service.wire.validation import MAX_LISTED, PlainError, plain_error, plain_errors, summary
 
 MAX_PROBE_BYTES = 2 * 1024 * 1024
 EXAMPLE = '[{"history": ["n101", "n205"], "target": "n777"}]'
@@ -22,7 +22,7 @@ def read_probes(body: bytes) -> list[Probe]:
         MalformedBody: no JSON array; InvalidRequest: with the first values that are wrong.
     """
     probes: list[Probe] = []
-    wrong: list[Plain] = []
+    wrong: list[PlainError] = []
     try:
         for place, (start, end) in enumerate(spans(body)):
             if place == MAX_PROBES:
@@ -42,7 +42,7 @@ def read_probes(body: bytes) -> list[Probe]:
     return probes
 
 
-def _read(content: bytes, place: int) -> Probe | list[Plain]:
+def _read(content: bytes, place: int) -> Probe | list[PlainError]:
     """Read a probe, or return what is wrong with it.
 
     Raises:

@@ -14,7 +14,7 @@ from service.jobs import Jobs, Stopped
 from service.state import DomainRecord, State
 from service.state.snapshots import Snapshots
 
-PAGE = 20_000
+PAGE_ITEMS = 20_000
 
 _log = logging.getLogger("swaprec")
 
@@ -59,7 +59,7 @@ class Sweeps:
 
     def _of_items(self, domain: str) -> Iterator[str]:
         after = -1
-        while page := self._state.list_items(domain, after, PAGE):
+        while page := self._state.list_items(domain, after, PAGE_ITEMS):
             self._check()
             yield from (item.image for _, item in page if item.image)
             after = page[-1][0]
@@ -70,11 +70,11 @@ class Sweeps:
 
     def _sweep(self) -> None:
         try:
-            gone = self._blobs.sweep(self.named, self._check)
+            removed = self._blobs.sweep(self.named, self._check)
         except (StateUnavailable, Stopped) as error:
             _log.info("pictures are swept another time: %s", str(error) or "the service stops")
         except Exception:  # noqa: BLE001 - nothing waits for it, and what was not removed stays
             _log.exception("pictures that no item names cannot be removed")
         else:
-            if gone:
-                _log.info("%d pictures that no item named are removed", gone)
+            if removed:
+                _log.info("%d pictures that no item named are removed", removed)

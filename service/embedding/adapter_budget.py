@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from adapters_store.errors import Problem
+from adapters_store.errors import BundleProblem
 from service.settings import Settings
 from transrec.adapters import AdapterSpec, measure_weights
 from transrec.backbone import Backbone
@@ -29,7 +29,7 @@ class AdapterBudget:
         """Take the limits of the settings."""
         return cls(settings.max_adapter_bytes, settings.max_user_adapter_bytes)
 
-    def find_excess(self, spec: AdapterSpec, backbone: Backbone) -> list[Problem]:
+    def find_excess(self, spec: AdapterSpec, backbone: Backbone) -> list[BundleProblem]:
         """Return what of a spec is over the limits; nothing is allocated.
 
         Raises:
@@ -37,7 +37,7 @@ class AdapterBudget:
         """
         return list(self._find_excess(spec, backbone))
 
-    def _find_excess(self, spec: AdapterSpec, backbone: Backbone) -> Iterator[Problem]:
+    def _find_excess(self, spec: AdapterSpec, backbone: Backbone) -> Iterator[BundleProblem]:
         weights = measure_weights(spec, backbone.shape)
         user_most = max(self.user, _count_bytes(backbone))
         yield from _excess("user side", weights.user, user_most, "SWAPREC_MAX_USER_ADAPTER_BYTES")
@@ -46,16 +46,16 @@ class AdapterBudget:
             tokens = getattr(spec, side).tokens if getattr(spec, side).kind in ("prompt", "prefix") else 0
             if tokens > MAX_TOKENS:
                 detail = f"{side} side: {tokens} learned tokens, expected at most {MAX_TOKENS}"
-                yield Problem("too_large", detail, None, MAX_TOKENS, tokens)
+                yield BundleProblem("too_large", detail, None, MAX_TOKENS, tokens)
 
 
-def _excess(what: str, size: int, most: int, setting: str) -> Iterator[Problem]:
+def _excess(what: str, size: int, most: int, setting: str) -> Iterator[BundleProblem]:
     if size > most:
         detail = (
             f"{what}: {size} bytes of weights, this service allows {most}: "
             f"choose a smaller adapter, or ask its operator to raise {setting}"
         )
-        yield Problem("too_large", detail, None, most, size)
+        yield BundleProblem("too_large", detail, None, most, size)
 
 
 def _count_bytes(backbone: Backbone) -> int:

@@ -19,25 +19,23 @@ from service.catalog.live_items import LiveItems
 from service.catalog.mapped import open_array
 from service.catalog.verify import verify
 from service.content.blobs import Blobs
-from service.content.item_reader import Intake
+from service.content.import_rows import Check
+from service.content.item_reader import ItemReader
 from service.embedding.vectors import VectorFiles
 from service.embedding.versions import Prepared
 from service.errors import VerificationFailed
-from service.state import DomainRecord, Item, State
+from service.state import DomainRecord, State, StoredItem
 from service.state.snapshots import Snapshots
 from service.version import version_name
+from transrec.arrays import Floats
 from transrec.backbone import Backbone
 from transrec.content import Content
 from transrec.model import encode_users
+from transrec.progress import OnProgress, OnStage
 
-QUERIES, LEAST_QUERIES = 256, 50
-PAGE = 20_000
+QUERIES, MIN_QUERIES = 256, 50
+PAGE_ITEMS = 20_000
 
-Floats = NDArray[np.float32]
-Progress = Callable[[int, int], None]
-Stage = Callable[[str], Progress]
-"""Told of each stage; returns what is told (done, total)."""
-Check = Callable[[], None]
 MakeIndex = Callable[[Path, int, Floats, str, Path, Check], Tuned | None]
 """Builds an index: file of vectors, rows, queries, what they are, where to; what the check raises ends it."""
 
@@ -57,7 +55,7 @@ class BaseBuilder:
     least_for_index: int
 
     def build(
-        self, record: DomainRecord, backbone: Backbone, wanted: Sequence[Prepared], token: int, stage: Stage
+        self, record: DomainRecord, backbone: Backbone, wanted: Sequence[Prepared], token: int, stage: OnStage
     ) -> int:
         """Write a base of the catalog as it is now; returns its generation.
 
@@ -69,7 +67,7 @@ class BaseBuilder:
             backbone: that it runs.
             wanted: versions whose vectors are in it; the first must pass `service.catalog.verify`.
             token: of the job.
-            stage: told how far it is; what it raises ends the building, and nothing is left but vectors.
+            stage: called with each stage; what it raises ends the build, and only vectors are left.
 
         Raises:
             VerificationFailed: the first version did not pass.
@@ -104,43 +102,43 @@ class BaseBuilder:
         rows, popularity, available = map(np.concatenate, zip(none, *columns, strict=True))
         return Catalog(generation, rows, ids, popularity, available)
 
-    def _pages(self, domain: str) -> Iterator[list[tuple[int, Item]]]:
+    def _pages(self, domain: str) -> Iterator[list[tuple[int, StoredItem]]]:
         after = -1
-        while page := self.state.list_items(domain, after, PAGE):
+        while page := self.state.list_items(domain, after, PAGE_ITEMS):
             yield page
             after = page[-1][0]
 
     def _embed(
-        self, domain: str, backbone: Backbone, wanted: Sequence[Prepared], base: BaseWriter, told: Progress
+        self, domain: str, backbone: Backbone, wanted: Sequence[Prepared], base: BaseWriter, on_progress: OnProgress
     ) -> None:
         """Fill in the vectors of every version, page by page; items that came after the ids were read are left out."""
-        intake, known = Intake(backbone, self.blobs), base.catalog.rows
+        item_reader, known = ItemReader(backbone, self.blobs), base.catalog.rows
         matrices = [base.vectors(prepared.digest, prepared.dtype) for prepared in wanted]
         done, total = 0, len(known) * len(wanted)
         for page in self._pages(domain):
             rows = np.array([row for row, _ in page], np.int64)
             found = np.searchsorted(known, rows)
             there = np.flatnonzero(np.isin(rows, known, assume_unique=True))
-            contents = intake.contents_of(page[place][1] for place in there)
+            contents = item_reader.contents_of(page[place][1] for place in there)
             for prepared, matrix in zip(wanted, matrices, strict=True):
-                told(done, total)
-                vectors = self.vectors.complete(domain, prepared, contents, backbone, _within(told, done, total))
+                on_progress(done, total)
+                vectors = self.vectors.complete(domain, prepared, contents, backbone, _within(on_progress, done, total))
                 matrix[base.places[found[there]]] = vectors
                 done += len(there)
-        told(total, total)
+        on_progress(total, total)
 
     def _verify(self, domain: str, backbone: Backbone, prepared: Prepared, base: BaseWriter, *, needed: bool) -> None:
         matrix, name = _mapped(base, prepared), version_name(prepared.version)
         items = LiveItems.of(base.base(), matrix, self._index(base, prepared, matrix))
         side = None if prepared.adapter is None else prepared.adapter.user
-        intake = Intake(backbone, self.blobs)
+        item_reader = ItemReader(backbone, self.blobs)
 
         def encode(histories: Sequence[Sequence[int]]) -> Floats:
             rows = [np.array(history, np.int64) for history in histories]
             return encode_users(backbone.model.user_encoder, rows, matrix, side)
 
         def contents(ids: Sequence[str]) -> list[Content]:
-            return intake.contents_of(self.state.items_by_id(domain, ids).values())
+            return item_reader.contents_of(self.state.items_by_id(domain, ids).values())
 
         try:
             verify(str(name), items, encode, backbone.config.max_history, contents)
@@ -178,7 +176,7 @@ class BaseBuilder:
             known = [rows[item_id] for item_id in probe.history if item_id in rows]
             if known:
                 histories.append(np.array(known[-window:]))
-        if len(histories) >= LEAST_QUERIES:
+        if len(histories) >= MIN_QUERIES:
             side = None if prepared.adapter is None else prepared.adapter.user
             return encode_users(backbone.model.user_encoder, histories, matrix, side), "probes"
         chosen = np.random.default_rng(0).choice(base.recommendable, min(QUERIES, base.recommendable), replace=False)
@@ -192,6 +190,6 @@ def _mapped(base: BaseWriter, prepared: Prepared) -> Floats:
     return open_array(path)
 
 
-def _within(told: Progress, done: int, total: int) -> Progress:
-    """Tell of a part as of the whole that it is of."""
-    return lambda some, _: told(done + some, total)
+def _within(on_progress: OnProgress, done: int, total: int) -> OnProgress:
+    """Report the progress of a part as progress of the whole."""
+    return lambda some, _: on_progress(done + some, total)

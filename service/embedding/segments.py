@@ -1,7 +1,7 @@
 """Vectors by the key of their content, in files that are only ever added: several processes read and add at once.
 
 A segment holds keys, sorted by their first eight bytes, and their vectors; its name carries the digest of its bytes.
-It is written beside and renamed, so that what a killed process left is never believed. When there are many, the
+A temporary file is written and renamed, so that what a killed process left is never used. When there are many, the
 smaller ones are merged.
 """
 
@@ -20,15 +20,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adapters_store.files import PART, room_or_error
+from transrec.arrays import Floats
 from transrec.content import KEY_BYTES
 
 SUFFIX, LOCK = ".segment", ".lock"
-MOST = 24
+MAX_SEGMENTS = 24
 ABANDONED_S = 3600.0
-BLOCK = 16_384
+COPY_BLOCK_ROWS = 16_384
 
-Floats = NDArray[np.float32]
-Keys = NDArray[np.uint8]
+KeyBytes = NDArray[np.uint8]
 
 
 class Segment:
@@ -42,13 +42,13 @@ class Segment:
         """
         row = KEY_BYTES + 4 * width
         # Read for its digest, not mapped: of what is mapped only what is looked up takes memory.
-        if path.stem != _digest_of(path) or path.stat().st_size % row:
+        if path.stem != _content_name(path) or path.stat().st_size % row:
             raise ValueError(f"{path.name} is damaged, or of another width than {width}")
         content = np.memmap(path, np.uint8, "r")
         self._path = path
         self._size = content.size
         count = content.size // row
-        self.keys: Keys = np.asarray(content[: count * KEY_BYTES]).reshape(count, KEY_BYTES)
+        self.keys: KeyBytes = np.asarray(content[: count * KEY_BYTES]).reshape(count, KEY_BYTES)
         self.vectors: Floats = np.asarray(content[count * KEY_BYTES :]).view(np.float32).reshape(count, width)
         self._heads = _heads(self.keys)
 
@@ -59,7 +59,7 @@ class Segment:
         except OSError:  # merged into another one; it stays whole while it is mapped
             return False
 
-    def find(self, keys: Keys, heads: NDArray[np.uint64]) -> NDArray[np.int64]:
+    def find(self, keys: KeyBytes, heads: NDArray[np.uint64]) -> NDArray[np.int64]:
         """Return the row of each key, -1 where it is not here."""
         places = np.minimum(np.searchsorted(self._heads, heads), len(self._heads) - 1)
         there = (self.keys[places] == keys).all(1)
@@ -73,8 +73,8 @@ class Segments:
         self._folder, self._width = folder, width
         self._opened: dict[str, Segment | None] = {}
 
-    def look_up(self, keys: Keys, out: Floats | None = None) -> NDArray[np.bool_]:
-        """Tell which keys [n, 16] have a vector; write those into their rows of `out [n, d]`."""
+    def look_up(self, keys: KeyBytes, out: Floats | None = None) -> NDArray[np.bool_]:
+        """Return which keys [n, 16] have a vector; write those into their rows of `out [n, d]`."""
         found = np.zeros(len(keys), np.bool_)
         if not len(keys):
             return found
@@ -90,7 +90,7 @@ class Segments:
                 out[left[hit]] = segment.vectors[rows[hit]]
         return found
 
-    def add(self, keys: Keys, vectors: Floats) -> None:
+    def add(self, keys: KeyBytes, vectors: Floats) -> None:
         """Keep vectors [n, d] under their keys [n, 16].
 
         Raises:
@@ -100,7 +100,7 @@ class Segments:
             return
         self._folder.mkdir(parents=True, exist_ok=True)
         self._write(keys, vectors)
-        if len(list(self._folder.glob(f"*{SUFFIX}"))) > MOST:
+        if len(list(self._folder.glob(f"*{SUFFIX}"))) > MAX_SEGMENTS:
             self._merge()
 
     def _segments(self) -> list[Segment]:
@@ -126,7 +126,7 @@ class Segments:
                 self._opened[name] = None  # derived: what is damaged is made again
         return True
 
-    def _write(self, keys: Keys, vectors: Floats) -> None:
+    def _write(self, keys: KeyBytes, vectors: Floats) -> None:
         order = np.argsort(_heads(keys), kind="stable")
         self._write_rows(keys[order], [np.ascontiguousarray(vectors[order], np.float32)])
 
@@ -138,8 +138,8 @@ class Segments:
         ends = np.cumsum([len(part.keys) for part in parts])
 
         def blocks() -> Iterator[Floats]:
-            for start in range(0, len(rows), BLOCK):
-                some = rows[start : start + BLOCK]
+            for start in range(0, len(rows), COPY_BLOCK_ROWS):
+                some = rows[start : start + COPY_BLOCK_ROWS]
                 owners = np.searchsorted(ends, some, side="right")
                 block = np.empty((len(some), self._width), np.float32)
                 for number in np.unique(owners):
@@ -150,16 +150,16 @@ class Segments:
 
         return self._write_rows(keys[rows], blocks())
 
-    def _write_rows(self, keys: Keys, vectors: Iterable[Floats]) -> Path:
-        beside = self._folder / f".{uuid.uuid4().hex}{PART}"
+    def _write_rows(self, keys: KeyBytes, vectors: Iterable[Floats]) -> Path:
+        temporary = self._folder / f".{uuid.uuid4().hex}{PART}"
         try:
-            with room_or_error(self._folder), beside.open("wb") as file:
+            with room_or_error(self._folder), temporary.open("wb") as file:
                 file.write(np.ascontiguousarray(keys).data)
                 for block in vectors:
                     file.write(block.data)
-            return beside.rename(self._folder / f"{_digest_of(beside)}{SUFFIX}")
+            return temporary.rename(self._folder / f"{_content_name(temporary)}{SUFFIX}")
         finally:
-            beside.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
 
     def _merge(self) -> None:
         """Make one segment of the smaller ones, unless another process does."""
@@ -170,7 +170,7 @@ class Segments:
                 return
             self._sweep()
             paths = sorted(self._folder.glob(f"*{SUFFIX}"), key=lambda path: path.stat().st_size)
-            if len(paths) <= MOST:  # another process was here in between
+            if len(paths) <= MAX_SEGMENTS:  # another process was here in between
                 return
             merged = _worth_merging(paths)
             whole = [part for part in map(self._opened_one, merged) if part is not None]
@@ -192,7 +192,7 @@ class Segments:
                     path.unlink()
 
 
-def as_keys(keys: Sequence[bytes]) -> Keys:
+def as_keys(keys: Sequence[bytes]) -> KeyBytes:
     """Return keys as an array [n, 16]."""
     return np.frombuffer(b"".join(keys), np.uint8).reshape(-1, KEY_BYTES)
 
@@ -210,10 +210,11 @@ def _worth_merging(paths: Sequence[Path]) -> list[Path]:
     return chosen
 
 
-def _heads(keys: Keys) -> NDArray[np.uint64]:
+def _heads(keys: KeyBytes) -> NDArray[np.uint64]:
     return np.ascontiguousarray(keys[:, :8]).view(">u8").reshape(-1).astype(np.uint64)
 
 
-def _digest_of(path: Path) -> str:
+def _content_name(path: Path) -> str:
+    """Return what a segment with this content is called."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, partial(hashlib.blake2b, digest_size=16)).hexdigest()

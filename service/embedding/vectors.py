@@ -17,20 +17,19 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from service.embedding.segments import Keys, Segments, as_keys
+from service.embedding.segments import KeyBytes, Segments, as_keys
 from service.embedding.versions import Prepared
-from service.embedding.worker import Builder
+from service.embedding.worker import WorkerProcess
 from transrec.adapters import Adapter
+from transrec.arrays import Floats
 from transrec.backbone import Backbone
 from transrec.content import Content
 from transrec.embed import embed_batches
+from transrec.progress import OnProgress
 
 KEEP_EVERY_S = 10.0
-MOST_OPENED = 16
+MAX_OPEN_SEGMENT_FOLDERS = 16
 """Of so many versions segments stay mapped; a base holds the vectors that answers come from."""
-
-Floats = NDArray[np.float32]
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +45,11 @@ class VectorFiles:
 
     Args:
         folder: of all domains.
-        builder: embeds what is much, in a process of its own; without it everything is embedded here.
+        worker: embeds what is much, in a process of its own; without it everything is embedded here.
     """
 
-    def __init__(self, folder: Path, builder: Builder | None = None) -> None:
-        self._folder, self._builder = folder, builder
+    def __init__(self, folder: Path, worker: WorkerProcess | None = None) -> None:
+        self._folder, self._worker = folder, worker
         self._opened: OrderedDict[Path, _Opened] = OrderedDict()
         self._opening = threading.Lock()
 
@@ -60,7 +59,7 @@ class VectorFiles:
         version: Prepared,
         contents: Sequence[Content],
         backbone: Backbone,
-        progress: Progress | None = None,
+        progress: OnProgress | None = None,
         out: Floats | None = None,
     ) -> Floats:
         """Return vectors [n, d] of contents under a version, embedding only those that have none yet.
@@ -72,7 +71,7 @@ class VectorFiles:
             version: under which they are embedded.
             contents: n of them.
             backbone: of the domain.
-            progress: told of (items embedded, items to embed); it may raise, to stop.
+            progress: called with (items embedded, items to embed); it may raise, to stop.
             out: where the vectors are written, [n, d].
         """
         keys = as_keys([content.key() for content in contents])
@@ -83,8 +82,8 @@ class VectorFiles:
             return vectors
         _, first = np.unique(keys[missing], axis=0, return_index=True)
         todo = [contents[place] for place in missing[np.sort(first)]]
-        if self._builder is not None and self._builder.takes(len(todo), backbone):
-            self._builder.embed(backbone, version.bundle, version.dtype, todo, place, progress)
+        if self._worker is not None and self._worker.takes(len(todo), backbone):
+            self._worker.embed(backbone, version.bundle, version.dtype, todo, place, progress)
         else:
             segments = Segments(place, backbone.config.width)
             embed_into(segments, backbone, version.adapter, version.dtype, todo, progress)
@@ -115,7 +114,7 @@ class VectorFiles:
             if path.name.partition("-")[0] not in kept:
                 self._remove(path)
 
-    def _look_up(self, path: Path, keys: Keys, out: Floats) -> NDArray[np.int64]:
+    def _look_up(self, path: Path, keys: KeyBytes, out: Floats) -> NDArray[np.int64]:
         """Write the vectors that are known into `out`; return the places of the others."""
         opened = self._open(path, out.shape[1])
         with opened.turn:
@@ -125,7 +124,7 @@ class VectorFiles:
         with self._opening:
             opened = self._opened.setdefault(path, _Opened(Segments(path, width)))
             self._opened.move_to_end(path)
-            while len(self._opened) > MOST_OPENED:
+            while len(self._opened) > MAX_OPEN_SEGMENT_FOLDERS:
                 self._opened.popitem(last=False)
             return opened
 
@@ -153,7 +152,7 @@ def embed_into(
     adapter: Adapter | None,
     dtype: str,
     contents: Sequence[Content],
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
 ) -> None:
     """Embed distinct contents and keep their vectors, every few seconds and at the end."""
     keys = as_keys([content.key() for content in contents])

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adapters_store.bundle import Bundle, check_bundle, check_declaration
-from adapters_store.errors import BundleError, Problem
+from adapters_store.errors import BundleError, BundleProblem
 from adapters_store.store import Store
 from service.content.blobs import Blobs
-from service.content.item_reader import Intake
+from service.content.item_reader import ItemReader
 from service.content.pictures import PixelBudget
 from service.embedding.adapter_budget import AdapterBudget
 from service.engine.engine import Engine
@@ -57,7 +57,7 @@ class Versions:
         self._loaded: OrderedDict[tuple[str, int], tuple[object, Prepared]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def check_upload(self, record: DomainRecord) -> Callable[[Bundle], list[Problem]]:
+    def check_upload(self, record: DomainRecord) -> Callable[[Bundle], list[BundleProblem]]:
         """Return what the store asks of a bundle that is uploaded to a domain: every problem that stands against it.
 
         The values of an adapter that is too large are not read. A version that was accepted stays usable when the
@@ -65,7 +65,7 @@ class Versions:
         """
         backbone = self.engine(record).backbone
 
-        def problems(bundle: Bundle) -> list[Problem]:
+        def problems(bundle: Bundle) -> list[BundleProblem]:
             try:
                 spec = AdapterSpec.parse(bundle.manifest.spec)
                 excess = self._budget.find_excess(spec, backbone)
@@ -78,11 +78,11 @@ class Versions:
 
         return problems
 
-    def check(self, record: DomainRecord) -> Callable[[Bundle], list[Problem]]:
+    def check(self, record: DomainRecord) -> Callable[[Bundle], list[BundleProblem]]:
         """Return what a stored version must be on the domain's backbone: every problem that stands against it."""
         backbone = self.engine(record).backbone
 
-        def problems(bundle: Bundle) -> list[Problem]:
+        def problems(bundle: Bundle) -> list[BundleProblem]:
             try:
                 expected = expected_tensors(AdapterSpec.parse(bundle.manifest.spec), backbone.shape)
             except SpecError as error:
@@ -106,14 +106,14 @@ class Versions:
             )
         return engine
 
-    def intake(self, domain: str) -> Intake:
+    def item_reader(self, domain: str) -> ItemReader:
         """Return what turns rows that came in into items of a domain.
 
         Raises:
             DomainNotFound, BackboneNotFound.
         """
         backbone = self.engine(self._state.get_domain(domain)).backbone
-        return Intake(backbone, self._blobs, PixelBudget(self._max_image_pixels))
+        return ItemReader(backbone, self._blobs, PixelBudget(self._max_image_pixels))
 
     def adapter(self, domain: str, version: Version) -> Adapter | None:
         """Read the adapter of a version from the store once more, for items that no catalog has.
@@ -184,9 +184,9 @@ class Versions:
         card = self._store.card(record.name, version)
         if not card.digest or not card.dtype:
             detail = f"the card of {record.name}@{version} is damaged: {', '.join(card.damaged)}"
-            raise BundleError([Problem("digest", f"{detail}: upload the bundle again")])
+            raise BundleError([BundleProblem("digest", f"{detail}: upload the bundle again")])
         return card.digest, resolve_dtype(card.dtype, backbone.device)
 
 
-def _spec_problems(error: SpecError) -> list[Problem]:
-    return [Problem("manifest", f"manifest: spec: {problem}") for problem in error.problems]
+def _spec_problems(error: SpecError) -> list[BundleProblem]:
+    return [BundleProblem("manifest", f"manifest: spec: {problem}") for problem in error.problems]

@@ -22,13 +22,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from adapters_store.errors import StorageFull
 from service.catalog.index import Tuned
-from service.errors import OutOfSpace, ServiceError, StateUnavailable, VerificationFailed
+from service.errors import ServiceError, StateUnavailable, VerificationFailed
 from service.version import Version
+from transrec.arrays import Floats
 from transrec.backbone import Backbone
 from transrec.content import Content
+from transrec.progress import OnProgress, OnStage
 
 NICE = 19
 TICK_S = 0.25
@@ -36,9 +38,6 @@ TICK_S = 0.25
 IDLE_S = 60.0
 PIPE_BYTES = 65_536
 
-Floats = NDArray[np.float32]
-Progress = Callable[[int, int], None]
-Stage = Callable[[str], Progress]
 Heard = Callable[[dict[str, Any]], object]
 """Called with what the process says of a task."""
 
@@ -51,7 +50,7 @@ class BuildFailed(ServiceError):
     status, code, title = 500, "build_failed", "Build failed"
 
 
-class BuilderKilled(BuildFailed):
+class WorkerKilled(BuildFailed):
     """The process ended in the middle of a task."""
 
 
@@ -65,12 +64,12 @@ class VersionFile:
     bundle: str | None
 
 
-class Builder:
-    """Holds the process.
+class WorkerProcess:
+    """Owns the worker process.
 
     Args:
         folders: where the backbones lie, by fingerprint.
-        least: so many items are worth another process.
+        least: from this many items on, the worker is used.
         threads: that it computes with.
         where: what the process needs to read the catalog: data folder, address of Redis, size from which catalogs get
             an index.
@@ -87,7 +86,7 @@ class Builder:
         self._idle: threading.Timer | None = None
 
     def takes(self, count: int, backbone: Backbone) -> bool:
-        """Whether so many items are embedded elsewhere: a backbone is not loaded twice on a GPU."""
+        """Whether the worker embeds this many items; a backbone is never loaded twice on a GPU."""
         known = self._folders(backbone.fingerprint) is not None
         return count >= self._least > 0 and backbone.device.type == "cpu" and known
 
@@ -98,7 +97,7 @@ class Builder:
         dtype: str,
         contents: Sequence[Content],
         place: Path,
-        progress: Progress | None = None,
+        progress: OnProgress | None = None,
     ) -> None:
         """Embed contents and keep their vectors in the segments at `place`; waits until it is done.
 
@@ -118,7 +117,7 @@ class Builder:
             self._run(task, first, lambda answer: progress and progress(answer["done"], answer["total"]))
 
     def compact(
-        self, domain: str, backbone: Backbone, versions: Sequence[VersionFile], token: int, stage: Stage
+        self, domain: str, backbone: Backbone, versions: Sequence[VersionFile], token: int, stage: OnStage
     ) -> None:
         """Build a base of a domain's catalog; see `service.embedding.base_builder`.
 
@@ -133,15 +132,15 @@ class Builder:
             "token": token,
             "where": self._where,
         }
-        told: Progress | None = None
+        on_progress: OnProgress | None = None
         now = ""
 
         def progress(answer: dict[str, Any]) -> None:
-            nonlocal told, now
-            if answer["stage"] != now or told is None:
+            nonlocal on_progress, now
+            if answer["stage"] != now or on_progress is None:
                 now = answer["stage"]
-                told = stage(now)
-            told(answer["done"], answer["total"])
+                on_progress = stage(now)
+            on_progress(answer["done"], answer["total"])
 
         self._run(task, {"stage": "embed", "done": 0, "total": 0}, progress)
 
@@ -191,7 +190,7 @@ class Builder:
         """Ask, and once more where the process was killed: what it had embedded is kept."""
         try:
             return self._ask(task, first, progress)
-        except BuilderKilled as error:
+        except WorkerKilled as error:
             if self._closed:
                 raise
             _log.warning("%s: once more", error.detail)
@@ -223,7 +222,7 @@ class Builder:
             if "refused" in answer:
                 raise VerificationFailed(answer["refused"])
             if "full" in answer:
-                raise OutOfSpace(answer["full"])
+                raise StorageFull(answer["full"])
             if "error" in answer:
                 raise BuildFailed(f"{task['do']}: {answer['error']}")
             if "end" in answer:
@@ -232,7 +231,7 @@ class Builder:
             progress(last)
         code = process.wait()
         why = f"signal {-code}" if code < 0 else f"code {code}"
-        raise BuilderKilled(f"the process that builds ended with {why}: what it had embedded is kept, try again")
+        raise WorkerKilled(f"the process that builds ended with {why}: what it had embedded is kept, try again")
 
     def _running(self) -> subprocess.Popen[str]:
         if self._idle is not None:

@@ -14,40 +14,37 @@ from typing import Any, TextIO
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from adapters_store import errors as store
 from adapters_store.bundle import read_bundle
-from adapters_store.errors import BundleError
+from adapters_store.errors import BundleError, OutOfSpace
 from service.catalog.bases import Bases
 from service.catalog.index import build, use_one_thread
 from service.catalog.mapped import open_array
 from service.content.blobs import Blobs
-from service.die_with_parent import end_with
+from service.die_with_parent import die_with_parent
 from service.embedding.base_builder import BaseBuilder
 from service.embedding.segments import Segments
 from service.embedding.vectors import VectorFiles, embed_into
 from service.embedding.versions import Prepared
 from service.embedding.worker import NICE, VersionFile
-from service.errors import OutOfSpace, StateUnavailable, VerificationFailed
+from service.errors import StateUnavailable, VerificationFailed
 from service.state import State
 from service.state.redis import RedisState
 from service.state.snapshots import Snapshots
 from service.state.sqlite import SqliteState
 from transrec.adapters import Adapter, AdapterSpec, SpecError
+from transrec.arrays import Floats
 from transrec.backbone import Backbone, Dtype
 from transrec.content import Content, Picture
 
-TELL_EVERY_S = 0.2
+PROGRESS_INTERVAL_S = 0.2
 
 _log = logging.getLogger("swaprec")
-
-Floats = NDArray[np.float32]
 
 
 def main() -> int:
     """Do tasks until standard input ends."""
-    end_with(int(sys.argv[1]))
+    die_with_parent(int(sys.argv[1]))
     _give_way()
     torch.set_num_threads(int(sys.argv[2]))
     use_one_thread()
@@ -74,7 +71,7 @@ def _describe_error(error: Exception) -> dict[str, str]:
     """Describe an error to the service, which raises some kinds again with their own message."""
     if isinstance(error, VerificationFailed):
         return {"refused": error.detail}
-    if isinstance(error, store.OutOfSpace | OutOfSpace):
+    if isinstance(error, OutOfSpace):
         return {"full": str(error)}
     away = isinstance(error, StateUnavailable) or isinstance(error.__cause__, StateUnavailable)
     return {"unavailable" if away else "error": f"{type(error).__name__}: {error}"}
@@ -99,14 +96,14 @@ def _compact(task: dict[str, Any], loaded: dict[str, Backbone], answers: TextIO)
     state: State = SqliteState(data) if where["redis"] is None else RedisState(where["redis"], data)
 
     def stage(name: str) -> Callable[[int, int], None]:
-        told = 0.0
+        reported = 0.0
         _answer(answers, {"stage": name, "done": 0, "total": 0})
 
         def progress(done: int, total: int) -> None:
-            nonlocal told
-            if time.monotonic() - told > TELL_EVERY_S or done == total:
+            nonlocal reported
+            if time.monotonic() - reported > PROGRESS_INTERVAL_S or done == total:
                 _answer(answers, {"stage": name, "done": done, "total": total})
-                told = time.monotonic()
+                reported = time.monotonic()
 
         return progress
 
@@ -164,13 +161,13 @@ def _embed(task: dict[str, Any], loaded: dict[str, Backbone], answers: TextIO) -
     adapter = None if task["bundle"] is None else _adapter(Path(task["bundle"]), backbone)
     with Path(task["contents"]).open(encoding="ascii") as file:
         contents = [_content(line) for line in file]
-    told = 0.0
+    reported = 0.0
 
     def progress(done: int, total: int) -> None:
-        nonlocal told
-        if time.monotonic() - told > TELL_EVERY_S:
+        nonlocal reported
+        if time.monotonic() - reported > PROGRESS_INTERVAL_S:
             _answer(answers, {"done": done, "total": total})
-            told = time.monotonic()
+            reported = time.monotonic()
 
     segments = Segments(Path(task["place"]), backbone.config.width)
     embed_into(segments, backbone, adapter, task["dtype"], contents, progress)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from service.engine.engine import Engine
+from service.engine.torch_engine import TorchEngine
 from service.settings import Settings
 from transrec.backbone import Backbone
 from transrec.errors import BackboneError
@@ -37,7 +38,7 @@ class Backbones(Mapping[str, Engine]):
     def look_again(self) -> bool:
         """Load the folders that were put beside the others since; return whether there is another backbone now.
 
-        A folder that cannot be loaded is told of in the log and left where it is.
+        A folder that cannot be loaded is logged and left where it is.
         """
         with self._looking:
             before = len(self._engines)
@@ -62,9 +63,7 @@ class Backbones(Mapping[str, Engine]):
         shown = backbone.fingerprint[:12]
         first = self._folders.get(backbone.fingerprint)
         if first is None:
-            engine = Engine(
-                backbone, slots=self._settings.slots, max_queue=self._settings.max_queue, observe=self._observe
-            )
+            engine = build_engine(backbone, self._settings, self._observe)
             # Folders first: whoever sees a backbone finds its name.
             self._folders = {**self._folders, backbone.fingerprint: folder.absolute()}
             self._engines = {**self._engines, backbone.fingerprint: engine}
@@ -81,6 +80,11 @@ class Backbones(Mapping[str, Engine]):
 
     def __len__(self) -> int:
         return len(self._engines)
+
+
+def build_engine(backbone: Backbone, settings: Settings, observe: Callable[[int, int], None] | None) -> Engine:
+    """Build the engine that serves a backbone; this is the one place that names the implementation."""
+    return TorchEngine(backbone, slots=settings.slots, max_queue=settings.max_queue, observe=observe)
 
 
 def backbone_folders(settings: Settings) -> list[Path]:

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.access.admission import Admission
 from service.errors import QueueFull
 from service.http.bodies import body_of
-from service.http.parts import Parts
+from service.http.components import Components
 from service.http.paths import local_path
 from service.http.protocol import REFUSED, Headers
 from service.http.request_middleware import answer, request_id_of
@@ -36,12 +36,12 @@ def refuse_early(app: Any, address: bytes, headers: Headers) -> bytes | None:
     named = path.decode("latin-1")
     if named not in PATHS:
         return None
-    parts: Parts = app.state.parts
-    if not parts.admission.is_closed(_domain(query, parts)):
+    components: Components = app.state.components
+    if not components.admission.is_closed(_domain(query, components)):
         return None
-    parts.telemetry.count_refused(named)
+    components.telemetry.count_refused(named)
     request_id = request_id_of({"headers": headers}).encode()
-    body = b'%b%b"}' % (_problem(parts.admission.waiting), request_id)
+    body = b'%b%b"}' % (_problem(components.admission.waiting), request_id)
     return b"%bcontent-length: %d\r\nx-request-id: %b\r\n\r\n%b" % (_HEAD, len(body), request_id, body)
 
 
@@ -59,10 +59,10 @@ class AdmissionMiddleware:
         if scope["type"] != "http" or local_path(scope) not in PATHS:
             await self._app(scope, receive, send)
             return
-        parts: Parts = scope["app"].state.parts
-        admission = parts.admission
-        domain = _domain(scope["query_string"], parts)
-        limit, body = parts.settings.max_body_bytes, body_of(scope)
+        components: Components = scope["app"].state.components
+        admission = components.admission
+        domain = _domain(scope["query_string"], components)
+        limit, body = components.settings.max_body_bytes, body_of(scope)
         if body is None or body.length is None or body.length <= limit:  # else it is refused before it is read
             receive = await _body_read(receive, limit)
         try:
@@ -71,7 +71,7 @@ class AdmissionMiddleware:
                 await _wait(turn, domain, admission)
         except QueueFull as error:
             scope["state"][REFUSED] = True
-            parts.telemetry.rejected.labels(error.code).inc()
+            components.telemetry.rejected.labels(error.code).inc()
             await answer(Request(scope), problem_of(error))(scope, receive, send)
             return
         try:
@@ -123,9 +123,9 @@ def _again(messages: deque[Message], receive: Receive) -> Receive:
     return again
 
 
-def _domain(query: bytes, parts: Parts) -> str:
+def _domain(query: bytes, components: Components) -> str:
     """Name the domain whose queue a request joins; all that do not exist share one."""
     named = query[len(_PLAIN) :].decode("latin-1")
     if not query.startswith(_PLAIN) or _NOT_PLAIN.search(query):
         named = parse_qs(query.decode("latin-1")).get("domain", [""])[-1]
-    return named if parts.live.has(named) else ""
+    return named if components.live.has(named) else ""

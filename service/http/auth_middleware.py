@@ -10,21 +10,21 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.access.keys import ANYONE, Key
 from service.access.keys import Scope as Level
-from service.errors import Forbidden, Unauthorized
+from service.errors import KeyInvalid, ScopeDenied
 from service.http.paths import local_path
 from service.http.request_middleware import answer, header
 from service.wire.problems import problem_of
 
-_OPEN = ("/livez", "/readyz", "/openapi.json")
-_PAGES = ("/docs", "/redoc", "/static-offline-docs/")
-_ASKING = ("/recommend", "/compare", "/similar", "/embed")
-_WHOLE = ("/metrics", "/info")
+_OPEN_PATHS = ("/livez", "/readyz", "/openapi.json")
+_PAGE_PREFIXES = ("/docs", "/redoc", "/static-offline-docs/")
+_ASK_PATHS = ("/recommend", "/compare", "/similar", "/embed")
+_GLOBAL_PATHS = ("/metrics", "/info")
 _DOMAIN = re.compile("/domains/[^/]+/?")
 _EVALUATES = re.compile("/domains/[^/]+/evaluate/?")
 _IN_PATH = re.compile("/(?:domains|adapters)/([^/]+)")
 
 
-class Guard:
+class AuthMiddleware:
     """Lets a request pass whose key has the scope that its method and path need, for the domain that they name.
 
     What the path does not tell (the domain of a bundle or of a job) the route checks with `state.key`.
@@ -38,8 +38,8 @@ class Guard:
         if scope["type"] == "http":
             try:
                 scope["state"]["key"] = _admitted(scope)
-            except (Unauthorized, Forbidden) as error:
-                scope["app"].state.parts.telemetry.rejected.labels(error.code).inc()
+            except (KeyInvalid, ScopeDenied) as error:
+                scope["app"].state.components.telemetry.rejected.labels(error.code).inc()
                 await answer(Request(scope), problem_of(error))(scope, receive, send)
                 return
         await self._app(scope, receive, send)
@@ -49,26 +49,26 @@ def _admitted(scope: Scope) -> Key:
     path, method = local_path(scope), scope["method"]
     if is_open(path):
         return ANYONE
-    key: Key = scope["app"].state.parts.keys.caller(header(scope, b"authorization"))
+    key: Key = scope["app"].state.components.keys.caller(header(scope, b"authorization"))
     if key is ANYONE:
         return key
     key.check(needed(method, path))
     if key.domains:
         for domain in _domains(path, scope["query_string"]):
             key.check("read", domain)
-        if path in _WHOLE:
-            raise Forbidden(f"{path} tells of every domain; key {key.name!r} is for {', '.join(key.domains)}")
+        if path in _GLOBAL_PATHS:
+            raise ScopeDenied(f"{path} tells of every domain; key {key.name!r} is for {', '.join(key.domains)}")
     return key
 
 
 def is_open(path: str) -> bool:
     """Whether a path answers without a key: probes and the API's description."""
-    return path in _OPEN or path.startswith(_PAGES)
+    return path in _OPEN_PATHS or path.startswith(_PAGE_PREFIXES)
 
 
 def needed(method: str, path: str) -> Level:
     """Return the scope that a request needs."""
-    if method in ("GET", "HEAD") or (method == "POST" and (path in _ASKING or _EVALUATES.fullmatch(path))):
+    if method in ("GET", "HEAD") or (method == "POST" and (path in _ASK_PATHS or _EVALUATES.fullmatch(path))):
         return "read"
     return "admin" if _DOMAIN.fullmatch(path) else "write"
 

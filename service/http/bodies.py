@@ -11,7 +11,7 @@ from fastapi import Request
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.errors import Busy, PayloadTooLarge
+from service.errors import AtCapacity, PayloadTooLarge
 
 UNCOUNTED_BYTES = 64 * 1024
 """What a request may keep without being counted: no more than the server reads ahead anyway."""
@@ -24,7 +24,7 @@ _CARE = frozenset((b"transfer-encoding", b"content-encoding", b"expect"))
 
 LINGER_BYTES = 16 * 1024 * 1024
 LINGER_S = 2.0
-AT_ONCE = 8
+MAX_CONCURRENT_BODIES = 8
 
 
 class BodyBudget:
@@ -38,10 +38,10 @@ class BodyBudget:
         """Count more bytes.
 
         Raises:
-            Busy: they are too many, beside what others keep.
+            AtCapacity: they are too many, beside what others keep.
         """
         if self.used + count > self.total:
-            raise Busy(f"bodies of {self.used} bytes are in memory already, at most {self.total} are kept")
+            raise AtCapacity(f"bodies of {self.used} bytes are in memory already, at most {self.total} are kept")
         self.used += count
 
     def give_back(self, count: int) -> None:
@@ -49,7 +49,7 @@ class BodyBudget:
         self.used -= count
 
 
-class Body:
+class ReceivedBody:
     """The body of one request: how long it says it is, what came of it, and what of it is kept in memory."""
 
     def __init__(self, budget: BodyBudget, receive: Receive, length: int | None, *, expects: bool) -> None:
@@ -77,7 +77,7 @@ class Body:
         """Count a body of which `size` bytes are in memory.
 
         Raises:
-            Busy: too many are, of all requests.
+            AtCapacity: too many are, of all requests.
         """
         if size > UNCOUNTED_BYTES:
             self._budget.take(size - self.kept)
@@ -130,7 +130,7 @@ class BodyMiddleware:
         finally:
             body.close()
 
-    def _body(self, scope: Scope, receive: Receive) -> Body | None:
+    def _body(self, scope: Scope, receive: Receive) -> ReceivedBody | None:
         """Return the body of a request; None where it has none, or one that needs no looking after.
 
         A short body of a known length is no more than the server reads ahead anyway, unless it grows when decoded.
@@ -145,10 +145,10 @@ class BodyMiddleware:
         has_body = bool(length) or b"transfer-encoding" in found
         if not has_body or (length is not None and length <= UNCOUNTED_BYTES and not found):
             return None
-        return Body(self._budget, receive, length, expects=b"expect" in found)
+        return ReceivedBody(self._budget, receive, length, expects=b"expect" in found)
 
 
-async def _send_early(body: Body, send: Send, message: Message) -> None:
+async def _send_early(body: ReceivedBody, send: Send, message: Message) -> None:
     """Send a part of an answer while its request is still on its way."""
     if message["type"] == "http.response.start":
         MutableHeaders(scope=message)["Connection"] = "close"
@@ -164,7 +164,7 @@ async def _send_early(body: Body, send: Send, message: Message) -> None:
 class Receiving:
     """Bodies that are written to the disk while they come: a few at once of each key and domain."""
 
-    def __init__(self, at_once: int = AT_ONCE) -> None:
+    def __init__(self, at_once: int = MAX_CONCURRENT_BODIES) -> None:
         self._at_once = at_once
         self._counts: Counter[str] = Counter()
 
@@ -173,10 +173,10 @@ class Receiving:
         """Count one until the block ends.
 
         Raises:
-            Busy: as many of this name are on their way already.
+            AtCapacity: as many of this name are on their way already.
         """
         if self._counts[name] >= self._at_once:
-            raise Busy(f"{self._at_once} uploads of {name} are on their way already")
+            raise AtCapacity(f"{self._at_once} uploads of {name} are on their way already")
         self._counts[name] += 1
         try:
             yield
@@ -197,7 +197,7 @@ def refuse_long(request: Request, limit: int) -> None:
         raise PayloadTooLarge(f"{body.length} bytes: more than {limit} bytes are not read here")
 
 
-def body_of(scope: Scope) -> Body | None:
+def body_of(scope: Scope) -> ReceivedBody | None:
     """Return the body of a request, None where it has none or the app stands alone."""
-    found: Body | None = scope["state"].get("body")
+    found: ReceivedBody | None = scope["state"].get("body")
     return found

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from starlette.concurrency import run_in_threadpool
 
 from service.errors import JobNotFound, ServiceError, StateUnavailable, Stopping, TooManyAtOnce
-from service.state import Job, State
+from service.state import JobRecord, State
 from service.wire.problems import problem_of
 
 LOOK_EVERY_S = 0.1
@@ -34,12 +34,12 @@ KEEP_ALIVE = ": still there\n\n"
 class Followed:
     """A job as it was read last; None once it is gone. `changed` is set, and replaced, when it is another."""
 
-    job: Job | None
+    job: JobRecord | None
     event: str
     followers: int = 0
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def update(self, job: Job | None) -> None:
+    def update(self, job: JobRecord | None) -> None:
         """Note what was read."""
         if job == self.job:
             return
@@ -80,7 +80,7 @@ class JobEvents:
         if sum(one.followers for one in self._followed.values()) >= MAX_FOLLOWERS:
             raise TooManyAtOnce(f"{MAX_FOLLOWERS} clients follow jobs: ask for yours with GET /jobs/{job_id}")
 
-    async def follow(self, job: Job, check: Callable[[], None]) -> AsyncIterator[str]:
+    async def follow(self, job: JobRecord, check: Callable[[], None]) -> AsyncIterator[str]:
         """Yield a job's events until it ended; comments in between keep proxies from closing the connection.
 
         Args:
@@ -116,7 +116,7 @@ class JobEvents:
             check()
 
     @contextmanager
-    def _following(self, job: Job) -> Iterator[Followed]:
+    def _following(self, job: JobRecord) -> Iterator[Followed]:
         self.check(job.id)  # others may have come since the first time
         followed = self._followed.setdefault(job.id, Followed(job, event_of(job)))
         followed.followers += 1
@@ -141,9 +141,9 @@ class JobEvents:
                     self._followed[job_id].update(job)
             took = time.monotonic() - began
 
-    def _found(self, ids: Sequence[str]) -> dict[str, Job | None]:
+    def _found(self, ids: Sequence[str]) -> dict[str, JobRecord | None]:
         """Read jobs; those that could not be read now are left out."""
-        found: dict[str, Job | None] = {}
+        found: dict[str, JobRecord | None] = {}
         for job_id in ids:
             self.reads += 1
             try:
@@ -163,7 +163,7 @@ async def _wait(changed: asyncio.Event) -> None:
         return
 
 
-def event_of(job: Job) -> str:
+def event_of(job: JobRecord) -> str:
     """Write a job as a server-sent event."""
     return f"event: job\ndata: {json.dumps(job.to_json(), ensure_ascii=False)}\n\n"
 

@@ -9,8 +9,7 @@ from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 
 from adapters_store.quoting import listed, quote
-from service.errors import InvalidRequest
-from service.wire.validation import MAX_LISTED, summary
+from service.wire.validation import invalid_request
 
 
 async def check_query(request: Request) -> None:
@@ -26,7 +25,7 @@ async def check_query(request: Request) -> None:
     unknown = [name for name in dict.fromkeys(request.query_params) if name not in known]
     if unknown:
         errors = [{"loc": ["query", name], "msg": _message(name, known)} for name in unknown]
-        raise InvalidRequest(summary(errors), errors[:MAX_LISTED])
+        raise invalid_request(errors)
 
 
 def _names(dependant: Dependant) -> list[str]:

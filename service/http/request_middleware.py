@@ -15,17 +15,17 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.errors import DomainNotFound
-from service.http.parts import caller
+from service.errors import DomainNotFound, MalformedBody
+from service.http.components import caller
 from service.http.paths import exact_path
 from service.wire.problems import MEDIA_TYPE, Problem, problem, problem_of, status_problem
-from service.wire.validation import MAX_LISTED, plain_errors, summary
+from service.wire.validation import invalid_request, plain_errors
 
 _SANE = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _log = logging.getLogger("swaprec")
 
 
-class Edge:
+class RequestMiddleware:
     """Gives each request an id (the client's, if it is a plain one), names it in the answer, and counts.
 
     `root_path` is the path under which a proxy serves the API: it may take it away or leave it, and an answer's
@@ -74,7 +74,7 @@ def install_problems(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _on_any)
     app.add_exception_handler(HTTPException, _on_status)
     app.add_exception_handler(RequestValidationError, _on_validation)
-    app.add_exception_handler(ClientDisconnect, _on_gone)
+    app.add_exception_handler(ClientDisconnect, _on_disconnect)
     for kind in _handled():
         app.add_exception_handler(kind, _on_any)
 
@@ -88,7 +88,7 @@ def _handled() -> tuple[type[Exception], ...]:
 
 
 async def _on_any(request: Request, error: Exception) -> Response:
-    if isinstance(error, DomainNotFound) and (lost := request.app.state.parts.lost.error(error.name)):
+    if isinstance(error, DomainNotFound) and (lost := request.app.state.components.lost.error(error.name)):
         error = lost
     elif isinstance(error, DomainNotFound):
         error = DomainNotFound(error.name, filter(caller(request).covers, error.existing))
@@ -104,7 +104,7 @@ async def _on_status(request: Request, error: Exception) -> Response:
     return answer(request, Problem(found.status, found.body, dict(error.headers or {})))
 
 
-async def _on_gone(request: Request, _: Exception) -> Response:
+async def _on_disconnect(request: Request, _: Exception) -> Response:
     # Nobody reads this; it keeps a client that left in the middle of its body out of the log and of the 5xx counts.
     return answer(request, problem(400, "client_gone", "Client gone", "the body ended before it was complete"))
 
@@ -113,9 +113,8 @@ async def _on_validation(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - what it was registered for
     found = error.errors()
     if any(one["type"] == "json_invalid" for one in found):
-        return answer(request, problem(400, "malformed_body", "Malformed body", "the body is not JSON"))
-    plain = plain_errors(found, None)
-    return answer(request, problem(422, "invalid_request", "Invalid request", summary(plain), plain[:MAX_LISTED]))
+        return answer(request, problem_of(MalformedBody("the body is not JSON")))
+    return answer(request, problem_of(invalid_request(plain_errors(found, None))))
 
 
 def answer(request: Request, found: Problem) -> Response:
@@ -141,10 +140,10 @@ def header(scope: Scope, wanted: bytes) -> str | None:
 
 
 def _count(scope: Scope, status: int, seconds: float) -> None:
-    parts = getattr(scope["app"].state, "parts", None) if "app" in scope else None
-    if parts is None:
+    components = getattr(scope["app"].state, "components", None) if "app" in scope else None
+    if components is None:
         return
     route = getattr(scope.get("route"), "path", "unmatched")
     domain = scope["state"].get("domain", "")
-    parts.telemetry.requests.labels(route, domain, str(status)).inc()
-    parts.telemetry.seconds.labels(route).observe(seconds)
+    components.telemetry.requests.labels(route, domain, str(status)).inc()
+    components.telemetry.seconds.labels(route).observe(seconds)

@@ -14,7 +14,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
 from starlette.concurrency import run_in_threadpool
 
-from adapters_store.errors import TooLarge
+from adapters_store.errors import BundleTooLarge
 from adapters_store.quoting import quote
 from adapters_store.upload import Upload
 from service.errors import InvalidRequest, MalformedBody, UnsupportedMedia
@@ -32,7 +32,7 @@ FILE, FIELDS = "file", ("domain", "activate", "gate", "create")
 
 
 @dataclass(slots=True)
-class Form:
+class UploadForm:
     """A form with one file part named `file`; its bytes go to `upload` as they come."""
 
     upload: Upload
@@ -148,14 +148,14 @@ async def _collect(body: AsyncIterator[bytes], most: int) -> AsyncIterator[bytes
     """Yield a body in pieces that are worth a thread.
 
     Raises:
-        TooLarge: it is longer than a form of the largest bundle.
+        BundleTooLarge: it is longer than a form of the largest bundle.
     """
     pending = bytearray()
     size = 0
     async for chunk in body:
         size += len(chunk)
         if size > most:
-            raise TooLarge(f"more than {most} bytes: a bundle holds adapter weights only")
+            raise BundleTooLarge(f"more than {most} bytes: a bundle holds adapter weights only")
         pending += chunk
         if len(pending) >= PIECE_BYTES:
             yield bytes(pending)

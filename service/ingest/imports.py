@@ -1,6 +1,6 @@
 """Items in bulk: a body is spooled to a file, then stored row by row in transactions, and made searchable.
 
-What was spooled and acknowledged as a job is gone on with after a crash; storing an item twice changes nothing.
+What was spooled and acknowledged as a job is resumed after a crash; storing an item twice changes nothing.
 """
 
 from __future__ import annotations
@@ -17,16 +17,17 @@ from typing import Any
 
 import anyio
 
-from adapters_store.files import PART, room_or_error, sync_folder
+from adapters_store.files import PART, room_or_error, sync_file, sync_folder
 from service.content.import_batch import Merge, UnknownTokens
-from service.content.import_rows import BATCH_ROWS, MAX_ROW_BYTES, Check, Report, read_batches
+from service.content.import_rows import BATCH_ROWS, MAX_ROW_BYTES, Check, RowReport, read_batches
 from service.embedding.versions import Versions
-from service.errors import Busy, PayloadTooLarge
-from service.ingest.writer import CatalogWriter, Patiently
+from service.errors import AtCapacity, PayloadTooLarge
+from service.ingest.writer import CatalogWriter, RetryUntilAvailable
 from service.jobs import Jobs, Progress
 from service.live.compaction import Compactor
-from service.state import Item, Job, State, Upserted
+from service.state import JobRecord, State, StoredItem, Upserted
 from service.wire.requests import ItemBody, ItemPatch
+from transrec.progress import OnProgress
 
 KIND, PATCH = "import", "patch"
 BULK_IMPORT_ROWS = 10_000
@@ -40,28 +41,27 @@ COUNTED_BYTES = 16 * 1024 * 1024
 
 _log = logging.getLogger("swaprec")
 
-Advance = Callable[[int, int], None]
-Keep = Callable[[Report, int, int], None]
+Keep = Callable[[RowReport, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Course:
+class ImportRun:
     """How an import goes on: what it did until `position`, and the catalog's generation then; -1 where it just begins.
 
     `incarnation` is the one of the domain that the import is for. `compacts`: a bulk import becomes searchable by
     a compaction at its end. `replaces`: what a row does not name has its default, as in a PUT; else it stays as it is.
-    `told` (done, total); `patiently` does again what needs state where that is gone; `keep` writes down how far it is;
-    `check` raises where it may not go on.
+    `on_progress` is called with (done, total); `retry_until_available` repeats a call while state is unavailable;
+    `keep` records the progress; `check` raises where the job may not go on.
     """
 
-    report: Report = field(default_factory=Report)
+    report: RowReport = field(default_factory=RowReport)
     position: int = 0
     generation: int = -1
     incarnation: str = ""
     compacts: bool = False
     replaces: bool = False
-    told: Advance = lambda *_: None
-    patiently: Patiently = lambda call: call()
+    on_progress: OnProgress = lambda *_: None
+    retry_until_available: RetryUntilAvailable = lambda call: call()
     keep: Keep = lambda *_: None
     check: Check = lambda: None
 
@@ -100,7 +100,7 @@ class Imports:
 
         Raises:
             PayloadTooLarge: an array that must fit in memory, or more than `max_bytes`; OutOfSpace;
-            Busy: what waits here takes more than it may. Nothing is left.
+            AtCapacity: what waits here takes more than it may. Nothing is left.
         """
         limit = max_bytes if ndjson else min(max_bytes, MAX_ARRAY_BYTES)
         path = self._folder / f"{uuid.uuid4().hex}.{'ndjson' if ndjson else 'json'}{PART}"
@@ -135,9 +135,9 @@ class Imports:
                 with suppress(FileNotFoundError):
                     waiting += entry.stat().st_size
         if waiting > self._max_spool_bytes:
-            raise Busy(f"imports of {waiting} bytes wait already, at most {self._max_spool_bytes} are kept")
+            raise AtCapacity(f"imports of {waiting} bytes wait already, at most {self._max_spool_bytes} are kept")
 
-    def submit_item(self, domain: str, item: ItemBody, incarnation: str) -> Job:
+    def submit_item(self, domain: str, item: ItemBody, incarnation: str) -> JobRecord:
         """Import one item as a job.
 
         Raises:
@@ -148,7 +148,7 @@ class Imports:
             raise PayloadTooLarge(f"more than {MAX_ROW_BYTES} bytes beside its picture; put it with wait=true")
         return self.submit(domain, self._spooled(row), incarnation, replaces="true")
 
-    def submit_patch(self, domain: str, item_id: str, patch: ItemPatch, incarnation: str) -> Job:
+    def submit_patch(self, domain: str, item_id: str, patch: ItemPatch, incarnation: str) -> JobRecord:
         """Change an item as a job.
 
         Raises:
@@ -163,7 +163,7 @@ class Imports:
             path.write_bytes(content)
         return path
 
-    def submit(self, domain: str, spooled: Path, incarnation: str, kind: str = KIND, **detail: str) -> Job:
+    def submit(self, domain: str, spooled: Path, incarnation: str, kind: str = KIND, **detail: str) -> JobRecord:
         """Import as a job; from here on neither a crash nor a power cut loses anything.
 
         Args:
@@ -179,8 +179,8 @@ class Imports:
         kept = spooled.with_suffix("")
         try:
             self._jobs.check_room(domain)
-            with room_or_error(self._folder), spooled.open("rb") as file:
-                os.fsync(file.fileno())
+            with room_or_error(self._folder):
+                sync_file(spooled)
             spooled.rename(kept)
             sync_folder(self._folder)
             return self._jobs.submit(kind, domain, {"file": kept.name, **detail}, incarnation)
@@ -189,27 +189,27 @@ class Imports:
             kept.unlink(missing_ok=True)
             raise
 
-    def run(self, domain: str, spooled: Path, course: Course | None = None) -> Report:
+    def run(self, domain: str, spooled: Path, run: ImportRun | None = None) -> RowReport:
         """Store every row that can be stored, make the catalog searchable, and say what could not be.
 
         Raises:
             MalformedBody: an array that is no JSON; nothing was stored.
         """
-        course = course or Course()
-        report, done, total, rows = course.report, course.position, 0, 0
-        intake = self._versions.intake(domain)
-        sample = UnknownTokens(intake)
-        overtaken, generation = self._overtaken(domain, course.generation), course.generation
+        run = run or ImportRun()
+        report, done, total, rows = run.report, run.position, 0, 0
+        item_reader = self._versions.item_reader(domain)
+        sample = UnknownTokens(item_reader)
+        overtaken, generation = self._overtaken(domain, run.generation), run.generation
         kept = time.monotonic()
-        for batch in read_batches(spooled, report, intake, done, course.check):
+        for batch in read_batches(spooled, report, item_reader, done, run.check):
             wanted = [(index, row) for index, row in batch.rows_by_number if row.item_id not in overtaken]
-            merge = Merge(self._state, domain, intake, wanted, replaces=course.replaces)
-            course.patiently(merge.read)
+            merge = Merge(self._state, domain, item_reader, wanted, replaces=run.replaces)
+            run.retry_until_available(merge.read)
             merge.report_rejected(report)
             sample.add(merge.items)
-            intake.settle()
+            item_reader.settle()
             if merge.items:
-                stored = self._store(domain, merge, course)
+                stored = self._store(domain, merge, run)
                 report.accepted += stored.accepted
                 report.updated += stored.updated
                 report.unchanged += stored.unchanged
@@ -221,26 +221,26 @@ class Imports:
                 # No batch has more rows: what was stored but not written down before a crash is behind.
                 overtaken = frozenset()
             if merge.items or time.monotonic() - kept > KEEP_EVERY_S:
-                course.keep(report, done, generation)
+                run.keep(report, done, generation)
                 kept = time.monotonic()
-            course.told(done, total)
+            run.on_progress(done, total)
         if done != total:  # nothing but empty lines followed
-            course.told(total, total)
+            run.on_progress(total, total)
         report.warnings += sample.warnings()
         counts = (report.accepted, report.updated, report.unchanged, report.rejected_count)
         _log.info("%s: import ended: %d accepted, %d updated, %d unchanged, %d rejected", domain, *counts)
         return report
 
-    def _store(self, domain: str, merge: Merge, course: Course) -> Upserted:
-        search = not course.compacts or course.report.accepted + course.report.updated < BULK_IMPORT_ROWS
+    def _store(self, domain: str, merge: Merge, run: ImportRun) -> Upserted:
+        search = not run.compacts or run.report.accepted + run.report.updated < BULK_IMPORT_ROWS
         return self._writer.upsert(
             domain,
             merge.items,
             search=search,
-            patiently=course.patiently,
-            check=course.check,
+            retry_until_available=run.retry_until_available,
+            check=run.check,
             renew=merge.renewed,
-            incarnation=course.incarnation,
+            incarnation=run.incarnation,
         )
 
     def _overtaken(self, domain: str, generation: int) -> frozenset[str]:
@@ -249,68 +249,72 @@ class Imports:
             return frozenset()
         incarnation = self._state.get_domain(domain).incarnation
         changes = self._state.changes(domain, generation, incarnation)
-        gone = self._state.withdrawals(domain, generation, incarnation)
+        removals = self._state.removals(domain, generation, incarnation)
         upserted = [item.item_id for item in changes.upserted] if changes is not None else []
-        return frozenset([*upserted, *(gone.deleted if gone is not None else [])])
+        return frozenset([*upserted, *(removals.deleted if removals is not None else [])])
 
-    def _import_job(self, job: Job, progress: Progress) -> dict[str, Any]:
+    def _import_job(self, job: JobRecord, progress: Progress) -> dict[str, Any]:
         """Import, or go on with it where it was: what was deleted since does not come back with its rows."""
         incarnation = self._state.get_domain(job.domain).incarnation  # before the job is seen: it goes with its domain
         job = self._state.get_job(job.id)
         begun = job.result or {}
         first = begun.get("generation", -1) if begun else self._state.generation(job.domain)
 
-        def keep(report: Report, position: int, generation: int) -> None:
+        def keep(report: RowReport, position: int, generation: int) -> None:
             # As long as nothing is stored, what others changed since the beginning is not to be overwritten.
             generation = first if generation < 0 else generation
             result = {"report": report.to_json(), "position": position, "generation": generation}
-            progress.patiently(lambda: self._state.update_job(job.id, token=progress.job.token, result=result))
+            progress.retry_until_available(
+                lambda: self._state.update_job(job.id, token=progress.job.token, result=result)
+            )
 
         verb = "goes on" if begun else "begins"
         _log.info("%s: import job %s %s", job.domain, job.id, verb)
         if not begun:
-            keep(Report(), 0, first)
-        course = Course(
-            report=Report.parse(begun["report"]) if begun else Report(),
+            keep(RowReport(), 0, first)
+        run = ImportRun(
+            report=RowReport.parse(begun["report"]) if begun else RowReport(),
             position=begun.get("position", 0),
             generation=begun.get("generation", -1),
             incarnation=incarnation,
             compacts=True,
             replaces=job.detail.get("replaces") == "true",
-            told=progress.stage("import"),
-            patiently=progress.patiently,
+            on_progress=progress.stage("import"),
+            retry_until_available=progress.retry_until_available,
             keep=keep,
             check=progress.check,
         )
-        report = self.run(job.domain, self._path(job), course)
+        report = self.run(job.domain, self._path(job), run)
         if report.stored >= BULK_IMPORT_ROWS:
-            progress.patiently(lambda: self._compactor.compact(job.domain, progress))
+            progress.retry_until_available(lambda: self._compactor.compact(job.domain, progress))
         return report.to_json()
 
-    def _patch_job(self, job: Job, progress: Progress) -> dict[str, Any]:
+    def _patch_job(self, job: JobRecord, progress: Progress) -> dict[str, Any]:
         """Change an item, unless that was done before this process was killed, or somebody changed it since."""
         incarnation = self._state.get_domain(job.domain).incarnation
         patch, item_id = ItemPatch.model_validate_json(self._path(job).read_bytes()), job.detail["item_id"]
         begun = self._state.get_job(job.id).result
         if begun is None:
             began = {"generation": self._state.generation(job.domain)}
-            progress.patiently(lambda: self._state.update_job(job.id, token=job.token, result=began))
+            progress.retry_until_available(lambda: self._state.update_job(job.id, token=job.token, result=began))
         elif item_id in self._overtaken(job.domain, begun["generation"]):
             return {"updated": 0, "unchanged": 1}
-        intake = self._versions.intake(job.domain)
+        item_reader = self._versions.item_reader(job.domain)
 
-        def changed(before: Item) -> Item:
-            after = intake.patched(before, patch)
-            intake.settle()
+        def changed(before: StoredItem) -> StoredItem:
+            after = item_reader.patched(before, patch)
+            item_reader.settle()
             return after
 
-        stored: Upserted = progress.patiently(lambda: self._writer.change(job.domain, item_id, changed, incarnation))
+        stored: Upserted = progress.retry_until_available(
+            lambda: self._writer.change(job.domain, item_id, changed, incarnation)
+        )
         return {"updated": stored.updated, "unchanged": stored.unchanged}
 
-    def _forget(self, job: Job) -> None:
+    def _forget(self, job: JobRecord) -> None:
         self._path(job).unlink(missing_ok=True)
 
-    def _path(self, job: Job) -> Path:
+    def _path(self, job: JobRecord) -> Path:
         return self._folder / str(job.detail["file"])
 
 

@@ -13,18 +13,18 @@ from typing import Any
 from adapters_store.store import Store
 from service.embedding.vectors import VectorFiles
 from service.embedding.versions import Versions
-from service.errors import Conflict, ItemNotFound
-from service.live.reconcile import DAMAGE, Reconciler
+from service.errors import ItemNotFound, RequestConflict
+from service.live.reconcile import DAMAGE_ERRORS, Reconciler
 from service.live.table import LiveTable
-from service.state import Deleted, Item, State, Told, Upserted
+from service.state import Deleted, State, StoredItem, Upserted, Visibility
 from service.state.fence import fence
 
-TRIES = 8
-ROWS = 1000
+CHANGE_ATTEMPTS = 8
+TRANSACTION_ROWS = 1000
 
 
-Patiently = Callable[[Callable[[], Any]], Any]
-Renew = Callable[[Sequence[Item]], list[Item]]
+RetryUntilAvailable = Callable[[Callable[[], Any]], Any]
+Renew = Callable[[Sequence[StoredItem]], list[StoredItem]]
 
 
 class CatalogWriter:
@@ -45,10 +45,10 @@ class CatalogWriter:
     def upsert(
         self,
         domain: str,
-        items: Sequence[Item],
+        items: Sequence[StoredItem],
         *,
         search: bool = True,
-        patiently: Patiently = lambda call: call(),
+        retry_until_available: RetryUntilAvailable = lambda call: call(),
         check: Callable[[], None] = lambda: None,
         incarnation: str = "",
         renew: Renew = list,
@@ -59,7 +59,7 @@ class CatalogWriter:
             domain: whose items.
             items: that are new or changed.
             search: False leaves that to a compaction.
-            patiently: does what needs state again where state is gone, so that nothing is counted twice.
+            retry_until_available: repeats a call while state is unavailable, so that nothing is counted twice.
             check: called between steps; what it raises ends the upsert, before the next thousand are stored.
             incarnation: of the domain that they are for; a later one of its name does not get them.
             renew: returns items as they are to be stored, from those that were embedded; asked just before.
@@ -67,38 +67,44 @@ class CatalogWriter:
         Raises:
             DomainNotFound; BundleError: the live version is damaged; StateUnavailable; OutOfSpace.
         """
-        incarnation = incarnation or patiently(partial(self._state.get_domain, domain)).incarnation
-        patiently(partial(self.embed, domain, items, check))
-        stored, told = Upserted(0, 0, 0, 0), self._told(domain, search=search)
-        for start in range(0, len(items), ROWS):
+        incarnation = incarnation or retry_until_available(partial(self._state.get_domain, domain)).incarnation
+        retry_until_available(partial(self.embed, domain, items, check))
+        stored, visibility = Upserted(0, 0, 0, 0), self._visibility(domain, search=search)
+        for start in range(0, len(items), TRANSACTION_ROWS):
             check()
-            some = items[start : start + ROWS]
-            stored = stored.and_then(patiently(partial(self._store_some, domain, some, told, renew, incarnation)))
-        if search and (stored.accepted or stored.updated or told == "all"):
-            patiently(partial(self._reconciler.reconcile, domain))
+            some = items[start : start + TRANSACTION_ROWS]
+            stored = stored.and_then(
+                retry_until_available(partial(self._store_some, domain, some, visibility, renew, incarnation))
+            )
+        if search and (stored.accepted or stored.updated or visibility == "all"):
+            retry_until_available(partial(self._reconciler.reconcile, domain))
         return stored
 
-    def _store_some(self, domain: str, items: Sequence[Item], told: Told, renew: Renew, incarnation: str) -> Upserted:
-        return self._state.upsert_items(domain, renew(items), told, incarnation)
+    def _store_some(
+        self, domain: str, items: Sequence[StoredItem], visibility: Visibility, renew: Renew, incarnation: str
+    ) -> Upserted:
+        return self._state.upsert_items(domain, renew(items), visibility, incarnation)
 
-    def _told(self, domain: str, *, search: bool) -> Told:
-        """Say who is told of what is written; of all of it where something waits for a base, as unchanged items may."""
+    def _visibility(self, domain: str, *, search: bool) -> Visibility:
+        """Return which rows are reported: all of them while something waits for a base, as unchanged items may."""
         if not search:
             return "later"
         deployment = self._live.find(domain)
         return "all" if deployment is None or deployment.live.items.incomplete else "changed"
 
-    def change(self, domain: str, item_id: str, changed: Callable[[Item], Item], incarnation: str = "") -> Upserted:
+    def change(
+        self, domain: str, item_id: str, changed: Callable[[StoredItem], StoredItem], incarnation: str = ""
+    ) -> Upserted:
         """Change a stored item; what somebody else changes at the same time is not lost.
 
         Raises:
-            ItemNotFound; Conflict: others change it again and again; what `upsert` raises.
+            ItemNotFound; RequestConflict: others change it again and again; what `upsert` raises.
         """
         incarnation = incarnation or self._state.get_domain(domain).incarnation
-        for _ in range(TRIES):
+        for _ in range(CHANGE_ATTEMPTS):
             before = self.get(domain, item_id)
             after = changed(before)
-            if after == before and self._told(domain, search=True) == "changed":
+            if after == before and self._visibility(domain, search=True) == "changed":
                 return Upserted(0, 0, 1, 0)
             self.embed(domain, [after])
             stored: Upserted | None
@@ -109,7 +115,7 @@ class CatalogWriter:
             if stored is not None:
                 self._reconciler.reconcile(domain)
                 return stored
-        raise Conflict(f"item {item_id!r} of {domain} is being changed by others: try again")
+        raise RequestConflict(f"item {item_id!r} of {domain} is being changed by others: try again")
 
     def delete(self, domain: str, ids: Sequence[str]) -> Deleted:
         """Delete items; they are in no answer of this process from here on.
@@ -117,12 +123,12 @@ class CatalogWriter:
         Raises:
             DomainNotFound, StateUnavailable.
         """
-        gone = self._state.delete_items(domain, ids)
-        if gone.deleted:
+        deleted = self._state.delete_items(domain, ids)
+        if deleted.deleted:
             self._reconciler.reconcile(domain)
-        return gone
+        return deleted
 
-    def get(self, domain: str, item_id: str) -> Item:
+    def get(self, domain: str, item_id: str) -> StoredItem:
         """Return a stored item.
 
         Raises:
@@ -134,19 +140,20 @@ class CatalogWriter:
             raise ItemNotFound(f"{domain} has no item {item_id!r}")
         return found[item_id]
 
-    def embed(self, domain: str, items: Sequence[Item], check: Callable[[], None] = lambda: None) -> None:
+    def embed(self, domain: str, items: Sequence[StoredItem], check: Callable[[], None] = lambda: None) -> None:
         """Embed what has no vector yet, under every version that answers or is kept warm; `check` may end it.
 
         Raises:
             DomainNotFound: also where it is deleted meanwhile.
         """
         record = self._state.get_domain(domain)
-        contents, backbone = self._versions.intake(domain).contents_of(items), self._versions.engine(record).backbone
+        contents = self._versions.item_reader(domain).contents_of(items)
+        backbone = self._versions.engine(record).backbone
         activation = self._store.current(domain)
         for version in dict.fromkeys([*activation.in_use, *self._store.pinned(domain)]):
             try:
                 prepared = self._versions.load(record, version)
-            except DAMAGE:
+            except DAMAGE_ERRORS:
                 if version == activation.version:
                     raise
                 continue  # what a rollback returns to is damaged: the next reconciliation says so

@@ -12,25 +12,24 @@ from datetime import UTC, datetime
 from itertools import islice, takewhile
 from typing import Any
 
-from adapters_store.errors import StoreDamaged
+from adapters_store.errors import StorageFull, StoreDamaged
 from adapters_store.store import Store
 from service.content.sweeps import Sweeps
 from service.embedding.base_builder import BaseBuilder
 from service.embedding.versions import Prepared, Versions
-from service.embedding.worker import Builder, VersionFile
-from service.errors import OutOfSpace
+from service.embedding.worker import VersionFile, WorkerProcess
 from service.jobs import Jobs, Progress
-from service.live.reconcile import DAMAGE, Reconciler
+from service.live.reconcile import DAMAGE_ERRORS, Reconciler
 from service.live.table import Deployment
-from service.state import DomainRecord, Job
+from service.state import DomainRecord, JobRecord
 from service.version import Version, version_name
 
 # The kind of compaction jobs in state, on the wire and in metrics.
 KIND = "fold"
-PREPARED = 8
-"""So many versions have vectors in a base: those that are warm, whatever their number, and the newest that were."""
+VERSIONS_PER_BASE = 8
+"""Versions with vectors in a base: all warm ones, and the newest of the others up to this number."""
 
-AGAIN_S, MAX_AGAIN_S, LATELY = 60.0, 6 * 3600.0, 20
+REBUILD_DELAY_S, MAX_REBUILD_DELAY_S, RECENT_JOBS = 60.0, 6 * 3600.0, 20
 """A build that failed is tried again after a minute, of the same catalog after twice as long each time."""
 REFUSALS = range(400, 500)
 """Statuses of errors that are about what was built: the same again would fail again."""
@@ -45,20 +44,20 @@ class Compactor:
         self,
         store: Store,
         versions: Versions,
-        here: BaseBuilder,
-        elsewhere: Builder,
+        in_process: BaseBuilder,
+        in_worker: WorkerProcess,
         reconciler: Reconciler,
         jobs: Jobs,
         sweeps: Sweeps,
     ) -> None:
-        self._state, self.sweeps = here.state, sweeps
-        self._store, self._versions, self._here, self._elsewhere = store, versions, here, elsewhere
+        self._state, self.sweeps = in_process.state, sweeps
+        self._store, self._versions, self._in_process, self._in_worker = store, versions, in_process, in_worker
         self._reconciler, self._jobs = reconciler, jobs
         self.on_compacted: list[Callable[[str], object]] = []
         jobs.kinds[KIND] = self._run_job
         reconciler.request_compaction = self.request
 
-    def request(self, domain: str) -> Job | None:
+    def request(self, domain: str) -> JobRecord | None:
         """Queue a compaction of a domain, unless one waits, or has failed and would again.
 
         What was refused for what is in it is not built again before the catalog or the live version is another.
@@ -66,19 +65,19 @@ class Compactor:
         if any(job.kind == KIND and job.domain == domain for job in self._state.open_jobs()):
             return None
         wanted = self._describe_input(domain)
-        failed = _take_failed([job for job in self._state.jobs(domain, LATELY) if job.kind == KIND])
+        failed = _take_failed([job for job in self._state.jobs(domain, RECENT_JOBS) if job.kind == KIND])
         same = [job for job in failed if job.detail == wanted]
         if same and _was_refused(same[0]):
             self._reconciler.explain(
                 domain, f"its catalog cannot be built: {same[0].error and same[0].error['detail']}"
             )
             return None
-        if failed and _get_age(failed[0]) < min(MAX_AGAIN_S, AGAIN_S * 2 ** max(0, len(same) - 1)):
+        if failed and _get_age(failed[0]) < min(MAX_REBUILD_DELAY_S, REBUILD_DELAY_S * 2 ** max(0, len(same) - 1)):
             return None
         try:
             return self._jobs.submit(KIND, domain, wanted)
-        except OutOfSpace as error:  # what was deleted must go all the same; it is asked for again
-            _log.warning("%s waits for a base: %s", domain, error.detail)
+        except StorageFull as error:  # what was deleted must go all the same; it is asked for again
+            _log.warning("%s waits for a base: %s", domain, error)
             return None
 
     def _describe_input(self, domain: str) -> dict[str, Any]:
@@ -99,13 +98,13 @@ class Compactor:
         """
         backbone, token = self._versions.engine(record).backbone, progress.job.token
         versions = [first, *self._choose_versions(record.name, first)]
-        if self._elsewhere.takes(self._state.count_items(record.name), backbone):
+        if self._in_worker.takes(self._state.count_items(record.name), backbone):
             files = [
                 file for version in versions if (file := self._describe_version(record, version, first)) is not None
             ]
-            self._elsewhere.compact(record.name, backbone, files, token, progress.stage)
+            self._in_worker.compact(record.name, backbone, files, token, progress.stage)
         else:
-            self._here.build(record, backbone, self._load_versions(record, versions), token, progress.stage)
+            self._in_process.build(record, backbone, self._load_versions(record, versions), token, progress.stage)
         progress.check()
         self._state.announce("items", record.name)
 
@@ -115,7 +114,7 @@ class Compactor:
         def wanted() -> list[str]:
             return [*(card.digest for card in self._store.versions(record.name)), record.backbone]
 
-        self._here.vectors.sweep(record.name, wanted)
+        self._in_process.vectors.sweep(record.name, wanted)
 
     def _is_compacted(self, record: DomainRecord) -> bool:
         """Whether every version that is kept warm has a base of the catalog as it is now that can be opened."""
@@ -127,9 +126,9 @@ class Compactor:
             digest, dtype = self._versions.identify(record, version)
             if version != self._store.live(record.name):
                 self._versions.load(record, version)
-        except DAMAGE:  # it is left out of bases, too
+        except DAMAGE_ERRORS:  # it is left out of bases, too
             return version != self._store.live(record.name)
-        found = self._here.bases.newest(record, digest, dtype, None)
+        found = self._in_process.bases.newest(record, digest, dtype, None)
         return found is not None and found[0].generation == generation
 
     def _list_needed(self, domain: str) -> list[Version]:
@@ -144,7 +143,7 @@ class Compactor:
         try:
             digest, dtype = self._versions.identify(record, version)
             bundle = None if version is None else self._store.bundle_path(record.name, version)
-        except DAMAGE:
+        except DAMAGE_ERRORS:
             if version == first:
                 raise
             return None
@@ -155,7 +154,7 @@ class Compactor:
         for version in versions[1:]:
             try:
                 found.append(self._versions.load(record, version))
-            except DAMAGE:
+            except DAMAGE_ERRORS:
                 _log.exception("%s@%s is left out of the next base", record.name, version_name(version))
         return found
 
@@ -164,7 +163,7 @@ class Compactor:
         needed = self._list_needed(domain)
         wanted = (version for version in [*needed, *lately] if version != first)
         present = (version for version in dict.fromkeys(wanted) if version is None or self._store.has(domain, version))
-        return list(islice(present, max(PREPARED - 1, len(needed))))
+        return list(islice(present, max(VERSIONS_PER_BASE - 1, len(needed))))
 
     def compact(self, domain: str, progress: Progress) -> Deployment | None:
         """Build a base of a catalog as it is now, unless there is one, and answer from it.
@@ -177,24 +176,24 @@ class Compactor:
             self.build(record, self._store.live(domain), progress)
         self.sweep(record)
         self.sweeps.ask()
-        deployment: Deployment | None = progress.patiently(lambda: self._reconciler.reconcile(domain))
-        for told in self.on_compacted:
-            told(domain)
+        deployment: Deployment | None = progress.retry_until_available(lambda: self._reconciler.reconcile(domain))
+        for callback in self.on_compacted:
+            callback(domain)
         return deployment
 
-    def _run_job(self, job: Job, progress: Progress) -> dict[str, Any]:
+    def _run_job(self, job: JobRecord, progress: Progress) -> dict[str, Any]:
         deployment = self.compact(job.domain, progress)
         return {"items": len(deployment.live.items) if deployment is not None else 0}
 
 
-def _take_failed(jobs: Sequence[Job]) -> list[Job]:
+def _take_failed(jobs: Sequence[JobRecord]) -> list[JobRecord]:
     """Return the newest jobs that failed, until one that did not; newest first, as they are given."""
     return list(takewhile(lambda job: job.status == "failed", jobs))
 
 
-def _was_refused(job: Job) -> bool:
+def _was_refused(job: JobRecord) -> bool:
     return job.error is not None and job.error.get("status") in REFUSALS
 
 
-def _get_age(job: Job) -> float:
+def _get_age(job: JobRecord) -> float:
     return (datetime.now(UTC) - datetime.fromisoformat(job.updated_at)).total_seconds()

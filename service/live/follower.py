@@ -21,7 +21,7 @@ from service.state import State
 WAIT_S = 1.0
 RETRY_S = 0.5
 SWEEP_S = 15.0
-THREADS = 4
+FEED_THREADS = 4
 IGNORED = ("probes",)
 
 _log = logging.getLogger("swaprec")
@@ -33,7 +33,7 @@ class Follower:
     def __init__(self, state: State, store: Store, live: LiveTable, reconciler: Reconciler, jobs: Jobs) -> None:
         self._state, self._store, self._live, self._reconciler, self._jobs = state, store, live, reconciler, jobs
         self._closing = threading.Event()
-        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="feed")
+        self._pool = ThreadPoolExecutor(FEED_THREADS, thread_name_prefix="feed")
         self._thread = threading.Thread(target=self._follow, name="feed", daemon=True)
         self._since: dict[str, float] = {}
         self._trouble: dict[str, tuple[float, float]] = {}

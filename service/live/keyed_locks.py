@@ -1,4 +1,4 @@
-"""Turns: one lock a domain, there as long as somebody holds it or waits for it."""
+"""Keyed locks: one lock per domain, which exists while it is held or waited for."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ Lock = AbstractContextManager[bool]
 """What `threading.RLock` makes: the type of it has no name."""
 
 
-class Turns:
-    """Locks by name, entered again by the thread that holds one."""
+class KeyedLocks:
+    """Reentrant locks by name."""
 
     def __init__(self) -> None:
         self._locks: WeakValueDictionary[str, Lock] = WeakValueDictionary()

@@ -18,7 +18,6 @@ import numpy as np
 from adapters_store.activations import Activation
 from adapters_store.errors import BundleError, OutOfSpace, StoreDamaged, VersionNotFound
 from adapters_store.store import Store
-from service import errors
 from service.catalog.bases import Base, Bases
 from service.catalog.live_items import COMPACTION_ROWS, LiveItems
 from service.embedding.vectors import VectorFiles
@@ -26,7 +25,7 @@ from service.embedding.versions import Versions
 from service.engine.engine import Engine
 from service.engine.slots import Slot
 from service.errors import BackboneNotFound, DomainLoading, DomainNotFound, ServiceError, StateUnavailable
-from service.live.keyed_locks import Turns
+from service.live.keyed_locks import KeyedLocks
 from service.live.residency import Residency
 from service.live.table import Deployment, LiveDomain, LiveTable
 from service.state import Changes, DomainRecord, State
@@ -34,16 +33,15 @@ from service.version import Version, version_name
 from service.wire.problems import is_expected, problem_of
 from transrec.backbone import Dtype
 
-HERE = 256
-"""So many items are embedded by whoever needs them; more are a job."""
+EMBED_INLINE_MAX = 256
+"""Up to this many items are embedded inline; more become a job."""
 
-MOST_HERE = 20_000
-"""So many changed items may be in memory beside a base; if there are more, they wait for the next base."""
+DELTA_ROWS_MAX = 20_000
+"""Maximum changed items in memory next to a base; more wait for the next base."""
 
-FULL = (OutOfSpace, errors.OutOfSpace)
-DAMAGE = (BundleError, VersionNotFound, BackboneNotFound, OSError)
+DAMAGE_ERRORS = (BundleError, VersionNotFound, BackboneNotFound, OSError)
 
-Despite = tuple[type[Exception], ...]
+ErrorTypes = tuple[type[Exception], ...]
 
 _log = logging.getLogger("swaprec")
 
@@ -72,11 +70,11 @@ class Reconciler:
         live: what requests read.
         versions, bases, vectors: what values are made of.
         residency: what of it is in memory.
-        observe_swap: told the seconds of each publication.
+        observe_swap: called with the seconds of each publication.
 
-    `waiting` are domains that a build must bring on: until then they answer without what was deleted or hidden, and
-    without what else changed, or not at all where there is nothing to answer from. `forget` are told of those that are
-    gone. `troubled` are domains that stay at what they were, for an error that may pass.
+    `waiting` are domains that a build must bring on: until then they answer without removed items and
+    without other changes, or not at all if there is nothing to answer from. `forget` are called with
+    those that were removed. `troubled` are domains that stay at what they were, for an error that may pass.
     """
 
     def __init__(
@@ -93,7 +91,7 @@ class Reconciler:
         self._state, self._store, self._live = state, store, live
         self._versions, self._bases, self._vectors = versions, bases, vectors
         self._residency, self._observe_swap = residency, observe_swap
-        self._turns = Turns()
+        self._locks = KeyedLocks()
         self.waiting: set[str] = set()
         self.troubled: set[str] = set()
         self.request_compaction: Callable[[str], object] = lambda _: None
@@ -110,7 +108,7 @@ class Reconciler:
     @contextmanager
     def turn(self, domain: str) -> Iterator[None]:
         """Hold what guards the publication of a domain's values in this process."""
-        with self._turns.of(domain):
+        with self._locks.of(domain):
             yield
 
     def reconcile(self, domain: str, candidate: LiveDomain | None = None, *, load: bool = False) -> Deployment | None:
@@ -118,7 +116,7 @@ class Reconciler:
 
         Args:
             domain: whether it exists or not.
-            candidate: a value that is at hand, and may be what is wanted now.
+            candidate: a value that exists already, and may be the wanted one.
             load: also where it is evicted, or was never requested and there is no room.
 
         Raises:
@@ -153,7 +151,7 @@ class Reconciler:
             NotBuilt: its vectors are not there; what `Versions.load` raises.
         """
         with self.turn(record.name):
-            return self._open_version(record, version, _Having(record, []), 0)
+            return self._open_version(record, version, _ReusableValues(record, []), 0)
 
     def _drop_cut(self, domain: str) -> None:
         """Answer no more from files that were cut: reading what they lack would kill the process."""
@@ -187,7 +185,7 @@ class Reconciler:
             return True
         try:
             activation = self._store.current(domain)
-        except StoreDamaged:  # whoever asks next is told
+        except StoreDamaged:  # whoever asks next gets the error
             return False
         number = self._state.generation(domain) + activation.number
         pinned = [value.version for value in cached.pinned]
@@ -197,8 +195,8 @@ class Reconciler:
     def _bring_up_to_date(self, record: DomainRecord, candidate: LiveDomain | None) -> Deployment:
         now, activation = self._live.find(record.name), self._store.current(record.name)
         values = [*(now.warm if now is not None else ()), *([candidate] if candidate is not None else [])]
-        having = _Having(record, values)
-        deployment = self._assemble(record, activation, having)
+        reusable = _ReusableValues(record, values)
+        deployment = self._assemble(record, activation, reusable)
         if deployment != now:
             started = time.perf_counter()
             self._live.publish(deployment)
@@ -211,14 +209,16 @@ class Reconciler:
             self.request_compaction(record.name)
         return deployment
 
-    def _assemble(self, record: DomainRecord, activation: Activation, having: _Having) -> Deployment:
-        despite = (NotBuilt, *FULL, *DAMAGE)
-        made = {activation.version: self._open_version(record, activation.version, having, activation.number, despite)}
+    def _assemble(self, record: DomainRecord, activation: Activation, reusable: _ReusableValues) -> Deployment:
+        tolerate = (NotBuilt, OutOfSpace, *DAMAGE_ERRORS)
+        made = {
+            activation.version: self._open_version(record, activation.version, reusable, activation.number, tolerate)
+        }
 
         def warm(version: Version) -> LiveDomain | None:
             if (
                 version not in made
-                and (found := self._open_warm(record, version, having, activation.number)) is not None
+                and (found := self._open_warm(record, version, reusable, activation.number)) is not None
             ):
                 made[version] = found
             return made.get(version)
@@ -229,13 +229,15 @@ class Reconciler:
         percent = activation.percent if canary is not None else 0
         return Deployment(made[activation.version], previous, canary, percent, pinned)
 
-    def _open_warm(self, record: DomainRecord, version: Version, having: _Having, number: int) -> LiveDomain | None:
+    def _open_warm(
+        self, record: DomainRecord, version: Version, reusable: _ReusableValues, number: int
+    ) -> LiveDomain | None:
         """Return what does not answer everybody; None where it is damaged or not built, which stops nothing else."""
         try:
-            value = self._open_version(record, version, having, number, (NotBuilt,))
+            value = self._open_version(record, version, reusable, number, (NotBuilt,))
         except NotBuilt:
             self.request_compaction(record.name)
-        except DAMAGE:
+        except DAMAGE_ERRORS:
             _log.exception("%s has no version %s to go to", record.name, version_name(version))
         else:
             if value.items.incomplete:
@@ -244,26 +246,26 @@ class Reconciler:
         return None
 
     def _open_version(
-        self, record: DomainRecord, version: Version, having: _Having, number: int, despite: Despite = ()
+        self, record: DomainRecord, version: Version, reusable: _ReusableValues, number: int, tolerate: ErrorTypes = ()
     ) -> LiveDomain:
         """Return a version's value with the newest base that has its vectors and every change since.
 
         Args:
             record: of the domain.
             version: whose vectors.
-            having: what is at hand.
+            reusable: values that may be reused.
             number: of the activation.
-            despite: errors in spite of which what is at hand is enough, without what was deleted.
+            tolerate: errors after which the previous value is kept, minus removed items.
 
         Raises:
-            NotBuilt: there is nothing at hand, or what is there is not enough.
+            NotBuilt: there is no previous value, or it is not tolerated.
         """
         digest, dtype = self._versions.identify(record, version)
-        known = having.find(digest, dtype)
-        items = self._open_items(record, version, having, (digest, dtype), despite)
+        known = reusable.find(digest, dtype)
+        items = self._open_items(record, version, reusable, (digest, dtype), tolerate)
         # What lacks something has the number before, so that it is not taken for what has all.
-        lacks = items.incomplete or items.withdrawn_until > items.generation
-        generation = max(items.generation, items.withdrawn_until) - lacks + number
+        lacks = items.incomplete or items.removed_until > items.generation
+        generation = max(items.generation, items.removed_until) - lacks + number
         if known is not None:
             same = known.items is items and known.version == version and known.index_generation == generation
             return known if same else replace(known, items=items, version=version, index_generation=generation)
@@ -284,26 +286,31 @@ class Reconciler:
         )
 
     def _open_items(
-        self, record: DomainRecord, version: Version, having: _Having, key: tuple[str, Dtype], despite: Despite
+        self,
+        record: DomainRecord,
+        version: Version,
+        reusable: _ReusableValues,
+        key: tuple[str, Dtype],
+        tolerate: ErrorTypes,
     ) -> LiveItems:
-        known = having.find(*key)
+        known = reusable.find(*key)
         before = known.items if known is not None else self._make_empty(record)
         newer = self._bases.newest(record, *key, before.base)
         if known is None and newer is None and self._state.count_items(record.name) > COMPACTION_ROWS:
             raise NotBuilt  # a base is due: reading all of it here would be in vain
         items = LiveItems.of(*newer) if newer is not None else before
         try:
-            items = self._catch_up(record, version, items, having)
-            if items.incomplete and NotBuilt not in despite:
+            items = self._catch_up(record, version, items, reusable)
+            if items.incomplete and NotBuilt not in tolerate:
                 raise NotBuilt
-        except despite as error:
+        except tolerate as error:
             if known is None and newer is None:
                 raise
             if not isinstance(error, NotBuilt):
                 _log.error("%s@%s takes no changes but deletes: %s", record.name, version_name(version), error)
                 self.troubled.add(record.name)
             # A base may be older than what answers.
-            items = self._without_withdrawn(record, max(items, before, key=lambda one: one.generation))
+            items = self._without_removed(record, max(items, before, key=lambda one: one.generation))
         return items
 
     def _take_slot(self, record: DomainRecord, version: Version, engine: Engine) -> tuple[Slot, int]:
@@ -316,10 +323,12 @@ class Reconciler:
         width = self._versions.engine(record).backbone.config.width
         return LiveItems.of(Base.empty(0), np.zeros((0, width), np.float32))
 
-    def _catch_up(self, record: DomainRecord, version: Version, items: LiveItems, having: _Having) -> LiveItems:
+    def _catch_up(
+        self, record: DomainRecord, version: Version, items: LiveItems, reusable: _ReusableValues
+    ) -> LiveItems:
         # A large import must not grow in every process.
-        most = max(HERE, MOST_HERE - len(items.delta.ids))
-        changes = having.changes(
+        most = max(EMBED_INLINE_MAX, DELTA_ROWS_MAX - len(items.delta.ids))
+        changes = reusable.changes(
             items.generation, lambda since: self._state.changes(record.name, since, record.incarnation, most)
         )
         if changes is None:
@@ -328,26 +337,26 @@ class Reconciler:
             return items
         if not changes.upserted:  # what was deleted goes without the version's file, which may be damaged
             return items.with_changes(changes, np.zeros((0, items.width), np.float32))
-        contents = self._versions.intake(record.name).contents_of(changes.upserted)
+        contents = self._versions.item_reader(record.name).contents_of(changes.upserted)
         prepared = self._versions.load(record, version)
-        if self._vectors.missing(record.name, prepared, contents, items.width) > HERE:
+        if self._vectors.missing(record.name, prepared, contents, items.width) > EMBED_INLINE_MAX:
             raise NotBuilt
         backbone = self._versions.engine(record).backbone
         vectors = self._vectors.complete(record.name, prepared, contents, backbone)
         return items.with_changes(changes, vectors)
 
-    def _without_withdrawn(self, record: DomainRecord, items: LiveItems) -> LiveItems:
-        """Return items without what was deleted or hidden since; what else changed waits for a build.
+    def _without_removed(self, record: DomainRecord, items: LiveItems) -> LiveItems:
+        """Return items without those that were removed since; other changes wait for a build.
 
         Raises:
-            NotBuilt: some of what was deleted is not known any more.
+            NotBuilt: some removals are no longer known.
         """
-        gone = self._state.withdrawals(record.name, items.withdrawn_until, record.incarnation)
-        if gone is None:
+        removals = self._state.removals(record.name, items.removed_until, record.incarnation)
+        if removals is None:
             raise NotBuilt
         self.waiting.add(record.name)
         self.request_compaction(record.name)
-        return items.without(gone)
+        return items.without(removals)
 
     def _wait_for_build(self, record: DomainRecord) -> None:
         """Answer no more than before until there is a base; not at all, if that is of an earlier domain of the name."""
@@ -379,12 +388,12 @@ class Reconciler:
         known = error if isinstance(error, ServiceError) and not isinstance(error, DomainLoading) else None
         if isinstance(error, StoreDamaged):
             known = VersionsLost(str(error))
-        told = problem_of(error).body["detail"]
-        self._live.wait(record.name, known or Broken(f"{record.name} cannot be restored: {told}"))
+        message = problem_of(error).body["detail"]
+        self._live.wait(record.name, known or Broken(f"{record.name} cannot be restored: {message}"))
 
 
-class _Having:
-    """Values of a domain that are at hand, and the changes that were read for one: the next one needs the same."""
+class _ReusableValues:
+    """Values of a domain that may be reused, and the changes that were read for one: the next one needs the same."""
 
     def __init__(self, record: DomainRecord, values: list[LiveDomain]) -> None:
         mine = (value for value in values if value.incarnation == record.incarnation)

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from service.live.table import Deployment, LiveTable
 
-THREADS = 4
+LOADER_THREADS = 4
 
 _log = logging.getLogger("swaprec")
 
@@ -32,7 +32,7 @@ class Residency:
 
     def __init__(self, live: LiveTable, budget: int, observe: Callable[[float], None]) -> None:
         self._live, self.budget, self._observe = live, budget, observe
-        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="residency")
+        self._pool = ThreadPoolExecutor(LOADER_THREADS, thread_name_prefix="residency")
         self._loads: dict[str, asyncio.Future[Deployment]] = {}
         self._evicting = threading.Lock()
         self.hits = self.misses = self.evictions = 0

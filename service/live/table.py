@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from service.catalog.live_items import LiveItems
-from service.engine.engine import Engine, Floats, History
+from service.engine.engine import Engine, History
 from service.engine.slots import Slot
 from service.errors import DomainLoading, ServiceError, VersionNotServable
 from service.version import NONE, Version, version_name
+from transrec.arrays import Floats
 from transrec.backbone import Dtype
 
 

@@ -18,10 +18,10 @@ from service.version import version_name
 from service.wire.requests import RecommendRequest
 
 WINDOW = 500
-LEAST = 50
+MIN_ANSWERS = 50
 MAX_ERROR_RATE = 0.02
-SLOWER = 2.0
-SLACK_S = 0.005
+MAX_SLOWDOWN = 2.0
+SLOWDOWN_TOLERANCE_S = 0.005
 BUCKETS = 10_000
 
 _log = logging.getLogger("swaprec")
@@ -40,7 +40,7 @@ def chosen(domain: str, canary_digest: str, user_id: str | None, percent: int) -
 
 
 @dataclass(slots=True)
-class Arm:
+class ArmWindow:
     """The newest answers of a version: seconds, None for an error."""
 
     seconds: deque[float | None] = field(default_factory=lambda: deque(maxlen=WINDOW))
@@ -61,8 +61,8 @@ class Canaries:
     """Answers domains that have a canary, and ends those that do not do well.
 
     Args:
-        counted: told domain, arm, version, outcome and seconds of every answer.
-        begun: told the domain of each canary when it is first seen.
+        counted: called with domain, arm, version, outcome and seconds of every answer.
+        begun: called with the domain of each canary when it is first seen.
         end: takes a canary back: domain, digest, reason; runs in a thread.
     """
 
@@ -129,7 +129,7 @@ class Watch:
     """Compares a canary's answers in this process with the live version's."""
 
     def __init__(self) -> None:
-        self._arms: dict[str, tuple[str, Arm, Arm]] = {}
+        self._arms: dict[str, tuple[str, ArmWindow, ArmWindow]] = {}
 
     def forget(self, domain: str) -> None:
         """Forget a domain."""
@@ -144,18 +144,18 @@ class Watch:
         """Record an answer while a canary of this digest runs; return why it must end, if it must."""
         known = self._arms.get(domain)
         if known is None or known[0] != digest:
-            known = self._arms[domain] = digest, Arm(), Arm()
+            known = self._arms[domain] = digest, ArmWindow(), ArmWindow()
         _, usual, new = known
         (new if canary else usual).seconds.append(seconds)
         return _fault(usual, new) if canary else None
 
 
-def _fault(live: Arm, canary: Arm) -> str | None:
+def _fault(live: ArmWindow, canary: ArmWindow) -> str | None:
     count = len(canary.seconds)
-    if count < LEAST:
+    if count < MIN_ANSWERS:
         return None
     if canary.errors > max(MAX_ERROR_RATE, 2 * live.errors):
         return f"{canary.errors:.1%} of its last {count} answers were errors, {live.errors:.1%} of the live version's"
-    if len(live.seconds) >= LEAST and canary.p95 > SLOWER * live.p95 + SLACK_S:
+    if len(live.seconds) >= MIN_ANSWERS and canary.p95 > MAX_SLOWDOWN * live.p95 + SLOWDOWN_TOLERANCE_S:
         return f"95 % of its answers took up to {1e3 * canary.p95:.1f} ms, the live version's {1e3 * live.p95:.1f} ms"
     return None

@@ -26,6 +26,7 @@ from service.errors import QueueFull
 from service.live.table import LiveDomain
 from service.version import Version
 from transrec.adapters import Adapt, Adapter, Paired
+from transrec.arrays import Floats
 from transrec.backbone import TORCH_DTYPES, Backbone, Dtype
 from transrec.content import Content
 from transrec.inputs import BATCH_TOKENS, TextInputs, batches, take
@@ -34,12 +35,10 @@ MAX_BATCH = 64
 MAX_CACHED_VERSIONS = 32
 MAX_CACHED_BYTES = 512 * 1024 * 1024
 
-Floats = NDArray[np.float32]
-
 
 @dataclass(frozen=True, slots=True)
-class Worn:
-    """A version's item side, ready to be worn by rows: its slot in the table, and what runs after the encoder."""
+class BoundAdapter:
+    """A version's item side, bound to a slot of the table, and what runs after the encoder."""
 
     slot: Slot
     outside: Adapt | None
@@ -47,7 +46,7 @@ class Worn:
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class ColdQuery:
     """One request's contents."""
 
     live: LiveDomain
@@ -91,17 +90,17 @@ class Lane:
     def __init__(self, engine: Engine, adapter: Callable[[str, Version], Adapter | None], max_queue: int) -> None:
         self.engine = engine
         self._backbone, self._adapter, self._max_queue = engine.backbone, adapter, max_queue
-        self._waiting: deque[Ask] = deque()
-        self._guard, self._scheduled = threading.Lock(), False
+        self._waiting: deque[ColdQuery] = deque()
+        self._lock, self._scheduled = threading.Lock(), False
         self._thread = ThreadPoolExecutor(1, "cold")
         self._tables: dict[Dtype, SlotTable] = {}
-        self._kept: OrderedDict[tuple[str, str, Dtype], Worn] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, str, Dtype], BoundAdapter] = OrderedDict()
 
     async def vectors(self, live: LiveDomain, contents: Sequence[Content]) -> Floats:
         """Wait for the vectors of one request's contents."""
         loop = asyncio.get_running_loop()
-        ask = Ask(live, contents, loop.create_future(), loop)
-        with self._guard:
+        ask = ColdQuery(live, contents, loop.create_future(), loop)
+        with self._lock:
             if len(self._waiting) >= self._max_queue:
                 raise QueueFull(len(self._waiting))
             self._waiting.append(ask)
@@ -116,7 +115,7 @@ class Lane:
 
     def _run(self) -> None:
         while True:
-            with self._guard:
+            with self._lock:
                 taken = [self._waiting.popleft() for _ in range(min(MAX_BATCH, len(self._waiting)))]
                 if not taken:
                     self._scheduled = False
@@ -125,84 +124,84 @@ class Lane:
                 self._answer([ask for ask in taken if not ask.answer.done()])
             except Exception as error:  # noqa: BLE001 - the lane must go on, and nobody may wait for ever
                 for ask in taken:
-                    _tell(ask, error)
+                    _deliver(ask, error)
 
-    def _answer(self, asks: Sequence[Ask]) -> None:
-        ready: list[tuple[Ask, Worn]] = []
+    def _answer(self, asks: Sequence[ColdQuery]) -> None:
+        ready: list[tuple[ColdQuery, BoundAdapter]] = []
         for ask in asks:
             try:
-                ready.append((ask, self._worn(ask.live)))
+                ready.append((ask, self._bound(ask.live)))
             except Exception as error:  # noqa: BLE001 - whatever it is belongs to the request that waits
-                _tell(ask, error)
+                _deliver(ask, error)
         for dtype in {ask.live.dtype for ask, _ in ready}:
-            group = [(ask, worn) for ask, worn in ready if ask.live.dtype == dtype]
+            group = [(ask, bound) for ask, bound in ready if ask.live.dtype == dtype]
             try:
                 found = self._encode(dtype, group)
             except Exception as error:  # noqa: BLE001 - the same
                 for ask, _ in group:
-                    _tell(ask, error)
+                    _deliver(ask, error)
                 continue
             for ask, _ in group:
                 count = len(ask.contents)
-                _tell(ask, found[:count])
+                _deliver(ask, found[:count])
                 found = found[count:]
 
     @torch.inference_mode()
-    def _encode(self, dtype: Dtype, asks: Sequence[tuple[Ask, Worn]]) -> Floats:
+    def _encode(self, dtype: Dtype, asks: Sequence[tuple[ColdQuery, BoundAdapter]]) -> Floats:
         """Encode all contents of some requests, in order: [n, d]."""
         contents = [content for ask, _ in asks for content in ask.contents]
-        worn = [worn for ask, worn in asks for _ in ask.contents]
+        bound = [bound for ask, bound in asks for _ in ask.contents]
         encoder, project = self._backbone.item_encoder(dtype), self._backbone.model.project
         vectors = np.empty((len(contents), self._backbone.config.width), np.float32)
         for places, inputs in _inputs(self._backbone, contents):  # each of a bounded number of tokens
-            for rows, adapt, outside in self._groups(dtype, [worn[place] for place in places]):
+            for rows, adapt, outside in self._groups(dtype, [bound[place] for place in places]):
                 pooled = encoder(take(inputs, rows), adapt).float()
                 vectors[places[rows]] = project(pooled, outside).cpu().numpy()
         return vectors
 
     def _groups(
-        self, dtype: Dtype, worn: Sequence[Worn]
+        self, dtype: Dtype, bound: Sequence[BoundAdapter]
     ) -> Iterator[tuple[NDArray[np.int64], Adapt | None, Adapt | None]]:
         """Yield rows that run in one forward, what adapts them, and what runs after the encoder."""
         own: dict[int, list[int]] = {}
-        for place, one in enumerate(worn):
+        for place, one in enumerate(bound):
             own.setdefault(0 if one.slot.own is None else id(one), []).append(place)
         for name, places in own.items():
             rows = np.array(places, np.int64)
             if name != 0:
-                yield rows, worn[places[0]].slot.own, worn[places[0]].outside
+                yield rows, bound[places[0]].slot.own, bound[places[0]].outside
                 continue
-            slots = [worn[place].slot.number for place in places]
+            slots = [bound[place].slot.number for place in places]
             if not any(slots):
                 yield rows, None, None
                 continue
             order, adapt = self._table(dtype).bank.blocks(slots)
             yield rows[order], adapt, None
 
-    def _worn(self, live: LiveDomain) -> Worn:
+    def _bound(self, live: LiveDomain) -> BoundAdapter:
         key = (live.domain, live.digest, live.dtype)
-        worn = self._kept.get(key)
-        if worn is None:
+        bound = self._kept.get(key)
+        if bound is None:
             adapter = self._adapter(live.domain, live.version)
-            worn = self._kept[key] = self._dressed(live.dtype, adapter)
+            bound = self._kept[key] = self._bind(live.dtype, adapter)
             while len(self._kept) > 1 and self._keeps_too_much():
                 self._kept.popitem(last=False)
         self._kept.move_to_end(key)
-        return worn
+        return bound
 
     def _keeps_too_much(self) -> bool:
         return (
-            len(self._kept) > MAX_CACHED_VERSIONS or sum(worn.size for worn in self._kept.values()) > MAX_CACHED_BYTES
+            len(self._kept) > MAX_CACHED_VERSIONS or sum(bound.size for bound in self._kept.values()) > MAX_CACHED_BYTES
         )
 
-    def _dressed(self, dtype: Dtype, adapter: Adapter | None) -> Worn:
+    def _bind(self, dtype: Dtype, adapter: Adapter | None) -> BoundAdapter:
         if adapter is None:
-            return Worn(Slot(0), None)
+            return BoundAdapter(Slot(0), None)
         outside = adapter.item.like(self._backbone.model.item_encoder)
         size = 4 * adapter.item.count_served()
         if isinstance(adapter.item, Paired):
-            return Worn(Slot(0, adapter.item.for_serving(self._backbone.item_encoder(dtype))), outside, size)
-        return Worn(self._table(dtype).take(adapter.item), outside, size)
+            return BoundAdapter(Slot(0, adapter.item.for_serving(self._backbone.item_encoder(dtype))), outside, size)
+        return BoundAdapter(self._table(dtype).take(adapter.item), outside, size)
 
     def _table(self, dtype: Dtype) -> SlotTable:
         if dtype not in self._tables:
@@ -224,10 +223,10 @@ def _inputs(backbone: Backbone, contents: Sequence[Content]) -> Iterator[tuple[N
         yield places, inputs.padded(places, backbone.device)
 
 
-def _tell(ask: Ask, found: Floats | Exception) -> None:
+def _deliver(ask: ColdQuery, found: Floats | Exception) -> None:
     """Hand an answer to the event loop that waits for it."""
 
-    def tell() -> None:
+    def deliver() -> None:
         if ask.answer.done():  # its client left
             return
         if isinstance(found, Exception):
@@ -236,4 +235,4 @@ def _tell(ask: Ask, found: Floats | Exception) -> None:
             ask.answer.set_result(found)
 
     with suppress(RuntimeError):  # the service has stopped meanwhile
-        ask.loop.call_soon_threadsafe(tell)
+        ask.loop.call_soon_threadsafe(deliver)

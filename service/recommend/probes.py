@@ -7,6 +7,7 @@ import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
@@ -17,17 +18,18 @@ from service.state import Probe
 from service.version import version_name
 from service.wire.requests import RecommendRequest
 from service.wire.responses import Evaluated
+from transrec.metrics import hit_rate, ndcg
 
-SLICE = 8
+SLICE_PROBES = 8
 """Probes that are asked together: live traffic comes first."""
 SLICE_ITEMS = 80
 """Items that they are answered with, at most."""
-PAUSE = 0.02
-LOOK_EVERY = 16
+PAUSE_S = 0.02
+CHECK_EVERY_PROBES = 16
 
 Lists = list[list[str]]
 Note = Callable[[int, list[str]], None]
-Gone = Callable[[], Awaitable[bool]]
+Disconnected = Callable[[], Awaitable[bool]]
 
 
 @dataclass(slots=True)
@@ -57,7 +59,7 @@ class ProbeResults:
 
 
 async def evaluate(
-    live: LiveDomain, probes: Sequence[Probe], reader: Reader, k: int = 10, gone: Gone | None = None
+    live: LiveDomain, probes: Sequence[Probe], reader: Reader, k: int = 10, disconnected: Disconnected | None = None
 ) -> Evaluated:
     """Ask a live value every probe; a target that it does not know is a miss, and counted.
 
@@ -66,13 +68,13 @@ async def evaluate(
         probes: histories, oldest first, and what came next.
         reader: as requests have it.
         k: how long the lists are.
-        gone: whether nobody waits for the answer any more.
+        disconnected: whether nobody waits for the answer any more.
 
     Raises:
         ClientDisconnect: nobody does.
     """
     results = ProbeResults(probes)
-    await _ask(live, probes, reader, k, results.add, gone)
+    await _ask(live, probes, reader, k, results.add, disconnected)
     return await run_in_threadpool(figures, live, results, k)
 
 
@@ -84,12 +86,17 @@ async def answers(live: LiveDomain, probes: Sequence[Probe], reader: Reader, k: 
 
 
 async def _ask(
-    live: LiveDomain, probes: Sequence[Probe], reader: Reader, k: int, note: Note, gone: Gone | None = None
+    live: LiveDomain,
+    probes: Sequence[Probe],
+    reader: Reader,
+    k: int,
+    note: Note,
+    disconnected: Disconnected | None = None,
 ) -> None:
     """Ask probes in slices, and note what each is answered with, in order."""
-    size = max(1, min(SLICE, SLICE_ITEMS // k))
+    size = max(1, min(SLICE_PROBES, SLICE_ITEMS // k))
     for number, start in enumerate(range(0, len(probes), size)):
-        if gone is not None and number % LOOK_EVERY == 0 and await gone():
+        if disconnected is not None and number % CHECK_EVERY_PROBES == 0 and await disconnected():
             raise ClientDisconnect
         async with reader.pace.turn():
             asked = (_answer(live, probe, reader, k) for probe in probes[start : start + size])
@@ -104,14 +111,15 @@ async def _answer(live: LiveDomain, probe: Probe, reader: Reader, k: int) -> lis
         try:
             answer = await recommend(live, request, reader)
         except QueueFull:
-            await asyncio.sleep(PAUSE)
+            await asyncio.sleep(PAUSE_S)
         else:
             return [item["item_id"] for item in answer["items"]]
 
 
 def figures(live: LiveDomain, results: ProbeResults, k: int) -> Evaluated:
     """Return HR@k and NDCG@k of what probes were answered with, and how many different items are in it."""
-    probes, places = results.probes, results.places
+    probes = results.probes
+    ranks = np.array([place or math.inf for place in results.places], np.float64)
     count = max(1, len(probes))
     known = live.items.rows({probe.target for probe in probes})
     return {
@@ -121,8 +129,8 @@ def figures(live: LiveDomain, results: ProbeResults, k: int) -> Evaluated:
         "index_generation": live.index_generation,
         "k": k,
         "probes": len(probes),
-        "hr": sum(place > 0 for place in places) / count,
-        "ndcg": sum(1 / math.log2(place + 1) for place in places if place) / count,
+        "hr": float(hit_rate(ranks, k).sum()) / count,
+        "ndcg": float(ndcg(ranks, k).sum()) / count,
         "unknown_targets": sum(probe.target not in known for probe in probes),
         "distinct_items": len(results.distinct),
     }

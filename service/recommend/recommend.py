@@ -18,11 +18,12 @@ from service.content.pictures import PictureThreads, PixelBudget
 from service.engine.engine import History
 from service.errors import InvalidRequest, StateUnavailable
 from service.live.table import LiveDomain
-from service.recommend.cold import ColdItems, Floats
+from service.recommend.cold import ColdItems
 from service.state import State
 from service.version import version_name
 from service.wire.requests import RawItem, RecommendRequest
-from service.wire.validation import MAX_LISTED, Place, Plain, plain_error, summary
+from service.wire.validation import MAX_LISTED, ErrorPlace, PlainError, invalid_request, plain_error
+from transrec.arrays import Floats
 from transrec.content import Content
 
 
@@ -49,7 +50,7 @@ class Reader:
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class KnownHistory:
     """A history as far as the domain knows it: `entries`, oldest first, are rows or items that no catalog has."""
 
     entries: list[int | RawItem]
@@ -74,8 +75,8 @@ async def recommend(live: LiveDomain, request: RecommendRequest, reader: Reader)
             f"{len(known.unknown)} items of the history are not in the catalog of {live.domain}",
             [{"loc": ["history"], "msg": f"unknown item {item_id!r}"} for item_id in known.unknown[:MAX_LISTED]],
         )
-    hidden = _hidden(request, known.rows, live)
-    ranked = await _ranked(live, request, known, hidden, reader)
+    excluded = _excluded_rows(request, known.rows, live)
+    ranked = await _ranked(live, request, known, excluded, reader)
     length = live.engine.backbone.config.max_history
     answer: dict[str, Any] = {
         "recommendation_id": uuid.uuid4().hex,
@@ -95,7 +96,7 @@ async def recommend(live: LiveDomain, request: RecommendRequest, reader: Reader)
     return answer
 
 
-def _known(request: RecommendRequest, live: LiveDomain) -> Known:
+def _known(request: RecommendRequest, live: LiveDomain) -> KnownHistory:
     given = request.entries()
     row_of = live.items.rows([entry for entry in given if isinstance(entry, str)])
     entries: list[int | RawItem] = []
@@ -106,10 +107,10 @@ def _known(request: RecommendRequest, live: LiveDomain) -> Known:
             entries.append(row)
         elif isinstance(entry, str):
             unknown[entry] = None
-    return Known(entries, list(unknown))
+    return KnownHistory(entries, list(unknown))
 
 
-async def _history(live: LiveDomain, known: Known, given: Sequence[object], reader: Reader) -> History:
+async def _history(live: LiveDomain, known: KnownHistory, given: Sequence[object], reader: Reader) -> History:
     """Return what the user encoder reads; raw items that it would not see are not encoded."""
     seen = known.entries[-live.engine.backbone.config.max_history :]
     raw = [entry for entry in seen if not isinstance(entry, int)]
@@ -122,7 +123,7 @@ async def _history(live: LiveDomain, known: Known, given: Sequence[object], read
     return History(rows, live.slot, live.items, await raw_vectors(live, raw, locs, reader))
 
 
-async def raw_vectors(live: LiveDomain, raw: Sequence[RawItem], locs: Sequence[Place], reader: Reader) -> Floats:
+async def raw_vectors(live: LiveDomain, raw: Sequence[RawItem], locs: Sequence[ErrorPlace], reader: Reader) -> Floats:
     """Encode raw items: [n, d]. PictureThreads wait for their domain's place, until they are encoded.
 
     Args:
@@ -143,9 +144,9 @@ async def raw_vectors(live: LiveDomain, raw: Sequence[RawItem], locs: Sequence[P
 
 
 def _raw_contents(
-    live: LiveDomain, raw: Sequence[RawItem], locs: Sequence[Place], pixels: PixelBudget
+    live: LiveDomain, raw: Sequence[RawItem], locs: Sequence[ErrorPlace], pixels: PixelBudget
 ) -> list[Content]:
-    found: list[Plain] = []
+    found: list[PlainError] = []
     contents: list[Content] = []
     for entry, loc in zip(raw, locs, strict=True):
         try:
@@ -153,34 +154,36 @@ def _raw_contents(
         except ValueError as error:
             found.append(plain_error(loc, str(error)))
     if found:
-        raise InvalidRequest(summary(found), found[:MAX_LISTED])
+        raise invalid_request(found)
     return contents
 
 
-def _hidden(request: RecommendRequest, rows: Sequence[int], live: LiveDomain) -> set[int]:
+def _excluded_rows(request: RecommendRequest, rows: Sequence[int], live: LiveDomain) -> set[int]:
     """Rows that must not be recommended: the whole history, not only what the network sees, and what was named."""
-    hidden = set(rows) if request.exclude.seen else set()
+    excluded = set(rows) if request.exclude.seen else set()
     named = request.exclude.item_ids
-    return hidden.union(live.items.rows(named).values()) if named else hidden
+    return excluded.union(live.items.rows(named).values()) if named else excluded
 
 
 async def _ranked(
-    live: LiveDomain, request: RecommendRequest, known: Known, hidden: set[int], reader: Reader
+    live: LiveDomain, request: RecommendRequest, known: KnownHistory, excluded: set[int], reader: Reader
 ) -> Ranked:
     wanted = request.offset + request.k
     if not len(live.items):
         return Ranked([], [], "empty_catalog")
     if known.entries:
         history = await _history(live, known, request.history, reader)
-        # More than asked for, so that enough is left when the hidden ones are dropped.
-        scores, found = await live.engine.query(history, wanted + len(hidden))
-        pairs = [(row, score) for row, score in zip(found.tolist(), scores.tolist(), strict=True) if row not in hidden]
+        # More than asked for, so that enough is left when the excluded ones are dropped.
+        scores, found = await live.engine.query(history, wanted + len(excluded))
+        pairs = [
+            (row, score) for row, score in zip(found.tolist(), scores.tolist(), strict=True) if row not in excluded
+        ]
         chosen = pairs[request.offset : wanted]
         return Ranked([row for row, _ in chosen], [score for _, score in chosen], None)
     reason = "all_unknown" if known.unknown else "empty_history"
     if request.fallback == "none":
         return Ranked([], [], reason)
-    chosen_rows = live.items.popular(wanted, hidden)[request.offset :]
+    chosen_rows = live.items.popular(wanted, excluded)[request.offset :]
     return Ranked(chosen_rows, [None] * len(chosen_rows), reason)
 
 

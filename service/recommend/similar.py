@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from starlette.concurrency import run_in_threadpool
 
 from service.errors import ItemNotFound
@@ -15,9 +14,8 @@ from service.recommend.recommend import Reader, add_metadata, raw_vectors
 from service.version import version_name
 from service.wire.requests import EmbedRequest, HistoryItem, RawItem, SimilarRequest
 from service.wire.responses import Embedded, Similar
-from service.wire.validation import Place
-
-Floats = NDArray[np.float32]
+from service.wire.validation import ErrorPlace
+from transrec.arrays import Floats
 
 
 async def embed(live: LiveDomain, request: EmbedRequest, reader: Reader) -> Embedded:
@@ -71,7 +69,7 @@ async def _vectors(live: LiveDomain, entries: Sequence[str | RawItem], reader: R
     vectors = np.empty((len(entries), live.items.width), np.float32)
     raw = [(place, entry) for place, entry in enumerate(entries) if isinstance(entry, RawItem)]
     if raw:
-        locs: list[Place] = [(*at, place) if at else () for place, _ in raw]
+        locs: list[ErrorPlace] = [(*at, place) if at else () for place, _ in raw]
         vectors[[place for place, _ in raw]] = await raw_vectors(live, [entry for _, entry in raw], locs, reader)
     for place, entry in enumerate(entries):
         if isinstance(entry, str):

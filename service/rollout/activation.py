@@ -15,17 +15,17 @@ from typing import Any
 from adapters_store.store import Store
 from service.catalog.bases import Bases
 from service.catalog.verify import check_finite, verify
-from service.content.item_reader import Intake
+from service.content.item_reader import ItemReader
 from service.embedding.vectors import VectorFiles
 from service.embedding.versions import Versions
-from service.errors import Conflict, DomainNotFound
+from service.errors import DomainNotFound, RequestConflict
 from service.jobs import Jobs, Progress
 from service.live.compaction import Compactor
-from service.live.reconcile import DAMAGE, NotBuilt, Reconciler
+from service.live.reconcile import DAMAGE_ERRORS, NotBuilt, Reconciler
 from service.live.table import Deployment, LiveDomain, LiveTable
 from service.rollout.gate import check
-from service.rollout.gate_runner import Judge
-from service.state import DomainRecord, Job, State
+from service.rollout.gate_runner import GateRunner
+from service.state import DomainRecord, JobRecord, State
 from service.state.fence import fence
 from service.state.snapshots import Snapshots
 from service.version import NONE, Version, version_name
@@ -35,7 +35,7 @@ from transrec.content import Content
 KIND = "activate"
 MAX_PINNED = 16
 """Each pinned version keeps vectors of the whole catalog, and an adapter, in the memory that all domains share."""
-BUILDS = 4
+BUILD_ATTEMPTS = 4
 
 _log = logging.getLogger("swaprec")
 
@@ -62,31 +62,33 @@ class Activator:
         snapshots: Snapshots,
         reconciler: Reconciler,
         compactor: Compactor,
-        judge: Judge,
+        gate_runner: GateRunner,
         jobs: Jobs,
     ) -> None:
         self._state, self._store, self._live = state, store, live
         self._versions, self._bases, self._vectors = versions, bases, vectors
         self._snapshots = snapshots
-        self._reconciler, self._compactor, self._judge, self._jobs = reconciler, compactor, judge, jobs
+        self._reconciler, self._compactor, self._gate_runner, self._jobs = reconciler, compactor, gate_runner, jobs
         jobs.kinds[KIND] = self._activate
 
-    def submit(self, domain: str, version: Version, wanted: ActivateRequest | None = None) -> Job:
+    def submit(self, domain: str, version: Version, wanted: ActivateRequest | None = None) -> JobRecord:
         """Activate a version, or `none`: at once where it was live before and its vectors lie ready, else as a job.
 
         Returns:
             The job; one that has ended, where it was a flip.
 
         Raises:
-            VersionNotFound, DomainNotFound, Conflict: a canary of what is live; TooManyAtOnce: its jobs are too many.
-            Nothing was changed.
+            VersionNotFound, DomainNotFound, RequestConflict: a canary of what is live; TooManyAtOnce: too many
+            of its jobs are open. Nothing was changed.
         """
         record = self._state.get_domain(domain)
         wanted = wanted or ActivateRequest()
         if version is not None:
             self._store.card(domain, version)
         if wanted.canary_percent and self._store.live(domain) == version:
-            raise Conflict(f"{domain} answers everybody from {version_name(version)}: it cannot be its own canary")
+            raise RequestConflict(
+                f"{domain} answers everybody from {version_name(version)}: it cannot be its own canary"
+            )
         detail = {"version": version_name(version), **wanted.model_dump()}
         candidate = self._find_ready(record, version, wanted)
         if candidate is None:
@@ -108,7 +110,7 @@ class Activator:
                     return value
             ready = self._bases.holds(record, digest, dtype)
             return self._reconciler.open_candidate(record, version) if ready else None
-        except (NotBuilt, *DAMAGE):  # a job builds it, or says what is wrong with it
+        except (NotBuilt, *DAMAGE_ERRORS):  # a job builds it, or says what is wrong with it
             return None
 
     def rollback(self, domain: str) -> GoneBack:
@@ -117,7 +119,7 @@ class Activator:
         Further rollbacks go further back.
 
         Raises:
-            NothingBefore, Conflict: there is nothing to go back to; DomainLoading: the domain does not answer yet.
+            NothingBefore, RequestConflict: there is nothing to go back to; DomainLoading: it does not answer yet.
         """
         record = self._state.get_domain(domain)  # where state does not answer, nothing is written down
         self._live.get(domain)  # nobody waits for a domain that does not answer yet
@@ -130,15 +132,15 @@ class Activator:
         return GoneBack(live, done.skipped)
 
     def _check_before(self, record: DomainRecord, deployment: Deployment) -> None:
-        """Raise Conflict where what a rollback returns to cannot answer at once."""
+        """Raise RequestConflict where what a rollback returns to cannot answer at once."""
         if self._store.current(record.name).percent:
             return
         for version in self._store.before(record.name)[0][:1]:
             try:
                 if all(value.version != version for value in deployment.warm):
                     self._reconciler.open_candidate(record, version)
-            except (NotBuilt, *DAMAGE) as error:
-                raise Conflict(
+            except (NotBuilt, *DAMAGE_ERRORS) as error:
+                raise RequestConflict(
                     f"{record.name} cannot go back to version {version_name(version)}, which has no vectors in memory: "
                     "activate it, or another version"
                 ) from error
@@ -147,14 +149,14 @@ class Activator:
         """Make the canary live for everybody.
 
         Raises:
-            Conflict: this version is no canary; DomainLoading.
+            RequestConflict: this version is no canary; DomainLoading.
         """
         record = self._state.get_domain(domain)
         with self._reconciler.turn(domain):
             canary = self._live.get(domain).canary
             if canary is None or canary.version != version:
                 there = f"its canary is {version_name(canary.version)}" if canary is not None else "it has no canary"
-                raise Conflict(f"{domain}@{version} cannot be promoted: {there}")
+                raise RequestConflict(f"{domain}@{version} cannot be promoted: {there}")
             self._store.record_activation(domain, version, "promote", fence(self._state, record))
             return self._publish(domain)
 
@@ -162,13 +164,15 @@ class Activator:
         """Keep a version warm and undeleted from now on, or no longer.
 
         Raises:
-            DomainNotFound, VersionNotFound, OutOfSpace; Conflict: too many are pinned.
+            DomainNotFound, VersionNotFound, OutOfSpace; RequestConflict: too many are pinned.
         """
         record = self._state.get_domain(domain)
         with self._reconciler.turn(domain):
             others = [one for one in self._store.pinned(domain) if one != version]
             if pinned and len(others) >= MAX_PINNED:
-                raise Conflict(f"{domain} has {len(others)} pinned versions, at most {MAX_PINNED}: unpin one first")
+                raise RequestConflict(
+                    f"{domain} has {len(others)} pinned versions, at most {MAX_PINNED}: unpin one first"
+                )
             self._store.pin(domain, version, pinned=pinned, fence=fence(self._state, record))
             self._reconciler.reconcile(domain)
             self._state.announce("standing", domain)
@@ -226,7 +230,7 @@ class Activator:
         _log.info("%s: the domain is deleted", domain)
         self._compactor.sweeps.ask()
 
-    def _activate(self, job: Job, progress: Progress) -> dict[str, Any]:
+    def _activate(self, job: JobRecord, progress: Progress) -> dict[str, Any]:
         domain, named = job.domain, job.detail["version"]
         version: Version = None if named == NONE else int(named)
         wanted = ActivateRequest.model_validate({key: job.detail[key] for key in ActivateRequest.model_fields})
@@ -253,7 +257,7 @@ class Activator:
 
     def _build_candidate(self, record: DomainRecord, version: Version, progress: Progress) -> LiveDomain:
         """Return the value that is to go live; what changes while it is built is built again, which is ever less."""
-        for _ in range(BUILDS):
+        for _ in range(BUILD_ATTEMPTS):
             try:
                 return self._reconciler.open_candidate(record, version)
             except NotBuilt:
@@ -261,7 +265,7 @@ class Activator:
         try:
             return self._reconciler.open_candidate(record, version)
         except NotBuilt:
-            raise Conflict(
+            raise RequestConflict(
                 f"the catalog of {record.name} changes faster than it is embedded under {version_name(version)}: "
                 "activate it when the import is done"
             ) from None
@@ -273,22 +277,22 @@ class Activator:
             late = items.living()
             check_finite(str(name), items, late[late >= len(items.base.ids)])
             return
-        intake, window = self._versions.intake(value.domain), value.engine.backbone.config.max_history
-        verify(str(name), items, value.encode, window, lambda ids: self._read_contents(intake, value.domain, ids))
+        item_reader, window = self._versions.item_reader(value.domain), value.engine.backbone.config.max_history
+        verify(str(name), items, value.encode, window, lambda ids: self._read_contents(item_reader, value.domain, ids))
 
-    def _read_contents(self, intake: Intake, domain: str, ids: Sequence[str]) -> list[Content]:
-        return intake.contents_of(self._state.items_by_id(domain, ids).values())
+    def _read_contents(self, item_reader: ItemReader, domain: str, ids: Sequence[str]) -> list[Content]:
+        return item_reader.contents_of(self._state.items_by_id(domain, ids).values())
 
     def _pass_gate(self, candidate: LiveDomain, wanted: ActivateRequest, progress: Progress) -> dict[str, Any] | None:
         if wanted.gate is None:
             return None
         progress.stage("gate")
-        verdict = self._judge.verdict(wanted.gate, candidate, progress)
+        verdict = self._gate_runner.verdict(wanted.gate, candidate, progress)
         check(candidate.domain, verdict)
         return verdict.figures
 
     def _publish(self, domain: str, candidate: LiveDomain | None = None) -> Deployment:
-        """Publish what was recorded, and tell the others."""
+        """Publish what was recorded, and announce it to the others."""
         deployment = self._reconciler.reconcile(domain, candidate)
         self._state.announce("standing", domain)
         return deployment if deployment is not None else self._live.get(domain)

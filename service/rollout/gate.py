@@ -27,7 +27,7 @@ class Verdict:
     missed: list[str]
 
 
-async def judge(
+async def run_gate(
     gate: GateBody, candidate: LiveDomain, live: LiveDomain | None, probes: Sequence[Probe], reader: Reader
 ) -> Verdict:
     """Ask candidate and live version the same probes, by the path that answers requests, and compare.
@@ -47,8 +47,8 @@ async def judge(
         theirs = await answers(live, probes, reader, K)
         before = await run_in_threadpool(_figures, live, probes, theirs)
     shared = await run_in_threadpool(overlap, ours, theirs) if before is not None else None
-    told = {"candidate": seen, "live": before, "overlap_at_10": shared, "gate": gate.model_dump()}
-    return Verdict(told, _missed(gate, seen, before, shared, len(candidate.items)))
+    seen_figures = {"candidate": seen, "live": before, "overlap_at_10": shared, "gate": gate.model_dump()}
+    return Verdict(seen_figures, _missed(gate, seen, before, shared, len(candidate.items)))
 
 
 def _figures(live: LiveDomain, probes: Sequence[Probe], lists: Lists) -> Evaluated:

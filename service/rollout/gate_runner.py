@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from adapters_store.store import Store
-from service.errors import Conflict, DomainLoading
+from service.errors import DomainLoading, RequestConflict
 from service.jobs import Jobs, Progress, Stopped
 from service.live.table import Deployment, LiveDomain, LiveTable
 from service.recommend.recommend import Reader
-from service.rollout.gate import Verdict, judge
-from service.state import Job, State
+from service.rollout.gate import Verdict, run_gate
+from service.state import JobRecord, State
 from service.version import version_name
 from service.wire.requests import GateBody
 
@@ -30,35 +30,35 @@ End = Callable[[str, str, str], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Asking:
-    """How the gate asks: on the event loop that answers requests, as requests do."""
+class EventLoopReader:
+    """The event loop that answers requests, and its reader: a gate queries like a request."""
 
     loop: asyncio.AbstractEventLoop
     reader: Reader
 
 
-class Judge:
-    """Asks gates."""
+class GateRunner:
+    """Runs gates."""
 
     def __init__(self, state: State, live: LiveTable) -> None:
         self._state, self._live = state, live
-        self.asking: Asking | None = None
+        self.loop_reader: EventLoopReader | None = None
 
     def verdict(self, gate: GateBody, candidate: LiveDomain, progress: Progress) -> Verdict:
         """Ask the domain's probes of a candidate and of what is live; waits, so never on the event loop.
 
         Raises:
-            Conflict: there are no probes; what `progress.check` raises.
+            RequestConflict: there are no probes; what `progress.check` raises.
         """
         domain = candidate.domain
         probes = self._state.probes(domain)
         if not probes:
-            raise Conflict(f"{domain} has no probes to gate by: PUT /domains/{domain}/probes")
-        if self.asking is None:
+            raise RequestConflict(f"{domain} has no probes to gate by: PUT /domains/{domain}/probes")
+        if self.loop_reader is None:
             raise RuntimeError("the gate asks as requests do: the service must have started")
         now = self.load_deployment(domain, progress)
-        work = judge(gate, candidate, now.live, probes, self.asking.reader)
-        return waited(asyncio.run_coroutine_threadsafe(work, self.asking.loop), progress)
+        work = run_gate(gate, candidate, now.live, probes, self.loop_reader.reader)
+        return waited(asyncio.run_coroutine_threadsafe(work, self.loop_reader.loop), progress)
 
     def load_deployment(self, domain: str, progress: Progress) -> Deployment:
         """Return the deployment of a domain, loading it; waits while it is being made ready.
@@ -92,33 +92,36 @@ def waited(asked: Future[Verdict], progress: Progress) -> Verdict:
         asked.cancel()
 
 
-class CanaryJudge:
-    """Judges canaries again, as jobs: one process does it for all.
+class CanaryGateRunner:
+    """Runs the gates of canaries again, as jobs: one process does it for all.
 
     Args:
-        judge: asks.
+        gate_runner: asks.
         store: knows the current activation of a domain.
         end: takes a canary back: domain, digest, reason.
         jobs: that do it.
     """
 
-    def __init__(self, judge: Judge, store: Store, end: End, jobs: Jobs) -> None:
-        self._judge, self._store, self._end, self._jobs = judge, store, end, jobs
-        jobs.kinds[KIND] = self._judged
+    def __init__(self, gate_runner: GateRunner, store: Store, end: End, jobs: Jobs) -> None:
+        self._gate_runner, self._store, self._end, self._jobs = gate_runner, store, end, jobs
+        jobs.kinds[KIND] = self._run_job
 
-    def ask(self, domain: str) -> Job | None:
-        """Judge a domain's canary again, where it has one that had to pass a gate."""
+    def ask(self, domain: str) -> JobRecord | None:
+        """Queue the gate of a domain's canary again, if the canary had to pass one."""
         activation = self._store.current(domain)
         if not activation.percent or activation.gate is None:
             return None
         return self._jobs.submit(KIND, domain, {"version": version_name(activation.canary)})
 
-    def _judged(self, job: Job, progress: Progress) -> dict[str, Any]:
+    def _run_job(self, job: JobRecord, progress: Progress) -> dict[str, Any]:
         progress.stage("gate")
-        canary, activation = self._judge.load_deployment(job.domain, progress).canary, self._store.current(job.domain)
+        canary, activation = (
+            self._gate_runner.load_deployment(job.domain, progress).canary,
+            self._store.current(job.domain),
+        )
         if canary is None or activation.gate is None or canary.version != activation.canary:
             return {"gate": None, "missed": []}  # it is over
-        verdict = self._judge.verdict(GateBody.model_validate(activation.gate), canary, progress)
+        verdict = self._gate_runner.verdict(GateBody.model_validate(activation.gate), canary, progress)
         if verdict.missed:
             progress.fence()
             self._end(job.domain, canary.digest, "; ".join(verdict.missed))

@@ -11,10 +11,10 @@ from typing import Any, Literal, Protocol
 ENDED = ("succeeded", "failed", "cancelled")
 RETAINED_JOBS = 100
 """Jobs of a domain that are kept; older ones are removed once they ended."""
-MOST_CHANGES = 50_000
-"""Rows that a reader is told of one by one; where more changed, reading the whole catalog is quicker."""
+MAX_CHANGES = 50_000
+"""Maximum rows of one change report; after more changes, reading the whole catalog is quicker."""
 
-Kind = Literal["domain", "gone", "items", "standing", "probes", "job"]
+EntryKind = Literal["domain", "gone", "items", "standing", "probes", "job"]
 """What an entry of the feed is about. The log of activations is called "standing" in stored entries.
 
 A domain was created or changed, or is gone; its items or probes changed; the store's activation log did; a job of it
@@ -22,9 +22,9 @@ was created, given back or cancelled, or ended.
 """
 
 
-Told = Literal["changed", "all", "later"]
-"""How readers of changes are told of an upsert: one by one, of what is new or differs, or of all of it, also what is
-unchanged (since it may have come with `later`); or not before the next base, since it is much."""
+Visibility = Literal["changed", "all", "later"]
+"""Which rows of an upsert the change log reports: only new and modified ones, all of them (unchanged rows may have come
+with `later`), or none until the next base (bulk imports)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class DomainRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class StoredItem:
     """An item of a catalog.
 
     `text` and `image`, the digest of a picture that is kept, are what is embedded; either may be empty. `popularity`
@@ -97,24 +97,6 @@ class Probe:
 
 
 @dataclass(frozen=True, slots=True)
-class CatalogRows:
-    """The items that a catalog has, in the order of their rows.
-
-    A row is given once and never again; an item keeps its row while it exists, new ones come last. `incarnation` tells
-    this domain from an earlier one of its name, whose generations count anew.
-    """
-
-    generation: int
-    ids: list[str]
-    texts: list[str]
-    popularity: list[float]
-    images: list[str]
-    rows: list[int]
-    available: list[bool]
-    incarnation: str
-
-
-@dataclass(frozen=True, slots=True)
 class ChangedItem:
     """An item as it is now, without its metadata."""
 
@@ -132,7 +114,7 @@ class Changes:
 
     An item that was deleted and added again is upserted, in a new row: the one in which a reader knew it is to be
     dropped. `deleted` are rows and ids; some of them their reader may never have seen. `incomplete`: more was changed,
-    which is told by the next base (see `Told`).
+    which the next base reports (see `Visibility`).
     """
 
     generation: int
@@ -142,18 +124,23 @@ class Changes:
 
     @classmethod
     def of(
-        cls, generation: int, upserted: list[ChangedItem], gone: Iterable[tuple[int, str]], *, incomplete: bool = False
+        cls,
+        generation: int,
+        upserted: list[ChangedItem],
+        deleted: Iterable[tuple[int, str]],
+        *,
+        incomplete: bool = False,
     ) -> Changes:
         """Name of the rows and ids that were deleted, in the order of rows, those ids that did not come back."""
         there, first = {item.item_id for item in upserted}, dict[str, int]()
-        for row, item_id in gone:
+        for row, item_id in deleted:
             if item_id not in there:
                 first.setdefault(item_id, row)
         return cls(generation, upserted, [(row, item_id) for item_id, row in first.items()], incomplete)
 
 
 @dataclass(frozen=True, slots=True)
-class Withdrawals:
+class Removals:
     """Ids that were deleted, and are not there again at `generation`, and ids that are not available any more.
 
     Their reader may never have seen some of them.
@@ -161,11 +148,11 @@ class Withdrawals:
 
     generation: int
     deleted: list[str]
-    hidden: list[str]
+    unavailable: list[str]
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class FeedEntry:
     """One word of the feed: look at this domain again.
 
     `position` is where to follow on; `at` is when it was written, in seconds of Unix time by the clock of the state.
@@ -173,13 +160,13 @@ class Entry:
     """
 
     position: str
-    kind: Kind
+    kind: EntryKind
     domain: str
     at: float
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class JobRecord:
     """Work that outlives its request. Status: queued, running, succeeded, failed, cancelled.
 
     `owner` and `token` are of its newest claim; a token of 0 is none. `cancelling` asks the owner to stop. `eta_s` are
@@ -247,7 +234,7 @@ class State(Protocol):
         ...
 
     def upsert_items(
-        self, domain: str, items: Sequence[Item], told: Told = "changed", incarnation: str = ""
+        self, domain: str, items: Sequence[StoredItem], visibility: Visibility = "changed", incarnation: str = ""
     ) -> Upserted:
         """Store items in one transaction; the last of equal ids wins.
 
@@ -260,7 +247,9 @@ class State(Protocol):
         """Remove items in one transaction; their rows stay empty for ever. Raises DomainNotFound."""
         ...
 
-    def replace_item(self, domain: str, before: Item, after: Item, incarnation: str = "") -> Upserted | None:
+    def replace_item(
+        self, domain: str, before: StoredItem, after: StoredItem, incarnation: str = ""
+    ) -> Upserted | None:
         """Store `after`, of the same id, unless the stored item is no longer `before`: then None.
 
         Raises:
@@ -268,35 +257,33 @@ class State(Protocol):
         """
         ...
 
-    def changes(self, domain: str, since: int, incarnation: str, most: int = MOST_CHANGES) -> Changes | None:
-        """Return what changed after generation `since` of one incarnation of a domain (see `CatalogRows`).
+    def changes(self, domain: str, since: int, incarnation: str, most: int = MAX_CHANGES) -> Changes | None:
+        """Return what changed after generation `since` of the domain that was `incarnation` so.
 
-        What was stored to be told `later` is left out. None where the rest is more than `most` rows, or was forgotten,
+        `incarnation` tells a domain from an earlier one of its name, whose generations count anew.
+
+        Rows that were stored as `later` are left out. None where the rest is more than `most` rows, or was forgotten,
         or it is another domain now: read the catalog anew. Raises DomainNotFound.
         """
         ...
 
-    def withdrawals(self, domain: str, since: int, incarnation: str) -> Withdrawals | None:
-        """Return what was deleted or made unavailable after a generation, however much else changed.
+    def removals(self, domain: str, since: int, incarnation: str) -> Removals | None:
+        """Return the removals after a generation: deleted and unavailable ids, however much else changed.
 
-        None where some of it was forgotten (the last `MOST_CHANGES` deleted ids are kept), or it is another domain now.
+        None where some of it was forgotten (the last `MAX_CHANGES` deleted ids are kept), or it is another domain now.
         Raises DomainNotFound.
         """
-        ...
-
-    def catalog(self, domain: str) -> CatalogRows:
-        """Return a consistent view of the whole catalog; raises DomainNotFound."""
         ...
 
     def generation(self, domain: str) -> int:
         """Return how often a catalog has changed; raises DomainNotFound."""
         ...
 
-    def items_by_id(self, domain: str, ids: Sequence[str]) -> dict[str, Item]:
+    def items_by_id(self, domain: str, ids: Sequence[str]) -> dict[str, StoredItem]:
         """Return those of the items that exist."""
         ...
 
-    def list_items(self, domain: str, after: int, limit: int) -> list[tuple[int, Item]]:
+    def list_items(self, domain: str, after: int, limit: int) -> list[tuple[int, StoredItem]]:
         """Return items with their rows, beginning behind row `after`."""
         ...
 
@@ -312,10 +299,6 @@ class State(Protocol):
         """Return the domain's probes; raises DomainNotFound."""
         ...
 
-    def next_index_generation(self, domain: str) -> int:
-        """Count up and return the domain's index generation."""
-        ...
-
     def create_job(
         self,
         kind: str,
@@ -323,7 +306,7 @@ class State(Protocol):
         detail: dict[str, Any],
         result: dict[str, Any] | None = None,
         incarnation: str = "",
-    ) -> Job:
+    ) -> JobRecord:
         """Store a queued job; with a result, one that has succeeded.
 
         Of the domain's jobs that ended, those that are older than its last `RETAINED_JOBS` jobs are removed.
@@ -333,7 +316,7 @@ class State(Protocol):
         """
         ...
 
-    def update_job(self, job_id: str, *, token: int | None = None, **changes: Any) -> Job:
+    def update_job(self, job_id: str, *, token: int | None = None, **changes: Any) -> JobRecord:
         """Change fields of a job; a status that ends it also ends its lease.
 
         Raises:
@@ -341,7 +324,7 @@ class State(Protocol):
         """
         ...
 
-    def claim_job(self, owner: str, lease_s: float) -> Job | None:
+    def claim_job(self, owner: str, lease_s: float) -> JobRecord | None:
         """Take a job that nobody holds and set it running; None while there is none.
 
         Only the first job of a domain that has not ended can be claimed, so that they run one after the other. Of the
@@ -350,7 +333,7 @@ class State(Protocol):
         """
         ...
 
-    def renew_job(self, job_id: str, token: int, lease_s: float) -> Job:
+    def renew_job(self, job_id: str, token: int, lease_s: float) -> JobRecord:
         """Hold a job for another `lease_s` seconds from now; returns it, so that its owner sees `cancelling`.
 
         A lease that ran out is renewed as long as nobody else claimed the job.
@@ -360,7 +343,7 @@ class State(Protocol):
         """
         ...
 
-    def release_job(self, job_id: str, token: int) -> Job:
+    def release_job(self, job_id: str, token: int) -> JobRecord:
         """Give a job back, queued again, for the next to claim; the token is worth nothing from here on.
 
         Raises:
@@ -368,11 +351,11 @@ class State(Protocol):
         """
         ...
 
-    def cancel_job(self, job_id: str) -> Job:
+    def cancel_job(self, job_id: str) -> JobRecord:
         """End a queued job as cancelled; ask the owner of a running one to stop.
 
         Raises:
-            JobNotFound; Conflict: it has ended.
+            JobNotFound; RequestConflict: it has ended.
         """
         ...
 
@@ -380,15 +363,15 @@ class State(Protocol):
         """Whether this token's claim is still the domain's and its lease alive; to ask before a decisive write."""
         ...
 
-    def get_job(self, job_id: str) -> Job:
+    def get_job(self, job_id: str) -> JobRecord:
         """Return a job; raises JobNotFound."""
         ...
 
-    def jobs(self, domain: str | None = None, limit: int = 100) -> list[Job]:
+    def jobs(self, domain: str | None = None, limit: int = 100) -> list[JobRecord]:
         """Return jobs, newest first."""
         ...
 
-    def open_jobs(self) -> list[Job]:
+    def open_jobs(self) -> list[JobRecord]:
         """Return the jobs of all domains that have not ended, oldest first."""
         ...
 
@@ -396,7 +379,7 @@ class State(Protocol):
         """Count the jobs of a domain that have not ended."""
         ...
 
-    def announce(self, kind: Kind, domain: str) -> None:
+    def announce(self, kind: EntryKind, domain: str) -> None:
         """Tell all who follow the feed of something that was written elsewhere."""
         ...
 
@@ -404,7 +387,7 @@ class State(Protocol):
         """Return the feed's position now: nothing before it is behind it."""
         ...
 
-    def follow(self, after: str, timeout_s: float) -> list[Entry] | None:
+    def follow(self, after: str, timeout_s: float) -> list[FeedEntry] | None:
         """Wait for entries behind a position; none when the time is over or the state is closed.
 
         None where some were forgotten, or the position is not this feed's: begin at `feed_end` and look at everything.

@@ -31,9 +31,9 @@ def lost_state(data: Path, file: Path) -> str | None:
     known = known_domains(data)
     if not known:
         return None
-    gone = "is empty" if file.exists() else "is gone"
+    fate = "is empty" if file.exists() else "is gone"
     return (
-        f"state_lost: {file} {gone}, while the data folder knows {named(known)}: it is not served, its catalogs would "
+        f"state_lost: {file} {fate}, while the data folder knows {named(known)}: it is not served, its catalogs would "
         f"be missing. Bring it back from a backup, or run swaprec restore, which makes it anew from the snapshots; "
         f"to go on without these domains, move {data / 'adapters'} and {data / 'snapshots'} away"
     )

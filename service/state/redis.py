@@ -12,22 +12,21 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from adapters_store.activations import now
+from adapters_store.clock import now
 from service.errors import DomainNotFound, StateError, StateUnavailable
 from service.state import (
-    MOST_CHANGES,
-    CatalogRows,
+    MAX_CHANGES,
     Changes,
     Deleted,
     DomainRecord,
-    Entry,
-    Item,
-    Job,
-    Kind,
+    EntryKind,
+    FeedEntry,
+    JobRecord,
     Probe,
-    Told,
+    Removals,
+    StoredItem,
     Upserted,
-    Withdrawals,
+    Visibility,
     probes_text,
     read_probes,
     redis_feed,
@@ -36,12 +35,11 @@ from service.state import (
 from service.state import redis_keys as keys
 from service.state import redis_scripts as scripts
 from service.state.redis_catalog import (
-    PAGE,
-    GoneMeanwhile,
-    read_all,
+    PAGE_ITEMS,
+    DomainRemovedMeanwhile,
     read_changes,
     read_item,
-    read_withdrawals,
+    read_removals,
     written,
 )
 from service.state.redis_link import Link, Value
@@ -105,12 +103,12 @@ class RedisState:
             raise self._missing(name)
 
     def upsert_items(
-        self, domain: str, items: Sequence[Item], told: Told = "changed", incarnation: str = ""
+        self, domain: str, items: Sequence[StoredItem], visibility: Visibility = "changed", incarnation: str = ""
     ) -> Upserted:
         """Store items in one step; the last of equal ids wins."""
         wanted = {item.item_id: item for item in items}
         values = (value for item in wanted.values() for value in written(item))
-        found = self._change(scripts.UPSERT, domain, incarnation, told, *values)
+        found = self._change(scripts.UPSERT, domain, incarnation, visibility, *values)
         return Upserted(*map(int, found.split()))
 
     def delete_items(self, domain: str, ids: Sequence[str]) -> Deleted:
@@ -120,30 +118,25 @@ class RedisState:
         places = [int(place) for place in unknown.split(b",") if place]
         return Deleted(int(deleted), [wanted[place] for place in places], int(generation))
 
-    def replace_item(self, domain: str, before: Item, after: Item, incarnation: str = "") -> Upserted | None:
+    def replace_item(
+        self, domain: str, before: StoredItem, after: StoredItem, incarnation: str = ""
+    ) -> Upserted | None:
         """Store an item in place of another of its id, unless that changed meanwhile."""
         found = self._change(scripts.REPLACE, domain, incarnation, *written(before), *written(after)[1:])
         return None if found == scripts.DIFFERS else Upserted(*map(int, found.split()))
 
-    def changes(self, domain: str, since: int, incarnation: str, most: int = MOST_CHANGES) -> Changes | None:
+    def changes(self, domain: str, since: int, incarnation: str, most: int = MAX_CHANGES) -> Changes | None:
         """Return what changed after a generation, read in pages as the catalog is."""
         try:
             return read_changes(self._link, domain, since, incarnation, most)
-        except GoneMeanwhile:
+        except DomainRemovedMeanwhile:
             raise self._missing(domain) from None
 
-    def withdrawals(self, domain: str, since: int, incarnation: str) -> Withdrawals | None:
+    def removals(self, domain: str, since: int, incarnation: str) -> Removals | None:
         """Return what was deleted or made unavailable after a generation."""
         try:
-            return read_withdrawals(self._link, domain, since, incarnation)
-        except GoneMeanwhile:
-            raise self._missing(domain) from None
-
-    def catalog(self, domain: str) -> CatalogRows:
-        """Return a consistent view of the whole catalog, read in pages so that Redis answers others in between."""
-        try:
-            return read_all(self._link, domain)
-        except GoneMeanwhile:
+            return read_removals(self._link, domain, since, incarnation)
+        except DomainRemovedMeanwhile:
             raise self._missing(domain) from None
 
     def generation(self, domain: str) -> int:
@@ -153,25 +146,25 @@ class RedisState:
             raise self._missing(domain)
         return int(found)
 
-    def items_by_id(self, domain: str, ids: Sequence[str]) -> dict[str, Item]:
+    def items_by_id(self, domain: str, ids: Sequence[str]) -> dict[str, StoredItem]:
         """Return those of the items that exist."""
-        found: dict[str, Item] = {}
-        for start in range(0, len(ids), PAGE):
-            rows = self._rows(domain, ids[start : start + PAGE])
+        found: dict[str, StoredItem] = {}
+        for start in range(0, len(ids), PAGE_ITEMS):
+            rows = self._rows(domain, ids[start : start + PAGE_ITEMS])
             found |= {item.item_id: item for _, item in self._items(domain, rows)}
         return found
 
-    def list_items(self, domain: str, after: int, limit: int) -> list[tuple[int, Item]]:
+    def list_items(self, domain: str, after: int, limit: int) -> list[tuple[int, StoredItem]]:
         """Return items with their rows, beginning behind row `after`; steps over empty rows ever faster."""
         [count] = self._link.read(lambda pipe: pipe.hget(keys.record(domain), "rows"))
         if count is None:
             raise self._missing(domain)
-        found: list[tuple[int, Item]] = []
+        found: list[tuple[int, StoredItem]] = []
         first, step = after + 1, limit
         while len(found) < limit and first < int(count):
             rows = range(first, min(int(count), first + step))
             found += self._items(domain, rows)
-            first, step = rows.stop, min(2 * step, PAGE)
+            first, step = rows.stop, min(2 * step, PAGE_ITEMS)
         return found[:limit]
 
     def count_items(self, domain: str) -> int:
@@ -197,13 +190,6 @@ class RedisState:
             raise self._missing(domain)
         return [] if text is None else read_probes(text)
 
-    def next_index_generation(self, domain: str) -> int:
-        """Count up and return the domain's index generation."""
-        found = self._link.write(scripts.NEXT_INDEX_GENERATION, [keys.record(domain)])
-        if found == scripts.MISSING:
-            raise self._missing(domain)
-        return int(found)
-
     def create_job(
         self,
         kind: str,
@@ -211,30 +197,30 @@ class RedisState:
         detail: dict[str, Any],
         result: dict[str, Any] | None = None,
         incarnation: str = "",
-    ) -> Job:
+    ) -> JobRecord:
         """Store a queued job; the oldest of the domain that ended are removed."""
         job = redis_jobs.create(self._link, kind, domain, detail, incarnation)
         if job is None:
             raise self._missing(domain)
         return job if result is None else self.update_job(job.id, status="succeeded", result=result)
 
-    def update_job(self, job_id: str, *, token: int | None = None, **changes: Any) -> Job:
+    def update_job(self, job_id: str, *, token: int | None = None, **changes: Any) -> JobRecord:
         """Change fields of a job."""
         return redis_jobs.update(self._link, job_id, token, changes)
 
-    def claim_job(self, owner: str, lease_s: float) -> Job | None:
+    def claim_job(self, owner: str, lease_s: float) -> JobRecord | None:
         """Take a job that nobody holds."""
         return redis_jobs.claim(self._link, owner, lease_s)
 
-    def renew_job(self, job_id: str, token: int, lease_s: float) -> Job:
+    def renew_job(self, job_id: str, token: int, lease_s: float) -> JobRecord:
         """Hold a job for longer."""
         return redis_jobs.renew(self._link, job_id, token, lease_s)
 
-    def release_job(self, job_id: str, token: int) -> Job:
+    def release_job(self, job_id: str, token: int) -> JobRecord:
         """Give a job back."""
         return redis_jobs.release(self._link, job_id, token)
 
-    def cancel_job(self, job_id: str) -> Job:
+    def cancel_job(self, job_id: str) -> JobRecord:
         """End a queued job, ask the owner of a running one to stop."""
         return redis_jobs.cancel(self._link, job_id)
 
@@ -242,15 +228,15 @@ class RedisState:
         """Whether this token's claim is still the domain's and its lease alive."""
         return redis_jobs.holds(self._link, domain, token)
 
-    def get_job(self, job_id: str) -> Job:
+    def get_job(self, job_id: str) -> JobRecord:
         """Return a job."""
         return redis_jobs.get(self._link, job_id)
 
-    def jobs(self, domain: str | None = None, limit: int = 100) -> list[Job]:
+    def jobs(self, domain: str | None = None, limit: int = 100) -> list[JobRecord]:
         """Return jobs, newest first."""
         return redis_jobs.newest(self._link, domain, limit)
 
-    def open_jobs(self) -> list[Job]:
+    def open_jobs(self) -> list[JobRecord]:
         """Return the jobs that have not ended, oldest first."""
         return redis_jobs.unended(self._link)
 
@@ -258,7 +244,7 @@ class RedisState:
         """Count the jobs of a domain that have not ended."""
         return redis_jobs.count_unended(self._link, domain)
 
-    def announce(self, kind: Kind, domain: str) -> None:
+    def announce(self, kind: EntryKind, domain: str) -> None:
         """Tell all who follow the feed of something that was written elsewhere."""
         redis_feed.announce(self._link, kind, domain)
 
@@ -266,7 +252,7 @@ class RedisState:
         """Return the feed's position now."""
         return redis_feed.end(self._link)
 
-    def follow(self, after: str, timeout_s: float) -> list[Entry] | None:
+    def follow(self, after: str, timeout_s: float) -> list[FeedEntry] | None:
         """Wait for entries behind a position."""
         return redis_feed.follow(self._link, after, timeout_s)
 
@@ -315,7 +301,7 @@ class RedisState:
         [rows] = self._link.read(lambda pipe: pipe.hmget(keys.catalog(domain)[0], list(ids)))
         return [int(row) for row in rows if row is not None]
 
-    def _items(self, domain: str, rows: Sequence[int]) -> list[tuple[int, Item]]:
+    def _items(self, domain: str, rows: Sequence[int]) -> list[tuple[int, StoredItem]]:
         if not rows:
             return []
         _, items, metadata, *_ = keys.catalog(domain)

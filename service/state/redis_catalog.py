@@ -1,4 +1,4 @@
-"""Reading a catalog from Redis page by page, as it is at one moment, while others go on writing.
+"""Reading the changes of a catalog from Redis page by page, as of one moment, while others go on writing.
 
 Each page is one atomic step: the head of the catalog, what changed since the page before, and the page. What changed
 meanwhile is read again, until a page finds nothing changed.
@@ -8,78 +8,61 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-from service.state import CatalogRows, ChangedItem, Changes, Item, Withdrawals
+from service.state import ChangedItem, Changes, Removals, StoredItem
 from service.state import redis_keys as keys
 from service.state import redis_scripts as scripts
 from service.state.redis_link import Link
 
-PAGE = 2000
-LAST = str(2**64 - 1)  # behind every entry of a log
+PAGE_ITEMS = 2000
 _PLAIN, _PICTURED = 3, 4
 """Fields of an item without a picture, and of one with a picture; one that is not available has that behind both."""
 
 
-class GoneMeanwhile(Exception):
+class DomainRemovedMeanwhile(Exception):
     """There is no such domain, or no longer."""
-
-
-def read_all(link: Link, domain: str) -> CatalogRows:
-    """Read the whole catalog.
-
-    Raises:
-        GoneMeanwhile.
-    """
-    while True:
-        found = _Columns()
-        reading = _Reading(link, domain, found.put)
-        about = reading.about()
-        end = reading.finish(about, range(about.rows))
-        if end is not None:  # else more changed than the log keeps, or it is another domain now
-            return found.catalog(end)
 
 
 def read_changes(link: Link, domain: str, since: int, incarnation: str, most: int) -> Changes | None:
     """Read what changed after a generation; None where that is too much, or no longer known.
 
     Raises:
-        GoneMeanwhile.
+        DomainRemovedMeanwhile.
     """
-    found: dict[int, list[Any] | None] = {}
-    reading = _Reading(link, domain, found.__setitem__, most, whole=False)
-    end = reading.finish(_About(incarnation.encode(), since, 0), range(0))
-    if end is None:
+    reading = _LogReading(link, domain, most)
+    generation = reading.finish(_CatalogPosition(incarnation.encode(), since))
+    if generation is None:
         return None
-    upserted = [ChangedItem(row, *_fields(item)) for row, item in sorted(found.items()) if item is not None]
-    return Changes.of(end.generation, upserted, sorted(reading.gone), incomplete=reading.skipped)
+    upserted = [ChangedItem(row, *_fields(item)) for row, item in sorted(reading.found.items()) if item is not None]
+    return Changes.of(generation, upserted, sorted(reading.deleted), incomplete=reading.skipped)
 
 
-def read_withdrawals(link: Link, domain: str, since: int, incarnation: str) -> Withdrawals | None:
+def read_removals(link: Link, domain: str, since: int, incarnation: str) -> Removals | None:
     """Read what was deleted after a generation, or is not available; None where some of it is no longer known.
 
     Raises:
-        GoneMeanwhile.
+        DomainRemovedMeanwhile.
     """
-    *_, deleted, hidden = keys.catalog(domain)
+    *_, deleted, unavailable = keys.catalog(domain)
 
     def ask(pipe: Any) -> None:
         pipe.hmget(keys.record(domain), "born", "generation", "forgotten")
-        for key in (deleted, hidden):
+        for key in (deleted, unavailable):
             pipe.zrangebyscore(key, f"({since}", "+inf")
 
     (there, generation, forgotten), *found = link.read(ask)
     if there is None:
-        raise GoneMeanwhile
+        raise DomainRemovedMeanwhile
     if there.decode() != incarnation or not int(forgotten or 0) <= since <= int(generation):
         return None
-    return Withdrawals(int(generation), *([item_id.decode() for item_id in ids] for ids in found))
+    return Removals(int(generation), *([item_id.decode() for item_id in ids] for ids in found))
 
 
-def written(item: Item) -> tuple[str, str, str]:
+def written(item: StoredItem) -> tuple[str, str, str]:
     """Return id, item and metadata as they are stored: equal items are equal text."""
     values: list[Any] = [item.item_id, item.text, float(item.popularity)]
     if item.image or not item.available:
@@ -90,10 +73,10 @@ def written(item: Item) -> tuple[str, str, str]:
     return item.item_id, json.dumps(values, ensure_ascii=False), metadata
 
 
-def read_item(stored: bytes, metadata: bytes | None) -> Item:
+def read_item(stored: bytes, metadata: bytes | None) -> StoredItem:
     """Read what `written` wrote."""
     item_id, text, popularity, image, available = _fields(json.loads(stored))
-    return Item(item_id, text, popularity, json.loads(metadata or b"{}"), image, available)
+    return StoredItem(item_id, text, popularity, json.loads(metadata or b"{}"), image, available)
 
 
 def _fields(stored: Sequence[Any]) -> tuple[str, str, float, str, bool]:
@@ -103,117 +86,79 @@ def _fields(stored: Sequence[Any]) -> tuple[str, str, float, str, bool]:
 
 
 @dataclass(frozen=True, slots=True)
-class _About:
-    """The head of a catalog: which domain of that name, its generation, how many rows were given."""
+class _CatalogPosition:
+    """A moment of a catalog: which domain of that name, and its generation."""
 
     incarnation: bytes
     generation: int
-    rows: int
 
 
-@dataclass(slots=True)
-class _Columns:
-    """A catalog's items by row; a row without one has no id."""
+class _LogReading:
+    """Reads changed rows until they all are of one generation.
 
-    ids: list[str | None] = field(default_factory=list)
-    texts: list[str] = field(default_factory=list)
-    popularity: list[float] = field(default_factory=list)
-    images: list[str] = field(default_factory=list)
-    available: list[bool] = field(default_factory=list)
-
-    def put(self, row: int, stored: list[Any] | None) -> None:
-        """Take what a row holds, the next one or one that was taken before."""
-        fields = (None, "", 0.0, "", False) if stored is None else _fields(stored)
-        columns: tuple[list[Any], ...] = (self.ids, self.texts, self.popularity, self.images, self.available)
-        for column, value in zip(columns, fields, strict=True):
-            column[row : row + 1] = [value]
-
-    def catalog(self, about: _About) -> CatalogRows:
-        """Return the rows that hold an item."""
-        rows = [row for row, item_id in enumerate(self.ids) if item_id is not None]
-        columns: list[list[Any]] = [self.ids, self.texts, self.popularity, self.images, self.available]
-        if len(rows) < len(self.ids):
-            columns = [[column[row] for row in rows] for column in columns]
-        ids, texts, popularity, images, available = columns
-        return CatalogRows(
-            about.generation, ids, texts, popularity, images, rows, available, about.incarnation.decode()
-        )
-
-
-class _Reading:
-    """Reads rows until they all are of one generation; remembers which were deleted meanwhile.
-
-    Unless it is `whole`, what the next base tells is skipped.
+    `found` are the rows that changed, None for a removed item; `deleted` the rows and ids of removed items. Rows that
+    the next base reports are skipped.
     """
 
-    def __init__(
-        self,
-        link: Link,
-        domain: str,
-        put: Callable[[int, list[Any] | None], None],
-        most: float = float("inf"),
-        *,
-        whole: bool = True,
-    ) -> None:
-        self._link, self._domain, self._put, self._most, self._whole = link, domain, put, most, whole
-        self.gone: list[tuple[int, str]] = []
+    def __init__(self, link: Link, domain: str, most: int) -> None:
+        self._link = link
+        self._domain = domain
+        self._most = most
+        self.found: dict[int, list[Any] | None] = {}
+        self.deleted: list[tuple[int, str]] = []
         self.skipped = False
 
-    def about(self) -> _About:
-        """Return the head of the catalog."""
-        return self._page(None, [])[0]
-
-    def finish(self, about: _About, rows: range) -> _About | None:
-        """Read rows, and what changed since; returns the head of the catalog then.
+    def finish(self, since: _CatalogPosition) -> int | None:
+        """Read the rows that changed since a position, and return the generation that they are of.
 
         None if more changed than the log keeps or `most` rows, or if it is another domain now.
         """
-        wanted, changed = deque([rows]), 0
+        wanted: deque[range] = deque()
+        changed = 0
         while True:
             page = _take(wanted)
-            seen, changes, items = self._page(about.generation, page)
-            if seen.incarnation != about.incarnation or len(changes) != seen.generation - about.generation:
+            seen, changes, items = self._page(since.generation, page)
+            if seen.incarnation != since.incarnation or len(changes) != seen.generation - since.generation:
                 return None
-            for row, item in zip(chain(*page), items, strict=True):
-                self._put(row, item)
+            self.found.update(zip(chain(*page), items, strict=True))
             again = [run for run in self._changed(changes) if run]
             changed += sum(map(len, again))
             if changed > self._most:
                 return None
             wanted.extend(again)
-            about = seen
+            since = seen
             if not wanted:
-                return about
+                return since.generation
 
     def _changed(self, changes: Sequence[dict[bytes, bytes]]) -> list[range]:
         """Return the rows that changed, new ones last."""
         rows: set[int] = set()
         for change in changes:
-            if not self._whole and b"later" in change:
+            if b"later" in change:
                 self.skipped = True
                 continue
-            gone = _rows(change.get(b"gone", b""))
-            self.gone += zip(gone, json.loads(change.get(b"ids", b"[]")), strict=True)
-            rows.update(gone, _rows(change[b"changed"]), range(int(change[b"first"]), int(change[b"rows"])))
+            deleted = _rows(change.get(b"gone", b""))
+            self.deleted += zip(deleted, json.loads(change.get(b"ids", b"[]")), strict=True)
+            rows.update(deleted, _rows(change[b"changed"]), range(int(change[b"first"]), int(change[b"rows"])))
         return _runs(sorted(rows))
 
     def _page(
-        self, since: int | None, runs: Sequence[range]
-    ) -> tuple[_About, list[dict[bytes, bytes]], list[list[Any] | None]]:
+        self, since: int, runs: Sequence[range]
+    ) -> tuple[_CatalogPosition, list[dict[bytes, bytes]], list[list[Any] | None]]:
         _, items, _, log, *_ = keys.catalog(self._domain)
         rows = [edge for run in runs if run for edge in (run[0], run[-1])]
 
         def ask(pipe: Any) -> None:
-            pipe.hmget(keys.record(self._domain), "born", "generation", "rows")
-            pipe.xrange(log, LAST if since is None else f"({since}", "+")
+            pipe.hmget(keys.record(self._domain), "born", "generation")
+            pipe.xrange(log, f"({since}", "+")
             if rows:
                 pipe.eval(scripts.READ_ITEMS, 1, items, *rows)
 
-        about, changes, *found = self._link.read(ask)
-        if about[0] is None:
-            raise GoneMeanwhile
-        there = _About(about[0], int(about[1]), int(about[2]))
-        return there, [change for _, change in changes], json.loads(found[0]) if found else []
+        (incarnation, generation), changes, *found = self._link.read(ask)
+        if incarnation is None:
+            raise DomainRemovedMeanwhile
+        position = _CatalogPosition(incarnation, int(generation))
+        return position, [change for _, change in changes], json.loads(found[0]) if found else []
 
 
 def _runs(rows: Sequence[int]) -> list[range]:
@@ -233,7 +178,7 @@ def _rows(joined: bytes) -> list[int]:
 
 def _take(wanted: deque[range]) -> list[range]:
     """Take a page of rows off the front."""
-    page, room = [], PAGE
+    page, room = [], PAGE_ITEMS
     while wanted and room:
         run = wanted.popleft()
         page.append(run[:room])

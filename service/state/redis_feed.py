@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from service.state import Entry, Kind
+from service.state import EntryKind, FeedEntry
 from service.state import redis_scripts as scripts
 from service.state.feed import coalesced
 from service.state.redis_keys import FEED, FEED_COUNT
 from service.state.redis_link import Link
 
 
-def announce(link: Link, kind: Kind, domain: str) -> None:
+def announce(link: Link, kind: EntryKind, domain: str) -> None:
     """Append an entry."""
     link.write(scripts.ANNOUNCE, [], kind, domain)
 
@@ -23,7 +23,7 @@ def end(link: Link) -> str:
     return str(int(count or 0))
 
 
-def follow(link: Link, after: str, timeout_s: float) -> list[Entry] | None:
+def follow(link: Link, after: str, timeout_s: float) -> list[FeedEntry] | None:
     """Wait for entries behind a position; None where some of them were forgotten."""
     until = time.monotonic() + timeout_s
     while not link.closing:
@@ -35,7 +35,7 @@ def follow(link: Link, after: str, timeout_s: float) -> list[Entry] | None:
     return []
 
 
-def _behind(link: Link, after: int) -> list[Entry] | None:
+def _behind(link: Link, after: int) -> list[FeedEntry] | None:
     def ask(pipe: Any) -> None:
         pipe.get(FEED_COUNT)
         pipe.xrange(FEED, f"({after}-0", "+")
@@ -46,6 +46,6 @@ def _behind(link: Link, after: int) -> list[Entry] | None:
     return coalesced(_entry(place, fields) for place, fields in found)
 
 
-def _entry(place: bytes, fields: dict[bytes, bytes]) -> Entry:
+def _entry(place: bytes, fields: dict[bytes, bytes]) -> FeedEntry:
     kind: Any = fields[b"kind"].decode()
-    return Entry(place.decode().partition("-")[0], kind, fields[b"domain"].decode(), float(fields[b"at"]))
+    return FeedEntry(place.decode().partition("-")[0], kind, fields[b"domain"].decode(), float(fields[b"at"]))

@@ -8,23 +8,23 @@ from collections.abc import Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
-from adapters_store.activations import now
-from service.errors import Conflict, JobNotFound, JobTaken, StateUnavailable
-from service.state import ENDED, RETAINED_JOBS, Job
+from adapters_store.clock import now
+from service.errors import JobNotFound, JobTaken, RequestConflict, StateUnavailable
+from service.state import ENDED, RETAINED_JOBS, JobRecord
 from service.state import redis_job_scripts as scripts
 from service.state import redis_keys as keys
 from service.state.redis_link import Link, Value
 from service.state.redis_scripts import MISSING
 
-PAGE = 2000
+PAGE_JOBS = 2000
 
 
-def create(link: Link, kind: str, domain: str, detail: dict[str, Any], incarnation: str) -> Job | None:
+def create(link: Link, kind: str, domain: str, detail: dict[str, Any], incarnation: str) -> JobRecord | None:
     """Store a queued job, None where the domain is another incarnation than the given one.
 
     Where it fails, it is not left to run one day: it is taken back once Redis answers.
     """
-    job = Job(uuid.uuid4().hex, kind, domain, detail, created_at=now(), updated_at=now())
+    job = JobRecord(uuid.uuid4().hex, kind, domain, detail, created_at=now(), updated_at=now())
     places = [keys.JOBS, keys.LINE + domain, keys.OPEN_JOBS, keys.JOB_COUNT, keys.JOB + job.id, keys.record(domain)]
     about = (job.id, domain, RETAINED_JOBS, keys.JOB, keys.LINE, incarnation)
     try:
@@ -35,14 +35,14 @@ def create(link: Link, kind: str, domain: str, detail: dict[str, Any], incarnati
     return None if reply == MISSING else job
 
 
-def update(link: Link, job_id: str, token: int | None, changes: dict[str, Any]) -> Job:
+def update(link: Link, job_id: str, token: int | None, changes: dict[str, Any]) -> JobRecord:
     """Change fields."""
     status = changes.get("status")
     values = ("" if token is None else token, status if status in ENDED else "", *_changes(**changes))
     return _write(link, scripts.UPDATE, job_id, token, *values)
 
 
-def claim(link: Link, owner: str, lease_s: float) -> Job | None:
+def claim(link: Link, owner: str, lease_s: float) -> JobRecord | None:
     """Take the next job that nobody holds."""
     [count] = link.read(lambda pipe: pipe.zcard(keys.OPEN_JOBS))
     if not count:
@@ -52,17 +52,17 @@ def claim(link: Link, owner: str, lease_s: float) -> Job | None:
     return None if found == scripts.NONE else get(link, found.decode())
 
 
-def renew(link: Link, job_id: str, token: int, lease_s: float) -> Job:
+def renew(link: Link, job_id: str, token: int, lease_s: float) -> JobRecord:
     """Let a lease end later."""
     return _write(link, scripts.RENEW, job_id, token, token, lease_s)
 
 
-def release(link: Link, job_id: str, token: int) -> Job:
+def release(link: Link, job_id: str, token: int) -> JobRecord:
     """Queue a job again, without owner and token."""
     return _write(link, scripts.RELEASE, job_id, token, token, *_changes(status="queued", owner="", token=0))
 
 
-def cancel(link: Link, job_id: str) -> Job:
+def cancel(link: Link, job_id: str) -> JobRecord:
     """End a queued job, or mark a running one."""
     ends = _changes(status="cancelled")
     return _write(link, scripts.CANCEL, job_id, None, len(ends), *ends, *_changes(cancelling=True))
@@ -74,7 +74,7 @@ def holds(link: Link, domain: str, token: int) -> bool:
     return bool(held)
 
 
-def get(link: Link, job_id: str) -> Job:
+def get(link: Link, job_id: str) -> JobRecord:
     """Return a job; raises JobNotFound."""
     [found] = link.read(lambda pipe: pipe.hgetall(keys.JOB + job_id))
     if not found:
@@ -82,14 +82,14 @@ def get(link: Link, job_id: str) -> Job:
     return _job(found)
 
 
-def newest(link: Link, domain: str | None, limit: int) -> list[Job]:
+def newest(link: Link, domain: str | None, limit: int) -> list[JobRecord]:
     """Return jobs, newest first."""
     line = keys.JOBS if domain is None else keys.LINE + domain
     [ids] = link.read(lambda pipe: pipe.zrevrange(line, 0, limit - 1))
     return _all(link, ids)
 
 
-def unended(link: Link) -> list[Job]:
+def unended(link: Link) -> list[JobRecord]:
     """Return the jobs that have not ended, oldest first."""
     [ids] = link.read(lambda pipe: pipe.zrange(keys.OPEN_JOBS, 0, -1))
     return [job for job in _all(link, ids) if not job.ended]
@@ -101,8 +101,8 @@ def count_unended(link: Link, domain: str) -> int:
     return int(count)
 
 
-def _all(link: Link, ids: Sequence[bytes]) -> list[Job]:
-    found = [job for start in range(0, len(ids), PAGE) for job in _page(link, ids[start : start + PAGE])]
+def _all(link: Link, ids: Sequence[bytes]) -> list[JobRecord]:
+    found = [job for start in range(0, len(ids), PAGE_JOBS) for job in _page(link, ids[start : start + PAGE_JOBS])]
     return [_job(one) for one in found if one]  # one of a domain deleted in between is empty
 
 
@@ -110,7 +110,7 @@ def _page(link: Link, ids: Sequence[bytes]) -> list[dict[bytes, bytes]]:
     return link.read(lambda pipe: [pipe.hgetall(keys.JOB + job_id.decode()) for job_id in ids])
 
 
-def _write(link: Link, script: str, job_id: str, token: int | None, *values: Value) -> Job:
+def _write(link: Link, script: str, job_id: str, token: int | None, *values: Value) -> JobRecord:
     answer = link.write(script, [keys.JOB + job_id, keys.OPEN_JOBS], job_id, *values)
     if answer == MISSING:
         raise JobNotFound(f"job {job_id!r} does not exist")
@@ -118,7 +118,7 @@ def _write(link: Link, script: str, job_id: str, token: int | None, *values: Val
         raise JobTaken(job_id, token or 0)
     job = get(link, job_id)
     if answer == scripts.ENDED:
-        raise Conflict(f"job {job_id!r} has ended: {job.status}")
+        raise RequestConflict(f"job {job_id!r} has ended: {job.status}")
     return job
 
 
@@ -130,6 +130,6 @@ def _written(values: dict[str, Any]) -> list[Value]:
     return [text for name, value in values.items() for text in (name, json.dumps(value))]
 
 
-def _job(stored: dict[bytes, bytes]) -> Job:
-    names = (field.name for field in fields(Job))
-    return Job(**{name: json.loads(stored[name.encode()]) for name in names if name.encode() in stored})
+def _job(stored: dict[bytes, bytes]) -> JobRecord:
+    names = (field.name for field in fields(JobRecord))
+    return JobRecord(**{name: json.loads(stored[name.encode()]) for name in names if name.encode() in stored})

@@ -19,7 +19,8 @@ from redis import exceptions as theirs
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from service.errors import OutOfSpace, StateError, StateLost, StateUnavailable
+from adapters_store.errors import StorageFull
+from service.errors import StateError, StateLost, StateUnavailable
 from service.state import redis_scripts as scripts
 from service.state.redis_job_scripts import SETTLE
 from service.state.redis_keys import EPOCH, FEED, FEED_COUNT, JOB, JOBS, LINE, OPEN_JOBS, ROOT
@@ -29,10 +30,10 @@ CONNECT_S = 1.0
 WAIT_S = 1.0
 LOOK_S = 0.5
 
-_GONE = (theirs.ConnectionError, theirs.TimeoutError)
+_CONNECTION_ERRORS = (theirs.ConnectionError, theirs.TimeoutError)
 _log = logging.getLogger("swaprec")
 
-Ask = Callable[[Any], object]
+FillPipeline = Callable[[Any], object]
 Value = str | bytes | int | float
 
 
@@ -84,7 +85,7 @@ class Link:
         with self._answered():
             return call(self._client)
 
-    def read(self, ask: Ask) -> list[Any]:
+    def read(self, ask: FillPipeline) -> list[Any]:
         """Ask several things of one moment: `ask` is handed a pipeline; returns their answers.
 
         Raises:
@@ -100,7 +101,7 @@ class Link:
         """Run a script once; returns its answer, one that begins with `!` where it did nothing.
 
         Raises:
-            StateUnavailable: whether it was done is unknown, doing it again is safe; StateLost, OutOfSpace: it was not.
+            StateUnavailable: whether it was done is unknown, and a retry is safe; StateLost, StorageFull: it was not.
         """
         with self._answered():
             return self._send(script, keys, values)
@@ -120,7 +121,7 @@ class Link:
         with self._lock:
             self._unsure.add(job_id)
 
-    def _execute(self, ask: Ask) -> list[Any]:
+    def _execute(self, ask: FillPipeline) -> list[Any]:
         with self._client.pipeline(transaction=True) as pipe:
             pipe.get(EPOCH)
             ask(pipe)
@@ -134,7 +135,7 @@ class Link:
         while True:
             try:
                 reply: bytes = run(keys=[*own, *keys], args=[self.epoch, self._fence, *values])
-            except _GONE as error:
+            except _CONNECTION_ERRORS as error:
                 with self._lock:
                     self._fence += 1  # should it still arrive, it must not undo what is written from now on
                 if failed or isinstance(error, (theirs.TimeoutError, theirs.AuthenticationError)):
@@ -160,14 +161,14 @@ class Link:
         except redis.RedisError as error:
             raise self._ours(error) from error
 
-    def _ours(self, error: redis.RedisError) -> StateUnavailable | OutOfSpace:
+    def _ours(self, error: redis.RedisError) -> StateUnavailable | StorageFull:
         text = str(error)
         if isinstance(error, theirs.OutOfMemoryError) or (text.startswith("MISCONF") and "No space left" in text):
-            return OutOfSpace(
+            return StorageFull(
                 f"{self.shown} is full ({text}): give it more memory or disk and try again; nothing was changed"
             )
         found = StateUnavailable(f"{self.shown} {_reason(error)}")
-        if isinstance(error, (*_GONE, theirs.ReadOnlyError)) and self.epoch:
+        if isinstance(error, (*_CONNECTION_ERRORS, theirs.ReadOnlyError)) and self.epoch:
             self._trouble = found
         return found
 
@@ -185,7 +186,7 @@ class Link:
                 self._trouble = self._look()
             except Exception:  # noqa: BLE001 - a watch that ends would leave the state gone for ever
                 _log.exception("%s cannot be watched", self.shown)
-            _tell(self.shown, before, self._trouble)
+            _log_change(self.shown, before, self._trouble)
 
     def _look(self) -> StateUnavailable | None:
         try:
@@ -259,7 +260,7 @@ def _reason(error: redis.RedisError) -> str:
     return f"does not answer: {text}"
 
 
-def _tell(name: str, before: StateUnavailable | None, after: StateUnavailable | None) -> None:
+def _log_change(name: str, before: StateUnavailable | None, after: StateUnavailable | None) -> None:
     if after is not None and (before is None or before.detail != after.detail):
         _log.error("state: %s", after.detail)
     elif before is not None and after is None:

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from adapters_store.files import write_beside
+from adapters_store.files import atomic_write
 from service.errors import StateError, StateUnavailable
 from service.state import redis_keys as keys
 from service.state import redis_scripts as scripts
@@ -91,7 +91,7 @@ def agree(link: Link, folder: Path, known: Collection[str]) -> str:
         places = [keys.SCHEMA, keys.JOBS, keys.OPEN_JOBS, keys.DOMAINS]
         link.plain(lambda client: client.register_script(scripts.UPGRADE)(places, [keys.JOB, keys.record("")]))
     if remembered != epoch:
-        write_beside(file, epoch.encode())
+        atomic_write(file, epoch.encode())
     return epoch
 
 

@@ -11,7 +11,7 @@ script begins: a full Redis refuses a whole write, never half of one.
 
 from __future__ import annotations
 
-from service.state import MOST_CHANGES
+from service.state import MAX_CHANGES
 from service.state.feed import KEPT_ENTRIES
 
 LOST = b"!lost"
@@ -52,8 +52,8 @@ def script(body: str, flags: str = "") -> str:
 
 
 # Counts the generation up, logs what changed (rows, and ids of deleted ones), announces it; returns the generation.
-# The log is trimmed by entries, and by rows in sum: nobody is told of more than that one by one.
-# What is told later does not count as rows: whoever reads changes one by one steps over it.
+# The log is trimmed by entries, and by the sum of their rows: no reader gets more than that.
+# Rows of `later` entries do not count: readers of changes skip them.
 # KEYS from 6: domain, rows, items, metadata, changes, deleted, hidden. ARGV: name, birth or "".
 _LOG = """
 local hidden = {}
@@ -70,7 +70,7 @@ local function log(first, rows, changed, gone, ids, later)
   while true do
     local id, fields = unpack(redis.call('XRANGE', KEYS[10], '-', '+', 'COUNT', 1)[1])
     local until_here = fields[1] == 'touched' and tonumber(fields[2]) or 0
-    if until_here > touched - MOST_CHANGES then break end
+    if until_here > touched - MAX_CHANGES then break end
     redis.call('XDEL', KEYS[10], id)
   end
   announce('items', ARGV[3])
@@ -87,7 +87,7 @@ end
 local about = redis.call('HMGET', KEYS[6], 'generation', 'rows', 'born')
 if not about[1] or (ARGV[4] ~= '' and ARGV[4] ~= about[3]) then return '!missing' end
 local generation, first = tonumber(about[1]), tonumber(about[2])
-""".replace("KEPT_CHANGES", str(KEPT_CHANGES)).replace("MOST_CHANGES", str(MOST_CHANGES))
+""".replace("KEPT_CHANGES", str(KEPT_CHANGES)).replace("MAX_CHANGES", str(MAX_CHANGES))
 
 # Replies schema and epoch. KEYS: schema, epoch. ARGV: the schema and the epoch that an empty Redis gets, "" for none.
 OPEN = """#!lua
@@ -162,7 +162,7 @@ announce('gone', ARGV[3])
     " flags=allow-oom",
 )
 
-# KEYS: as for _LOG. ARGV: name, birth or "", who is told, then id, item, metadata of each item.
+# KEYS: as for _LOG. ARGV: name, birth or "", who is visible, then id, item, metadata of each item.
 # Replies "accepted updated unchanged generation".
 UPSERT = script(
     _LOG
@@ -227,22 +227,16 @@ end
 if #gone > 0 then
   generation = log(first, first, {}, gone, ids)
   for _, id in ipairs(ids) do redis.call('ZADD', KEYS[11], generation, id) end
-  local oldest = redis.call('ZREVRANGE', KEYS[11], MOST_CHANGES, MOST_CHANGES, 'WITHSCORES')
+  local oldest = redis.call('ZREVRANGE', KEYS[11], MAX_CHANGES, MAX_CHANGES, 'WITHSCORES')
   if oldest[2] then  -- a generation is forgotten whole
     redis.call('ZREMRANGEBYSCORE', KEYS[11], '-inf', oldest[2])
     redis.call('HSET', KEYS[6], 'forgotten', oldest[2])
   end
 end
 reply = string.format('%d %d ', #gone, generation) .. table.concat(unknown, ',')
-""".replace("MOST_CHANGES", str(MOST_CHANGES)),
+""".replace("MAX_CHANGES", str(MAX_CHANGES)),
     " flags=allow-oom",
 )
-
-# KEYS: domain.
-NEXT_INDEX_GENERATION = script("""
-if redis.call('EXISTS', KEYS[6]) == 0 then return '!missing' end
-reply = tostring(redis.call('HINCRBY', KEYS[6], 'index_generation', 1))
-""")
 
 # KEYS: domain, probes. ARGV: name, birth or "", the probes.
 PUT_PROBES = script("""

@@ -6,9 +6,7 @@ digest. It is written beside, and the card last: a crash leaves the old snapshot
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -18,13 +16,13 @@ from typing import Any, Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from adapters_store.activations import now
-from adapters_store.files import PART, room_or_error, sync_folder, write_beside
+from adapters_store.clock import now
+from adapters_store.files import PART, atomic_file, atomic_write, digest_of, room_or_error, sync_folder
 from service.errors import DomainNotFound, StateError
-from service.state import DomainRecord, Item, Probe, State, probes_text, read_probes
+from service.state import DomainRecord, Probe, State, StoredItem, probes_text, read_probes
 from service.state.fence import fence
 
-PAGE = 5000
+PAGE_ITEMS = 5000
 CARD = "snapshot.json"
 _SCHEMA = pa.schema(
     [
@@ -87,17 +85,22 @@ class Snapshots:
         for left in home.glob(f"*{PART}"):  # of a process that was killed
             left.unlink(missing_ok=True)
         path = home / f"{generation}-{record.mark}.parquet"
-        beside = path.with_suffix(f".parquet{PART}")
-        try:
-            with room_or_error(home):
-                count = _write(beside, _pages(state, record.name))
-                beside.rename(path)
-        finally:
-            beside.unlink(missing_ok=True)
+        with room_or_error(home), atomic_file(path) as part:
+            count = _write(part, _pages(state, record.name))
         probes = probes_text(state.probes(record.name))
-        about = (record.name, record.backbone, record.title, generation, count, now(), path.name, _digest(path), probes)
+        about = (
+            record.name,
+            record.backbone,
+            record.title,
+            generation,
+            count,
+            now(),
+            path.name,
+            digest_of(path),
+            probes,
+        )
         card = Snapshot(*about)
-        write_beside(home / CARD, json.dumps(asdict(card)).encode())
+        atomic_write(home / CARD, json.dumps(asdict(card)).encode())
         for other in home.glob("*.parquet"):
             if other != path:
                 other.unlink(missing_ok=True)
@@ -134,16 +137,16 @@ class Snapshots:
         """
         return [Snapshot.read(path) for path in sorted(self._folder.glob(f"*/{CARD}"))]
 
-    def items(self, card: Snapshot) -> Iterator[list[Item]]:
+    def items(self, card: Snapshot) -> Iterator[list[StoredItem]]:
         """Yield a snapshot's items in pages, in the order of the catalog.
 
         Raises:
             StateError: the file is not the one that was written.
         """
         path = self._folder / card.domain / card.file
-        if not path.exists() or _digest(path) != card.digest:
+        if not path.exists() or digest_of(path) != card.digest:
             raise StateError(f"{path} is not the snapshot that its card names: it cannot be restored")
-        for batch in pq.ParquetFile(path).iter_batches(PAGE):
+        for batch in pq.ParquetFile(path).iter_batches(PAGE_ITEMS):
             yield [_item(row) for row in batch.to_pylist()]
 
     def images(self, card: Snapshot) -> Iterator[str]:
@@ -152,7 +155,7 @@ class Snapshots:
         Raises:
             OSError, ValueError: the file cannot be read.
         """
-        for batch in pq.ParquetFile(self._folder / card.domain / card.file).iter_batches(PAGE, columns=["image"]):
+        for batch in pq.ParquetFile(self._folder / card.domain / card.file).iter_batches(PAGE_ITEMS, columns=["image"]):
             yield from filter(None, batch.column("image").to_pylist())
 
     def forget(self, domain: str) -> None:
@@ -186,34 +189,27 @@ def restore(snapshots: Snapshots, state: State, card: Snapshot) -> int:
     return count
 
 
-def _pages(state: State, domain: str) -> Iterator[list[Item]]:
+def _pages(state: State, domain: str) -> Iterator[list[StoredItem]]:
     after = -1
-    while found := state.list_items(domain, after, PAGE):
+    while found := state.list_items(domain, after, PAGE_ITEMS):
         yield [item for _, item in found]
         after = found[-1][0]
 
 
-def _write(path: Path, pages: Iterator[list[Item]]) -> int:
+def _write(path: Path, pages: Iterator[list[StoredItem]]) -> int:
     count = 0
     with pq.ParquetWriter(path, _SCHEMA, compression="zstd") as writer:
         for items in pages:
             writer.write_table(pa.Table.from_pylist([_row(item) for item in items], _SCHEMA))
             count += len(items)
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
     return count
 
 
-def _row(item: Item) -> dict[str, Any]:
+def _row(item: StoredItem) -> dict[str, Any]:
     return {name: getattr(item, name) for name in _SCHEMA.names} | {
         "metadata": json.dumps(item.metadata, ensure_ascii=False)
     }
 
 
-def _item(row: dict[str, Any]) -> Item:
-    return Item(**row | {"metadata": json.loads(row["metadata"])})
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _item(row: dict[str, Any]) -> StoredItem:
+    return StoredItem(**row | {"metadata": json.loads(row["metadata"])})

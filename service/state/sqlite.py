@@ -9,43 +9,42 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from adapters_store.activations import now
+from adapters_store.clock import now
 from service.state import (
-    MOST_CHANGES,
-    CatalogRows,
+    MAX_CHANGES,
     Changes,
     Deleted,
     DomainRecord,
-    Entry,
-    Item,
-    Job,
-    Kind,
+    EntryKind,
+    FeedEntry,
+    JobRecord,
     Probe,
-    Told,
+    Removals,
+    StoredItem,
     Upserted,
-    Withdrawals,
+    Visibility,
     probes_text,
     read_probes,
     sqlite_feed,
     sqlite_items,
     sqlite_jobs,
 )
-from service.state.sqlite_file import File
+from service.state.sqlite_file import SqliteFile
 
 FILE = "state.db"
 
-Ask = TypeVar("Ask", bound=Callable[..., Any])
+Operation = TypeVar("Operation", bound=Callable[..., Any])
 
 
-def _answering(ask: Ask) -> Ask:
-    """Have an operation raise errors of SQLite as the service's (see `File.answering`)."""
+def _answering(ask: Operation) -> Operation:
+    """Have an operation raise errors of SQLite as the service's (see `SqliteFile.answering`)."""
 
     @wraps(ask)
     def answer(state: SqliteState, *args: Any, **kwargs: Any) -> Any:
         with state.file.answering():
             return ask(state, *args, **kwargs)
 
-    return cast("Ask", answer)
+    return cast("Operation", answer)
 
 
 class SqliteState:
@@ -53,7 +52,7 @@ class SqliteState:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.file = File(folder / FILE)
+        self.file = SqliteFile(folder / FILE)
         self._closing = threading.Event()
 
     @_answering
@@ -99,12 +98,12 @@ class SqliteState:
 
     @_answering
     def upsert_items(
-        self, domain: str, items: Sequence[Item], told: Told = "changed", incarnation: str = ""
+        self, domain: str, items: Sequence[StoredItem], visibility: Visibility = "changed", incarnation: str = ""
     ) -> Upserted:
         """Store items in one transaction; the last of equal ids wins."""
         with self.file.writing() as db:
             sqlite_items.check_incarnation(db, domain, incarnation)
-            return sqlite_items.upsert(db, domain, items, told)
+            return sqlite_items.upsert(db, domain, items, visibility)
 
     @_answering
     def delete_items(self, domain: str, ids: Sequence[str]) -> Deleted:
@@ -113,29 +112,25 @@ class SqliteState:
             return sqlite_items.delete(db, domain, ids)
 
     @_answering
-    def replace_item(self, domain: str, before: Item, after: Item, incarnation: str = "") -> Upserted | None:
+    def replace_item(
+        self, domain: str, before: StoredItem, after: StoredItem, incarnation: str = ""
+    ) -> Upserted | None:
         """Store an item in place of another of its id, unless that changed meanwhile."""
         with self.file.writing() as db:
             sqlite_items.check_incarnation(db, domain, incarnation)
             return sqlite_items.replace(db, domain, before, after)
 
     @_answering
-    def changes(self, domain: str, since: int, incarnation: str, most: int = MOST_CHANGES) -> Changes | None:
+    def changes(self, domain: str, since: int, incarnation: str, most: int = MAX_CHANGES) -> Changes | None:
         """Return what changed after a generation."""
         with self.file.reading() as db:
             return sqlite_items.changes(db, domain, since, incarnation, most)
 
     @_answering
-    def withdrawals(self, domain: str, since: int, incarnation: str) -> Withdrawals | None:
+    def removals(self, domain: str, since: int, incarnation: str) -> Removals | None:
         """Return what was deleted or made unavailable after a generation."""
         with self.file.reading() as db:
-            return sqlite_items.withdrawals(db, domain, since, incarnation)
-
-    @_answering
-    def catalog(self, domain: str) -> CatalogRows:
-        """Return a consistent view of the whole catalog."""
-        with self.file.reading() as db:
-            return sqlite_items.catalog(db, domain)
+            return sqlite_items.removals(db, domain, since, incarnation)
 
     @_answering
     def generation(self, domain: str) -> int:
@@ -143,13 +138,13 @@ class SqliteState:
         return sqlite_items.generation(self.file.connection(), domain)
 
     @_answering
-    def items_by_id(self, domain: str, ids: Sequence[str]) -> dict[str, Item]:
+    def items_by_id(self, domain: str, ids: Sequence[str]) -> dict[str, StoredItem]:
         """Return those of the items that exist."""
         found = sqlite_items.known(self.file.connection(), domain, list(ids))
         return {item_id: item for item_id, (_, item) in found.items()}
 
     @_answering
-    def list_items(self, domain: str, after: int, limit: int) -> list[tuple[int, Item]]:
+    def list_items(self, domain: str, after: int, limit: int) -> list[tuple[int, StoredItem]]:
         """Return items with their rows, beginning behind row `after`."""
         self.get_domain(domain)
         return sqlite_items.page(self.file.connection(), domain, after, limit)
@@ -180,18 +175,6 @@ class SqliteState:
         return [] if row is None else read_probes(row[0])
 
     @_answering
-    def next_index_generation(self, domain: str) -> int:
-        """Count up and return the domain's index generation."""
-        with self.file.writing() as db:
-            query = (
-                "UPDATE domains SET index_generation = index_generation + 1 WHERE name = ? RETURNING index_generation"
-            )
-            found = db.execute(query, (domain,)).fetchone()
-            if found is None:
-                raise sqlite_items.missing(db, domain)
-        return int(found[0])
-
-    @_answering
     def create_job(
         self,
         kind: str,
@@ -199,20 +182,20 @@ class SqliteState:
         detail: dict[str, Any],
         result: dict[str, Any] | None = None,
         incarnation: str = "",
-    ) -> Job:
+    ) -> JobRecord:
         """Store a queued job; the oldest of the domain that ended are removed."""
         with self.file.writing() as db:
             sqlite_items.check_incarnation(db, domain, incarnation)
             return sqlite_jobs.create(db, kind, domain, detail, result)
 
     @_answering
-    def update_job(self, job_id: str, *, token: int | None = None, **changes: Any) -> Job:
+    def update_job(self, job_id: str, *, token: int | None = None, **changes: Any) -> JobRecord:
         """Change fields of a job."""
         with self.file.writing() as db:
             return sqlite_jobs.update(db, job_id, changes, token)
 
     @_answering
-    def claim_job(self, owner: str, lease_s: float) -> Job | None:
+    def claim_job(self, owner: str, lease_s: float) -> JobRecord | None:
         """Take a job that nobody holds; looking for one keeps nobody from writing."""
         if sqlite_jobs.claimable(self.file.connection()) is None:
             return None
@@ -220,19 +203,19 @@ class SqliteState:
             return sqlite_jobs.claim(db, owner, lease_s)
 
     @_answering
-    def renew_job(self, job_id: str, token: int, lease_s: float) -> Job:
+    def renew_job(self, job_id: str, token: int, lease_s: float) -> JobRecord:
         """Hold a job for longer."""
         with self.file.writing() as db:
             return sqlite_jobs.renew(db, job_id, token, lease_s)
 
     @_answering
-    def release_job(self, job_id: str, token: int) -> Job:
+    def release_job(self, job_id: str, token: int) -> JobRecord:
         """Give a job back."""
         with self.file.writing() as db:
             return sqlite_jobs.release(db, job_id, token)
 
     @_answering
-    def cancel_job(self, job_id: str) -> Job:
+    def cancel_job(self, job_id: str) -> JobRecord:
         """End a queued job, ask the owner of a running one to stop."""
         with self.file.writing() as db:
             return sqlite_jobs.cancel(db, job_id)
@@ -243,17 +226,17 @@ class SqliteState:
         return sqlite_jobs.holds(self.file.connection(), domain, token)
 
     @_answering
-    def get_job(self, job_id: str) -> Job:
+    def get_job(self, job_id: str) -> JobRecord:
         """Return a job."""
         return sqlite_jobs.get(self.file.connection(), job_id)
 
     @_answering
-    def jobs(self, domain: str | None = None, limit: int = 100) -> list[Job]:
+    def jobs(self, domain: str | None = None, limit: int = 100) -> list[JobRecord]:
         """Return jobs, newest first."""
         return sqlite_jobs.newest(self.file.connection(), domain, limit)
 
     @_answering
-    def open_jobs(self) -> list[Job]:
+    def open_jobs(self) -> list[JobRecord]:
         """Return the jobs that have not ended, oldest first."""
         return sqlite_jobs.unended(self.file.connection())
 
@@ -263,7 +246,7 @@ class SqliteState:
         return sqlite_jobs.count_unended(self.file.connection(), domain)
 
     @_answering
-    def announce(self, kind: Kind, domain: str) -> None:
+    def announce(self, kind: EntryKind, domain: str) -> None:
         """Tell all who follow the feed of something that was written elsewhere."""
         with self.file.writing() as db:
             sqlite_feed.append(db, kind, domain)
@@ -273,7 +256,7 @@ class SqliteState:
         """Return the feed's position now."""
         return sqlite_feed.end(self.file.connection())
 
-    def follow(self, after: str, timeout_s: float) -> list[Entry] | None:
+    def follow(self, after: str, timeout_s: float) -> list[FeedEntry] | None:
         """Wait for entries behind a position."""
         try:
             with self.file.answering():

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from service.errors import OutOfSpace, StateDamaged, StateLost, StateUnavailable
+from adapters_store.errors import StorageFull
+from service.errors import StateDamaged, StateLost, StateUnavailable
 
 RESTORE = "Stop the service and bring the file back from a backup, or move it away and run swaprec restore"
 _FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE)
@@ -35,7 +36,7 @@ def translated(path: Path) -> Iterator[None]:
     """Raise what the service knows in place of what SQLite says of a file.
 
     Raises:
-        OutOfSpace: nothing was changed; StateLost, StateDamaged, StateUnavailable.
+        StorageFull: nothing was changed; StateLost, StateDamaged, StateUnavailable.
     """
     try:
         yield
@@ -62,5 +63,5 @@ def _meaning(error: sqlite3.DatabaseError, path: Path) -> Exception | None:
     return None if kind is None else kind(text.format(path=path, error=error))
 
 
-def _full() -> OutOfSpace:
-    return OutOfSpace("no room left on the disk for the state: free some space and try again")
+def _full() -> StorageFull:
+    return StorageFull("no room left on the disk for the state: free some space and try again")

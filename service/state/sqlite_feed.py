@@ -6,13 +6,13 @@ import sqlite3
 import threading
 import time
 
-from service.state import Entry, Kind
+from service.state import EntryKind, FeedEntry
 from service.state.feed import KEPT_ENTRIES, coalesced
 
 POLL_S = 0.03
 
 
-def append(db: sqlite3.Connection, kind: Kind, domain: str) -> None:
+def append(db: sqlite3.Connection, kind: EntryKind, domain: str) -> None:
     """Append an entry and forget the oldest; the caller holds a transaction."""
     place = count_up(db, "feed")
     db.execute("INSERT INTO feed VALUES (?, ?, ?, ?)", (place, kind, domain, time.time()))
@@ -30,7 +30,7 @@ def end(db: sqlite3.Connection) -> str:
     return str(db.execute("SELECT value FROM counters WHERE name = 'feed'").fetchone()[0])
 
 
-def follow(db: sqlite3.Connection, after: str, timeout_s: float, closing: threading.Event) -> list[Entry] | None:
+def follow(db: sqlite3.Connection, after: str, timeout_s: float, closing: threading.Event) -> list[FeedEntry] | None:
     """Wait for entries behind a position; None where some of them were forgotten.
 
     Asking whether any other connection wrote something costs a fraction of asking for entries.
@@ -50,9 +50,9 @@ def follow(db: sqlite3.Connection, after: str, timeout_s: float, closing: thread
     return []
 
 
-def _behind(db: sqlite3.Connection, after: int) -> list[Entry] | None:
+def _behind(db: sqlite3.Connection, after: int) -> list[FeedEntry] | None:
     """Read what lies behind a place. Places have no gaps, so that a missing one was forgotten."""
     query = "SELECT value, place, kind, domain, at FROM counters LEFT JOIN feed ON place > ? WHERE name = 'feed'"
     rows = db.execute(f"{query} ORDER BY place", (after,)).fetchall()
-    found = [Entry(str(row[1]), *row[2:]) for row in rows if row[1] is not None]
+    found = [FeedEntry(str(row[1]), *row[2:]) for row in rows if row[1] is not None]
     return coalesced(found) if len(found) == rows[0][0] - after else None

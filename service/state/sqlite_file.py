@@ -22,7 +22,7 @@ LOOK_EVERY_S = 1.0
 _log = logging.getLogger("swaprec")
 
 
-class File:
+class SqliteFile:
     """Connections to one file, which other processes may have open too; safe to use from any thread."""
 
     def __init__(self, path: Path) -> None:
@@ -46,7 +46,7 @@ class File:
         """Raise errors of SQLite as the service's, and remember whether there was one.
 
         Raises:
-            OutOfSpace: nothing was changed; StateLost: the file was removed or replaced; StateDamaged,
+            StorageFull: nothing was changed; StateLost: the file was removed or replaced; StateDamaged,
             StateUnavailable.
         """
         try:

@@ -10,20 +10,19 @@ from typing import Any
 
 from service.errors import DomainNotFound
 from service.state import (
-    MOST_CHANGES,
-    CatalogRows,
+    MAX_CHANGES,
     ChangedItem,
     Changes,
     Deleted,
-    Item,
-    Told,
+    Removals,
+    StoredItem,
     Upserted,
-    Withdrawals,
+    Visibility,
 )
 from service.state.sqlite_feed import append
 
-IDS = 500
-KEPT_TOMBSTONES = MOST_CHANGES
+IDS_PER_QUERY = 500
+KEPT_TOMBSTONES = MAX_CHANGES
 _FIELDS = "item_id, text, popularity, metadata, image, available"
 _INSERT = f"INSERT OR REPLACE INTO items (domain, row, changed, later, {_FIELDS}) VALUES ({', '.join('?' * 10)})"  # noqa: S608 - constants
 
@@ -37,7 +36,7 @@ class _CatalogHead:
     incarnation: str
     forgotten: int
 
-    def tells(self, since: int, incarnation: str) -> bool:
+    def covers(self, since: int, incarnation: str) -> bool:
         """Whether every change of this incarnation's catalog after a generation is known."""
         return self.incarnation == incarnation and self.forgotten <= since <= self.generation
 
@@ -56,11 +55,11 @@ def check_incarnation(db: sqlite3.Connection, domain: str, incarnation: str) -> 
         raise missing(db, domain)
 
 
-def known(db: sqlite3.Connection, domain: str, ids: list[str]) -> dict[str, tuple[int, Item]]:
+def known(db: sqlite3.Connection, domain: str, ids: list[str]) -> dict[str, tuple[int, StoredItem]]:
     """Return those of the items that exist, with their rows."""
-    found: dict[str, tuple[int, Item]] = {}
-    for start in range(0, len(ids), IDS):
-        some = ids[start : start + IDS]
+    found: dict[str, tuple[int, StoredItem]] = {}
+    for start in range(0, len(ids), IDS_PER_QUERY):
+        some = ids[start : start + IDS_PER_QUERY]
         wanted = f"domain = ? AND item_id IN ({', '.join('?' * len(some))})"
         # Named, since without statistics SQLite would rather read the whole catalog for ten ids (300 times slower).
         query = f"SELECT row, {_FIELDS} FROM items INDEXED BY items_by_id WHERE {wanted}"  # noqa: S608 - constants and marks
@@ -68,28 +67,28 @@ def known(db: sqlite3.Connection, domain: str, ids: list[str]) -> dict[str, tupl
     return found
 
 
-def page(db: sqlite3.Connection, domain: str, after: int, limit: int) -> list[tuple[int, Item]]:
+def page(db: sqlite3.Connection, domain: str, after: int, limit: int) -> list[tuple[int, StoredItem]]:
     """Return items with their rows, beginning behind row `after`."""
     query = f"SELECT row, {_FIELDS} FROM items WHERE domain = ? AND row > ? ORDER BY row LIMIT ?"  # noqa: S608 - constants
     return [(row[0], _item(row[1:])) for row in db.execute(query, (domain, after, limit))]
 
 
-def upsert(db: sqlite3.Connection, domain: str, items: Sequence[Item], told: Told) -> Upserted:
+def upsert(db: sqlite3.Connection, domain: str, items: Sequence[StoredItem], visibility: Visibility) -> Upserted:
     """Store items; the last of equal ids wins."""
     head = _read_head(db, domain)
     wanted = {item.item_id: item for item in items}
     there = known(db, domain, list(wanted))
     changed = [item for item in wanted.values() if item.item_id in there and there[item.item_id][1] != item]
     fresh = [item for item in wanted.values() if item.item_id not in there]
-    known_ones = [item for item in wanted.values() if item.item_id in there] if told == "all" else changed
+    known_ones = [item for item in wanted.values() if item.item_id in there] if visibility == "all" else changed
     rows = [(there[item.item_id][0], item) for item in known_ones]
     rows += [(head.next_row + place, item) for place, item in enumerate(fresh)]
-    generation = _store(db, domain, head, rows, later=told == "later")
+    generation = _store(db, domain, head, rows, later=visibility == "later")
     db.execute("UPDATE domains SET next_row = next_row + ? WHERE name = ?", (len(fresh), domain))
     return Upserted(len(fresh), len(changed), len(wanted) - len(fresh) - len(changed), generation)
 
 
-def replace(db: sqlite3.Connection, domain: str, before: Item, after: Item) -> Upserted | None:
+def replace(db: sqlite3.Connection, domain: str, before: StoredItem, after: StoredItem) -> Upserted | None:
     """Store an item in place of the one that its writer saw; None if that is no longer there."""
     head = _read_head(db, domain)
     row, found = known(db, domain, [before.item_id]).get(before.item_id, (0, None))
@@ -115,21 +114,10 @@ def delete(db: sqlite3.Connection, domain: str, ids: Sequence[str]) -> Deleted:
     return Deleted(len(rows), unknown, generation)
 
 
-def catalog(db: sqlite3.Connection, domain: str) -> CatalogRows:
-    """Return the whole catalog."""
-    head = _read_head(db, domain)
-    query = "SELECT row, item_id, text, popularity, image, available FROM items WHERE domain = ? ORDER BY row"
-    columns = tuple(zip(*db.execute(query, (domain,)), strict=True)) or ((),) * 6
-    rows, ids, texts, popularity, images, available = map(list, columns)
-    return CatalogRows(
-        head.generation, ids, texts, popularity, images, rows, list(map(bool, available)), head.incarnation
-    )
-
-
 def changes(db: sqlite3.Connection, domain: str, since: int, incarnation: str, most: int) -> Changes | None:
     """Return what changed after a generation; None where that is too much, or no longer known."""
     head = _read_head(db, domain)
-    if not head.tells(since, incarnation):
+    if not head.covers(since, incarnation):
         return None
     # Counted before they are read: whoever asks again and again during a large import must not pay for it each time.
     query = (
@@ -143,25 +131,25 @@ def changes(db: sqlite3.Connection, domain: str, since: int, incarnation: str, m
     found = db.execute(query, (domain, since, most + 1)).fetchall()
     query = """SELECT row, item_id FROM tombstones INDEXED BY tombstones_by_generation
       WHERE domain = ? AND generation > ? LIMIT ?"""
-    gone = sorted(db.execute(query, (domain, since, most + 1)))
-    if len(found) + len(gone) > most:
+    deleted = sorted(db.execute(query, (domain, since, most + 1)))
+    if len(found) + len(deleted) > most:
         return None
     upserted = [ChangedItem(*row) for row in sorted((*row, bool(available)) for *row, available in found)]
-    return Changes.of(head.generation, upserted, gone, incomplete=incomplete)
+    return Changes.of(head.generation, upserted, deleted, incomplete=incomplete)
 
 
-def withdrawals(db: sqlite3.Connection, domain: str, since: int, incarnation: str) -> Withdrawals | None:
+def removals(db: sqlite3.Connection, domain: str, since: int, incarnation: str) -> Removals | None:
     """Return what was deleted after a generation, or is not available; None where some of it is no longer known."""
     head = _read_head(db, domain)
-    if not head.tells(since, incarnation):
+    if not head.covers(since, incarnation):
         return None
     query = """SELECT DISTINCT item_id FROM tombstones INDEXED BY tombstones_by_generation
       WHERE domain = ? AND generation > ?"""
-    gone = [row[0] for row in db.execute(query, (domain, since))]
-    there = known(db, domain, gone)
+    deleted = [row[0] for row in db.execute(query, (domain, since))]
+    there = known(db, domain, deleted)
     query = "SELECT item_id FROM items INDEXED BY items_hidden WHERE domain = ? AND changed > ? AND NOT available"
-    hidden = [row[0] for row in db.execute(query, (domain, since))]
-    return Withdrawals(head.generation, [item_id for item_id in gone if item_id not in there], hidden)
+    unavailable = [row[0] for row in db.execute(query, (domain, since))]
+    return Removals(head.generation, [item_id for item_id in deleted if item_id not in there], unavailable)
 
 
 def generation(db: sqlite3.Connection, domain: str) -> int:
@@ -178,7 +166,12 @@ def _read_head(db: sqlite3.Connection, domain: str) -> _CatalogHead:
 
 
 def _store(
-    db: sqlite3.Connection, domain: str, head: _CatalogHead, rows: Sequence[tuple[int, Item]], *, later: bool = False
+    db: sqlite3.Connection,
+    domain: str,
+    head: _CatalogHead,
+    rows: Sequence[tuple[int, StoredItem]],
+    *,
+    later: bool = False,
 ) -> int:
     """Write items into their rows; returns the generation, which counts up if there are any."""
     if not rows:
@@ -202,10 +195,10 @@ def _forget(db: sqlite3.Connection, domain: str) -> None:
         db.execute("UPDATE domains SET forgotten = ? WHERE name = ?", (*oldest, domain))
 
 
-def _columns(item: Item) -> tuple[str, str, float, str, str, bool]:
+def _columns(item: StoredItem) -> tuple[str, str, float, str, str, bool]:
     metadata = json.dumps(item.metadata, sort_keys=True, ensure_ascii=False)
     return item.item_id, item.text, item.popularity, metadata, item.image, item.available
 
 
-def _item(row: Sequence[Any]) -> Item:
-    return Item(row[0], row[1], row[2], json.loads(row[3]), row[4], bool(row[5]))
+def _item(row: Sequence[Any]) -> StoredItem:
+    return StoredItem(row[0], row[1], row[2], json.loads(row[3]), row[4], bool(row[5]))

@@ -10,23 +10,23 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
-from adapters_store.activations import now
-from service.errors import Conflict, JobNotFound, JobTaken
-from service.state import ENDED, RETAINED_JOBS, Job
+from adapters_store.clock import now
+from service.errors import JobNotFound, JobTaken, RequestConflict
+from service.state import ENDED, RETAINED_JOBS, JobRecord
 from service.state.sqlite_feed import append, count_up
 
 _JSON = ("detail", "result", "error")
-_NAMES = [field.name for field in fields(Job)]
+_NAMES = [field.name for field in fields(JobRecord)]
 _FIELDS = ", ".join(_NAMES)
 _OPEN = "status IN ('queued', 'running')"  # as the index jobs_open has it
 
 
 def create(
     db: sqlite3.Connection, kind: str, domain: str, detail: dict[str, Any], result: dict[str, Any] | None
-) -> Job:
+) -> JobRecord:
     """Store a job, with a result one that has ended; the oldest of the domain that ended are removed."""
     status = "queued" if result is None else "succeeded"
-    job = Job(uuid.uuid4().hex, kind, domain, detail, status, result=result, created_at=now(), updated_at=now())
+    job = JobRecord(uuid.uuid4().hex, kind, domain, detail, status, result=result, created_at=now(), updated_at=now())
     values: dict[str, Any] = {"detail": json.dumps(detail), "result": None if result is None else json.dumps(result)}
     values |= {"stage": "", "done": 0, "total": 0}
     values |= {name: getattr(job, name) for name in ("id", "kind", "domain", "status", "created_at", "updated_at")}
@@ -38,7 +38,7 @@ def create(
     return job
 
 
-def get(db: sqlite3.Connection, job_id: str) -> Job:
+def get(db: sqlite3.Connection, job_id: str) -> JobRecord:
     """Return a job; raises JobNotFound."""
     row = db.execute(f"SELECT {_FIELDS} FROM jobs WHERE id = ?", (job_id,)).fetchone()  # noqa: S608 - constants
     if row is None:
@@ -46,14 +46,14 @@ def get(db: sqlite3.Connection, job_id: str) -> Job:
     return _job(row)
 
 
-def newest(db: sqlite3.Connection, domain: str | None, limit: int) -> list[Job]:
+def newest(db: sqlite3.Connection, domain: str | None, limit: int) -> list[JobRecord]:
     """Return jobs, newest first."""
     where, values = ("WHERE domain = ?", (domain, limit)) if domain is not None else ("", (limit,))
     query = f"SELECT {_FIELDS} FROM jobs {where} ORDER BY number DESC LIMIT ?"  # noqa: S608 - constants
     return [_job(row) for row in db.execute(query, values)]
 
 
-def unended(db: sqlite3.Connection) -> list[Job]:
+def unended(db: sqlite3.Connection) -> list[JobRecord]:
     """Return the jobs that have not ended, oldest first."""
     query = f"SELECT {_FIELDS} FROM jobs WHERE {_OPEN} ORDER BY number"  # noqa: S608 - constants
     return [_job(row) for row in db.execute(query)]
@@ -65,7 +65,7 @@ def count_unended(db: sqlite3.Connection, domain: str) -> int:
     return int(db.execute(query, (domain,)).fetchone()[0])
 
 
-def update(db: sqlite3.Connection, job_id: str, changes: dict[str, Any], token: int | None = None) -> Job:
+def update(db: sqlite3.Connection, job_id: str, changes: dict[str, Any], token: int | None = None) -> JobRecord:
     """Change fields; the job's end is announced, and ends its lease."""
     job = get(db, job_id)
     if token is not None and token != job.token:
@@ -92,7 +92,7 @@ def claimable(db: sqlite3.Connection) -> str | None:
     return None if found is None else str(found[0])
 
 
-def claim(db: sqlite3.Connection, owner: str, lease_s: float) -> Job | None:
+def claim(db: sqlite3.Connection, owner: str, lease_s: float) -> JobRecord | None:
     """Set the next job running in its owner's name."""
     job_id = claimable(db)
     if job_id is None:
@@ -101,25 +101,25 @@ def claim(db: sqlite3.Connection, owner: str, lease_s: float) -> Job | None:
     return update(db, job_id, changes)
 
 
-def renew(db: sqlite3.Connection, job_id: str, token: int, lease_s: float) -> Job:
+def renew(db: sqlite3.Connection, job_id: str, token: int, lease_s: float) -> JobRecord:
     """Let a lease end later."""
     _held(db, job_id, token)
     db.execute("UPDATE jobs SET lease = ? WHERE id = ?", (time.time() + lease_s, job_id))
     return get(db, job_id)
 
 
-def release(db: sqlite3.Connection, job_id: str, token: int) -> Job:
+def release(db: sqlite3.Connection, job_id: str, token: int) -> JobRecord:
     """Queue a job again, without owner and token."""
     job = _held(db, job_id, token)
     append(db, "job", job.domain)
     return update(db, job_id, {"status": "queued", "owner": "", "token": 0, "lease": 0.0})
 
 
-def cancel(db: sqlite3.Connection, job_id: str) -> Job:
+def cancel(db: sqlite3.Connection, job_id: str) -> JobRecord:
     """End a queued job, or mark a running one."""
     job = get(db, job_id)
     if job.ended:
-        raise Conflict(f"job {job_id!r} has ended: {job.status}")
+        raise RequestConflict(f"job {job_id!r} has ended: {job.status}")
     if job.status == "queued":
         return update(db, job_id, {"status": "cancelled"})
     if not job.cancelling:
@@ -133,14 +133,14 @@ def holds(db: sqlite3.Connection, domain: str, token: int) -> bool:
     return db.execute(query, (domain, token, time.time())).fetchone() is not None
 
 
-def _held(db: sqlite3.Connection, job_id: str, token: int) -> Job:
+def _held(db: sqlite3.Connection, job_id: str, token: int) -> JobRecord:
     job = get(db, job_id)
     if job.token != token or job.status != "running":
         raise JobTaken(job_id, token)
     return job
 
 
-def _job(row: Sequence[Any]) -> Job:
+def _job(row: Sequence[Any]) -> JobRecord:
     values = dict(zip(_NAMES, row, strict=True))
     values |= {name: json.loads(values[name]) for name in _JSON if values[name] is not None}
-    return Job(**values | {"cancelling": bool(values["cancelling"])})
+    return JobRecord(**values | {"cancelling": bool(values["cancelling"])})

@@ -103,7 +103,7 @@ _TABLE: Mapping[type[BaseException], Callable[[Any], Problem]] = {
     ServiceError: _service,
     store.BundleError: _bundle,
     store.UnsupportedFormat: _plain(415, "unsupported_format", "Unsupported format"),
-    store.TooLarge: _plain(413, "payload_too_large", "Payload too large"),
+    store.BundleTooLarge: _plain(413, "payload_too_large", "Payload too large"),
     store.OutOfSpace: _plain(507, "out_of_space", "Insufficient storage"),
     store.InvalidName: _plain(422, "invalid_domain_name", "Invalid domain name"),
     store.InvalidId: _plain(422, "invalid_request", "Invalid request"),

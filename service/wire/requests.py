@@ -59,10 +59,10 @@ def _without_point(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-Whole = Annotated[int, BeforeValidator(_without_point)]
+WholeNumber = Annotated[int, BeforeValidator(_without_point)]
 """A whole number; neither text nor true."""
 
-WantedVersion = Annotated[Whole, Tag("|whole number")] | Annotated[Literal["none"], Tag("|text:none")]
+WantedVersion = Annotated[WholeNumber, Tag("|whole number")] | Annotated[Literal["none"], Tag("|text:none")]
 
 
 class Body(BaseModel):
@@ -158,8 +158,8 @@ class RecommendRequest(HistoryRequest):
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"history": ["n101", "n205"], "k": 10}]})
 
     user_id: Id | None = Field(None, description="Whose history it is: a canary answers the same users every time.")
-    k: Whole = Field(10, ge=1, le=MAX_K, description="How many items.")
-    offset: Whole = Field(0, ge=0, le=MAX_K, description="How many of the best to leave out.")
+    k: WholeNumber = Field(10, ge=1, le=MAX_K, description="How many items.")
+    offset: WholeNumber = Field(0, ge=0, le=MAX_K, description="How many of the best to leave out.")
     version: WantedVersion | None = Field(None, description="Pin a version; 409 where it is not in memory.")
     exclude: Exclude = Exclude()
     fallback: Literal["popular", "none"] = Field("popular", description="What answers without a known history.")
@@ -175,7 +175,7 @@ class SimilarRequest(Body):
     item_id: ItemId | None = None
     text: Text | None = None
     image_b64: str | None = Field(None, min_length=1, description="JPEG, PNG, WebP, GIF or BMP in base64.")
-    k: Whole = Field(10, ge=1, le=MAX_K, description="How many items.")
+    k: WholeNumber = Field(10, ge=1, le=MAX_K, description="How many items.")
     version: WantedVersion | None = Field(None, description="Pin a version; 409 where it is not in memory.")
     include: list[Literal["metadata"]] = Field([], description="What to add to the answer.")
 
@@ -210,7 +210,7 @@ class EvaluateRequest(Body):
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"version": 3}]})
 
     version: WantedVersion | None = Field(None, description="The live one if none is named.")
-    k: Whole = Field(10, ge=1, le=MAX_K, description="How long the lists are.")
+    k: WholeNumber = Field(10, ge=1, le=MAX_K, description="How long the lists are.")
 
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -233,7 +233,9 @@ class ActivateRequest(Body):
         extra="forbid", json_schema_extra={"examples": [{"canary_percent": 10, "gate": {"max_drop": 0.05}}]}
     )
 
-    canary_percent: Whole = Field(0, ge=0, le=99, description="Answer this share of the users only; 0: everybody.")
+    canary_percent: WholeNumber = Field(
+        0, ge=0, le=99, description="Answer this share of the users only; 0: everybody."
+    )
     gate: GateBody | None = Field(None, description="What it must reach before.")
 
 
@@ -267,7 +269,7 @@ class CompareRequest(HistoryRequest):
         },
     )
 
-    k: Whole = Field(10, ge=1, le=MAX_K, description="How many items.")
+    k: WholeNumber = Field(10, ge=1, le=MAX_K, description="How many items.")
     arms: list[Annotated[VersionArm, Tag("|object:version")] | Annotated[StrategyArm, Tag("|object:strategy")]] = Field(
         [], max_length=MAX_ARMS, description="Empty: every version in memory, and popular items."
     )

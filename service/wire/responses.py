@@ -15,7 +15,7 @@ from pydantic import ConfigDict, Field
 from typing_extensions import TypedDict
 
 T = TypeVar("T")
-Version = int | Literal["none"]
+VersionName = int | Literal["none"]
 
 _EXACT = ConfigDict(extra="forbid")  # a field that is answered and not documented is an error, not dropped
 
@@ -49,7 +49,7 @@ class Recommendation(TypedDict):
 
     recommendation_id: str
     domain: str
-    version: Version
+    version: VersionName
     digest: str
     index_generation: int
     items: list[RecommendedItem]
@@ -76,7 +76,7 @@ class Similar(TypedDict):
     """Neighbours and what produced them."""
 
     domain: str
-    version: Version
+    version: VersionName
     digest: str
     index_generation: int
     items: list[SimilarItem]
@@ -86,7 +86,7 @@ class Embedded(TypedDict):
     """Vectors, in the order of the request, and what produced them."""
 
     domain: str
-    version: Version
+    version: VersionName
     digest: str
     index_generation: int
     vectors: list[list[float]]
@@ -96,7 +96,7 @@ class Arm(TypedDict):
     """One column of a comparison."""
 
     name: Annotated[str, Field(description="The version, or `popular`.")]
-    version: Version | None
+    version: VersionName | None
     index_generation: int
     items: list[RecommendedItem]
     fallback: Fallback
@@ -187,11 +187,11 @@ class Domain(TypedDict):
     in_memory: NotRequired[
         Annotated[bool, Field(description="False: evicted to keep the memory budget; the next request loads it.")]
     ]
-    live_version: NotRequired[Version]
-    canary_version: NotRequired[Version | None]
+    live_version: NotRequired[VersionName]
+    canary_version: NotRequired[VersionName | None]
     canary_percent: NotRequired[Annotated[int, Field(description="Share of the users that the canary answers.")]]
     canary_since: NotRequired[Annotated[str | None, Field(description="When the canary got this share.")]]
-    previous_version: NotRequired[Version | None]
+    previous_version: NotRequired[VersionName | None]
     pinned_versions: NotRequired[list[int]]
     index_generation: NotRequired[int]
     searchable_items: NotRequired[int]
@@ -205,7 +205,7 @@ class RolledBack(TypedDict):
     """What is live again."""
 
     domain: str
-    version: Version
+    version: VersionName
     digest: str
     index_generation: int
     skipped_versions: NotRequired[
@@ -273,7 +273,7 @@ class Evaluated(TypedDict):
     """What a version makes of the probes, by the path that answers requests."""
 
     domain: str
-    version: Version
+    version: VersionName
     digest: str
     index_generation: int
     k: int
@@ -324,7 +324,7 @@ class DomainMemory(TypedDict):
     """What a domain takes."""
 
     domain: str
-    version: Version
+    version: VersionName
     items: int
     memory_bytes: dict[str, int]
 

@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from adapters_store.quoting import quote
+from service.errors import InvalidRequest
 
 TAG = "|"
 FAST_TAG = "|fast"
@@ -18,11 +19,11 @@ FAST_TAG = "|fast"
 MAX_LISTED = 50
 """Errors that an answer lists; all are counted."""
 
-Place = tuple[int | str, ...]
-Plain = dict[str, Any]
+ErrorPlace = tuple[int | str, ...]
+PlainError = dict[str, Any]
 
 
-def plain_errors(errors: Sequence[Mapping[str, Any]], value: object, fields: Sequence[str] = ()) -> list[Plain]:
+def plain_errors(errors: Sequence[Mapping[str, Any]], value: object, fields: Sequence[str] = ()) -> list[PlainError]:
     """Return one error `{loc, msg}` for each wrong value.
 
     Args:
@@ -30,10 +31,10 @@ def plain_errors(errors: Sequence[Mapping[str, Any]], value: object, fields: Seq
         value: what was validated, as JSON.
         fields: names that the outermost object may have.
     """
-    groups: dict[Place, list[Mapping[str, Any]]] = {}
+    groups: dict[ErrorPlace, list[Mapping[str, Any]]] = {}
     for error in errors:
         groups.setdefault(_before_tag(error["loc"]), []).append(error)
-    found: list[Plain] = []
+    found: list[PlainError] = []
     for place, group in groups.items():
         given = _at(value, place)
         for error in _most_fitting(group, len(place), given):
@@ -43,12 +44,17 @@ def plain_errors(errors: Sequence[Mapping[str, Any]], value: object, fields: Seq
     return found
 
 
-def plain_error(loc: Sequence[int | str], reason: str) -> Plain:
+def plain_error(loc: Sequence[int | str], reason: str) -> PlainError:
     """Return an error of a place that is no fault of its form."""
     return {"loc": list(loc), "msg": f"{path(loc)}: {reason}"}
 
 
-def summary(found: Sequence[Plain]) -> str:
+def invalid_request(found: Sequence[PlainError]) -> InvalidRequest:
+    """Return the error of a body with wrong values: how many, and the first of them."""
+    return InvalidRequest(summary(found), found[:MAX_LISTED])
+
+
+def summary(found: Sequence[PlainError]) -> str:
     """Return the detail of an answer: the error itself where there is one, else how many."""
     first: str = found[0]["msg"]
     return first if len(found) == 1 else f"{len(found):,} values are not as expected; the first: {first}"
@@ -70,13 +76,13 @@ def _is_tag(part: object) -> bool:
     return isinstance(part, str) and part.startswith(TAG)
 
 
-def _before_tag(loc: Place) -> Place:
+def _before_tag(loc: ErrorPlace) -> ErrorPlace:
     """Return the place of the outermost union that an error lies in, or the error's own."""
     tags = [depth for depth, part in enumerate(loc) if _is_tag(part)]
     return loc[: tags[0]] if tags else loc
 
 
-def _at(value: Any, loc: Place) -> Any:
+def _at(value: Any, loc: ErrorPlace) -> Any:
     """Return what stands at a place, None where there is none."""
     for part in loc:
         is_there = part in value if isinstance(value, dict) else isinstance(value, list) and part in range(len(value))
@@ -105,7 +111,7 @@ def _most_fitting(group: list[Mapping[str, Any]], depth: int, given: object) -> 
 
 def _unnested(errors: list[Mapping[str, Any]], depth: int, given: object) -> list[Mapping[str, Any]]:
     """Do the same for unions further inside."""
-    places: dict[Place, list[Mapping[str, Any]]] = {}
+    places: dict[ErrorPlace, list[Mapping[str, Any]]] = {}
     for error in errors:
         loc = error["loc"]
         tags = [place for place in range(depth, len(loc)) if _is_tag(loc[place])]
@@ -146,7 +152,7 @@ _KINDS: tuple[tuple[type, str], ...] = (
 )
 
 
-def _sentence(error: Mapping[str, Any], loc: Place, given: object, fields: Sequence[str]) -> str:
+def _sentence(error: Mapping[str, Any], loc: ErrorPlace, given: object, fields: Sequence[str]) -> str:
     kind, context = error["type"], error.get("ctx", {})
     subject = path(loc[1:] if loc[:1] in (("query",), ("path",)) else loc)
     if kind == "missing":
@@ -171,7 +177,7 @@ def _shown(given: object) -> str:
     return quote(given)
 
 
-def _expected_fields(loc: Place, fields: Sequence[str]) -> str:
+def _expected_fields(loc: ErrorPlace, fields: Sequence[str]) -> str:
     if len(loc) != 1 or not fields:
         return ""
     near = get_close_matches(str(loc[0]), fields, 1)

@@ -7,11 +7,21 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from service.wire.responses import AdapterCard, Version
+from service.wire.responses import AdapterCard, VersionName
 from swaprec import show
 from swaprec.cards import COLUMNS, RIGHT, card_rows, figure_lines, list_notes, list_rows
 from swaprec.cli.ask import parse_version
-from swaprec.cli.options import LOCAL, AsJson, Domain, Key, Url, Yes, complete_domain, complete_version, confirm
+from swaprec.cli.options import (
+    LOCAL,
+    AsJson,
+    DomainArgument,
+    KeyOption,
+    Url,
+    Yes,
+    complete_domain,
+    complete_version,
+    confirm,
+)
 from swaprec.client import Client
 from swaprec.grid import plain
 
@@ -19,7 +29,7 @@ if TYPE_CHECKING:
     from swaprec.publish import Published
 
 versions = typer.Typer(help="Versions of a domain: list, show, download, delete.", no_args_is_help=True)
-Number = Annotated[int, typer.Argument(help="Which version.", autocompletion=complete_version)]
+VersionArgument = Annotated[int, typer.Argument(help="Which version.", autocompletion=complete_version)]
 
 
 def push(
@@ -28,7 +38,7 @@ def push(
     activate: Annotated[bool, typer.Option("--activate", help="Make it live and wait for it.")] = False,
     create: Annotated[bool, typer.Option("--create", help="Create the domain if it does not exist.")] = False,
     url: Url = LOCAL,
-    key: Key = "",
+    key: KeyOption = "",
     as_json: AsJson = False,
 ) -> None:
     """Upload a bundle to a running service."""
@@ -45,7 +55,7 @@ def publish(
     activate: Annotated[bool, typer.Option(help="Make it live and wait for it.")] = True,
     create: Annotated[bool, typer.Option(help="Create the domain if it does not exist.")] = True,
     url: Url = LOCAL,
-    key: Key = "",
+    key: KeyOption = "",
     as_json: AsJson = False,
 ) -> None:
     """Hand a run over: its catalog, its bundle and held-out probes, to a service or into a folder."""
@@ -63,14 +73,14 @@ def publish(
 
 
 def probe(
-    domain: Domain,
+    domain: DomainArgument,
     version: Annotated[str | None, typer.Option(help="A number, or none; the live one if not given.")] = None,
     url: Url = LOCAL,
-    key: Key = "",
+    key: KeyOption = "",
     as_json: AsJson = False,
 ) -> None:
     """Evaluate a version on the domain's held-out probes, by the path that answers requests."""
-    wanted = None if version is None else cast("Version", parse_version(version))
+    wanted = None if version is None else cast("VersionName", parse_version(version))
     with Client(url, key) as client:
         found = client.evaluate(domain, wanted)
     if as_json:
@@ -81,17 +91,17 @@ def probe(
 
 
 def activate(
-    domain: Domain,
+    domain: DomainArgument,
     version: Annotated[str, typer.Argument(help="A number, or none.", autocompletion=complete_version)],
     canary: Annotated[int, typer.Option(help="Answer so many of a hundred users only.", min=0, max=99)] = 0,
     min_hr10: Annotated[float | None, typer.Option(help="Least HR@10 on the domain's probes.")] = None,
     max_drop: Annotated[float | None, typer.Option(help="Most that HR@10 may be below the live version's.")] = None,
     url: Url = LOCAL,
-    key: Key = "",
+    key: KeyOption = "",
     as_json: AsJson = False,
 ) -> None:
     """Make a version live, and wait until it is."""
-    wanted = cast("Version", parse_version(version))
+    wanted = cast("VersionName", parse_version(version))
     asked = {"min_hr10": min_hr10, "max_drop": max_drop}
     gate = {name: value for name, value in asked.items() if value is not None} or None
     with Client(url, key) as client:
@@ -104,7 +114,9 @@ def activate(
         typer.echo(f"{domain}@{version}")
 
 
-def promote(domain: Domain, version: Number, url: Url = LOCAL, key: Key = "", as_json: AsJson = False) -> None:
+def promote(
+    domain: DomainArgument, version: VersionArgument, url: Url = LOCAL, key: KeyOption = "", as_json: AsJson = False
+) -> None:
     """Make a canary live for everybody, at once."""
     with Client(url, key) as client:
         answer = client.promote(domain, version)
@@ -114,7 +126,7 @@ def promote(domain: Domain, version: Number, url: Url = LOCAL, key: Key = "", as
         typer.echo(f"{domain}@{answer['version']}")
 
 
-def rollback(domain: Domain, url: Url = LOCAL, key: Key = "", as_json: AsJson = False) -> None:
+def rollback(domain: DomainArgument, url: Url = LOCAL, key: KeyOption = "", as_json: AsJson = False) -> None:
     """Go back, at once: end a canary or, without one, return to the version before; again: further back."""
     with Client(url, key) as client:
         answer = client.rollback(domain)
@@ -128,11 +140,11 @@ def rollback(domain: Domain, url: Url = LOCAL, key: Key = "", as_json: AsJson = 
 
 @versions.command("pin")
 def pin_version(
-    domain: Domain,
-    version: Number,
+    domain: DomainArgument,
+    version: VersionArgument,
     off: Annotated[bool, typer.Option("--off", help="Unpin it.")] = False,
     url: Url = LOCAL,
-    key: Key = "",
+    key: KeyOption = "",
     as_json: AsJson = False,
 ) -> None:
     """Keep a version in memory, ready to answer, and undeleted."""
@@ -150,7 +162,7 @@ def list_versions(
         str | None, typer.Argument(help="Which domain; all if not given.", autocompletion=complete_domain)
     ] = None,
     url: Url = LOCAL,
-    key: Key = "",
+    key: KeyOption = "",
     as_json: AsJson = False,
 ) -> None:
     """List versions with their metrics and what these were measured on; a star marks what is live."""
@@ -165,7 +177,9 @@ def list_versions(
 
 
 @versions.command("show")
-def show_version(domain: Domain, version: Number, url: Url = LOCAL, key: Key = "", as_json: AsJson = False) -> None:
+def show_version(
+    domain: DomainArgument, version: VersionArgument, url: Url = LOCAL, key: KeyOption = "", as_json: AsJson = False
+) -> None:
     """Show a version's card: kind, parameters, metrics, digest, bytes."""
     with Client(url, key) as client:
         card = client.version(domain, version)
@@ -177,11 +191,11 @@ def show_version(domain: Domain, version: Number, url: Url = LOCAL, key: Key = "
 
 @versions.command()
 def download(
-    domain: Domain,
-    version: Number,
+    domain: DomainArgument,
+    version: VersionArgument,
     path: Annotated[Path, typer.Argument(help="Where the bundle is put.")],
     url: Url = LOCAL,
-    key: Key = "",
+    key: KeyOption = "",
     as_json: AsJson = False,
 ) -> None:
     """Fetch a version's bundle."""
@@ -195,7 +209,12 @@ def download(
 
 @versions.command()
 def delete(
-    domain: Domain, version: Number, yes: Yes = False, url: Url = LOCAL, key: Key = "", as_json: AsJson = False
+    domain: DomainArgument,
+    version: VersionArgument,
+    yes: Yes = False,
+    url: Url = LOCAL,
+    key: KeyOption = "",
+    as_json: AsJson = False,
 ) -> None:
     """Delete a version that is neither live nor what a rollback returns to."""
     confirm(f"Delete {domain}@{version}?", yes=yes)

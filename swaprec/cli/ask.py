@@ -11,12 +11,12 @@ import typer
 
 from service.wire.responses import Comparison, RecommendedItem
 from swaprec import show
-from swaprec.cli.options import LOCAL, AsJson, Domain, History, Key, Url
+from swaprec.cli.options import LOCAL, AsJson, DomainArgument, HistoryArgument, KeyOption, Url
 from swaprec.client import Client
-from swaprec.client.calls import Arm
+from swaprec.client.calls import ArmFields
 from swaprec.errors import USAGE, Stop
 
-K = Annotated[int, typer.Option("-k", help="How many.")]
+KOption = Annotated[int, typer.Option("-k", help="How many.")]
 Texts = Annotated[
     list[str] | None, typer.Option("--text", help="A text that no catalog has; the newest of the history.")
 ]
@@ -26,14 +26,14 @@ Images = Annotated[
 
 
 def recommend(
-    domain: Domain,
-    history: History = None,
+    domain: DomainArgument,
+    history: HistoryArgument = None,
     text: Texts = None,
     image: Images = None,
-    k: K = 10,
+    k: KOption = 10,
     version: Annotated[str | None, typer.Option(help="Pin a version, or none.")] = None,
     url: Url = LOCAL,
-    key: Key = "",
+    key: KeyOption = "",
     as_json: AsJson = False,
 ) -> None:
     """Ask a running service for recommendations."""
@@ -54,13 +54,13 @@ def recommend(
 
 
 def similar(
-    domain: Domain,
+    domain: DomainArgument,
     item: Annotated[str | None, typer.Argument(help="An item of the catalog.")] = None,
     text: Annotated[str | None, typer.Option(help="Or a text.")] = None,
     image: Annotated[Path | None, typer.Option(help="Or a picture.")] = None,
-    k: K = 10,
+    k: KOption = 10,
     url: Url = LOCAL,
-    key: Key = "",
+    key: KeyOption = "",
     as_json: AsJson = False,
 ) -> None:
     """Find the items nearest to an item, a text or a picture."""
@@ -81,14 +81,14 @@ def similar(
 
 
 def compare(
-    domain: Domain,
-    history: History = None,
+    domain: DomainArgument,
+    history: HistoryArgument = None,
     arms: Annotated[
         list[str] | None, typer.Option("--arm", help="A version, none, or popular; all in memory if not given.")
     ] = None,
-    k: K = 10,
+    k: KOption = 10,
     url: Url = LOCAL,
-    key: Key = "",
+    key: KeyOption = "",
     as_json: AsJson = False,
 ) -> None:
     """Show what several versions recommend, side by side."""
@@ -122,7 +122,7 @@ def _raw(texts: Iterable[str], images: Iterable[Path]) -> list[dict[str, str]]:
     return entries
 
 
-def _arm(text: str) -> Arm:
+def _arm(text: str) -> ArmFields:
     return {"strategy": text} if text == "popular" else {"version": parse_version(text)}
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from swaprec import show
-from swaprec.cli.options import LOCAL, AsJson, Domain, Key, Url, Yes, confirm
+from swaprec.cli.options import LOCAL, AsJson, DomainArgument, KeyOption, Url, Yes, confirm
 from swaprec.client import Client
 from swaprec.import_report import check_complete, print_report, with_unread
 
@@ -28,7 +28,7 @@ def _answering(domain: Mapping[str, Any]) -> str:
 
 
 @domains.command("list")
-def list_domains(url: Url = LOCAL, key: Key = "", as_json: AsJson = False) -> None:
+def list_domains(url: Url = LOCAL, key: KeyOption = "", as_json: AsJson = False) -> None:
     """List domains and what they answer from."""
     with Client(url, key) as client:
         found = client.domains()
@@ -51,7 +51,7 @@ def list_domains(url: Url = LOCAL, key: Key = "", as_json: AsJson = False) -> No
 
 
 @domains.command("show")
-def show_domain(domain: Domain, url: Url = LOCAL, key: Key = "", as_json: AsJson = False) -> None:
+def show_domain(domain: DomainArgument, url: Url = LOCAL, key: KeyOption = "", as_json: AsJson = False) -> None:
     """Show a domain: what it answers from, what a rollback returns to, what it takes."""
     with Client(url, key) as client:
         found = client.domain(domain)
@@ -76,13 +76,13 @@ def show_domain(domain: Domain, url: Url = LOCAL, key: Key = "", as_json: AsJson
 
 @domains.command()
 def create(
-    domain: Domain,
+    domain: DomainArgument,
     title: Annotated[str, typer.Option(help="A title for people.")] = "",
     backbone: Annotated[
         str | None, typer.Option(help="Fingerprint or folder's name; needed where several are loaded.")
     ] = None,
     url: Url = LOCAL,
-    key: Key = "",
+    key: KeyOption = "",
     as_json: AsJson = False,
 ) -> None:
     """Create a domain, or change its title; it answers at once, from the frozen backbone."""
@@ -95,7 +95,9 @@ def create(
 
 
 @domains.command()
-def delete(domain: Domain, yes: Yes = False, url: Url = LOCAL, key: Key = "", as_json: AsJson = False) -> None:
+def delete(
+    domain: DomainArgument, yes: Yes = False, url: Url = LOCAL, key: KeyOption = "", as_json: AsJson = False
+) -> None:
     """Delete a domain with its items, versions and vectors."""
     with Client(url, key) as client:
         found = client.domain(domain)
@@ -106,7 +108,9 @@ def delete(domain: Domain, yes: Yes = False, url: Url = LOCAL, key: Key = "", as
 
 
 @items.command("list")
-def list_items(domain: Domain, limit: Limit = 20, url: Url = LOCAL, key: Key = "", as_json: AsJson = False) -> None:
+def list_items(
+    domain: DomainArgument, limit: Limit = 20, url: Url = LOCAL, key: KeyOption = "", as_json: AsJson = False
+) -> None:
     """List items in the order in which they came."""
     with Client(url, key) as client:
         found = list(islice(client.items(domain, min(limit, 1000)), limit))
@@ -119,10 +123,10 @@ def list_items(domain: Domain, limit: Limit = 20, url: Url = LOCAL, key: Key = "
 
 @items.command("show")
 def show_item(
-    domain: Domain,
+    domain: DomainArgument,
     item_id: Annotated[str, typer.Argument(help="Which item.")],
     url: Url = LOCAL,
-    key: Key = "",
+    key: KeyOption = "",
     as_json: AsJson = False,
 ) -> None:
     """Show an item as it is stored, with the text that is embedded."""
@@ -142,11 +146,11 @@ def show_item(
 
 @items.command("delete")
 def delete_item(
-    domain: Domain,
+    domain: DomainArgument,
     item_id: Annotated[str, typer.Argument(help="Which item.")],
     yes: Yes = False,
     url: Url = LOCAL,
-    key: Key = "",
+    key: KeyOption = "",
     as_json: AsJson = False,
 ) -> None:
     """Delete an item: it is gone from the next answer."""
@@ -159,7 +163,7 @@ def delete_item(
 
 @items.command("load")
 def load_items(
-    domain: Domain,
+    domain: DomainArgument,
     file: Annotated[
         Path,
         typer.Argument(help=".ndjson, .json, .csv or .parquet, also .gz; a folder of parts; - is NDJSON from stdin."),
@@ -172,7 +176,7 @@ def load_items(
     ] = None,
     encoding: Annotated[str, typer.Option(help="Of the file, such as latin-1 or utf-16.")] = "utf-8",
     url: Url = LOCAL,
-    key: Key = "",
+    key: KeyOption = "",
     as_json: AsJson = False,
 ) -> None:
     """Add or change items from a file and wait until they are searchable.

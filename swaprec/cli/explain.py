@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from swaprec.errors import FAILED, REFUSED, UNREACHABLE, USAGE, ProblemError, ProxyUnusable, Stop, Unreachable
+from swaprec.errors import (
+    FAILED,
+    MISSING_EXTRA,
+    REFUSED,
+    UNREACHABLE,
+    USAGE,
+    ProblemError,
+    ProxyUnusable,
+    Stop,
+    Unreachable,
+)
 
 HINTS = {
     "domain_not_found": "swaprec push RUN --catalog --create makes the run's domain",
@@ -57,7 +67,7 @@ _KINDS: dict[type[Exception] | str, Callable[[Any], Explained]] = {
     ProxyUnusable: _with(USAGE, ""),
     Unreachable: _with(UNREACHABLE, "swaprec serve starts one; --url or SWAPREC_URL says where it is"),
     ProblemError: _problem,
-    ModuleNotFoundError: _with(FAILED, "pip install 'swaprec[train]' brings what training needs"),
+    ModuleNotFoundError: _with(MISSING_EXTRA, "pip install 'swaprec[serve,train]' brings every package"),
     "ConfigError": _with(USAGE, "docs/training.md lists every key of a run's file"),
     "InvalidSettings": _with(USAGE, "docs/configuration.md lists every setting"),
     "Exposed": _with(USAGE, ""),

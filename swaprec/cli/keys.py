@@ -13,7 +13,7 @@ from swaprec import show
 from swaprec.cli.options import AsJson
 
 app = typer.Typer(help="Keys of the service that is here: add, list, revoke.", no_args_is_help=True)
-Data = Annotated[Path | None, typer.Option("--data", help="Data folder; SWAPREC_DATA if not given.")]
+DataOption = Annotated[Path | None, typer.Option("--data", help="Data folder; SWAPREC_DATA if not given.")]
 
 
 @app.command()
@@ -21,7 +21,7 @@ def add(
     name: Annotated[str, typer.Argument(help="Who will use it; a note for you.")],
     scope: Annotated[Scope, typer.Option(help="What it may do; each includes those before it.")] = "read",
     domain: Annotated[list[str] | None, typer.Option(help="Only for this domain; may be repeated.")] = None,
-    data: Data = None,
+    data: DataOption = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a key and print its token, which is shown this once and kept nowhere."""
@@ -35,7 +35,7 @@ def add(
 
 
 @app.command("list")
-def list_keys(data: Data = None, as_json: AsJson = False) -> None:
+def list_keys(data: DataOption = None, as_json: AsJson = False) -> None:
     """List keys, without their tokens."""
     keys = sorted(_file(data).read(), key=lambda key: (SCOPES.index(key.scope), key.name))
     if as_json:
@@ -48,7 +48,9 @@ def list_keys(data: Data = None, as_json: AsJson = False) -> None:
 
 @app.command()
 def revoke(
-    key_id: Annotated[str, typer.Argument(help="The key's id, as listed.")], data: Data = None, as_json: AsJson = False
+    key_id: Annotated[str, typer.Argument(help="The key's id, as listed.")],
+    data: DataOption = None,
+    as_json: AsJson = False,
 ) -> None:
     """Remove a key; within a second nobody gets in with it."""
     key = _file(data).revoke(key_id)

@@ -10,9 +10,10 @@ from typing import Annotated, Any
 import typer
 
 from swaprec import show
-from swaprec.cli.options import LOCAL, AsJson, Key, Url, address, complete_domain
+from swaprec.cli.options import LOCAL, AsJson, KeyOption, Url, address, complete_domain
 from swaprec.client import Client
 from swaprec.errors import FAILED, Stop
+from swaprec.extras import needing
 
 jobs = typer.Typer(help="Activations and imports: list, show, wait.", no_args_is_help=True)
 JobId = Annotated[str, typer.Argument(help="The job's id, or its beginning.")]
@@ -40,18 +41,19 @@ def demo(
         if as_json:
             show.emit_json({"stopped": ended})
         return
-    from swaprec.demo import Running
-    from swaprec.demo import demo as run_demo
+    with needing("swaprec demo", "train") if url is not None else needing("swaprec demo", "serve", "train"):
+        from swaprec.demo import Running
+        from swaprec.demo import demo as run_demo
 
-    running = Running(url, data) if url is not None else None
-    report = run_demo(folder.absolute(), port, show.talk() if as_json else show.data(), keep=keep, running=running)
+        running = Running(url, data) if url is not None else None
+        report = run_demo(folder.absolute(), port, show.talk() if as_json else show.data(), keep=keep, running=running)
     if as_json:
         show.emit_json(report)
 
 
 def seed(
     url: Url = LOCAL,
-    key: Key = "",
+    key: KeyOption = "",
     folder: Annotated[Path, typer.Option(help="Where everything is kept.")] = Path(".swaprec/demo"),
     data: Annotated[
         Path, typer.Option(envvar="SWAPREC_DATA", help="Data folder of the service, to put a backbone in.")
@@ -69,7 +71,8 @@ def seed(
         if as_json:
             show.emit_json({"seeded": False})
         return
-    from swaprec.seed import seed as fill
+    with needing("swaprec seed", "train"):
+        from swaprec.seed import seed as fill
 
     # the service that answers meanwhile comes first
     os.nice(10)
@@ -99,7 +102,7 @@ def doctor(
         str | None,
         typer.Option(envvar="SWAPREC_URL", help="A running service to ask what it has.", callback=address),
     ] = None,
-    key: Key = "",
+    key: KeyOption = "",
     as_json: AsJson = False,
 ) -> None:
     """Look at what a service needs here and at what the running one has, and say what to do."""
@@ -142,7 +145,7 @@ def restore(
 
 
 @jobs.command("cancel")
-def cancel_job(job: JobId, url: Url = LOCAL, key: Key = "", as_json: AsJson = False) -> None:
+def cancel_job(job: JobId, url: Url = LOCAL, key: KeyOption = "", as_json: AsJson = False) -> None:
     """Cancel a job: at once if it waits, at its next step if it runs."""
     with Client(url, key) as client:
         found = client.cancel(_whole(client, job))
@@ -159,7 +162,7 @@ def list_jobs(
     ] = None,
     limit: Annotated[int, typer.Option("-n", "--limit", help="How many at most.", min=1, max=1000)] = 20,
     url: Url = LOCAL,
-    key: Key = "",
+    key: KeyOption = "",
     as_json: AsJson = False,
 ) -> None:
     """List jobs, newest first."""
@@ -183,7 +186,7 @@ def list_jobs(
 
 
 @jobs.command("show")
-def show_job(job: JobId, url: Url = LOCAL, key: Key = "", as_json: AsJson = False) -> None:
+def show_job(job: JobId, url: Url = LOCAL, key: KeyOption = "", as_json: AsJson = False) -> None:
     """Show a job: stage, progress, result or error."""
     with Client(url, key) as client:
         found = client.job(_whole(client, job))
@@ -198,7 +201,7 @@ def show_job(job: JobId, url: Url = LOCAL, key: Key = "", as_json: AsJson = Fals
 
 
 @jobs.command("wait")
-def wait_for_job(job: JobId, url: Url = LOCAL, key: Key = "", as_json: AsJson = False) -> None:
+def wait_for_job(job: JobId, url: Url = LOCAL, key: KeyOption = "", as_json: AsJson = False) -> None:
     """Wait until a job ended; the exit code says whether it succeeded."""
     with Client(url, key) as client:
         found = client.wait(client.job(_whole(client, job)), show.JobLines(show.talk()))

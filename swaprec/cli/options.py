@@ -62,7 +62,7 @@ def complete_experiment(incomplete: str) -> list[str]:
 
 
 Url = Annotated[str, typer.Option(envvar="SWAPREC_URL", help="Address of the service.", callback=address)]
-Key = Annotated[
+KeyOption = Annotated[
     str,
     typer.Option(
         "--key", envvar="SWAPREC_KEY", help="Token of a key, where the service needs one.", show_default=False
@@ -70,10 +70,10 @@ Key = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
-Domain = Annotated[str, typer.Argument(help="Which domain.", autocompletion=complete_domain)]
-History = Annotated[list[str] | None, typer.Argument(help="Item ids, oldest first.")]
+DomainArgument = Annotated[str, typer.Argument(help="Which domain.", autocompletion=complete_domain)]
+HistoryArgument = Annotated[list[str] | None, typer.Argument(help="Item ids, oldest first.")]
 
-__all__ = ["LOCAL", "AsJson", "Domain", "History", "Key", "Url", "Yes", "address", "confirm"]
+__all__ = ["LOCAL", "AsJson", "DomainArgument", "HistoryArgument", "KeyOption", "Url", "Yes", "address", "confirm"]
 
 
 def confirm(question: str, *, yes: bool) -> None:

@@ -15,7 +15,7 @@ from swaprec.cli.options import AsJson, complete_experiment
 from swaprec.errors import USAGE, Stop
 from training.names import packaged
 
-File = Annotated[
+FileArgument = Annotated[
     str,
     typer.Argument(
         metavar="FILE",
@@ -28,16 +28,16 @@ Overrides = Annotated[
 ]
 Data = Annotated[Path, typer.Option(help="Where relative data folders start.")]
 Out = Annotated[Path | None, typer.Option(help="Folder for the runs; runs/NAME without it.")]
-Jobs = Annotated[int, typer.Option(min=1, help="Runs at once; they share the cores.")]
+JobsOption = Annotated[int, typer.Option(min=1, help="Runs at once; they share the cores.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Keep what is finished, go on with what is not.")]
 
 
 def experiment(
-    file: File,
+    file: FileArgument,
     overrides: Overrides = None,
     data: Data = Path("data"),
     out: Out = None,
-    jobs: Jobs = 1,
+    jobs: JobsOption = 1,
     resume: Resume = False,
     only: Annotated[list[str] | None, typer.Option(help="axis=choice,choice: leave the others out.")] = None,
     as_json: AsJson = False,

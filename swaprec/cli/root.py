@@ -13,6 +13,7 @@ import typer
 from swaprec.cli import adapters, ask, catalog, keys, learn, operate, research
 from swaprec.cli.explain import explained
 from swaprec.errors import INTERRUPTED
+from swaprec.extras import Extra, command_needing
 
 app = typer.Typer(
     name="swaprec",
@@ -69,8 +70,22 @@ _GROUPS = {
     "jobs": operate.jobs,
     "keys": keys.app,
 }
+_EXTRAS: dict[str, tuple[Extra, ...]] = {
+    "serve": ("serve",),
+    "doctor": ("serve",),
+    "restore": ("serve",),
+    "train": ("train",),
+    "evaluate": ("train",),
+    "import": ("train",),
+    "import-peft": ("train",),
+    "params": ("train",),
+    "experiment": ("train",),
+    "report": ("train",),
+}
+"""What commands need beside the client. Others need nothing, or an extra for some of their inputs."""
+
 for name, command in _COMMANDS.items():
-    app.command(name)(command)
+    app.command(name)(command_needing(command, name, *_EXTRAS.get(name, ())))
 for name, group in _GROUPS.items():
     app.add_typer(group, name=name)
 

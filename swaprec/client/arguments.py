@@ -9,7 +9,7 @@ from adapters_store.names import check_id
 from adapters_store.quoting import quote
 from swaprec.errors import Unsendable
 
-Entry = str | Mapping[str, Any]
+HistoryValue = str | Mapping[str, Any]
 """An item's id, or `{"text": …}`, `{"image_b64": …}` or both for what no catalog has."""
 
 
@@ -59,7 +59,7 @@ def checked_id(value: object, name: str) -> str:
         raise unsendable(f"{name}: {error}") from error
 
 
-def entry(given: object, name: str) -> Entry:
+def entry(given: object, name: str) -> HistoryValue:
     """Return an id, or what stands for an item.
 
     Raises:
@@ -72,7 +72,7 @@ def entry(given: object, name: str) -> Entry:
     return given
 
 
-def entries(given: Iterable[Entry], name: str) -> list[Entry]:
+def entries(given: Iterable[HistoryValue], name: str) -> list[HistoryValue]:
     """Return a list of ids and of what stands for items.
 
     Raises:

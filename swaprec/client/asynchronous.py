@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -24,11 +24,11 @@ from service.wire.responses import (
     Recommendation,
     RolledBack,
     Similar,
-    Version,
+    VersionName,
 )
 from swaprec.client import calls
-from swaprec.client.arguments import Entry
-from swaprec.client.calls import Arm, Call
+from swaprec.client.arguments import HistoryValue
+from swaprec.client.calls import ArmFields, Call, OnJob
 from swaprec.client.download import Download
 from swaprec.client.sending import Sending
 from swaprec.client.wire import (
@@ -46,8 +46,7 @@ from swaprec.client.wire import (
 )
 
 T = TypeVar("T")
-OnJob = Callable[[Job], object]
-Row = Mapping[str, Any]
+RowFields = Mapping[str, Any]
 
 
 class AsyncClient:
@@ -78,21 +77,28 @@ class AsyncClient:
         """Close the connection."""
         await self._http.aclose()
 
-    async def recommend(self, domain: str, history: Sequence[Entry], k: int = 10, **wishes: Any) -> Recommendation:
+    async def recommend(
+        self, domain: str, history: Sequence[HistoryValue], k: int = 10, **wishes: Any
+    ) -> Recommendation:
         """Recommend `k` items to a history, oldest first; further fields of the request as keywords."""
         return await self._do(calls.recommend(domain, history, k, wishes))
 
     async def compare(
-        self, domain: str, history: Sequence[Entry], arms: Sequence[Arm] = (), k: int = 10, include: Sequence[str] = ()
+        self,
+        domain: str,
+        history: Sequence[HistoryValue],
+        arms: Sequence[ArmFields] = (),
+        k: int = 10,
+        include: Sequence[str] = (),
     ) -> Comparison:
         """Answer one history by several arms, such as `{"version": 3}` or `{"strategy": "popular"}`."""
         return await self._do(calls.compare(domain, history, arms, k, include))
 
-    async def similar(self, domain: str, query: Entry, k: int = 10, include: Sequence[str] = ()) -> Similar:
+    async def similar(self, domain: str, query: HistoryValue, k: int = 10, include: Sequence[str] = ()) -> Similar:
         """Find the `k` items nearest to one, or to `{"text": …}`, `{"image_b64": …}` or both."""
         return await self._do(calls.similar(domain, query, k, include))
 
-    async def embed(self, domain: str, items: Sequence[Entry]) -> Embedded:
+    async def embed(self, domain: str, items: Sequence[HistoryValue]) -> Embedded:
         """Return vectors of items, texts and pictures under the live version."""
         return await self._do(calls.embed(domain, items))
 
@@ -117,7 +123,7 @@ class AsyncClient:
         return await self._do(calls.rollback(domain))
 
     async def import_items(
-        self, domain: str, items: Iterable[Row] | AsyncIterable[Row], on_job: OnJob | None = None
+        self, domain: str, items: Iterable[RowFields] | AsyncIterable[RowFields], on_job: OnJob | None = None
     ) -> ImportReport:
         """Stream items to a domain; returns the report once all of them are searchable.
 
@@ -151,7 +157,7 @@ class AsyncClient:
         """Return how many probes are kept for a domain."""
         return (await self._do(calls.count_probes(domain)))["probes"]
 
-    async def evaluate(self, domain: str, version: Version | None = None, k: int = 10) -> Evaluated:
+    async def evaluate(self, domain: str, version: VersionName | None = None, k: int = 10) -> Evaluated:
         """Evaluate a version, the live one if none is named, on the domain's probes."""
         return await self._do(calls.evaluate(domain, version, k))
 
@@ -159,11 +165,11 @@ class AsyncClient:
         """Show an item."""
         return await self._do(calls.item(domain, item_id))
 
-    async def put_item(self, domain: str, item_id: str, item: Row) -> Item:
+    async def put_item(self, domain: str, item_id: str, item: RowFields) -> Item:
         """Add or replace an item; searchable when this returns."""
         return await self._do(calls.put_item(domain, item_id, item))
 
-    async def patch_item(self, domain: str, item_id: str, changes: Row) -> Item:
+    async def patch_item(self, domain: str, item_id: str, changes: RowFields) -> Item:
         """Change some fields of an item; None takes one away."""
         return await self._do(calls.patch_item(domain, item_id, changes))
 
@@ -224,7 +230,7 @@ class AsyncClient:
     async def activate(
         self,
         domain: str,
-        version: Version,
+        version: VersionName,
         on_job: OnJob | None = None,
         *,
         canary_percent: int = 0,
@@ -235,7 +241,7 @@ class AsyncClient:
         Args:
             domain: which one.
             version: a number, or none.
-            on_job: told of each step.
+            on_job: called with the job at each step.
             canary_percent: answer so many of a hundred users only.
             gate: thresholds that it must reach on the domain's probes.
         """
@@ -263,7 +269,7 @@ class AsyncClient:
         return await self._do(calls.cancel(job_id))
 
     async def wait(self, job: Job, on_job: OnJob | None = None) -> Job:
-        """Wait until a job ended; `on_job` is told of each step.
+        """Wait until a job ended; `on_job` is called with the job at each step.
 
         Raises:
             ProblemError: it failed, or was cancelled.

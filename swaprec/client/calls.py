@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 from urllib.parse import quote
@@ -23,11 +23,11 @@ from service.wire.responses import (
     Recommendation,
     RolledBack,
     Similar,
-    Version,
+    VersionName,
 )
 from swaprec.cells import json_row
 from swaprec.client.arguments import (
-    Entry,
+    HistoryValue,
     as_list,
     check_probes,
     check_wishes,
@@ -39,7 +39,8 @@ from swaprec.client.arguments import (
 )
 
 T = TypeVar("T")
-Arm = Mapping[str, Any]
+ArmFields = Mapping[str, Any]
+OnJob = Callable[[Job], object]
 NDJSON = "application/x-ndjson"
 
 
@@ -53,14 +54,14 @@ class Call(Generic[T]):
     request: dict[str, Any] = field(default_factory=dict)
 
 
-def recommend(domain: str, history: Sequence[Entry], k: int, wishes: Mapping[str, Any]) -> Call[Recommendation]:
+def recommend(domain: str, history: Sequence[HistoryValue], k: int, wishes: Mapping[str, Any]) -> Call[Recommendation]:
     """`POST /recommend`: it changes nothing, so that it may be repeated."""
     body = {"history": entries(history, "history"), "k": k, **check_wishes(wishes)}
     return Call("POST", "/recommend", repeatable=True, request={"params": {"domain": domain}, "json": body})
 
 
 def compare(
-    domain: str, history: Sequence[Entry], arms: Sequence[Arm], k: int, include: Sequence[str]
+    domain: str, history: Sequence[HistoryValue], arms: Sequence[ArmFields], k: int, include: Sequence[str]
 ) -> Call[Comparison]:
     """`POST /compare`."""
     body = {
@@ -72,7 +73,7 @@ def compare(
     return Call("POST", "/compare", repeatable=True, request={"params": {"domain": domain}, "json": body})
 
 
-def similar(domain: str, query: Entry, k: int, include: Sequence[str]) -> Call[Similar]:
+def similar(domain: str, query: HistoryValue, k: int, include: Sequence[str]) -> Call[Similar]:
     """`POST /similar`."""
     checked = entry(query, "query")
     named = {"item_id": checked} if isinstance(checked, str) else checked
@@ -80,7 +81,7 @@ def similar(domain: str, query: Entry, k: int, include: Sequence[str]) -> Call[S
     return Call("POST", "/similar", repeatable=True, request={"params": {"domain": domain}, "json": body})
 
 
-def embed(domain: str, items: Sequence[Entry]) -> Call[Embedded]:
+def embed(domain: str, items: Sequence[HistoryValue]) -> Call[Embedded]:
     """`POST /embed`."""
     body = {"items": entries(items, "items")}
     return Call("POST", "/embed", repeatable=True, request={"params": {"domain": domain}, "json": body})
@@ -129,7 +130,7 @@ def count_probes(domain: str) -> Call[ProbeCount]:
     return Call("GET", f"/domains/{_part(domain)}/probes", repeatable=True)
 
 
-def evaluate(domain: str, version: Version | None, k: int) -> Call[Evaluated]:
+def evaluate(domain: str, version: VersionName | None, k: int) -> Call[Evaluated]:
     """`POST /domains/{domain}/evaluate`."""
     body = {"version": version, "k": k}
     return Call("POST", f"/domains/{_part(domain)}/evaluate", repeatable=True, request={"json": body})
@@ -195,7 +196,7 @@ def delete_version(domain: str, number: int) -> Call[None]:
 
 
 def activate(
-    domain: str, version: Version, canary_percent: int = 0, gate: Mapping[str, float] | None = None
+    domain: str, version: VersionName, canary_percent: int = 0, gate: Mapping[str, float] | None = None
 ) -> Call[Job]:
     """`POST /adapters/{domain}/versions/{version}/activate`."""
     wanted = {"canary_percent": canary_percent, "gate": None if gate is None else dict(gate)}
@@ -227,11 +228,6 @@ def job(job_id: str) -> Call[Job]:
 def cancel(job_id: str) -> Call[Job]:
     """`DELETE /jobs/{job_id}`."""
     return Call("DELETE", f"/jobs/{_part(job_id)}")
-
-
-def events_path(job_id: str) -> str:
-    """Return the path of `GET /jobs/{job_id}/events`."""
-    return f"/jobs/{_part(job_id)}/events"
 
 
 def info() -> Call[Info]:

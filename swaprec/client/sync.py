@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -24,11 +24,11 @@ from service.wire.responses import (
     Recommendation,
     RolledBack,
     Similar,
-    Version,
+    VersionName,
 )
 from swaprec.client import calls
-from swaprec.client.arguments import Entry
-from swaprec.client.calls import Arm, Call
+from swaprec.client.arguments import HistoryValue
+from swaprec.client.calls import ArmFields, Call, OnJob
 from swaprec.client.download import Download
 from swaprec.client.sending import Sending
 from swaprec.client.wire import (
@@ -46,7 +46,6 @@ from swaprec.client.wire import (
 )
 
 T = TypeVar("T")
-OnJob = Callable[[Job], object]
 
 
 class Client:
@@ -77,21 +76,26 @@ class Client:
         """Close the connection."""
         self._http.close()
 
-    def recommend(self, domain: str, history: Sequence[Entry], k: int = 10, **wishes: Any) -> Recommendation:
+    def recommend(self, domain: str, history: Sequence[HistoryValue], k: int = 10, **wishes: Any) -> Recommendation:
         """Recommend `k` items to a history, oldest first; further fields of the request as keywords."""
         return self._do(calls.recommend(domain, history, k, wishes))
 
     def compare(
-        self, domain: str, history: Sequence[Entry], arms: Sequence[Arm] = (), k: int = 10, include: Sequence[str] = ()
+        self,
+        domain: str,
+        history: Sequence[HistoryValue],
+        arms: Sequence[ArmFields] = (),
+        k: int = 10,
+        include: Sequence[str] = (),
     ) -> Comparison:
         """Answer one history by several arms, such as `{"version": 3}` or `{"strategy": "popular"}`."""
         return self._do(calls.compare(domain, history, arms, k, include))
 
-    def similar(self, domain: str, query: Entry, k: int = 10, include: Sequence[str] = ()) -> Similar:
+    def similar(self, domain: str, query: HistoryValue, k: int = 10, include: Sequence[str] = ()) -> Similar:
         """Find the `k` items nearest to one, or to `{"text": …}`, `{"image_b64": …}` or both."""
         return self._do(calls.similar(domain, query, k, include))
 
-    def embed(self, domain: str, items: Sequence[Entry]) -> Embedded:
+    def embed(self, domain: str, items: Sequence[HistoryValue]) -> Embedded:
         """Return vectors of items, texts and pictures under the live version."""
         return self._do(calls.embed(domain, items))
 
@@ -149,7 +153,7 @@ class Client:
         """Return how many probes are kept for a domain."""
         return (self._do(calls.count_probes(domain)))["probes"]
 
-    def evaluate(self, domain: str, version: Version | None = None, k: int = 10) -> Evaluated:
+    def evaluate(self, domain: str, version: VersionName | None = None, k: int = 10) -> Evaluated:
         """Evaluate a version, the live one if none is named, on the domain's probes."""
         return self._do(calls.evaluate(domain, version, k))
 
@@ -221,7 +225,7 @@ class Client:
     def activate(
         self,
         domain: str,
-        version: Version,
+        version: VersionName,
         on_job: OnJob | None = None,
         *,
         canary_percent: int = 0,
@@ -232,7 +236,7 @@ class Client:
         Args:
             domain: which one.
             version: a number, or none.
-            on_job: told of each step.
+            on_job: called with the job at each step.
             canary_percent: answer so many of a hundred users only.
             gate: thresholds that it must reach on the domain's probes.
         """
@@ -260,7 +264,7 @@ class Client:
         return self._do(calls.cancel(job_id))
 
     def wait(self, job: Job, on_job: OnJob | None = None) -> Job:
-        """Wait until a job ended; `on_job` is told of each step.
+        """Wait until a job ended; `on_job` is called with the job at each step.
 
         Raises:
             ProblemError: it failed, or was cancelled.

@@ -4,8 +4,10 @@ import io
 import json
 import pickle
 import zipfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,12 +38,12 @@ def kinds(caught: pytest.ExceptionInfo[BundleError]) -> set[str]:
     return {problem.kind for problem in caught.value.problems}
 
 
-def rewrite_header(path: Path, change: object) -> None:
+def rewrite_header(path: Path, change: Callable[[Any], object]) -> None:
     """Change a bundle's JSON header in place; `change` is a callable on the parsed header."""
     content = path.read_bytes()
     length = int.from_bytes(content[:8], "little")
     header = json.loads(content[8 : 8 + length])
-    change(header)  # type: ignore[operator]
+    change(header)
     raw = json.dumps(header).encode()
     path.write_bytes(len(raw).to_bytes(8, "little") + raw + content[8 + length :])
 

@@ -60,7 +60,7 @@ def test_an_error_that_lists_the_last_versions_says_how_many_there_are(store: St
         store.current("movies")
 
 
-def test_a_domain_whose_whole_folder_is_gone_is_missed_and_one_that_was_removed_is_not(
+def test_a_domain_whose_whole_folder_is_missing_is_missed_and_one_that_was_removed_is_not(
     store: Store, tmp_path: Path
 ) -> None:
     for name in ("movies", "news"):

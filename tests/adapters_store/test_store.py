@@ -12,10 +12,10 @@ import pytest
 from adapters_store.bundle import Bundle, Manifest, check_bundle, write_bundle
 from adapters_store.errors import (
     BundleError,
+    BundleProblem,
+    BundleTooLarge,
     InvalidName,
     NothingBefore,
-    Problem,
-    TooLarge,
     UnsupportedFormat,
     VersionInUse,
     VersionNotFound,
@@ -25,7 +25,7 @@ from adapters_store.store import Store
 MANIFEST = Manifest(domain="movies", kind="houlsby", spec={}, backbone="f" * 64, dtype="float32")
 
 
-def accept(bundle: Bundle) -> list[Problem]:
+def accept(bundle: Bundle) -> list[BundleProblem]:
     return check_bundle(bundle, {"a": (3,)}, "f" * 64)
 
 
@@ -85,7 +85,7 @@ def test_an_upload_is_hashed_on_its_way_and_moved_in(store: Store, tmp_path: Pat
 
 
 def test_an_upload_over_the_limit_or_of_another_format_is_stopped_and_removed(store: Store) -> None:
-    with pytest.raises(TooLarge, match="10 bytes"), store.receive(10) as upload:
+    with pytest.raises(BundleTooLarge, match="10 bytes"), store.receive(10) as upload:
         upload.write(b"0" * 11)
     with pytest.raises(UnsupportedFormat), store.receive(10) as upload:
         upload.write(b"\x80\x04\x95rest")
@@ -130,7 +130,7 @@ def test_the_live_version_and_the_one_before_cannot_be_deleted(store: Store, tmp
         store.add("movies", make(tmp_path, value), accept)
     for version in (1, 2):
         store.record_activation("movies", version, "activate")
-    assert (store.live("movies"), store.previous("movies")) == (2, 1)
+    assert (store.live("movies"), store.current("movies").previous) == (2, 1)
     with pytest.raises(VersionInUse, match="movies@2 is live"):
         store.delete("movies", 2)
     with pytest.raises(VersionInUse, match="rollback"):
@@ -140,7 +140,7 @@ def test_the_live_version_and_the_one_before_cannot_be_deleted(store: Store, tmp
 
 
 def test_before_any_activation_the_frozen_backbone_is_live(store: Store) -> None:
-    assert (store.live("movies"), store.previous("movies"), store.activations("movies")) == (None, None, [])
+    assert (store.live("movies"), store.current("movies").previous, store.activations("movies")) == (None, None, [])
 
 
 def test_an_activation_of_a_version_that_is_not_there_is_refused(store: Store) -> None:
@@ -247,7 +247,7 @@ def test_a_log_of_the_first_format_reads_as_it_did(store: Store, tmp_path: Path)
     log = store.folder / "movies" / "activations.jsonl"
     lines = [{"version": version, "reason": "activate", "at": f"t{version}"} for version in (1, 2)]
     log.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    assert (store.live("movies"), store.previous("movies")) == (2, 1)
+    assert (store.live("movies"), store.current("movies").previous) == (2, 1)
     assert store.record_activation("movies", 1, "activate").number == 3
     assert [(one.version, one.previous, one.at[:1]) for one in store.activations("movies")] == [
         (1, None, "t"),

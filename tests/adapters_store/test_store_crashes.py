@@ -58,7 +58,7 @@ def test_killed_at_twenty_random_moments_nothing_acknowledged_is_lost(tmp_path: 
         assert found >= live
         live = found
     assert len(acknowledged) > 20
-    for version, number in acknowledged.items():
-        assert store.open("movies", version).tensors["a"][0] == number
+    for stored, value in acknowledged.items():
+        assert store.open("movies", stored).tensors["a"][0] == value
     left = [path for path in (tmp_path / "store").rglob("*.part") if ".incoming" in str(path)]
     assert left == []

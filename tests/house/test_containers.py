@@ -54,12 +54,12 @@ def test_the_service_waits_for_a_healthy_redis_and_both_have_time_to_end() -> No
     assert int(swaprec["stop_grace_period"].removesuffix("s")) > GRACE_S
 
 
-def test_the_service_is_told_only_what_it_knows() -> None:
+def test_the_service_gets_only_what_it_knows() -> None:
     known = {f"SWAPREC_{name.upper()}" for name in Settings.model_fields} | {"REDIS_URL", "HOME"}
     # what commands read
     known |= {"SWAPREC_URL", "SWAPREC_DEMO_URL", "SWAPREC_KEY", "SWAPREC_SEED", "SWAPREC_WHEELS"}
-    told = set(SERVICES["swaprec"]["environment"]) | set(re.findall(r"\b(SWAPREC_\w+)=", DOCKERFILE))
-    assert told <= known
+    environment = set(SERVICES["swaprec"]["environment"]) | set(re.findall(r"\b(SWAPREC_\w+)=", DOCKERFILE))
+    assert environment <= known
     assert SERVICES["swaprec"]["environment"]["SWAPREC_INSECURE"] == "${SWAPREC_INSECURE:-1}"
 
 
@@ -73,7 +73,9 @@ def test_the_gpu_override_changes_only_the_device() -> None:
 
 def test_the_image_runs_one_process_as_somebody_and_checks_its_life() -> None:
     final = DOCKERFILE.rpartition("\nFROM ")[2]
-    assert re.search(r"^USER (\d+):\d+$", final, re.MULTILINE)[1] != "0"  # type: ignore[index]
+    user = re.search(r"^USER (\d+):\d+$", final, re.MULTILINE)
+    assert user is not None
+    assert user[1] != "0"
     assert re.search(r'^ENTRYPOINT \["swaprec"\]$', final, re.MULTILINE)
     assert re.search(r'^CMD \["serve"\]$', final, re.MULTILINE)
     assert "/livez" in final.partition("HEALTHCHECK")[2]

@@ -16,7 +16,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from service.app import create_app
-from service.http.parts import Parts
+from service.http.components import Components
 from service.server import listen, server_config
 from service.settings import Settings
 from service.state import State
@@ -26,8 +26,14 @@ from tests.service.redis_server import RedisServer, redis_running
 from tests.tiny import tiny_adapter, tiny_backbone, tiny_bundle, tiny_texts
 from transrec.backbone import Backbone
 
-ITEMS = [{"item_id": f"i{n}", "title": text, "popularity": n % 7} for n, text in enumerate(tiny_texts(60))]
+ITEMS: list[dict[str, Any]] = [
+    {"item_id": f"i{n}", "title": text, "popularity": n % 7} for n, text in enumerate(tiny_texts(60))
+]
 
+
+MakeBundle = Callable[..., Path]
+
+MakeBundle = Callable[..., Path]
 
 _APPS: WeakKeyDictionary[httpx.Client, FastAPI] = WeakKeyDictionary()
 
@@ -55,10 +61,10 @@ def running(settings: Settings, token: str = "") -> Iterator[httpx.Client]:
             listener.close()
 
 
-def parts_of(client: httpx.Client) -> Parts:
+def components_of(client: httpx.Client) -> Components:
     """Return what the service behind a client is made of."""
-    parts: Parts = _APPS[client].state.parts
-    return parts
+    components: Components = _APPS[client].state.components
+    return components
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> None:

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from adapters_store.bundle import Manifest, write_bundle
 from adapters_store.store import Store
 from service.catalog.bases import Bases, Catalog
-from service.embedding.segments import Keys, Segments, as_keys
+from service.embedding.segments import KeyBytes, Segments, as_keys
 from service.errors import StateUnavailable
-from service.state import DomainRecord, Item, State, Told
+from service.state import DomainRecord, State, StoredItem, Visibility
 from service.state.redis import RedisState
 from service.state.snapshots import Snapshots
 from service.state.sqlite import SqliteState
@@ -30,11 +30,11 @@ from transrec.content import KEY_BYTES
 
 DOMAIN = "movies"
 DIGEST, WIDTH = "d" * 64, 4
-TOLD: tuple[Told, ...] = ("changed", "all", "later")
+VISIBILITIES: tuple[Visibility, ...] = ("changed", "all", "later")
 Done = dict[str, Any]
 
 
-def keys_of(names: Sequence[str]) -> Keys:
+def keys_of(names: Sequence[str]) -> KeyBytes:
     """Return keys [n, 16] of names."""
     return as_keys([hashlib.blake2b(name.encode(), digest_size=KEY_BYTES).digest() for name in names])
 
@@ -64,7 +64,7 @@ class Writer:
         """Do things until killed. What state could not answer is done again, as a client would."""
         items = [self.upsert, self.upsert, self.upsert, self.remove]
         derived = [self.base, self.segment, self.segment, self.snapshot]
-        kinds = [*items, *derived, self.job_step, self.generation, self.domain, self.version]
+        kinds = [*items, *derived, self.job_step, self.domain, self.version]
         while True:
             self.turn += 1
             do = self.rng.choice(kinds)()
@@ -78,12 +78,12 @@ class Writer:
     def upsert(self) -> Callable[[], Done]:
         mark = f"{self.seed}-{self.turn}"
         ids = [f"i{n}" for n in self.rng.sample(range(60), 4)]
-        told, available = self.rng.choice(TOLD), self.rng.random() < 0.8
+        visibility, available = self.rng.choice(VISIBILITIES), self.rng.random() < 0.8
         say("begin", {"what": "upsert", "ids": ids, "text": mark})
 
         def do() -> Done:
-            items = [Item(name, mark, 0, {"mark": mark}, available=available) for name in ids]
-            stored = self.state.upsert_items(DOMAIN, items, told)
+            items = [StoredItem(name, mark, 0, {"mark": mark}, available=available) for name in ids]
+            stored = self.state.upsert_items(DOMAIN, items, visibility)
             return {"generation": stored.generation}
 
         return do
@@ -106,10 +106,6 @@ class Writer:
 
         return do
 
-    def generation(self) -> Callable[[], Done]:
-        say("begin", {"what": "generation"})
-        return lambda: {"index_generation": self.state.next_index_generation(DOMAIN)}
-
     def domain(self) -> Callable[[], Done]:
         name, title, delete = f"d{self.rng.randrange(3)}", f"{self.seed}-{self.turn}", self.rng.random() < 0.4
         say("begin", {"what": "domain", "name": name, "title": None if delete else title})
@@ -117,7 +113,7 @@ class Writer:
         def do() -> Done:
             if not delete:
                 self.state.put_domain(DomainRecord(name, "f", title))
-                self.state.upsert_items(name, [Item("a", title)])
+                self.state.upsert_items(name, [StoredItem("a", title)])
             elif any(record.name == name for record in self.state.domains()):
                 self.state.delete_domain(name)
             return {}

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from service.errors import ServiceError
-from service.state import DomainRecord, Item, State
+from service.state import DomainRecord, State, StoredItem
 from tests.service.kill_writer import open_state
 
-PATIENCE_S = 60.0
+TIMEOUT_S = 60.0
 
 
 def answer(state: State, method: str, arguments: list[Any]) -> Any:
@@ -27,14 +27,14 @@ def answer(state: State, method: str, arguments: list[Any]) -> Any:
     if method == "put_domain":
         arguments = [DomainRecord(*arguments)]
     if method == "upsert_items":
-        arguments = [arguments[0], [Item(*one) for one in arguments[1]]]
+        arguments = [arguments[0], [StoredItem(*one) for one in arguments[1]]]
     return getattr(state, method)(*arguments)
 
 
 def work(state: State, owner: str) -> list[tuple[int, str]]:
     """Do jobs until there is none left; returns tokens and jobs."""
     done = []
-    while job := state.claim_job(owner, PATIENCE_S):
+    while job := state.claim_job(owner, TIMEOUT_S):
         state.update_job(job.id, token=job.token, status="succeeded")
         done.append((job.token, job.id))
     return done

@@ -19,11 +19,11 @@ import httpx
 from tests.service.conftest import wait_until
 
 MIB = 1024 * 1024
-KNOCK_S = 0.02
+RETRY_S = 0.02
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class StrangerAnswer:
     """What came back; the status is 0 where the connection was closed without a word."""
 
     status: int
@@ -38,7 +38,7 @@ class Answer:
 
 
 @dataclass
-class Service:
+class StrangerService:
     """A process that serves, seen from outside."""
 
     port: int
@@ -86,7 +86,7 @@ class Service:
 
     def _knock(self, begun: threading.Event, ended: threading.Event) -> None:
         with httpx.Client(base_url=self.url, timeout=60) as client:
-            while not ended.wait(KNOCK_S):
+            while not ended.wait(RETRY_S):
                 began = time.perf_counter()
                 self._ask(client)
                 self.worst = max(self.worst, time.perf_counter() - began)
@@ -106,7 +106,7 @@ class Service:
     def connect(self) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self.port), timeout=30)
 
-    def send(self, parts: Iterable[bytes], pause: float = 0.0) -> Answer:
+    def send(self, parts: Iterable[bytes], pause: float = 0.0) -> StrangerAnswer:
         """Send until all is sent or an answer comes, then read it to the end of the connection or of the answer."""
         with self.connect() as connection:
             sent = 0
@@ -132,7 +132,7 @@ def _push(connection: socket.socket, part: bytes) -> int:
     return sent
 
 
-def read(connection: socket.socket, sent: int = 0) -> Answer:
+def read(connection: socket.socket, sent: int = 0) -> StrangerAnswer:
     """Read one answer."""
     content = b""
     with suppress(ConnectionResetError):
@@ -143,7 +143,7 @@ def read(connection: socket.socket, sent: int = 0) -> Answer:
             content += part
     head, _, body = content.partition(b"\r\n\r\n")
     status = int(head.split()[1]) if head else 0
-    return Answer(status, body, sent, not head or b"connection: close" in head.lower())
+    return StrangerAnswer(status, body, sent, not head or b"connection: close" in head.lower())
 
 
 def _is_whole(content: bytes) -> bool:
@@ -168,5 +168,5 @@ def chunks(part: bytes, count: int) -> Iterator[bytes]:
     yield b"0\r\n\r\n"
 
 
-def as_json(answer: Answer) -> Any:
+def as_json(answer: StrangerAnswer) -> Any:
     return json.loads(answer.body)

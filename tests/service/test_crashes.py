@@ -55,7 +55,7 @@ def test_the_service_killed_during_activation_heals_and_finishes_it(tmp_path: Pa
 
 
 @pytest.mark.slow
-def test_a_service_that_is_told_to_stop_ends_soon_and_its_job_goes_on_later(tmp_path: Path) -> None:
+def test_a_service_that_is_asked_to_stop_ends_soon_and_its_job_goes_on_later(tmp_path: Path) -> None:
     data, port = tmp_path / "data", free_port()
     tiny_backbone(data / "backbones" / "tiny")
     items = [{"item_id": f"i{n}", "title": f"film {n}"} for n in range(20_000)]

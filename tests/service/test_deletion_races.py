@@ -18,13 +18,12 @@ from adapters_store.errors import VersionNotFound
 from adapters_store.store import Store
 from service.app import end_removals
 from service.errors import DomainNotFound
-from service.state import DomainRecord, Item, Probe, State
+from service.state import DomainRecord, Probe, State, StoredItem
 from service.state.fence import fence
 from service.state.snapshots import Snapshots
 from service.state.sqlite import SqliteState
-from tests.service.conftest import parts_of, upload
+from tests.service.conftest import MakeBundle, components_of, upload
 
-Make = Callable[..., Path]
 MOVIES = DomainRecord("movies", "f" * 64)
 ROUNDS = 30
 
@@ -80,7 +79,7 @@ def test_an_upload_of_another_process_never_outlives_the_deletion_of_its_domain(
 
 
 def test_uploads_that_race_the_deletion_of_their_domain_over_http_leave_no_version(
-    client: httpx.Client, bundle: Make
+    client: httpx.Client, bundle: MakeBundle
 ) -> None:
     path = bundle(1)
     with ThreadPoolExecutor(2) as pool:
@@ -97,13 +96,13 @@ def test_uploads_that_race_the_deletion_of_their_domain_over_http_leave_no_versi
 
 def test_state_refuses_what_is_written_for_an_earlier_domain_of_the_name(state: State) -> None:
     state.put_domain(MOVIES)
-    incarnation, item = state.get_domain("movies").incarnation, Item("i1", "a film")
+    incarnation, item = state.get_domain("movies").incarnation, StoredItem("i1", "a film")
     state.upsert_items("movies", [item], "changed", incarnation)
     state.delete_domain("movies")
     state.put_domain(MOVIES)
     for write in (
         lambda: state.upsert_items("movies", [item], "changed", incarnation),
-        lambda: state.replace_item("movies", item, Item("i1", "another"), incarnation),
+        lambda: state.replace_item("movies", item, StoredItem("i1", "another"), incarnation),
         lambda: state.put_probes("movies", [Probe(["i1"], "i2")], incarnation),
         lambda: state.create_job("import", "movies", {}, None, incarnation),
     ):
@@ -117,14 +116,14 @@ def test_state_refuses_what_is_written_for_an_earlier_domain_of_the_name(state: 
 
 def test_an_import_that_was_sent_to_the_deleted_domain_is_refused(client: httpx.Client, tmp_path: Path) -> None:
     client.put("/domains/movies", json={})
-    parts = parts_of(client)
-    incarnation = parts.state.get_domain("movies").incarnation
+    components = components_of(client)
+    incarnation = components.state.get_domain("movies").incarnation
     client.delete("/domains/movies")
     client.put("/domains/movies", json={})
     spooled = tmp_path / "data" / "imports" / "x.ndjson.part"
     spooled.write_text('{"item_id": "i1", "title": "old"}\n')
     with pytest.raises(DomainNotFound):
-        parts.imports.submit("movies", spooled, incarnation)
+        components.imports.submit("movies", spooled, incarnation)
     assert list(spooled.parent.iterdir()) == []
     assert client.get("/domains/movies").json()["items"] == 0
 
@@ -149,10 +148,10 @@ def test_a_removal_ends_where_somebody_who_waits_to_write_makes_its_lock_anew(
 
 
 @pytest.mark.parametrize("error", [FileNotFoundError("vectors/movies"), RuntimeError("1 vectors were lost")])
-def test_items_whose_vectors_go_with_their_domain_are_refused_as_of_a_domain_that_is_gone(
+def test_items_whose_vectors_go_with_their_domain_are_refused_as_of_a_removed_domain(
     client: httpx.Client, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    vectors = parts_of(client).writer._vectors
+    vectors = components_of(client).writer._vectors
 
     def complete(*_: object) -> None:
         client.delete("/domains/movies").raise_for_status()
@@ -162,17 +161,18 @@ def test_items_whose_vectors_go_with_their_domain_are_refused_as_of_a_domain_tha
         raise error
 
     monkeypatch.setattr(vectors, "complete", complete)
-    for send in (
+    sends: tuple[Callable[[], httpx.Response], ...] = (
         lambda: client.post("/domains/movies/items", json=[{"item_id": "i1", "title": "film"}]),
         lambda: client.put("/domains/movies/items/i1", json={"title": "film"}),
-    ):
+    )
+    for send in sends:
         client.put("/domains/movies", json={}).raise_for_status()
         answer = send()
         assert (answer.status_code, answer.json()["code"]) == (404, "domain_not_found")
     client.put("/domains/movies", json={}).raise_for_status()
     monkeypatch.setattr(vectors, "complete", fail)
     with pytest.raises(type(error)):
-        parts_of(client).writer.embed("movies", [Item("i1", "film")])
+        components_of(client).writer.embed("movies", [StoredItem("i1", "film")])
 
 
 def test_a_flip_of_the_deleted_domain_is_not_written_into_the_new_one(tmp_path: Path) -> None:
@@ -199,14 +199,14 @@ def test_a_flip_of_the_deleted_domain_is_not_written_into_the_new_one(tmp_path: 
 def test_a_snapshot_that_is_taken_while_its_domain_is_deleted_is_not_left_for_a_restore(tmp_path: Path) -> None:
     state, snapshots = SqliteState(tmp_path), Snapshots(tmp_path / "snapshots")
     state.put_domain(MOVIES)
-    state.upsert_items("movies", [Item("i1", "a film")])
+    state.upsert_items("movies", [StoredItem("i1", "a film")])
     old = state.get_domain("movies")
     state.delete_domain("movies")
     state.put_domain(MOVIES)
     with pytest.raises(DomainNotFound):
         snapshots.take(state, old, 1)
     assert snapshots.all() == []
-    state.upsert_items("movies", [Item("i2", "a new film")])
+    state.upsert_items("movies", [StoredItem("i2", "a new film")])
     record = state.get_domain("movies")
     snapshots.take(state, record, 1)
     assert (snapshots.generation(record), snapshots.generation(old)) == (1, -1)

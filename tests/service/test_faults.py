@@ -9,7 +9,6 @@ import logging
 import os
 import shutil
 import sqlite3
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,18 +17,17 @@ from typing import Any
 import httpx
 import pytest
 
-from adapters_store.errors import StoreError
+from adapters_store.errors import StorageFull, StoreError
 from service.app import open_state
-from service.errors import OutOfSpace, StateError, StateUnavailable
+from service.errors import StateError, StateUnavailable
 from service.settings import Settings
-from service.state import DomainRecord, Item, sqlite_file
+from service.state import DomainRecord, StoredItem, sqlite_file
 from service.state.sqlite import SqliteState
 from swaprec.doctor import examine
 from swaprec.restore import restore
 from tests.damage import harm
-from tests.service.conftest import activate, parts_of, running, wait_for_job, wait_until
+from tests.service.conftest import MakeBundle, activate, components_of, running, wait_for_job, wait_until
 
-Make = Callable[..., Path]
 ASKED = {"history": ["i1", "i2"], "k": 8}
 ITEM = {"title": "film the 7"}
 
@@ -83,13 +81,13 @@ STATE_FAULTS: list[tuple[str, Callable[[Path], object], set[str]]] = [
 
 @pytest.mark.parametrize(("fault", "codes"), [pytest.param(f, c, id=n) for n, f, c in STATE_FAULTS])
 def test_a_state_file_that_is_lost_or_damaged_while_serving_refuses_writes_and_answers_from_memory(
-    settings: Settings, fault: Callable[[Path], object], codes: set[str]
+    settings: Settings, fault: Callable[[Path], object], codes: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(sqlite_file, "LOOK_EVERY_S", 0.0)
     with running(settings) as client:
         fill(client)
         before = answer(client)
         fault(settings.data / "state.db")
-        time.sleep(1.1 * sqlite_file.LOOK_EVERY_S)
         refused = put(client)
         assert (refused.status_code, refused.json()["code"] in codes) == (503, True), refused.text
         assert refused.headers["retry-after"]
@@ -128,14 +126,14 @@ def test_state_that_may_not_be_written_or_is_full_says_so_and_changes_nothing(tm
     db = state.file.connection()
     db.execute("PRAGMA query_only = ON")
     with pytest.raises(StateUnavailable, match="make it writable"):
-        state.upsert_items("movies", [Item("i1", "a film")])
+        state.upsert_items("movies", [StoredItem("i1", "a film")])
     db.execute("PRAGMA query_only = OFF")
     db.execute("PRAGMA max_page_count = 30")
-    with pytest.raises(OutOfSpace, match="free some space"):
-        state.upsert_items("movies", [Item(f"i{n}", "a film" * 100) for n in range(1000)])
+    with pytest.raises(StorageFull, match="free some space"):
+        state.upsert_items("movies", [StoredItem(f"i{n}", "a film" * 100) for n in range(1000)])
     assert state.count_items("movies") == 0
     db.execute("PRAGMA max_page_count = 1000000")
-    assert state.upsert_items("movies", [Item("i1", "a film")]).accepted == 1
+    assert state.upsert_items("movies", [StoredItem("i1", "a film")]).accepted == 1
     state.close()
 
 
@@ -158,12 +156,12 @@ def test_a_state_that_is_damaged_before_the_start_is_named_and_not_taken_for_a_n
     assert (found.state, "swaprec restore" in found.found + found.advice) == ("bad", True)
 
 
-def test_a_state_that_is_gone_is_restored_with_its_versions_and_what_was_live(settings: Settings, bundle: Make) -> None:
+def test_a_lost_state_is_restored_with_its_versions_and_what_was_live(settings: Settings, bundle: MakeBundle) -> None:
     with running(settings) as client:
         fill(client, bundle(1), bundle(2))
-        parts_of(client).reconciler.request_compaction("movies")
+        components_of(client).reconciler.request_compaction("movies")
         wait_until((settings.data / "snapshots" / "movies" / "snapshot.json").exists)
-        wait_until(lambda: not parts_of(client).jobs.unended())
+        wait_until(lambda: not components_of(client).jobs.unended())
         before = answer(client)
     for path in settings.data.glob("state.db*"):
         path.unlink()
@@ -177,7 +175,7 @@ def test_a_state_that_is_gone_is_restored_with_its_versions_and_what_was_live(se
 
 
 def test_a_domain_that_was_lost_with_its_snapshot_is_named_until_it_is_made_anew(
-    settings: Settings, bundle: Make, caplog: pytest.LogCaptureFixture
+    settings: Settings, bundle: MakeBundle, caplog: pytest.LogCaptureFixture
 ) -> None:
     with running(settings) as client:
         fill(client, bundle(1))
@@ -211,13 +209,13 @@ def test_a_domain_that_was_lost_with_its_snapshot_is_named_until_it_is_made_anew
 
 @pytest.mark.parametrize("damage", ["deleted", "zeroed", "cut"])
 def test_a_damaged_activation_log_changes_nothing_that_is_answered(
-    settings: Settings, bundle: Make, damage: str
+    settings: Settings, bundle: MakeBundle, damage: str
 ) -> None:
     with running(settings) as client:
         fill(client, bundle(1))
         before = answer(client)
         harm(settings.data / "adapters" / "movies" / "activations.jsonl", damage)
-        parts_of(client).reconciler.reconcile("movies")
+        components_of(client).reconciler.reconcile("movies")
         assert answer(client) == before
     with running(settings) as client:
         assert answer(client) == before
@@ -225,7 +223,7 @@ def test_a_damaged_activation_log_changes_nothing_that_is_answered(
 
 
 def test_an_activation_log_that_is_lost_with_its_copy_is_named_until_a_version_is_activated(
-    settings: Settings, bundle: Make
+    settings: Settings, bundle: MakeBundle
 ) -> None:
     with running(settings) as client:
         fill(client, bundle(1))
@@ -268,25 +266,25 @@ def test_a_damaged_version_is_an_error_that_says_so_and_hides_no_other(tmp_path:
     assert store.add("movies", make(tmp_path, 3.0), accept).version == 3
 
 
-def test_a_mapped_file_that_is_cut_is_let_go_of_and_built_anew(settings: Settings, bundle: Make) -> None:
+def test_a_mapped_file_that_is_cut_is_let_go_of_and_built_anew(settings: Settings, bundle: MakeBundle) -> None:
     with running(settings) as client:
         fill(client, bundle(1))
-        parts = parts_of(client)
-        parts.reconciler.request_compaction("movies")
-        wait_until(lambda: parts.live.get("movies").live.items.base.is_kept)
-        wait_until(lambda: not parts.jobs.unended())
+        components = components_of(client)
+        components.reconciler.request_compaction("movies")
+        wait_until(lambda: components.live.get("movies").live.items.base.is_kept)
+        wait_until(lambda: not components.jobs.unended())
         before = answer(client)
-        base = parts.live.get("movies").live.items.base.path
+        base = components.live.get("movies").live.items.base.path
         for path in base.glob("*.npy"):
             assert not path.stat().st_mode & 0o222, "it is never changed"
             os.truncate(path, path.stat().st_size // 2)
-        parts.reconciler.reconcile("movies")
+        components.reconciler.reconcile("movies")
         wait_until(lambda: client.post("/recommend?domain=movies", json=ASKED).status_code == 200)
         assert answer(client) == before
 
 
 def test_a_version_that_verification_refuses_fails_its_job_with_the_reason(
-    settings: Settings, bundle: Make, caplog: pytest.LogCaptureFixture
+    settings: Settings, bundle: MakeBundle, caplog: pytest.LogCaptureFixture
 ) -> None:
     from tests.tiny import tiny_adapter, tiny_backbone, tiny_bundle
 

@@ -9,12 +9,12 @@ import httpx
 import pytest
 
 from service import jobs
-from tests.service.conftest import parts_of, upload
+from tests.service.conftest import components_of, upload
 
 NDJSON = {"Content-Type": "application/x-ndjson"}
 ROW = b'{"item_id": "new", "title": "storm"}\n'
-Ask = Callable[[httpx.Client, Path], httpx.Response]
-ASKS: dict[str, Ask] = {
+Submit = Callable[[httpx.Client, Path], httpx.Response]
+ASKS: dict[str, Submit] = {
     "import": lambda client, _: client.post("/domains/movies/items?wait=false", content=ROW, headers=NDJSON),
     "large import": lambda client, _: client.post("/domains/movies/items", content=ROW * 40_000, headers=NDJSON),
     "item": lambda client, _: client.put("/domains/movies/items/new?wait=false", json={"title": "storm"}),
@@ -32,17 +32,17 @@ def test_a_job_too_many_is_refused_and_nothing_is_left(
     refused = ASKS[ask](movies, bundle(1))
     assert (refused.status_code, refused.json()["code"]) == (429, "too_many_at_once")
     assert "wait for them, or cancel some" in refused.json()["detail"]
-    parts = parts_of(movies)
-    assert list((parts.settings.data / "imports").iterdir()) == []
-    assert parts.state.count_items("movies") == 60
-    assert parts.store.versions("movies") == []
-    assert [job.kind for job in parts.state.jobs("movies") if job.kind != "fold"] == []
+    components = components_of(movies)
+    assert list((components.settings.data / "imports").iterdir()) == []
+    assert components.state.count_items("movies") == 60
+    assert components.store.versions("movies") == []
+    assert [job.kind for job in components.state.jobs("movies") if job.kind != "fold"] == []
 
 
 def test_another_domain_and_small_imports_go_on(movies: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
     assert movies.put("/domains/books", json={}).status_code == 201
-    parts = parts_of(movies)
-    parts.jobs.stop()
+    components = components_of(movies)
+    components.jobs.stop()
     monkeypatch.setattr(jobs, "MAX_OPEN_JOBS", 2)
     import_of = "/domains/{}/items?wait=false"
     statuses = [

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from adapters_store.errors import OutOfSpace
-from service.errors import Conflict, JobTaken, PayloadTooLarge
-from service.jobs import Jobs, Progress, Stopped
+from service.errors import JobTaken, PayloadTooLarge, RequestConflict
+from service.jobs import WORKERS, Jobs, Progress, Stopped
 from service.rollout.gate_runner import waited
 from service.settings import Settings
-from service.state import DomainRecord, Job
+from service.state import DomainRecord, JobRecord
 from service.state.sqlite import SqliteState
 from tests.service.conftest import running, wait_for_job, wait_until
 from transrec.backbone import Backbone
@@ -33,7 +33,7 @@ def test_only_what_an_earlier_process_left_is_resumed(state: SqliteState) -> Non
     left = state.create_job("count", "movies", {})
     done: list[str] = []
 
-    def count(job: Job, _: Progress) -> dict[str, Any]:
+    def count(job: JobRecord, _: Progress) -> dict[str, Any]:
         done.append(job.id)
         return {}
 
@@ -49,11 +49,11 @@ def test_only_what_an_earlier_process_left_is_resumed(state: SqliteState) -> Non
 def test_how_far_a_job_is_that_runs_here_is_known_and_what_stops_with_the_service_is_given_back(
     state: SqliteState,
 ) -> None:
-    told, go_on = threading.Event(), threading.Event()
+    reported, go_on = threading.Event(), threading.Event()
 
-    def count(_: Job, progress: Progress) -> dict[str, Any]:
+    def count(_: JobRecord, progress: Progress) -> dict[str, Any]:
         progress.stage("embed")(3, 4)
-        told.set()
+        reported.set()
         go_on.wait(10)
         raise RuntimeError("what it worked with was ended")
 
@@ -61,7 +61,7 @@ def test_how_far_a_job_is_that_runs_here_is_known_and_what_stops_with_the_servic
     jobs.kinds["count"] = count
     job = jobs.submit("count", "movies", {})
     jobs.start()
-    assert told.wait(10)
+    assert reported.wait(10)
     assert jobs.shares() == {("count", "movies"): 0.75}
     jobs.stop()
     go_on.set()
@@ -70,14 +70,14 @@ def test_how_far_a_job_is_that_runs_here_is_known_and_what_stops_with_the_servic
     assert state.get_job(job.id).status == "queued", "it failed with the service, not by itself"
 
 
-def test_a_running_job_tells_how_long_its_stage_will_take_and_one_that_ended_does_not(state: SqliteState) -> None:
-    told, go_on = threading.Event(), threading.Event()
+def test_a_running_job_estimates_how_long_its_stage_will_take_and_one_that_ended_does_not(state: SqliteState) -> None:
+    reported, go_on = threading.Event(), threading.Event()
 
-    def count(_: Job, progress: Progress) -> dict[str, Any]:
+    def count(_: JobRecord, progress: Progress) -> dict[str, Any]:
         advance = progress.stage("embed")
-        time.sleep(0.3)
+        time.sleep(0.1)
         advance(1, 4)
-        told.set()
+        reported.set()
         go_on.wait(10)
         return {}
 
@@ -86,8 +86,8 @@ def test_a_running_job_tells_how_long_its_stage_will_take_and_one_that_ended_doe
     job = jobs.submit("count", "movies", {})
     assert job.eta_s is None
     jobs.start()
-    assert told.wait(10)
-    assert 0.8 < (state.get_job(job.id).eta_s or 0) < 20  # three quarters, at the pace of the first one
+    assert reported.wait(10)
+    assert 0.3 <= (state.get_job(job.id).eta_s or 0) < 20  # three quarters, at the pace of the first one
     go_on.set()
     wait_until(lambda: state.get_job(job.id).ended)
     jobs.close()
@@ -100,7 +100,7 @@ def test_jobs_of_a_domain_run_in_the_order_in_which_they_were_asked_for(state: S
     noted: list[str] = []
     go_on = threading.Event()
 
-    def note(job: Job, _: Progress) -> dict[str, Any]:
+    def note(job: JobRecord, _: Progress) -> dict[str, Any]:
         assert not job.detail["wait"] or go_on.wait(10)
         noted.append(job.detail["name"])
         return {}
@@ -118,41 +118,42 @@ def test_jobs_of_a_domain_run_in_the_order_in_which_they_were_asked_for(state: S
     assert noted == ["other", "left", "first", "second"]
 
 
-def test_the_end_of_a_job_is_told_once_it_is_written_down(state: SqliteState) -> None:
-    told: list[str] = []
+def test_the_end_of_a_job_is_reported_once_it_is_written_down(state: SqliteState) -> None:
+    reported: list[str] = []
     jobs = Jobs(state, "one")
 
-    def refuse(_: Job, __: Progress) -> dict[str, Any]:
+    def refuse(_: JobRecord, __: Progress) -> dict[str, Any]:
         raise PayloadTooLarge("too much")
 
-    jobs.kinds["refuse"], jobs.after["refuse"] = refuse, lambda job: told.append(state.get_job(job.id).status)
+    jobs.kinds["refuse"], jobs.after["refuse"] = refuse, lambda job: reported.append(state.get_job(job.id).status)
     jobs.start()
     jobs.submit("refuse", "movies", {})
-    wait_until(lambda: told != [])
+    wait_until(lambda: reported != [])
     jobs.close()
-    assert told == ["failed"]
-    assert state.jobs()[0].error is not None
-    assert state.jobs()[0].error["code"] == "payload_too_large"
+    assert reported == ["failed"]
+    error = state.jobs()[0].error
+    assert error is not None
+    assert error["code"] == "payload_too_large"
 
 
 def test_a_job_whose_domain_goes_away_ends_quietly(state: SqliteState) -> None:
-    going, gone = threading.Event(), threading.Event()
-    told: list[str] = []
+    going, removed = threading.Event(), threading.Event()
+    reported: list[str] = []
     jobs = Jobs(state, "one")
 
-    def wait(job: Job, _: Progress) -> dict[str, Any]:
+    def wait(job: JobRecord, _: Progress) -> dict[str, Any]:
         going.set()
-        assert gone.wait(10)
+        assert removed.wait(10)
         state.get_domain(job.domain)
         return {}
 
-    jobs.kinds["wait"], jobs.after["wait"] = wait, lambda job: told.append(job.id)
+    jobs.kinds["wait"], jobs.after["wait"] = wait, lambda job: reported.append(job.id)
     jobs.start()
     job = jobs.submit("wait", "movies", {})
     assert going.wait(10)
     state.delete_domain("movies")
-    gone.set()
-    wait_until(lambda: told == [job.id])
+    removed.set()
+    wait_until(lambda: reported == [job.id])
     jobs.close()
     assert state.jobs() == []
 
@@ -177,29 +178,29 @@ def test_an_interrupted_import_goes_on_at_the_next_start_and_what_nobody_wants_i
 
 
 def test_a_queued_job_that_is_cancelled_never_runs_and_a_running_one_ends_at_its_next_step(state: SqliteState) -> None:
-    going, told = threading.Event(), list[str]()
+    going, reported = threading.Event(), list[str]()
 
-    def work(_: Job, progress: Progress) -> dict[str, Any]:
+    def work(_: JobRecord, progress: Progress) -> dict[str, Any]:
         going.set()
         while True:
             progress.check()
             time.sleep(0.01)
 
     jobs = Jobs(state, "one")
-    jobs.kinds["work"], jobs.after["work"] = work, lambda job: told.append(job.id)
+    jobs.kinds["work"], jobs.after["work"] = work, lambda job: reported.append(job.id)
     jobs.start()
     first, second = (jobs.submit("work", "movies", {}) for _ in range(2))
     assert going.wait(10)
     assert jobs.cancel(second.id).status == "cancelled"
     assert jobs.cancel(first.id).status == "running"
     wait_until(lambda: state.get_job(first.id).status == "cancelled")
-    wait_until(lambda: told == [second.id, first.id])
+    wait_until(lambda: reported == [second.id, first.id])
     jobs.close()
-    with pytest.raises(Conflict):
+    with pytest.raises(RequestConflict):
         jobs.cancel(first.id)
 
 
-def test_a_job_of_a_process_that_is_gone_is_done_by_another_and_the_first_may_write_nothing(
+def test_a_job_of_a_process_that_died_is_done_by_another_and_the_first_may_write_nothing(
     state: SqliteState,
 ) -> None:
     left = state.create_job("work", "movies", {})
@@ -207,7 +208,7 @@ def test_a_job_of_a_process_that_is_gone_is_done_by_another_and_the_first_may_wr
     assert dead is not None
     done: list[str] = []
 
-    def work(job: Job, progress: Progress) -> dict[str, Any]:
+    def work(job: JobRecord, progress: Progress) -> dict[str, Any]:
         progress.fence()
         done.append(job.owner)
         return {}
@@ -226,7 +227,7 @@ def test_a_job_of_a_process_that_is_gone_is_done_by_another_and_the_first_may_wr
 def test_a_job_that_a_clean_stop_interrupts_is_given_back_at_once(state: SqliteState) -> None:
     going = threading.Event()
 
-    def work(_: Job, progress: Progress) -> dict[str, Any]:
+    def work(_: JobRecord, progress: Progress) -> dict[str, Any]:
         going.set()
         while True:
             progress.check()
@@ -245,11 +246,14 @@ def test_a_job_that_a_clean_stop_interrupts_is_given_back_at_once(state: SqliteS
 
 
 def test_a_long_job_keeps_its_lease(state: SqliteState, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.jobs.LEASE_S", 0.4)
-    monkeypatch.setattr("service.jobs.BEAT_S", 0.1)
+    lease_s = 1.0  # ten beats, so that a busy machine renews it in time
+    monkeypatch.setattr("service.jobs.LEASE_S", lease_s)
+    monkeypatch.setattr("service.jobs.LEASE_RENEWAL_S", lease_s / 10)
+    going, go_on = threading.Event(), threading.Event()
 
-    def work(_: Job, progress: Progress) -> dict[str, Any]:
-        time.sleep(1.2)
+    def work(_: JobRecord, progress: Progress) -> dict[str, Any]:
+        going.set()
+        assert go_on.wait(10)
         progress.fence()
         return {}
 
@@ -257,8 +261,10 @@ def test_a_long_job_keeps_its_lease(state: SqliteState, monkeypatch: pytest.Monk
     jobs.kinds["work"] = work
     jobs.start()
     job = jobs.submit("work", "movies", {})
-    time.sleep(0.7)
+    assert going.wait(10)
+    time.sleep(1.2 * lease_s)  # the lease of its claim is over
     assert state.claim_job("two", 5) is None
+    go_on.set()
     wait_until(lambda: state.get_job(job.id).ended)
     jobs.close()
     assert state.get_job(job.id).status == "succeeded"
@@ -267,21 +273,26 @@ def test_a_long_job_keeps_its_lease(state: SqliteState, monkeypatch: pytest.Monk
 class Pausing(SqliteState):
     """State whose leases run out before they are renewed, as those of a process that stood still have."""
 
-    def claim_job(self, owner: str, lease_s: float) -> Job | None:
-        return super().claim_job(owner, lease_s / 100)
+    looks = 0
 
-    def renew_job(self, job_id: str, token: int, lease_s: float) -> Job:
+    def claim_job(self, owner: str, lease_s: float) -> JobRecord | None:
+        self.looks += 1
+        return super().claim_job(owner, lease_s / 10)
+
+    def renew_job(self, job_id: str, token: int, lease_s: float) -> JobRecord:
         return super().renew_job(job_id, token, lease_s / 20)
 
 
-def test_a_process_does_not_take_its_own_job_from_itself(tmp_path: Path) -> None:
+def test_a_process_does_not_take_its_own_job_from_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.jobs.POLL_S", 0.4)
     state = Pausing(tmp_path)
     state.put_domain(DomainRecord("movies", "f"))
     began: list[int] = []
 
-    def work(job: Job, progress: Progress) -> dict[str, Any]:
+    def work(job: JobRecord, progress: Progress) -> dict[str, Any]:
         began.append(job.token)
-        time.sleep(2.5)  # both threads look for jobs meanwhile, twice
+        seen = state.looks
+        wait_until(lambda: state.looks >= seen + 4)  # the other thread looks for jobs meanwhile
         progress.check()
         return {}
 
@@ -300,15 +311,21 @@ class Full(SqliteState):
 
     full = False
 
-    def update_job(self, job_id: str, *, token: int | None = None, **changes: Any) -> Job:
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.met: set[int] = set()
+
+    def update_job(self, job_id: str, *, token: int | None = None, **changes: Any) -> JobRecord:
         self._check()
         return super().update_job(job_id, token=token, **changes)
 
-    def claim_job(self, owner: str, lease_s: float) -> Job | None:
+    def claim_job(self, owner: str, lease_s: float) -> JobRecord | None:
+        if self.full:
+            self.met.add(threading.get_ident())
         self._check()
         return super().claim_job(owner, lease_s / 10)
 
-    def renew_job(self, job_id: str, token: int, lease_s: float) -> Job:
+    def renew_job(self, job_id: str, token: int, lease_s: float) -> JobRecord:
         self._check()
         return super().renew_job(job_id, token, lease_s / 10)
 
@@ -317,12 +334,13 @@ class Full(SqliteState):
             raise OutOfSpace("no room")
 
 
-def test_jobs_go_on_when_a_full_disk_has_room_again(tmp_path: Path) -> None:
+def test_jobs_go_on_when_a_full_disk_has_room_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.jobs.POLL_S", 0.05)
     state = Full(tmp_path)
     state.put_domain(DomainRecord("movies", "f"))
     tries: list[int] = []
 
-    def work(job: Job, _: Progress) -> dict[str, Any]:
+    def work(job: JobRecord, _: Progress) -> dict[str, Any]:
         tries.append(job.token)
         state.full = len(tries) == 1
         if state.full:
@@ -333,8 +351,7 @@ def test_jobs_go_on_when_a_full_disk_has_room_again(tmp_path: Path) -> None:
     jobs.kinds["work"] = work
     jobs.start()
     job = jobs.submit("work", "movies", {})
-    wait_until(lambda: state.full)
-    time.sleep(2.0)  # every thread has met the full disk
+    wait_until(lambda: len(state.met) == WORKERS)  # every thread has met the full disk
     state.full = False
     wait_until(lambda: state.get_job(job.id).ended)
     jobs.close()
@@ -343,10 +360,10 @@ def test_jobs_go_on_when_a_full_disk_has_room_again(tmp_path: Path) -> None:
 
 
 def test_what_was_cancelled_in_another_process_is_not_decided_any_more(state: SqliteState) -> None:
-    told, go_on, decided = threading.Event(), threading.Event(), list[str]()
+    reported, go_on, decided = threading.Event(), threading.Event(), list[str]()
 
-    def work(job: Job, progress: Progress) -> dict[str, Any]:
-        told.set()
+    def work(job: JobRecord, progress: Progress) -> dict[str, Any]:
+        reported.set()
         assert go_on.wait(10)
         progress.fence()
         decided.append(job.id)
@@ -356,7 +373,7 @@ def test_what_was_cancelled_in_another_process_is_not_decided_any_more(state: Sq
     jobs.kinds["work"] = work
     jobs.start()
     job = jobs.submit("work", "movies", {})
-    assert told.wait(10)
+    assert reported.wait(10)
     state.cancel_job(job.id)
     go_on.set()
     wait_until(lambda: state.get_job(job.id).ended)
@@ -364,13 +381,13 @@ def test_what_was_cancelled_in_another_process_is_not_decided_any_more(state: Sq
     assert (state.get_job(job.id).status, decided) == ("cancelled", [])
 
 
-def test_a_job_that_was_cancelled_while_its_process_died_is_not_gone_on_with(state: SqliteState) -> None:
+def test_a_job_that_was_cancelled_while_its_process_died_is_not_resumed(state: SqliteState) -> None:
     job = state.create_job("work", "movies", {})
     assert state.claim_job("dead", 0.0) is not None
     state.cancel_job(job.id)
     done: list[str] = []
 
-    def work(job: Job, progress: Progress) -> dict[str, Any]:
+    def work(job: JobRecord, progress: Progress) -> dict[str, Any]:
         progress.check()
         done.append(job.id)
         return {}

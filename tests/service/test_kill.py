@@ -25,6 +25,7 @@ from service.catalog.bases import Bases
 from service.embedding.segments import Segments
 from service.state import State
 from service.state.snapshots import Snapshots
+from tests.service.catalog_rows import read_catalog
 from tests.service.kill_writer import DIGEST, DOMAIN, WIDTH, keys_of, open_state, vectors_of
 from tests.service.redis_server import RedisServer
 
@@ -36,14 +37,13 @@ Begun = dict[str, Any]
 
 
 @dataclass
-class Known:
+class KnownState:
     """What was acknowledged, and of the write that a kill cut off: what may have become of it."""
 
     rows: dict[str, int] = field(default_factory=dict)
     last_row: int = -1
     texts: dict[str, str] = field(default_factory=dict)
     generation: int = 0
-    index_generation: int = 0
     domains: dict[str, str | None] = field(default_factory=dict)
     jobs: dict[str, str] = field(default_factory=dict)
     versions: dict[int, list[int]] = field(default_factory=dict)
@@ -80,9 +80,6 @@ class Known:
             assert done["generation"] == self.generation, "a write was lost, or done twice"
         elif done["what"] == "job":
             self.jobs[done["job"]] = done["stage"]
-        elif done["what"] == "generation":
-            assert done["index_generation"] > self.index_generation
-            self.index_generation = done["index_generation"]
         elif done["what"] == "domain":
             self.domains[done["name"]] = done["title"]
         elif done["what"] == "version":
@@ -138,13 +135,10 @@ class Known:
         self._compare_domains(state)
         self._compare_jobs(state)
         self._compare_versions(store)
-        found = state.next_index_generation(DOMAIN)
-        assert found > self.index_generation
-        self.index_generation = found
         self.seen["cut off"] += self.open is not None
 
     def _compare_items(self, state: State) -> None:
-        rows, cut = state.catalog(DOMAIN), self.cut("upsert") or self.cut("remove")
+        rows, cut = read_catalog(state, DOMAIN), self.cut("upsert") or self.cut("remove")
         there = dict(zip(rows.ids, rows.texts, strict=True))
         if cut is not None and rows.generation == self.generation + 1:
             self.seen["cut off but done"] += 1
@@ -155,11 +149,13 @@ class Known:
         assert self.rows.items() <= places.items(), "an item keeps its row"
         assert all(row > self.last_row for name, row in places.items() if name not in self.rows), "a row is given once"
         assert len(there) == len(rows.ids), "an id has one row"
-        gone = state.withdrawals(DOMAIN, 0, rows.incarnation)
-        assert gone is not None
+        removals = state.removals(DOMAIN, 0, rows.incarnation)
+        assert removals is not None
         self.ever |= there.keys()
-        assert set(gone.deleted) == self.ever - there.keys(), "what was deleted is known, and nothing else"
-        assert set(gone.hidden) == {name for name, shown in zip(rows.ids, rows.available, strict=True) if not shown}
+        assert set(removals.deleted) == self.ever - there.keys(), "what was deleted is known, and nothing else"
+        assert set(removals.unavailable) == {
+            name for name, shown in zip(rows.ids, rows.available, strict=True) if not shown
+        }
         found = state.items_by_id(DOMAIN, rows.ids)
         assert {name: item.metadata["mark"] for name, item in found.items()} == there
         self.rows, self.last_row = places, max(self.last_row, *rows.rows, -1)
@@ -170,11 +166,11 @@ class Known:
         for name in {*there, *self.domains} - {cut["name"]}:
             assert there.get(name) == self.domains.get(name)
             if name in there:
-                assert state.catalog(name).texts == [there[name]]
+                assert read_catalog(state, name).texts == [there[name]]
         if cut["name"]:
             assert there.get(cut["name"]) in (self.domains.get(cut["name"]), cut["title"])
             if cut["name"] in there:
-                texts = state.catalog(cut["name"]).texts
+                texts = read_catalog(state, cut["name"]).texts
                 assert texts in ([], [self.domains.get(cut["name"])], [cut["title"]])
                 state.delete_domain(cut["name"])  # half made: two writes were one step of the writer
             self.domains[cut["name"]] = None
@@ -187,7 +183,7 @@ class Known:
             assert found == stage or (cut is not None and cut["job"] == job_id and found == cut["stage"])
             self.jobs[job_id] = found
         for job_id in there.keys() - self.jobs.keys():
-            assert cut is not None, "a job of which nobody was told"
+            assert cut is not None, "a job that nobody acknowledged"
             assert cut["job"] is None
             self.jobs[job_id] = there[job_id].detail["stage"]
 
@@ -243,7 +239,7 @@ def test_killed_at_random_moments_nothing_acknowledged_is_lost(
     backend: tuple[str, RedisServer | None], tmp_path: Path
 ) -> None:
     name, server = backend
-    rng, known, ways = random.Random(SEED), Known(), Counter[str]()
+    rng, known, ways = random.Random(SEED), KnownState(), Counter[str]()
     url = server.url if server is not None else ""
     for turn in range(1, ROUNDS + 1):
         writer = start(name, tmp_path, url, turn)

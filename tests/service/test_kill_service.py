@@ -39,7 +39,7 @@ from transrec.model import encode_users
 ROUNDS = int(os.environ.get("SWAPREC_KILL_SERVICE_ROUNDS", "3"))
 SEED = int(os.environ.get("SWAPREC_KILL_SEED", "0"))
 IDS, K = 2500, 200
-PATIENCE_S = 8.0
+TIMEOUT_S = 8.0
 WORDS = ("storm", "over", "oslo", "film", "night", "war", "love", "north", "city", "sea")
 
 Titles = dict[str, str | None]
@@ -47,7 +47,7 @@ Titles = dict[str, str | None]
 
 
 @dataclass
-class Known:
+class KnownAnswers:
     """What was acknowledged, and what the request that a kill cut off may have done."""
 
     titles: Titles = field(default_factory=dict)
@@ -62,7 +62,7 @@ class Killed(Exception):
     """The service went away in the middle of a request."""
 
 
-class Service:
+class KilledService:
     """Two workers, their parent and, while something is built, a third child."""
 
     def __init__(self, data: Path) -> None:
@@ -89,7 +89,7 @@ class Service:
 
     def kill(self, rng: random.Random) -> str:
         """Kill one process, or all of them; returns what was killed."""
-        what, until = rng.choice(["worker", "builder", "all", "builder"]), time.monotonic() + PATIENCE_S
+        what, until = rng.choice(["worker", "builder", "all", "builder"]), time.monotonic() + TIMEOUT_S
         there = self.family()
         while what == "builder" and not self._builds(there):  # it is to be killed while it works
             if time.monotonic() > until:
@@ -106,7 +106,7 @@ class Service:
         return what
 
     def _builds(self, there: dict[int, str]) -> bool:
-        """Whether the building process works, as its use of the processor in a moment tells."""
+        """Whether the building process works, by its use of the processor in a moment."""
         builders = [pid for pid, kind in there.items() if kind == "builder"]
         with suppress(OSError, IndexError):
             before = _nanoseconds(builders[0])
@@ -115,14 +115,14 @@ class Service:
         return False
 
     @contextmanager
-    def healed(self) -> Iterator[list[httpx.Client]]:
+    def healed(self) -> Iterator[list[httpx.KillClient]]:
         """Start what nobody else starts, and wait for both workers; yields a connection to each."""
         if self.process.poll() is not None:
             self.process = self._start()
-        found: dict[str, httpx.Client] = {}
+        found: dict[str, httpx.KillClient] = {}
 
         def both() -> bool:
-            client = httpx.Client(base_url=self.url, timeout=60)
+            client = httpx.KillClient(base_url=self.url, timeout=60)
             with suppress(httpx.TransportError):
                 if client.get("/readyz").status_code == 200:
                     name = client.get("/info").json()["process"]
@@ -160,15 +160,15 @@ def _nanoseconds(pid: int) -> int:
     return sum(int(path.read_text().split()[0]) for path in Path(f"/proc/{pid}/task").glob("*/schedstat"))
 
 
-class Client:
+class KillClient:
     """Does things at random, one after the other, and writes down what was acknowledged."""
 
-    def __init__(self, url: str, folder: Path, backbone: Backbone, known: Known, rng: random.Random) -> None:
-        self._http = httpx.Client(base_url=url, timeout=60)
+    def __init__(self, url: str, folder: Path, backbone: Backbone, known: KnownAnswers, rng: random.Random) -> None:
+        self._http = httpx.KillClient(base_url=url, timeout=60)
         self._folder, self._backbone, self._known, self._rng = folder, backbone, known, rng
 
     def go_on(self, over: threading.Event) -> None:
-        """Do things until told to stop, or until the service is gone."""
+        """Do things until asked to stop, or until the service is gone."""
         things = [self._put, self._delete, self._bulk, self._import, self._upload, self._flip, self._rollback]
         with suppress(Killed):
             while not over.is_set():
@@ -259,7 +259,7 @@ class Client:
         assert job["status"] == "succeeded", job
 
 
-def compare(client: httpx.Client, known: Known, backbone: Backbone, histories: random.Random) -> None:
+def compare(client: httpx.KillClient, known: KnownAnswers, backbone: Backbone, histories: random.Random) -> None:
     """Hold what a worker answers against what must be there; what was cut off is known from here on."""
     wait_until(lambda: all(job["status"] not in ("queued", "running") for job in _jobs(client)), 120)
     there = _titles(client)
@@ -270,13 +270,13 @@ def compare(client: httpx.Client, known: Known, backbone: Backbone, histories: r
     assert live in {known.live, *known.cut_live}
     wait_until(lambda: client.get("/domains/movies").json()["searchable_items"] == len(there), 60)
     if len(there) >= 5:
-        offline = Offline(backbone, there, None if live is None else known.seeds[live])
+        offline = OfflineAnswers(backbone, there, None if live is None else known.seeds[live])
         wait_until(lambda: offline.agrees(client, live, histories), 10)  # with what it has not applied yet
     known.titles = {**known.titles, **{name: there.get(name) for name in known.cut_titles}}
     known.live, known.cut_titles, known.cut_live = live, {}, set()
 
 
-class Offline:
+class OfflineAnswers:
     """What a version answers of a catalog, computed here."""
 
     def __init__(self, backbone: Backbone, titles: dict[str, str], seed: int | None) -> None:
@@ -288,11 +288,11 @@ class Offline:
         self._vectors = embed(backbone, [Content(title) for title in titles.values()], adapter, dtype=dtype)
         self._side = None if adapter is None else adapter.user
 
-    def agrees(self, client: httpx.Client, live: int | None, rng: random.Random) -> bool:
+    def agrees(self, client: httpx.KillClient, live: int | None, rng: random.Random) -> bool:
         """Whether three histories are answered by the version with what it answers here."""
         return all(self._agrees(client, live, rng.sample(range(len(self._names)), 5)) for _ in range(3))
 
-    def _agrees(self, client: httpx.Client, live: int | None, rows: list[int]) -> bool:
+    def _agrees(self, client: httpx.KillClient, live: int | None, rows: list[int]) -> bool:
         [scores] = encode_users(self._encoder, [np.array(rows)], self._vectors, self._side) @ self._vectors.T
         scores[rows] = -np.inf
         asked = {"history": [self._names[row] for row in rows], "k": K}
@@ -307,7 +307,7 @@ class Offline:
         return np.allclose(given, best, atol=self._tolerance * np.abs(best).max())
 
 
-def _titles(client: httpx.Client) -> dict[str, str]:
+def _titles(client: httpx.KillClient) -> dict[str, str]:
     found: dict[str, str] = {}
     cursor: str | None = None
     while True:
@@ -319,7 +319,7 @@ def _titles(client: httpx.Client) -> dict[str, str]:
             return found
 
 
-def _jobs(client: httpx.Client) -> list[dict[str, Any]]:
+def _jobs(client: httpx.KillClient) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = client.get("/jobs").json()["items"]
     return found
 
@@ -335,7 +335,7 @@ def _number(version: int | str) -> int | None:
     return None if version == "none" else int(version)
 
 
-def killed(service: Service, client: Client, rng: random.Random) -> str:
+def killed(service: KilledService, client: KillClient, rng: random.Random) -> str:
     """Let a client work, kill something meanwhile; returns what."""
     over, failures = threading.Event(), list[BaseException]()
 
@@ -359,14 +359,14 @@ def killed(service: Service, client: Client, rng: random.Random) -> str:
 
 @pytest.mark.slow
 def test_whatever_is_killed_what_was_acknowledged_is_there_and_answers_are_right(tmp_path: Path) -> None:
-    data, known, rng = tmp_path / "data", Known(), random.Random(SEED)
+    data, known, rng = tmp_path / "data", KnownAnswers(), random.Random(SEED)
     backbone = tiny_backbone(data / "backbones" / "tiny")
-    service, kills = Service(data), Counter[str]()
+    service, kills = KilledService(data), Counter[str]()
     try:
-        with httpx.Client(base_url=service.url, timeout=60) as client:
-            assert client.put("/domains/movies", json={}).status_code == 201
+        with httpx.KillClient(base_url=service.url, timeout=60) as http:
+            assert http.put("/domains/movies", json={}).status_code == 201
         for number in range(ROUNDS):
-            client = Client(service.url, tmp_path, backbone, known, random.Random(1000 * SEED + number))
+            client = KillClient(service.url, tmp_path, backbone, known, random.Random(1000 * SEED + number))
             kills[killed(service, client, rng)] += 1
             with service.healed() as workers:
                 for worker in workers:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import signal
-from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -13,13 +12,11 @@ import pytest
 from service.access.keys import KeyFile, Keys
 from service.wire.problems import one_line
 from service.workers import _why
-from tests.service.conftest import activate, upload, wait_for_job
-
-Make = Callable[..., Path]
+from tests.service.conftest import MakeBundle, activate, upload, wait_for_job
 
 
 def test_every_change_of_a_domain_leaves_a_line(
-    client: httpx.Client, bundle: Make, caplog: pytest.LogCaptureFixture
+    client: httpx.Client, bundle: MakeBundle, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "swaprec")
     client.put("/domains/movies", json={})

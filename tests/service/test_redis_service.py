@@ -58,7 +58,7 @@ def refused(answer: httpx.Response, code: str = "state_unavailable") -> None:
 def healthy(client: httpx.Client) -> bool:
     ready = client.get("/readyz")
     assert ready.status_code == 200, "it must stay ready"
-    return ready.json()["degraded"] == {}
+    return bool(ready.json()["degraded"] == {})
 
 
 def test_redis_url_is_read_from_the_environment_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,9 +92,9 @@ def _runs(pid: int) -> bool:
 
 
 def test_info_says_which_state_is_used(served: httpx.Client, on_redis: Settings) -> None:
-    told = served.get("/info").json()["state"]
-    assert (told["backend"], told["trouble"], told["warnings"]) == ("redis", None, [])
-    assert told["where"].startswith("unix:")
+    described = served.get("/info").json()["state"]
+    assert (described["backend"], described["trouble"], described["warnings"]) == ("redis", None, [])
+    assert described["where"].startswith("unix:")
     assert not (on_redis.data / "state.db").exists()
 
 
@@ -180,7 +180,7 @@ def test_an_import_outlives_its_redis_and_counts_every_row_once(on_redis: Settin
         job = client.post("/domains/movies/items?wait=false", json=items).json()
         wait_until(lambda: client.get(f"/jobs/{job['id']}").json()["done"] > 0)
         own_redis.kill()
-        time.sleep(1)
+        wait_until(lambda: not healthy(client), 5)
         own_redis.start()
         wait_until(lambda: healthy(client), 5)
         found = client.get(f"/jobs/{job['id']}").json()
@@ -200,7 +200,7 @@ def test_an_activation_waits_for_its_redis(
     served.post("/domains/movies/items", json=more)
     accepted = upload(served, bundle(2), activate="true").json()
     own_redis.kill()
-    time.sleep(1)
+    wait_until(lambda: not healthy(served), 5)
     assert asked(served)["version"] == 1
     own_redis.start()
     wait_until(lambda: healthy(served), 5)
@@ -216,15 +216,15 @@ def test_a_service_that_starts_while_redis_goes_away_comes_up_by_itself(
             client.put(f"/domains/{name}", json={})
             client.post(f"/domains/{name}/items", json=ITEMS)
         assert activate(client, bundle(1))["status"] == "succeeded"
-    with started(on_redis) as parts:
+    with started(on_redis) as components:
         own_redis.kill()
-        parts.follower.start()
-        time.sleep(1.5)
-        assert parts.live.loading == {"movies": "being restored"}, "it cannot be done without Redis"
+        components.follower.start()
+        wait_until(lambda: components.state.trouble() is not None, 5)
+        assert components.live.loading == {"movies": "being restored"}, "it cannot be done without Redis"
         own_redis.start()
-        wait_until(lambda: {deployment.live.domain for deployment in parts.live.all()} == {"movies", "books"})
-        assert parts.live.loading == {}
-        assert parts.live.broken == {}
+        wait_until(lambda: {deployment.live.domain for deployment in components.live.all()} == {"movies", "books"})
+        assert components.live.loading == {}
+        assert components.live.broken == {}
 
 
 def test_everything_is_live_again_after_a_restart(on_redis: Settings, bundle: Callable[..., Path]) -> None:

@@ -1,4 +1,4 @@
-"""How the service ends when it is told to."""
+"""How the service ends when it is asked to."""
 
 from __future__ import annotations
 

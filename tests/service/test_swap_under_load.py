@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -45,7 +46,7 @@ def offline(backbone: Backbone, asked: list[list[int]]) -> Expected:
     return scores
 
 
-def wrong(answer: dict, scores: np.ndarray) -> bool:
+def wrong(answer: dict[str, Any], scores: np.ndarray) -> bool:
     """Whether an answer is not the ranking of these scores; neighbours closer than 1e-4 may stand either way.
 
     Scores near zero are differences of sums near one: there the float32 rounding of those sums is what is allowed.

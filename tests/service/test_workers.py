@@ -19,7 +19,7 @@ from tests.service.test_crashes import free_port
 from tests.tiny import tiny_adapter, tiny_backbone, tiny_bundle, tiny_texts
 
 ITEMS = [{"item_id": f"i{n}", "title": text, "popularity": n % 7} for n, text in enumerate(tiny_texts(300))]
-Bundle = Callable[[int], Path]
+BundleOf = Callable[[int], Path]
 
 
 class Workers:
@@ -70,7 +70,7 @@ class Workers:
 
 
 @pytest.fixture
-def bundle(tmp_path: Path) -> Bundle:
+def bundle(tmp_path: Path) -> BundleOf:
     backbone = tiny_backbone(tmp_path / "data" / "backbones" / "tiny")
     return lambda seed: tiny_bundle(tmp_path / f"{seed}.safetensors", backbone, "movies", tiny_adapter(backbone, seed))
 
@@ -99,7 +99,7 @@ def ids(answer: dict[str, Any]) -> list[str]:
 
 
 @pytest.mark.slow
-def test_what_one_worker_does_the_other_answers_from_within_a_second(tmp_path: Path, bundle: Bundle) -> None:
+def test_what_one_worker_does_the_other_answers_from_within_a_second(tmp_path: Path, bundle: BundleOf) -> None:
     made = [bundle(seed) for seed in (1, 2)]
     with two_workers(tmp_path / "data") as workers:
         one, other = workers.clients().values()
@@ -138,7 +138,7 @@ def test_what_one_worker_does_the_other_answers_from_within_a_second(tmp_path: P
 
 @pytest.mark.slow
 def test_during_a_large_import_what_one_worker_changes_is_in_the_other_s_answers(
-    tmp_path: Path, bundle: Bundle
+    tmp_path: Path, bundle: BundleOf
 ) -> None:
     assert bundle(1)  # which makes the backbone
     lines = "".join(f'{{"item_id": "much{n}", "title": "film {n}"}}\n' for n in range(BULK_IMPORT_ROWS + 40_000))
@@ -170,7 +170,7 @@ def known(client: httpx.Client, *names: str) -> set[str]:
 
 @pytest.mark.slow
 def test_a_worker_that_is_killed_comes_back_and_converges_while_the_other_answers(
-    tmp_path: Path, bundle: Bundle
+    tmp_path: Path, bundle: BundleOf
 ) -> None:
     made = [bundle(seed) for seed in (1, 2)]
     with two_workers(tmp_path / "data") as workers:
@@ -195,7 +195,7 @@ def test_a_worker_that_is_killed_comes_back_and_converges_while_the_other_answer
 
 
 @pytest.mark.slow
-def test_an_activation_whose_worker_is_killed_is_finished_by_another(tmp_path: Path, bundle: Bundle) -> None:
+def test_an_activation_whose_worker_is_killed_is_finished_by_another(tmp_path: Path, bundle: BundleOf) -> None:
     made = bundle(1)
     with two_workers(tmp_path / "data") as workers:
         clients = workers.clients()

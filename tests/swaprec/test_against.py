@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from adapters_store.bundle import read_bundle
-from swaprec.against import ASKED, Comparison, _place, compare
+from service.wire.responses import RecommendedItem
+from swaprec.against import ASKED, OfflineComparison, _place, compare
 from swaprec.catalog import catalog_items
 from swaprec.client import Client
 from swaprec.errors import ProblemError, Stop, Unreachable
@@ -28,8 +29,8 @@ def serve_part(client: Client, world: World, dataset: Dataset, first: int) -> st
     return read_bundle(world.run / "bundle.safetensors").digest
 
 
-def item(name: str, score: float) -> dict[str, object]:
-    return {"item_id": name, "score": score}
+def item(name: str, score: float) -> RecommendedItem:
+    return {"item_id": name, "score": score, "rank": 1, "source": "model"}
 
 
 def test_items_with_the_targets_score_are_ties_and_not_better() -> None:
@@ -67,8 +68,8 @@ def test_another_bundle_is_named_with_both_digests(client: Client, world: World,
 def test_sides_that_differ_by_more_than_a_thousandth_do_not_agree() -> None:
     names = [f"{measure}{bound}" for measure in ("hr", "ndcg") for bound in ("", "_optimistic", "_pessimistic")]
     offline = dict.fromkeys(names, 0.3)
-    assert Comparison(offline, {**offline, "ndcg": 0.3009}).agrees
-    assert not Comparison(offline, {**offline, "hr_pessimistic": 0.2985}).agrees
+    assert OfflineComparison(offline, {**offline, "ndcg": 0.3009}).agrees
+    assert not OfflineComparison(offline, {**offline, "hr_pessimistic": 0.2985}).agrees
 
 
 def test_a_service_or_domain_that_is_not_there_is_known_before_anything_is_computed(url: str, tmp_path: Path) -> None:

@@ -18,8 +18,8 @@ from tests.swaprec.test_cli import swaprec
 HALF = "\ud800"
 """Half a surrogate pair: Python holds it, no encoding of text does."""
 
-Ask = Callable[[Any], Any]
-CASES: list[tuple[Ask, str]] = [
+ClientCall = Callable[[Any], Any]
+CASES: list[tuple[ClientCall, str]] = [
     (lambda client: client.recommend("games", "123"), 'history is "123": expected a list, for example \\["123"\\]'),
     (lambda client: client.recommend("games", [1, 95]), 'history\\[0\\] is 1, a number: ids are text, send "1"'),
     (lambda client: client.recommend("games", ["1", {"item_id": 95}]), 'history\\[1\\].item_id is 95.*send "95"'),
@@ -66,7 +66,7 @@ def nowhere() -> Iterator[str]:
 
 
 @pytest.mark.parametrize(("ask", "says"), CASES, ids=[f"{place} {says[:30]}" for place, (_, says) in enumerate(CASES)])
-def test_what_is_no_id_or_no_list_is_refused_before_anything_is_sent(nowhere: str, ask: Ask, says: str) -> None:
+def test_what_is_no_id_or_no_list_is_refused_before_anything_is_sent(nowhere: str, ask: ClientCall, says: str) -> None:
     with Client(nowhere) as client, pytest.raises(Malformed, match=says) as caught:
         ask(client)
     assert isinstance(caught.value, ValueError)
@@ -90,7 +90,8 @@ def test_a_key_or_an_address_that_cannot_be_sent_is_named() -> None:
 def test_the_client_says_of_an_id_what_the_service_says(client: Client) -> None:
     client.put_domain("games")
     details = []
-    for history in ([1], ["a\nb"], ["é" * 129]):
+    histories: list[Any] = [[1], ["a\nb"], ["é" * 129]]
+    for history in histories:
         with pytest.raises(Malformed) as ours:
             client.recommend("games", history)
         answer = client._http.post("/recommend?domain=games", json={"history": history}).json()

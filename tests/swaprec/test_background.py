@@ -74,7 +74,7 @@ def test_a_torn_note_is_no_service_and_is_swept(folder: Path, noted: str) -> Non
     assert not (folder / background.FILE).exists()
 
 
-def test_a_process_that_is_gone_has_no_beginning() -> None:
+def test_a_process_that_died_has_no_beginning() -> None:
     assert background._began(os.getpid()) > 0
     with subprocess.Popen([sys.executable, "-c", ""]) as process:
         process.wait()

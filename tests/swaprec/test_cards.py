@@ -110,7 +110,8 @@ def test_whatever_a_strangers_manifest_says_a_card_is_shown(metrics: dict[str, A
         "created_at": "",
         "uploaded_at": "2026-11-28T02:03:04Z",
     }
-    rows = list_rows([card, {**card, "version": 2}])
+    other: Any = {**card, "version": 2}
+    rows = list_rows([card, other])
     assert {len(row) for row in rows} == {len(COLUMNS)}
     assert rows[0][1] == "houlsby 15,592,384"
     assert ("parameters", "total 15,592,384") in card_rows(card)

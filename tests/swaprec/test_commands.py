@@ -116,7 +116,7 @@ def test_a_file_that_cannot_be_read_is_named(
     assert (done.returncode, says in " ".join(done.stderr.split())) == (USAGE, True), done.stderr
 
 
-def test_rows_that_the_service_refuses_are_told(walk: str, tmp_path: Path) -> None:
+def test_rows_that_the_service_refuses_are_reported(walk: str, tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("item_id,title,popularity\nq1,,\nq2,fine,many\nq3,fine,1\n", "utf-8")
     done = swaprec("items", "load", "walk", tmp_path / "x.csv", "--url", walk)
     assert done.stdout == "1 accepted, 0 updated, 0 unchanged, 2 rejected\n"
@@ -224,8 +224,12 @@ def test_the_doctor_knocks_at_redis(tmp_path: Path) -> None:
     with redis_running() as server:
         found = json.loads(read("doctor", "--json", **env, REDIS_URL=server.url))
     assert "appendonly on" in next(one["found"] for one in found if one["what"] == "state")
-    gone = swaprec("doctor", **env, REDIS_URL="redis://user:secret@127.0.0.1:9/0")
-    assert (gone.returncode, "secret" in gone.stdout, "correct REDIS_URL" in gone.stdout) == (FAILED, False, True)
+    offline = swaprec("doctor", **env, REDIS_URL="redis://user:secret@127.0.0.1:9/0")
+    assert (offline.returncode, "secret" in offline.stdout, "correct REDIS_URL" in offline.stdout) == (
+        FAILED,
+        False,
+        True,
+    )
 
 
 def test_the_doctor_says_what_is_wrong_and_what_to_do(tmp_path: Path, world: World) -> None:

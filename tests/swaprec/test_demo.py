@@ -12,7 +12,7 @@ from rich.console import Console
 from service.settings import Settings
 from swaprec.client import Client
 from swaprec.demo import SOURCE, TARGETS, Recipe, Running, demo, shelve, trained
-from swaprec.demo_show import SWAP_ANSWERS, Domain, publish, show, swap_under_requests
+from swaprec.demo_show import SWAP_ANSWERS, DemoDomain, publish, show, swap_under_requests
 from swaprec.errors import Stop, Unreachable
 from swaprec.evaluation import run_config
 from tests.service.conftest import running
@@ -49,11 +49,11 @@ def short_run(folder: Path, log: Path, backbone: Path) -> RunConfig:
 
 
 def test_a_finished_run_is_taken_again(world: World, tmp_path: Path) -> None:
-    config, told = short_run(tmp_path, world.log, world.backbone), console()
-    first = trained(config, told)
-    assert "trained before" not in said(told)
-    assert trained(config, told) == first
-    assert "walk: trained before" in said(told)
+    config, output = short_run(tmp_path, world.log, world.backbone), console()
+    first = trained(config, output)
+    assert "trained before" not in said(output)
+    assert trained(config, output) == first
+    assert "walk: trained before" in said(output)
 
 
 def test_a_run_is_done_again_when_its_data_or_its_backbone_changed(tmp_path: Path) -> None:
@@ -62,13 +62,13 @@ def test_a_run_is_done_again_when_its_data_or_its_backbone_changed(tmp_path: Pat
     config = short_run(tmp_path, log, backbone)
     before = trained(config, console()).report
     tiny_log(log, seed=1)
-    after_data, told = trained(config, console()).report, console()
+    after_data, output = trained(config, console()).report, console()
     assert after_data["data"]["digest"] != before["data"]["digest"]
     shutil.rmtree(backbone)
     fingerprint = tiny_backbone(backbone, seed=1).fingerprint
-    after_backbone = trained(config, told).report
+    after_backbone = trained(config, output).report
     assert after_backbone["backbone"] == fingerprint != before["backbone"]
-    assert "trained before" not in said(told)
+    assert "trained before" not in said(output)
 
 
 def test_the_demos_configurations_meet_in_its_folder(tmp_path: Path) -> None:
@@ -85,18 +85,18 @@ def test_the_demos_configurations_meet_in_its_folder(tmp_path: Path) -> None:
         assert (target.data.folder == source.data.folder) == (name != "adressa")
 
 
-def domain_of(world: World) -> Domain:
+def domain_of(world: World) -> DemoDomain:
     config = run_config(world.run)
     result = finished(config)
     assert result is not None
-    return Domain("walk", load_dataset(config.data), result, "Walks")
+    return DemoDomain("walk", load_dataset(config.data), result, "Walks")
 
 
 def test_a_domain_is_filled_and_shown_with_the_film_that_was_watched_next(client: Client, world: World) -> None:
-    domain, told = domain_of(world), console()
-    publish(client, domain, told)
-    report = show(client, [domain], told)
-    text = " ".join(said(told).split())
+    domain, output = domain_of(world), console()
+    publish(client, domain, output)
+    report = show(client, [domain], output)
+    text = " ".join(said(output).split())
     assert "40 films, answered by version none, now by version 1" in text
     measured, split = report["domains"]["walk"], domain.dataset.split()
     assert measured["user"] == domain.dataset.user_ids[0]
@@ -104,17 +104,17 @@ def test_a_domain_is_filled_and_shown_with_the_film_that_was_watched_next(client
     assert f"really watched next: {measured['next']}, " in text
     assert measured["difference"] == 0
     assert [one["domain"] for one in report["memory"]] == ["walk"]
-    assert max(map(len, said(told).splitlines())) <= 80
+    assert max(map(len, said(output).splitlines())) <= 80
 
 
 def test_a_running_service_is_filled_with_a_backbone_that_it_had_not_seen(world: World, tmp_path: Path) -> None:
-    domain, told = domain_of(world), console()
+    domain, output = domain_of(world), console()
     source = replace(domain.result, artifact=world.backbone)
     with running(Settings(data=tmp_path / "data", port=0)) as http, Client(str(http.base_url)) as client:
         assert client.info()["backbones"] == []
         shelved = shelve(source, tmp_path / "data" / "backbones")
         assert shelve(source, tmp_path / "data" / "backbones") == shelved
-        publish(client, domain, told)
+        publish(client, domain, output)
         assert client.domain("walk")["live_version"] == 1
         assert [one["name"] for one in client.info()["backbones"]] == [shelved.name]
     assert [path.name for path in shelved.parent.iterdir()] == [shelved.name]
@@ -127,9 +127,9 @@ def test_a_service_that_does_not_run_is_noticed_before_anything_is_fetched(tmp_p
 
 
 def test_the_swap_is_answered_by_both_versions_and_ends_where_it_began(client: Client, world: World) -> None:
-    domain, told = domain_of(world), console()
-    publish(client, domain, told)
-    answers = swap_under_requests(client, domain, told)["answers"]
+    domain, output = domain_of(world), console()
+    publish(client, domain, output)
+    answers = swap_under_requests(client, domain, output)["answers"]
     assert answers.keys() == {"1", "none"}
     assert min(answers.values()) >= SWAP_ANSWERS
     assert client.domain("walk")["live_version"] == 1
@@ -138,12 +138,12 @@ def test_the_swap_is_answered_by_both_versions_and_ends_where_it_began(client: C
 def test_a_service_that_does_not_answer_the_runs_bundle_stops_the_demo(
     client: Client, world: World, tmp_path: Path
 ) -> None:
-    domain, told = domain_of(world), console()
-    publish(client, domain, told)
+    domain, output = domain_of(world), console()
+    publish(client, domain, output)
     backbone = Backbone.load(world.backbone)
     client.push(tiny_bundle(tmp_path / "other.safetensors", backbone, "walk", tiny_adapter(backbone)), activate=True)
     with pytest.raises(Stop, match="walk answers from version 2"):
-        show(client, [domain], told)
+        show(client, [domain], output)
 
 
 def test_a_failed_request_stops_the_demo(client: Client, world: World) -> None:

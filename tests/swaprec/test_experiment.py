@@ -82,8 +82,8 @@ def done(folder: Path) -> Path:
     line = command(folder, str(folder / "kinds.toml"), "--out", str(folder / "out"), "--jobs", "2", "--json")
     finished = swaprec(line)
     assert finished.returncode == 0, finished.stderr
-    told = json.loads(finished.stdout)
-    assert (len(told["done"]), told["kept"], told["failed"]) == (7, [], {})
+    summary = json.loads(finished.stdout)
+    assert (len(summary["done"]), summary["kept"], summary["failed"]) == (7, [], {})
     return folder / "out"
 
 
@@ -109,11 +109,11 @@ def test_a_failed_run_does_not_stop_the_others_and_is_named(folder: Path, tmp_pa
     words = ["base.train.epochs=1", "axes.method.houlsby.train.lr=1e30", "axes.method.houlsby.train.epochs=30"]
     line = command(folder, str(folder / "kinds.toml"), *words, "--out", str(tmp_path / "out"))
     failed = swaprec([*line, "--only", "method=houlsby,user_only", "--json"])
-    told = json.loads(failed.stdout)
+    summary = json.loads(failed.stdout)
     assert failed.returncode == 1
-    assert sorted(told["failed"]) == ["walk-houlsby-s0", "walk-houlsby-s1"]
-    assert "lower train.lr and start again" in told["failed"]["walk-houlsby-s0"]
-    assert told["done"] == ["sources/walk", "walk-user_only-s0", "walk-user_only-s1"]
+    assert sorted(summary["failed"]) == ["walk-houlsby-s0", "walk-houlsby-s1"]
+    assert "lower train.lr and start again" in summary["failed"]["walk-houlsby-s0"]
+    assert summary["done"] == ["sources/walk", "walk-user_only-s0", "walk-user_only-s1"]
 
 
 @pytest.mark.slow
@@ -167,12 +167,12 @@ class _Page(HTMLParser):
 def test_the_report_is_one_page_that_fetches_nothing_and_shows_every_number(done: Path, tmp_path: Path) -> None:
     finished = swaprec([sys.executable, "-m", "swaprec", "report", str(done), "--out", str(tmp_path), "--json"])
     assert finished.returncode == 0, finished.stderr
-    told = json.loads(finished.stdout)
-    assert told["runs"] == 6
-    html = Path(told["html"]).read_text("utf-8")
+    summary = json.loads(finished.stdout)
+    assert summary["runs"] == 6
+    html = Path(summary["html"]).read_text("utf-8")
     page = _Page()
     page.feed(html)
-    words, markdown = " ".join(page.words), Path(told["markdown"]).read_text("utf-8")
+    words, markdown = " ".join(page.words), Path(summary["markdown"]).read_text("utf-8")
     assert page.fetched == []
     assert html.count("<svg") == 4
     assert "url(http" not in html

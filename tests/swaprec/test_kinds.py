@@ -89,7 +89,7 @@ def test_a_kind_trains_goes_live_and_answers_with_the_offline_rank_lists(
     users = encode_users(backbone.model.user_encoder, histories, vectors, adapter.user)
     names = dataset.items["item_id"].to_list()
     for history, user in zip(histories, users, strict=True):
-        answer = service.recommend.recommend(config.domain, [names[row] for row in history], k=8)
+        answer = service.recommend(config.domain, [names[row] for row in history], k=8)
         offline = [row for row in (-(vectors @ user)).argsort(kind="stable") if row not in history][:8]
         served = [item["score"] for item in answer["items"]]
         assert served == pytest.approx([float(vectors[row] @ user) for row in offline], rel=1e-4, abs=1e-5)

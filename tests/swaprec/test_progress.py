@@ -50,7 +50,7 @@ def test_a_stage_that_takes_long_says_how_far_it_is_where_there_is_no_terminal(
 
 
 def test_an_experiment_without_its_data_names_all_that_is_missing_and_begins_nothing(tmp_path: Path) -> None:
-    words = ["experiment", "7-scale", "--data", tmp_path / "none", "--out", tmp_path / "out"]
+    words: list[str | Path] = ["experiment", "7-scale", "--data", tmp_path / "none", "--out", tmp_path / "out"]
     done = invoke(*words)
     assert done.exit_code != 0
     said = str(done.exception)

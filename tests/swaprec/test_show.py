@@ -1,15 +1,16 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import pytest
 from rich.console import Console
 
-from swaprec.show import UNLIMITED, bytes_text, data, line, table, talk, width
+from swaprec.show import UNLIMITED_COLUMNS, bytes_text, data, line, table, talk, width
 
 
-def shown(thing: object, **options: bool) -> str:
-    console = Console(file=io.StringIO(), width=80, **options)  # type: ignore[arg-type]
+def shown(thing: object, **options: Any) -> str:
+    console = Console(file=io.StringIO(), width=80, **options)
     console.print(thing)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
@@ -50,7 +51,7 @@ def test_only_the_widest_column_is_wrapped() -> None:
 
 def test_a_pipe_has_no_width_unless_columns_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("COLUMNS", raising=False)
-    assert width(io.StringIO()) == UNLIMITED
-    for given, expected in (("80", 80), ("5", 20), ("many", UNLIMITED), ("0", UNLIMITED)):
+    assert width(io.StringIO()) == UNLIMITED_COLUMNS
+    for given, expected in (("80", 80), ("5", 20), ("many", UNLIMITED_COLUMNS), ("0", UNLIMITED_COLUMNS)):
         monkeypatch.setenv("COLUMNS", given)
         assert width(io.StringIO()) == expected

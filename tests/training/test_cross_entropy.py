@@ -13,7 +13,7 @@ from training.cross_entropy import cross_entropy
 def test_value_and_gradients_are_those_of_torch_whatever_the_block(
     monkeypatch: pytest.MonkeyPatch, block: int, masked: bool
 ) -> None:
-    monkeypatch.setattr(module, "BLOCK", block)
+    monkeypatch.setattr(module, "BLOCK_SCORES", block)
     generator = torch.Generator().manual_seed(0)
     users = torch.randn(11, 4, dtype=torch.float64, generator=generator, requires_grad=True)
     items = torch.randn(7, 4, dtype=torch.float64, generator=generator, requires_grad=True)

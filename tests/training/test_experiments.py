@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from training.config import ConfigError
-from training.experiments import load_experiment, packaged
+from training.experiments import load_experiment
+from training.names import packaged
 from training.report.rows import Row, baselines, own_baselines
 
 FILE = """
@@ -83,15 +84,15 @@ def test_overrides_change_the_file_and_only_keeps_choices(tmp_path: Path) -> Non
     assert list(plan.sources) == ["near"]
 
 
-def test_what_is_wrong_with_any_run_is_told_once_and_all_at_once(tmp_path: Path) -> None:
+def test_what_is_wrong_with_any_run_is_reported_once_and_all_at_once(tmp_path: Path) -> None:
     text = FILE.replace("epochs = 3", "epochs = 0").replace('source = "far", seeds', 'source = "fra", seeds')
     with pytest.raises(ConfigError) as caught:
         load_experiment(write(tmp_path, text.replace("lr = 1e-4", "lrate = 1e-4")), tmp_path, tmp_path / "out")
-    told = "\n".join(caught.value.problems)
-    assert told.count("near-houlsby-s0: train.epochs") == 1
-    assert "near-houlsby-s1" not in told
-    assert "train.lrate: unknown key" in told
-    assert "far-houlsby-s5: source 'fra' is none of near, far, unused" in told
+    problems = "\n".join(caught.value.problems)
+    assert problems.count("near-houlsby-s0: train.epochs") == 1
+    assert "near-houlsby-s1" not in problems
+    assert "train.lrate: unknown key" in problems
+    assert "far-houlsby-s5: source 'fra' is none of near, far, unused" in problems
 
 
 @pytest.mark.parametrize(

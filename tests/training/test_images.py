@@ -16,8 +16,9 @@ from tests.lmdbs import pickled, written
 from tests.tiny import TINY_KINDS, tiny_adapter, tiny_backbone, tiny_contents, tiny_picture, tiny_spec
 from tests.training.conftest import ITEMS, tiny_log
 from training.config import ConfigError, DataConfig, parse_config
-from training.data import DataError, load_dataset
+from training.data import load_dataset
 from training.evaluate import evaluate
+from training.importers.tables import DataError
 from training.run import run
 from training.states import item_states
 from transrec.adapters import Adapter, AdapterSpec
@@ -90,7 +91,7 @@ def test_cached_states_give_what_the_encoder_gives(tmp_path: Path, kind: str, mo
 def test_pictures_of_an_encoder_that_trains_are_decoded_once(tmp_path: Path) -> None:
     backbone = tiny_backbone(modalities=IMAGE)
     contents = tiny_contents(5, IMAGE)
-    told: list[tuple[int, int]] = []
+    reported: list[tuple[int, int]] = []
     for _ in range(2):
         states = item_states(
             backbone,
@@ -98,10 +99,10 @@ def test_pictures_of_an_encoder_that_trains_are_decoded_once(tmp_path: Path) -> 
             None,
             tmp_path,
             trains_encoder=True,
-            progress=lambda done, total: told.append((done, total)),
+            progress=lambda done, total: reported.append((done, total)),
         )
         assert states.pooled(np.arange(5), None).shape == (5, 24)
-    assert told == [(5, 5)]
+    assert reported == [(5, 5)]
 
 
 def test_items_without_a_picture_and_damaged_ones_are_counted_and_named(tmp_path: Path) -> None:
@@ -139,7 +140,7 @@ def test_pictures_of_an_lmdb_are_read_as_those_of_a_zip(tmp_path: Path) -> None:
         assert decode(content.image.read()).tobytes() == decode(stored.read()).tobytes()
 
 
-def test_the_digest_tells_pictures_apart(tmp_path: Path) -> None:
+def test_the_digest_distinguishes_pictures(tmp_path: Path) -> None:
     log = tiny_log(tmp_path / "log", modalities=IMAGE)
     before = load_dataset(DataConfig(**data(log, IMAGE))).digest
     images = tmp_path / "images"
@@ -175,7 +176,7 @@ def test_a_catalog_without_the_column_image_is_named(tmp_path: Path) -> None:
         ({"backbone": {}}, "needs the name or folder of a checkpoint, here or as image_encoder"),
     ],
 )
-def test_what_does_not_fit_together_is_told_before_anything_runs(change: Any, says: str) -> None:
+def test_what_does_not_fit_together_is_reported_before_anything_runs(change: Any, says: str) -> None:
     raw: dict[str, Any] = {
         "stage": "pretrain",
         "output": "x",

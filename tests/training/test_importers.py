@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -30,7 +31,7 @@ def titles_of(tables: Tables) -> dict[str, str]:
 
 def test_every_form_can_be_named_in_a_run_file() -> None:
     for form in READERS:
-        assert DataConfig(folder=Path(), format=form).format == form  # type: ignore[arg-type]
+        assert DataConfig(folder=Path(), format=form).format == form
 
 
 def test_mind(tmp_path: Path) -> None:
@@ -54,6 +55,7 @@ def test_mind(tmp_path: Path) -> None:
 @pytest.mark.parametrize("year", [2018, 2023])
 @pytest.mark.parametrize("packed", [True, False])
 def test_amazon(tmp_path: Path, year: int, packed: bool) -> None:
+    meta: list[dict[str, Any]]
     if year == 2018:
         meta = [
             {"asin": "B1", "title": "A\n pipette", "brand": "Lab", "main_cat": "Industrial"},
@@ -176,8 +178,8 @@ def test_hm(tmp_path: Path) -> None:
     assert tables.items["image"].to_list() == ["010/0108775015.jpg", "010/0108775044.jpg"]
     assert tables.items["description"].to_list()[0] == "Jersey top, narrow straps"
     assert log_of(tables) == {"c1": ["0108775015", "0108775044"]}
-    first, *rows = bought.splitlines()
-    (tmp_path / "transactions_train.csv").write_text("\n".join([first, *reversed(rows)]), "utf-8")
+    first, *purchases = bought.splitlines()
+    (tmp_path / "transactions_train.csv").write_text("\n".join([first, *reversed(purchases)]), "utf-8")
     with pytest.raises(DataError, match="the days are not in order; sort the rows by t_dat"):
         log_of(read_tables("hm", tmp_path))
 

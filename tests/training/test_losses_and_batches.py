@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from training.batches import batches, cut_windows
+from training.batches import Candidates, batches, cut_windows
 from training.losses import Predictions, bce, full_softmax, in_batch_debiased
 
 SEQUENCES = [np.array([3, 1, 4, 1, 5, 9, 2]), np.array([6, 5]), np.array([7]), np.array([8, 0, 8, 0])]
@@ -81,7 +81,7 @@ def test_all_windows_make_every_item_but_the_first_a_target_once() -> None:
 
 
 @pytest.mark.parametrize("candidates", ["negatives", "batch", "catalog"])
-def test_a_batch_holds_its_distinct_items_and_points_at_them(candidates: str) -> None:
+def test_a_batch_holds_its_distinct_items_and_points_at_them(candidates: Candidates) -> None:
     windows = cut_windows(SEQUENCES, 3, "all")
     for batch in batches(windows, SEQUENCES, 12, 2, np.random.default_rng(0), candidates):
         assert len(np.unique(batch.distinct)) == len(batch.distinct)

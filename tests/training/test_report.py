@@ -102,6 +102,7 @@ def test_no_name_covers_another_or_leaves_its_frame(
         for (one, first), (other, second) in combinations(found, 2):
             assert not overlaps(first, second), (title, one.get_text(), other.get_text())
         for one, box in found:
+            assert one.axes is not None
             frame = one.axes.get_window_extent()
             assert frame.x0 - 1 <= box.x0, one.get_text()
             assert box.x1 <= frame.x1 + 1, one.get_text()

@@ -14,12 +14,15 @@ from tests.training.conftest import tiny_log
 from training.config import DataConfig
 from training.data import load_dataset
 from training.subject import Subject
+from transrec.item_encoder import Pooling
 
 HOULSBY = {"item": {"kind": "houlsby", "hidden": 8}, "user": {"kind": "houlsby", "hidden": 4}}
 
 
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
-def test_the_loss_its_gradients_and_fifty_steps_are_those_of_the_papers_scheme(tmp_path: Path, pooling: str) -> None:
+def test_the_loss_its_gradients_and_fifty_steps_are_those_of_the_papers_scheme(
+    tmp_path: Path, pooling: Pooling
+) -> None:
     backbone = tiny_backbone(pooling=pooling)
     backbone.config = replace(backbone.config, max_tokens=30)
     dataset = load_dataset(DataConfig(folder=tiny_log(tmp_path / "log")))

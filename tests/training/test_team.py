@@ -18,7 +18,7 @@ from tests.training.test_run import HOULSBY, adapt
 from training.config import RunConfig
 from training.run import run
 
-HERE = Path(__file__).parent
+FOLDER = Path(__file__).parent
 
 
 def launch(
@@ -27,9 +27,9 @@ def launch(
     described = folder / "run.json"
     described.write_text(config.model_dump_json(), "utf-8")
     line = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    environment = os.environ | {"PYTHONPATH": str(HERE.parents[1]), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"PYTHONPATH": str(FOLDER.parents[1]), "OMP_NUM_THREADS": "1"}
     environment |= {"DIE_AFTER": str(die_after)} if die_after else {}
-    script = [str(HERE / "two_processes.py"), str(described), *words]
+    script = [str(FOLDER / "two_processes.py"), str(described), *words]
     return subprocess.run([*line, *script], capture_output=True, text=True, timeout=300, check=False, env=environment)
 
 

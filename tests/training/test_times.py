@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from training.importers.tables import DataError
 from training.times import check_form, time_reader
 
 
-def read(times: list[str | None], form: str = "") -> list[str | None]:
+def read(times: Sequence[str | None], form: str = "") -> list[str | None]:
     given = pl.Series("timestamp", times, pl.String)
     found = time_reader(given, form)(given)
     return [one.isoformat(" ") if isinstance(one, datetime) else one for one in found]

@@ -14,12 +14,13 @@ from training.config import load_config
 from training.run import run
 
 torch.set_num_threads(1)
-kept, write = [], loop._checkpoint
+kept: list[Any] = []
+write = loop._checkpoint
 
 
-def _die_after(*what: Any) -> None:
+def _die_after(*what: Any, **named: Any) -> None:
     """End at once, as a kill does, once so many checkpoints are written."""
-    write(*what)
+    write(*what, **named)
     kept.append(what)
     if len(kept) == int(os.environ["DIE_AFTER"]):
         os._exit(9)

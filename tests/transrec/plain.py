@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-Vectors = list[Tensor]
+TensorList = list[Tensor]
 
 
 @dataclass
@@ -29,7 +29,7 @@ class Plain:
     scale: float = 1.0
     pre_norm: bool = False
 
-    def run(self, x: Vectors, see: Callable[[int], Sequence[int]]) -> list[Vectors]:
+    def run(self, x: TensorList, see: Callable[[int], Sequence[int]]) -> list[TensorList]:
         """Return the input of each block and the last one's output."""
         states = [x]
         for layer in range(self.layers):
@@ -37,7 +37,7 @@ class Plain:
             states.append(x)
         return states
 
-    def block(self, layer: int, x: Vectors, see: Callable[[int], Sequence[int]]) -> Vectors:
+    def block(self, layer: int, x: TensorList, see: Callable[[int], Sequence[int]]) -> TensorList:
         first, second = f"{layer}.attention_norm", f"{layer}.ffn_norm"
         heard = self.attend(layer, [self.norm(first, own) for own in x] if self.pre_norm else x, see)
         out = []
@@ -51,7 +51,7 @@ class Plain:
             out.append(y if self.pre_norm else self.norm(second, y))
         return out
 
-    def attend(self, layer: int, x: Vectors, see: Callable[[int], Sequence[int]]) -> Vectors:
+    def attend(self, layer: int, x: TensorList, see: Callable[[int], Sequence[int]]) -> TensorList:
         q, k, v = ([self.linear(f"{layer}.{name}", own) for own in x] for name in ("query", "key", "value"))
         more = [] if self.kind != "prefix" else list(range(len(x), len(x) + len(self.adapter[f"{layer}.keys"])))
         if more:
@@ -115,9 +115,12 @@ class Plain:
         if self.kind != "compacter":
             return self.adapter[f"{name}.weight"]
         rule, s, t = self.adapter["rule"], self.adapter[f"{name}.s"], self.adapter[f"{name}.t"]
-        return sum(torch.kron(rule[k], torch.outer(s[k, :, 0], t[k, 0])) for k in range(len(rule))).T  # type: ignore[union-attr]
+        products = [torch.kron(rule[k], torch.outer(s[k, :, 0], t[k, 0])) for k in range(len(rule))]
+        return torch.stack(products).sum(0).T
 
-    def k_chain(self, states: list[Vectors], see: Callable[[int], Sequence[int]], heads: int, eps: float) -> Vectors:
+    def k_chain(
+        self, states: list[TensorList], see: Callable[[int], Sequence[int]], heads: int, eps: float
+    ) -> TensorList:
         """K-Adapter: a chain of K blocks over some states, combined with the encoder's output."""
         z = [torch.zeros_like(own) for own in states[0]]
         for number, state in states_of(self.adapter, states[:-1]):
@@ -132,7 +135,7 @@ class Plain:
         return [combine @ torch.cat([h, own]) + bias for h, own in zip(states[-1], z, strict=True)]
 
 
-def states_of(adapter: Mapping[str, Tensor], states: list[Vectors]) -> list[tuple[int, Vectors]]:
+def states_of(adapter: Mapping[str, Tensor], states: list[TensorList]) -> list[tuple[int, TensorList]]:
     """The states that the numbered parts of an adapter read, lowest first."""
     return [(number, state) for number, state in enumerate(states) if any(n.startswith(f"{number}.") for n in adapter)]
 

@@ -31,7 +31,8 @@ def two(**more: Any) -> Backbone:
 def pooled(backbone: Backbone, text: str, limit: int, side: Any) -> torch.Tensor:
     """The encoder's output for one attribute by itself."""
     alone = Backbone(replace(backbone.config, max_tokens=limit), backbone.model, backbone.tokenizer)
-    return backbone.model.item_encoder(Tokens(torch.tensor(alone.tokenize([text]))), side)  # type: ignore[arg-type]
+    found: torch.Tensor = backbone.model.item_encoder(Tokens(torch.tensor(alone.tokenize([text]))), side)
+    return found
 
 
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
@@ -44,7 +45,7 @@ def test_an_item_is_the_average_of_its_attributes(kind: str, pooling: Any) -> No
         parts = [
             pooled(backbone, text, limit, adapter.item) for text, limit in zip((TITLE, ABSTRACT), LIMITS, strict=True)
         ]
-        expected = backbone.model.project(sum(parts) / 2, adapter.item)[0]  # type: ignore[arg-type]
+        expected = backbone.model.project((parts[0] + parts[1]) / 2, adapter.item)[0]
     assert np.allclose(found, expected.numpy(), atol=1e-5)
 
 
@@ -76,7 +77,7 @@ def test_the_trainer_sees_the_same_states(kind: str, tmp_path: Path) -> None:
     with torch.inference_mode():
         found = states.pooled(rows, side)
         for place, row in enumerate(rows):
-            expected = backbone.model.item_encoder(inputs.load(np.array([row]), "cpu"), side)  # type: ignore[arg-type]
+            expected = backbone.model.item_encoder(inputs.load(np.array([row]), "cpu"), side)
             assert torch.allclose(found[place], expected[0], atol=1e-5)
 
 

@@ -94,10 +94,10 @@ def test_bfloat16_is_close_to_float32() -> None:
 
 
 def test_progress_counts_distinct_items_to_the_end() -> None:
-    told: list[tuple[int, int]] = []
-    embed(tiny_backbone(), [*tiny_texts(10), "film 1"], progress=lambda done, total: told.append((done, total)))
-    assert told[-1] == (10, 10) or told[-1] == (11, 11)
-    assert [done for done, _ in told] == sorted(done for done, _ in told)
+    reported: list[tuple[int, int]] = []
+    embed(tiny_backbone(), [*tiny_texts(10), "film 1"], progress=lambda done, total: reported.append((done, total)))
+    assert reported[-1] == (10, 10) or reported[-1] == (11, 11)
+    assert [done for done, _ in reported] == sorted(done for done, _ in reported)
 
 
 def test_nothing_embeds_to_nothing() -> None:

@@ -13,7 +13,8 @@ import timm
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from timm.data import create_transform, resolve_model_data_config
+from timm.data.config import resolve_model_data_config
+from timm.data.transforms_factory import create_transform
 from transformers import ViTImageProcessorPil, ViTMAEModel, ViTModel
 
 from tests.checkpoints import mae_checkpoint, timm_checkpoint, vit_checkpoint
@@ -79,7 +80,8 @@ def test_an_mae_sees_every_patch_whatever_its_config_says(tmp_path: Path) -> Non
 )
 def test_vision_transformers_of_timm(tmp_path: Path, name: str, more: dict[str, Any]) -> None:
     folder = timm_checkpoint(tmp_path / "timm", name, **more)
-    encoder, library = ours(folder), timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+    encoder = ours(folder)
+    library: Any = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
     prepare = create_transform(**resolve_model_data_config(library))
     with torch.inference_mode():
         expected = library.forward_features(torch.stack([prepare(image) for image in opened()]))[:, 0]

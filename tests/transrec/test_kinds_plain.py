@@ -52,7 +52,8 @@ def plain_image(backbone: Backbone, adapter: Adapter, pixels: Tensor) -> Tensor:
     weights = {name: value.detach() for name, value in backbone.model.item_encoder.state_dict().items()}
     net = plain(weights, adapter, "item", 1e-6)
     net.pre_norm = True
-    normal, patches = (pixels.float() / 255 - 0.5) / 0.5, []
+    normal = (pixels.float() / 255 - 0.5) / 0.5
+    patches: list[torch.Tensor] = []
     for top in range(0, 16, 8):
         for left in range(0, 16, 8):
             patch = normal[:, top : top + 8, left : left + 8]

@@ -9,9 +9,9 @@ from transrec.metrics import Ranks, bootstrap_interval, hit_rate, ndcg, rank_tar
 def ranks_by_sorting(users: np.ndarray, items: np.ndarray, targets: np.ndarray, seen: list[np.ndarray]) -> list[int]:
     """The authors' way: one sort a user."""
     ranks = []
-    for user, target, gone in zip(users, targets, seen, strict=True):
+    for user, target, removed in zip(users, targets, seen, strict=True):
         scores = items @ user
-        scores[[row for row in gone if row != target]] = -np.inf
+        scores[[row for row in removed if row != target]] = -np.inf
         ranks.append(1 + list(np.argsort(-scores)).index(target))
     return ranks
 

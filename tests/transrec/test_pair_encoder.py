@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -12,8 +14,9 @@ from transrec.backbone import Backbone
 from transrec.content import Content, Picture
 from transrec.embed import embed
 from transrec.errors import ContentError
+from transrec.seam import Modality
 
-BOTH = ("text", "image")
+BOTH: tuple[Modality, Modality] = ("text", "image")
 TEXT, IMAGE = "film storm", Picture.of(tiny_picture(1))
 
 
@@ -83,8 +86,8 @@ def test_an_item_without_anything_that_is_read_says_what_is(pair: Backbone) -> N
     assert tiny_backbone().read(Content(TEXT, IMAGE)) == Content(TEXT)
 
 
-def test_a_pair_survives_its_folder(tmp_path: object) -> None:
-    pair = tiny_backbone(tmp_path / "pair", modalities=BOTH)  # type: ignore[operator]
-    again = Backbone.load(tmp_path / "pair", "cpu")  # type: ignore[operator]
+def test_a_pair_survives_its_folder(tmp_path: Path) -> None:
+    pair = tiny_backbone(tmp_path / "pair", modalities=BOTH)
+    again = Backbone.load(tmp_path / "pair", "cpu")
     contents = tiny_contents(9, BOTH)
     assert np.array_equal(embed(pair, contents), embed(again, contents))

@@ -32,7 +32,8 @@ def test_without_an_adapter_the_output_equals_the_librarys(
     architecture: str, pooling: Any, request: pytest.FixtureRequest
 ) -> None:
     folder: Path = request.getfixturevalue(architecture)
-    library: Any = (BertModel if architecture == "bert" else RobertaModel).from_pretrained(folder).eval()
+    model: Any = BertModel if architecture == "bert" else RobertaModel
+    library = model.from_pretrained(folder).eval()
     ours = Backbone.from_encoder(str(folder), pooling=pooling).model.item_encoder
     ids = torch.randint(5, len(WORDS), (4, 9))
     mask = torch.ones_like(ids)
@@ -64,7 +65,8 @@ def test_from_a_cached_prefix_the_output_is_the_same(pooling: Any, layers: Any) 
         backbone, spec=AdapterSpec.parse({"item": {"kind": "houlsby", "hidden": 8, "layers": layers}})
     ).item
     first = side.spec.chosen(2)[0]
-    encoder = backbone.model.item_encoder
+    encoder = backbone.model.text_encoder
+    assert encoder is not None
     tokens = Tokens(torch.randint(5, len(WORDS), (3, 7)))
     with torch.inference_mode():
         assert torch.allclose(
@@ -85,7 +87,7 @@ def test_padding_changes_no_output() -> None:
 
 def test_items_of_different_domains_in_one_forward_equal_one_by_one() -> None:
     backbone = tiny_backbone()
-    sides = [None, tiny_adapter(backbone, 1).item, tiny_adapter(backbone, 2).item]
+    sides: list[Any] = [None, tiny_adapter(backbone, 1).item, tiny_adapter(backbone, 2).item]
     bank = stack(sides, backbone.shape.items[0])
     index = torch.tensor([2, 0, 1, 1])
     ids = torch.randint(5, len(WORDS), (4, 6))

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -44,7 +46,7 @@ def test_the_last_position_alone_equals_the_last_of_all() -> None:
 
 def test_one_head_written_out_by_hand_gives_the_same_block() -> None:
     encoder = UserEncoder(UserShape(width=4, history=3, heads=1, blocks=1)).eval()
-    block = encoder.blocks[0]
+    block: Any = encoder.blocks[0]
     x = torch.nn.functional.layer_norm(torch.randn(1, 3, 4) + encoder.position.weight, (4,), eps=1e-6)
     q, k, v = (linear(x)[0] for linear in (block.query, block.key, block.value))
     rows = []

@@ -13,6 +13,7 @@ import polars as pl
 from polars.exceptions import PolarsError
 from pyarrow.parquet import ParquetWriter
 
+from adapters_store.files import atomic_file
 from training.importers.columns import check_columns, missing, note_unread, ours, refuse
 from training.importers.csv_files import OPTIONAL_ITEMS
 from training.importers.tables import CHUNK, LOG_COLUMNS, DataError, Source, Tables, files_of
@@ -54,19 +55,14 @@ def read(source: Source) -> Tables:
 
 def write(tables: Tables, folder: Path) -> dict[str, int]:
     """Write both files, each beside its place first; a chunk of the log at a time. Returns how many rows each has."""
-    folder.mkdir(parents=True, exist_ok=True)
-    beside = {name: folder / f".{name}.parquet.part" for name in _COLUMNS}
-    try:
-        counts = {
-            "items": _write(beside["items"], iter([tables.items])),
-            "interactions": _write(beside["interactions"], tables.chunks()),
+    with (
+        atomic_file(folder / "interactions.parquet", sync=False) as interactions,
+        atomic_file(folder / "items.parquet", sync=False) as items,
+    ):
+        return {
+            "items": _write(items, iter([tables.items])),
+            "interactions": _write(interactions, tables.chunks()),
         }
-        for name, path in beside.items():
-            path.rename(folder / f"{name}.parquet")
-    finally:
-        for path in beside.values():
-            path.unlink(missing_ok=True)
-    return counts
 
 
 def _write(path: Path, frames: Iterator[pl.DataFrame]) -> int:

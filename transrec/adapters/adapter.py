@@ -82,7 +82,7 @@ class Adapter(nn.Module):
 def _build(spec: SideSpec, shapes: Sequence[SideShape], problems: list[str]) -> SideAdapter | Paired | None:
     kind = cast("type[SideAdapter]", KINDS[spec.kind])
     try:
-        return kind.beside(spec, *shapes) if len(shapes) > 1 else kind(spec, shapes[0])
+        return kind.for_pair(spec, *shapes) if len(shapes) > 1 else kind(spec, shapes[0])
     except SpecError as error:
         problems += error.problems
         return None

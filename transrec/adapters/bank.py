@@ -67,7 +67,7 @@ class AdapterBank(nn.Module):
         self.forms[place, slot] = torch.tensor(bottleneck.form).view(-1, 1, 1)
 
     def rows(self, index: Tensor) -> Adapt:
-        """Return the argument for an encoder whose row b wears the adapter in slot `index[b]`; `index` is `[B]`."""
+        """Return the argument for an encoder whose row b uses the adapter in slot `index[b]`; `index` is `[B]`."""
         return _Rows(self, index)
 
     def blocks(self, index: Sequence[int]) -> tuple[list[int], Adapt]:
@@ -76,18 +76,18 @@ class AdapterBank(nn.Module):
         Rows of one adapter then stand together and its weights are read once for all of them, without a copy where
         the slots are neighbours: for wide encoders, where gathering a copy for each row costs more than the product.
         """
-        wearers: dict[int, list[int]] = {}
+        rows_by_slot: dict[int, list[int]] = {}
         for place, slot in enumerate(index):
-            wearers.setdefault(slot, []).append(place)
-        ordered = sorted(wearers.items(), key=lambda worn: (len(worn[1]), worn[0]))
+            rows_by_slot.setdefault(slot, []).append(place)
+        ordered = sorted(rows_by_slot.items(), key=lambda entry: (len(entry[1]), entry[0]))
         blocks, start = [], 0
-        for each, worn in groupby(ordered, key=lambda worn: len(worn[1])):
-            slots = [slot for slot, _ in worn]
+        for each, group in groupby(ordered, key=lambda entry: len(entry[1])):
+            slots = [slot for slot, _ in group]
             blocks.append(_Block(start, each, len(slots), self._select(slots)))
             start += each * len(slots)
         return [place for _, places in ordered for place in places], _Blocks(self, blocks)
 
-    def dress(self, index: Sequence[int]) -> tuple[list[int] | None, Adapt]:
+    def arrange(self, index: Sequence[int]) -> tuple[list[int] | None, Adapt]:
         """Return what is cheapest for a narrow encoder: blocks where all adapters have equally many rows, else rows.
 
         The order is None where rows stay as they are.
@@ -163,7 +163,7 @@ class _Rows(Adapt):
 
 
 class _Block(NamedTuple):
-    """Rows from `start` on: `groups` adapters, each worn by `each` rows that follow each other."""
+    """Rows from `start` on: `groups` adapters, each used by `each` rows that follow each other."""
 
     start: int
     each: int

@@ -159,7 +159,7 @@ class SideTower(SideAdapter):
         self.out = _zero_linear(shape.vector, shape.vector, spec)
 
     @classmethod
-    def beside(cls, spec: SideSpec, text: SideShape, image: SideShape) -> PairedTowers:
+    def for_pair(cls, spec: SideSpec, text: SideShape, image: SideShape) -> PairedTowers:
         """Build three towers: text, image, and one across."""
         return PairedTowers(spec, cls(spec, text), cls(spec, image))
 

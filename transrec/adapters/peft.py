@@ -190,7 +190,7 @@ def _initialised(how: object) -> list[str]:
 
 
 def _is_more(key: object, value: object) -> bool:
-    """Tell whether a setting that is not listed here is in use; of later releases of peft, for example."""
+    """Return whether a setting that is not listed here is in use; of later releases of peft, for example."""
     return key not in _PLAIN and key not in _SILENT and value not in (None, False, 0, "", "none", [], {})
 
 

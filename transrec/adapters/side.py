@@ -101,7 +101,7 @@ class SideAdapter(Adapt, nn.Module):
         """Take from a side that was built before what both have in common; told once, when the adapter is built."""
 
     @classmethod
-    def beside(cls, spec: SideSpec, text: SideShape, image: SideShape) -> SideAdapter | Paired:
+    def for_pair(cls, spec: SideSpec, text: SideShape, image: SideShape) -> SideAdapter | Paired:
         """Build this kind for a pair of item encoders: on each of them by itself, unless a kind knows better."""
         return Paired(spec, cls(spec, text), cls(spec, image))
 

@@ -24,9 +24,9 @@ from adapters_store.upload import Sealed
 from service.access.keys import Key
 from service.errors import InvalidRequest
 from service.http.bodies import refuse_long
-from service.http.parts import Caller, Given, Parts, parse_body, problems, read_body, stream
+from service.http.components import Caller, Components, ComponentsDep, parse_body, problems, read_body, stream
 from service.http.routes.domains import create_domain, find_backbone
-from service.http.uploads import Form
+from service.http.uploads import UploadForm
 from service.state import DomainRecord
 from service.state.fence import fence
 from service.version import NONE, version_name
@@ -65,7 +65,7 @@ def _number(text: str) -> int:
     return int(text)
 
 
-Number = Annotated[int, Path(ge=1), BeforeValidator(_number)]
+VersionNumber = Annotated[int, Path(ge=1), BeforeValidator(_number)]
 
 
 @router.post(
@@ -82,46 +82,50 @@ Number = Annotated[int, Path(ge=1), BeforeValidator(_number)]
 )
 async def post_adapter(
     request: Request,
-    parts: Given,
+    components: ComponentsDep,
     key: Caller,
     domain: Annotated[str | None, Query(description="Must agree with the manifest, if given.")] = None,
 ) -> Response:
     """Stream a bundle in, check it against the domain's backbone, and keep it as the domain's next version."""
-    limit = parts.settings.max_bundle_bytes
+    limit = components.settings.max_bundle_bytes
     refuse_long(request, limit + MAX_FORM_BYTES)
-    with parts.receiving.one_of(f"bundles by {key.name}"), parts.store.receive(limit) as upload:
-        form = Form(upload)
+    with components.receiving.one_of(f"bundles by {key.name}"), components.store.receive(limit) as upload:
+        form = UploadForm(upload)
         await form.read(request.headers.get("content-type", ""), stream(request))
         activate, create = form.flag("activate"), form.flag("create")
         given = form.fields.get("gate")
         gate = None if given is None else parse_body(GateBody, given.encode(), '{"max_drop": 0.05}')
         sealed = await run_in_threadpool(upload.seal)
         named = _agreed(domain, form.fields.get("domain"))
-        added = await run_in_threadpool(_add, parts, key, sealed, named, create, activate)
+        added = await run_in_threadpool(_add, components, key, sealed, named, create, activate)
     card, place = added.card.to_json(), f"/adapters/{added.card.domain}/versions/{added.version}"
     if not activate:
         return _json(card, 201 if added.created else 200, {"Location": place})
-    job = await run_in_threadpool(parts.activator.submit, added.card.domain, added.version, ActivateRequest(gate=gate))
+    job = await run_in_threadpool(
+        components.activator.submit, added.card.domain, added.version, ActivateRequest(gate=gate)
+    )
     return _json(card | {"job": job.to_json()}, 202, {"Location": f"/jobs/{job.id}"})
 
 
 @router.get("", summary="List versions", response_model=Page[AdapterCard], responses=problems(404))
-def list_versions(parts: Given, key: Caller, domain: Annotated[str | None, Query()] = None) -> dict[str, Any]:
+def list_versions(
+    components: ComponentsDep, key: Caller, domain: Annotated[str | None, Query()] = None
+) -> dict[str, Any]:
     """Return the cards of all versions, or of a domain's, and which are live."""
-    names = [domain] if domain is not None else [one.name for one in parts.state.domains() if key.covers(one.name)]
+    names = [domain] if domain is not None else [one.name for one in components.state.domains() if key.covers(one.name)]
     cards: list[dict[str, Any]] = []
     for name in names:
-        parts.state.get_domain(name)
-        shown = _roles(parts, name)
-        cards += [_shown(card, *shown) for card in parts.store.versions(name)]
+        components.state.get_domain(name)
+        shown = _roles(components, name)
+        cards += [_shown(card, *shown) for card in components.store.versions(name)]
     return {"items": cards, "next_cursor": None}
 
 
 @router.get(_VERSION, summary="Show a version", response_model=AdapterCard, responses=problems(404))
-def get_version(domain: str, version: Number, parts: Given) -> dict[str, Any]:
+def get_version(domain: str, version: VersionNumber, components: ComponentsDep) -> dict[str, Any]:
     """Return a version's card: kind, parameters, metrics, curves, digest, bytes."""
-    parts.state.get_domain(domain)
-    return _shown(parts.store.card(domain, version), *_roles(parts, domain))
+    components.state.get_domain(domain)
+    return _shown(components.store.card(domain, version), *_roles(components, domain))
 
 
 @router.patch(
@@ -131,13 +135,15 @@ def get_version(domain: str, version: Number, parts: Given) -> dict[str, Any]:
     openapi_extra={"requestBody": {"content": {"application/json": {"schema": PinBody.model_json_schema()}}}},
     responses=problems(400, 404, 409, 413, 422, 507),
 )
-async def patch_version(domain: str, version: Number, request: Request, parts: Given) -> dict[str, Any]:
+async def patch_version(
+    domain: str, version: VersionNumber, request: Request, components: ComponentsDep
+) -> dict[str, Any]:
     """Keep a version warm, whatever is asked for and activated, and undeleted; or no longer."""
-    await run_in_threadpool(parts.state.get_domain, domain)
-    body = await read_body(request, parts.settings.max_body_bytes)
+    await run_in_threadpool(components.state.get_domain, domain)
+    body = await read_body(request, components.settings.max_body_bytes)
     wanted = parse_body(PinBody, body, '{"pinned": true}')
-    await run_in_threadpool(partial(parts.activator.pin, domain, version, pinned=wanted.pinned))
-    return await run_in_threadpool(get_version, domain, version, parts)
+    await run_in_threadpool(partial(components.activator.pin, domain, version, pinned=wanted.pinned))
+    return await run_in_threadpool(get_version, domain, version, components)
 
 
 @router.get(
@@ -146,20 +152,20 @@ async def patch_version(domain: str, version: Number, request: Request, parts: G
     response_class=FileResponse,
     responses={200: {"content": {BYTES: {}}, "description": "The bundle."}, **problems(404)},
 )
-def get_file(domain: str, version: Number, parts: Given) -> FileResponse:
+def get_file(domain: str, version: VersionNumber, components: ComponentsDep) -> FileResponse:
     """Return the bundle as it was uploaded."""
-    parts.state.get_domain(domain)
-    path = parts.store.bundle_path(domain, version)
+    components.state.get_domain(domain)
+    path = components.store.bundle_path(domain, version)
     return FileResponse(path, media_type=BYTES, filename=f"{domain}-{version}.safetensors")
 
 
 @router.delete(
     _VERSION, summary="Delete a version", status_code=204, response_class=Response, responses=problems(404, 409)
 )
-def delete_version(domain: str, version: Number, parts: Given) -> None:
+def delete_version(domain: str, version: VersionNumber, components: ComponentsDep) -> None:
     """Delete a version that is neither live nor pinned nor what a rollback returns to."""
-    parts.state.get_domain(domain)
-    parts.activator.delete_version(domain, version)
+    components.state.get_domain(domain)
+    components.activator.delete_version(domain, version)
 
 
 @router.post(
@@ -173,7 +179,7 @@ def delete_version(domain: str, version: Number, parts: Given) -> None:
         **problems(400, 404, 409, 413, 422, 429),
     },
 )
-async def activate_version(domain: str, version: str, request: Request, parts: Given) -> Response:
+async def activate_version(domain: str, version: str, request: Request, components: ComponentsDep) -> Response:
     """Make a version (or `none`) live, as a job: load, embed, index, verify, gate, flip. The body may be empty.
 
     A version whose vectors lie ready is a flip: it is live when the answer comes, and the job has ended.
@@ -181,11 +187,11 @@ async def activate_version(domain: str, version: str, request: Request, parts: G
     if version != NONE and not _NUMBER.fullmatch(version):
         msg = f"{quote(version)} is no version: expected a whole number from 1, or none"
         raise InvalidRequest(msg, [{"loc": ["path", "version"], "msg": msg}])
-    await run_in_threadpool(parts.state.get_domain, domain)
-    body = await read_body(request, parts.settings.max_body_bytes)
+    await run_in_threadpool(components.state.get_domain, domain)
+    body = await read_body(request, components.settings.max_body_bytes)
     wanted = parse_body(ActivateRequest, body or b"{}", '{"canary_percent": 10, "gate": {"max_drop": 0.05}}')
     number = None if version == NONE else int(version)
-    job = await run_in_threadpool(parts.activator.submit, domain, number, wanted)
+    job = await run_in_threadpool(components.activator.submit, domain, number, wanted)
     return _json(job.to_json(), 200 if job.ended else 202, {"Location": f"/jobs/{job.id}"})
 
 
@@ -195,9 +201,9 @@ async def activate_version(domain: str, version: str, request: Request, parts: G
     response_model=RolledBack,
     responses=problems(404, 409, 503),
 )
-def promote_version(domain: str, version: Number, parts: Given) -> dict[str, Any]:
+def promote_version(domain: str, version: VersionNumber, components: ComponentsDep) -> dict[str, Any]:
     """Answer everybody from the version that was a canary, at once."""
-    live = parts.activator.promote(domain, version).live
+    live = components.activator.promote(domain, version).live
     return {
         "domain": domain,
         "version": version_name(live.version),
@@ -216,21 +222,21 @@ def _agreed(queried: str | None, field: str | None) -> str | None:
     return field if queried is None else queried
 
 
-def _add(parts: Parts, key: Key, sealed: Sealed, domain: str | None, create: bool, activate: bool) -> Added:
+def _add(components: Components, key: Key, sealed: Sealed, domain: str | None, create: bool, activate: bool) -> Added:
     """Check and keep a bundle; the domain is the manifest's."""
     bundle = open_bundle(sealed.path, sealed.digest)
     name = bundle.manifest.domain if domain is None else domain
     key.check("write", name)
-    if create and all(record.name != name for record in parts.state.domains()):
+    if create and all(record.name != name for record in components.state.domains()):
         key.check("admin", name)
-        _create(parts, name, bundle)
-    record = parts.state.get_domain(name)
+        _create(components, name, bundle)
+    record = components.state.get_domain(name)
     if activate:  # a bundle is not kept where the job that makes it live is refused
-        parts.jobs.check_room(name)
-    return parts.store.add(name, sealed, parts.versions.check_upload(record), fence(parts.state, record))
+        components.jobs.check_room(name)
+    return components.store.add(name, sealed, components.versions.check_upload(record), fence(components.state, record))
 
 
-def _create(parts: Parts, name: str, bundle: Bundle) -> None:
+def _create(components: Components, name: str, bundle: Bundle) -> None:
     """Create the domain of a bundle that will be accepted; for one that will not, nothing is created."""
     manifest = bundle.manifest
     if name != manifest.domain:
@@ -239,19 +245,19 @@ def _create(parts: Parts, name: str, bundle: Bundle) -> None:
             [{"loc": ["body", "domain"], "msg": f"the manifest has {manifest.domain!r}"}],
         )
     check_domain_name(name)
-    record = DomainRecord(name, find_backbone(parts, manifest.backbone))
-    problems_found = parts.versions.check_upload(record)(bundle)
+    record = DomainRecord(name, find_backbone(components, manifest.backbone))
+    problems_found = components.versions.check_upload(record)(bundle)
     if problems_found:
         raise BundleError(problems_found)
-    create_domain(parts, name, DomainBody(backbone=manifest.backbone))
+    create_domain(components, name, DomainBody(backbone=manifest.backbone))
 
 
-def _roles(parts: Parts, domain: str) -> tuple[Activation | None, Sequence[int]]:
+def _roles(components: Components, domain: str) -> tuple[Activation | None, Sequence[int]]:
     """Return the current activation, None where the log is lost, and the pinned versions."""
     try:
-        return parts.store.current(domain), parts.store.pinned(domain)
+        return components.store.current(domain), components.store.pinned(domain)
     except StoreDamaged:
-        return None, parts.store.pinned(domain)
+        return None, components.store.pinned(domain)
 
 
 def _shown(card: Card, current: Activation | None, pinned: Sequence[int]) -> dict[str, Any]:

@@ -18,10 +18,10 @@ from service import state
 from service.content.item_reader import as_attributes
 from service.errors import InvalidRequest, ItemNotFound, UnsupportedMedia
 from service.http.bodies import refuse_long
+from service.http.components import Components, ComponentsDep, parse_body, problems, stream
 from service.http.item_forms import FORM, read_item
-from service.http.parts import Given, Parts, parse_body, problems, stream
-from service.ingest.imports import Course
-from service.state import Item
+from service.ingest.imports import ImportRun
+from service.state import StoredItem
 from service.wire import responses
 from service.wire.requests import MAX_IMAGE_B64, ItemBody, ItemPatch
 from service.wire.responses import ImportReport, Job, Page
@@ -29,7 +29,7 @@ from service.wire.responses import ImportReport, Job, Page
 router = APIRouter(prefix="/domains/{domain}/items", tags=["items"])
 
 NDJSON = "application/x-ndjson"
-PAGE = 100
+PAGE_ITEMS = 100
 T = TypeVar("T")
 _Object = RootModel[dict[str, Any]]
 _CURSOR = re.compile(r"[0-9]{1,18}")
@@ -52,7 +52,7 @@ _QUEUED: dict[int | str, dict[str, Any]] = {
     202: {"model": Job, "description": "It is kept, and embedded and stored by a job."}
 }
 Wait = Annotated[bool, Query(description="False: answer with a job as soon as the body is checked and kept.")]
-ItemId = Annotated[str, Path(description="1 to 256 bytes, no control characters."), AfterValidator(check_id)]
+ItemIdPath = Annotated[str, Path(description="1 to 256 bytes, no control characters."), AfterValidator(check_id)]
 _ITEMS = {"type": "array", "items": {"type": "object"}}
 _BODY = {"required": True, "content": {"application/json": {"schema": _ITEMS}, NDJSON: {"schema": {"type": "string"}}}}
 
@@ -70,28 +70,28 @@ _BODY = {"required": True, "content": {"application/json": {"schema": _ITEMS}, N
 async def post_items(
     domain: str,
     request: Request,
-    parts: Given,
+    components: ComponentsDep,
     wait: Wait = True,
 ) -> Response:
     """Store a JSON array, or NDJSON with one item a line; 200 once all of it is searchable, 202 with a job if large."""
     # Before the body is taken: what cannot be searched is not stored.
-    deployment = await run_in_threadpool(parts.live.get, domain)
+    deployment = await run_in_threadpool(components.live.get, domain)
     incarnation = deployment.live.incarnation
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind not in ("application/json", NDJSON):
         raise UnsupportedMedia(f"content type {kind or 'missing'!r}: expected application/json or {NDJSON}")
-    limit = parts.settings.max_import_bytes
+    limit = components.settings.max_import_bytes
     refuse_long(request, limit)
-    if not wait or _is_large(request, parts.settings.import_job_bytes):
-        await run_in_threadpool(parts.jobs.check_room, domain)
-    with parts.receiving.one_of(f"items of {domain}"):
-        spooled = await parts.imports.spool(stream(request), limit, ndjson=kind == NDJSON)
-    if not wait or spooled.stat().st_size > parts.settings.import_job_bytes:
-        return _queued(await run_in_threadpool(parts.imports.submit, domain, spooled, incarnation))
+    if not wait or _is_large(request, components.settings.import_job_bytes):
+        await run_in_threadpool(components.jobs.check_room, domain)
+    with components.receiving.one_of(f"items of {domain}"):
+        spooled = await components.imports.spool(stream(request), limit, ndjson=kind == NDJSON)
+    if not wait or spooled.stat().st_size > components.settings.import_job_bytes:
+        return _queued(await run_in_threadpool(components.imports.submit, domain, spooled, incarnation))
     try:
         may_have_pictures = "image" in deployment.live.engine.backbone.config.modalities
-        run = partial(parts.reader.pictures.run_of, domain) if may_have_pictures else run_in_threadpool
-        report = await run(partial(parts.imports.run, domain, spooled, Course(incarnation=incarnation)))
+        run = partial(components.reader.pictures.run_of, domain) if may_have_pictures else run_in_threadpool
+        report = await run(partial(components.imports.run, domain, spooled, ImportRun(incarnation=incarnation)))
     finally:
         spooled.unlink(missing_ok=True)
     return _json(report.to_json(), 200)
@@ -100,24 +100,24 @@ async def post_items(
 @router.get("", summary="List items", response_model=Page[responses.Item], responses=problems(404, 422))
 def list_items(
     domain: str,
-    parts: Given,
+    components: ComponentsDep,
     cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
-    limit: Annotated[int, Query(ge=1, le=1000)] = PAGE,
+    limit: Annotated[int, Query(ge=1, le=1000)] = PAGE_ITEMS,
 ) -> dict[str, Any]:
     """Return a page of the catalog, in the order in which items came."""
     if cursor is not None and not _CURSOR.fullmatch(cursor):
         raise InvalidRequest(
             "cursor: expected the next_cursor of a page", [{"loc": ["query", "cursor"], "msg": cursor}]
         )
-    found = parts.state.list_items(domain, int(cursor) if cursor is not None else -1, limit)
+    found = components.state.list_items(domain, int(cursor) if cursor is not None else -1, limit)
     following = str(found[-1][0]) if len(found) == limit else None
     return {"items": [_shown(item) for _, item in found], "next_cursor": following}
 
 
 @router.get("/{item_id:path}", summary="Show an item", response_model=responses.Item, responses=problems(404))
-def get_item(domain: str, item_id: ItemId, parts: Given) -> dict[str, Any]:
+def get_item(domain: str, item_id: ItemIdPath, components: ComponentsDep) -> dict[str, Any]:
     """Return an item as it is stored."""
-    return _shown(parts.writer.get(domain, item_id))
+    return _shown(components.writer.get(domain, item_id))
 
 
 @router.put(
@@ -131,21 +131,23 @@ def get_item(domain: str, item_id: ItemId, parts: Given) -> dict[str, Any]:
         **problems(400, 404, 413, 422, 429, 503, 507),
     },
 )
-async def put_item(domain: str, item_id: ItemId, request: Request, parts: Given, wait: Wait = True) -> Response:
+async def put_item(
+    domain: str, item_id: ItemIdPath, request: Request, components: ComponentsDep, wait: Wait = True
+) -> Response:
     """Store an item and make it searchable; unchanged content is not embedded again."""
-    incarnation = (await run_in_threadpool(parts.live.get, domain)).live.incarnation
+    incarnation = (await run_in_threadpool(components.live.get, domain)).live.incarnation
     given = await run_in_threadpool(_named, await read_item(request, MAX_ITEM_BYTES), item_id)
 
-    def store() -> tuple[Item, bool]:
-        intake = parts.versions.intake(domain)
-        item = _readable(lambda: intake.item(given))
-        intake.settle()
-        return item, bool(parts.writer.upsert(domain, [item], incarnation=incarnation).accepted)
+    def store() -> tuple[StoredItem, bool]:
+        item_reader = components.versions.item_reader(domain)
+        item = _readable(lambda: item_reader.item(given))
+        item_reader.settle()
+        return item, bool(components.writer.upsert(domain, [item], incarnation=incarnation).accepted)
 
-    run = _runner(parts, domain, given.image_b64)
+    run = _runner(components, domain, given.image_b64)
     if not wait:
-        await run(lambda: _readable(lambda: parts.versions.intake(domain).item(given)))
-        return _queued(await run_in_threadpool(parts.imports.submit_item, domain, given, incarnation))
+        await run(lambda: _readable(lambda: components.versions.item_reader(domain).item(given)))
+        return _queued(await run_in_threadpool(components.imports.submit_item, domain, given, incarnation))
     item, added = await run(store)
     return _json(_shown(item), 201 if added else 200, {"Location": f"/domains/{domain}/items/{_quoted(item_id)}"})
 
@@ -157,31 +159,33 @@ async def put_item(domain: str, item_id: ItemId, request: Request, parts: Given,
     openapi_extra={"requestBody": _PATCH},
     responses={**_QUEUED, **problems(400, 404, 409, 413, 422, 429, 503, 507)},
 )
-async def patch_item(domain: str, item_id: ItemId, request: Request, parts: Given, wait: Wait = True) -> Response:
+async def patch_item(
+    domain: str, item_id: ItemIdPath, request: Request, components: ComponentsDep, wait: Wait = True
+) -> Response:
     """Change the fields that are named; what others change at the same time is not lost."""
-    incarnation = (await run_in_threadpool(parts.live.get, domain)).live.incarnation
+    incarnation = (await run_in_threadpool(components.live.get, domain)).live.incarnation
     body = await read_item(request, MAX_ITEM_BYTES)
     patch = await run_in_threadpool(parse_body, ItemPatch, body, '{"available": false}')
 
-    def change() -> Item:
-        intake = parts.versions.intake(domain)
+    def change() -> StoredItem:
+        item_reader = components.versions.item_reader(domain)
 
-        def changed(before: Item) -> Item:
-            after = _readable(lambda: intake.patched(before, patch))
-            intake.settle()
+        def changed(before: StoredItem) -> StoredItem:
+            after = _readable(lambda: item_reader.patched(before, patch))
+            item_reader.settle()
             return after
 
-        parts.writer.change(domain, item_id, changed, incarnation)
-        return parts.writer.get(domain, item_id)
+        components.writer.change(domain, item_id, changed, incarnation)
+        return components.writer.get(domain, item_id)
 
     def check() -> None:
-        before = parts.writer.get(domain, item_id)
-        _readable(lambda: parts.versions.intake(domain).patched(before, patch))
+        before = components.writer.get(domain, item_id)
+        _readable(lambda: components.versions.item_reader(domain).patched(before, patch))
 
-    run = _runner(parts, domain, patch.image_b64)
+    run = _runner(components, domain, patch.image_b64)
     if not wait:
         await run(check)
-        return _queued(await run_in_threadpool(parts.imports.submit_patch, domain, item_id, patch, incarnation))
+        return _queued(await run_in_threadpool(components.imports.submit_patch, domain, item_id, patch, incarnation))
     return _json(_shown(await run(change)), 200)
 
 
@@ -192,9 +196,9 @@ async def patch_item(domain: str, item_id: ItemId, request: Request, parts: Give
     response_class=Response,
     responses=problems(404, 503),
 )
-def delete_item(domain: str, item_id: str, parts: Given) -> None:
+def delete_item(domain: str, item_id: str, components: ComponentsDep) -> None:
     """Delete an item: it is gone from the next answer."""
-    if not parts.writer.delete(domain, [item_id]).deleted:
+    if not components.writer.delete(domain, [item_id]).deleted:
         check_id(item_id)  # only now: what was stored before there was the check can still be deleted
         raise ItemNotFound(f"{domain} has no item {item_id!r}")
 
@@ -204,9 +208,9 @@ def _quoted(item_id: str) -> str:
     return part.replace(".", "%2E") if part in (".", "..") else part  # which would be taken for folders
 
 
-def _runner(parts: Parts, domain: str, picture: str | None) -> Callable[[Callable[[], T]], Awaitable[T]]:
+def _runner(components: Components, domain: str, picture: str | None) -> Callable[[Callable[[], T]], Awaitable[T]]:
     """Return what calls in a thread: one of those for pictures, if there is a picture."""
-    return run_in_threadpool if picture is None else partial(parts.reader.pictures.run_of, domain)
+    return run_in_threadpool if picture is None else partial(components.reader.pictures.run_of, domain)
 
 
 def _is_large(request: Request, inline_bytes: int) -> bool:
@@ -215,7 +219,7 @@ def _is_large(request: Request, inline_bytes: int) -> bool:
     return not length.isdecimal() or int(length) > inline_bytes
 
 
-def _queued(job: state.Job) -> Response:
+def _queued(job: state.JobRecord) -> Response:
     return _json(job.to_json(), 202, {"Location": f"/jobs/{job.id}"})
 
 
@@ -228,14 +232,14 @@ def _named(body: bytes, item_id: str) -> ItemBody:
     return parse_body(ItemBody, json.dumps(given).encode(), '{"title": "Heat (1995)"}')
 
 
-def _readable(made: Callable[[], Item]) -> Item:
+def _readable(made: Callable[[], StoredItem]) -> StoredItem:
     try:
         return made()
     except ValueError as error:
         raise InvalidRequest(str(error), [{"loc": ["body"], "msg": str(error)}]) from error
 
 
-def _shown(item: Item) -> dict[str, Any]:
+def _shown(item: StoredItem) -> dict[str, Any]:
     shown = {"item_id": item.item_id, "text": as_attributes(item.text), "image": item.image}
     return shown | {"popularity": item.popularity, "available": item.available, "metadata": item.metadata}
 

@@ -8,8 +8,8 @@ from fastapi import APIRouter, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 
-from service.http.parts import Caller, Given, key_check, problems
-from service.state import Job
+from service.http.components import Caller, ComponentsDep, key_check, problems
+from service.state import JobRecord
 from service.wire import responses
 from service.wire.responses import Page
 
@@ -20,34 +20,34 @@ router = APIRouter(prefix="/jobs", tags=["jobs"])
 
 @router.get("", summary="List jobs", response_model=Page[responses.Job])
 def list_jobs(
-    parts: Given,
+    components: ComponentsDep,
     key: Caller,
     domain: Annotated[str | None, Query()] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> dict[str, Any]:
     """Return jobs, newest first."""
     asked = key.domains if domain is None and key.domains else (domain,)
-    found = sorted((job for name in asked for job in parts.state.jobs(name, limit)), key=_created, reverse=True)
+    found = sorted((job for name in asked for job in components.state.jobs(name, limit)), key=_created, reverse=True)
     return {"items": [job.to_json() for job in found[:limit]], "next_cursor": None}
 
 
-def _created(job: Job) -> str:
+def _created(job: JobRecord) -> str:
     return job.created_at
 
 
 @router.get("/{job_id}", summary="Show a job", response_model=responses.Job, responses=problems(404))
-def get_job(job_id: str, parts: Given, key: Caller) -> dict[str, Any]:
+def get_job(job_id: str, components: ComponentsDep, key: Caller) -> dict[str, Any]:
     """Return status, stage, progress, result or error of a job."""
-    job = parts.state.get_job(job_id)
+    job = components.state.get_job(job_id)
     key.check("read", job.domain)
     return job.to_json()
 
 
 @router.delete("/{job_id}", summary="Cancel a job", response_model=responses.Job, responses=problems(404, 409))
-def cancel_job(job_id: str, parts: Given, key: Caller) -> dict[str, Any]:
+def cancel_job(job_id: str, components: ComponentsDep, key: Caller) -> dict[str, Any]:
     """Cancel a queued job at once, a running one at its next step; what it had begun is not seen by anyone."""
-    key.check("write", parts.state.get_job(job_id).domain)
-    return parts.jobs.cancel(job_id).to_json()
+    key.check("write", components.state.get_job(job_id).domain)
+    return components.jobs.cancel(job_id).to_json()
 
 
 @router.get(
@@ -59,16 +59,16 @@ def cancel_job(job_id: str, parts: Given, key: Caller) -> dict[str, Any]:
         **problems(404, 429),
     },
 )
-async def follow_job(job_id: str, request: Request, parts: Given, key: Caller) -> Response:
+async def follow_job(job_id: str, request: Request, components: ComponentsDep, key: Caller) -> Response:
     """Send the job whenever it changed, as server-sent events, until it ended.
 
     A stream that ends before, since the service stops, the key was revoked or the domain removed, says so in an event
     `end`, with a problem as its data.
     """
-    job = await run_in_threadpool(parts.state.get_job, job_id)
+    job = await run_in_threadpool(components.state.get_job, job_id)
     key.check("read", job.domain)
-    parts.job_events.check(job_id)
-    events = parts.job_events.follow(job, key_check(request))
+    components.job_events.check(job_id)
+    events = components.job_events.follow(job, key_check(request))
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     if request.method == "HEAD":
         return Response(media_type=EVENTS, headers=headers)

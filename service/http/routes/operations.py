@@ -10,7 +10,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.concurrency import run_in_threadpool
 
 from service.errors import StateUnavailable
-from service.http.parts import Given, Parts, problems
+from service.http.components import Components, ComponentsDep, problems
 from service.version import version_name
 from service.wire.responses import Alive, Info, Readiness
 
@@ -24,32 +24,32 @@ async def livez() -> dict[str, str]:
 
 
 @router.get("/readyz", summary="Can it answer?", response_model=Readiness, responses=problems(503))
-async def readyz(parts: Given, response: Response) -> dict[str, Any]:
+async def readyz(components: ComponentsDep, response: Response) -> dict[str, Any]:
     """Answer 200 once the domains that were live before the start are live again; a later activation changes nothing.
 
     A domain that cannot be restored is named and keeps no other from being served. With its state gone the service
     still answers recommendations: it stays ready, and says what it lacks under `degraded`. So it does where its state
     lacks domains that the data folder knows.
     """
-    loading = parts.live.loading
+    loading = components.live.loading
     response.status_code = 503 if loading else 200
     return {
         "status": "loading" if loading else "ready",
         "loading": loading,
-        "broken": parts.live.broken,
-        "degraded": await _degraded(parts),
+        "broken": components.live.broken,
+        "degraded": await _degraded(components),
     }
 
 
-async def _degraded(parts: Parts) -> dict[str, str]:
+async def _degraded(components: Components) -> dict[str, str]:
     """Say what is missing; the state is asked only where domains were lost."""
-    trouble = parts.state.trouble()
+    trouble = components.state.trouble()
     if trouble is not None:
         return {"state": trouble}
-    if not parts.lost.at_start:
+    if not components.lost.at_start:
         return {}
     try:
-        lost = await run_in_threadpool(parts.lost.trouble)
+        lost = await run_in_threadpool(components.lost.trouble)
     except StateUnavailable as error:
         return {"state": error.detail}
     return {} if lost is None else {"domains": lost}
@@ -61,20 +61,20 @@ async def _degraded(parts: Parts) -> dict[str, str]:
     response_class=Response,
     responses={200: {"content": {"text/plain": {}}, "description": "Prometheus' text form."}},
 )
-async def metrics(parts: Given) -> Response:
+async def metrics(components: ComponentsDep) -> Response:
     """Return all metrics."""
-    return Response(parts.telemetry.text(), media_type=CONTENT_TYPE_LATEST)
+    return Response(components.telemetry.text(), media_type=CONTENT_TYPE_LATEST)
 
 
 @router.get("/info", summary="What runs here", response_model=Info)
-def info(parts: Given) -> dict[str, Any]:
+def info(components: ComponentsDep) -> dict[str, Any]:
     """Return version, state, backbones with their device and size, and the memory of each domain by part."""
-    names = parts.engines.names()
-    deployments = sorted(parts.live.all(), key=lambda deployment: deployment.live.domain)
+    names = components.engines.names()
+    deployments = sorted(components.live.all(), key=lambda deployment: deployment.live.domain)
     return {
         "version": version("swaprec"),
-        "process": parts.jobs.owner,
-        "state": parts.state.describe(),
+        "process": components.jobs.owner,
+        "state": components.state.describe(),
         "backbones": [
             {
                 "name": names[fingerprint],
@@ -84,7 +84,7 @@ def info(parts: Given) -> dict[str, Any]:
                 "memory_bytes": engine.backbone.parameters_total * 4,
                 "adapters_in_table": engine.slots_in_use,
             }
-            for fingerprint, engine in parts.engines.items()
+            for fingerprint, engine in components.engines.items()
         ],
         "domains": [
             {

@@ -8,8 +8,8 @@ from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
 
 from service.content.probe_rows import read_probes
-from service.errors import Conflict
-from service.http.parts import Given, parse_body, problems, read_body
+from service.errors import RequestConflict
+from service.http.components import ComponentsDep, parse_body, problems, read_body
 from service.ingest.imports import MAX_ARRAY_BYTES
 from service.recommend.probes import evaluate
 from service.wire.requests import EvaluateRequest
@@ -28,24 +28,24 @@ router = APIRouter(prefix="/domains/{domain}", tags=["probes"])
     openapi_extra={"requestBody": _BODY},
     responses=problems(400, 404, 413, 422, 507),
 )
-async def put_probes(domain: str, request: Request, parts: Given) -> dict[str, Any]:
+async def put_probes(domain: str, request: Request, components: ComponentsDep) -> dict[str, Any]:
     """Keep a JSON array of `{history, target}`, in place of what was kept; an empty array removes all.
 
     A canary that had to pass a gate is judged by the new ones, as a job.
     """
-    incarnation = (await run_in_threadpool(parts.state.get_domain, domain)).incarnation
-    body = await read_body(request, min(parts.settings.max_import_bytes, MAX_ARRAY_BYTES))
+    incarnation = (await run_in_threadpool(components.state.get_domain, domain)).incarnation
+    body = await read_body(request, min(components.settings.max_import_bytes, MAX_ARRAY_BYTES))
     probes = await run_in_threadpool(read_probes, body)
-    await run_in_threadpool(parts.state.put_probes, domain, probes, incarnation)
+    await run_in_threadpool(components.state.put_probes, domain, probes, incarnation)
     if probes:
-        await run_in_threadpool(parts.canary_judge.ask, domain)
+        await run_in_threadpool(components.canary_gate_runner.ask, domain)
     return {"domain": domain, "probes": len(probes)}
 
 
 @router.get("/probes", summary="Count the held-out probes", response_model=ProbeCount, responses=problems(404))
-def count_probes(domain: str, parts: Given) -> dict[str, Any]:
+def count_probes(domain: str, components: ComponentsDep) -> dict[str, Any]:
     """Return how many probes a domain has."""
-    return {"domain": domain, "probes": len(parts.state.probes(domain))}
+    return {"domain": domain, "probes": len(components.state.probes(domain))}
 
 
 @router.post(
@@ -55,17 +55,19 @@ def count_probes(domain: str, parts: Given) -> dict[str, Any]:
     openapi_extra={"requestBody": _VERSION},
     responses=problems(400, 404, 409, 413, 422, 429),
 )
-async def evaluate_version(domain: str, request: Request, parts: Given) -> Evaluated:
+async def evaluate_version(domain: str, request: Request, components: ComponentsDep) -> Evaluated:
     """Return HR@k and NDCG@k of a version that is in memory, the live one if none is named, through the live path.
 
     Recommendations go first, so that it takes longer beside many of them.
     """
-    deployment = await parts.residency.get(domain)
-    body = await read_body(request, parts.settings.max_body_bytes)
+    deployment = await components.residency.get(domain)
+    body = await read_body(request, components.settings.max_body_bytes)
     wanted = parse_body(EvaluateRequest, body or b"{}", '{"version": 3}')
     value = deployment.live if wanted.version is None else deployment.get(wanted.version)
-    with parts.reader.pace.place(domain):
-        probes = await run_in_threadpool(parts.state.probes, domain)
+    with components.reader.pace.place(domain):
+        probes = await run_in_threadpool(components.state.probes, domain)
         if not probes:
-            raise Conflict(f"{domain} has no probes: PUT /domains/{domain}/probes, or swaprec publish, gives it some")
-        return await evaluate(value, probes, parts.reader, wanted.k, request.is_disconnected)
+            raise RequestConflict(
+                f"{domain} has no probes: PUT /domains/{domain}/probes, or swaprec publish, gives it some"
+            )
+        return await evaluate(value, probes, components.reader, wanted.k, request.is_disconnected)

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel
 
 from service.errors import DomainLoading, QueueFull
-from service.http.parts import Given, Parts, parse_body, problems, read_body
+from service.http.components import Components, ComponentsDep, parse_body, problems, read_body
 from service.live.table import Deployment, LiveDomain
 from service.recommend.compare import compare
 from service.recommend.recommend import recommend
@@ -34,22 +34,22 @@ def _expects(body: type[BaseModel]) -> dict[str, Any]:
     responses=problems(400, 404, 409, 413, 422, 429, 503),
 )
 async def post_recommend(
-    request: Request, parts: Given, domain: Annotated[str, Query(description="Which domain.")]
+    request: Request, components: ComponentsDep, domain: Annotated[str, Query(description="Which domain.")]
 ) -> Response:
     """Answer from the domain's live value; the answer names the version and index generation that produced it."""
     try:
-        deployment = await parts.residency.get(domain)
-        body = await read_body(request, parts.settings.max_body_bytes)
+        deployment = await components.residency.get(domain)
+        body = await read_body(request, components.settings.max_body_bytes)
         wanted = parse_body(RecommendRequest, body, '{"history": ["n101"]}')
-        answer = await _recommended(parts, deployment, wanted)
+        answer = await _recommended(components, deployment, wanted)
     except (QueueFull, DomainLoading) as error:
-        parts.telemetry.rejected.labels(error.code).inc()
+        components.telemetry.rejected.labels(error.code).inc()
         raise
     request.state.domain = domain
     if answer["fallback"]["used"]:
-        parts.telemetry.fallbacks.labels(answer["fallback"]["reason"]).inc()
+        components.telemetry.fallbacks.labels(answer["fallback"]["reason"]).inc()
     if answer["unknown_items"]:
-        parts.telemetry.unknown_items.inc(len(answer["unknown_items"]))
+        components.telemetry.unknown_items.inc(len(answer["unknown_items"]))
     return _answer(answer)
 
 
@@ -61,13 +61,13 @@ async def post_recommend(
     responses=problems(400, 404, 409, 413, 422, 429, 503),
 )
 async def post_compare(
-    request: Request, parts: Given, domain: Annotated[str, Query(description="Which domain.")]
+    request: Request, components: ComponentsDep, domain: Annotated[str, Query(description="Which domain.")]
 ) -> Response:
     """Answer one history by every arm, with how much they agree and what moved."""
-    deployment = await parts.residency.get(domain)
-    body = await read_body(request, parts.settings.max_body_bytes)
+    deployment = await components.residency.get(domain)
+    body = await read_body(request, components.settings.max_body_bytes)
     wanted = parse_body(CompareRequest, body, '{"history": ["n101"], "arms": [{"version": 3}]}')
-    answer = await compare(deployment, wanted, parts.reader)
+    answer = await compare(deployment, wanted, components.reader)
     return _answer(answer)
 
 
@@ -79,12 +79,14 @@ async def post_compare(
     responses=problems(400, 404, 409, 413, 422, 429, 503),
 )
 async def post_similar(
-    request: Request, parts: Given, domain: Annotated[str, Query(description="Which domain.")]
+    request: Request, components: ComponentsDep, domain: Annotated[str, Query(description="Which domain.")]
 ) -> Response:
     """Answer with the nearest items of the live value; a text or picture is encoded with its adapter."""
-    deployment = await parts.residency.get(domain)
-    wanted = parse_body(SimilarRequest, await read_body(request, parts.settings.max_body_bytes), '{"item_id": "n101"}')
-    return _answer(await similar(_live(deployment, wanted.version), wanted, parts.reader))
+    deployment = await components.residency.get(domain)
+    wanted = parse_body(
+        SimilarRequest, await read_body(request, components.settings.max_body_bytes), '{"item_id": "n101"}'
+    )
+    return _answer(await similar(_live(deployment, wanted.version), wanted, components.reader))
 
 
 @router.post(
@@ -95,21 +97,21 @@ async def post_similar(
     responses=problems(400, 404, 409, 413, 422, 429, 503),
 )
 async def post_embed(
-    request: Request, parts: Given, domain: Annotated[str, Query(description="Which domain.")]
+    request: Request, components: ComponentsDep, domain: Annotated[str, Query(description="Which domain.")]
 ) -> Response:
     """Encode with the adapter of the live value; an item's own vector is the one that is searched."""
-    deployment = await parts.residency.get(domain)
+    deployment = await components.residency.get(domain)
     example = '{"items": ["n101", {"text": "Storm closes roads"}]}'
-    wanted = parse_body(EmbedRequest, await read_body(request, parts.settings.max_body_bytes), example)
-    return _answer(await embed(_live(deployment, wanted.version), wanted, parts.reader))
+    wanted = parse_body(EmbedRequest, await read_body(request, components.settings.max_body_bytes), example)
+    return _answer(await embed(_live(deployment, wanted.version), wanted, components.reader))
 
 
-async def _recommended(parts: Parts, deployment: Deployment, wanted: RecommendRequest) -> dict[str, Any]:
+async def _recommended(components: Components, deployment: Deployment, wanted: RecommendRequest) -> dict[str, Any]:
     if wanted.version is not None:
-        return await recommend(deployment.get(wanted.version), wanted, parts.reader)
+        return await recommend(deployment.get(wanted.version), wanted, components.reader)
     if deployment.canary is None:
-        return await recommend(deployment.live, wanted, parts.reader)
-    return await parts.canaries.recommend(deployment, deployment.canary, wanted, parts.reader)
+        return await recommend(deployment.live, wanted, components.reader)
+    return await components.canaries.recommend(deployment, deployment.canary, wanted, components.reader)
 
 
 def _live(deployment: Deployment, version: int | str | None) -> LiveDomain:

@@ -46,9 +46,13 @@ def test_places_are_given_to_the_domains_in_turns() -> None:
         admission = Admission(max_queue=100, max_wait_s=1.0, at_once=4)
         assert [len(fill(admission, name, count)) for name, count in (("a", 3), ("b", 1))] == [0, 0]
         began: list[str] = []
+
+        def noting(name: str) -> Callable[[object], None]:
+            return lambda _: began.append(name)
+
         for name, count in (("a", 3), ("b", 2), ("c", 1)):
             for turn in fill(admission, name, count):
-                turn.add_done_callback(lambda _, name=name: began.append(name))
+                turn.add_done_callback(noting(name))
         for name in "aaabcab":
             admission.end(name)
             await asyncio.sleep(0)

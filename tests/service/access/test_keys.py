@@ -13,13 +13,11 @@ import pytest
 from service.access import keys
 from service.access.keys import Exposed, KeyFile, KeyNotFound, Keys, open_keys
 from service.app import create_app
-from service.errors import Forbidden, StateError, Unauthorized
+from service.errors import KeyInvalid, ScopeDenied, StateError
 from service.http.auth_middleware import is_open
 from service.http.auth_middleware import needed as scope_of
 from service.settings import Settings
-from tests.service.conftest import ITEMS, running, upload, wait_until
-
-Make = Callable[..., Path]
+from tests.service.conftest import ITEMS, MakeBundle, running, upload, wait_until
 
 
 @pytest.fixture
@@ -50,14 +48,14 @@ def test_a_key_is_known_by_its_token_and_kept_as_a_hash(file: KeyFile) -> None:
 @pytest.mark.parametrize("change", [str.upper, lambda t: t[:-1], lambda t: t + "x", lambda t: t[:4], lambda t: t[3:]])
 def test_another_token_is_not(file: KeyFile, change: Callable[[str], str]) -> None:
     token = file.add("reader", "read")[1]
-    with pytest.raises(Unauthorized):
+    with pytest.raises(KeyInvalid):
         Keys(file, required=False).caller(f"Bearer {change(token)}")
 
 
 @pytest.mark.parametrize("header", [None, "", "Basic eDp5", "Bearer", "Bearer "])
-def test_no_token_is_told_what_to_send(file: KeyFile, header: str | None) -> None:
+def test_no_token_learns_what_to_send(file: KeyFile, header: str | None) -> None:
     file.add("reader", "read")
-    with pytest.raises(Unauthorized, match="send Authorization: Bearer"):
+    with pytest.raises(KeyInvalid, match="send Authorization: Bearer"):
         Keys(file, required=False).caller(header)
 
 
@@ -69,9 +67,9 @@ def test_a_scope_includes_those_before_it_and_domains_limit_it(file: KeyFile) ->
     key = file.add("writer", "write", ["movies", "books"])[0]
     key.check("read", "movies")
     key.check("write", "books")
-    with pytest.raises(Forbidden, match="needs a key of scope admin; 'writer' has scope write"):
+    with pytest.raises(ScopeDenied, match="needs a key of scope admin; 'writer' has scope write"):
         key.check("admin", "movies")
-    with pytest.raises(Forbidden, match="'writer' is for movies, books, not for 'news'"):
+    with pytest.raises(ScopeDenied, match="'writer' is for movies, books, not for 'news'"):
         key.check("read", "news")
 
 
@@ -82,7 +80,7 @@ def test_keys_are_followed_while_the_service_runs(file: KeyFile, monkeypatch: py
     second = file.add("second", "read")[1]
     assert known.caller(f"Bearer {second}").name == "second"
     file.revoke(first.id)
-    with pytest.raises(Unauthorized, match="revoked"):
+    with pytest.raises(KeyInvalid, match="revoked"):
         known.caller(f"Bearer {token}")
 
 
@@ -92,10 +90,10 @@ def test_when_the_last_key_is_revoked_nobody_gets_in(file: KeyFile, monkeypatch:
     known = Keys(file, required=False)
     file.revoke(only.id)
     for header in (f"Bearer {token}", None):
-        with pytest.raises(Unauthorized):
+        with pytest.raises(KeyInvalid):
             known.caller(header)
     file.path.unlink()
-    with pytest.raises(Unauthorized):
+    with pytest.raises(KeyInvalid):
         known.caller(None)
 
 
@@ -200,7 +198,9 @@ def test_a_body_is_not_read_before_the_key(guarded: httpx.Client) -> None:
     assert time.monotonic() - started < 10
 
 
-def test_a_key_of_one_domain_sees_and_touches_no_other(guarded: httpx.Client, file: KeyFile, bundle: Make) -> None:
+def test_a_key_of_one_domain_sees_and_touches_no_other(
+    guarded: httpx.Client, file: KeyFile, bundle: MakeBundle
+) -> None:
     for name in ("movies", "books"):
         guarded.put(f"/domains/{name}", json={})
         guarded.post(f"/domains/{name}/items", json=ITEMS)
@@ -232,7 +232,7 @@ def test_a_key_of_one_domain_sees_and_touches_no_other(guarded: httpx.Client, fi
     assert guarded.get("/adapters").json()["items"][0]["domain"] == "movies"
 
 
-def test_a_key_is_not_told_which_other_domains_there_are(guarded: httpx.Client, file: KeyFile) -> None:
+def test_a_key_does_not_learn_which_other_domains_exist(guarded: httpx.Client, file: KeyFile) -> None:
     guarded.put("/domains/books", json={})
     headers = bearer(file.add("films", "read", ["movies"])[1])
     wait_until(lambda: guarded.get("/domains", headers=headers).status_code == 200)
@@ -242,7 +242,7 @@ def test_a_key_is_not_told_which_other_domains_there_are(guarded: httpx.Client, 
 
 
 def test_a_reader_changes_nothing_and_a_writer_makes_no_domain(
-    guarded: httpx.Client, file: KeyFile, bundle: Make
+    guarded: httpx.Client, file: KeyFile, bundle: MakeBundle
 ) -> None:
     guarded.put("/domains/movies", json={})
     reader, writer = (bearer(file.add(scope, scope)[1]) for scope in ("read", "write"))

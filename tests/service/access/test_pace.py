@@ -14,7 +14,7 @@ import pytest
 from service.access import pace
 from service.access.pace import Pace
 from service.errors import TooManyAtOnce
-from tests.service.conftest import parts_of, wait_until
+from tests.service.conftest import components_of, wait_until
 
 BODY = {"history": ["i1", "i2"], "k": 5}
 PROBES = [{"history": ["i1", "i2", "i3"], "target": f"i{n % 60}"} for n in range(20_000)]
@@ -38,23 +38,23 @@ def seconds_of(movies: httpx.Client, count: int) -> list[float]:
 
 def test_however_many_probes_there_are_few_are_asked_at_once(movies: httpx.Client) -> None:
     movies.put("/domains/movies/probes", json=PROBES)
-    parts = parts_of(movies)
-    asking = parts.judge.asking
-    assert asking is not None
+    components = components_of(movies)
+    loop_reader = components.gate_runner.loop_reader
+    assert loop_reader is not None
     idle = seconds_of(movies, 20)
     with ThreadPoolExecutor(4) as pool:
         asked = [pool.submit(evaluate, movies, 3.0) for _ in range(4)]
-        wait_until(lambda: parts.reader.pace._by_domain["movies"] == 4)
-        beside = seconds_of(movies, 20)
-        tasks = max(len(asyncio.all_tasks(asking.loop)) for _ in range(20))
+        wait_until(lambda: components.reader.pace._by_domain["movies"] == 4)
+        loaded = seconds_of(movies, 20)
+        tasks = max(len(asyncio.all_tasks(loop_reader.loop)) for _ in range(20))
         assert {one.result() for one in asked} == {0}, "they took longer than their clients waited"
     assert tasks < 100
-    assert statistics.median(beside) < 10 * statistics.median(idle) + 0.1
+    assert statistics.median(loaded) < 10 * statistics.median(idle) + 0.1
 
 
 def test_an_evaluation_whose_client_left_ends(movies: httpx.Client) -> None:
     movies.put("/domains/movies/probes", json=PROBES)
-    counts = parts_of(movies).reader.pace._by_domain
+    counts = components_of(movies).reader.pace._by_domain
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(evaluate, movies, 0.5)
         wait_until(lambda: counts["movies"] == 1)
@@ -70,7 +70,7 @@ def test_evaluations_take_turns(movies: httpx.Client) -> None:
     movies.post("/domains/books/items", json=[{"item_id": "i1", "title": "storm"}])
     movies.put("/domains/books/probes", json=PROBES[:16])
     long.start()
-    counts = parts_of(movies).reader.pace._by_domain
+    counts = components_of(movies).reader.pace._by_domain
     wait_until(lambda: counts["movies"] == 1)
     assert movies.post("/domains/books/evaluate").json()["probes"] == 16
     assert counts["movies"] == 1, "the short one does not wait for the long one"
@@ -80,7 +80,7 @@ def test_evaluations_take_turns(movies: httpx.Client) -> None:
 def test_more_evaluations_than_a_domain_or_the_process_may_have_are_refused(
     movies: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    paced: Pace = parts_of(movies).reader.pace
+    paced: Pace = components_of(movies).reader.pace
     with paced.place("a"), paced.place("a"), paced.place("a"), paced.place("a"):
         with pytest.raises(TooManyAtOnce, match="a has 4"), paced.place("a"):
             pass

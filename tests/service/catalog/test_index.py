@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from service.catalog.bases import Bases, Catalog
-from service.catalog.index import LEAST_RECALL, ExactIndex, TunedIndex, build
-from service.embedding.worker import Builder
+from service.catalog.index import MIN_RECALL, ExactIndex, TunedIndex, build
+from service.embedding.worker import WorkerProcess
 from service.settings import Settings
 from service.state import DomainRecord
 from tests.service.conftest import activate, running
@@ -32,7 +32,7 @@ def test_an_approximate_index_keeps_its_recall_on_queries_it_was_not_tuned_on(tm
     vectors, path = clustered(30_000), tmp_path / "a.faiss"
     tuned = build(vectors, clustered(256, 1), "items", path)
     assert tuned is not None
-    assert tuned.recall_at_10 >= LEAST_RECALL
+    assert tuned.recall_at_10 >= MIN_RECALL
     assert tuned.microseconds < tuned.exact_microseconds
     index, exact, users = TunedIndex(path, vectors, tuned), ExactIndex(vectors), clustered(200, 2)
     for k in (1, 10, 100):
@@ -102,11 +102,11 @@ def test_an_index_that_is_not_what_was_written_makes_its_base_absent(tmp_path: P
 def test_another_process_builds_the_same_index(tmp_path: Path) -> None:
     vectors = clustered(20_000)
     np.save(tmp_path / "v.npy", vectors)
-    builder = Builder(lambda _: None, least=1, threads=1)
+    worker = WorkerProcess(lambda _: None, least=1, threads=1)
     try:
-        tuned = builder.index(tmp_path / "v.npy", 19_000, clustered(64, 1), "probes", tmp_path / "a.faiss")
+        tuned = worker.index(tmp_path / "v.npy", 19_000, clustered(64, 1), "probes", tmp_path / "a.faiss")
     finally:
-        builder.close()
+        worker.close()
     assert tuned is not None
     assert (tuned.source, tuned.queries) == ("probes", 64)
     assert TunedIndex(tmp_path / "a.faiss", vectors[:19_000], tuned).search(vectors[:1], 5)[1].shape == (1, 5)
@@ -126,7 +126,7 @@ def test_a_large_catalog_is_served_from_an_index_that_its_card_describes(
         activate(client, path)
         card = client.get("/domains/movies").json()["index"]
         assert card["kind"] in ("exact", "ivf_sq8")
-        assert card["kind"] == "exact" or card["recall_at_10"] >= LEAST_RECALL
+        assert card["kind"] == "exact" or card["recall_at_10"] >= MIN_RECALL
         found = _ids(client, asked)
         client.delete(f"/domains/movies/items/{found[0]}")
         client.put("/domains/movies/items/fresh", json={"title": "film 1 1 1"})

@@ -19,7 +19,7 @@ RECORD = DomainRecord("movies", "f", incarnation="b1")
 
 
 @dataclass(frozen=True)
-class Known:
+class KnownRows:
     """An item as the plain model has it."""
 
     vector: np.ndarray
@@ -31,14 +31,14 @@ def vector_of(rng: random.Random) -> np.ndarray:
     return np.array([rng.gauss(0, 1) for _ in range(WIDTH)], np.float32)
 
 
-def catalog_of(model: dict[str, Known], generation: int) -> Catalog:
+def catalog_of(model: dict[str, KnownRows], generation: int) -> Catalog:
     """Return what a base keeps of the model's items."""
     popularity = np.array([known.popularity for known in model.values()], np.float64)
     available = np.array([known.available for known in model.values()], np.bool_)
     return Catalog(generation, np.arange(len(model)), list(model), popularity, available)
 
 
-def built(bases: Bases, model: dict[str, Known], generation: int, incarnation: str = "b1") -> LiveItems:
+def built(bases: Bases, model: dict[str, KnownRows], generation: int, incarnation: str = "b1") -> LiveItems:
     """Write a base of the model's items, and open it."""
     ids = list(model)
     with bases.writing(
@@ -56,7 +56,7 @@ def bases(tmp_path: Path) -> Bases:
     return Bases(tmp_path / "bases")
 
 
-def changed(rng: random.Random, model: dict[str, Known], generation: int) -> tuple[Changes, np.ndarray]:
+def changed(rng: random.Random, model: dict[str, KnownRows], generation: int) -> tuple[Changes, np.ndarray]:
     """Change the model at random; return the same as changes and vectors."""
     upserted: dict[str, ChangedItem] = {}
     deleted: set[str] = set()
@@ -71,7 +71,7 @@ def changed(rng: random.Random, model: dict[str, Known], generation: int) -> tup
         if old is not None and rng.random() < 0.5:  # another popularity, or availability, and the same text
             new = replace(old, popularity=float(rng.randrange(5)), available=rng.random() < 0.6)
         else:
-            new = Known(vector_of(rng), float(rng.randrange(5)), rng.random() < 0.8)
+            new = KnownRows(vector_of(rng), float(rng.randrange(5)), rng.random() < 0.8)
         model[name] = new
         deleted.discard(name)
         upserted[name] = ChangedItem(0, name, "", new.popularity, "", new.available)
@@ -79,7 +79,7 @@ def changed(rng: random.Random, model: dict[str, Known], generation: int) -> tup
     return Changes(generation, list(upserted.values()), [(0, name) for name in deleted]), vectors
 
 
-def check(items: LiveItems, model: dict[str, Known], rng: random.Random) -> None:
+def check(items: LiveItems, model: dict[str, KnownRows], rng: random.Random) -> None:
     """Compare every question with the model's answer."""
     asked = [f"i{number}" for number in range(70)]
     rows = items.rows(asked)
@@ -115,7 +115,7 @@ def check(items: LiveItems, model: dict[str, Known], rng: random.Random) -> None
 def test_any_sequence_of_changes_and_compactions_answers_as_the_plain_model(bases: Bases, seed: int) -> None:
     rng = random.Random(seed)
     model = {
-        f"i{n}": Known(vector_of(rng), float(rng.randrange(5)), rng.random() < 0.8)
+        f"i{n}": KnownRows(vector_of(rng), float(rng.randrange(5)), rng.random() < 0.8)
         for n in range(rng.choice((0, 1, 30)))
     }
     items = built(bases, model, 1)
@@ -134,7 +134,7 @@ def test_any_sequence_of_changes_and_compactions_answers_as_the_plain_model(base
 
 def test_a_value_stays_as_it_is_when_another_is_made_of_it(bases: Bases) -> None:
     rng = random.Random(0)
-    model = {f"i{n}": Known(vector_of(rng), 1.0, available=True) for n in range(20)}
+    model = {f"i{n}": KnownRows(vector_of(rng), 1.0, available=True) for n in range(20)}
     items, before = built(bases, model, 1), dict(model)
     changes, vectors = changed(rng, model, 2)
     items.with_changes(changes, vectors)
@@ -155,7 +155,7 @@ def test_a_compaction_is_due_after_a_thousand_rows_or_two_per_cent(bases: Bases)
 @pytest.fixture
 def opened(bases: Bases) -> tuple[Bases, LiveItems]:
     rng = random.Random(0)
-    return bases, built(bases, {f"i{n}": Known(vector_of(rng), 1.0, available=True) for n in range(20)}, 1)
+    return bases, built(bases, {f"i{n}": KnownRows(vector_of(rng), 1.0, available=True) for n in range(20)}, 1)
 
 
 def test_a_base_that_is_removed_while_it_is_mapped_still_answers(opened: tuple[Bases, LiveItems]) -> None:
@@ -183,7 +183,7 @@ def test_a_damaged_file_makes_a_base_absent(opened: tuple[Bases, LiveItems], tmp
 
 
 def test_what_a_killed_builder_left_is_no_base(bases: Bases, tmp_path: Path) -> None:
-    catalog = catalog_of({"a": Known(np.zeros(WIDTH, np.float32), 0.0, available=True)}, 1)
+    catalog = catalog_of({"a": KnownRows(np.zeros(WIDTH, np.float32), 0.0, available=True)}, 1)
 
     def interrupted() -> None:
         with bases.writing(RECORD, catalog, 1, WIDTH) as base:
@@ -195,7 +195,7 @@ def test_what_a_killed_builder_left_is_no_base(bases: Bases, tmp_path: Path) -> 
     assert list((tmp_path / "bases" / "movies").iterdir()) == []
 
 
-def test_ids_of_equal_hashes_are_told_apart() -> None:
+def test_ids_of_equal_hashes_are_distinguished() -> None:
     # A well-known pair of words with one CRC-32.
     ids = Ids.of(["plumless", "other", "buckeroo", ""])
     assert ids.rows(["buckeroo", "plumless", "absent", ""]) == {"buckeroo": 2, "plumless": 0, "": 3}
@@ -204,7 +204,7 @@ def test_ids_of_equal_hashes_are_told_apart() -> None:
 
 def test_a_base_that_its_builder_made_before_it_was_killed_stays_when_it_is_made_again(bases: Bases) -> None:
     rng = random.Random(5)
-    model = {f"i{n}": Known(vector_of(rng), float(n), available=True) for n in range(4)}
+    model = {f"i{n}": KnownRows(vector_of(rng), float(n), available=True) for n in range(4)}
     first = built(bases, model, 1)
     again = built(bases, model, 1)
     assert again.base is first.base

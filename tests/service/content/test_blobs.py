@@ -19,16 +19,16 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.content.blobs import AGAIN_S, GRACE_S, LOCK, NOTE, Blobs
+from service.content.blobs import GRACE_S, LOCK, NOTE, SWEEP_RETRY_S, Blobs
 from service.content.sweeps import Sweeps
 from service.errors import StateUnavailable
 from service.jobs import Jobs, Stopped
 from service.settings import Settings
-from service.state import DomainRecord, Item, State
+from service.state import DomainRecord, State, StoredItem
 from service.state.redis import RedisState
 from service.state.snapshots import Snapshots
 from service.state.sqlite import SqliteState
-from tests.service.conftest import parts_of, running, wait_for_job
+from tests.service.conftest import components_of, running, wait_for_job
 from tests.service.redis_server import RedisServer
 from tests.tiny import tiny_backbone, tiny_picture
 
@@ -138,11 +138,11 @@ def test_a_sweep_waits_for_whoever_is_keeping_a_picture_and_looks_at_its_time_th
     with ThreadPoolExecutor() as pool:
         with (folder / digest[:2] / LOCK).open() as lock:
             fcntl.flock(lock, fcntl.LOCK_SH)
-            gone = pool.submit(blobs.sweep, named)
+            removed = pool.submit(blobs.sweep, named)
             assert asked.wait(20)
             time.sleep(0.05)  # a sweep that does not wait would be done
             os.utime(folder / digest[:2] / digest)
-        assert gone.result() == 0
+        assert removed.result() == 0
     assert kept(folder) == {digest}
 
 
@@ -195,7 +195,7 @@ def test_one_sweeps_at_a_time_among_processes(blobs: Blobs, folder: Path) -> Non
 def test_a_sweep_is_due_a_grace_period_after_the_last_and_an_hour_after_the_last_attempt(
     blobs: Blobs, folder: Path
 ) -> None:
-    def gone() -> Iterator[str]:
+    def removed() -> Iterator[str]:
         raise StateUnavailable("state is gone")
         yield
 
@@ -204,12 +204,12 @@ def test_a_sweep_is_due_a_grace_period_after_the_last_and_an_hour_after_the_last
     assert blobs.is_sweep_due()
     age(folder)
     with pytest.raises(StateUnavailable):
-        blobs.sweep(gone)
+        blobs.sweep(removed)
     assert not blobs.is_sweep_due()
-    age(folder, AGAIN_S)
+    age(folder, SWEEP_RETRY_S)
     assert blobs.is_sweep_due()
     blobs.sweep(list)
-    age(folder, AGAIN_S)
+    age(folder, SWEEP_RETRY_S)
     assert not blobs.is_sweep_due()
     age(folder)
     assert blobs.is_sweep_due()
@@ -255,10 +255,10 @@ def test_what_is_kept_and_named_while_others_sweep_without_a_grace_period_is_nev
 
     with ThreadPoolExecutor() as pool:
         writers = [pool.submit(keep_and_name, tiny_picture(one), random.Random(one)) for one in range(8)]
-        gone = sum(blobs.sweep(names, lambda: time.sleep(0.0005), older_than_s=0) for _ in range(150))
+        removed = sum(blobs.sweep(names, lambda: time.sleep(0.0005), older_than_s=0) for _ in range(150))
         over.set()
     assert [writer.result() for writer in writers] == [None] * 8
-    assert gone > 0
+    assert removed > 0
     assert [swept(blobs, folder) for _ in range(2)][-1] == set()
 
 
@@ -271,8 +271,8 @@ def test_domains_whose_backbone_is_not_loaded_here_are_read_as_well(blobs: Blobs
     for name in ("photos", "shop"):
         state.put_domain(DomainRecord(name, UNKNOWN))
     first, second = blobs.keep(tiny_picture(1)), blobs.keep(tiny_picture(2))
-    state.upsert_items("photos", [Item("a", "", image=first), Item("b", "a text")])
-    state.upsert_items("shop", [Item("a", "", image=first), Item("b", "", image=second)])
+    state.upsert_items("photos", [StoredItem("a", "", image=first), StoredItem("b", "a text")])
+    state.upsert_items("shop", [StoredItem("a", "", image=first), StoredItem("b", "", image=second)])
     assert list(sweeps_of(state, blobs, tmp_path).named()) == [first, first, second]
     state.close()
 
@@ -281,7 +281,7 @@ def test_what_a_snapshot_names_stays_for_a_state_that_is_lost(blobs: Blobs, tmp_
     state = SqliteState(tmp_path / "lost")
     state.put_domain(DomainRecord("photos", UNKNOWN))
     digest = blobs.keep(tiny_picture(1))
-    state.upsert_items("photos", [Item("a", "", image=digest)])
+    state.upsert_items("photos", [StoredItem("a", "", image=digest)])
     Snapshots(tmp_path / "snapshots").take(state, state.get_domain("photos"), state.generation("photos"))
     state.close()
     empty = SqliteState(tmp_path / "empty")
@@ -293,7 +293,7 @@ def test_what_a_snapshot_names_stays_for_a_state_that_is_lost(blobs: Blobs, tmp_
     empty.close()
 
 
-def test_nothing_goes_while_state_is_gone(
+def test_nothing_goes_while_state_is_unavailable(
     blobs: Blobs, folder: Path, tmp_path: Path, own_redis: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     state = RedisState(own_redis.url, tmp_path)
@@ -333,20 +333,20 @@ def image(client: httpx.Client, domain: str, number: int) -> str:
 
 
 def compact(client: httpx.Client, domain: str) -> None:
-    job = wait_for_job(client, parts_of(client).jobs.submit("fold", domain, {}).to_json())
+    job = wait_for_job(client, components_of(client).jobs.submit("fold", domain, {}).to_json())
     assert job["status"] == "succeeded", job
 
 
 def wait_for_sweep(client: httpx.Client) -> None:
     """Wait until what was asked for in the background is done: one thing after the other."""
-    parts_of(client).jobs.background(lambda: None).result(20)
+    components_of(client).jobs.background(lambda: None).result(20)
 
 
 def test_the_picture_of_a_deleted_item_goes_after_compactions_and_that_of_an_equal_item_elsewhere_stays(
     client: httpx.Client, settings: Settings
 ) -> None:
     folder = settings.data / "blobs"
-    before, gone, shared = kept(folder), image(client, "old", 1), image(client, "old", 2)
+    before, removed, shared = kept(folder), image(client, "old", 1), image(client, "old", 2)
     assert shared == image(client, "new", 2)
     for number in (1, 2):
         assert client.delete(f"/domains/old/items/i{number}").status_code == 204
@@ -354,7 +354,7 @@ def test_the_picture_of_a_deleted_item_goes_after_compactions_and_that_of_an_equ
         age(folder)
         compact(client, domain)
         wait_for_sweep(client)
-    assert kept(folder) == before - {gone}
+    assert kept(folder) == before - {removed}
 
 
 def test_the_pictures_of_a_removed_domain_go_but_those_that_another_domain_names(
@@ -375,7 +375,7 @@ def test_the_pictures_of_a_removed_domain_go_but_those_that_another_domain_names
 
 def test_a_service_that_stops_ends_its_sweep(client: httpx.Client, settings: Settings) -> None:
     folder = settings.data / "blobs"
-    sweeps, before = parts_of(client).sweeps, kept(folder)
+    sweeps, before = components_of(client).sweeps, kept(folder)
     age(folder)
     sweeps.close()
     sweeps.ask()

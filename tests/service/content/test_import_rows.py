@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.service.conftest import parts_of, wait_for_job
+from tests.service.conftest import components_of, wait_for_job
 
 NDJSON = {"Content-Type": "application/x-ndjson"}
 FULL = {
@@ -102,7 +102,7 @@ def test_what_somebody_changes_while_rows_are_embedded_is_not_undone(
     movies: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     load(movies, {**FULL, "available": True})
-    writer, embed = parts_of(movies).writer, parts_of(movies).writer.embed
+    writer, embed = components_of(movies).writer, components_of(movies).writer.embed
 
     def interrupted(domain: str, items: Any, *more: Any) -> None:
         embed(domain, items, *more)

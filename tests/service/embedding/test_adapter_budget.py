@@ -134,9 +134,9 @@ def test_an_old_bundle_with_bad_metadata_serves_and_is_listed_with_what_is_damag
 
 def _as_accepted_before(home: Path, real: Backbone) -> str:
     """Write a version as an earlier release would have accepted it; return its digest."""
-    bad = {"kind": "\ud800", "metrics": {"hr": float("nan")}, "curves": {"a": "x"}}
+    bad: dict[str, Any] = {"kind": "\ud800", "metrics": {"hr": float("nan")}, "curves": {"a": "x"}}
     adapter = tiny_adapter(real, 1)
-    manifest = Manifest("movies", spec=adapter.spec.to_json(), backbone=real.fingerprint, dtype="float32", **bad)  # type: ignore[arg-type]
+    manifest = Manifest("movies", spec=adapter.spec.to_json(), backbone=real.fingerprint, dtype="float32", **bad)
     tensors = {name: tensor.numpy() for name, tensor in adapter.to_tensors().items()}
     digest = write_bundle(home / "bundle.safetensors", manifest, tensors)
     card = json.loads((home / "card.json").read_text())

@@ -6,15 +6,16 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from service.embedding.segments import MOST, SUFFIX, Segments, as_keys
+from service.embedding.segments import MAX_SEGMENTS, SUFFIX, Segments, as_keys
 from service.embedding.vectors import VectorFiles
 from service.embedding.versions import Prepared
-from service.embedding.worker import Builder, BuildFailed
+from service.embedding.worker import BuildFailed, WorkerProcess
 from service.errors import StateUnavailable
 from tests.service.conftest import wait_until
 from tests.tiny import tiny_adapter, tiny_backbone, tiny_bundle, tiny_texts
@@ -43,7 +44,7 @@ def test_what_is_added_is_found_by_every_reader_and_nothing_else_is(tmp_path: Pa
         assert np.array_equal(out[:103], vectors_of(range(103)))
 
 
-def test_keys_that_begin_alike_are_told_apart(tmp_path: Path) -> None:
+def test_keys_that_begin_alike_are_distinguished(tmp_path: Path) -> None:
     segments = Segments(tmp_path, WIDTH)
     keys = as_keys([bytes(8) + number.to_bytes(8, "big") for number in (1, 2)])
     segments.add(keys[:1], vectors_of(range(1)))
@@ -56,7 +57,7 @@ def test_many_small_additions_are_merged_and_nothing_is_lost(tmp_path: Path) -> 
     large = next(tmp_path.glob(f"*{SUFFIX}"))
     for number in range(1000, 1200):
         segments.add(keys_of(range(number, number + 1)), vectors_of(range(number, number + 1)))
-    assert len(list(tmp_path.glob(f"*{SUFFIX}"))) <= MOST
+    assert len(list(tmp_path.glob(f"*{SUFFIX}"))) <= MAX_SEGMENTS
     assert large.exists(), "a large one is not written anew for a few small ones"
     out = np.zeros((1200, WIDTH), np.float32)
     assert Segments(tmp_path, WIDTH).look_up(keys_of(range(1200)), out).all()
@@ -78,9 +79,9 @@ def test_a_damaged_segment_counts_as_absent_and_is_written_again(tmp_path: Path)
 def test_what_is_kept_again_and_again_is_kept(tmp_path: Path) -> None:
     segments = Segments(tmp_path, WIDTH)
     segments.add(keys_of(range(100)), vectors_of(range(100)))
-    for number in range(2 * MOST):  # merged, they are the file that is there
+    for number in range(2 * MAX_SEGMENTS):  # merged, they are the file that is there
         segments.add(keys_of(range(number, number + 1)), vectors_of(range(number, number + 1)))
-    assert len(list(tmp_path.glob(f"*{SUFFIX}"))) <= MOST
+    assert len(list(tmp_path.glob(f"*{SUFFIX}"))) <= MAX_SEGMENTS
     assert Segments(tmp_path, WIDTH).look_up(keys_of(range(100))).all()
 
 
@@ -130,15 +131,15 @@ def test_processes_that_add_at_once_lose_nothing(tmp_path: Path) -> None:
 
 
 def test_what_is_known_is_not_embedded_again_and_equal_contents_once(tmp_path: Path) -> None:
-    backbone, told = tiny_backbone(), list[tuple[int, int]]()
+    backbone, reported = tiny_backbone(), list[tuple[int, int]]()
     version = Prepared(None, backbone.fingerprint, "float32", None, 0)
     files = VectorFiles(tmp_path)
     contents = [Content(text) for text in tiny_texts(20)]
     first = files.complete("movies", version, contents[:10], backbone)
     again = files.complete(
-        "movies", version, [*contents, contents[3]], backbone, lambda done, total: told.append((done, total))
+        "movies", version, [*contents, contents[3]], backbone, lambda done, total: reported.append((done, total))
     )
-    assert told[-1] == (10, 10)
+    assert reported[-1] == (10, 10)
     assert np.array_equal(again[:10], first)
     assert np.array_equal(again[20], again[3])
     assert files.missing("movies", version, [*contents, Content("new"), Content("new")], 16) == 1
@@ -154,40 +155,42 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
 
 
 @pytest.fixture
-def builder(backbone: Backbone, tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-def] # noqa: ANN201
+def worker(backbone: Backbone, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerProcess]:
     folder = tmp_path_factory.getbasetemp() / "backbone0" / "tiny"
-    made = Builder(lambda fingerprint: folder if fingerprint == backbone.fingerprint else None, least=5, threads=1)
+    made = WorkerProcess(
+        lambda fingerprint: folder if fingerprint == backbone.fingerprint else None, least=5, threads=1
+    )
     yield made
     made.close()
 
 
 @pytest.mark.slow
-def test_another_process_makes_the_very_same_vectors(builder: Builder, backbone: Backbone, tmp_path: Path) -> None:
+def test_another_process_makes_the_very_same_vectors(worker: WorkerProcess, backbone: Backbone, tmp_path: Path) -> None:
     adapter = tiny_adapter(backbone, 1)
     bundle = tiny_bundle(tmp_path / "b.safetensors", backbone, "movies", adapter)
     contents = [Content(text) for text in [*tiny_texts(50), "two lines\nand \u2028 more"]]
-    told: list[tuple[int, int]] = []
-    files = VectorFiles(tmp_path / "vectors", builder)
+    reported: list[tuple[int, int]] = []
+    files = VectorFiles(tmp_path / "vectors", worker)
     for version in (
         Prepared(1, "1" * 64, "float32", adapter, 0, bundle),
         Prepared(None, backbone.fingerprint, "bfloat16", None, 0),
     ):
-        found = files.complete("movies", version, contents, backbone, lambda *step: told.append(step))
+        found = files.complete("movies", version, contents, backbone, lambda *step: reported.append(step))
         assert np.array_equal(found, embed(backbone, contents, version.adapter, dtype=version.dtype))
-    assert told[-1] == (len(set(contents)), len(set(contents)))
+    assert reported[-1] == (len(set(contents)), len(set(contents)))
 
 
 @pytest.mark.slow
 def test_a_killed_embedding_says_so_and_the_next_one_goes_on(
-    builder: Builder, backbone: Backbone, tmp_path: Path
+    worker: WorkerProcess, backbone: Backbone, tmp_path: Path
 ) -> None:
     contents = [Content(f"film {number}") for number in range(3000)]
     version = Prepared(None, backbone.fingerprint, "float32", None, 0)
-    files = VectorFiles(tmp_path, builder)
+    files = VectorFiles(tmp_path, worker)
 
     def kill(done: int, _: int) -> None:
         if done:
-            process = builder._process
+            process = worker._process
             assert process is not None
             process.send_signal(signal.SIGKILL)
 
@@ -198,31 +201,31 @@ def test_a_killed_embedding_says_so_and_the_next_one_goes_on(
 
 @pytest.mark.slow
 def test_an_embedding_whose_process_is_killed_once_is_asked_for_once_more(
-    builder: Builder, backbone: Backbone, tmp_path: Path
+    worker: WorkerProcess, backbone: Backbone, tmp_path: Path
 ) -> None:
     contents = [Content(f"film {number}") for number in range(3000)]
     version = Prepared(None, backbone.fingerprint, "float32", None, 0)
     killed: list[int] = []
 
     def kill(done: int, _: int) -> None:
-        process = builder._process
+        process = worker._process
         if done and not killed and process is not None:
             killed.append(process.pid)
             process.send_signal(signal.SIGKILL)
 
-    found = VectorFiles(tmp_path, builder).complete("movies", version, contents, backbone, kill)
+    found = VectorFiles(tmp_path, worker).complete("movies", version, contents, backbone, kill)
     assert killed
-    assert builder._process is not None
-    assert builder._process.pid != killed[0]
+    assert worker._process is not None
+    assert worker._process.pid != killed[0]
     assert np.array_equal(found[:50], embed(backbone, contents[:50], None, dtype="float32"))
 
 
 @pytest.mark.slow
-def test_a_cancelled_embedding_leaves_no_process(builder: Builder, backbone: Backbone, tmp_path: Path) -> None:
+def test_a_cancelled_embedding_leaves_no_process(worker: WorkerProcess, backbone: Backbone, tmp_path: Path) -> None:
     def stop(_: int, __: int) -> None:
         raise KeyboardInterrupt
 
-    files = VectorFiles(tmp_path, builder)
+    files = VectorFiles(tmp_path, worker)
     with pytest.raises(KeyboardInterrupt):
         files.complete(
             "movies",
@@ -231,15 +234,15 @@ def test_a_cancelled_embedding_leaves_no_process(builder: Builder, backbone: Bac
             backbone,
             stop,
         )
-    assert builder._process is None
+    assert worker._process is None
 
 
 @pytest.mark.slow
 def test_the_process_ends_with_the_one_that_started_it(backbone: Backbone, tmp_path: Path) -> None:
     backbone.save(tmp_path / "tiny")
     code = (
-        "import sys, time; from pathlib import Path; from service.embedding.worker import Builder\n"
-        "e = Builder(lambda _: Path(sys.argv[1]), least=1, threads=1)\n"
+        "import sys, time; from pathlib import Path; from service.embedding.worker import WorkerProcess\n"
+        "e = WorkerProcess(lambda _: Path(sys.argv[1]), least=1, threads=1)\n"
         "print(e._running().pid, flush=True); time.sleep(60)"
     )
     parent = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "tiny")], stdout=subprocess.PIPE, text=True)
@@ -252,8 +255,8 @@ def test_the_process_ends_with_the_one_that_started_it(backbone: Backbone, tmp_p
     wait_until(lambda: not _alive(child))
 
 
-def test_small_amounts_stay_in_this_process(builder: Builder, backbone: Backbone, tmp_path: Path) -> None:
-    files = VectorFiles(tmp_path, builder)
+def test_small_amounts_stay_in_this_process(worker: WorkerProcess, backbone: Backbone, tmp_path: Path) -> None:
+    files = VectorFiles(tmp_path, worker)
     version = Prepared(None, backbone.fingerprint, "float32", None, 0)
     threads = [
         threading.Thread(target=files.complete, args=("movies", version, [Content(f"film {place}")], backbone))
@@ -263,7 +266,7 @@ def test_small_amounts_stay_in_this_process(builder: Builder, backbone: Backbone
         thread.start()
     for thread in threads:
         thread.join()
-    assert builder._process is None
+    assert worker._process is None
     assert files.missing("movies", version, [Content(f"film {place}") for place in range(5)], 16) == 1
 
 
@@ -279,9 +282,9 @@ def _alive(pid: int) -> bool:
 def test_a_build_whose_state_does_not_answer_can_be_asked_for_again(tmp_path: Path) -> None:
     backbone = tiny_backbone(tmp_path / "tiny")
     where = {"data": str(tmp_path), "redis": "redis://127.0.0.1:1", "least_for_index": 0}
-    builder = Builder(lambda _: tmp_path / "tiny", least=1, threads=1, where=where)
+    worker = WorkerProcess(lambda _: tmp_path / "tiny", least=1, threads=1, where=where)
     try:
         with pytest.raises(StateUnavailable, match=r"127\.0\.0\.1:1"):
-            builder.compact("movies", backbone, [], 1, lambda _: lambda *_: None)
+            worker.compact("movies", backbone, [], 1, lambda _: lambda *_: None)
     finally:
-        builder.close()
+        worker.close()

@@ -45,7 +45,7 @@ def answered(client: httpx.Client, domain: str) -> bool:
     return bool(client.post(f"/recommend?domain={domain}", json={"history": [], "k": 1}).json()["items"])
 
 
-def test_what_is_no_backbone_is_told_of_and_keeps_no_other_from_being_found(
+def test_what_is_no_backbone_is_reported_and_keeps_no_other_from_being_found(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     backbones, shelf = Backbones(Settings(data=tmp_path)), tmp_path / "backbones"

@@ -34,7 +34,9 @@ def encode(backbone: Backbone, table: SlotTable, slot: Slot) -> np.ndarray:
     vectors = torch.randn(1, 6, 16, generator=torch.Generator().manual_seed(3))
     adapt = slot.own or table.bank.rows(torch.tensor([slot.number]))
     with torch.inference_mode():
-        found = backbone.model.user_encoder(vectors, torch.ones(1, 6, dtype=torch.bool), adapt, last_only=True)
+        found: torch.Tensor = backbone.model.user_encoder(
+            vectors, torch.ones(1, 6, dtype=torch.bool), adapt, last_only=True
+        )
     return found.numpy()
 
 
@@ -54,7 +56,7 @@ def test_a_wide_adapter_leaves_the_table_as_it_is_and_answers_as_it_does_alone(
     assert narrow.number == 1
 
 
-def test_a_table_is_narrow_again_when_its_widest_adapter_is_gone(backbone: Backbone, table: SlotTable) -> None:
+def test_a_table_is_narrow_again_when_its_widest_adapter_is_removed(backbone: Backbone, table: SlotTable) -> None:
     narrow = table.take(side(backbone, 4, seed=1))
     expected = encode(backbone, table, narrow)
     wide = table.take(side(backbone, table.widest, seed=2))
@@ -66,7 +68,7 @@ def test_a_table_is_narrow_again_when_its_widest_adapter_is_gone(backbone: Backb
     assert np.allclose(encode(backbone, table, narrow), expected, atol=1e-6)
 
 
-def test_a_table_is_short_again_when_many_adapters_are_gone(backbone: Backbone, table: SlotTable) -> None:
+def test_a_table_is_short_again_when_many_adapters_are_removed(backbone: Backbone, table: SlotTable) -> None:
     first = table.take(side(backbone, 4, seed=1))
     expected = encode(backbone, table, first)
     many = [table.take(side(backbone, 4, seed)) for seed in range(2, 40)]
@@ -79,7 +81,7 @@ def test_a_table_is_short_again_when_many_adapters_are_gone(backbone: Backbone, 
     assert (again.number, table.in_use) == (2, 2)
 
 
-def test_a_form_that_is_gone_no_longer_slows_down_plain_bottlenecks(backbone: Backbone, table: SlotTable) -> None:
+def test_a_removed_form_no_longer_slows_down_plain_bottlenecks(backbone: Backbone, table: SlotTable) -> None:
     plain = table.take(side(backbone, 4))
     parallel = table.take(tiny_adapter(backbone, 1, tiny_spec("houlsby_parallel")).user)
     assert not table.bank.plain

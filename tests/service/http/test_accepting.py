@@ -4,7 +4,8 @@ import asyncio
 import errno
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
+from typing import Any
 
 import pytest
 
@@ -20,9 +21,9 @@ def listener() -> Iterator[socket.socket]:
         yield found
 
 
-def run(scenario: object) -> None:
+def run(scenario: Coroutine[Any, Any, None]) -> None:
     with asyncio.Runner(loop_factory=Loop) as runner:
-        runner.run(scenario)  # type: ignore[arg-type]
+        runner.run(scenario)
 
 
 class Greeter(asyncio.Protocol):
@@ -142,7 +143,8 @@ def test_without_descriptors_it_waits_instead_of_trying_all_the_time(
         acceptor = Acceptor(asyncio.get_running_loop(), exhausted, Greeter)  # type: ignore[arg-type]
         acceptor.open()
         client = socket.create_connection(listener.getsockname())
-        await asyncio.sleep(0.2)
+        for _ in range(200):  # turns of the loop, in each of which the client could be accepted
+            await asyncio.sleep(0)
         assert exhausted.tried == 1
         acceptor.close()
         client.close()

@@ -3,7 +3,6 @@ from __future__ import annotations
 import gc
 import io
 import pickle
-from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -12,16 +11,16 @@ import pytest
 
 from adapters_store.bundle import read_bundle, write_bundle
 from service.settings import Settings
-from tests.service.conftest import activate, running, upload, wait_for_job
+from tests.service.conftest import MakeBundle, activate, running, upload, wait_for_job
 from tests.tiny import tiny_adapter, tiny_backbone, tiny_bundle
 from transrec.backbone import Backbone
 
-Make = Callable[..., Path]
 FIELD_ONLY = b"--x\r\nContent-Disposition: form-data; name=activate\r\n\r\ntrue\r\n--x--\r\n"
 
 
 def version(client: httpx.Client) -> int | str:
-    return client.post("/recommend?domain=movies", json={"history": ["i1"]}).json()["version"]
+    found: int | str = client.post("/recommend?domain=movies", json={"history": ["i1"]}).json()["version"]
+    return found
 
 
 def files(settings: Settings) -> set[str]:
@@ -29,7 +28,9 @@ def files(settings: Settings) -> set[str]:
     return {str(path.relative_to(store)) for path in store.rglob("*") if path.is_file() and path.name != ".lock"}
 
 
-def test_an_upload_becomes_a_version_and_changes_nothing_until_activated(movies: httpx.Client, bundle: Make) -> None:
+def test_an_upload_becomes_a_version_and_changes_nothing_until_activated(
+    movies: httpx.Client, bundle: MakeBundle
+) -> None:
     answer = upload(movies, bundle(1))
     assert (answer.status_code, answer.headers["location"]) == (201, "/adapters/movies/versions/1")
     assert answer.json()["digest"] == read_bundle(bundle(1)).digest
@@ -39,14 +40,16 @@ def test_an_upload_becomes_a_version_and_changes_nothing_until_activated(movies:
     assert version(movies) == 1
 
 
-def test_the_same_bytes_again_are_the_existing_version(movies: httpx.Client, bundle: Make) -> None:
+def test_the_same_bytes_again_are_the_existing_version(movies: httpx.Client, bundle: MakeBundle) -> None:
     upload(movies, bundle(1))
     again = upload(movies, bundle(1))
     assert (again.status_code, again.json()["version"]) == (200, 1)
     assert len(movies.get("/adapters?domain=movies").json()["items"]) == 1
 
 
-def test_rollbacks_go_back_at_once_ever_further_and_never_to_what_was_left(movies: httpx.Client, bundle: Make) -> None:
+def test_rollbacks_go_back_at_once_ever_further_and_never_to_what_was_left(
+    movies: httpx.Client, bundle: MakeBundle
+) -> None:
     activate(movies, bundle(1))
     activate(movies, bundle(2))
     assert movies.post("/domains/movies/rollback").json()["version"] == 1
@@ -66,16 +69,16 @@ def test_there_is_nothing_to_go_back_to_before_a_first_activation(movies: httpx.
     assert (answer.status_code, answer.json()["code"]) == (409, "conflict")
 
 
-def test_none_can_be_activated_like_any_version(movies: httpx.Client, bundle: Make) -> None:
+def test_none_can_be_activated_like_any_version(movies: httpx.Client, bundle: MakeBundle) -> None:
     activate(movies, bundle(1))
     wait_for_job(movies, movies.post("/adapters/movies/versions/none/activate").json())
     assert version(movies) == "none"
     assert movies.get("/domains/movies").json()["previous_version"] == 1
 
 
-def test_the_index_generation_counts_up_with_every_published_value(movies: httpx.Client, bundle: Make) -> None:
+def test_the_index_generation_counts_up_with_every_published_value(movies: httpx.Client, bundle: MakeBundle) -> None:
     def generation() -> int:
-        return movies.post("/recommend?domain=movies", json={"history": ["i1"]}).json()["index_generation"]
+        return int(movies.post("/recommend?domain=movies", json={"history": ["i1"]}).json()["index_generation"])
 
     first = generation()
     activate(movies, bundle(1))
@@ -97,7 +100,7 @@ def test_a_bundle_of_another_backbone_is_refused_with_every_problem_and_leaves_n
     assert files(settings) == set()
 
 
-def test_a_bundle_with_nan_is_refused_by_tensor(movies: httpx.Client, bundle: Make, tmp_path: Path) -> None:
+def test_a_bundle_with_nan_is_refused_by_tensor(movies: httpx.Client, bundle: MakeBundle, tmp_path: Path) -> None:
     good = read_bundle(bundle(1))
     tensors = {**good.tensors, "item.0.ffn.up.bias": np.full(16, np.nan, np.float32)}
     write_bundle(tmp_path / "nan.safetensors", good.manifest, tensors)
@@ -113,7 +116,7 @@ def test_pickles_are_refused_with_how_to_convert(movies: httpx.Client, settings:
     assert files(settings) == set()
 
 
-def test_a_truncated_bundle_is_refused(movies: httpx.Client, bundle: Make, settings: Settings) -> None:
+def test_a_truncated_bundle_is_refused(movies: httpx.Client, bundle: MakeBundle, settings: Settings) -> None:
     content = bundle(1).read_bytes()[:-100]
     answer = movies.post("/adapters", files={"file": io.BytesIO(content)})
     assert answer.status_code == 422
@@ -153,7 +156,7 @@ def test_an_upload_over_the_limit_is_stopped_while_it_streams(tmp_path: Path, ba
     assert backbone.fingerprint
 
 
-def test_an_unknown_domain_is_refused_unless_it_shall_be_created(client: httpx.Client, bundle: Make) -> None:
+def test_an_unknown_domain_is_refused_unless_it_shall_be_created(client: httpx.Client, bundle: MakeBundle) -> None:
     assert upload(client, bundle(1, "books")).json()["code"] == "domain_not_found"
     answer = upload(client, bundle(1, "books"), create="true", activate="true")
     assert answer.status_code == 202
@@ -161,7 +164,7 @@ def test_an_unknown_domain_is_refused_unless_it_shall_be_created(client: httpx.C
     assert client.get("/domains/books").json()["live_version"] == 1
 
 
-def test_a_domain_that_contradicts_the_manifest_is_refused(movies: httpx.Client, bundle: Make) -> None:
+def test_a_domain_that_contradicts_the_manifest_is_refused(movies: httpx.Client, bundle: MakeBundle) -> None:
     movies.put("/domains/books", json={})
     answer = upload(movies, bundle(1), domain="books")
     assert answer.status_code == 422
@@ -170,7 +173,7 @@ def test_a_domain_that_contradicts_the_manifest_is_refused(movies: httpx.Client,
 
 @pytest.mark.parametrize("name", ["../evil", "..", "UPPER case", "books"])
 def test_a_refused_upload_creates_no_domain_whatever_name_it_gives(
-    client: httpx.Client, bundle: Make, name: str
+    client: httpx.Client, bundle: MakeBundle, name: str
 ) -> None:
     answer = upload(client, bundle(1, "films"), create="true", domain=name)
     assert (answer.status_code, "nothing was created" in answer.json()["detail"]) == (422, True)
@@ -179,7 +182,7 @@ def test_a_refused_upload_creates_no_domain_whatever_name_it_gives(
 
 
 def test_a_bundle_that_does_not_fit_creates_no_domain(
-    client: httpx.Client, bundle: Make, tmp_path: Path, settings: Settings
+    client: httpx.Client, bundle: MakeBundle, tmp_path: Path, settings: Settings
 ) -> None:
     good = read_bundle(bundle(1, "books"))
     tensors = {**good.tensors, "item.0.ffn.up.bias": np.full(16, np.nan, np.float32)}
@@ -190,7 +193,7 @@ def test_a_bundle_that_does_not_fit_creates_no_domain(
     assert files(settings) == set()
 
 
-def test_the_domain_in_the_address_must_agree_too(movies: httpx.Client, bundle: Make, settings: Settings) -> None:
+def test_the_domain_in_the_address_must_agree_too(movies: httpx.Client, bundle: MakeBundle, settings: Settings) -> None:
     movies.put("/domains/books", json={})
     for params, fields in (({"domain": "books"}, {}), ({"domain": "movies"}, {"domain": "books"})):
         with bundle(1).open("rb") as file:
@@ -202,7 +205,7 @@ def test_the_domain_in_the_address_must_agree_too(movies: httpx.Client, bundle: 
 
 
 def test_a_misspelled_field_and_a_second_file_are_refused(
-    movies: httpx.Client, bundle: Make, settings: Settings
+    movies: httpx.Client, bundle: MakeBundle, settings: Settings
 ) -> None:
     answer = upload(movies, bundle(1), activat="true")
     assert (answer.status_code, answer.json()["errors"][0]["loc"]) == (422, ["body", "activat"])
@@ -212,7 +215,7 @@ def test_a_misspelled_field_and_a_second_file_are_refused(
     assert files(settings) == set()
 
 
-def test_a_version_is_shown_downloaded_and_deleted(movies: httpx.Client, bundle: Make) -> None:
+def test_a_version_is_shown_downloaded_and_deleted(movies: httpx.Client, bundle: MakeBundle) -> None:
     for seed in (1, 2, 3):
         upload(movies, bundle(seed))
     card = movies.get("/adapters/movies/versions/3").json()
@@ -223,7 +226,7 @@ def test_a_version_is_shown_downloaded_and_deleted(movies: httpx.Client, bundle:
     assert upload(movies, bundle(4)).json()["version"] == 4
 
 
-def test_the_live_version_is_not_deleted(movies: httpx.Client, bundle: Make) -> None:
+def test_the_live_version_is_not_deleted(movies: httpx.Client, bundle: MakeBundle) -> None:
     activate(movies, bundle(1))
     answer = movies.delete("/adapters/movies/versions/1")
     assert (answer.status_code, answer.json()["code"]) == (409, "version_in_use")
@@ -236,7 +239,7 @@ def test_activating_what_is_not_there_queues_nothing(movies: httpx.Client, named
 
 
 def test_an_activation_that_fails_leaves_the_old_version_serving(
-    movies: httpx.Client, bundle: Make, settings: Settings
+    movies: httpx.Client, bundle: MakeBundle, settings: Settings
 ) -> None:
     activate(movies, bundle(1))
     upload(movies, bundle(2))
@@ -248,7 +251,7 @@ def test_an_activation_that_fails_leaves_the_old_version_serving(
     assert version(movies) == 1
 
 
-def test_a_restart_answers_from_what_was_live(settings: Settings, bundle: Make) -> None:
+def test_a_restart_answers_from_what_was_live(settings: Settings, bundle: MakeBundle) -> None:
     with running(settings) as client:
         client.put("/domains/movies", json={})
         client.post("/domains/movies/items", json=[{"item_id": f"i{n}", "title": f"film {n}"} for n in range(30)])
@@ -263,7 +266,7 @@ def test_a_restart_answers_from_what_was_live(settings: Settings, bundle: Make) 
         assert client.post("/domains/movies/rollback").json()["version"] == 1
 
 
-def test_slots_are_given_back_when_old_versions_are_gone(movies: httpx.Client, bundle: Make) -> None:
+def test_slots_are_given_back_when_old_versions_are_removed(movies: httpx.Client, bundle: MakeBundle) -> None:
     for seed in range(1, 7):
         activate(movies, bundle(seed))
     gc.collect()

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.ingest.imports import MAX_ROW_BYTES
+from service.content.import_rows import MAX_ROW_BYTES
 from service.settings import Settings
 from service.state.sqlite import FILE
 from tests.service.conftest import running, wait_for_job, wait_until

@@ -52,9 +52,9 @@ KINDS = [
     "",
     "a/b",
 ]
-FIELDS = ("history", "k", "offset", "version", "exclude", "item_ids", "user_id", "fallback", "on_unknown", "include")
-FIELDS += ("item_id", "text", "image_b64", "items", "target", "arms", "strategy", "gate", "canary_percent", "pinned")
-FIELDS += ("title", "backbone", "attributes", "popularity", "timestamp", "available", "min_hr10", "max_drop")
+FIELDS = ["history", "k", "offset", "version", "exclude", "item_ids", "user_id", "fallback", "on_unknown", "include"]
+FIELDS += ["item_id", "text", "image_b64", "items", "target", "arms", "strategy", "gate", "canary_percent", "pinned"]
+FIELDS += ["title", "backbone", "attributes", "popularity", "timestamp", "available", "min_hr10", "max_drop"]
 NOT_PROVOKED = {401, 403, 429, 500, 503, 507}
 """Without keys, load or a broken disk none of these is answered; other tests provoke each of them."""
 

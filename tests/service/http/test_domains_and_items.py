@@ -66,7 +66,7 @@ def test_a_changed_text_changes_the_score(movies: httpx.Client) -> None:
     def score() -> float:
         body = {"history": ["i0"], "k": 500}
         items = movies.post("/recommend?domain=movies", json=body).json()["items"]
-        return next(item["score"] for item in items if item["item_id"] == "i5")
+        return next(float(item["score"]) for item in items if item["item_id"] == "i5")
 
     before = score()
     report = movies.post("/domains/movies/items", json=[{"item_id": "i5", "text": "violin storm"}]).json()

@@ -15,7 +15,7 @@ from PIL import Image
 
 from tests.service.conftest import wait_until
 from tests.service.process import serving
-from tests.service.stranger import MIB, Answer, Service, as_json, whole
+from tests.service.stranger import MIB, StrangerAnswer, StrangerService, as_json, whole
 from tests.service.test_crashes import free_port
 from tests.tiny import tiny_backbone, tiny_picture
 
@@ -27,7 +27,7 @@ NDJSON = "application/x-ndjson"
 
 
 @pytest.fixture(scope="module")
-def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StrangerService]:
     data, port = tmp_path_factory.mktemp("hostile"), free_port()
     tiny_backbone(data / "backbones" / "words")
     tiny_backbone(data / "backbones" / "photos", modalities=("image",))
@@ -37,11 +37,11 @@ def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
                 client.put(f"/domains/{name}", json={"backbone": name}).raise_for_status()
             client.put("/domains/words/items/one", json={"title": "one"}).raise_for_status()
             client.put("/domains/photos/items/one", json={"image_b64": b64(tiny_picture(1))}).raise_for_status()
-        yield Service(port, running.pid, data)
+        yield StrangerService(port, running.pid, data)
 
 
 @pytest.fixture
-def service(process: Service) -> Iterator[Service]:
+def service(process: StrangerService) -> Iterator[StrangerService]:
     with process.bounded(MAX_GROWTH, MAX_SILENCE_S):
         yield process
 
@@ -78,7 +78,7 @@ VALUES = {
 
 
 @pytest.mark.parametrize("value", VALUES)
-def test_json_that_nothing_can_keep_is_refused_by_every_route(service: Service, value: str) -> None:
+def test_json_that_nothing_can_keep_is_refused_by_every_route(service: StrangerService, value: str) -> None:
     for method, path, body in ROUTES:
         answer = service.send(whole(method, path, body % VALUES[value]))
         seen = (method, path, answer.status, answer.body[:200])
@@ -90,7 +90,9 @@ def test_json_that_nothing_can_keep_is_refused_by_every_route(service: Service, 
 
 
 @pytest.mark.parametrize("value", VALUES)
-def test_a_line_that_nothing_can_keep_is_rejected_and_its_neighbours_are_kept(service: Service, value: str) -> None:
+def test_a_line_that_nothing_can_keep_is_rejected_and_its_neighbours_are_kept(
+    service: StrangerService, value: str
+) -> None:
     rows = [
         b'{"item_id": "%s", "title": "t", "attributes": {"a": %s}}' % row
         for row in [(b"before", b"1"), (b"bad", VALUES[value]), (b"after", b"1")]
@@ -100,7 +102,7 @@ def test_a_line_that_nothing_can_keep_is_rejected_and_its_neighbours_are_kept(se
     assert (answer.status, report["accepted"] + report["unchanged"], report["rejected_count"]) == (200, 2, 1)
 
 
-def job_of(service: Service, answer: Answer) -> dict[str, Any]:
+def job_of(service: StrangerService, answer: StrangerAnswer) -> dict[str, Any]:
     """Wait until the job of an answer ended; returns it."""
     assert answer.status == 202, answer.body
     job: dict[str, Any] = as_json(answer)
@@ -113,21 +115,21 @@ def job_of(service: Service, answer: Answer) -> dict[str, Any]:
     return job
 
 
-def test_a_line_of_many_megabytes_is_one_rejected_row(service: Service) -> None:
+def test_a_line_of_many_megabytes_is_one_rejected_row(service: StrangerService) -> None:
     line = b'{"item_id": "' + b"x" * (64 * MIB) + b'"}\n{"item_id": "one", "title": "one"}'
     answer = service.send(whole("POST", "/domains/words/items", line, NDJSON))
     job = job_of(service, answer)
     assert (job["status"], job["result"]["rejected_count"], job["result"]["unchanged"]) == ("succeeded", 1, 1)
 
 
-def test_a_long_array_of_many_small_lists_keeps_nobody_waiting(service: Service) -> None:
+def test_a_long_array_of_many_small_lists_keeps_nobody_waiting(service: StrangerService) -> None:
     row = b'{"item_id": "one", "title": "one", "attributes": {"a": [%s]}}' % b",".join([b"[1,2,3]"] * 3000)
     body = b"[" + b",".join([row] * 300) + b"]"
     job = job_of(service, service.send(whole("POST", "/domains/words/items", body)))
     assert (job["status"], job["result"]["rejected_count"]) == ("succeeded", 0)
 
 
-def test_as_many_probes_as_there_may_be_keep_nobody_waiting(service: Service) -> None:
+def test_as_many_probes_as_there_may_be_keep_nobody_waiting(service: StrangerService) -> None:
     row = json.dumps({"history": [f"item-{number}" for number in range(30)], "target": "one"}).encode()
     body = b"[" + b",".join([row] * 20_001) + b"]"
     answer = service.send(whole("PUT", "/domains/words/probes", body))
@@ -135,7 +137,7 @@ def test_as_many_probes_as_there_may_be_keep_nobody_waiting(service: Service) ->
     assert "20000" in as_json(answer)["errors"][0]["msg"]
 
 
-def test_a_form_made_to_be_parsed_slowly_keeps_nobody_waiting(service: Service) -> None:
+def test_a_form_made_to_be_parsed_slowly_keeps_nobody_waiting(service: StrangerService) -> None:
     part = b'--x\r\nContent-Disposition: form-data; name="image"; filename="a.png"\r\n\r\n'
     body = part + b"\r\n-" * (2 * MIB) + b"\r\n--x--\r\n"
     answer = service.send(whole("PUT", "/domains/photos/items/bad", body, "multipart/form-data; boundary=x"))
@@ -163,7 +165,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("what", REFUSED)
-def test_a_picture_that_is_not_read_is_refused_by_every_way_in(service: Service, what: str) -> None:
+def test_a_picture_that_is_not_read_is_refused_by_every_way_in(service: StrangerService, what: str) -> None:
     size, form, says = REFUSED[what]
     content = picture(size, form, "1" if form == "PNG" else "RGB")
     image = {"image_b64": b64(content)}
@@ -185,7 +187,7 @@ def test_a_picture_that_is_not_read_is_refused_by_every_way_in(service: Service,
     assert says in report["rejected"][0]["detail"]
 
 
-def test_many_large_pictures_at_once_are_unpacked_one_by_one(service: Service, large: bytes) -> None:
+def test_many_large_pictures_at_once_are_unpacked_one_by_one(service: StrangerService, large: bytes) -> None:
     def embed(_: int) -> int:
         item = {"items": [{"image_b64": b64(large)}]}
         return httpx.post(f"{service.url}/embed?domain=photos", json=item, timeout=120).status_code
@@ -194,7 +196,7 @@ def test_many_large_pictures_at_once_are_unpacked_one_by_one(service: Service, l
         assert set(threads.map(embed, range(10))) == {200}
 
 
-def test_large_pictures_of_one_domain_do_not_keep_another_s_waiting(service: Service, large: bytes) -> None:
+def test_large_pictures_of_one_domain_do_not_keep_another_s_waiting(service: StrangerService, large: bytes) -> None:
     def embed(domain: str, content: bytes) -> int:
         item = {"items": [{"image_b64": b64(content)}]}
         return httpx.post(f"{service.url}/embed?domain={domain}", json=item, timeout=120).status_code
@@ -208,7 +210,7 @@ def test_large_pictures_of_one_domain_do_not_keep_another_s_waiting(service: Ser
         assert {one.result() for one in flood} == {200}
 
 
-def test_the_pictures_of_one_request_have_a_sum(service: Service, large: bytes) -> None:
+def test_the_pictures_of_one_request_have_a_sum(service: StrangerService, large: bytes) -> None:
     items = [{"image_b64": b64(large)}] * 5
     answer = httpx.post(f"{service.url}/embed?domain=photos", json={"items": items}, timeout=120)
     assert (answer.status_code, len(answer.json()["errors"])) == (422, 3)
@@ -220,7 +222,7 @@ def test_the_pictures_of_one_request_have_a_sum(service: Service, large: bytes) 
     ids=["JPEG", "progressive JPEG", "transparent PNG", "GIF"],
 )
 def test_a_picture_of_as_many_pixels_as_are_read_is_kept(
-    service: Service, form: str, mode: str, more: dict[str, object]
+    service: StrangerService, form: str, mode: str, more: dict[str, object]
 ) -> None:
     content = Image.new(mode, (7000, 7000))
     file = io.BytesIO()

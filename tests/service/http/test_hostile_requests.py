@@ -14,7 +14,7 @@ import pytest
 
 from tests.service.conftest import wait_until
 from tests.service.process import serving
-from tests.service.stranger import MIB, Service, chunks, head, read, whole
+from tests.service.stranger import MIB, StrangerService, chunks, head, read, whole
 from tests.service.test_crashes import free_port
 from tests.tiny import tiny_backbone
 
@@ -39,16 +39,16 @@ NOT_READ = 24
 
 
 @pytest.fixture(scope="module")
-def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StrangerService]:
     data, port = tmp_path_factory.mktemp("hostile"), free_port()
     tiny_backbone(data / "backbones" / "words")
     with serving(data, port, **SETTINGS) as running:
         httpx.put(f"http://127.0.0.1:{port}/domains/words").raise_for_status()
-        yield Service(port, running.pid, data)
+        yield StrangerService(port, running.pid, data)
 
 
 @pytest.fixture
-def service(process: Service) -> Iterator[Service]:
+def service(process: StrangerService) -> Iterator[StrangerService]:
     with process.bounded(MAX_GROWTH, MAX_SILENCE_S, tolerated="too_many_connections"):
         yield process
 
@@ -69,7 +69,7 @@ ENDLESS = {
 
 
 @pytest.mark.parametrize("what", ENDLESS)
-def test_what_never_ends_is_refused_before_it_is_kept(service: Service, what: str) -> None:
+def test_what_never_ends_is_refused_before_it_is_kept(service: StrangerService, what: str) -> None:
     parts, status, code = ENDLESS[what]
     answer = service.send(parts)
     assert (answer.status, answer.code, answer.closed) == (status, code, True)
@@ -77,16 +77,16 @@ def test_what_never_ends_is_refused_before_it_is_kept(service: Service, what: st
 
 
 @pytest.mark.parametrize(("size", "status"), [(30 * 1024, 200), (34 * 1024, 431)])
-def test_headers_are_read_up_to_their_bound(service: Service, size: int, status: int) -> None:
+def test_headers_are_read_up_to_their_bound(service: StrangerService, size: int, status: int) -> None:
     assert service.send([head("GET", "/livez", "X: " + "y" * size)]).status == status
 
 
 @pytest.mark.parametrize(("count", "status"), [(90, 200), (101, 431)])
-def test_so_many_headers_are_read(service: Service, count: int, status: int) -> None:
+def test_so_many_headers_are_read(service: StrangerService, count: int, status: int) -> None:
     assert service.send([head("GET", "/livez", *[f"x{n}: y" for n in range(count)])]).status == status
 
 
-def test_a_trailer_changes_nothing_of_a_request_that_was_admitted(service: Service) -> None:
+def test_a_trailer_changes_nothing_of_a_request_that_was_admitted(service: StrangerService) -> None:
     body = b"%x\r\n%s\r\n0\r\nX-Request-Id: trailed\r\n\r\n" % (len(SMALL), SMALL)
     answer = service.send([CHUNKED + body])
     assert (answer.status, b"trailed" in answer.body) == (200, False)
@@ -111,12 +111,12 @@ def test_a_trailer_changes_nothing_of_a_request_that_was_admitted(service: Servi
     ],
     ids=lambda content: content.decode("latin-1")[-24:],
 )
-def test_what_is_no_request_is_a_problem_and_the_end(service: Service, content: bytes) -> None:
+def test_what_is_no_request_is_a_problem_and_the_end(service: StrangerService, content: bytes) -> None:
     answer = service.send([content])
     assert (answer.status, answer.code, answer.closed) == (400, "malformed_body", True)
 
 
-def test_a_websocket_is_not_opened(service: Service) -> None:
+def test_a_websocket_is_not_opened(service: StrangerService) -> None:
     lines = ["Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Key: eA==", "Sec-WebSocket-Version: 13"]
     assert service.send([head("GET", "/livez", *lines)]).status == 200
 
@@ -125,7 +125,7 @@ def slowly(content: bytes) -> Iterator[bytes]:
     return (content[place : place + 1] for place in range(len(content)))
 
 
-def test_a_head_that_comes_byte_by_byte_is_not_waited_for(service: Service) -> None:
+def test_a_head_that_comes_byte_by_byte_is_not_waited_for(service: StrangerService) -> None:
     began = time.monotonic()
     answer = service.send(slowly(LINE * 100), pause=0.1)
     assert (answer.status, answer.code, answer.closed) == (408, "request_timeout", True)
@@ -133,14 +133,14 @@ def test_a_head_that_comes_byte_by_byte_is_not_waited_for(service: Service) -> N
 
 
 @pytest.mark.parametrize("path", [RECOMMEND, "/domains/words/items", "/adapters"])
-def test_a_body_that_comes_byte_by_byte_is_not_waited_for(service: Service, path: str) -> None:
+def test_a_body_that_comes_byte_by_byte_is_not_waited_for(service: StrangerService, path: str) -> None:
     kind = "multipart/form-data; boundary=x" if path == "/adapters" else "application/json"
     begin = [head("POST", path, f"Content-Type: {kind}", "Content-Length: 10000")]
     answer = service.send(chain(begin, slowly(UPLOAD if path == "/adapters" else b" " * 10_000)), pause=0.1)
     assert (answer.status, answer.code, answer.closed) == (408, "request_timeout", True)
 
 
-def test_a_body_that_goes_on_is_waited_for(service: Service) -> None:
+def test_a_body_that_goes_on_is_waited_for(service: StrangerService) -> None:
     body = SMALL.ljust(8000)
     begin = [head("POST", RECOMMEND, f"Content-Length: {len(body)}")]
     parts = (body[place : place + 1000] for place in range(0, len(body), 1000))
@@ -150,7 +150,7 @@ def test_a_body_that_goes_on_is_waited_for(service: Service) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"\r\n", head("GET", "/livez")], ids=["nothing", "a line", "a request"])
-def test_a_connection_on_which_nothing_happens_is_closed(service: Service, content: bytes) -> None:
+def test_a_connection_on_which_nothing_happens_is_closed(service: StrangerService, content: bytes) -> None:
     with service.connect() as connection:
         connection.sendall(content)
         connection.settimeout(HEAD_S + KEEP_S + 15)
@@ -163,7 +163,7 @@ def send_on(connection: socket.socket, content: bytes) -> None:
         connection.sendall(content)
 
 
-def test_a_client_that_does_not_read_its_answer_is_cut_off(service: Service) -> None:
+def test_a_client_that_does_not_read_its_answer_is_cut_off(service: StrangerService) -> None:
     with socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.connect(("127.0.0.1", service.port))
@@ -172,7 +172,7 @@ def test_a_client_that_does_not_read_its_answer_is_cut_off(service: Service) -> 
             send_on(connection, head("GET", "/openapi.json"))
 
 
-def test_there_are_so_many_connections_and_no_more(service: Service) -> None:
+def test_there_are_so_many_connections_and_no_more(service: StrangerService) -> None:
     with ExitStack() as opened:
         held = [opened.enter_context(service.connect()) for _ in range(CONNECTIONS)]
         answer = service.send([head("GET", "/livez")])
@@ -181,7 +181,7 @@ def test_there_are_so_many_connections_and_no_more(service: Service) -> None:
     wait_until(lambda: service.send([head("GET", "/livez", "Connection: close")]).status == 200)
 
 
-def test_requests_that_wait_behind_another_are_few(service: Service) -> None:
+def test_requests_that_wait_behind_another_are_few(service: StrangerService) -> None:
     with service.connect() as connection:
         connection.sendall(head("GET", "/livez") * 2000)
         content = b"".join(iter(partial(connection.recv, 65536), b""))
@@ -218,7 +218,7 @@ def sizes(length: int, *, says: bool) -> tuple[str, Iterator[bytes]]:
 @pytest.mark.parametrize("says", [True, False], ids=["length", "chunked"])
 @pytest.mark.parametrize(("method", "path", "kind"), [*ROUTES, NEW])
 def test_a_body_over_the_limit_is_refused_and_not_read_on(
-    service: Service, method: str, path: str, kind: str, says: bool
+    service: StrangerService, method: str, path: str, kind: str, says: bool
 ) -> None:
     line, body = sizes(512, says=says)
     answer = service.send(chain([head(method, path.format("words"), f"Content-Type: {kind}", line)], body))
@@ -229,7 +229,7 @@ def test_a_body_over_the_limit_is_refused_and_not_read_on(
 @pytest.mark.parametrize("says", [True, False], ids=["length", "chunked"])
 @pytest.mark.parametrize(("method", "path", "kind"), ROUTES)
 def test_a_body_for_a_domain_that_does_not_exist_is_not_read(
-    service: Service, method: str, path: str, kind: str, says: bool
+    service: StrangerService, method: str, path: str, kind: str, says: bool
 ) -> None:
     line, body = sizes(512, says=says)
     answer = service.send(chain([head(method, path.format("nowhere"), f"Content-Type: {kind}", line)], body))
@@ -237,14 +237,14 @@ def test_a_body_for_a_domain_that_does_not_exist_is_not_read(
     assert answer.sent < NOT_READ * MIB
 
 
-def test_a_bundle_over_the_limit_is_refused_before_it_is_read(service: Service) -> None:
+def test_a_bundle_over_the_limit_is_refused_before_it_is_read(service: StrangerService) -> None:
     line, body = sizes(512, says=True)
     answer = service.send(chain([head("POST", "/adapters", f"Content-Type: {FORM}", line), UPLOAD], body))
     assert (answer.status, answer.code, answer.closed) == (413, "payload_too_large", True)
     assert answer.sent < NOT_READ * MIB
 
 
-def test_who_goes_on_sending_is_cut_off(service: Service) -> None:
+def test_who_goes_on_sending_is_cut_off(service: StrangerService) -> None:
     with service.connect() as connection:
         connection.sendall(head("POST", RECOMMEND, "Content-Length: 4000000000"))
         connection.settimeout(20)
@@ -252,7 +252,7 @@ def test_who_goes_on_sending_is_cut_off(service: Service) -> None:
             send_on(connection, LARGE)
 
 
-def test_a_small_body_that_nobody_reads_does_not_cost_the_connection(service: Service) -> None:
+def test_a_small_body_that_nobody_reads_does_not_cost_the_connection(service: StrangerService) -> None:
     refused = b"".join(whole("POST", "/recommend?domain=nowhere", SMALL))
     with service.connect() as connection:
         for _ in range(3):
@@ -261,7 +261,7 @@ def test_a_small_body_that_nobody_reads_does_not_cost_the_connection(service: Se
             assert (answer.status, answer.closed) == (404, False)
 
 
-def test_who_waits_to_be_asked_for_a_body_that_is_refused_sends_nothing(service: Service) -> None:
+def test_who_waits_to_be_asked_for_a_body_that_is_refused_sends_nothing(service: StrangerService) -> None:
     lines = ["Content-Type: application/json", f"Content-Length: {MIB}", "Expect: 100-continue"]
     answer = service.send([head("POST", RECOMMEND, *lines)])
     assert (answer.status, answer.closed) == (413, True)

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from service.settings import Settings
-from tests.service.conftest import parts_of, running
+from tests.service.conftest import components_of, running
 from tests.service.hostile import FILES, KIND, Honest, form
 from tests.service.hostile_forms import ACCEPTED, FORMS
 from tests.tiny import tiny_adapter, tiny_backbone, tiny_bundle
@@ -45,8 +45,8 @@ def honest(tmp_path_factory: pytest.TempPathFactory) -> Honest:
 @contextmanager
 def heartbeat(client: httpx.Client) -> Iterator[list[float]]:
     """Collect the CPU seconds that pass between turns of the service's event loop."""
-    asking = parts_of(client).judge.asking
-    assert asking is not None
+    loop_reader = components_of(client).gate_runner.loop_reader
+    assert loop_reader is not None
     turns: list[float] = []
 
     async def beat() -> None:
@@ -57,7 +57,7 @@ def heartbeat(client: httpx.Client) -> Iterator[list[float]]:
             turns.append(now - before)
             before = now
 
-    task: Future[None] = asyncio.run_coroutine_threadsafe(beat(), asking.loop)
+    task: Future[None] = asyncio.run_coroutine_threadsafe(beat(), loop_reader.loop)
     try:
         yield turns
     finally:
@@ -74,7 +74,7 @@ def strict(answer: httpx.Response) -> Any:
 
 def left(client: httpx.Client) -> dict[str, Any]:
     """Return everything that an upload could leave: files, domains, versions, jobs."""
-    data = parts_of(client).settings.data
+    data = components_of(client).settings.data
     listed = {path: client.get(path) for path in ("/domains", "/adapters", "/jobs", "/adapters?domain=movies")}
     assert {path: answer.status_code for path, answer in listed.items()} == dict.fromkeys(listed, 200)
     files = {str(path.relative_to(data)) for path in (data / "adapters").rglob("*") if path.name != ".lock"}

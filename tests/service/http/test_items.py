@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 
-from tests.service.conftest import ITEMS, activate, parts_of, wait_for_job
+from tests.service.conftest import ITEMS, activate, components_of, wait_for_job
 
 
 def _recommended(client: httpx.Client, **wishes: Any) -> list[str]:
@@ -42,9 +42,7 @@ def test_a_changed_text_moves_the_item(movies: httpx.Client) -> None:
     assert max(vector()) < 1e-4
 
 
-def test_a_deleted_item_is_gone_from_the_next_answer_and_stays_gone(
-    movies: httpx.Client, bundle: Callable[..., Path]
-) -> None:
+def test_a_deleted_item_is_in_no_later_answer(movies: httpx.Client, bundle: Callable[..., Path]) -> None:
     activate(movies, bundle(1))
     activate(movies, bundle(2))
     assert movies.delete("/domains/movies/items/i7").status_code == 204
@@ -118,7 +116,7 @@ def test_an_item_need_not_be_waited_for(movies: httpx.Client) -> None:
     assert wait_for_job(movies, changed.json())["result"] == {"updated": 1, "unchanged": 0}
     assert "late" not in _recommended(movies)
     assert movies.get("/domains/movies/items/late").json()["popularity"] == 3
-    assert list((parts_of(movies).settings.data / "imports").iterdir()) == []
+    assert list((components_of(movies).settings.data / "imports").iterdir()) == []
 
 
 def test_an_item_that_is_wrong_is_refused_at_once_whether_or_not_it_is_waited_for(movies: httpx.Client) -> None:
@@ -130,4 +128,4 @@ def test_an_item_that_is_wrong_is_refused_at_once_whether_or_not_it_is_waited_fo
     assert movies.patch(f"{place}/gone?wait=false", json={"available": False}).status_code == 404
     assert movies.put("/domains/books/items/i1?wait=false", json={"title": "x"}).status_code == 404
     assert movies.get("/jobs").json()["items"] == []
-    assert list((parts_of(movies).settings.data / "imports").iterdir()) == []
+    assert list((components_of(movies).settings.data / "imports").iterdir()) == []

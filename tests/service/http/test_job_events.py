@@ -14,30 +14,30 @@ import httpx
 import pytest
 
 from service.access.keys import KeyFile
-from service.http import job_events, parts
+from service.http import components, job_events
 from service.jobs import Progress
 from service.settings import Settings
-from service.state import Job
+from service.state import JobRecord
 from service.state.sqlite import SqliteState
 from tests.service import process
-from tests.service.conftest import parts_of, running, wait_until
+from tests.service.conftest import components_of, running, wait_until
 from transrec.backbone import Backbone
 
 PORT = 18467
 
 
 @contextmanager
-def waiting(client: httpx.Client) -> Iterator[Job]:
+def waiting(client: httpx.Client) -> Iterator[JobRecord]:
     """A job of `movies` that runs until the block ends."""
     go_on = threading.Event()
 
-    def wait(_: Job, progress: Progress) -> dict[str, Any]:
+    def wait(_: JobRecord, progress: Progress) -> dict[str, Any]:
         progress.stage("wait")
         while not go_on.wait(0.05):
             progress.check()
         return {}
 
-    jobs = parts_of(client).jobs
+    jobs = components_of(client).jobs
     jobs.kinds["wait"] = wait
     job = jobs.submit("wait", "movies", {})
     try:
@@ -46,7 +46,7 @@ def waiting(client: httpx.Client) -> Iterator[Job]:
         go_on.set()
 
 
-def follow(client: httpx.Client, job: Job, got: list[str]) -> threading.Thread:
+def follow(client: httpx.Client, job: JobRecord, got: list[str]) -> threading.Thread:
     """Follow a job in a thread until its stream ends."""
 
     def read() -> None:
@@ -64,17 +64,19 @@ def events(lines: list[str]) -> list[tuple[str, dict[str, Any]]]:
     return list(zip(kinds, data, strict=True))
 
 
-def test_many_followers_read_the_job_as_often_as_one(movies: httpx.Client) -> None:
+def test_many_followers_read_the_job_as_often_as_one(movies: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job_events, "LOOK_EVERY_S", 0.03)
     streams: list[list[str]] = [[] for _ in range(30)]
     with ExitStack() as opened, waiting(movies) as job:
         clients = [opened.enter_context(httpx.Client(base_url=movies.base_url, timeout=30)) for _ in streams]
         threads = [follow(client, job, got) for client, got in zip(clients, streams, strict=True)]
-        followed = parts_of(movies).job_events
+        followed = components_of(movies).job_events
         wait_until(lambda: job.id in followed._followed and followed._followed[job.id].followers == 30)
-        before = followed.reads
-        time.sleep(1.0)
-        assert followed.reads - before <= 11
-        opened.callback(lambda: [thread.join(10) for thread in threads])
+        before, began = followed.reads, time.monotonic()
+        wait_until(lambda: followed.reads - before >= 10)
+        assert time.monotonic() - began > 9 * 0.03
+        for thread in threads:
+            opened.callback(thread.join, 10)
     for got in streams:
         assert events(got)[-1][1]["status"] == "succeeded"
 
@@ -83,12 +85,12 @@ def test_more_followers_than_allowed_are_refused(movies: httpx.Client, monkeypat
     monkeypatch.setattr(job_events, "MAX_FOLLOWERS_PER_JOB", 1)
     with waiting(movies) as job:
         thread = follow(movies, job, [])
-        wait_until(lambda: job.id in parts_of(movies).job_events._followed)
+        wait_until(lambda: job.id in components_of(movies).job_events._followed)
         refused = httpx.get(f"{movies.base_url}/jobs/{job.id}/events")
         assert (refused.status_code, refused.json()["code"]) == (429, "too_many_at_once")
         assert movies.get(f"/jobs/{job.id}").status_code == 200
     thread.join(10)
-    assert parts_of(movies).job_events._followed == {}
+    assert components_of(movies).job_events._followed == {}
 
 
 def test_a_stream_ends_with_its_domain_and_says_so(movies: httpx.Client) -> None:
@@ -128,7 +130,7 @@ def test_a_body_that_is_on_its_way_ends_with_its_key(
     keyed: tuple[httpx.Client, Callable[[], object]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client, revoke = keyed
-    monkeypatch.setattr(parts, "CHECK_EVERY_S", 0.05)
+    monkeypatch.setattr(components, "CHECK_EVERY_S", 0.05)
 
     def rows() -> Iterator[bytes]:
         yield b'{"item_id": "a", "title": "storm"}\n'
@@ -143,7 +145,7 @@ def test_a_body_that_is_on_its_way_ends_with_its_key(
     except httpx.TransportError:  # the answer came before the body ended
         status = 401
     assert status == 401
-    assert parts_of(client).state.count_items("movies") == 0
+    assert components_of(client).state.count_items("movies") == 0
 
 
 def test_streams_end_when_the_service_stops(settings: Settings, backbone: Backbone) -> None:

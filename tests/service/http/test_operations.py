@@ -65,7 +65,7 @@ def test_the_openapi_document_names_every_route_and_its_problems(client: httpx.C
     assert "ProblemBody" in document["components"]["schemas"]
 
 
-def test_a_public_address_is_refused_without_being_told_so(tmp_path: Path) -> None:
+def test_a_public_address_is_refused_unless_allowed(tmp_path: Path) -> None:
     public = Settings(data=tmp_path, host="0.0.0.0", port=0)  # noqa: S104 - the point
     with pytest.raises(Exposed, match="SWAPREC_INSECURE=1"):
         serve(public)

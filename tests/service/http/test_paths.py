@@ -11,7 +11,7 @@ import httpx
 from service.access.keys import KeyFile
 from service.settings import Settings
 from service.state.sqlite import FILE
-from tests.service.conftest import parts_of, running
+from tests.service.conftest import components_of, running
 from tests.service.raw import ask
 from transrec.backbone import Backbone
 
@@ -97,7 +97,8 @@ def test_no_other_path_is_read_as_something_near_it(movies: httpx.Client) -> Non
         "DELETE /adapters/movies/versions/1_0": 422,
         "GET /domains/%FF": 400,
     }
-    answers = {request: ask(movies, *request.split(" ")) for request in expected}
+    words = {request: request.split(" ") for request in expected}
+    answers = {request: ask(movies, method, path) for request, (method, path) in words.items()}
     assert {request: answer.status for request, answer in answers.items()} == expected
     assert {answer.kind for answer in answers.values()} == {"application/problem+json"}
     assert count(movies) == 60
@@ -121,4 +122,4 @@ def test_head_answers_like_get_without_a_body(movies: httpx.Client) -> None:
         assert (answer.status_code, answer.content) == (200, b""), path
         assert answer.headers["content-type"] == movies.get(path).headers["content-type"]
     assert movies.head("/domains/nowhere").status_code == 404
-    assert parts_of(movies).state.count_items("movies") == 61
+    assert components_of(movies).state.count_items("movies") == 61

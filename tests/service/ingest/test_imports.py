@@ -12,13 +12,13 @@ import pytest
 
 from service.app import started
 from service.content import import_rows
-from service.content.import_rows import Report
-from service.http.parts import Parts
+from service.content.import_rows import RowReport
+from service.http.components import Components
 from service.ingest import imports
-from service.ingest.imports import Course
+from service.ingest.imports import ImportRun
 from service.jobs import Progress, Stopped
 from service.settings import Settings
-from service.state import DomainRecord, Item, Job
+from service.state import DomainRecord, JobRecord, StoredItem
 from service.wire.requests import ItemPatch
 from transrec.backbone import Backbone
 
@@ -26,26 +26,26 @@ ROWS = 120
 
 
 @pytest.fixture
-def parts(settings: Settings, backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> Iterator[Parts]:
+def components(settings: Settings, backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> Iterator[Components]:
     """A process with an empty domain; its jobs wait, and imports take fifty rows at a time."""
     monkeypatch.setattr(import_rows, "BATCH_ROWS", 50)
     monkeypatch.setattr(imports, "BATCH_ROWS", 50)
-    with started(settings) as parts:
-        parts.state.put_domain(DomainRecord("movies", backbone.fingerprint))
-        parts.activator.publish_new_domain(parts.state.get_domain("movies"))
-        yield parts
+    with started(settings) as components:
+        components.state.put_domain(DomainRecord("movies", backbone.fingerprint))
+        components.activator.publish_new_domain(components.state.get_domain("movies"))
+        yield components
 
 
-def body(parts: Parts) -> Path:
+def body(components: Components) -> Path:
     """Spool rows, one of them no item."""
-    path = parts.settings.data / "imports" / "body.ndjson.part"
+    path = components.settings.data / "imports" / "body.ndjson.part"
     rows = [json.dumps({"item_id": f"i{number}", "title": f"film {number}"}) for number in range(ROWS)]
     path.write_text("\n".join([*rows[:70], "{", *rows[70:]]) + "\n")
     return path
 
 
-def incarnation(parts: Parts) -> str:
-    return parts.state.get_domain("movies").incarnation
+def incarnation(components: Components) -> str:
+    return components.state.get_domain("movies").incarnation
 
 
 class Cut(Progress):
@@ -60,68 +60,71 @@ class Cut(Progress):
         raise Stopped
 
 
-def go_on(parts: Parts, kind: type[Progress] = Progress) -> dict[str, Any]:
+def go_on(components: Components, kind: type[Progress] = Progress) -> dict[str, Any]:
     """Do a job, as a process that has just claimed it."""
-    job = parts.state.claim_job("here", 0.0)
+    job = components.state.claim_job("here", 0.0)
     assert job is not None
-    return parts.jobs.kinds["import"](job, kind(parts.state, job, threading.Event()))
+    return components.jobs.kinds["import"](job, kind(components.state, job, threading.Event()))
 
 
-def titles(parts: Parts) -> dict[str, str]:
-    return {item.item_id: item.text for _, item in parts.state.list_items("movies", -1, 1000)}
+def titles(components: Components) -> dict[str, str]:
+    return {item.item_id: item.text for _, item in components.state.list_items("movies", -1, 1000)}
 
 
-def test_an_import_that_is_gone_on_with_stores_no_row_twice_and_reports_all(parts: Parts) -> None:
-    job = parts.imports.submit("movies", body(parts), incarnation(parts))
+def test_an_import_that_is_resumed_stores_no_row_twice_and_reports_all(components: Components) -> None:
+    job = components.imports.submit("movies", body(components), incarnation(components))
     with pytest.raises(Stopped):
-        go_on(parts, Cut)
-    assert len(titles(parts)) == 50
-    parts.writer.delete("movies", ["i3"])
-    parts.writer.upsert("movies", [Item("i4", "newer"), Item("i80", "newer")])
-    report = go_on(parts)
+        go_on(components, Cut)
+    assert len(titles(components)) == 50
+    components.writer.delete("movies", ["i3"])
+    components.writer.upsert("movies", [StoredItem("i4", "newer"), StoredItem("i80", "newer")])
+    report = go_on(components)
     assert (report["accepted"], report["unchanged"], report["rejected_count"]) == (ROWS - 1, 1, 1)
     assert report["rejected"][0]["index"] == 70
-    found = titles(parts)
+    found = titles(components)
     assert "i3" not in found
     assert (found["i4"], found["i80"]) == ("newer", "newer")
     assert set(found) == {f"i{number}" for number in range(ROWS)} - {"i3"}
-    assert parts.state.get_job(job.id).result is not None
+    assert components.state.get_job(job.id).result is not None
 
 
-def test_rows_of_which_it_was_not_written_down_that_they_are_stored_overwrite_nothing_newer(parts: Parts) -> None:
-    path, begun = body(parts), parts.state.generation("movies")
+def test_rows_of_which_it_was_not_written_down_that_they_are_stored_overwrite_nothing_newer(
+    components: Components,
+) -> None:
+    path, begun = body(components), components.state.generation("movies")
 
     def killed(*_: object) -> None:
         raise Stopped
 
     with pytest.raises(Stopped):
-        parts.imports.run("movies", path, Course(compacts=True, keep=killed))
-    assert len(titles(parts)) == 50
-    parts.writer.delete("movies", ["i3"])
-    parts.writer.upsert("movies", [Item("i4", "newer")])
-    report = parts.imports.run("movies", path, Course(Report(), 0, begun, compacts=True))
-    found = titles(parts)
+        components.imports.run("movies", path, ImportRun(compacts=True, keep=killed))
+    assert len(titles(components)) == 50
+    components.writer.delete("movies", ["i3"])
+    components.writer.upsert("movies", [StoredItem("i4", "newer")])
+    report = components.imports.run("movies", path, ImportRun(RowReport(), 0, begun, compacts=True))
+    found = titles(components)
     assert set(found) == {f"i{number}" for number in range(ROWS)} - {"i3"}
     assert found["i4"] == "newer"
     assert (report.stored, report.rejected_count) == (ROWS, 1)
 
 
-def test_a_job_of_an_earlier_version_that_wrote_nothing_down_begins_at_the_first_row(parts: Parts) -> None:
-    job: Job = parts.imports.submit("movies", body(parts), incarnation(parts))
+def test_a_job_of_an_earlier_version_that_wrote_nothing_down_begins_at_the_first_row(components: Components) -> None:
+    job: JobRecord = components.imports.submit("movies", body(components), incarnation(components))
     assert job.result is None
-    assert go_on(parts)["accepted"] == ROWS
+    assert go_on(components)["accepted"] == ROWS
 
 
-def test_a_patch_that_is_gone_on_with_does_not_undo_what_came_since(parts: Parts) -> None:
-    parts.writer.upsert("movies", [Item("a", "film", 1.0), Item("b", "film", 1.0)])
+def test_a_patch_that_is_resumed_does_not_undo_what_came_since(components: Components) -> None:
+    components.writer.upsert("movies", [StoredItem("a", "film", 1.0), StoredItem("b", "film", 1.0)])
     jobs = [
-        parts.imports.submit_patch("movies", name, ItemPatch(popularity=2.0), incarnation(parts)) for name in ("a", "b")
+        components.imports.submit_patch("movies", name, ItemPatch(popularity=2.0), incarnation(components))
+        for name in ("a", "b")
     ]
-    work = parts.jobs.kinds["patch"]
+    work = components.jobs.kinds["patch"]
     for job in jobs:
-        assert work(job, Progress(parts.state, job, threading.Event())) == {"updated": 1, "unchanged": 0}
-    parts.writer.upsert("movies", [Item("a", "film", 3.0)])
+        assert work(job, Progress(components.state, job, threading.Event())) == {"updated": 1, "unchanged": 0}
+    components.writer.upsert("movies", [StoredItem("a", "film", 3.0)])
     for job in jobs:  # as a process does that was killed before it had written down that they are done
-        assert work(job, Progress(parts.state, job, threading.Event())) == {"updated": 0, "unchanged": 1}
-    found = parts.state.items_by_id("movies", ["a", "b"])
+        assert work(job, Progress(components.state, job, threading.Event())) == {"updated": 0, "unchanged": 1}
+    found = components.state.items_by_id("movies", ["a", "b"])
     assert (found["a"].popularity, found["b"].popularity) == (3.0, 2.0)

@@ -2,97 +2,101 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-from typing import Any
+import time
+from datetime import UTC, datetime, tzinfo
+from typing import Any, Self
 
 import httpx
 import pytest
 
-from service.http.parts import Parts
+from service.http.components import Components
 from service.live import compaction
-from service.state import Job
-from tests.service.conftest import ITEMS, parts_of, wait_for_job, wait_until
+from service.state import JobRecord
+from tests.service.conftest import ITEMS, components_of, wait_for_job, wait_until
 
 REFUSED = {"status": 422, "detail": "100 different items have only 1 different vectors"}
 BROKEN = {"status": 500, "detail": "something went wrong here"}
 
 
 @pytest.fixture
-def parts(movies: httpx.Client) -> Parts:
-    return parts_of(movies)
+def components(movies: httpx.Client) -> Components:
+    return components_of(movies)
 
 
-def ask(parts: Parts) -> Job | None:
+def ask(components: Components) -> JobRecord | None:
     """Ask for a build as a reconciliation does; no process claims it."""
-    job: Any = parts.reconciler.request_compaction("movies")
+    job = components.reconciler.request_compaction("movies")
+    assert job is None or isinstance(job, JobRecord)
     return job
 
 
-def fail(parts: Parts, error: dict[str, Any]) -> Job:
+def fail(components: Components, error: dict[str, Any]) -> JobRecord:
     """Record a build of the catalog as it is now that failed."""
-    live = parts.store.live("movies")
-    detail = {"generation": parts.state.generation("movies"), "version": "none" if live is None else live}
-    job = parts.state.create_job("fold", "movies", detail, {})
-    return parts.state.update_job(job.id, status="failed", error=error)
+    live = components.store.live("movies")
+    detail = {"generation": components.state.generation("movies"), "version": "none" if live is None else live}
+    job = components.state.create_job("fold", "movies", detail, {})
+    return components.state.update_job(job.id, status="failed", error=error)
 
 
 def later(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
     class Later(datetime):
         @classmethod
-        def now(cls, tz: Any = None) -> datetime:
-            return datetime.now(tz or UTC) + timedelta(seconds=seconds)
+        def now(cls, tz: tzinfo | None = None) -> Self:
+            return cls.fromtimestamp(time.time() + seconds, tz or UTC)
 
     monkeypatch.setattr(compaction, "datetime", Later)
 
 
 def test_what_was_refused_is_built_again_once_the_catalog_is_another_and_not_before(
-    parts: Parts, movies: httpx.Client, monkeypatch: pytest.MonkeyPatch
+    components: Components, movies: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fail(parts, REFUSED)
+    fail(components, REFUSED)
     later(monkeypatch, 30 * 24 * 3600)
-    assert ask(parts) is None
+    assert ask(components) is None
     movies.patch("/domains/movies/items/i1", json={"title": "Another film"})
-    job = ask(parts)
+    job = ask(components)
     assert job is not None
-    assert job.detail == {"generation": parts.state.generation("movies"), "version": "none"}
+    assert job.detail == {"generation": components.state.generation("movies"), "version": "none"}
     assert wait_for_job(movies, {"id": job.id})["status"] == "succeeded"
 
 
 def test_what_failed_otherwise_is_built_again_after_twice_as_long_each_time(
-    parts: Parts, monkeypatch: pytest.MonkeyPatch
+    components: Components, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for failures, seconds in ((1, 60), (2, 120), (3, 240)):
-        fail(parts, BROKEN)
+        fail(components, BROKEN)
         later(monkeypatch, seconds - 10)
-        assert ask(parts) is None, failures
+        assert ask(components) is None, failures
     later(monkeypatch, 250)
-    job = ask(parts)
+    job = ask(components)
     assert job is not None
-    wait_until(lambda: parts.state.get_job(job.id).ended)
+    wait_until(lambda: components.state.get_job(job.id).ended)
     later(monkeypatch, 0)
-    parts.writer.delete("movies", [ITEMS[0]["item_id"]])  # type: ignore[list-item]
-    assert ask(parts) is not None, "what failed before a success does not count"
+    components.writer.delete("movies", [ITEMS[0]["item_id"]])
+    assert ask(components) is not None, "what failed before a success does not count"
 
 
 def test_a_change_is_built_a_minute_after_a_failure_however_often_it_failed(
-    parts: Parts, movies: httpx.Client, monkeypatch: pytest.MonkeyPatch
+    components: Components, movies: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for _ in range(6):
-        fail(parts, BROKEN)
+        fail(components, BROKEN)
     movies.delete("/domains/movies/items/i1")
-    assert ask(parts) is None
+    assert ask(components) is None
     later(monkeypatch, 70)
-    assert ask(parts) is not None
+    assert ask(components) is not None
 
 
-def test_a_domain_that_waits_for_a_build_that_was_refused_says_why(parts: Parts, movies: httpx.Client) -> None:
-    fail(parts, REFUSED)
+def test_a_domain_that_waits_for_a_build_that_was_refused_says_why(
+    components: Components, movies: httpx.Client
+) -> None:
+    fail(components, REFUSED)
     answer = httpx.Response(200)
 
     def is_broken() -> bool:
         nonlocal answer
-        parts.live.remove("movies")  # what is heard of earlier writes may bring it back once more
-        ask(parts)
+        components.live.remove("movies")  # what is heard of earlier writes may bring it back once more
+        ask(components)
         answer = movies.post("/recommend?domain=movies", json={"history": ["i1"]})
         return answer.status_code == 503
 
@@ -107,7 +111,7 @@ def test_a_catalog_whose_texts_all_look_the_same_is_refused_with_the_reason_and_
     client.put("/domains/thai", json={})
     rows = [{"item_id": f"th{n}", "title": f"เรื่อง {chr(0x0E01 + n % 40)}{'ก' * (n // 40)}"} for n in range(100)]
     assert client.post("/domains/thai/items", json=rows).json()["warnings"][0]["code"] == "unknown_tokens"
-    reconciler = parts_of(client).reconciler
+    reconciler = components_of(client).reconciler
     job: Any = reconciler.request_compaction("thai")
     ended = wait_for_job(client, {"id": job.id})
     assert (ended["status"], ended["error"]["status"]) == ("failed", 422)

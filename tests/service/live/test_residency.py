@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 from service.settings import Settings
-from tests.service.conftest import ITEMS, activate, parts_of, running, upload, wait_for_job, wait_until
+from tests.service.conftest import ITEMS, MakeBundle, activate, components_of, running, upload, wait_for_job, wait_until
 
-Make = Callable[..., Path]
 DOMAINS = [f"d{number}" for number in range(6)]
 BUDGET = 70_000
 """Room for two domains of sixty items with two warm versions each."""
@@ -26,7 +24,7 @@ def tight(settings: Settings) -> Settings:
 
 
 @pytest.fixture
-def full(settings: Settings, bundle: Make) -> Settings:
+def full(settings: Settings, bundle: MakeBundle) -> Settings:
     """Six domains with a version each, more than the budget of `tight` holds."""
     with running(settings) as client:
         for number, domain in enumerate(DOMAINS):
@@ -81,7 +79,7 @@ def test_the_least_recently_used_domain_is_evicted(budgeted: httpx.Client) -> No
     assert metric(budgeted, "domain_hits_total") == hits + 1
 
 
-def test_an_evicted_domain_is_ready_and_tells_what_is_live(budgeted: httpx.Client) -> None:
+def test_a_domain_that_rests_is_ready_and_reports_what_is_live(budgeted: httpx.Client) -> None:
     for domain in ("d4", "d5"):
         ask(budgeted, domain)
     card = budgeted.get("/domains/d0").json()
@@ -91,20 +89,20 @@ def test_an_evicted_domain_is_ready_and_tells_what_is_live(budgeted: httpx.Clien
     assert "d0" not in {one["domain"] for one in budgeted.get("/info").json()["domains"]}
 
 
-def test_changes_to_an_evicted_domain_are_in_its_next_answer(budgeted: httpx.Client, bundle: Make) -> None:
-    gone = ask(budgeted, "d0").json()["items"][0]["item_id"]
+def test_changes_to_an_evicted_domain_are_in_its_next_answer(budgeted: httpx.Client, bundle: MakeBundle) -> None:
+    removed = ask(budgeted, "d0").json()["items"][0]["item_id"]
     for domain in ("d4", "d5"):
         ask(budgeted, domain)
-    parts = parts_of(budgeted)
-    assert parts.live.is_evicted("d0")
-    parts.writer.delete("d0", [gone])
+    components = components_of(budgeted)
+    assert components.live.is_evicted("d0")
+    components.writer.delete("d0", [removed])
     upload(budgeted, bundle(90, "d0"))
-    parts.store.record_activation("d0", 2, "activate")
-    parts.reconciler.reconcile("d0")
-    assert parts.live.is_evicted("d0"), "a change alone brings nothing back"
+    components.store.record_activation("d0", 2, "activate")
+    components.reconciler.reconcile("d0")
+    assert components.live.is_evicted("d0"), "a change alone brings nothing back"
     answer = ask(budgeted, "d0", k=100).json()
     assert answer["version"] == 2
-    assert gone not in {item["item_id"] for item in answer["items"]}
+    assert removed not in {item["item_id"] for item in answer["items"]}
     assert ask(budgeted, "d0", version=1).json()["version"] == 1
 
 
@@ -119,7 +117,7 @@ def test_concurrent_requests_for_an_evicted_domain_load_it_once(budgeted: httpx.
 
 
 def test_a_pinned_version_keeps_its_domain_in_memory_and_answers_when_it_is_not_live(
-    budgeted: httpx.Client, bundle: Make
+    budgeted: httpx.Client, bundle: MakeBundle
 ) -> None:
     for seed in (70, 71):
         activate(budgeted, bundle(seed, "d0"))
@@ -162,7 +160,7 @@ def test_an_evicted_domain_is_loaded_when_a_version_of_it_is_pinned_and_after_a_
     assert full.data == tight.data
 
 
-def test_a_gate_compares_with_the_live_version_of_an_evicted_domain(budgeted: httpx.Client, bundle: Make) -> None:
+def test_a_gate_compares_with_the_live_version_of_an_evicted_domain(budgeted: httpx.Client, bundle: MakeBundle) -> None:
     probes = [{"history": [f"i{number}"], "target": f"i{number + 1}"} for number in range(20)]
     assert budgeted.put("/domains/d0/probes", json=probes).status_code == 200
     for domain in ("d4", "d5"):
@@ -219,7 +217,7 @@ def test_under_threads_that_ask_and_change_nobody_gets_another_domains_items(bud
 def test_a_small_catalog_that_stays_as_it_is_gets_a_base_and_a_snapshot(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.catalog.live_items.QUIET_S", 0.2)
+    monkeypatch.setattr("service.catalog.live_items.FOLD_AFTER_IDLE_S", 0.2)
     monkeypatch.setattr("service.live.follower.SWEEP_S", 0.1)
     with running(settings) as client:
         for domain in ("few", "empty"):
@@ -227,8 +225,8 @@ def test_a_small_catalog_that_stays_as_it_is_gets_a_base_and_a_snapshot(
         client.post("/domains/few/items", json=ITEMS[:3])
         for domain in ("few", "empty"):
             wait_until(lambda domain=domain: (settings.data / "snapshots" / domain / "snapshot.json").exists())  # type: ignore[misc]
-        parts = parts_of(client)
-        wait_until(lambda: all(parts.live.get(domain).live.items.base.is_kept for domain in ("few", "empty")))
+        components = components_of(client)
+        wait_until(lambda: all(components.live.get(domain).live.items.base.is_kept for domain in ("few", "empty")))
         assert {item["item_id"] for item in ask(client, "few", history=[]).json()["items"]} == {"i0", "i1", "i2"}
         assert ask(client, "empty", history=[]).json()["fallback"]["reason"] == "empty_catalog"
         compactions = [job for job in client.get("/jobs").json()["items"] if job["kind"] == "fold"]

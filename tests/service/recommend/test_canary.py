@@ -1,16 +1,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from pathlib import Path
 
 import httpx
 import pytest
 
-from service.recommend.canary import LEAST, Watch, chosen
-from tests.service.conftest import ITEMS, activate, parts_of, upload, wait_for_job, wait_until
+from service.recommend.canary import MIN_ANSWERS, Watch, chosen
+from tests.service.conftest import ITEMS, MakeBundle, activate, components_of, upload, wait_for_job, wait_until
 
-Make = Callable[..., Path]
 HISTORY = [item["item_id"] for item in ITEMS[:3]]
 
 
@@ -32,27 +29,27 @@ def test_whom_a_small_canary_answers_a_larger_one_answers_too() -> None:
 
 def test_a_canary_ends_when_its_answers_are_errors_and_the_live_version_s_are_not() -> None:
     watch = Watch()
-    for _ in range(LEAST):
+    for _ in range(MIN_ANSWERS):
         assert watch.saw("movies", "d", canary=False, seconds=0.001) is None
-    told = [watch.saw("movies", "d", canary=True, seconds=None) for _ in range(LEAST)]
-    assert told[:-1] == [None] * (LEAST - 1)
-    assert told[-1] is not None
-    assert "100.0% of its last 50 answers were errors" in told[-1]
+    verdicts = [watch.saw("movies", "d", canary=True, seconds=None) for _ in range(MIN_ANSWERS)]
+    assert verdicts[:-1] == [None] * (MIN_ANSWERS - 1)
+    assert verdicts[-1] is not None
+    assert "100.0% of its last 50 answers were errors" in verdicts[-1]
 
 
 def test_a_canary_ends_when_it_is_much_slower() -> None:
     watch = Watch()
-    for _ in range(LEAST):
+    for _ in range(MIN_ANSWERS):
         watch.saw("movies", "d", canary=False, seconds=0.002)
-        told = watch.saw("movies", "d", canary=True, seconds=0.05)
-    assert told is not None
-    assert "50.0 ms" in told
+        verdicts = watch.saw("movies", "d", canary=True, seconds=0.05)
+    assert verdicts is not None
+    assert "50.0 ms" in verdicts
 
 
 @pytest.mark.parametrize("seconds", [0.002, 0.006])
 def test_a_canary_that_does_as_well_goes_on(seconds: float) -> None:
     watch = Watch()
-    for _ in range(3 * LEAST):
+    for _ in range(3 * MIN_ANSWERS):
         watch.saw("movies", "d", canary=False, seconds=0.002)
         assert watch.saw("movies", "d", canary=True, seconds=seconds) is None
 
@@ -70,7 +67,7 @@ def _canary(client: httpx.Client, version: int, percent: int) -> None:
     assert wait_for_job(client, answer.json())["status"] == "succeeded"
 
 
-def test_a_canary_answers_its_share_of_users_until_it_is_promoted(movies: httpx.Client, bundle: Make) -> None:
+def test_a_canary_answers_its_share_of_users_until_it_is_promoted(movies: httpx.Client, bundle: MakeBundle) -> None:
     activate(movies, bundle(1))
     assert upload(movies, bundle(2)).status_code == 201
     _canary(movies, 2, 50)
@@ -88,7 +85,7 @@ def test_a_canary_answers_its_share_of_users_until_it_is_promoted(movies: httpx.
     assert movies.post("/domains/movies/rollback").json()["version"] == 1
 
 
-def test_a_rollback_ends_the_canary_and_leaves_the_live_version(movies: httpx.Client, bundle: Make) -> None:
+def test_a_rollback_ends_the_canary_and_leaves_the_live_version(movies: httpx.Client, bundle: MakeBundle) -> None:
     activate(movies, bundle(1))
     upload(movies, bundle(2))
     _canary(movies, 2, 99)
@@ -100,7 +97,7 @@ def test_a_rollback_ends_the_canary_and_leaves_the_live_version(movies: httpx.Cl
     assert "no canary" in again.json()["detail"]
 
 
-def test_what_is_live_cannot_be_its_own_canary(movies: httpx.Client, bundle: Make) -> None:
+def test_what_is_live_cannot_be_its_own_canary(movies: httpx.Client, bundle: MakeBundle) -> None:
     activate(movies, bundle(1))
     answer = movies.post("/adapters/movies/versions/1/activate", json={"canary_percent": 10})
     assert answer.status_code == 409
@@ -109,34 +106,36 @@ def test_what_is_live_cannot_be_its_own_canary(movies: httpx.Client, bundle: Mak
 
 def test_a_canary_that_fails_is_taken_back_and_its_users_are_answered(
     movies: httpx.Client,
-    bundle: Make,
+    bundle: MakeBundle,
 ) -> None:
     activate(movies, bundle(1))
     upload(movies, bundle(2))
     _canary(movies, 2, 50)
-    canary = parts_of(movies).live.find("movies").canary
+    canary = components_of(movies).live.get("movies").canary
     object.__setattr__(canary, "slot", None)  # nothing can be encoded with it any more
-    for number in range(4 * LEAST):
+    for number in range(4 * MIN_ANSWERS):
         assert _version(movies, f"u{number}") == 1
     wait_until(lambda: movies.get("/domains/movies").json()["canary_version"] is None)
-    log = parts_of(movies).store.activations("movies")
+    log = components_of(movies).store.activations("movies")
     assert log[-1].reason.startswith("canary ended: ")
 
 
-def test_a_canary_that_fails_no_more_often_than_the_live_version_goes_on(movies: httpx.Client, bundle: Make) -> None:
+def test_a_canary_that_fails_no_more_often_than_the_live_version_goes_on(
+    movies: httpx.Client, bundle: MakeBundle
+) -> None:
     activate(movies, bundle(1))
     upload(movies, bundle(2))
     _canary(movies, 2, 50)
-    deployment = parts_of(movies).live.find("movies")
+    deployment = components_of(movies).live.get("movies")
     for value in (deployment.live, deployment.canary):
         object.__setattr__(value, "slot", None)  # nothing can be encoded with either
-    for number in range(3 * LEAST):
+    for number in range(3 * MIN_ANSWERS):
         answer = movies.post("/recommend?domain=movies", json={"history": HISTORY, "user_id": f"u{number}"})
         assert answer.status_code == 500
     assert movies.get("/domains/movies").json()["canary_version"] == 2
 
 
-def test_answers_are_measured_by_version_while_a_canary_runs(movies: httpx.Client, bundle: Make) -> None:
+def test_answers_are_measured_by_version_while_a_canary_runs(movies: httpx.Client, bundle: MakeBundle) -> None:
     activate(movies, bundle(1))
     for seed in (2, 3):
         upload(movies, bundle(seed))
@@ -155,10 +154,10 @@ def counted(client: httpx.Client) -> set[tuple[str, str]]:
     """Return arms and versions of which answers were counted."""
     lines = client.get("/metrics").text.splitlines()
     label = re.compile(r'swaprec_arm_seconds_count\{arm="(\w+)",domain="movies",outcome="answer",version="(\w+)"\} ')
-    return {found.groups() for line in lines if (found := label.match(line))}  # type: ignore[misc]
+    return {(found[1], found[2]) for line in lines if (found := label.match(line))}
 
 
-def test_a_running_canary_is_shown_with_its_share_and_since_when(movies: httpx.Client, bundle: Make) -> None:
+def test_a_running_canary_is_shown_with_its_share_and_since_when(movies: httpx.Client, bundle: MakeBundle) -> None:
     activate(movies, bundle(1))
     assert movies.get("/domains/movies").json()["canary_since"] is None
     upload(movies, bundle(2))

@@ -13,7 +13,7 @@ import httpx
 import numpy as np
 import pytest
 
-from service.engine.engine import Engine
+from service.engine.torch_engine import TorchEngine
 from service.recommend.cold import Lane
 from service.settings import Settings
 from tests.service.conftest import activate, running
@@ -44,7 +44,7 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
 
 
 @pytest.fixture(scope="module")
-def worn(backbone: Backbone) -> dict[str, Adapter | None]:
+def adapters(backbone: Backbone) -> dict[str, Adapter | None]:
     """The adapter of each domain: one of every kind, another houlsby, and none."""
     adapters = {kind: tiny_adapter(backbone, n, tiny_spec(kind)) for n, kind in enumerate(TINY_KINDS)}
     return {**adapters, "second": tiny_adapter(backbone, 50, tiny_spec("houlsby")), "plain": None}
@@ -52,13 +52,13 @@ def worn(backbone: Backbone) -> dict[str, Adapter | None]:
 
 @pytest.fixture(scope="module")
 def client(
-    backbone: Backbone, worn: dict[str, Adapter | None], tmp_path_factory: pytest.TempPathFactory
+    backbone: Backbone, adapters: dict[str, Adapter | None], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[httpx.Client]:
     data = tmp_path_factory.mktemp("data")
     backbone.save(data / "backbones" / "tiny")
     with running(Settings(data=data, port=0)) as http:
         rows = [{"item_id": f"i{n}", "title": text} for n, text in enumerate(tiny_texts(COUNT))]
-        for name, adapter in worn.items():
+        for name, adapter in adapters.items():
             http.put(f"/domains/{name}")
             http.post(f"/domains/{name}/items", json=rows)
             if adapter is not None:
@@ -75,7 +75,9 @@ def offline(
     vectors = embed(backbone, [*contents, *fresh], adapter, dtype=dtype)
     places = iter(range(len(contents), len(vectors)))
     rows = [entry if isinstance(entry, int) else next(places) for entry in history]
-    users = encode_users(backbone.model.user_encoder, [np.array(rows)], vectors, adapter and adapter.user)
+    users = encode_users(
+        backbone.model.user_encoder, [np.array(rows)], vectors, None if adapter is None else adapter.user
+    )
     return np.asarray(vectors[: len(contents)] @ users[0])
 
 
@@ -92,9 +94,9 @@ def ask(client: httpx.Client, domain: str, history: list[Any], **more: Any) -> d
 
 
 def test_texts_are_read_with_each_domains_own_adapter_while_all_ask_at_once(
-    client: httpx.Client, backbone: Backbone, worn: dict[str, Adapter | None]
+    client: httpx.Client, backbone: Backbone, adapters: dict[str, Adapter | None]
 ) -> None:
-    asked = [(name, COLD[: 1 + n % 3]) for n, name in enumerate(list(worn) * 4)]
+    asked = [(name, COLD[: 1 + n % 3]) for n, name in enumerate(list(adapters) * 4)]
 
     def one(given: tuple[str, list[str]]) -> dict[str, Any]:
         name, texts = given
@@ -103,8 +105,8 @@ def test_texts_are_read_with_each_domains_own_adapter_while_all_ask_at_once(
     with ThreadPoolExecutor(16) as pool:
         answers = list(pool.map(one, asked))
     for (name, texts), answer in zip(asked, answers, strict=True):
-        expected = offline(backbone, worn[name], [4, *map(Content, texts), 9], tiny_contents(COUNT))
-        close = 1e-4 if worn[name] is not None else 1e-2  # bfloat16, whose kernels round by the batch
+        expected = offline(backbone, adapters[name], [4, *map(Content, texts), 9], tiny_contents(COUNT))
+        close = 1e-4 if adapters[name] is not None else 1e-2  # bfloat16, whose kernels round by the batch
         assert np.allclose(scores(answer), expected, rtol=close, atol=close), name
         assert answer["history_used"] == 2 + len(texts)
         assert not answer["fallback"]["used"]
@@ -129,11 +131,11 @@ def test_only_what_the_network_sees_is_encoded(client: httpx.Client) -> None:
     assert (answer["history_used"], answer["history_truncated"]) == (6, True)
 
 
-def test_an_evicted_adapter_comes_back(client: httpx.Client, monkeypatch: pytest.MonkeyPatch, worn: Any) -> None:
-    before = {name: scores(ask(client, name, [{"text": "news"}])).tolist() for name in worn}
+def test_an_evicted_adapter_comes_back(client: httpx.Client, monkeypatch: pytest.MonkeyPatch, adapters: Any) -> None:
+    before = {name: scores(ask(client, name, [{"text": "news"}])).tolist() for name in adapters}
     monkeypatch.setattr("service.recommend.cold.MAX_CACHED_VERSIONS", 2)
     for _ in range(2):
-        assert {name: scores(ask(client, name, [{"text": "news"}])).tolist() for name in worn} == before
+        assert {name: scores(ask(client, name, [{"text": "news"}])).tolist() for name in adapters} == before
 
 
 def test_compare_reads_them_with_each_versions_adapter(client: httpx.Client) -> None:
@@ -183,11 +185,11 @@ def test_pictures_are_read_too(modalities: Any, tmp_path: Path) -> None:
         assert (damaged.status_code, "damaged or truncated" in damaged.text) == (422, True)
 
 
-def test_a_batch_that_fails_is_told_to_those_who_wait_and_the_next_one_runs(
+def test_a_batch_that_fails_raises_for_those_who_wait_and_the_next_one_runs(
     backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     live: Any = SimpleNamespace(domain="plain", version=None, digest="", dtype="float32")  # what a lane reads of it
-    lane = Lane(Engine(backbone, slots=2, max_queue=4), lambda _domain, _version: None, max_queue=4)
+    lane = Lane(TorchEngine(backbone, slots=2, max_queue=4), lambda _domain, _version: None, max_queue=4)
     contents = [Content("storm in oslo"), Content("news")]
     with monkeypatch.context() as broken:
         broken.setattr(lane, "_answer", lambda _: 1 / 0)  # a mistake where nobody expects one

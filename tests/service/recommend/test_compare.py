@@ -1,15 +1,12 @@
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.service.conftest import activate
+from tests.service.conftest import MakeBundle, activate
 
-Make = Callable[..., Path]
 HISTORY = ["i1", "i2", "i3"]
 
 
@@ -17,7 +14,7 @@ def compare(client: httpx.Client, **body: Any) -> httpx.Response:
     return client.post("/compare?domain=movies", json={"history": HISTORY, "k": 5, **body})
 
 
-def test_each_arm_answers_as_it_would_alone(movies: httpx.Client, bundle: Make) -> None:
+def test_each_arm_answers_as_it_would_alone(movies: httpx.Client, bundle: MakeBundle) -> None:
     activate(movies, bundle(1))
     activate(movies, bundle(2))
     arms = [{"version": 2}, {"version": 1}, {"strategy": "popular"}]
@@ -33,7 +30,7 @@ def test_each_arm_answers_as_it_would_alone(movies: httpx.Client, bundle: Make) 
     assert compared["arms"][2]["fallback"] == {"used": False, "reason": None}
 
 
-def test_overlap_and_what_moved_are_counted_from_the_lists(movies: httpx.Client, bundle: Make) -> None:
+def test_overlap_and_what_moved_are_counted_from_the_lists(movies: httpx.Client, bundle: MakeBundle) -> None:
     activate(movies, bundle(1))
     compared = compare(movies).json()
     lists = [[item["item_id"] for item in arm["items"]] for arm in compared["arms"]]

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.service.conftest import activate
+from tests.service.conftest import MakeBundle, activate
 
-Make = Callable[..., Path]
 HISTORIES = [["i1", "i2", "i3"], ["i9"], ["i4", "zz"], ["i30", "i31"]]
 
 
@@ -28,7 +25,7 @@ def answers(client: httpx.Client, version: int | str) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("version", [1, "none"])
-def test_a_version_is_evaluated_by_what_it_would_answer(movies: httpx.Client, bundle: Make, version: Any) -> None:
+def test_a_version_is_evaluated_by_what_it_would_answer(movies: httpx.Client, bundle: MakeBundle, version: Any) -> None:
     activate(movies, bundle(1))
     lists = answers(movies, version)
     targets = [lists[0][0], lists[1][2], "i4", "gone"]  # first, third, seen and so never, unknown
@@ -42,7 +39,7 @@ def test_a_version_is_evaluated_by_what_it_would_answer(movies: httpx.Client, bu
     assert found["distinct_items"] == len({item for items in lists for item in items})
 
 
-def test_without_a_version_the_live_one_is_evaluated(movies: httpx.Client, bundle: Make) -> None:
+def test_without_a_version_the_live_one_is_evaluated(movies: httpx.Client, bundle: MakeBundle) -> None:
     movies.put("/domains/movies/probes", json=[{"history": ["i1"], "target": "i2"}])
     assert movies.post("/domains/movies/evaluate").json()["version"] == "none"
     activate(movies, bundle(1))

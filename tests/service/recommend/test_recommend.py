@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -25,10 +26,11 @@ def offline(backbone: Backbone, adapter: Adapter | None, rows: list[int], k: int
     return [(f"i{row}", float(scores[row])) for row in np.argsort(-scores)[:k]]
 
 
-def ask(client: httpx.Client, **body: object) -> dict:
+def ask(client: httpx.Client, **body: object) -> dict[str, Any]:
     answer = client.post("/recommend", params={"domain": "movies"}, json=body)
     assert answer.status_code == 200, answer.text
-    return answer.json()
+    found: dict[str, Any] = answer.json()
+    return found
 
 
 def test_none_answers_before_any_adapter_is_there(movies: httpx.Client, backbone: Backbone) -> None:
@@ -107,8 +109,8 @@ def test_a_version_can_be_pinned_while_it_is_in_memory(movies: httpx.Client, bun
     activate(movies, bundle(2))
     assert ask(movies, history=["i1"])["version"] == 2
     assert ask(movies, history=["i1"], version=1)["version"] == 1
-    gone = movies.post("/recommend?domain=movies", json={"history": ["i1"], "version": "none"})
-    assert (gone.status_code, gone.json()["code"]) == (409, "version_not_servable")
+    removed = movies.post("/recommend?domain=movies", json={"history": ["i1"], "version": "none"})
+    assert (removed.status_code, removed.json()["code"]) == (409, "version_not_servable")
 
 
 @pytest.mark.parametrize(

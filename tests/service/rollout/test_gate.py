@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.service.conftest import activate, parts_of, upload, wait_for_job, wait_until
+from tests.service.conftest import MakeBundle, activate, components_of, upload, wait_for_job, wait_until
 
-Make = Callable[..., Path]
 HISTORIES = [[f"i{number}", f"i{number + 1}"] for number in range(20)]
 
 
@@ -24,7 +21,7 @@ def ask(client: httpx.Client, history: list[str], version: int) -> list[str]:
 
 def targets(client: httpx.Client, version: int) -> dict[int, str]:
     """Return for histories, by their places, what a version recommends and the other one does not."""
-    found = {}
+    found: dict[int, str] = {}
     for place, history in enumerate(HISTORIES):
         ours, theirs = (ask(client, history, one) for one in (version, 3 - version))
         found.update([(place, item_id) for item_id in ours if item_id not in theirs])
@@ -46,7 +43,7 @@ def start_canary(client: httpx.Client, version: int, **gate: float) -> dict[str,
 
 
 @pytest.fixture
-def two(movies: httpx.Client, bundle: Make) -> httpx.Client:
+def two(movies: httpx.Client, bundle: MakeBundle) -> httpx.Client:
     """A service whose version 2 is live, and version 1 was."""
     activate(movies, bundle(1))
     activate(movies, bundle(2))
@@ -69,7 +66,7 @@ def test_a_version_that_misses_its_gate_is_refused_with_the_figures_and_the_live
     assert versions(two) == (2, None)
 
 
-def test_an_upload_with_a_gate_goes_live_only_if_it_passes(two: httpx.Client, bundle: Make) -> None:
+def test_an_upload_with_a_gate_goes_live_only_if_it_passes(two: httpx.Client, bundle: MakeBundle) -> None:
     put_probes(two, 2)
     answer = upload(two, bundle(3), activate="true", gate=json.dumps({"max_drop": 0.0, "min_overlap": 1.0}))
     assert answer.status_code == 202, answer.text
@@ -88,11 +85,11 @@ def test_a_canary_that_passed_its_gate_is_taken_back_when_new_probes_say_so(two:
     assert start_canary(two, 1, min_hr10=1.0)["result"]["gate"]["candidate"]["hr"] == 1.0
     assert versions(two) == (2, 1)
     put_probes(two, 1)
-    wait_until(lambda: judged(two) == ["succeeded"])
+    wait_until(lambda: gate_jobs(two) == ["succeeded"])
     assert versions(two) == (2, 1), "the same probes change nothing"
     put_probes(two, 2)
     wait_until(lambda: versions(two) == (2, None))
-    reason = parts_of(two).store.activations("movies")[-1].reason
+    reason = components_of(two).store.activations("movies")[-1].reason
     assert reason.startswith("canary ended: HR@10 is ")
 
 
@@ -102,7 +99,7 @@ def test_a_canary_that_passed_its_gate_is_judged_again_when_its_catalog_was_comp
     for target in {*targets(two, 1).values()}:
         two.delete(f"/domains/movies/items/{target}").raise_for_status()
     assert versions(two) == (2, 1)
-    parts_of(two).reconciler.request_compaction("movies")
+    components_of(two).reconciler.request_compaction("movies")
     wait_until(lambda: versions(two) == (2, None))
 
 
@@ -110,10 +107,10 @@ def test_a_canary_without_a_gate_is_not_judged(two: httpx.Client) -> None:
     body = {"canary_percent": 50}
     two.post("/adapters/movies/versions/1/activate", json=body).raise_for_status()
     put_probes(two, 2)
-    assert judged(two) == []
+    assert gate_jobs(two) == []
     assert versions(two) == (2, 1)
 
 
-def judged(client: httpx.Client) -> list[str]:
+def gate_jobs(client: httpx.Client) -> list[str]:
     jobs = client.get("/jobs?domain=movies").json()["items"]
     return [job["status"] for job in jobs if job["kind"] == "judge"]

@@ -8,14 +8,14 @@ import pytest
 
 from service.errors import StateError
 from service.settings import Settings
-from service.state import DomainRecord, Item, Probe
+from service.state import DomainRecord, Probe, StoredItem
 from service.state.snapshots import Snapshots
 from service.state.snapshots import restore as restore_one
 from service.state.sqlite import FILE, SqliteState
 from swaprec.restore import restore
 from tests.service.conftest import activate, running
 
-ITEMS = [Item(f"i{n}", f"film {n}", float(n), {"year": 1900 + n}, available=n % 2 == 0) for n in range(30)]
+ITEMS = [StoredItem(f"i{n}", f"film {n}", float(n), {"year": 1900 + n}, available=n % 2 == 0) for n in range(30)]
 
 
 def taken(folder: Path) -> Snapshots:

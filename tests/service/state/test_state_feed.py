@@ -8,24 +8,24 @@ from collections.abc import Callable
 
 import pytest
 
-from service.state import DomainRecord, Entry, Item, Probe, State, sqlite_feed
+from service.state import DomainRecord, FeedEntry, Probe, State, StoredItem, sqlite_feed
 from service.state.sqlite import SqliteState
 from tests.service.redis_server import RedisServer
 
 MOVIES = DomainRecord("movies", "f" * 64, "Films")
-ITEM = Item("a", "film")
+ITEM = StoredItem("a", "film")
 
 
-def told(entries: list[Entry] | None) -> list[tuple[str, str]]:
+def logged(entries: list[FeedEntry] | None) -> list[tuple[str, str]]:
     assert entries is not None
     return [(entry.kind, entry.domain) for entry in entries]
 
 
 def since(state: State, write: Callable[[], object]) -> list[tuple[str, str]]:
-    """What is told of a write."""
+    """What the feed says of a write."""
     position = state.feed_end()
     write()
-    return told(state.follow(position, 0))
+    return logged(state.follow(position, 0))
 
 
 def test_every_write_is_announced_and_one_that_changes_nothing_is_not(state: State) -> None:
@@ -34,8 +34,8 @@ def test_every_write_is_announced_and_one_that_changes_nothing_is_not(state: Sta
     assert since(state, lambda: state.put_domain(DomainRecord("movies", "f" * 64, "Other"))) == [("domain", "movies")]
     assert since(state, lambda: state.upsert_items("movies", [ITEM])) == [("items", "movies")]
     assert since(state, lambda: state.upsert_items("movies", [ITEM])) == []
-    assert since(state, lambda: state.replace_item("movies", ITEM, Item("a", "x"))) == [("items", "movies")]
-    assert since(state, lambda: state.replace_item("movies", ITEM, Item("a", "y"))) == []
+    assert since(state, lambda: state.replace_item("movies", ITEM, StoredItem("a", "x"))) == [("items", "movies")]
+    assert since(state, lambda: state.replace_item("movies", ITEM, StoredItem("a", "y"))) == []
     assert since(state, lambda: state.delete_items("movies", ["a"])) == [("items", "movies")]
     assert since(state, lambda: state.delete_items("movies", ["a"])) == []
     assert since(state, lambda: state.put_probes("movies", [Probe(["a"], "b")])) == [("probes", "movies")]
@@ -66,11 +66,11 @@ def test_entries_of_equal_meaning_come_as_one_with_the_last_position_and_the_fir
         time.sleep(0.02)
     state.announce("items", "books")
     entries = state.follow(position, 0)
-    assert told(entries) == [("standing", "movies"), ("items", "movies"), ("items", "books")]
+    assert logged(entries) == [("standing", "movies"), ("items", "movies"), ("items", "books")]
     assert entries is not None
     activated, movies, books = entries
     assert began - 0.01 <= movies.at < activated.at < books.at <= time.time() + 0.01
-    assert told(state.follow(activated.position, 0)) == [("items", "movies"), ("items", "books")]
+    assert logged(state.follow(activated.position, 0)) == [("items", "movies"), ("items", "books")]
     assert books.position == state.feed_end()
     assert state.follow(books.position, 0) == []
 
@@ -87,7 +87,7 @@ def test_who_waits_is_woken_at_once_by_another_thread_and_by_nothing_after_the_t
 
     timer = threading.Timer(0.2, write)
     timer.start()
-    assert told(state.follow(position, 20)) == [("items", "movies")]
+    assert logged(state.follow(position, 20)) == [("items", "movies")]
     assert time.monotonic() - written[0] < 0.5
     timer.join()
 
@@ -96,12 +96,12 @@ def test_positions_outlive_a_restart(state: State, reopen: Callable[[], State]) 
     position = state.feed_end()
     state.announce("items", "movies")
     again = reopen()
-    assert told(again.follow(position, 0)) == [("items", "movies")]
+    assert logged(again.follow(position, 0)) == [("items", "movies")]
     again.close()
 
 
 def test_closing_lets_those_who_wait_go(reopen: Callable[[], State]) -> None:
-    state, found = reopen(), list[list[Entry] | None]()
+    state, found = reopen(), list[list[FeedEntry] | None]()
     reader = threading.Thread(target=lambda: found.append(state.follow(state.feed_end(), 60)))
     reader.start()
     time.sleep(0.1)
@@ -130,13 +130,13 @@ def forgetful(state: State, request: pytest.FixtureRequest, monkeypatch: pytest.
     return state
 
 
-def test_a_reader_who_was_away_too_long_is_told_so_and_the_feed_does_not_grow(
+def test_a_reader_who_was_away_too_long_is_noticed_and_the_feed_does_not_grow(
     forgetful: State, request: pytest.FixtureRequest
 ) -> None:
     position = forgetful.feed_end()
     for _ in range(5):
         forgetful.announce("standing", "movies")
-    assert told(forgetful.follow(position, 0)) == [("standing", "movies")]
+    assert logged(forgetful.follow(position, 0)) == [("standing", "movies")]
     assert forgetful.follow("0", 0) is None
     assert forgetful.follow(str(int(position) + 9), 0) is None
     if isinstance(forgetful, SqliteState):

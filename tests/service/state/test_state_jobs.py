@@ -7,14 +7,14 @@ from collections.abc import Callable
 
 import pytest
 
-from service.errors import Conflict, JobNotFound, JobTaken
-from service.state import DomainRecord, Job, State
+from service.errors import JobNotFound, JobTaken, RequestConflict
+from service.state import DomainRecord, JobRecord, State
 
 MOVIES = DomainRecord("movies", "f" * 64, "Films")
 LONG_S = 60.0
 
 
-def claimed(state: State, owner: str = "one", lease_s: float = LONG_S) -> Job:
+def claimed(state: State, owner: str = "one", lease_s: float = LONG_S) -> JobRecord:
     job = state.claim_job(owner, lease_s)
     assert job is not None
     return job
@@ -71,7 +71,7 @@ def test_a_job_whose_lease_ran_out_is_claimed_again_and_its_former_holder_is_ref
     new = claimed(state, "two")
     assert (new.id, new.owner) == (created.id, "two")
     assert new.token > old.token
-    late = (
+    late: tuple[Callable[[], object], ...] = (
         lambda: state.update_job(created.id, token=old.token, stage="late", status="succeeded"),
         lambda: state.renew_job(created.id, old.token, LONG_S),
         lambda: state.release_job(created.id, old.token),
@@ -120,7 +120,7 @@ def test_a_queued_job_is_cancelled_at_once_and_a_running_one_is_asked_to_stop(st
     state.update_job(first.id, token=token, status="cancelled")
     assert claimed(state).id == third.id
     for ended in (first, second):
-        with pytest.raises(Conflict, match="has ended: cancelled"):
+        with pytest.raises(RequestConflict, match="has ended: cancelled"):
             state.cancel_job(ended.id)
     with pytest.raises(JobNotFound):
         state.cancel_job("x")
@@ -157,7 +157,11 @@ def test_a_claim_outlives_a_restart_of_others_and_not_its_domain(state: State, r
     assert again.claim_job("two", LONG_S) is None
     again.delete_domain("movies")
     assert not state.holds("movies", token)
-    for call in (lambda: state.renew_job(job.id, token, 1), lambda: state.update_job(job.id, token=token, stage="x")):
+    late: tuple[Callable[[], object], ...] = (
+        lambda: state.renew_job(job.id, token, 1),
+        lambda: state.update_job(job.id, token=token, stage="x"),
+    )
+    for call in late:
         with pytest.raises(JobNotFound):
             call()
     again.put_domain(MOVIES)

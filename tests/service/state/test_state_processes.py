@@ -27,7 +27,7 @@ MOVIES = DomainRecord("movies", "f" * 64, "Films")
 
 
 class Peer:
-    """A process that does what it is told."""
+    """A process that runs the methods that it is sent."""
 
     def __init__(self, backend: str, folder: Path, url: str) -> None:
         self.process = subprocess.Popen(
@@ -38,7 +38,7 @@ class Peer:
             text=True,
         )
 
-    def tell(self, method: str, *arguments: Any) -> None:
+    def send(self, method: str, *arguments: Any) -> None:
         assert self.process.stdin is not None
         self.process.stdin.write(json.dumps([method, arguments]) + "\n")
         self.process.stdin.flush()
@@ -48,7 +48,7 @@ class Peer:
         return json.loads(self.process.stdout.readline())
 
     def ask(self, method: str, *arguments: Any) -> Any:
-        self.tell(method, *arguments)
+        self.send(method, *arguments)
         return self.heard()
 
     def end(self) -> None:
@@ -115,7 +115,7 @@ def test_processes_share_out_jobs_so_that_each_is_done_once_and_in_the_order_of_
     made = {name: [state.create_job("import", name, {}).id for _ in range(20)] for name in ("books", "movies", "songs")}
     peers = ready(start, 3)
     for number, peer in enumerate(peers):
-        peer.tell("work", f"peer {number}")
+        peer.send("work", f"peer {number}")
     done = sorted(chain.from_iterable(peer.heard() for peer in peers))
     assert len({token for token, _ in done}) == len(done) == 60
     for ids in made.values():
@@ -125,8 +125,8 @@ def test_processes_share_out_jobs_so_that_each_is_done_once_and_in_the_order_of_
 def test_a_write_of_one_process_wakes_another_that_waits(state: State, start: Start) -> None:
     state.put_domain(MOVIES)
     [peer] = ready(start, 1)
-    position, incarnation = state.feed_end(), state.catalog("movies").incarnation
-    peer.tell("upsert_items", "movies", [["a", "film"], ["b", "film"]])
+    position, incarnation = state.feed_end(), state.get_domain("movies").incarnation
+    peer.send("upsert_items", "movies", [["a", "film"], ["b", "film"]])
     entries = state.follow(position, 20)
     assert entries is not None
     assert [(entry.kind, entry.domain) for entry in entries] == [("items", "movies")]
@@ -135,7 +135,7 @@ def test_a_write_of_one_process_wakes_another_that_waits(state: State, start: St
     assert found is not None
     assert [(item.row, item.item_id) for item in found.upserted] == [(0, "a"), (1, "b")]
     peer.heard()
-    peer.tell("follow", entries[-1].position, 20)
+    peer.send("follow", entries[-1].position, 20)
     state.delete_items("movies", ["a"])
     [entry] = peer.heard()
     assert (entry["kind"], entry["domain"], entry["position"]) == ("items", "movies", state.feed_end())

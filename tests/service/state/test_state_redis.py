@@ -12,11 +12,13 @@ from typing import Any
 
 import pytest
 
-from service.errors import OutOfSpace, StateError, StateLost, StateUnavailable
-from service.state import Deleted, DomainRecord, Item, Upserted, redis_open
+from adapters_store.errors import StorageFull
+from service.errors import StateError, StateLost, StateUnavailable
+from service.state import Deleted, DomainRecord, StoredItem, Upserted, redis_open
 from service.state.redis import RedisState
 from service.state.redis_link import shown
 from service.state.redis_open import FILE
+from tests.service.catalog_rows import read_catalog
 from tests.service.conftest import wait_until
 from tests.service.redis_server import RedisServer
 
@@ -27,7 +29,7 @@ MOVIES = DomainRecord("movies", "f" * 64, "Films")
 def state(own_redis: RedisServer, tmp_path: Path) -> Iterator[RedisState]:
     opened = RedisState(own_redis.url, tmp_path)
     opened.put_domain(MOVIES)
-    opened.upsert_items("movies", [Item("a", "kept")])
+    opened.upsert_items("movies", [StoredItem("a", "kept")])
     yield opened
     opened.close()
 
@@ -81,9 +83,9 @@ def test_a_redis_that_throws_items_away_is_refused(own_redis: RedisServer, tmp_p
 def test_a_redis_that_forgets_is_warned_of(own_redis: RedisServer, tmp_path: Path) -> None:
     own_redis.ask("CONFIG", "SET", "appendonly", "no", "maxmemory-policy", "volatile-lru")
     opened = RedisState(own_redis.url, tmp_path)
-    told = " ".join(opened.describe()["warnings"])
-    assert "appendonly off" in told
-    assert "volatile-lru" in told
+    warnings = " ".join(opened.describe()["warnings"])
+    assert "appendonly off" in warnings
+    assert "volatile-lru" in warnings
     opened.close()
     own_redis.ask("CONFIG", "SET", "appendonly", "yes", "appendfsync", "everysec", "maxmemory-policy", "noeviction")
     opened = RedisState(own_redis.url, tmp_path)
@@ -146,32 +148,32 @@ def test_killed_and_started_again_it_has_everything_and_goes_on_by_itself(
     state: RedisState, own_redis: RedisServer
 ) -> None:
     job = state.create_job("import", "movies", {"n": 1})
-    before = state.catalog("movies")
+    before = read_catalog(state, "movies")
     own_redis.kill()
-    for call in (lambda: state.catalog("movies"), lambda: state.put_domain(MOVIES), lambda: state.get_job(job.id)):
+    for call in (lambda: state.generation("movies"), lambda: state.put_domain(MOVIES), lambda: state.get_job(job.id)):
         assert seconds(call) < 1
     assert "does not answer" in (state.trouble() or "")
     own_redis.start()
     healed(state)
-    assert state.catalog("movies") == before
+    assert read_catalog(state, "movies") == before
     assert state.get_job(job.id) == job
-    assert state.upsert_items("movies", [Item("b", "new")]).generation == 2
+    assert state.upsert_items("movies", [StoredItem("b", "new")]).generation == 2
 
 
 EVERYTHING: dict[str, Callable[[RedisState], object]] = {
-    "catalog": lambda state: state.catalog("movies"),
+    "catalog": lambda state: state.list_items("movies", -1, 10),
     "domains": lambda state: state.domains(),
     "items": lambda state: state.items_by_id("movies", ["a"]),
     "jobs": lambda state: state.jobs(),
     "put": lambda state: state.put_domain(MOVIES),
-    "upsert": lambda state: state.upsert_items("movies", [Item("a", "x")]),
-    "generation": lambda state: state.next_index_generation("movies"),
+    "upsert": lambda state: state.upsert_items("movies", [StoredItem("a", "x")]),
+    "generation": lambda state: state.generation("movies"),
     "delete": lambda state: state.delete_domain("movies"),
     "job": lambda state: state.create_job("import", "movies", {}),
     "claim": lambda state: state.claim_job("one", 60),
     "holds": lambda state: state.holds("movies", 1),
     "take out": lambda state: state.delete_items("movies", ["a"]),
-    "replace": lambda state: state.replace_item("movies", Item("a", "x"), Item("a", "y")),
+    "replace": lambda state: state.replace_item("movies", StoredItem("a", "x"), StoredItem("a", "y")),
     "changes": lambda state: state.changes("movies", 0, ""),
     "announce": lambda state: state.announce("standing", "movies"),
     "follow": lambda state: state.follow("0", 5),
@@ -199,25 +201,25 @@ def test_back_empty_it_is_refused_and_back_with_its_file_it_goes_on(state: Redis
     own_redis.start()
     wait_until(lambda: "is not the Redis" in (state.trouble() or ""), 5)
     with pytest.raises(StateLost):
-        state.catalog("movies")
+        state.list_items("movies", -1, 10)
     own_redis.kill()
     own_redis.forget()
     kept.rename(own_redis.folder / "appendonlydir")
     own_redis.start()
     healed(state)
-    assert state.catalog("movies").ids == ["a"]
+    assert read_catalog(state, "movies").ids == ["a"]
 
 
 def test_a_redis_that_hangs_costs_one_timeout_then_nothing(state: RedisState, own_redis: RedisServer) -> None:
     with own_redis.stopped():
-        assert seconds(lambda: state.upsert_items("movies", [Item("b", "given up")])) < 3
-        assert seconds(lambda: state.upsert_items("movies", [Item("c", "given up")])) < 0.1
-        assert seconds(lambda: state.catalog("movies")) < 0.1
+        assert seconds(lambda: state.upsert_items("movies", [StoredItem("b", "given up")])) < 3
+        assert seconds(lambda: state.upsert_items("movies", [StoredItem("c", "given up")])) < 0.1
+        assert seconds(lambda: state.generation("movies")) < 0.1
     healed(state)
-    assert "c" not in state.catalog("movies").ids
+    assert "c" not in read_catalog(state, "movies").ids
 
 
-def test_who_follows_the_feed_learns_that_redis_is_gone_and_goes_on_where_it_was(
+def test_who_follows_the_feed_learns_that_redis_is_unavailable_and_goes_on_where_it_was(
     state: RedisState, own_redis: RedisServer
 ) -> None:
     position = state.feed_end()
@@ -227,7 +229,7 @@ def test_who_follows_the_feed_learns_that_redis_is_gone_and_goes_on_where_it_was
     killer.join()
     own_redis.start()
     healed(state)
-    state.upsert_items("movies", [Item("b", "new")])
+    state.upsert_items("movies", [StoredItem("b", "new")])
     assert [entry.kind for entry in state.follow(position, 20) or []] == ["items"]
     position, hanging = state.feed_end(), ExitStack()
     stopper = threading.Timer(0.3, lambda: hanging.enter_context(own_redis.stopped()))
@@ -237,7 +239,7 @@ def test_who_follows_the_feed_learns_that_redis_is_gone_and_goes_on_where_it_was
         stopper.join()
 
 
-def test_a_lease_runs_on_while_redis_is_gone_and_a_claim_is_not_forgotten(
+def test_a_lease_runs_on_while_redis_is_unavailable_and_a_claim_is_not_forgotten(
     state: RedisState, own_redis: RedisServer
 ) -> None:
     job = state.create_job("import", "movies", {})
@@ -255,7 +257,7 @@ def test_a_lease_runs_on_while_redis_is_gone_and_a_claim_is_not_forgotten(
     assert claimed.token == held.token + 1
 
 
-def test_a_job_of_which_nobody_was_told_does_not_run_one_day(state: RedisState, own_redis: RedisServer) -> None:
+def test_a_job_that_nobody_acknowledged_does_not_run_one_day(state: RedisState, own_redis: RedisServer) -> None:
     with own_redis.stopped():
         assert seconds(lambda: state.create_job("activate", "movies", {"version": 1})) < 3
     healed(state)
@@ -270,17 +272,17 @@ def test_a_full_redis_refuses_whole_writes_and_takes_small_and_freeing_ones(
     used = own_redis.ask("INFO", "memory")["used_memory"]
     own_redis.ask("CONFIG", "SET", "maxmemory", used + 3_000_000)
     stored = 1
-    with pytest.raises(OutOfSpace, match="is full"):  # noqa: PT012 - one of many is refused, not known which
+    with pytest.raises(StorageFull, match="is full"):  # noqa: PT012 - one of many is refused, not known which
         for turn in range(100):
-            state.upsert_items("movies", [Item(f"{turn}-{n}", "x" * 1000) for n in range(100)])
+            state.upsert_items("movies", [StoredItem(f"{turn}-{n}", "x" * 1000) for n in range(100)])
             stored += 100
-    rows = state.catalog("movies")
+    rows = read_catalog(state, "movies")
     assert (len(rows.ids), rows.generation) == (stored, 1 + stored // 100)
     assert state.update_job(job.id, status="failed", error={"detail": "full"}).ended
     assert state.trouble() is None
     state.delete_domain("movies")
     state.put_domain(MOVIES)
-    assert state.upsert_items("movies", [Item("a", "there is room again")]).accepted == 1
+    assert state.upsert_items("movies", [StoredItem("a", "there is room again")]).accepted == 1
 
 
 class Between:
@@ -333,18 +335,18 @@ def between(own_redis: RedisServer) -> Iterator[Between]:
 def test_a_write_that_was_given_up_and_arrives_late_does_not_undo_a_later_one(between: Between, tmp_path: Path) -> None:
     state = RedisState(between.url, tmp_path)
     state.put_domain(MOVIES)
-    state.upsert_items("movies", [Item("a", "before")])
+    state.upsert_items("movies", [StoredItem("a", "before")])
     between.hold = True
-    assert seconds(lambda: state.upsert_items("movies", [Item("a", "given up")])) < 3
+    assert seconds(lambda: state.upsert_items("movies", [StoredItem("a", "given up")])) < 3
     healed(state)
-    state.upsert_items("movies", [Item("a", "later")])
+    state.upsert_items("movies", [StoredItem("a", "later")])
     between.go_on.set()
     assert between.passed_on.wait(5)
-    assert state.catalog("movies").texts == ["later"]
+    assert read_catalog(state, "movies").texts == ["later"]
     state.close()
 
 
-def test_a_job_of_which_nobody_was_told_does_not_begin_when_it_arrives_late(between: Between, tmp_path: Path) -> None:
+def test_a_job_that_nobody_acknowledged_does_not_begin_when_it_arrives_late(between: Between, tmp_path: Path) -> None:
     state = RedisState(between.url, tmp_path)
     state.create_job("import", "books", {})
     between.hold = True
@@ -364,9 +366,8 @@ def test_a_write_whose_answer_is_lost_is_done_once_and_answered_as_if_nothing_wa
     def all_writes(name: str, *, lost: bool) -> list[Any]:
         writes: list[Callable[[], Any]] = [
             lambda: state.put_domain(DomainRecord(name, "f")),
-            lambda: state.upsert_items(name, [Item("a", "film"), Item("b", "film")]),
-            lambda: [state.next_index_generation(name), state.next_index_generation(name)],
-            lambda: state.replace_item(name, Item("a", "film"), Item("a", "new")),
+            lambda: state.upsert_items(name, [StoredItem("a", "film"), StoredItem("b", "film")]),
+            lambda: state.replace_item(name, StoredItem("a", "film"), StoredItem("a", "new")),
             lambda: state.delete_items(name, ["b", "zz"]),
             lambda: state.create_job("import", name, {}).status,
             lambda: [job and job.kind for job in (state.claim_job("one", 60), state.claim_job("two", 60))],
@@ -383,7 +384,7 @@ def test_a_write_whose_answer_is_lost_is_done_once_and_answered_as_if_nothing_wa
         return answers
 
     as_always = all_writes("movies", lost=False)
-    catalog = [Upserted(2, 0, 0, 1), [1, 2], Upserted(0, 1, 0, 2), Deleted(1, ["zz"], 3)]
+    catalog = [Upserted(2, 0, 0, 1), Upserted(0, 1, 0, 2), Deleted(1, ["zz"], 3)]
     jobs = ["queued", ["import", None], "running", "queued", "cancelled", 1]
     assert as_always == [True, *catalog, *jobs, None]
     assert all_writes("movies", lost=True) == as_always
@@ -404,7 +405,7 @@ def test_dropped_connections_lose_nothing_and_do_nothing_twice(state: RedisState
         for number in range(50):
             while True:
                 try:
-                    state.upsert_items("movies", [Item(f"{worker}-{number}", "film")])
+                    state.upsert_items("movies", [StoredItem(f"{worker}-{number}", "film")])
                 except StateUnavailable:
                     time.sleep(0.05)
                 else:
@@ -419,5 +420,5 @@ def test_dropped_connections_lose_nothing_and_do_nothing_twice(state: RedisState
     ended.set()
     dropper.join()
     healed(state)
-    rows = state.catalog("movies")
+    rows = read_catalog(state, "movies")
     assert (len(rows.ids), len(set(rows.ids)), rows.generation) == (201, 201, 201)

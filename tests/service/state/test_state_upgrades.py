@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from service.errors import StateError
-from service.state import DomainRecord, Item, Probe, State, Upserted
+from service.state import DomainRecord, Probe, State, StoredItem, Upserted
 from service.state.redis import RedisState
 from service.state.sqlite import FILE, SqliteState
+from tests.service.catalog_rows import read_catalog
 from tests.service.redis_server import RedisServer
 
 FIRST = """
@@ -54,24 +55,23 @@ INSERT INTO probes VALUES ('movies', '[["a", "b"]]');
 )
 
 
-ITEMS = [Item("a", "film a", 1.0, {"x": 1}), Item("b", "film b")]
+ITEMS = [StoredItem("a", "film a", 1.0, {"x": 1}), StoredItem("b", "film b")]
 
 
 def check(state: State) -> None:
     """Compare what an upgraded state holds, and use what is new."""
     assert state.get_domain("movies") == DomainRecord("movies", "f", "Films", "2026-01-01")
     assert list(state.items_by_id("movies", ["a", "b"]).values()) == ITEMS
-    rows = state.catalog("movies")
+    rows = read_catalog(state, "movies")
     assert (rows.generation, rows.rows, rows.available, bool(rows.incarnation)) == (3, [0, 1], [True, True], True)
-    assert state.catalog("none").ids == []
-    assert state.next_index_generation("movies") == 6
+    assert read_catalog(state, "none").ids == []
     left = state.claim_job("one", 60)
     assert left is not None
     assert (left.id, left.stage, left.done, left.detail, left.token) == ("left", "import", 3, {"n": 1}, 1)
     assert [job.status for job in state.jobs()] == ["running", "succeeded"]
     assert state.claim_job("two", 60) is None
     position = state.feed_end()
-    assert state.upsert_items("movies", [*ITEMS, Item("c", "new", available=False)]) == Upserted(1, 0, 2, 4)
+    assert state.upsert_items("movies", [*ITEMS, StoredItem("c", "new", available=False)]) == Upserted(1, 0, 2, 4)
     assert state.delete_items("movies", ["a"]).generation == 5
     assert state.follow(position, 0)
     found = state.changes("movies", rows.generation, rows.incarnation)
@@ -85,12 +85,12 @@ def test_a_file_of_an_earlier_schema_is_brought_to_this_one(written: str, probes
         old.executescript(written)
     upgraded = SqliteState(tmp_path)
     assert upgraded.probes("movies") == probes
-    incarnation = upgraded.catalog("movies").incarnation
+    incarnation = upgraded.get_domain("movies").incarnation
     assert upgraded.changes("movies", 2, incarnation) is None  # what changed before the upgrade is not known
     check(upgraded)
     upgraded.close()
     again = SqliteState(tmp_path)
-    assert again.catalog("movies").ids == ["b", "c"]
+    assert read_catalog(again, "movies").ids == ["b", "c"]
     again.close()
 
 
@@ -115,7 +115,8 @@ def test_a_redis_of_the_first_schema_is_brought_to_this_one(empty_redis: RedisSe
         )
     ask("SET", "job-count", 2)
     for number, name, status, stage in ((1, "ended", "succeeded", ""), (2, "left", "running", "import")):
-        job = {"id": name, "kind": "import", "domain": "movies", "detail": {"n": number - 1}, "status": status}
+        job: dict[str, object] = {"id": name, "kind": "import", "domain": "movies"}
+        job |= {"detail": {"n": number - 1}, "status": status}
         job |= {"stage": stage, "done": 3, "total": 9, "result": None, "error": None}
         job |= {"created_at": "2026-01-01", "updated_at": "2026-01-01"}
         ask("HSET", f"job:{name}", *(word for field, value in job.items() for word in (field, json.dumps(value))))
@@ -128,7 +129,7 @@ def test_a_redis_of_the_first_schema_is_brought_to_this_one(empty_redis: RedisSe
     check(upgraded)
     upgraded.close()
     again = RedisState(empty_redis.url, tmp_path)
-    assert again.catalog("movies").ids == ["b", "c"]
+    assert read_catalog(again, "movies").ids == ["b", "c"]
     again.close()
 
 

@@ -14,9 +14,11 @@ import pytest
 from PIL import Image
 
 from tests.lmdbs import PIXELS, LMDB_Image, pickled, written
-from transrec import image_lmdb, images
-from transrec.content import Picture, Pictures
-from transrec.image_lmdb import values_of
+from training import image_lmdb
+from training.image_lmdb import values_of
+from training.pictures import Pictures
+from transrec import images
+from transrec.content import Picture
 from transrec.images import ImageError, check, decode
 
 
@@ -121,7 +123,7 @@ def changed(**attributes: object) -> bytes:
     return pickle.dumps(image)
 
 
-def test_an_image_without_its_size_tells_what_it_has() -> None:
+def test_an_image_without_its_size_names_what_it_has() -> None:
     image = LMDB_Image(PIXELS, "v1")
     vars(image).clear()
     image.image = b"as MicroLens keeps them"

@@ -9,9 +9,10 @@ import pytest
 from service.catalog.bases import Base
 from service.catalog.ids import Ids
 from service.catalog.live_items import LiveItems
-from service.engine.engine import MAX_BATCH, Engine, History
+from service.engine.engine import Engine, History
+from service.engine.queue import MAX_BATCH
 from service.engine.slots import Slot
-from service.errors import QueueFull
+from service.engine.torch_engine import TorchEngine
 from tests.tiny import SPEC, TINY_KINDS, tiny_adapter, tiny_backbone, tiny_spec
 from transrec.adapters import AdapterSpec
 from transrec.backbone import Backbone
@@ -41,13 +42,14 @@ def answer(engine: Engine, index: LiveItems, asked: list[tuple[list[int], Slot]]
 def expected(backbone: Backbone, index: LiveItems, rows: list[int], seed: int | None, k: int = 5) -> list[int]:
     side = None if seed is None else tiny_adapter(backbone, seed).user
     user = encode_users(backbone.model.user_encoder, [np.array(rows)], index.matrix, side)
-    return index.search(user, k)[1][0].tolist()
+    found: list[int] = index.search(user, k)[1][0].tolist()
+    return found
 
 
 def test_domains_in_one_batch_answer_as_they_do_alone(backbone: Backbone, index: LiveItems) -> None:
     seen: list[tuple[int, int]] = []
-    engine = Engine(backbone, slots=8, max_queue=100, observe=lambda rows, adapters: seen.append((rows, adapters)))
-    slots = {seed: engine.take_slot(tiny_adapter(backbone, seed).user) for seed in (1, 2, 3)}
+    engine = TorchEngine(backbone, slots=8, max_queue=100, observe=lambda rows, adapters: seen.append((rows, adapters)))
+    slots: dict[int | None, Slot] = {seed: engine.take_slot(tiny_adapter(backbone, seed).user) for seed in (1, 2, 3)}
     slots[None] = engine.take_slot(None)
     rng = np.random.default_rng(1)
     asked = [(rng.integers(0, 50, rng.integers(1, 12)).tolist(), seed) for seed in (1, 2, None, 3, 1, 2)]
@@ -60,7 +62,7 @@ def test_kinds_that_are_no_bottlenecks_share_the_batch_as_groups_of_their_own(
     backbone: Backbone, index: LiveItems
 ) -> None:
     seen: list[tuple[int, int]] = []
-    engine = Engine(backbone, slots=8, max_queue=100, observe=lambda rows, adapters: seen.append((rows, adapters)))
+    engine = TorchEngine(backbone, slots=8, max_queue=100, observe=lambda rows, adapters: seen.append((rows, adapters)))
     sides = [tiny_adapter(backbone, spec=tiny_spec(kind)).user for kind in TINY_KINDS]
     slots = [engine.take_slot(side) for side in sides] + [engine.take_slot(None)]
     asked = [([place, 7, 3 * place][: 1 + place % 3], slot) for place, slot in enumerate(slots)] * 2
@@ -75,7 +77,7 @@ def test_kinds_that_are_no_bottlenecks_share_the_batch_as_groups_of_their_own(
 
 
 def test_a_row_in_use_is_never_overwritten(backbone: Backbone, index: LiveItems) -> None:
-    engine = Engine(backbone, slots=3, max_queue=10)
+    engine = TorchEngine(backbone, slots=3, max_queue=10)
     held = engine.take_slot(tiny_adapter(backbone, 1).user)
     for seed in range(2, 102):
         slot = engine.take_slot(tiny_adapter(backbone, seed).user)
@@ -88,7 +90,7 @@ def test_a_row_in_use_is_never_overwritten(backbone: Backbone, index: LiveItems)
 def test_the_table_grows_in_slots_and_in_hidden_size_without_changing_an_answer(
     backbone: Backbone, index: LiveItems
 ) -> None:
-    engine = Engine(backbone, slots=2, max_queue=10)
+    engine = TorchEngine(backbone, slots=2, max_queue=10)
     wide = AdapterSpec.parse({**SPEC.to_json(), "user": {"kind": "houlsby", "hidden": 11}})
     slots = [engine.take_slot(tiny_adapter(backbone, seed).user) for seed in range(1, 10)]
     last = engine.take_slot(tiny_adapter(backbone, 10, wide).user)
@@ -101,55 +103,23 @@ def test_the_table_grows_in_slots_and_in_hidden_size_without_changing_an_answer(
 
 
 def test_more_than_a_batch_is_answered_in_several(backbone: Backbone, index: LiveItems) -> None:
-    engine = Engine(backbone, slots=2, max_queue=1000)
+    engine = TorchEngine(backbone, slots=2, max_queue=1000)
     none = engine.take_slot(None)
     asked = [([row % 50], none) for row in range(3 * MAX_BATCH + 1)]
     assert answer(engine, index, asked) == [expected(backbone, index, rows, None) for rows, _ in asked]
 
 
-def test_a_full_queue_is_refused_and_those_before_are_answered(backbone: Backbone, index: LiveItems) -> None:
-    engine = Engine(backbone, slots=2, max_queue=3)
-    none = engine.take_slot(None)
-
-    async def ask() -> list[object]:
-        return await asyncio.gather(
-            *(engine.query(History([1], none, index), 3) for _ in range(5)), return_exceptions=True
-        )
-
-    found = asyncio.run(ask())
-    assert [isinstance(one, QueueFull) for one in found] == [False, False, False, True, True]
-
-
-def test_a_client_that_left_disturbs_nobody(backbone: Backbone, index: LiveItems) -> None:
-    engine = Engine(backbone, slots=2, max_queue=10)
-    none = engine.take_slot(None)
-
-    async def ask() -> list[int]:
-        left = asyncio.ensure_future(engine.query(History([1], none, index), 3))
-        stays = asyncio.ensure_future(engine.query(History([2], none, index), 3))
-        await asyncio.sleep(0)
-        left.cancel()
-        return (await stays)[1].tolist()
-
-    assert asyncio.run(ask()) == expected(backbone, index, [2], None, 3)
-
-
 def test_an_adapter_that_overflows_spoils_no_answer_but_its_own(backbone: Backbone, index: LiveItems) -> None:
-    engine = Engine(backbone, slots=4, max_queue=10)
+    engine = TorchEngine(backbone, slots=4, max_queue=10)
     good, wild = (engine.take_slot(tiny_adapter(backbone, 1, scale=scale).user) for scale in (0.3, 1e30))
 
     async def ask() -> list[object]:
         asked = (engine.query(History([1, 2], slot, index), 5) for slot in (good, wild, good))
-        return await asyncio.gather(*asked, return_exceptions=True)
+        answers: list[object] = await asyncio.gather(*asked, return_exceptions=True)
+        return answers
 
     first, spoiled, last = asyncio.run(ask())
     assert isinstance(spoiled, FloatingPointError)
     for found in (first, last):
         assert isinstance(found, tuple)
         assert found[1].tolist() == expected(backbone, index, [1, 2], 1)
-
-
-def test_an_empty_index_answers_nothing() -> None:
-    empty = LiveItems.of(Base.empty(0), np.zeros((0, 16), np.float32))
-    scores, rows = empty.search(np.ones((2, 16), np.float32), 5)
-    assert scores.shape == rows.shape == (2, 0)

@@ -1,4 +1,4 @@
-"""The parts that an app is made of, in one frozen value that routes are handed."""
+"""The components of an app, in one frozen value that routes get as a dependency."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from service.access.admission import Admission
 from service.access.keys import Key, Keys
 from service.content.sweeps import Sweeps
 from service.embedding.versions import Versions
-from service.embedding.worker import Builder
+from service.embedding.worker import WorkerProcess
 from service.engine.backbones import Backbones
-from service.errors import InvalidRequest, MalformedBody, PayloadTooLarge
+from service.errors import MalformedBody, PayloadTooLarge
 from service.http.bodies import Receiving, body_of, refuse_long
 from service.http.job_events import JobEvents
 from service.ingest.imports import Imports
@@ -31,13 +31,13 @@ from service.live.table import LiveTable
 from service.recommend.canary import Canaries
 from service.recommend.recommend import Reader
 from service.rollout.activation import Activator
-from service.rollout.gate_runner import CanaryJudge, Judge
+from service.rollout.gate_runner import CanaryGateRunner, GateRunner
 from service.settings import Settings
 from service.state import State
 from service.state.known import LostDomains
 from service.telemetry import Telemetry
 from service.wire.requests import ProblemBody
-from service.wire.validation import MAX_LISTED, plain_errors, summary
+from service.wire.validation import invalid_request, plain_errors
 
 CHECK_EVERY_S = 1.0
 
@@ -45,7 +45,7 @@ M = TypeVar("M", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class Components:
     """Everything routes need; built by `create_app`."""
 
     settings: Settings
@@ -59,14 +59,14 @@ class Parts:
     writer: CatalogWriter
     imports: Imports
     jobs: Jobs
-    builder: Builder
+    worker: WorkerProcess
     follower: Follower
     telemetry: Telemetry
     keys: Keys
     reader: Reader
     canaries: Canaries
-    judge: Judge
-    canary_judge: CanaryJudge
+    gate_runner: GateRunner
+    canary_gate_runner: CanaryGateRunner
     residency: Residency
     sweeps: Sweeps
     admission: Admission
@@ -75,9 +75,9 @@ class Parts:
     receiving: Receiving = field(default_factory=Receiving)
 
 
-async def _parts(request: Request) -> Parts:  # async: a plain function would cost a thread at every request
-    parts: Parts = request.app.state.parts
-    return parts
+async def _components(request: Request) -> Components:  # async: a plain function would cost a thread at every request
+    components: Components = request.app.state.components
+    return components
 
 
 def caller(request: Request) -> Key:
@@ -90,7 +90,7 @@ async def _caller(request: Request) -> Key:
     return caller(request)
 
 
-Given = Annotated[Parts, Depends(_parts)]
+ComponentsDep = Annotated[Components, Depends(_components)]
 Caller = Annotated[Key, Depends(_caller)]
 
 
@@ -98,7 +98,7 @@ async def read_body(request: Request, limit: int) -> bytes:
     """Read a body that must fit in memory; the limit holds whatever its headers claim.
 
     Raises:
-        PayloadTooLarge: more than `limit` bytes; Busy: the bodies of all requests take too much memory.
+        PayloadTooLarge: more than `limit` bytes; AtCapacity: the bodies of all requests take too much memory.
     """
     refuse_long(request, limit)
     given = body_of(request.scope)
@@ -125,22 +125,21 @@ def parse_body(model: type[M], body: bytes, example: str) -> M:
         if found[0]["type"] == "json_invalid":
             raise MalformedBody(f"{found[0]['msg']}; expected for example {example}") from error
         fields = () if issubclass(model, RootModel) else tuple(model.model_fields)
-        plain = plain_errors(found, from_json(body), fields)
-        raise InvalidRequest(summary(plain), plain[:MAX_LISTED]) from error
+        raise invalid_request(plain_errors(found, from_json(body), fields)) from error
 
 
 def key_check(request: Request) -> Callable[[], None]:
     """Return what checks the key of a request again, while it goes on."""
-    parts: Parts = request.app.state.parts
+    components: Components = request.app.state.components
     authorization, before = request.headers.get("authorization"), caller(request)
-    return lambda: parts.keys.check_again(authorization, before)
+    return lambda: components.keys.check_again(authorization, before)
 
 
 async def stream(request: Request) -> AsyncIterator[bytes]:
     """Yield the chunks of a body; its key is checked again every second.
 
     Raises:
-        Unauthorized, Forbidden: the key was revoked meanwhile, or may do less.
+        KeyInvalid, ScopeDenied: the key was revoked meanwhile, or may do less.
     """
     check, checked = key_check(request), time.monotonic()
     async for chunk in request.stream():
