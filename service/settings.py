@@ -17,8 +17,8 @@ from service.wire.validation import plain_errors
 
 MIB = 1024 * 1024
 PREFIX = "SWAPREC_"
-CLIENT_VARIABLES = ("SWAPREC_URL", "SWAPREC_KEY", "SWAPREC_DEMO_URL", "SWAPREC_DEBUG")
-"""Variables that the command line and the client read."""
+CLIENT_VARIABLES = ("SWAPREC_URL", "SWAPREC_KEY", "SWAPREC_DEMO_URL", "SWAPREC_DEBUG", "SWAPREC_GPU_FAST")
+"""Variables that others than the service read: the command line, the client, the encoders."""
 
 _DEVICE = re.compile("auto|cpu|cuda(:[0-9]+)?")
 _ROOT_PATH = re.compile("(/[A-Za-z0-9._~-]+)*")

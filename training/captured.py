@@ -22,6 +22,7 @@ from torch import Tensor
 from training.batches import Batch
 from training.states import PooledStates, PrefixStates
 from training.subject import Subject
+from transrec.gpu import is_fast
 from transrec.packing import to_device
 
 LOSSES = ("bce", "cpc")
@@ -103,7 +104,7 @@ class CapturedSteps:
     def fits(subject: Subject, loss: str, *, recompute: bool = False) -> bool:
         """Whether a subject's steps can be recorded: on a GPU, from states that are cached there."""
         states = subject.states
-        cached = isinstance(states, PooledStates | PrefixStates) and states.table.is_cuda
+        cached = isinstance(states, PooledStates | PrefixStates) and is_fast(states.table.device)
         packs = subject.adapter is None or subject.adapter.item.packs
         return cached and packs and loss in LOSSES and not recompute
 
@@ -144,7 +145,7 @@ class _Graph:
             return loss.detach()
 
         drawn = torch.cuda.get_rng_state(device)
-        temporary = torch.cuda.Stream(device)
+        temporary = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         temporary.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(temporary):
             for _ in range(WARM_RUNS):

@@ -30,6 +30,7 @@ from training.memory import peak_memory
 from training.progress import Reporter
 from training.subject import Subject, Weights
 from training.team import Team
+from transrec.gpu import is_fast
 from transrec.item_encoder import ItemEncoder
 from transrec.metrics import hit_rate, ndcg, rank_targets
 from transrec.model import encode_users
@@ -77,8 +78,8 @@ def fit(
             "validation and test; give users with four or more"
         )
     groups = [{"params": list(subject.trained[name].parameters()), "lr": rate} for name, rate in subject.rates.items()]
-    # Fused on a GPU: one kernel in place of some twenty, each of which this process would have to launch.
-    optimizer = torch.optim.Adam(groups, fused=subject.backbone.device.type == "cuda")
+    # Fused: one kernel in place of some twenty, each of which this process would have to launch.
+    optimizer = torch.optim.Adam(groups, fused=is_fast(subject.backbone.device))
     torch.manual_seed(seed + team.rank)
     kept = _resumed(folder, subject, optimizer, team, stretch) if resume else None
     course, best = kept or (Course(), subject.weights())
@@ -143,7 +144,8 @@ def _epoch(
 def backward_of(subject: Subject, popularity: Tensor, config: TrainConfig) -> Backward:
     """Return what leaves the gradient of this process's share of a batch and returns its loss.
 
-    That is None where the share has no target. On a GPU it is a recorded step, where the subject and the loss allow.
+    That is None where the share has no target. With `SWAPREC_GPU_FAST=1` a GPU
+    runs recorded steps, where the subject and the loss allow.
     """
     reduced = config.precision == "bfloat16"
     fits = CapturedSteps.fits(subject, config.loss, recompute=config.recompute)

@@ -25,6 +25,7 @@ from transrec.adapters import EVERYTHING, Adapt, Paired, Reach, SideAdapter, unc
 from transrec.arrays import Integers
 from transrec.backbone import Backbone, resolve_dtype
 from transrec.content import Content
+from transrec.gpu import is_fast
 from transrec.inputs import (
     BATCH_TOKENS,
     AttributeInputs,
@@ -93,9 +94,9 @@ class PrefixStates:
     starts: Integers
 
     def pooled(self, rows: Integers, adapt: Adapt | None) -> Tensor:
-        """Run the layers from the first adapted one on: packed on a GPU, elsewhere in buckets of similar length."""
+        """Run the layers from the first adapted one on: in buckets of similar length, or packed on a GPU."""
         lengths = self.starts[rows + 1] - self.starts[rows]
-        if self._device.type == "cuda" and (adapt or unchanged).packs and lengths.min() < lengths.max():
+        if is_fast(self._device) and (adapt or unchanged).packs and lengths.min() < lengths.max():
             return self.encoder.suffix(self.packed(rows, lengths), self.reach.layer, adapt)
         parts, places = [], []
         for chosen, width in length_buckets(lengths):
@@ -161,7 +162,7 @@ class InputStates:
     def pooled(self, rows: Integers, adapt: Adapt | None) -> Tensor:
         """Encode distinct items, in batches of one length."""
         device = self.encoder.norm.weight.device
-        if isinstance(self.inputs, TextInputs) and device.type == "cuda" and (adapt or unchanged).packs:
+        if isinstance(self.inputs, TextInputs) and is_fast(device) and (adapt or unchanged).packs:
             return self.encoder(self.inputs.packed(rows, device), adapt)  # type: ignore[no-any-return]
         parts, places = [], []
         order = {int(row): place for place, row in enumerate(rows)}
@@ -340,7 +341,7 @@ class Frozen:
         """Yield rows [b] and their states [b, T, S, H]; T is 1 where no state is reached."""
         wanted, done = np.flatnonzero(self.has), 0
         device = self.encoder.norm.weight.device
-        for rows in batches(self.inputs, wanted, GPU_BATCH_TOKENS if device.type == "cuda" else BATCH_TOKENS):
+        for rows in batches(self.inputs, wanted, GPU_BATCH_TOKENS if is_fast(device) else BATCH_TOKENS):
             batch = self.inputs.load(rows, device)
             if self.reach is None:
                 pooled = self.fast(batch, self.reads)
@@ -389,7 +390,7 @@ def _in_order(parts: list[Tensor], places: list[Integers]) -> Tensor:
 
 def _fits(table: Tensor, device: torch.device) -> bool:
     """Whether a GPU holds a table beside what training needs; elsewhere tables stay mapped files."""
-    if device.type != "cuda":
+    if not is_fast(device):
         return False
     free, _ = torch.cuda.mem_get_info(device)
     return table.nbytes <= TABLE_SHARE * free

@@ -15,6 +15,7 @@ from torch import Tensor
 from transrec.adapters import Adapter, unchanged
 from transrec.backbone import Backbone, resolve_dtype
 from transrec.content import Content
+from transrec.gpu import is_fast
 from transrec.inputs import TextInputs, any_batches, batches
 from transrec.progress import OnProgress
 from transrec.text_encoder import Tokens
@@ -68,8 +69,8 @@ def embed_batches(
     batches run side by side: bfloat16 kernels round differently with the number of threads, and a vector must not
     depend on the machine that the trainer or the server happens to have. Pictures are decoded there, too.
 
-    A GPU gets texts packed, see `transrec.packing`, and is kept busy: the next texts are tokenized, and the last
-    vectors fetched, while it computes.
+    With `SWAPREC_GPU_FAST=1` a GPU gets texts packed, see `transrec.packing`, and is kept busy: the next texts are
+    tokenized, and the last vectors fetched, while it computes.
     """
     encoder = backbone.item_encoder(resolve_dtype(dtype, backbone.device))
     item_side = None if adapter is None else adapter.item.for_serving(encoder)
@@ -80,7 +81,7 @@ def embed_batches(
         with torch.inference_mode():
             return backbone.model.project(encoder(batch, item_side).float(), outside)
 
-    if backbone.device.type == "cuda" and backbone.reads_one_text and (item_side or unchanged).packs:
+    if is_fast(backbone.device) and backbone.reads_one_text and (item_side or unchanged).packs:
         yield from embed_packed(backbone, distinct, run)
         return
     inputs = backbone.inputs(distinct)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from benchmarks.gpu.random_encoder import HOULSBY, draw_adapter, draw_titles, load
 from benchmarks.gpu.report import SectionReport
-from benchmarks.gpu.setup import Setup, guarded
+from benchmarks.gpu.setup import Setup, gpu_fast, guarded
 from service.catalog.bases import Bases
 from service.catalog.index import use_one_thread
 from service.content.blobs import Blobs
@@ -27,11 +27,12 @@ from service.state.snapshots import Snapshots
 from service.state.sqlite import SqliteState
 from transrec.backbone import Backbone, resolve_dtype
 from transrec.embed import embed
+from transrec.gpu import GPU_FAST
 
 DOMAIN = "news"
 UPSERT_ROWS = 20_000
 WARM_ITEMS = 2000
-MAX_TURNS = 3
+MAX_TURNS = 2
 
 
 @dataclass(slots=True)
@@ -74,8 +75,13 @@ def measure(setup: Setup, report: SectionReport) -> None:
         report.row(f"{len(titles):,} items, turn {len(totals)}", f"{totals[-1]:.1f} s ({parts})")
         # The first turn also starts the process that builds indexes.
         report.bar("activation_s", max(totals))
-    with guarded(report, "embedding alone"):
-        _embed_alone(setup, report, backbone, titles)
+    for on in (False, True):
+        with guarded(report, "embedding alone"), gpu_fast(on=on):
+            _embed_alone(setup, report, backbone, titles, f"embedding alone, {GPU_FAST}={int(on)}")
+    with guarded(report, f"a turn, {GPU_FAST}=1"), gpu_fast():
+        seconds = _activate(setup, report, builder, record, backbone, MAX_TURNS + 1)
+        parts = ", ".join(f"{name} {taken:.1f}" for name, taken in seconds.items())
+        report.row(f"{len(titles):,} items, {GPU_FAST}=1", f"{sum(seconds.values()):.1f} s ({parts})")
     builder.state.close()
 
 
@@ -115,11 +121,11 @@ def _activate(
     return stages.seconds
 
 
-def _embed_alone(setup: Setup, report: SectionReport, backbone: Backbone, titles: list[str]) -> None:
+def _embed_alone(setup: Setup, report: SectionReport, backbone: Backbone, titles: list[str], what: str) -> None:
     """Time the embedding without the service around it."""
     setup.synchronize()
     began = time.perf_counter()
     embed(backbone, titles, draw_adapter(backbone, HOULSBY, 1))
     seconds = time.perf_counter() - began
-    report.figure("embed_s", seconds)
-    report.row(f"{len(titles):,} items, embedding alone", f"{seconds:.1f} s")
+    report.figure(what, seconds)
+    report.row(f"{len(titles):,} items, {what}", f"{seconds:.1f} s")

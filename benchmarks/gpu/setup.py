@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import traceback
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import torch
 
 from benchmarks.gpu.report import SectionReport
 from benchmarks.gpu.sizes import Sizes
+from transrec.gpu import GPU_FAST
 
 LAST_LINES = 12
 
@@ -38,6 +40,20 @@ class Setup:
         """Wait until the device has done what it was given."""
         if self.device != "cpu":
             torch.cuda.synchronize()
+
+
+@contextmanager
+def gpu_fast(*, on: bool = True) -> Iterator[None]:
+    """Do what is inside with `SWAPREC_GPU_FAST` on, or off."""
+    before = os.environ.get(GPU_FAST)
+    os.environ[GPU_FAST] = str(int(on))
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[GPU_FAST]
+        else:
+            os.environ[GPU_FAST] = before
 
 
 def last_lines(error: BaseException) -> str:

@@ -1,8 +1,8 @@
 """Section: time of a step and of an epoch, houlsby and side, against the scheme of the paper's program.
 
 The schemes are those of `benchmarks.train`: theirs encodes every place of every user's row, end to
-end, at 30 tokens; ours each distinct item once, from cached states. Same model, batches, loss,
-optimizer and precision; steps in turns. The paper's epoch is extrapolated from steps, ours are run.
+end, at 30 tokens; ours each distinct item once, from cached states. Same model, batches, loss and
+precision; steps in turns. The paper's epoch and houlsby's are extrapolated from steps, the others are run.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from typing import Any, Literal, cast
 import numpy as np
 import torch
 
+from benchmarks.gpu.bars import BARS
 from benchmarks.gpu.random_encoder import draw_titles, load
 from benchmarks.gpu.report import SectionReport
-from benchmarks.gpu.setup import Setup, guarded
+from benchmarks.gpu.setup import Setup, gpu_fast, guarded
 from benchmarks.train import HOULSBY, SIDE, EachOnce, EveryOccurrence, first_batches, subject_of
 from training.batches import Batch
 from training.config import TrainConfig
@@ -33,6 +34,7 @@ from transrec.content import Content
 PRECISIONS: tuple[Literal["bfloat16", "float32"], ...] = ("bfloat16", "float32")
 LENGTH_MEAN, LENGTH_MIN, LENGTH_MAX = 5.0, 4, 60
 """Interactions of a user are the least plus a geometric number: a median of about 8."""
+FAST = ("houlsby fast", "side fast")
 WARM_STEPS = 2
 RATE = 1e-4
 EPOCH_STEPS = 10_000
@@ -46,17 +48,22 @@ class Scheme:
     run: EveryOccurrence | EachOnce
     optimizer: torch.optim.Optimizer
     backward: dict[str, Backward]
+    fast: bool = False
 
 
 def measure(setup: Setup, report: SectionReport) -> None:
-    """Compute the cached states, then measure steps in both precisions and side's whole epoch."""
+    """Compute the cached states, then measure steps in both precisions and our whole epochs.
+
+    `houlsby fast` and `side fast` are ours with `SWAPREC_GPU_FAST=1`.
+    """
     dataset, backbone = _log(setup), load(setup, setup.sizes.main)
     chosen = first_batches(dataset, backbone.config.max_history, EPOCH_STEPS)
     report.figure("steps_an_epoch", len(chosen))
     subjects = {}
-    for name, spec in (("houlsby", HOULSBY), ("side", SIDE)):
+    for name, spec in (("houlsby", HOULSBY), ("side", SIDE), ("houlsby fast", HOULSBY), ("side fast", SIDE)):
         began = time.perf_counter()
-        subjects[name] = subject_of(backbone, dataset, spec, setup.folder / "states", "float16")
+        with gpu_fast(on=name in FAST):
+            subjects[name] = subject_of(backbone, dataset, spec, setup.folder / "states", "float16")
         setup.synchronize()
         report.figure(f"states_s_{name}", time.perf_counter() - began)
     schemes = _schemes(dataset, subjects)
@@ -64,15 +71,16 @@ def measure(setup: Setup, report: SectionReport) -> None:
     report.figure("encoder_tokens_a_step", tokens)
     with guarded(report, "recorded steps"):
         _compare_recorded(report, subjects, chosen[0])
-    ratios = {name: list[float]() for name in ("houlsby", "side")}
+    ratios = {name: list[float]() for name in subjects}
     for precision in PRECISIONS:
         with guarded(report, precision):
             found = _measure_steps(setup, report, schemes, chosen, precision)
             for name, value in found.items():
                 ratios[name].append(value)
                 # The bar is about the precision in which we are less fast.
-                report.bar(name, min(ratios[name]))
-    for name in ratios:
+                if name in BARS:
+                    report.bar(name, min(ratios[name]))
+    for name in ("side", *FAST):
         with guarded(report, f"a whole epoch of {name}"):
             _measure_epoch(setup, report, name, schemes[name], chosen)
 
@@ -84,7 +92,7 @@ def _measure_steps(
     seconds: dict[str, list[float]] = {name: [] for name in schemes}
     # A shape's graph is recorded once a run, not once a step; what that takes is in the epochs below.
     began = time.perf_counter()
-    for name in ("houlsby", "side"):
+    for name in FAST:
         for batch in chosen[: setup.sizes.steps + WARM_STEPS]:
             _step(setup, schemes[name], batch, precision)
     report.figure(f"first_steps_s_{precision}", time.perf_counter() - began)
@@ -101,7 +109,7 @@ def _measure_steps(
     epochs = {name: len(chosen) * value for name, value in medians.items()}
     report.figure(f"epoch_s_{precision}_extrapolated", epochs)
     found = {}
-    for name in ("houlsby", "side"):
+    for name in (name for name in schemes if name != "paper"):
         each = sorted(theirs / ours for theirs, ours in zip(seconds["paper"], seconds[name], strict=True))
         found[name] = statistics.median(each)
         report.row(
@@ -130,7 +138,8 @@ def _step(setup: Setup, scheme: Scheme, batch: Batch, precision: str) -> float:
     setup.synchronize()
     began = time.perf_counter()
     scheme.optimizer.zero_grad(set_to_none=True)
-    value = scheme.backward[precision](batch)
+    with gpu_fast(on=scheme.fast):
+        value = scheme.backward[precision](batch)
     assert value is not None  # noqa: S101 - one process has all of every batch
     if not math.isfinite(float(value.detach())):
         raise ValueError(f"the loss is {float(value)}")
@@ -140,8 +149,9 @@ def _step(setup: Setup, scheme: Scheme, batch: Batch, precision: str) -> float:
 
 
 def _compare_recorded(report: SectionReport, subjects: dict[str, Subject], batch: Batch) -> None:
-    """Compare a recorded step's loss and gradient in float32 with those of a step as it's on the CPU."""
-    for name, subject in subjects.items():
+    """Compare a recorded step's loss and gradient in float32 with those of a step as it is by default."""
+    for name in FAST:
+        subject = subjects[name]
         parameters, popularity = list(subject.trained.parameters()), torch.zeros(len(batch.distinct) + EPOCH_STEPS)
         found = []
         for own in (True, False):
@@ -150,7 +160,8 @@ def _compare_recorded(report: SectionReport, subjects: dict[str, Subject], batch
                 value = LOSSES["bce"](predict(subject, batch, popularity))
                 value.backward()  # type: ignore[no-untyped-call]
             else:
-                recorded = backward_of(subject, popularity, TrainConfig(loss="bce"))(batch)
+                with gpu_fast():
+                    recorded = backward_of(subject, popularity, TrainConfig(loss="bce"))(batch)
                 assert recorded is not None  # noqa: S101 - one process has all of every batch
                 value = recorded
             parts = [one.grad.flatten() for one in parameters if one.grad is not None]
@@ -162,19 +173,21 @@ def _compare_recorded(report: SectionReport, subjects: dict[str, Subject], batch
 
 
 def _schemes(dataset: Dataset, subjects: dict[str, Subject]) -> dict[str, Scheme]:
-    fused = subjects["houlsby"].backbone.device.type == "cuda"
+    fused = {name: name in FAST and subject.backbone.device.type == "cuda" for name, subject in subjects.items()}
     optimizers = {
-        name: torch.optim.Adam(subject.trained.parameters(), lr=RATE, fused=fused) for name, subject in subjects.items()
+        name: torch.optim.Adam(subject.trained.parameters(), lr=RATE, fused=fused[name])
+        for name, subject in subjects.items()
     }
     paper = EveryOccurrence(subjects["houlsby"], dataset)
     schemes = {"paper": Scheme(paper, optimizers["houlsby"], {name: _theirs(paper, name) for name in PRECISIONS})}
     for name, subject in subjects.items():
         run = EachOnce(subject, dataset)
-        ours = {
-            precision: backward_of(subject, run.popularity, TrainConfig(loss="bce", precision=precision))
-            for precision in PRECISIONS
-        }
-        schemes[name] = Scheme(run, optimizers[name], ours)
+        with gpu_fast(on=name in FAST):
+            ours: dict[str, Backward] = {
+                precision: backward_of(subject, run.popularity, TrainConfig(loss="bce", precision=precision))
+                for precision in PRECISIONS
+            }
+        schemes[name] = Scheme(run, optimizers[name], ours, name in FAST)
     return schemes
 
 

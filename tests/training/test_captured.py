@@ -16,13 +16,14 @@ from training.losses import LOSSES
 from training.states import item_states
 from training.subject import Subject
 from transrec.adapters import Adapter, AdapterSpec
+from transrec.gpu import GPU_FAST
 
 
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
 @pytest.mark.parametrize("loss", ["bce", "cpc"])
 @pytest.mark.parametrize("item", [{"kind": "houlsby"}, {"kind": "lora", "layers": [1]}, {"kind": "side"}], ids=str)
 def test_a_padded_step_has_the_loss_and_the_gradients_of_the_trainers_own(
-    tmp_path: Path, item: dict[str, Any], loss: str, pooling: Any
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, item: dict[str, Any], loss: str, pooling: Any
 ) -> None:
     backbone = tiny_backbone(pooling=pooling)
     adapter = Adapter.create(AdapterSpec.parse({"item": item}), backbone.shape, seed=0)
@@ -32,7 +33,9 @@ def test_a_padded_step_has_the_loss_and_the_gradients_of_the_trainers_own(
     sequences = [rng.integers(0, 30, size) for size in (2, 5, 9, 3)]
     windows = cut_windows(sequences, backbone.config.max_history, "last")
     batch = next(iter(batches(windows, sequences, 30, 4, rng, CANDIDATES[loss])))
-    assert not CapturedSteps.fits(subject, loss)  # on a CPU nothing is recorded
+    for switch in ("0", "1"):  # on a CPU nothing is recorded
+        monkeypatch.setenv(GPU_FAST, switch)
+        assert not CapturedSteps.fits(subject, loss)
 
     arrays = step_arrays(subject, batch, loss)
     whole = [torch.from_numpy(array) for array in arrays.whole]

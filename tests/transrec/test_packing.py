@@ -10,6 +10,7 @@ from torch import Tensor
 from tests.tiny import TINY_KINDS, tiny_adapter, tiny_backbone, tiny_spec, tiny_texts
 from transrec.content import Content
 from transrec.embed import embed, embed_packed
+from transrec.gpu import GPU_FAST, is_fast
 from transrec.inputs import TextInputs, any_batches
 from transrec.packing import TILE, Rows
 from transrec.text_encoder import Tokens
@@ -64,7 +65,7 @@ def test_gradients_of_packed_texts_are_those_of_padded_ones() -> None:
     for batch in (inputs.packed(places, "cpu"), inputs.padded(places, "cpu")):
         side = tiny_adapter(backbone).item.requires_grad_(requires_grad=True)
         weights = torch.linspace(-1, 1, 16)
-        (backbone.model.item_encoder(batch, side) * weights).sum().backward()  # type: ignore[no-untyped-call]
+        (backbone.model.item_encoder(batch, side) * weights).sum().backward()
         found.append([value.grad for value in side.parameters() if value.grad is not None])
     assert len(found[0]) == len(found[1]) > 0
     for one, other in zip(*found, strict=True):
@@ -93,3 +94,23 @@ def test_batches_of_any_length_hold_every_item_once_in_order() -> None:
     assert np.concatenate(seen).tolist() == list(range(40))
     assert max(int(inputs.tokens[places].sum()) for places in seen) <= 36
     assert list(any_batches(TextInputs([]), 30)) == []
+
+
+def test_the_switch_is_for_gpus_and_off_unless_it_is_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(GPU_FAST, raising=False)
+    assert not is_fast(torch.device("cuda"))
+    for value, wanted in (("1", True), ("0", False), ("", False)):
+        monkeypatch.setenv(GPU_FAST, value)
+        assert is_fast(torch.device("cuda:0")) is wanted
+        assert not is_fast(torch.device("cpu"))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_on_a_cpu_the_switch_changes_no_vector(monkeypatch: pytest.MonkeyPatch, dtype: str) -> None:
+    backbone = tiny_backbone()
+    adapter = tiny_adapter(backbone)
+    found = []
+    for value in ("0", "1"):
+        monkeypatch.setenv(GPU_FAST, value)
+        found.append(embed(backbone, MIXED, adapter, dtype=dtype))
+    assert np.array_equal(found[0], found[1])
