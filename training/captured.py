@@ -141,11 +141,11 @@ class _Graph:
         def run() -> Tensor:
             self._clear()
             loss = weighted_loss(subject, views, self._weights, reduced=reduced)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             return loss.detach()
 
         drawn = torch.cuda.get_rng_state(device)
-        temporary = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        temporary = torch.cuda.Stream(device)
         temporary.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(temporary):
             for _ in range(WARM_RUNS):

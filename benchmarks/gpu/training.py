@@ -158,7 +158,7 @@ def _compare_recorded(report: SectionReport, subjects: dict[str, Subject], batch
             subject.trained.zero_grad(set_to_none=True)
             if own:
                 value = LOSSES["bce"](predict(subject, batch, popularity))
-                value.backward()  # type: ignore[no-untyped-call]
+                value.backward()
             else:
                 with gpu_fast():
                     recorded = backward_of(subject, popularity, TrainConfig(loss="bce"))(batch)
@@ -195,7 +195,7 @@ def _theirs(paper: EveryOccurrence, precision: str) -> Backward:
     def backward(batch: Batch) -> torch.Tensor:
         with torch.autocast(paper.mask.device.type, torch.bfloat16, precision == "bfloat16"):
             loss = paper.loss(batch)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         return loss
 
     return backward

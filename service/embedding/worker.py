@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from adapters_store.errors import StorageFull
+from adapters_store.errors import OutOfSpace
 from service.catalog.index import Tuned
 from service.errors import ServiceError, StateUnavailable, VerificationFailed
 from service.version import Version
@@ -222,7 +222,7 @@ class WorkerProcess:
             if "refused" in answer:
                 raise VerificationFailed(answer["refused"])
             if "full" in answer:
-                raise StorageFull(answer["full"])
+                raise OutOfSpace(answer["full"])
             if "error" in answer:
                 raise BuildFailed(f"{task['do']}: {answer['error']}")
             if "end" in answer:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from itertools import islice, takewhile
 from typing import Any
 
-from adapters_store.errors import StorageFull, StoreDamaged
+from adapters_store.errors import OutOfSpace, StoreDamaged
 from adapters_store.store import Store
 from service.content.sweeps import Sweeps
 from service.embedding.base_builder import BaseBuilder
@@ -76,7 +76,7 @@ class Compactor:
             return None
         try:
             return self._jobs.submit(KIND, domain, wanted)
-        except StorageFull as error:  # what was deleted must go all the same; it is asked for again
+        except OutOfSpace as error:  # what was deleted must go all the same; it is asked for again
             _log.warning("%s waits for a base: %s", domain, error)
             return None
 

@@ -19,7 +19,7 @@ from redis import exceptions as theirs
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from adapters_store.errors import StorageFull
+from adapters_store.errors import OutOfSpace
 from service.errors import StateError, StateLost, StateUnavailable
 from service.state import redis_scripts as scripts
 from service.state.redis_job_scripts import SETTLE
@@ -101,7 +101,7 @@ class Link:
         """Run a script once; returns its answer, one that begins with `!` where it did nothing.
 
         Raises:
-            StateUnavailable: whether it was done is unknown, and a retry is safe; StateLost, StorageFull: it was not.
+            StateUnavailable: whether it was done is unknown, and a retry is safe; StateLost, OutOfSpace: it was not.
         """
         with self._answered():
             return self._send(script, keys, values)
@@ -161,10 +161,10 @@ class Link:
         except redis.RedisError as error:
             raise self._ours(error) from error
 
-    def _ours(self, error: redis.RedisError) -> StateUnavailable | StorageFull:
+    def _ours(self, error: redis.RedisError) -> StateUnavailable | OutOfSpace:
         text = str(error)
         if isinstance(error, theirs.OutOfMemoryError) or (text.startswith("MISCONF") and "No space left" in text):
-            return StorageFull(
+            return OutOfSpace(
                 f"{self.shown} is full ({text}): give it more memory or disk and try again; nothing was changed"
             )
         found = StateUnavailable(f"{self.shown} {_reason(error)}")

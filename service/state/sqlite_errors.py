@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from adapters_store.errors import StorageFull
+from adapters_store.errors import OutOfSpace
 from service.errors import StateDamaged, StateLost, StateUnavailable
 
 RESTORE = "Stop the service and bring the file back from a backup, or move it away and run swaprec restore"
@@ -36,7 +36,7 @@ def translated(path: Path) -> Iterator[None]:
     """Raise what the service knows in place of what SQLite says of a file.
 
     Raises:
-        StorageFull: nothing was changed; StateLost, StateDamaged, StateUnavailable.
+        OutOfSpace: nothing was changed; StateLost, StateDamaged, StateUnavailable.
     """
     try:
         yield
@@ -63,5 +63,5 @@ def _meaning(error: sqlite3.DatabaseError, path: Path) -> Exception | None:
     return None if kind is None else kind(text.format(path=path, error=error))
 
 
-def _full() -> StorageFull:
-    return StorageFull("no room left on the disk for the state: free some space and try again")
+def _full() -> OutOfSpace:
+    return OutOfSpace("no room left on the disk for the state: free some space and try again")

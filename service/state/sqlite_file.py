@@ -46,7 +46,7 @@ class SqliteFile:
         """Raise errors of SQLite as the service's, and remember whether there was one.
 
         Raises:
-            StorageFull: nothing was changed; StateLost: the file was removed or replaced; StateDamaged,
+            OutOfSpace: nothing was changed; StateLost: the file was removed or replaced; StateDamaged,
             StateUnavailable.
         """
         try:

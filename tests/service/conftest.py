@@ -33,8 +33,6 @@ ITEMS: list[dict[str, Any]] = [
 
 MakeBundle = Callable[..., Path]
 
-MakeBundle = Callable[..., Path]
-
 _APPS: WeakKeyDictionary[httpx.Client, FastAPI] = WeakKeyDictionary()
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 import pytest
 
-from adapters_store.errors import StorageFull, StoreError
+from adapters_store.errors import OutOfSpace, StoreError
 from service.app import open_state
 from service.errors import StateError, StateUnavailable
 from service.settings import Settings
@@ -129,7 +129,7 @@ def test_state_that_may_not_be_written_or_is_full_says_so_and_changes_nothing(tm
         state.upsert_items("movies", [StoredItem("i1", "a film")])
     db.execute("PRAGMA query_only = OFF")
     db.execute("PRAGMA max_page_count = 30")
-    with pytest.raises(StorageFull, match="free some space"):
+    with pytest.raises(OutOfSpace, match="free some space"):
         state.upsert_items("movies", [StoredItem(f"i{n}", "a film" * 100) for n in range(1000)])
     assert state.count_items("movies") == 0
     db.execute("PRAGMA max_page_count = 1000000")

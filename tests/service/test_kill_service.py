@@ -115,14 +115,14 @@ class KilledService:
         return False
 
     @contextmanager
-    def healed(self) -> Iterator[list[httpx.KillClient]]:
+    def healed(self) -> Iterator[list[httpx.Client]]:
         """Start what nobody else starts, and wait for both workers; yields a connection to each."""
         if self.process.poll() is not None:
             self.process = self._start()
-        found: dict[str, httpx.KillClient] = {}
+        found: dict[str, httpx.Client] = {}
 
         def both() -> bool:
-            client = httpx.KillClient(base_url=self.url, timeout=60)
+            client = httpx.Client(base_url=self.url, timeout=60)
             with suppress(httpx.TransportError):
                 if client.get("/readyz").status_code == 200:
                     name = client.get("/info").json()["process"]
@@ -164,7 +164,7 @@ class KillClient:
     """Does things at random, one after the other, and writes down what was acknowledged."""
 
     def __init__(self, url: str, folder: Path, backbone: Backbone, known: KnownAnswers, rng: random.Random) -> None:
-        self._http = httpx.KillClient(base_url=url, timeout=60)
+        self._http = httpx.Client(base_url=url, timeout=60)
         self._folder, self._backbone, self._known, self._rng = folder, backbone, known, rng
 
     def go_on(self, over: threading.Event) -> None:
@@ -259,7 +259,7 @@ class KillClient:
         assert job["status"] == "succeeded", job
 
 
-def compare(client: httpx.KillClient, known: KnownAnswers, backbone: Backbone, histories: random.Random) -> None:
+def compare(client: httpx.Client, known: KnownAnswers, backbone: Backbone, histories: random.Random) -> None:
     """Hold what a worker answers against what must be there; what was cut off is known from here on."""
     wait_until(lambda: all(job["status"] not in ("queued", "running") for job in _jobs(client)), 120)
     there = _titles(client)
@@ -288,11 +288,11 @@ class OfflineAnswers:
         self._vectors = embed(backbone, [Content(title) for title in titles.values()], adapter, dtype=dtype)
         self._side = None if adapter is None else adapter.user
 
-    def agrees(self, client: httpx.KillClient, live: int | None, rng: random.Random) -> bool:
+    def agrees(self, client: httpx.Client, live: int | None, rng: random.Random) -> bool:
         """Whether three histories are answered by the version with what it answers here."""
         return all(self._agrees(client, live, rng.sample(range(len(self._names)), 5)) for _ in range(3))
 
-    def _agrees(self, client: httpx.KillClient, live: int | None, rows: list[int]) -> bool:
+    def _agrees(self, client: httpx.Client, live: int | None, rows: list[int]) -> bool:
         [scores] = encode_users(self._encoder, [np.array(rows)], self._vectors, self._side) @ self._vectors.T
         scores[rows] = -np.inf
         asked = {"history": [self._names[row] for row in rows], "k": K}
@@ -307,7 +307,7 @@ class OfflineAnswers:
         return np.allclose(given, best, atol=self._tolerance * np.abs(best).max())
 
 
-def _titles(client: httpx.KillClient) -> dict[str, str]:
+def _titles(client: httpx.Client) -> dict[str, str]:
     found: dict[str, str] = {}
     cursor: str | None = None
     while True:
@@ -319,7 +319,7 @@ def _titles(client: httpx.KillClient) -> dict[str, str]:
             return found
 
 
-def _jobs(client: httpx.KillClient) -> list[dict[str, Any]]:
+def _jobs(client: httpx.Client) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = client.get("/jobs").json()["items"]
     return found
 
@@ -363,7 +363,7 @@ def test_whatever_is_killed_what_was_acknowledged_is_there_and_answers_are_right
     backbone = tiny_backbone(data / "backbones" / "tiny")
     service, kills = KilledService(data), Counter[str]()
     try:
-        with httpx.KillClient(base_url=service.url, timeout=60) as http:
+        with httpx.Client(base_url=service.url, timeout=60) as http:
             assert http.put("/domains/movies", json={}).status_code == 201
         for number in range(ROUNDS):
             client = KillClient(service.url, tmp_path, backbone, known, random.Random(1000 * SEED + number))

@@ -45,7 +45,7 @@ def test_a_padded_step_has_the_loss_and_the_gradients_of_the_trainers_own(
         LOSSES[loss](predict(subject, batch, torch.zeros(30))),
     ):
         adapter.zero_grad()
-        value.backward()  # type: ignore[no-untyped-call]
+        value.backward()
         gradients = [one.grad.clone() for one in adapter.parameters() if one.grad is not None]
         found.append([value.detach(), *gradients])
     assert len(found[0]) == len(found[1]) > 4

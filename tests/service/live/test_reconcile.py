@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from adapters_store.errors import StorageFull
+from adapters_store.errors import OutOfSpace
 from service.app import assemble, started
 from service.catalog.live_items import COMPACTION_ROWS, LiveItems
 from service.errors import ServiceError
@@ -265,7 +265,7 @@ def test_a_delete_goes_also_where_no_job_can_be_written_down(
     components: Components, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> JobRecord:
-        raise StorageFull("no room")
+        raise OutOfSpace("no room")
 
     write_in_other_process(components, MANY)
     monkeypatch.setattr(components.jobs, "submit", full)  # as a full Redis, which takes deletes and no jobs

@@ -536,7 +536,7 @@ FULL_DISK = """
 import sys
 from dataclasses import replace
 from pathlib import Path
-from adapters_store.errors import StorageFull
+from adapters_store.errors import OutOfSpace
 from service.state import DomainRecord, StoredItem
 from service.state.sqlite import SqliteState
 state = SqliteState(Path(sys.argv[1]))
@@ -545,11 +545,11 @@ state.upsert_items("movies", [StoredItem("a", "kept")])
 state.file.connection().execute("PRAGMA max_page_count = 20")
 try:
     state.upsert_items("movies", [StoredItem(str(n), "x" * 1000) for n in range(1000)])
-except StorageFull as error:
-    print("StorageFull", list(state.items_by_id("movies", ["a", "0", "999"])), error)
+except OutOfSpace as error:
+    print("OutOfSpace", list(state.items_by_id("movies", ["a", "0", "999"])), error)
 """
 
 
 def test_a_full_disk_changes_nothing_and_is_one_clear_error(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", FULL_DISK, str(tmp_path)], capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("StorageFull ['a'] no room left on the disk")
+    assert done.stdout.startswith("OutOfSpace ['a'] no room left on the disk")

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from adapters_store.errors import StorageFull
+from adapters_store.errors import OutOfSpace
 from service.errors import StateError, StateLost, StateUnavailable
 from service.state import Deleted, DomainRecord, StoredItem, Upserted, redis_open
 from service.state.redis import RedisState
@@ -272,7 +272,7 @@ def test_a_full_redis_refuses_whole_writes_and_takes_small_and_freeing_ones(
     used = own_redis.ask("INFO", "memory")["used_memory"]
     own_redis.ask("CONFIG", "SET", "maxmemory", used + 3_000_000)
     stored = 1
-    with pytest.raises(StorageFull, match="is full"):  # noqa: PT012 - one of many is refused, not known which
+    with pytest.raises(OutOfSpace, match="is full"):  # noqa: PT012 - one of many is refused, not known which
         for turn in range(100):
             state.upsert_items("movies", [StoredItem(f"{turn}-{n}", "x" * 1000) for n in range(100)])
             stored += 100
