@@ -20,7 +20,7 @@ from transrec.arrays import Floats
 
 COMPACTION_ROWS = 1000
 COMPACTION_SHARE = 0.02
-FOLD_AFTER_IDLE_S = 30.0
+COMPACT_AFTER_IDLE_S = 30.0
 """A changed catalog is compacted after so long without a change: a base takes less memory, and has a snapshot."""
 SEARCH_OVERFETCH = 32
 SMALL_DELTA_BYTES = 64 * 1024
@@ -90,7 +90,7 @@ class LiveItems:
         if self.incomplete or len(self.delta) > max(COMPACTION_ROWS, COMPACTION_SHARE * len(self.base.ids)):
             return True
         uncompacted = len(self.delta) > 0 or not self.base.is_kept
-        return uncompacted and time.monotonic() - self.changed_at > FOLD_AFTER_IDLE_S
+        return uncompacted and time.monotonic() - self.changed_at > COMPACT_AFTER_IDLE_S
 
     def rows(self, ids: Iterable[str]) -> dict[str, int]:
         """Return the rows of those ids that are in the catalog."""

@@ -48,7 +48,7 @@ def test_everything_that_was_added_is_found_by_everybody_however_often_it_is_mer
     additions: list[tuple[bool, list[int]]],
 ) -> None:
     with TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(segments, "MOST", 2)
+        patch.setattr(segments, "MAX_SEGMENTS", 2)
         folder = Path(name)
         two = Segments(folder, WIDTH), Segments(folder, WIDTH)
         model: dict[int, list[float]] = {}

@@ -217,7 +217,7 @@ def test_under_threads_that_ask_and_change_nobody_gets_another_domains_items(bud
 def test_a_small_catalog_that_stays_as_it_is_gets_a_base_and_a_snapshot(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.catalog.live_items.FOLD_AFTER_IDLE_S", 0.2)
+    monkeypatch.setattr("service.catalog.live_items.COMPACT_AFTER_IDLE_S", 0.2)
     monkeypatch.setattr("service.live.follower.SWEEP_S", 0.1)
     with running(settings) as client:
         for domain in ("few", "empty"):
