@@ -40,6 +40,15 @@ REFUSED = [
     # Elsewhere a fold may be one of a cross-validation.
     Refused(("fold", "folds", "folded", "unfolded"), "compact, Compactor, compaction", ("service", "swaprec")),
     Refused(("brought", "flipped"), "a verb in its base form", ("service",)),
+    Refused(("told", "tell", "tells"), "on_progress, visibility, message", ("service", "swaprec", "training")),
+    Refused(("withdrawal", "withdrawals", "withdrawn"), "removals, removed"),
+    Refused(("patiently",), "retry_until_available"),
+    Refused(("despite",), "tolerate"),
+    Refused(("worn", "wearers", "dress", "dressed"), "BoundAdapter, arrange, rows_by_slot"),
+    Refused(("intake",), "ItemReader"),
+    Refused(("judge", "judged"), "GateRunner, run_gate", ("service",)),
+    Refused(("elsewhere",), "in_worker", ("service",)),
+    Refused(("beside",), "a name of what it is: temporary, concat_…, atomic_…"),
 ]
 """Serialized names (SQL columns, Redis fields, kinds of jobs) are strings, not names, and stay as they are."""
 
