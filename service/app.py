@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-import gc
 import logging
 import os
 import signal
 import socket
-import sys
 import threading
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -19,7 +17,6 @@ from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
 
-import torch
 from fastapi import Depends, FastAPI
 from fastapi_offline import FastAPIOffline
 
@@ -28,7 +25,6 @@ from service.access.admission import Admission
 from service.access.keys import Keys, open_keys
 from service.access.pace import Pace
 from service.catalog.bases import Bases
-from service.catalog.index import use_one_thread
 from service.catalog.mapped import MAX_MAPS
 from service.content.blobs import Blobs
 from service.content.pictures import PictureThreads
@@ -52,9 +48,11 @@ from service.http.openapi import describe
 from service.http.query import check_query
 from service.http.request_middleware import RequestMiddleware, install_problems
 from service.http.routes import adapters, domains, items, jobs, operations, probes, recommend
-from service.ingest.imports import Imports
+from service.ingest.imports import KIND as IMPORT
+from service.ingest.imports import PATCH, Imports
 from service.ingest.writer import CatalogWriter
 from service.jobs import Jobs
+from service.live.compaction import KIND as COMPACT
 from service.live.compaction import Compactor
 from service.live.follower import Follower
 from service.live.reconcile import Reconciler
@@ -63,7 +61,9 @@ from service.live.table import LiveTable
 from service.recommend.canary import Canaries
 from service.recommend.cold import ColdItems
 from service.recommend.recommend import Reader
+from service.rollout.activation import KIND as ACTIVATE
 from service.rollout.activation import Activator
+from service.rollout.gate_runner import KIND as GATE
 from service.rollout.gate_runner import CanaryGateRunner, EventLoopReader, GateRunner
 from service.settings import Settings
 from service.state import State, redis, sqlite
@@ -86,19 +86,23 @@ More make the turns of the event loop longer, and with them everybody's wait; fe
 MAPS_PER_DOMAIN = 16
 """Maps of a domain: eight for a base, and another one while it is replaced."""
 
-SWITCH_INTERVAL_S = 0.00005
-"""A request takes the interpreter's lock several times; beside a thread that computes it would wait 5 ms each time."""
-
 _log = logging.getLogger("swaprec")
 
 
-def create_app(settings: Settings, components: Components | None = None, *, alone: bool = True) -> FastAPI:
+def create_app(
+    settings: Settings,
+    components: Components | None = None,
+    *,
+    alone: bool = True,
+    on_started: Callable[[], None] = lambda: None,
+) -> FastAPI:
     """Build the service.
 
     Args:
         settings: frozen.
         components: what `started` gave; without them the app opens its own when it starts.
         alone: whether this process holds the data folder itself; the parent of several workers does it for them.
+        on_started: called when the components are open, before the first request.
     """
     app = FastAPIOffline(
         redoc_url=None,
@@ -107,7 +111,7 @@ def create_app(settings: Settings, components: Components | None = None, *, alon
         version=version("swaprec"),
         summary="Adapter-swapped recommendations: many domains from one frozen model.",
         lifespan=lambda app: _lifespan(
-            app, started(settings, alone=alone) if components is None else nullcontext(components)
+            app, started(settings, alone=alone) if components is None else nullcontext(components), on_started
         ),
         responses=problems(422),  # else FastAPI describes its own form of it
         dependencies=[Depends(check_query)],
@@ -128,15 +132,15 @@ def create_app(settings: Settings, components: Components | None = None, *, alon
 
 
 @asynccontextmanager
-async def _lifespan(app: FastAPI, components: AbstractContextManager[Components]) -> AsyncIterator[None]:
+async def _lifespan(
+    app: FastAPI, components: AbstractContextManager[Components], on_started: Callable[[], None]
+) -> AsyncIterator[None]:
     with components as opened:
         app.state.components = opened
         opened.gate_runner.loop_reader = EventLoopReader(asyncio.get_running_loop(), opened.reader)
         opened.follower.start()
         opened.jobs.start()
-        # What is there now stays: looking through it for garbage would keep requests waiting for a tenth of a second.
-        gc.collect()
-        gc.freeze()
+        on_started()
         with _ending(opened):
             yield
 
@@ -197,9 +201,6 @@ def assemble(settings: Settings) -> Components:
         StateError, BackboneError: what keeps the service from starting.
     """
     keys = open_keys(settings)
-    torch.set_num_threads(settings.threads)
-    use_one_thread()
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
     with ExitStack() as opened:
         state = open_state(settings)
         opened.callback(state.close)
@@ -234,16 +235,13 @@ def _connected(settings: Settings, state: State, keys: Keys) -> Components:
         state, store, live, versions, bases, vectors, snapshots, reconciler, compactor, gate_runner, working
     )
     canary_gate_runner = CanaryGateRunner(gate_runner, store, activator.end_canary, working)
-    compactor.on_compacted.append(canary_gate_runner.ask)
     writer = CatalogWriter(state, store, live, versions, vectors, reconciler)
     follower = Follower(state, store, live, reconciler, working)
     canaries = Canaries(telemetry.observe_arm, telemetry.forget_arms, activator.end_canary)
-    reconciler.forget += [telemetry.forget, canaries.forget]
     admission = Admission(
         max_queue=settings.max_queue, max_wait_s=settings.max_wait_ms / 1000, at_once=RECOMMENDATIONS_AT_ONCE
     )
-    telemetry.watch(follower, residency, working)
-    return Components(
+    components = Components(
         settings=settings,
         state=state,
         store=store,
@@ -269,6 +267,26 @@ def _connected(settings: Settings, state: State, keys: Keys) -> Components:
         job_events=JobEvents(state),
         lost=LostDomains(data, state, store),
     )
+    _set_callbacks(components, compactor)
+    return components
+
+
+def _set_callbacks(components: Components, compactor: Compactor) -> None:
+    """Set every call that runs against the direction of imports: here, and nowhere else."""
+    jobs, imports, reconciler = components.jobs, components.imports, components.reconciler
+    jobs.kinds |= {
+        ACTIVATE: components.activator.run_job,
+        COMPACT: compactor.run_job,
+        GATE: components.canary_gate_runner.run_job,
+        IMPORT: imports.run_import_job,
+        PATCH: imports.run_patch_job,
+    }
+    jobs.after |= {IMPORT: imports.remove_body, PATCH: imports.remove_body}
+    components.live.load = reconciler.load
+    reconciler.request_compaction = compactor.request
+    reconciler.on_removed += [components.telemetry.forget, components.canaries.forget]
+    compactor.on_compacted.append(components.canary_gate_runner.ask)
+    components.telemetry.watch(components.follower, components.residency, jobs)
 
 
 def _worker(settings: Settings, engines: Backbones) -> WorkerProcess:

@@ -18,6 +18,7 @@ from service.access.keys import open_keys
 from service.app import create_app, started
 from service.http.admission_middleware import refuse_early
 from service.http.protocol import BoundedConfig, Limits
+from service.process import freeze_objects, tune
 from service.settings import Settings, unknown_variables
 from service.workers import run_workers
 
@@ -113,8 +114,9 @@ def serve(settings: Settings) -> None:
         if settings.workers > 1:
             run_workers(settings, config, listener)
             return
+        tune(settings.threads)
         with started(settings) as components:
-            config.app = create_app(settings, components)
+            config.app = create_app(settings, components, on_started=freeze_objects)
             server = LoggingServer(config)
             signal.signal(signal.SIGHUP, server.handle_exit)
             server.run(sockets=[listener])

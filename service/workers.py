@@ -14,6 +14,7 @@ from uvicorn.supervisors import Multiprocess
 
 from service.app import create_app, only_process
 from service.die_with_parent import die_with_parent
+from service.process import freeze_objects, tune
 from service.settings import Settings
 
 LOG_FORMAT = "%(asctime)s %(process)d %(levelname)s %(message)s"
@@ -79,4 +80,5 @@ def work(settings: Settings, parent: int) -> FastAPI:
     """Make a worker's app."""
     logging.basicConfig(level=settings.log_level.upper(), format=LOG_FORMAT)
     die_with_parent(parent)
-    return create_app(settings, alone=False)
+    tune(settings.threads)
+    return create_app(settings, alone=False, on_started=freeze_objects)

@@ -84,8 +84,6 @@ class Imports:
         self._versions, self._writer, self._compactor, self._jobs = versions, writer, compactor, jobs
         folder.mkdir(parents=True, exist_ok=True)
         self._sweep()
-        jobs.kinds[KIND], jobs.after[KIND] = self._import_job, self._forget
-        jobs.kinds[PATCH], jobs.after[PATCH] = self._patch_job, self._forget
 
     def _sweep(self) -> None:
         """Remove what nobody will import any more: named by no job, and too old to be on its way in."""
@@ -253,7 +251,7 @@ class Imports:
         upserted = [item.item_id for item in changes.upserted] if changes is not None else []
         return frozenset([*upserted, *(removals.deleted if removals is not None else [])])
 
-    def _import_job(self, job: JobRecord, progress: Progress) -> dict[str, Any]:
+    def run_import_job(self, job: JobRecord, progress: Progress) -> dict[str, Any]:
         """Import, or go on with it where it was: what was deleted since does not come back with its rows."""
         incarnation = self._state.get_domain(job.domain).incarnation  # before the job is seen: it goes with its domain
         job = self._state.get_job(job.id)
@@ -289,7 +287,7 @@ class Imports:
             progress.retry_until_available(lambda: self._compactor.compact(job.domain, progress))
         return report.to_json()
 
-    def _patch_job(self, job: JobRecord, progress: Progress) -> dict[str, Any]:
+    def run_patch_job(self, job: JobRecord, progress: Progress) -> dict[str, Any]:
         """Change an item, unless that was done before this process was killed, or somebody changed it since."""
         incarnation = self._state.get_domain(job.domain).incarnation
         patch, item_id = ItemPatch.model_validate_json(self._path(job).read_bytes()), job.detail["item_id"]
@@ -311,7 +309,8 @@ class Imports:
         )
         return {"updated": stored.updated, "unchanged": stored.unchanged}
 
-    def _forget(self, job: JobRecord) -> None:
+    def remove_body(self, job: JobRecord) -> None:
+        """Remove the body of a job that ended."""
         self._path(job).unlink(missing_ok=True)
 
     def _path(self, job: JobRecord) -> Path:

@@ -54,8 +54,6 @@ class Compactor:
         self._store, self._versions, self._in_process, self._in_worker = store, versions, in_process, in_worker
         self._reconciler, self._jobs = reconciler, jobs
         self.on_compacted: list[Callable[[str], object]] = []
-        jobs.kinds[KIND] = self._run_job
-        reconciler.request_compaction = self.request
 
     def request(self, domain: str) -> JobRecord | None:
         """Queue a compaction of a domain, unless one waits, or has failed and would again.
@@ -181,7 +179,8 @@ class Compactor:
             callback(domain)
         return deployment
 
-    def _run_job(self, job: JobRecord, progress: Progress) -> dict[str, Any]:
+    def run_job(self, job: JobRecord, progress: Progress) -> dict[str, Any]:
+        """Compact the domain of a job; returns how many items it has then."""
         deployment = self.compact(job.domain, progress)
         return {"items": len(deployment.live.items) if deployment is not None else 0}
 

@@ -73,7 +73,7 @@ class Reconciler:
         observe_swap: called with the seconds of each publication.
 
     `waiting` are domains that a build must bring on: until then they answer without removed items and
-    without other changes, or not at all if there is nothing to answer from. `forget` are called with
+    without other changes, or not at all if there is nothing to answer from. `on_removed` are called with
     those that were removed. `troubled` are domains that stay at what they were, for an error that may pass.
     """
 
@@ -95,7 +95,7 @@ class Reconciler:
         self.waiting: set[str] = set()
         self.troubled: set[str] = set()
         self.request_compaction: Callable[[str], object] = lambda _: None
-        self.forget: list[Callable[[str], object]] = [
+        self.on_removed: list[Callable[[str], object]] = [
             live.remove,
             self.waiting.discard,
             self.troubled.discard,
@@ -103,7 +103,10 @@ class Reconciler:
             bases.let_go,
             vectors.let_go,
         ]
-        live.load = lambda domain: self.reconcile(domain, load=True)
+
+    def load(self, domain: str) -> Deployment | None:
+        """Bring an evicted domain back into memory; None where it cannot answer."""
+        return self.reconcile(domain, load=True)
 
     @contextmanager
     def turn(self, domain: str) -> Iterator[None]:
@@ -126,7 +129,7 @@ class Reconciler:
             try:
                 record = self._state.get_domain(domain)
             except DomainNotFound:
-                for forget in self.forget:
+                for forget in self.on_removed:
                     forget(domain)
                 return None
             self._drop_cut(domain)

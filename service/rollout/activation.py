@@ -69,7 +69,6 @@ class Activator:
         self._versions, self._bases, self._vectors = versions, bases, vectors
         self._snapshots = snapshots
         self._reconciler, self._compactor, self._gate_runner, self._jobs = reconciler, compactor, gate_runner, jobs
-        jobs.kinds[KIND] = self._activate
 
     def submit(self, domain: str, version: Version, wanted: ActivateRequest | None = None) -> JobRecord:
         """Activate a version, or `none`: at once where it was live before and its vectors lie ready, else as a job.
@@ -230,7 +229,8 @@ class Activator:
         _log.info("%s: the domain is deleted", domain)
         self._compactor.sweeps.ask()
 
-    def _activate(self, job: JobRecord, progress: Progress) -> dict[str, Any]:
+    def run_job(self, job: JobRecord, progress: Progress) -> dict[str, Any]:
+        """Build, verify and gate a version, then make it live; a failure leaves what is live."""
         domain, named = job.domain, job.detail["version"]
         version: Version = None if named == NONE else int(named)
         wanted = ActivateRequest.model_validate({key: job.detail[key] for key in ActivateRequest.model_fields})

@@ -104,7 +104,6 @@ class CanaryGateRunner:
 
     def __init__(self, gate_runner: GateRunner, store: Store, end: End, jobs: Jobs) -> None:
         self._gate_runner, self._store, self._end, self._jobs = gate_runner, store, end, jobs
-        jobs.kinds[KIND] = self._run_job
 
     def ask(self, domain: str) -> JobRecord | None:
         """Queue the gate of a domain's canary again, if the canary had to pass one."""
@@ -113,7 +112,8 @@ class CanaryGateRunner:
             return None
         return self._jobs.submit(KIND, domain, {"version": version_name(activation.canary)})
 
-    def _run_job(self, job: JobRecord, progress: Progress) -> dict[str, Any]:
+    def run_job(self, job: JobRecord, progress: Progress) -> dict[str, Any]:
+        """Run a canary's gate; one that misses it is taken back."""
         progress.stage("gate")
         canary, activation = (
             self._gate_runner.load_deployment(job.domain, progress).canary,

@@ -37,6 +37,7 @@ ROOMS: dict[str, set[str]] = {
     "content": {"wire", "state", "engine", "jobs"},
     "embedding": {"catalog", "content", "engine", "state", "die_with_parent"},
     "live": {"catalog", "content", "embedding", "engine", "jobs", "state", "wire"},
+    "process": {"catalog"},
     "telemetry": {"jobs", "live"},
     "recommend": {"access", "live", "engine", "content", "state", "wire"},
     "ingest": {"live", "embedding", "content", "jobs", "state", "wire"},
