@@ -19,7 +19,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
-LINES = (*PROJECT["dependencies"], *EXTRAS["train"], *EXTRAS["dev"])
+LINES = (*PROJECT["dependencies"], *EXTRAS["serve"], *EXTRAS["train"], *EXTRAS["dev"])
 DECLARED = [one for one in map(Requirement, LINES) if one.name != PROJECT["name"]]
 OURS = {"transrec", "adapters_store", "service", "training", "swaprec", "benchmarks", "tests"}
 PIN = re.compile(r"^([a-z0-9-]+==[^ \n]+( ; [^\\\n]+?)?)(?: \\)?$", re.MULTILINE)
