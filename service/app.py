@@ -272,7 +272,7 @@ def _connected(settings: Settings, state: State, keys: Keys) -> Components:
 
 
 def _set_callbacks(components: Components, compactor: Compactor) -> None:
-    """Set every call that runs against the direction of imports: here, and nowhere else."""
+    """Set the calls that run against the direction of imports and cannot be handed to a constructor."""
     jobs, imports, reconciler = components.jobs, components.imports, components.reconciler
     jobs.kinds |= {
         ACTIVATE: components.activator.run_job,

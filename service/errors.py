@@ -146,7 +146,7 @@ class BackboneNotFound(ServiceError):
 
 
 class QueueFull(ServiceError):
-    """More requests wait than the service keeps."""
+    """More recommendations wait than are kept, or for too long (`access/admission.py`, `engine/queue.py`)."""
 
     status, code, title = 429, "queue_full", "Too many requests"
 
@@ -155,7 +155,7 @@ class QueueFull(ServiceError):
 
 
 class TooManyAtOnce(ServiceError):
-    """More of something than one client, one domain or this process may have in progress."""
+    """More jobs, followers of jobs or evaluations than a domain or this process may have in progress."""
 
     status, code, title = 429, "too_many_at_once", "Too many at once"
 

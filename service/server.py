@@ -24,6 +24,8 @@ from service.workers import run_workers
 
 BACKLOG = 1024
 GRACE_S = 30
+"""How long accepted requests may take after SIGTERM before their connections are closed."""
+
 OTHER_DESCRIPTORS = 1024
 """Files, sockets and locks beside the connections."""
 

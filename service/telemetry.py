@@ -80,7 +80,7 @@ class Telemetry:
         return found
 
     def forget(self, domain: str) -> None:
-        """Drop the series of a domain that is gone."""
+        """Drop the series of a deleted domain: each metric with a `domain` label belongs here."""
         for metric in (self.requests, self.arms):
             metric.remove_by_labels({"domain": domain})
 

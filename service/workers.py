@@ -77,7 +77,7 @@ def _why(code: int | None) -> str:
 
 
 def work(settings: Settings, parent: int) -> FastAPI:
-    """Make a worker's app."""
+    """Make a worker's app; uvicorn's own handler of SIGTERM ends it, as the supervisor or an operator asks."""
     logging.basicConfig(level=settings.log_level.upper(), format=LOG_FORMAT)
     die_with_parent(parent)
     tune(settings.threads)

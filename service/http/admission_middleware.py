@@ -17,12 +17,11 @@ from service.access.admission import Admission
 from service.errors import QueueFull
 from service.http.bodies import body_of
 from service.http.components import Components
-from service.http.paths import local_path
+from service.http.paths import QUERY_PATHS, local_path
 from service.http.protocol import REFUSED, Headers
 from service.http.request_middleware import answer, request_id_of
 from service.wire.problems import MEDIA_TYPE, problem_of
 
-PATHS = frozenset(("/recommend", "/compare", "/similar", "/embed"))
 _PLAIN = b"domain="
 _NOT_PLAIN = re.compile(b"[&%+]")
 
@@ -34,7 +33,7 @@ def refuse_early(app: Any, address: bytes, headers: Headers) -> bytes | None:
     """
     path, _, query = address.partition(b"?")
     named = path.decode("latin-1")
-    if named not in PATHS:
+    if named not in QUERY_PATHS:
         return None
     components: Components = app.state.components
     if not components.admission.is_closed(_domain(query, components)):
@@ -56,7 +55,7 @@ class AdmissionMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        if scope["type"] != "http" or local_path(scope) not in PATHS:
+        if scope["type"] != "http" or local_path(scope) not in QUERY_PATHS:
             await self._app(scope, receive, send)
             return
         components: Components = scope["app"].state.components

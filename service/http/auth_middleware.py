@@ -11,13 +11,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from service.access.keys import ANYONE, Key
 from service.access.keys import Scope as Level
 from service.errors import KeyInvalid, ScopeDenied
-from service.http.paths import local_path
+from service.http.paths import QUERY_PATHS, local_path
 from service.http.request_middleware import answer, header
 from service.wire.problems import problem_of
 
 _OPEN_PATHS = ("/livez", "/readyz", "/openapi.json")
 _PAGE_PREFIXES = ("/docs", "/redoc", "/static-offline-docs/")
-_ASK_PATHS = ("/recommend", "/compare", "/similar", "/embed")
 _GLOBAL_PATHS = ("/metrics", "/info")
 _DOMAIN = re.compile("/domains/[^/]+/?")
 _EVALUATES = re.compile("/domains/[^/]+/evaluate/?")
@@ -68,7 +67,7 @@ def is_open(path: str) -> bool:
 
 def needed(method: str, path: str) -> Level:
     """Return the scope that a request needs."""
-    if method in ("GET", "HEAD") or (method == "POST" and (path in _ASK_PATHS or _EVALUATES.fullmatch(path))):
+    if method in ("GET", "HEAD") or (method == "POST" and (path in QUERY_PATHS or _EVALUATES.fullmatch(path))):
         return "read"
     return "admin" if _DOMAIN.fullmatch(path) else "write"
 

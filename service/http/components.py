@@ -5,11 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 from fastapi import Depends, Request
-from pydantic import BaseModel, RootModel, ValidationError
-from pydantic_core import from_json
 
 from adapters_store.store import Store
 from service.access.admission import Admission
@@ -18,8 +16,7 @@ from service.content.sweeps import Sweeps
 from service.embedding.versions import Versions
 from service.embedding.worker import WorkerProcess
 from service.engine.backbones import Backbones
-from service.errors import MalformedBody, PayloadTooLarge
-from service.http.bodies import Receiving, body_of, refuse_long
+from service.http.bodies import Receiving
 from service.http.job_events import JobEvents
 from service.ingest.imports import Imports
 from service.ingest.writer import CatalogWriter
@@ -37,11 +34,8 @@ from service.state import State
 from service.state.known import LostDomains
 from service.telemetry import Telemetry
 from service.wire.requests import ProblemBody
-from service.wire.validation import invalid_request, plain_errors
 
 CHECK_EVERY_S = 1.0
-
-M = TypeVar("M", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,40 +86,6 @@ async def _caller(request: Request) -> Key:
 
 ComponentsDep = Annotated[Components, Depends(_components)]
 Caller = Annotated[Key, Depends(_caller)]
-
-
-async def read_body(request: Request, limit: int) -> bytes:
-    """Read a body that must fit in memory; the limit holds whatever its headers claim.
-
-    Raises:
-        PayloadTooLarge: more than `limit` bytes; AtCapacity: the bodies of all requests take too much memory.
-    """
-    refuse_long(request, limit)
-    given = body_of(request.scope)
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit:
-            raise PayloadTooLarge(f"more than {limit} bytes")
-        if given is not None:
-            given.keep(len(body))
-    return bytes(body)
-
-
-def parse_body(model: type[M], body: bytes, example: str) -> M:
-    """Read a JSON body.
-
-    Raises:
-        MalformedBody: no JSON; InvalidRequest: with every value that is wrong.
-    """
-    try:
-        return model.model_validate_json(body)
-    except ValidationError as error:
-        found = error.errors(include_url=False)
-        if found[0]["type"] == "json_invalid":
-            raise MalformedBody(f"{found[0]['msg']}; expected for example {example}") from error
-        fields = () if issubclass(model, RootModel) else tuple(model.model_fields)
-        raise invalid_request(plain_errors(found, from_json(body), fields)) from error
 
 
 def key_check(request: Request) -> Callable[[], None]:

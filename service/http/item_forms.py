@@ -13,7 +13,7 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from service.errors import MalformedBody
-from service.http.components import read_body
+from service.http.json_body import read_body
 
 FORM, FILE = "multipart/form-data", "image"
 PLAIN = ("item_id", "title", "text", "category", "timestamp")

@@ -12,6 +12,9 @@ from adapters_store.names import CONTROL
 from adapters_store.quoting import quote
 from service.errors import InvalidRequest, MalformedPath
 
+QUERY_PATHS = frozenset(("/recommend", "/compare", "/similar", "/embed"))
+"""POST routes that only read: a key with the scope `recommend` may call them, and they queue for admission."""
+
 _ESCAPED = re.compile(rb"(?:[^%]|%[0-9A-Fa-f]{2})*")
 _ITEM = re.compile(rb"(/domains/[^/]*/items/)(.*)", re.DOTALL)
 

@@ -130,6 +130,7 @@ class LiveTable:
         self._exists, self._max_cached = exists, max_cached
         self._cached: dict[str, None] = {}
         self.bytes = 0
+        # Set by the app to Reconciler.load, which this module may not import.
         self.load: Callable[[str], Deployment | None] = self._deployments.get
 
     def get(self, domain: str) -> Deployment:

@@ -123,3 +123,14 @@ def test_every_kind_of_adapter_and_what_it_reads_is_in_the_documents() -> None:
         like = rows["houlsby"] if "as houlsby" in rows[name] else ""
         missing = {key for key in kind.keys if f"`{key}`" not in rows[name] + like} - shared
         assert not missing, (name, missing)
+
+
+def test_the_architecture_names_files_and_functions_that_exist() -> None:
+    named = re.findall(r"`([\w/]+\.py)(?:: (\w+)(?:\.(\w+))?)?`", text("docs/architecture.md"))
+    assert len(named) > 30
+    for path, *names in named:
+        file = next((file for file in (ROOT / "service" / path, ROOT / path) if file.is_file()), None)
+        assert file is not None, path
+        source = file.read_text("utf-8")
+        for name in filter(None, names):
+            assert re.search(rf"\b(def|class) {name}\b|^{name}\b", source, re.MULTILINE), f"{path}: {name}"

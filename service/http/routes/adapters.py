@@ -24,7 +24,8 @@ from adapters_store.upload import Sealed
 from service.access.keys import Key
 from service.errors import InvalidRequest
 from service.http.bodies import refuse_long
-from service.http.components import Caller, Components, ComponentsDep, parse_body, problems, read_body, stream
+from service.http.components import Caller, Components, ComponentsDep, problems, stream
+from service.http.json_body import parse_body, read_body
 from service.http.routes.domains import create_domain, find_backbone
 from service.http.uploads import UploadForm
 from service.state import DomainRecord

@@ -12,7 +12,8 @@ from starlette.concurrency import run_in_threadpool
 from adapters_store.domains import check_domain_name
 from adapters_store.errors import StoreDamaged
 from service.errors import BackboneNotFound, RequestConflict
-from service.http.components import Caller, Components, ComponentsDep, parse_body, problems, read_body
+from service.http.components import Caller, Components, ComponentsDep, problems
+from service.http.json_body import parse_body, read_body
 from service.live.table import Deployment
 from service.state import DomainRecord
 from service.version import version_name

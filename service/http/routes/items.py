@@ -18,8 +18,9 @@ from service import state
 from service.content.item_reader import as_attributes
 from service.errors import InvalidRequest, ItemNotFound, UnsupportedMedia
 from service.http.bodies import refuse_long
-from service.http.components import Components, ComponentsDep, parse_body, problems, stream
+from service.http.components import Components, ComponentsDep, problems, stream
 from service.http.item_forms import FORM, read_item
+from service.http.json_body import parse_body
 from service.ingest.imports import ImportRun
 from service.state import StoredItem
 from service.wire import responses

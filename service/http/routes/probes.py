@@ -9,7 +9,8 @@ from starlette.concurrency import run_in_threadpool
 
 from service.content.probe_rows import read_probes
 from service.errors import RequestConflict
-from service.http.components import ComponentsDep, parse_body, problems, read_body
+from service.http.components import ComponentsDep, problems
+from service.http.json_body import parse_body, read_body
 from service.ingest.imports import MAX_ARRAY_BYTES
 from service.recommend.probes import evaluate
 from service.wire.requests import EvaluateRequest

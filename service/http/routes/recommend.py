@@ -9,7 +9,8 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel
 
 from service.errors import DomainLoading, QueueFull
-from service.http.components import Components, ComponentsDep, parse_body, problems, read_body
+from service.http.components import Components, ComponentsDep, problems
+from service.http.json_body import parse_body, read_body
 from service.live.table import Deployment, LiveDomain
 from service.recommend.compare import compare
 from service.recommend.recommend import recommend

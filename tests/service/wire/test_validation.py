@@ -12,7 +12,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from service.errors import InvalidRequest
-from service.http.components import parse_body
+from service.http.json_body import parse_body
 from service.wire import requests as schemas
 from service.wire.requests import (
     ActivateRequest,
