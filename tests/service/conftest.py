@@ -26,6 +26,9 @@ from tests.service.redis_server import RedisServer, redis_running
 from tests.tiny import tiny_adapter, tiny_backbone, tiny_bundle, tiny_texts
 from transrec.backbone import Backbone
 
+JOB_S = 60.0
+"""Seconds that a job may need on a machine that is busy: some start a process and load torch in it."""
+
 ITEMS: list[dict[str, Any]] = [
     {"item_id": f"i{n}", "title": text, "popularity": n % 7} for n, text in enumerate(tiny_texts(60))
 ]
@@ -80,7 +83,7 @@ def wait_for_job(client: httpx.Client, job: dict[str, Any]) -> dict[str, Any]:
         seen.update(client.get(f"/jobs/{job['id']}").json())
         return seen["status"] in ("succeeded", "failed", "cancelled")
 
-    wait_until(ended)
+    wait_until(ended, JOB_S)
     return seen
 
 

@@ -6,10 +6,12 @@ import re
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import requires
 from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
 
 from swaprec.client import Client
 from swaprec.errors import MISSING_EXTRA
@@ -30,7 +32,21 @@ def modules(requirements: list[str]) -> set[str]:
     return {MODULES.get(name, name.replace("-", "_")) for name in names}
 
 
-ABSENT = (modules(EXTRAS["serve"]) | modules(EXTRAS["train"]) | {"starlette"}) - modules(PROJECT["dependencies"])
+def with_their_needs(requirements: list[str]) -> set[str]:
+    """Names of distributions, and of all that they need themselves."""
+    found: set[str] = set()
+    waiting = [Requirement(one) for one in requirements]
+    while waiting:
+        one = waiting.pop()
+        if one.name in found or not (one.marker is None or one.marker.evaluate({"extra": ""})):
+            continue
+        found.add(one.name)
+        waiting += map(Requirement, requires(one.name) or ())
+    return found
+
+
+PRESENT = modules(sorted(with_their_needs(PROJECT["dependencies"])))
+ABSENT = (modules(EXTRAS["serve"]) | modules(EXTRAS["train"])) - PRESENT
 REFUSE = f"""
 import sys
 
