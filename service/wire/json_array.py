@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from mmap import mmap
 
-WINDOW = 256 * 1024
+WINDOW = 32 * 1024
 """Bytes that one step looks at; others run between two steps."""
 
 MAX_DEPTH = 200

@@ -172,3 +172,10 @@ def test_texts_that_the_tokenizer_does_not_know_are_warned_of(movies: httpx.Clie
     assert "100% of the tokens" in warning["detail"]
     assert "'th0'" in warning["detail"]
     assert "warnings" not in load(movies, {"item_id": "new", "title": "the storm over oslo"})
+
+
+@pytest.mark.parametrize("as_array", [False, True])
+def test_a_row_of_very_many_lists_is_rejected_before_it_is_parsed(movies: httpx.Client, as_array: bool) -> None:
+    report = load(movies, {"item_id": "a", "title": [[]] * 20_000}, {"item_id": "b", "title": "b"}, as_array=as_array)
+    assert (report["accepted"], report["rejected_count"]) == (1, 1)
+    assert "lists and objects in one row, expected at most 10000" in report["rejected"][0]["detail"]
