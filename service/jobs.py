@@ -52,9 +52,15 @@ class Progress:
     """
 
     def __init__(self, state: State, job: JobRecord, closing: threading.Event) -> None:
-        self._state, self._written, self._closing = state, 0.0, closing
-        self.job, self.share, self._began = job, 0.0, 0.0
-        self.cancelled, self.taken, self.removed = job.cancelling, False, False
+        self._state = state
+        self._closing = closing
+        self._written = 0.0
+        self._began = 0.0
+        self.job = job
+        self.share = 0.0
+        self.cancelled = job.cancelling
+        self.taken = False
+        self.removed = False
 
     def retry_until_available(self, call: Callable[[], T]) -> T:
         """Do something that needs state; while state is unavailable, wait and retry."""

@@ -113,7 +113,10 @@ def test_any_bytes_are_read_or_refused(content: bytes) -> None:
 
 @given(st.binary(max_size=120), st.binary(max_size=20))
 def test_any_bytes_in_the_place_of_the_header_are_read_or_refused(raw: bytes, data: bytes) -> None:
-    read_or_refuse(with_header(b"{" + raw, data))
+    content = with_header(b"{" + raw, data)
+    header = read_or_refuse(content)
+    if header is not None:
+        assert_it_tiles(header, len(content))
 
 
 @given(ENTRIES, st.binary(max_size=40))

@@ -63,9 +63,12 @@ def test_the_reference_pages_are_what_the_program_says(name: str) -> None:
 
 def test_every_reference_of_the_openapi_document_leads_somewhere() -> None:
     document = create_app(Settings()).openapi()
-    for place in re.findall(r'"\$ref": "#/([^"]+)"', json.dumps(document)):
+    places = re.findall(r'"\$ref": "#/([^"]+)"', json.dumps(document))
+    assert places
+    for place in places:
         found = document
         for part in place.split("/"):
+            assert part in found, place
             found = found[part]
 
 
