@@ -1,8 +1,8 @@
 """The activation log: what went live when, appended and synced before the flip is acknowledged.
 
-Every line is complete, so that the last one says all; the lines before it are the history, which rollbacks walk.
-A second file, `current.json`, holds a copy of the last line: if the log is deleted, emptied or cut, the copy has what
-was acknowledged.
+Every line is complete, so that the last one says all; the lines before it are the history, which
+rollbacks walk. A second file, `current.json`, holds a copy of the last line: if the log is deleted,
+emptied or cut, the copy has what was acknowledged.
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ ROLLBACK = "rollback"
 
 @dataclass(frozen=True, slots=True)
 class Activation:
-    """One line of the log: which versions of a domain are in use after it. Version None is `none`, the frozen backbone.
+    """One line of the log: which versions of a domain are in use after it. Version None is `none`,
+    the frozen backbone.
 
-    `number` counts the lines. `previous` is what a rollback returns to; where it equals `version` there is nothing
-    to return to. `canary` answers `percent` of the users, of none where `percent` is 0; `gate` is what it has to pass
-    as long as it does, in the words of whoever recorded it.
+    `number` counts the lines. `previous` is what a rollback returns to; where it equals `version`
+    there is nothing to return to. `canary` answers `percent` of the users, of none where `percent`
+    is 0; `gate` is what it has to pass as long as it does, in the words of whoever recorded it.
     """
 
     version: int | None
@@ -47,12 +48,17 @@ class Activation:
         return cls(None, "created", "")
 
     def activated(self, version: int | None, reason: str) -> Activation:
-        """Make a version live; a canary ends. Of the live version again, what a rollback returns to stays."""
+        """Make a version live; a canary ends.
+
+        Of the live version again, what a rollback returns to stays.
+        """
         previous = self.previous if version == self.version else self.version
         return Activation(version, reason, now(), previous, number=self.number + 1)
 
     def rolled_back(self, version: int | None, further: int | None) -> Activation:
-        """Return to an earlier version; `further` is what the next rollback returns to, `version` if there is none."""
+        """Return to an earlier version; `further` is what the
+        next rollback returns to, `version` if there is none.
+        """
         return replace(self.activated(version, ROLLBACK), previous=further)
 
     def with_canary(
@@ -60,7 +66,9 @@ class Activation:
     ) -> Activation:
         """Give a percentage of the users to a version; 0 ends the canary."""
         canary, number = version if percent else None, self.number + 1
-        return replace(self, canary=canary, percent=percent, reason=reason, at=now(), number=number, gate=gate)
+        return replace(
+            self, canary=canary, percent=percent, reason=reason, at=now(), number=number, gate=gate
+        )
 
     @property
     def in_use(self) -> dict[int | None, str]:
@@ -76,7 +84,9 @@ class Activation:
 
 
 def read_log(path: Path) -> list[Activation]:
-    """Read the log, oldest first, without unreadable lines; a torn last line was never acknowledged."""
+    """Read the log, oldest first, without unreadable lines;
+    a torn last line was never acknowledged.
+    """
     try:
         content = path.read_bytes()
     except FileNotFoundError:
@@ -135,8 +145,8 @@ def record(home: Path, activation: Activation) -> Activation:
 def versions_before(history: Sequence[Activation]) -> list[int | None]:
     """Return the versions that a series of rollbacks returns to, the next one first.
 
-    A rollback leaves the history, as an undo does: what was rolled back from is not returned to, until it is activated
-    again.
+    A rollback leaves the history, as an undo does: what was rolled back from is not returned to,
+    until it is activated again.
     """
     path: list[int | None] = [history[0].previous] if history else []
     for line in history:
@@ -153,7 +163,8 @@ def versions_before(history: Sequence[Activation]) -> list[int | None]:
 def find_returns(
     current: Activation, history: Sequence[Activation], has: Callable[[int], bool]
 ) -> tuple[list[int | None], list[int]]:
-    """Return what rollbacks return to, the next one first, and the deleted versions that the next one skips.
+    """Return what rollbacks return to, the next one first, and the deleted versions that the next
+    one skips.
 
     Args:
         current: the newest activation, which a log that lost lines does not have.
@@ -230,7 +241,9 @@ def _parse(line: bytes) -> dict[str, Any] | None:
         value = json.loads(line)
     except ValueError:
         return None
-    return value if isinstance(value, dict) and {"version", "reason", "at"} <= value.keys() else None
+    return (
+        value if isinstance(value, dict) and {"version", "reason", "at"} <= value.keys() else None
+    )
 
 
 def _whole_lines(path: Path) -> int:

@@ -1,4 +1,6 @@
-"""A bundle: one `.safetensors` file with a domain's adapter tensors and, in its header, the manifest."""
+"""A bundle: one `.safetensors` file with a domain's
+adapter tensors and, in its header, the manifest.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,14 @@ from safetensors.numpy import save
 
 from adapters_store.errors import BundleError, BundleProblem
 from adapters_store.files import atomic_write, digest_of
-from adapters_store.header import MAX_HEADER, MAX_STORED_HEADER, Header, TensorEntry, read_header, show_name
+from adapters_store.header import (
+    MAX_HEADER,
+    MAX_STORED_HEADER,
+    Header,
+    TensorEntry,
+    read_header,
+    show_name,
+)
 from adapters_store.manifest_schema import FORMAT, MAX_MANIFEST, find_flaws
 from adapters_store.quoting import clip, quote
 from adapters_store.strict_json import parse_object
@@ -30,8 +39,9 @@ _NEEDED = ("domain", "spec", "backbone", "dtype")
 class Manifest:
     """What a bundle says of itself.
 
-    `backbone` is the fingerprint it was trained on, `dtype` the one in which its item vectors were embedded for the
-    metrics, `data_digest` the data set's, `parameters` has item, user, total and share, `extra` what we do not know.
+    `backbone` is the fingerprint it was trained on, `dtype` the one in which its item vectors were
+    embedded for the metrics, `data_digest` the data set's, `parameters` has item, user, total and
+    share, `extra` what we do not know.
     """
 
     domain: str
@@ -64,7 +74,8 @@ class Manifest:
 
     @classmethod
     def parse_stored(cls, text: str | None) -> Manifest:
-        """Read a manifest that the store accepted, maybe by looser rules: what only describes it is left out.
+        """Read a manifest that the store accepted, maybe by looser rules: what only describes it is
+        left out.
 
         Raises:
             BundleError: it lacks what serving needs.
@@ -78,7 +89,9 @@ class Manifest:
         flaws = find_flaws(value)
         if any(name in flaws for name in (*_NEEDED, "format")):
             return cls.parse(text)
-        return cls._of({"kind": "unknown"} | {name: item for name, item in value.items() if name not in flaws})
+        return cls._of(
+            {"kind": "unknown"} | {name: item for name, item in value.items() if name not in flaws}
+        )
 
     @classmethod
     def _of(cls, value: Mapping[str, Any]) -> Manifest:
@@ -94,14 +107,22 @@ class Manifest:
 
 def _parse_text(text: str | None) -> dict[str, Any]:
     if text is None:
-        raise BundleError([BundleProblem("manifest", f'the header has no "{KEY}" entry: no bundle of `swaprec train`')])
+        raise BundleError(
+            [
+                BundleProblem(
+                    "manifest", f'the header has no "{KEY}" entry: no bundle of `swaprec train`'
+                )
+            ]
+        )
     if len(text) > MAX_MANIFEST:
         detail = f"the manifest has {len(text)} characters, expected at most {MAX_MANIFEST}"
         raise BundleError([BundleProblem("manifest", detail)])
     try:
         return parse_object(text)
     except ValueError as error:
-        raise BundleError([BundleProblem("manifest", f"the manifest cannot be read: {error}")]) from error
+        raise BundleError(
+            [BundleProblem("manifest", f"the manifest cannot be read: {error}")]
+        ) from error
 
 
 class TensorFile(Mapping[str, NDArray[np.float32]]):
@@ -117,7 +138,13 @@ class TensorFile(Mapping[str, NDArray[np.float32]]):
             file.seek(self._header.data_start + entry.start)
             raw = file.read(entry.end - entry.start)
         if len(raw) < entry.end - entry.start:
-            raise BundleError([BundleProblem("truncated", f"tensor {name}: the file was cut while it was read", name)])
+            raise BundleError(
+                [
+                    BundleProblem(
+                        "truncated", f"tensor {name}: the file was cut while it was read", name
+                    )
+                ]
+            )
         return _as_float32(raw, entry)
 
     def __iter__(self) -> Iterator[str]:
@@ -129,7 +156,9 @@ class TensorFile(Mapping[str, NDArray[np.float32]]):
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A bundle: its manifest, shapes and float32 arrays by tensor name, and the digest of the file's bytes."""
+    """A bundle: its manifest, shapes and float32 arrays by tensor name,
+    and the digest of the file's bytes.
+    """
 
     manifest: Manifest
     shapes: Mapping[str, tuple[int, ...]]
@@ -147,7 +176,8 @@ def write_bundle(path: Path, manifest: Manifest, tensors: Mapping[str, NDArray[A
 
 
 def open_bundle(path: Path, digest: str) -> Bundle:
-    """Read header and manifest of an upload; its tensors are read from the file when they are asked for.
+    """Read header and manifest of an upload; its tensors are read from the file when they are asked
+    for.
 
     Raises:
         UnsupportedFormat: a file of another format.
@@ -172,7 +202,13 @@ def read_bundle(path: Path, *, stored: bool = False) -> Bundle:
     header = read_header(path, MAX_STORED_HEADER if stored else MAX_HEADER)
     text = header.metadata.get(KEY)
     manifest = Manifest.parse_stored(text) if stored else Manifest.parse(text)
-    return Bundle(manifest, _shapes(header), dict(TensorFile(path, header)), digest_of(path), path.stat().st_size)
+    return Bundle(
+        manifest,
+        _shapes(header),
+        dict(TensorFile(path, header)),
+        digest_of(path),
+        path.stat().st_size,
+    )
 
 
 def _shapes(header: Header) -> dict[str, tuple[int, ...]]:
@@ -190,7 +226,9 @@ def _as_float32(raw: bytes, entry: TensorEntry) -> NDArray[np.float32]:
     return values.reshape(entry.shape)
 
 
-def check_bundle(bundle: Bundle, expected: Mapping[str, Sequence[int]], backbone: str) -> list[BundleProblem]:
+def check_bundle(
+    bundle: Bundle, expected: Mapping[str, Sequence[int]], backbone: str
+) -> list[BundleProblem]:
     """Compare a bundle with what its spec needs on a backbone; return every problem.
 
     Args:
@@ -201,7 +239,9 @@ def check_bundle(bundle: Bundle, expected: Mapping[str, Sequence[int]], backbone
     return [*check_declaration(bundle, expected, backbone), *_check_values(bundle, expected)]
 
 
-def check_declaration(bundle: Bundle, expected: Mapping[str, Sequence[int]], backbone: str) -> list[BundleProblem]:
+def check_declaration(
+    bundle: Bundle, expected: Mapping[str, Sequence[int]], backbone: str
+) -> list[BundleProblem]:
     """Compare manifest, names and shapes; no tensor is read. Arguments as of `check_bundle`."""
     problems = []
     if bundle.manifest.backbone != backbone:
@@ -211,7 +251,9 @@ def check_declaration(bundle: Bundle, expected: Mapping[str, Sequence[int]], bac
         problems.append(BundleProblem("backbone_mismatch", detail, None, backbone, clip(given, 80)))
     if bundle.manifest.dtype not in DTYPES:
         detail = f"manifest: dtype {quote(bundle.manifest.dtype)}, expected float32 or bfloat16"
-        problems.append(BundleProblem("manifest", detail, None, list(DTYPES), bundle.manifest.dtype))
+        problems.append(
+            BundleProblem("manifest", detail, None, list(DTYPES), bundle.manifest.dtype)
+        )
     problems += [
         BundleProblem("missing", f"tensor {name} is missing", name, list(shape))
         for name, shape in expected.items()
@@ -222,10 +264,16 @@ def check_declaration(bundle: Bundle, expected: Mapping[str, Sequence[int]], bac
     return problems
 
 
-def _check_shape(name: str, shape: Sequence[int], expected: Sequence[int] | None) -> list[BundleProblem]:
+def _check_shape(
+    name: str, shape: Sequence[int], expected: Sequence[int] | None
+) -> list[BundleProblem]:
     if expected is None:
         shown = show_name(name)
-        return [BundleProblem("unexpected", f"tensor {shown} is not part of the spec", shown, None, list(shape))]
+        return [
+            BundleProblem(
+                "unexpected", f"tensor {shown} is not part of the spec", shown, None, list(shape)
+            )
+        ]
     if tuple(shape) == tuple(expected):
         return []
     detail = f"tensor {name}: shape {list(shape)}, expected {list(expected)}"
@@ -233,7 +281,9 @@ def _check_shape(name: str, shape: Sequence[int], expected: Sequence[int] | None
 
 
 def _check_values(bundle: Bundle, expected: Mapping[str, Sequence[int]]) -> list[BundleProblem]:
-    """Count values that are not finite in tensors of the expected shape: no other tensor is read."""
+    """Count values that are not finite in tensors
+    of the expected shape: no other tensor is read.
+    """
     problems = []
     for name, shape in expected.items():
         if bundle.shapes.get(name) != tuple(shape):

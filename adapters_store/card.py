@@ -11,7 +11,16 @@ from typing import Any
 from adapters_store.bundle import Manifest
 from adapters_store.manifest_schema import find_flaws
 
-DESCRIBING = ("kind", "backbone", "dtype", "data_digest", "parameters", "metrics", "curves", "created_at")
+DESCRIBING = (
+    "kind",
+    "backbone",
+    "dtype",
+    "data_digest",
+    "parameters",
+    "metrics",
+    "curves",
+    "created_at",
+)
 """What a card takes from the manifest."""
 _EMPTY: Mapping[str, Any] = {
     "digest": "",
@@ -30,7 +39,9 @@ _EMPTY: Mapping[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """What a list shows of a version; `damaged` names the fields that cannot be shown and are empty instead."""
+    """What a list shows of a version;
+    `damaged` names the fields that cannot be shown and are empty instead.
+    """
 
     domain: str
     version: int
@@ -54,7 +65,9 @@ class Card:
         return value | ({"damaged": list(damaged)} if damaged else {})
 
 
-def make_card(domain: str, version: int, manifest: Manifest, *, digest: str, size: int, uploaded_at: str) -> Card:
+def make_card(
+    domain: str, version: int, manifest: Manifest, *, digest: str, size: int, uploaded_at: str
+) -> Card:
     """Make the card of a bundle that is accepted."""
     taken = {name: getattr(manifest, name) for name in DESCRIBING}
     return Card(domain, version, digest, size, uploaded_at=uploaded_at, **taken)
@@ -62,7 +75,9 @@ def make_card(domain: str, version: int, manifest: Manifest, *, digest: str, siz
 
 @lru_cache(256)
 def read_card(content: bytes, domain: str, version: int) -> Card:
-    """Read a card; a field that is missing or cannot be shown is left empty and named, so that lists go on."""
+    """Read a card; a field that is missing or cannot be
+    shown is left empty and named, so that lists go on.
+    """
     try:
         value = json.loads(content)
     except (ValueError, RecursionError):

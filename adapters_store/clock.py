@@ -1,4 +1,6 @@
-"""The clock of everything that is kept with a time: activations, versions, keys, domains and jobs."""
+"""The clock of everything that is kept with a time:
+activations, versions, keys, domains and jobs.
+"""
 
 from __future__ import annotations
 

@@ -33,7 +33,8 @@ def check_domain_name(name: str) -> str:
     """
     if not _DOMAIN.fullmatch(name):
         raise InvalidName(
-            f"domain name {quote(name)}: expected 1 to 63 of a-z 0-9 . - _, beginning with a letter or digit"
+            f"domain name {quote(name)}: expected 1 to 63 of a-z 0-9 . - _, beginning with a letter"
+            " or digit"
         )
     return name
 
@@ -43,7 +44,9 @@ def domains_in(folder: Path) -> list[str]:
     if not folder.is_dir():
         return []
     there = (path for path in folder.iterdir() if _DOMAIN.fullmatch(path.name) and path.is_dir())
-    return sorted(path.name for path in there if any(entry.name != LOCK for entry in path.iterdir()))
+    return sorted(
+        path.name for path in there if any(entry.name != LOCK for entry in path.iterdir())
+    )
 
 
 @contextmanager
@@ -68,7 +71,9 @@ def lock_domain(home: Path) -> Iterator[None]:
 
 
 def _is_file_at(file: IO[str], path: Path) -> bool:
-    """Whether an open file is still the one at its path: a removed domain's lock is another file."""
+    """Whether an open file is still the one at its path:
+    a removed domain's lock is another file.
+    """
     try:
         found = path.stat()
     except FileNotFoundError:

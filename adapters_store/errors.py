@@ -1,4 +1,6 @@
-"""What the store refuses, as plain errors that say what was given, what was expected and what to do."""
+"""What the store refuses, as plain errors that say what was given,
+what was expected and what to do.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +19,8 @@ MAX_DETAIL = 240
 class BundleProblem:
     """One thing wrong with a bundle.
 
-    `kind` is one of `header`, `manifest`, `missing`, `unexpected`, `shape_mismatch`, `dtype`, `backbone_mismatch`,
-    `non_finite`, `truncated`, `too_large`, `digest`, `more`.
+    `kind` is one of `header`, `manifest`, `missing`, `unexpected`, `shape_mismatch`, `dtype`,
+    `backbone_mismatch`, `non_finite`, `truncated`, `too_large`, `digest`, `more`.
     """
 
     kind: str
@@ -37,13 +39,19 @@ class StoreError(Exception):
 
 
 class BundleError(StoreError):
-    """A bundle that cannot be used; `problems` lists the first of everything found wrong with it, `count` is all."""
+    """A bundle that cannot be used; `problems` lists the
+    first of everything found wrong with it, `count` is all.
+    """
 
     def __init__(self, problems: Sequence[BundleProblem]) -> None:
         self.count = len(problems)
-        self.problems = [replace(one, detail=clip(one.detail, MAX_DETAIL)) for one in problems[:MAX_PROBLEMS]]
+        self.problems = [
+            replace(one, detail=clip(one.detail, MAX_DETAIL)) for one in problems[:MAX_PROBLEMS]
+        ]
         if self.count > MAX_PROBLEMS:
-            self.problems.append(BundleProblem("more", f"and {self.count - MAX_PROBLEMS} more problems"))
+            self.problems.append(
+                BundleProblem("more", f"and {self.count - MAX_PROBLEMS} more problems")
+            )
         details = [one.detail for one in self.problems[:MAX_SUMMARISED]]
         if self.count > MAX_SUMMARISED:
             details.append(f"and {self.count - MAX_SUMMARISED} more")

@@ -1,4 +1,6 @@
-"""Files that appear whole or not at all: write a temporary sibling, sync, rename, sync the folder."""
+"""Files that appear whole or not at all:
+write a temporary sibling, sync, rename, sync the folder.
+"""
 
 from __future__ import annotations
 
@@ -22,12 +24,15 @@ def room_or_error(where: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise OutOfSpace(f"no room left on the disk of {where}: free some space and try again") from error
+            raise OutOfSpace(
+                f"no room left on the disk of {where}: free some space and try again"
+            ) from error
         raise
 
 
 def atomic_write(path: Path, content: bytes, mode: int = 0o666) -> None:
-    """Write a file so that a crash leaves the old one or the new one; `mode` is narrowed by the umask.
+    """Write a file so that a crash leaves the old one or the new one; `mode` is narrowed by the
+    umask.
 
     Raises:
         OutOfSpace: the disk is full; nothing is left behind.
@@ -42,7 +47,8 @@ def atomic_write(path: Path, content: bytes, mode: int = 0o666) -> None:
 
 @contextmanager
 def atomic_file(path: Path, *, sync: bool = True) -> Iterator[Path]:
-    """Give a place to write a file at; the file is renamed to `path` once the block ends without an error.
+    """Give a place to write a file at; the file is renamed to `path` once the block ends without an
+    error.
 
     Args:
         path: of the file; its folder is made.

@@ -1,7 +1,7 @@
 """The safetensors header, read and bounds-checked before anything is loaded.
 
-Layout: 8 bytes little-endian length N, N bytes of JSON `{name: {dtype, shape, data_offsets}, "__metadata__": {…}}`,
-then the data without gaps.
+Layout: 8 bytes little-endian length N, N bytes of JSON `{name: {dtype, shape, data_offsets},
+"__metadata__": {…}}`, then the data without gaps.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from adapters_store.quoting import clip, quote
 from adapters_store.strict_json import is_clean, parse_object
 
 MAX_HEADER = 1024 * 1024
-"""Room for 2,048 tensors and a manifest; an adapter of 24 layers has some hundred tensors and 20 KiB of manifest."""
+"""Room for 2,048 tensors and a manifest;
+an adapter of 24 layers has some hundred tensors and 20 KiB of manifest.
+"""
 MAX_STORED_HEADER = 16 * 1024 * 1024
 """What earlier versions accepted."""
 MAX_TENSORS = 2048
@@ -27,8 +29,9 @@ _METADATA = "__metadata__"
 _FIELDS = {"dtype", "shape", "data_offsets"}
 DTYPE_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 _CONVERT = (
-    "swaprec accepts safetensors only, since a pickle can run code. Load it where you trust it and save it again: "
-    'safetensors.torch.save_file(tensors, "bundle.safetensors", metadata=…), or train it with `swaprec train`'
+    "swaprec accepts safetensors only, since a pickle can run code. Load it where you trust it and"
+    ' save it again: safetensors.torch.save_file(tensors, "bundle.safetensors", metadata=…), or'
+    " train it with `swaprec train`"
 )
 _MAGIC = {
     b"PK\x03\x04": "a zip archive (torch.save writes such .pt and .bin files)",
@@ -75,7 +78,10 @@ def read_header(path: Path, max_header: int = MAX_HEADER) -> Header:
     metadata, problems = _take_metadata(entries)
     if len(entries) > MAX_TENSORS:
         raise BundleError(
-            [*problems, BundleProblem("header", f"{len(entries)} tensors, at most {MAX_TENSORS} are read")]
+            [
+                *problems,
+                BundleProblem("header", f"{len(entries)} tensors, at most {MAX_TENSORS} are read"),
+            ]
         )
     tensors = {}
     for name, value in entries.items():
@@ -93,10 +99,17 @@ def _check_length(size: int, length: int, max_header: int) -> None:
     if size < 8 or not 2 <= length < 1 << 56:  # noqa: PLR2004 - the length field, and "{}"
         raise UnsupportedFormat(f"a file of {size} bytes that is not safetensors. {_CONVERT}")
     if length > max_header:
-        # Text read as a length is astronomically large: then it is another format, not a long header.
+        # Text read as a length is astronomically large: then it is another format, not a long
+        # header.
         if length > size:
             raise UnsupportedFormat(f"a file of {size} bytes that is not safetensors. {_CONVERT}")
-        raise BundleError([BundleProblem("header", f"the header has {length} bytes, expected at most {max_header}")])
+        raise BundleError(
+            [
+                BundleProblem(
+                    "header", f"the header has {length} bytes, expected at most {max_header}"
+                )
+            ]
+        )
     if 8 + length > size:
         raise BundleError([_truncated(8 + length, size)])
 
@@ -108,7 +121,8 @@ def refuse_other_formats(begin: bytes) -> None:
         UnsupportedFormat: naming what the file is and how to convert it.
     """
     for magic, what in _MAGIC.items():
-        # A safetensors header is far shorter than 2^56 bytes, so its eighth byte is 0; a pickle's is not.
+        # A safetensors header is far shorter than 2^56 bytes, so its eighth byte is 0; a pickle's
+        # is not.
         if begin.startswith(magic) and not (len(magic) == 1 and begin[7:8] == b"\0"):
             raise UnsupportedFormat(f"this is {what}. {_CONVERT}")
 
@@ -117,19 +131,27 @@ def _parse(raw: bytes) -> dict[str, Any]:
     if not raw.startswith(b"{"):
         shown = raw[:4].decode("utf-8", "backslashreplace")
         raise BundleError(
-            [BundleProblem("header", f"the header begins with {quote(shown)}, expected {{ (JSON in UTF-8)")]
+            [
+                BundleProblem(
+                    "header", f"the header begins with {quote(shown)}, expected {{ (JSON in UTF-8)"
+                )
+            ]
         )
     try:
         return parse_object(raw)
     except ValueError as error:
-        raise BundleError([BundleProblem("header", f"the header cannot be read: {error}")]) from error
+        raise BundleError(
+            [BundleProblem("header", f"the header cannot be read: {error}")]
+        ) from error
 
 
 def _take_metadata(entries: dict[str, Any]) -> tuple[dict[str, str], list[BundleProblem]]:
     metadata = entries.pop(_METADATA, {})
     if isinstance(metadata, dict) and all(isinstance(value, str) for value in metadata.values()):
         return metadata, []
-    return {}, [BundleProblem("header", f"{_METADATA} must map names to strings, got {quote(metadata)}")]
+    return {}, [
+        BundleProblem("header", f"{_METADATA} must map names to strings, got {quote(metadata)}")
+    ]
 
 
 def _read_entry(name: str, value: object, problems: list[BundleProblem]) -> TensorEntry | None:
@@ -147,7 +169,10 @@ def _read_entry(name: str, value: object, problems: list[BundleProblem]) -> Tens
         return None
     needed = math.prod(shape) * DTYPE_BYTES[dtype]
     if needed != end - start:
-        detail = f"{shown}: shape {list(shape)} needs {needed} bytes and does not fill its {end - start} bytes"
+        detail = (
+            f"{shown}: shape {list(shape)} needs {needed} bytes and does not fill its {end - start}"
+            " bytes"
+        )
         problems.append(BundleProblem("header", clip(detail, 300), shown))
         return None
     return TensorEntry(dtype, shape, start, end)
@@ -168,7 +193,10 @@ def _find_flaw(name: str, value: object) -> str | None:
     if not isinstance(dtype, str):
         return f"dtype {quote(dtype)} is malformed, expected a name"
     if not _are_whole(shape, MAX_DIMENSIONS) or not all(shape):
-        return f"shape {quote(shape)} is malformed, expected at most {MAX_DIMENSIONS} positive whole numbers"
+        return (
+            f"shape {quote(shape)} is malformed, expected at most {MAX_DIMENSIONS} positive whole"
+            " numbers"
+        )
     if not _are_whole(offsets, 2) or len(offsets) != 2 or offsets[0] > offsets[1]:  # noqa: PLR2004 - begin and end
         return f"data_offsets {quote(offsets)} are malformed, expected begin and end"
     return None
@@ -176,27 +204,41 @@ def _find_flaw(name: str, value: object) -> str | None:
 
 def _are_whole(value: object, most: int) -> bool:
     return (
-        isinstance(value, list) and len(value) <= most and all(type(number) is int and number >= 0 for number in value)
+        isinstance(value, list)
+        and len(value) <= most
+        and all(type(number) is int and number >= 0 for number in value)
     )
 
 
-def _check_extent(tensors: dict[str, TensorEntry], available: int, data_start: int) -> list[BundleProblem]:
+def _check_extent(
+    tensors: dict[str, TensorEntry], available: int, data_start: int
+) -> list[BundleProblem]:
     problems: list[BundleProblem] = []
     place = 0
     for name, entry in sorted(tensors.items(), key=lambda item: (item[1].start, item[1].end)):
         if entry.start != place:
             problems.append(
-                BundleProblem("header", f"{name}: begins at byte {entry.start} of the data, expected {place}", name)
+                BundleProblem(
+                    "header",
+                    f"{name}: begins at byte {entry.start} of the data, expected {place}",
+                    name,
+                )
             )
         place = max(place, entry.end)
     if place > available:
         problems.append(_truncated(data_start + place, data_start + available))
     elif place < available:
-        problems.append(BundleProblem("header", f"{available - place} bytes follow the last tensor"))
+        problems.append(
+            BundleProblem("header", f"{available - place} bytes follow the last tensor")
+        )
     return problems
 
 
 def _truncated(expected: int, got: int) -> BundleProblem:
     return BundleProblem(
-        "truncated", f"the file ends after {got} of {expected} bytes: send it again", None, expected, got
+        "truncated",
+        f"the file ends after {got} of {expected} bytes: send it again",
+        None,
+        expected,
+        got,
     )

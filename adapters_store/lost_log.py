@@ -1,7 +1,8 @@
 """Whether an activation log is lost: domains with versions are marked outside their own folders.
 
-`<root>/.copied` says that every domain with versions has a copy of its current activation; it holds a file for each.
-The file stands outside the domain's folder, so that a folder that is gone as a whole is missed.
+`<root>/.copied` says that every domain with versions has a copy of its current activation; it holds
+a file for each. The file stands outside the domain's folder, so that a folder that is gone as a
+whole is missed.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ def unmark(home: Path) -> None:
 
 
 def is_log_lost(home: Path) -> bool:
-    """Whether a domain had versions, and with them an activation log and its copy, and now has neither."""
+    """Whether a domain had versions,
+    and with them an activation log and its copy, and now has neither.
+    """
     if read_current(home) is not None:
         return False
     has_versions = any(path.name.isdigit() for path in home.glob("*"))

@@ -1,4 +1,7 @@
-"""What each field of a manifest may be: type, length, depth and count. A manifest comes from strangers."""
+"""What each field of a manifest may be: type, length, depth and count.
+
+A manifest comes from strangers.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,23 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+)
 
 from adapters_store.quoting import clip, quote
 from adapters_store.strict_json import check_value
 
 FORMAT = 1
 MAX_MANIFEST = 256 * 1024
-"""Bytes of the whole manifest; `swaprec train` writes less than 128 KiB, however many epochs there are."""
+"""Bytes of the whole manifest; `swaprec train` writes less than 128 KiB,
+however many epochs there are.
+"""
 MAX_BYTES = {
     "spec": 8 * 1024,
     "parameters": 4 * 1024,
@@ -60,10 +72,14 @@ class ManifestSchema(BaseModel):
 
 
 def find_flaws(value: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Return what is wrong with a manifest, by the field that has it; an empty one where nothing is."""
+    """Return what is wrong with a manifest,
+    by the field that has it; an empty one where nothing is.
+    """
     flaws: dict[str, list[str]] = {}
     if type(value.get("format")) is not int or value["format"] != FORMAT:
-        flaws["format"] = [f"format {quote(value.get('format'))}, this version of swaprec reads {FORMAT}"]
+        flaws["format"] = [
+            f"format {quote(value.get('format'))}, this version of swaprec reads {FORMAT}"
+        ]
     for name, inner in value.items():
         problem = _find_unshowable(name, inner)
         if problem is not None:
@@ -84,7 +100,9 @@ def _find_misfits(value: Mapping[str, Any]) -> dict[str, list[str]]:
 
 
 def _find_unshowable(name: str, value: object) -> str | None:
-    """Return why a field cannot be kept and shown whatever it means: its size, NaN, control characters."""
+    """Return why a field cannot be kept and shown whatever it means:
+    its size, NaN, control characters.
+    """
     try:
         check_value({name: value})
         size = len(json.dumps(value))
@@ -100,5 +118,9 @@ def _describe(error: Mapping[str, Any]) -> str:
         return f"{place} is missing"
     if error["type"] == "value_error":
         return f"{place}: {error['msg'].removeprefix('Value error, ')}"
-    said = error["msg"].replace("Input should be ", "expected ").replace("String should ", "it should ")
+    said = (
+        error["msg"]
+        .replace("Input should be ", "expected ")
+        .replace("String should ", "it should ")
+    )
     return f"{place} is {quote(error['input'])}, {said}"

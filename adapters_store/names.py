@@ -1,4 +1,6 @@
-"""Ids as they may come from outside: the one check of item ids, user ids and other names that are free text."""
+"""Ids as they may come from outside:
+the one check of item ids, user ids and other names that are free text.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,9 @@ from adapters_store.quoting import quote
 MAX_ID_BYTES = 256
 
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029]")
-"""What no id holds: controls (Unicode Cc), half surrogates (Cs), and the line and paragraph separators."""
+"""What no id holds: controls (Unicode Cc),
+half surrogates (Cs), and the line and paragraph separators.
+"""
 
 
 def check_id(value: object, what: str = "an id") -> str:
@@ -25,7 +29,10 @@ def check_id(value: object, what: str = "an id") -> str:
         raise InvalidId(f"{what} is empty: expected 1 to {MAX_ID_BYTES} bytes")
     if found := CONTROL.search(value):
         code = f"U+{ord(found[0]):04X}"
-        raise InvalidId(f"{quote(value)} has the character {code} at {found.start()}: {what} has no control characters")
+        raise InvalidId(
+            f"{quote(value)} has the character {code} at {found.start()}: {what} has no control"
+            " characters"
+        )
     size = len(value.encode())
     if size > MAX_ID_BYTES:
         raise InvalidId(f"{quote(value)} has {size} bytes: {what} has at most {MAX_ID_BYTES}")

@@ -15,7 +15,9 @@ _REPR.maxother = MAX_QUOTED
 
 
 def quote(value: object) -> str:
-    """Return a value as JSON or, what is none, as Python writes it; the work is bounded however large it is."""
+    """Return a value as JSON or, what is none,
+    as Python writes it; the work is bounded however large it is.
+    """
     try:
         shown = _write(value)
     except ValueError:

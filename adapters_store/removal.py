@@ -1,4 +1,6 @@
-"""How a domain is removed: a mark in its folder, by which an interrupted removal goes on, then all the rest."""
+"""How a domain is removed: a mark in its folder,
+by which an interrupted removal goes on, then all the rest.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ def half_removed(folder: Path) -> list[str]:
 
 
 def clear(home: Path) -> None:
-    """Remove a domain's folder, the mark of its removal and its lock last; the caller holds the lock."""
+    """Remove a domain's folder, the mark of its removal
+    and its lock last; the caller holds the lock.
+    """
     unmark(home)
     for path in home.iterdir():
         if path.is_dir():
@@ -38,7 +42,8 @@ def clear(home: Path) -> None:
     try:
         home.rmdir()
     except OSError as error:
-        # Somebody who waited to write made a lock anew: the fence stops it, or it writes for the next domain.
+        # Somebody who waited to write made a lock anew: the fence stops it, or it writes for the
+        # next domain.
         if error.errno != errno.ENOTEMPTY:
             raise
     sync_folder(home.parent)

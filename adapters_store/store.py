@@ -1,8 +1,10 @@
-"""The versioned store: `<root>/<domain>/<version>/{bundle.safetensors, card.json}`, `activations.jsonl` beside.
+"""The versioned store: `<root>/<domain>/<version>/{bundle.safetensors, card.json}`,
+`activations.jsonl` beside.
 
-A version appears by one rename and never changes; its number is never given twice, also not after a delete. One
-writer a domain, by a file lock that the kernel drops when its holder dies. Whoever writes also asks, under that lock, a
-fence: it raises where the domain was removed meanwhile, so that nothing of it appears in a later one of its name.
+A version appears by one rename and never changes; its number is never given twice, also not after a
+delete. One writer a domain, by a file lock that the kernel drops when its holder dies. Whoever
+writes also asks, under that lock, a fence: it raises where the domain was removed meanwhile, so
+that nothing of it appears in a later one of its name.
 """
 
 from __future__ import annotations
@@ -13,11 +15,33 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adapters_store.activations import LOG, Activation, complete_copy, find_returns, read_current, read_log, record
+from adapters_store.activations import (
+    LOG,
+    Activation,
+    complete_copy,
+    find_returns,
+    read_current,
+    read_log,
+    record,
+)
 from adapters_store.bundle import Bundle, open_bundle
 from adapters_store.card import Card, read_card
-from adapters_store.domains import BUNDLE, CARD, REMOVING, check_domain_name, domains_in, lock_domain
-from adapters_store.errors import BundleError, BundleProblem, NothingBefore, StoreDamaged, VersionInUse, VersionNotFound
+from adapters_store.domains import (
+    BUNDLE,
+    CARD,
+    REMOVING,
+    check_domain_name,
+    domains_in,
+    lock_domain,
+)
+from adapters_store.errors import (
+    BundleError,
+    BundleProblem,
+    NothingBefore,
+    StoreDamaged,
+    VersionInUse,
+    VersionNotFound,
+)
 from adapters_store.lost_log import COPIED, is_log_lost, mark
 from adapters_store.quoting import quote
 from adapters_store.removal import begin_removal, clear, half_removed
@@ -74,15 +98,19 @@ class Store:
         self._copy_activations()
 
     def receive(self, max_bytes: int) -> Upload:
-        """Open a temporary sibling to stream a bundle into; a context manager that leaves nothing behind.
+        """Open a temporary sibling to stream a bundle into; a context manager that leaves nothing
+        behind.
 
         Raises:
             OutOfSpace: no room even to begin.
         """
         return Upload(self._incoming, max_bytes)
 
-    def add(self, domain: str, source: Sealed | Path, check: CheckBundle, fence: Fence = _unfenced) -> Added:
-        """Accept a bundle as the domain's next version; the same bytes again are the version they already are.
+    def add(
+        self, domain: str, source: Sealed | Path, check: CheckBundle, fence: Fence = _unfenced
+    ) -> Added:
+        """Accept a bundle as the domain's next version; the same bytes again are the version they
+        already are.
 
         Args:
             domain: where it belongs; the manifest must agree.
@@ -91,7 +119,8 @@ class Store:
             fence: called under the domain's lock; raises where the domain was removed.
 
         Raises:
-            BundleError: with every problem; UnsupportedFormat; OutOfSpace; InvalidName. Nothing is left behind.
+            BundleError: with every problem; UnsupportedFormat; OutOfSpace; InvalidName. Nothing is
+                left behind.
         """
         if isinstance(source, Path):
             with self.receive(source.stat().st_size) as upload, source.open("rb") as file:
@@ -101,7 +130,9 @@ class Store:
         bundle = open_bundle(source.path, source.digest)
         problems = check(bundle)
         if bundle.manifest.domain != domain:
-            detail = f"the manifest names domain {bundle.manifest.domain!r}, the upload {quote(domain)}"
+            detail = (
+                f"the manifest names domain {bundle.manifest.domain!r}, the upload {quote(domain)}"
+            )
             problems.append(BundleProblem("manifest", detail, None, domain, bundle.manifest.domain))
         if problems:
             raise BundleError(problems)
@@ -179,7 +210,9 @@ class Store:
         """Return the versions that are pinned, in order."""
         return read_pins(self._home(domain))
 
-    def record_activation(self, domain: str, version: int | None, reason: str, fence: Fence = _unfenced) -> Activation:
+    def record_activation(
+        self, domain: str, version: int | None, reason: str, fence: Fence = _unfenced
+    ) -> Activation:
         """Write down, synced, that a version (None: the frozen backbone) is live from now on.
 
         `fence` is called under the domain's lock, and raises where the caller may no longer write.
@@ -189,7 +222,11 @@ class Store:
             OutOfSpace: nothing was written.
         """
         return self._record(
-            domain, version, lambda activation: activation.activated(version, reason), fence, begin=True
+            domain,
+            version,
+            lambda activation: activation.activated(version, reason),
+            fence,
+            begin=True,
         )
 
     def record_canary(
@@ -201,19 +238,25 @@ class Store:
         fence: Fence = _unfenced,
         gate: dict[str, Any] | None = None,
     ) -> Activation:
-        """Write down, synced, that a version answers a percentage of the users, and its gate; 0 ends the canary.
+        """Write down, synced, that a version answers a percentage of the users, and its gate; 0
+        ends the canary.
 
         Raises:
             As `record_activation`.
         """
         return self._record(
-            domain, version, lambda activation: activation.with_canary(version, percent, reason, gate), fence
+            domain,
+            version,
+            lambda activation: activation.with_canary(version, percent, reason, gate),
+            fence,
         )
 
     def rollback(self, domain: str, fence: Fence = _unfenced) -> Rollback:
-        """Write down, synced, that a canary ends or, without one, that an earlier version is live again.
+        """Write down, synced, that a canary ends or, without one, that an earlier version is live
+        again.
 
-        Rollbacks walk back through the history, one version at a time; a version that was deleted is skipped.
+        Rollbacks walk back through the history, one version at a time; a version that was deleted
+        is skipped.
 
         Raises:
             NothingBefore: there is neither; OutOfSpace: nothing was written.
@@ -224,18 +267,23 @@ class Store:
                 return Rollback(record(home, current.with_canary(None, 0, "rollback")), [])
             there, skipped = self.before(domain)
             if not there:
-                raise NothingBefore(f"{domain} has no earlier version to go back to: {list_versions(home)}")
+                raise NothingBefore(
+                    f"{domain} has no earlier version to go back to: {list_versions(home)}"
+                )
             # What the next rollback returns to is written down, too: it is kept warm and undeleted.
             further = there[1] if len(there) > 1 else there[0]
             return Rollback(record(home, current.rolled_back(there[0], further)), skipped)
 
     def before(self, domain: str) -> tuple[list[int | None], list[int]]:
-        """Return what rollbacks return to, the next one first, and the deleted versions that the next one skips."""
+        """Return what rollbacks return to,
+        the next one first, and the deleted versions that the next one skips.
+        """
         current, history = self.current(domain), self.activations(domain)
         return find_returns(current, history, lambda version: self.has(domain, version))
 
     def current(self, domain: str) -> Activation:
-        """Return the current activation of a domain: its live version, its canary, and what a rollback returns to.
+        """Return the current activation of a domain: its live version, its canary, and what a
+        rollback returns to.
 
         Raises:
             StoreDamaged: the log and its copy are damaged or gone.
@@ -247,8 +295,9 @@ class Store:
         if not is_log_lost(home):
             return Activation.at_first()
         raise StoreDamaged(
-            f"what was live in {domain} is not known: {home / LOG} and its copy are damaged or gone. "
-            f"Activate a version ({list_versions(home)}) or none, or bring the files back from a backup"
+            f"what was live in {domain} is not known: {home / LOG} and its copy are damaged or"
+            f" gone. Activate a version ({list_versions(home)}) or none, or bring the files back"
+            " from a backup"
         )
 
     def activations(self, domain: str) -> list[Activation]:
@@ -259,11 +308,14 @@ class Store:
         """Return the version that is live, None for the frozen backbone."""
         return self.current(domain).version
 
-    def remove_domain(self, domain: str, then: Callable[[], object] = _unfenced, fence: Fence = _unfenced) -> None:
+    def remove_domain(
+        self, domain: str, then: Callable[[], object] = _unfenced, fence: Fence = _unfenced
+    ) -> None:
         """Remove all that is kept of a domain, its numbers and log too.
 
-        `then` forgets the domain elsewhere, under its lock: its fence stops whoever waits to write. Where `then`
-        raises, nothing is removed. A crash after it leaves a mark, by which `finish_removal` goes on.
+        `then` forgets the domain elsewhere, under its lock: its fence stops whoever waits to write.
+        Where `then` raises, nothing is removed. A crash after it leaves a mark, by which
+        `finish_removal` goes on.
         """
         with self._writing(domain, fence) as home:
             begin_removal(home)
@@ -289,7 +341,9 @@ class Store:
             (home / REMOVING).unlink(missing_ok=True)
 
     def _copy_activations(self) -> None:
-        """Give domains of an earlier version of swaprec the copy of their current activation, once."""
+        """Give domains of an earlier version of swaprec
+        the copy of their current activation, once.
+        """
         if (self.folder / COPIED).exists():
             return
         domains = self.domains()

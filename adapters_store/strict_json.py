@@ -1,4 +1,6 @@
-"""JSON from strangers: bounded in depth and digits, without NaN, duplicate keys, control characters or surrogates."""
+"""JSON from strangers: bounded in depth and digits,
+without NaN, duplicate keys, control characters or surrogates.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ MAX_COMMAS = 65_536
 """Before the work of parsing: there are at most as many values as commas, up to the depth."""
 MAX_NUMBER_CHARS = 64
 _NO_TEXT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
-"""Control characters except tab and newlines, and halves of surrogate pairs, which UTF-8 cannot write."""
+"""Control characters except tab and newlines,
+and halves of surrogate pairs, which UTF-8 cannot write.
+"""
 
 
 def parse_object(text: str | bytes) -> dict[str, Any]:
@@ -34,7 +38,9 @@ def parse_object(text: str | bytes) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         raise ValueError(f"it is not JSON: {error}") from None
     except UnicodeDecodeError as error:
-        raise ValueError(f"it is not UTF-8: byte {error.start} is 0x{error.object[error.start]:02x}") from None
+        raise ValueError(
+            f"it is not UTF-8: byte {error.start} is 0x{error.object[error.start]:02x}"
+        ) from None
     except RecursionError:
         raise ValueError(f"it is nested more than {MAX_DEPTH} levels deep") from None
     if not isinstance(value, dict):
@@ -67,7 +73,9 @@ def _refuse_constant(name: str) -> NoReturn:
 def _make_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     made = dict(pairs)
     if len(made) < len(pairs):
-        raise ValueError(f"the key {quote(_first_repeated(key for key, _ in pairs))} is there twice")
+        raise ValueError(
+            f"the key {quote(_first_repeated(key for key, _ in pairs))} is there twice"
+        )
     return made
 
 
@@ -88,7 +96,9 @@ def check_value(value: object, depth: int = 1) -> None:
     """
     if isinstance(value, str):
         if not is_clean(value):
-            raise ValueError(f"the text {quote(value)} has a control character or half a surrogate pair")
+            raise ValueError(
+                f"the text {quote(value)} has a control character or half a surrogate pair"
+            )
         return
     if not isinstance(value, (dict, list)):
         _check_number(value)

@@ -43,13 +43,16 @@ class Upload:
         """Append a chunk.
 
         Raises:
-            BundleTooLarge: more than the limit; UnsupportedFormat: the first bytes are another format's; OutOfSpace.
+            BundleTooLarge: more than the limit; UnsupportedFormat: the first bytes are another
+                format's; OutOfSpace.
         """
         if self.size == 0:
             refuse_other_formats(chunk)
         self.size += len(chunk)
         if self.size > self.max_bytes:
-            raise BundleTooLarge(f"more than {self.max_bytes} bytes: a bundle holds adapter weights only")
+            raise BundleTooLarge(
+                f"more than {self.max_bytes} bytes: a bundle holds adapter weights only"
+            )
         self._hash.update(chunk)
         with room_or_error(self.path.parent):
             self._file.write(chunk)
@@ -69,7 +72,10 @@ class Upload:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.path.unlink(missing_ok=True)  # gone already where it was added
         with room_or_error(self.path.parent):

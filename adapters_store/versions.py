@@ -27,7 +27,9 @@ def has_version(home: Path, version: int) -> bool:
 
 
 def find_versions(home: Path) -> Iterator[int]:
-    """Yield the numbers of a domain's versions that were not deleted, in order; none where there is no folder."""
+    """Yield the numbers of a domain's versions that were not deleted,
+    in order; none where there is no folder.
+    """
     numbers = sorted(_numbers(home)) if home.is_dir() else []
     return (number for number in numbers if has_version(home, number))
 
@@ -39,7 +41,9 @@ def list_versions(home: Path) -> str:
         return "it has none"
     shown = ", ".join(map(str, existing[-MAX_LISTED_VERSIONS:]))
     more = len(existing) > MAX_LISTED_VERSIONS
-    return f"it has {shown}" + (f", the last {MAX_LISTED_VERSIONS} of {len(existing)}" if more else "")
+    return f"it has {shown}" + (
+        f", the last {MAX_LISTED_VERSIONS} of {len(existing)}" if more else ""
+    )
 
 
 def put_version(home: Path, source: Sealed, bundle: Bundle) -> Card:
@@ -49,12 +53,20 @@ def put_version(home: Path, source: Sealed, bundle: Bundle) -> Card:
         OutOfSpace: nothing is left behind.
     """
     number = 1 + max(_numbers(home), default=0)
-    card = make_card(home.name, number, bundle.manifest, digest=source.digest, size=source.size, uploaded_at=now())
+    card = make_card(
+        home.name,
+        number,
+        bundle.manifest,
+        digest=source.digest,
+        size=source.size,
+        uploaded_at=now(),
+    )
     temporary = home / f".{number}{PART}"
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         with room_or_error(home):
-            if read_current(home) is None:  # from here on a log that is missing is a log that was lost
+            # From here on a log that is missing is a log that was lost.
+            if read_current(home) is None:
                 write_copy(home, Activation.at_first())
             mark(home)
             temporary.mkdir()
@@ -102,8 +114,16 @@ def open_version(path: Path, card: Card) -> Bundle:
     bundle = read_bundle(path, stored=True)
     if bundle.digest != card.digest:
         name = f"{card.domain}@{card.version}"
-        detail = f"{name} on the disk has digest {bundle.digest[:12]}, accepted was {card.digest[:12]}"
-        raise BundleError([BundleProblem("digest", f"{detail}: upload it again", None, card.digest, bundle.digest)])
+        detail = (
+            f"{name} on the disk has digest {bundle.digest[:12]}, accepted was {card.digest[:12]}"
+        )
+        raise BundleError(
+            [
+                BundleProblem(
+                    "digest", f"{detail}: upload it again", None, card.digest, bundle.digest
+                )
+            ]
+        )
     return bundle
 
 

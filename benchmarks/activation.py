@@ -1,10 +1,12 @@
-"""`python -m benchmarks.activation`: what an activation costs the requests that are answered meanwhile.
+"""`python -m benchmarks.activation`: what an activation costs the requests that are answered
+meanwhile.
 
-An open loop asks all domains at 30 % of what the service can answer, in turns with and without a version being
-activated in full (every item embedded, by an encoder of MiniLM's size), on two workers. One of them is killed while the
-middle pair's activation runs; a request whose connection breaks is sent once more. Bars: p99 during an activation at
-most 1.5 times that of the idle turn beside it (median over pairs), and the activation done within 4 times what it takes
-on an idle service. What the asker itself would wait for, making and uploading the version, is done before.
+An open loop asks all domains at 30 % of what the service can answer, in turns with and without a
+version being activated in full (every item embedded, by an encoder of MiniLM's size), on two
+workers. One of them is killed while the middle pair's activation runs; a request whose connection
+breaks is sent once more. Bars: p99 during an activation at most 1.5 times that of the idle turn
+beside it (median over pairs), and the activation done within 4 times what it takes on an idle
+service. What the asker itself would wait for, making and uploading the version, is done before.
 """
 
 from __future__ import annotations
@@ -54,10 +56,14 @@ def main() -> int:
             medians = f"p50 {1e3 * idle.at(50):.2f} -> {1e3 * busy.at(50):.2f} ms"
             tails = f"p99 {1e3 * idle.at(99):.2f} -> {1e3 * busy.at(99):.2f} ms ({ratios[-1]:.2f})"
             how = f", a worker was killed, {busy.retried} requests sent again" if killed else ""
-            print(f"pair {turn}: {medians}, {tails}; activation {alone:.1f} s alone, {seconds:.1f} s under load{how}")
+            print(
+                f"pair {turn}: {medians}, {tails}; activation {alone:.1f} s alone, {seconds:.1f} s"
+                f" under load{how}"
+            )
     value, slowdown = statistics.median(ratios), statistics.median(slowdowns)
     print(
-        f"p99 ratios {', '.join(f'{one:.2f}' for one in sorted(ratios))}; slowdown {slowdown:.2f} (target {SLOWDOWN})"
+        f"p99 ratios {', '.join(f'{one:.2f}' for one in sorted(ratios))}; slowdown {slowdown:.2f}"
+        f" (target {SLOWDOWN})"
     )
     holds = value <= TARGET and slowdown <= SLOWDOWN and failed == 0
     bar = f"p99 while {options.items:,} items are embedded / idle, open loop at 30 % of peak"
@@ -75,13 +81,19 @@ def _upload(client: httpx.Client, options: argparse.Namespace, seed: int) -> int
     path = options.data / "activation.safetensors"
     make_bundle(path, options.data, domain, seed=options.seed + seed)
     with path.open("rb") as file:
-        return int(tried(client, "POST", "/adapters", files={"file": file.read()}).json()["version"])
+        return int(
+            tried(client, "POST", "/adapters", files={"file": file.read()}).json()["version"]
+        )
 
 
 def _activate(client: httpx.Client, version: int) -> float:
     """Activate a version of the first domain, every item embedded; returns the seconds it took."""
     started = time.perf_counter()
-    ended(client, tried(client, "POST", f"/adapters/{domain_name(0)}/versions/{version}/activate").json(), 0.1)
+    ended(
+        client,
+        tried(client, "POST", f"/adapters/{domain_name(0)}/versions/{version}/activate").json(),
+        0.1,
+    )
     return time.perf_counter() - started
 
 

@@ -1,8 +1,10 @@
-"""`python -m benchmarks.bulk`: a million items in one body, and what the service's processes take meanwhile.
+"""`python -m benchmarks.bulk`: a million items in one body, and what the service's processes take
+meanwhile.
 
-The body is streamed, one item a line; the job that follows embeds, stores and compacts it. The most that any of the
-service's processes had in memory of its own, of a million items over a tenth of them, must not grow as the items do;
-mapped files, which the kernel drops when it needs room, do not count.
+The body is streamed, one item a line; the job that follows embeds, stores and compacts it. The most
+that any of the service's processes had in memory of its own, of a million items over a tenth of
+them, must not grow as the items do; mapped files, which the kernel drops when it needs room, do not
+count.
 """
 
 from __future__ import annotations
@@ -29,18 +31,34 @@ def main() -> int:
     options = _options()
     prepare(options.data, 1, 1000)
     peaks = [_peaks(options, items) for items in (options.items // 10, options.items)]
-    for items, (server, builder, seconds) in zip((options.items // 10, options.items), peaks, strict=True):
-        sizes = f"{server / 1e6:,.0f} MB the server, {builder / 1e6:,.0f} MB the process that builds"
-        print(f"{items:,} items in {seconds:.0f} s, {items / seconds:,.0f} items/s, most in memory: {sizes}")
+    for items, (server, builder, seconds) in zip(
+        (options.items // 10, options.items), peaks, strict=True
+    ):
+        sizes = (
+            f"{server / 1e6:,.0f} MB the server, {builder / 1e6:,.0f} MB the process that builds"
+        )
+        print(
+            f"{items:,} items in {seconds:.0f} s, {items / seconds:,.0f} items/s, most in memory:"
+            f" {sizes}"
+        )
     value = max(many / few for few, many in zip(peaks[0][:2], peaks[1][:2], strict=True))
     bar = f"most memory of a process, {options.items:,} items over a tenth of them"
-    print(json.dumps({"bar": bar, "value": round(value, 3), "target": TARGET, "holds": value <= TARGET}))
+    print(
+        json.dumps(
+            {"bar": bar, "value": round(value, 3), "target": TARGET, "holds": value <= TARGET}
+        )
+    )
     return 0 if value <= TARGET else 1
 
 
 def _peaks(options: argparse.Namespace, items: int) -> tuple[int, int, float]:
-    """Import items into a new domain of a service that has just started; returns bytes, bytes and seconds."""
-    with serving(options.data, PORT) as pid, httpx.Client(base_url=f"http://127.0.0.1:{PORT}", timeout=3600) as client:
+    """Import items into a new domain of a service that has just started;
+    returns bytes, bytes and seconds.
+    """
+    with (
+        serving(options.data, PORT) as pid,
+        httpx.Client(base_url=f"http://127.0.0.1:{PORT}", timeout=3600) as client,
+    ):
         watch = _Watch(pid)
         watch.start()
         client.put("/domains/bulk", json={}).raise_for_status()
@@ -62,7 +80,9 @@ def _peaks(options: argparse.Namespace, items: int) -> tuple[int, int, float]:
 
 
 class _Watch(threading.Thread):
-    """Looks at the processes of a service again and again, since the one that builds leaves when it is done."""
+    """Looks at the processes of a service again and again,
+    since the one that builds leaves when it is done.
+    """
 
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)
@@ -74,7 +94,10 @@ class _Watch(threading.Thread):
         while self.going:
             for one in family(self._pid):
                 try:
-                    builds = b"service.embedding.worker_main" in Path(f"/proc/{one}/cmdline").read_bytes()
+                    builds = (
+                        b"service.embedding.worker_main"
+                        in Path(f"/proc/{one}/cmdline").read_bytes()
+                    )
                     size = own(one)
                 except OSError:
                     continue
@@ -88,7 +111,9 @@ class _Watch(threading.Thread):
 def _lines(items: int) -> Iterator[bytes]:
     for start in range(0, items, LINES):
         rows = range(start, min(items, start + LINES))
-        texts = ({"item_id": f"item-{row}", "title": f"title {row} {row * 7919 % items}"} for row in rows)
+        texts = (
+            {"item_id": f"item-{row}", "title": f"title {row} {row * 7919 % items}"} for row in rows
+        )
         yield "".join(json.dumps(text) + "\n" for text in texts).encode()
 
 

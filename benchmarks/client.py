@@ -1,4 +1,6 @@
-"""How benchmarks ask while workers come and go: another one, once, where the one that was asked is gone."""
+"""How benchmarks ask while workers come and go:
+another one, once, where the one that was asked is gone.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,9 @@ def ended(client: httpx.Client, job: dict[str, Any], every_s: float = 0.002) -> 
 
 
 def two_workers(url: str) -> dict[int, httpx.Client]:
-    """Connect until two different workers have answered and are ready; returns a connection to each, by its pid."""
+    """Connect until two different workers have answered and are ready;
+    returns a connection to each, by its pid.
+    """
     found: dict[int, httpx.Client] = {}
     until = time.monotonic() + TIMEOUT_S
     while len(found) < 2:
@@ -49,7 +53,9 @@ def two_workers(url: str) -> dict[int, httpx.Client]:
         client = httpx.Client(base_url=url, timeout=60)
         try:
             pid = int(client.get("/info").json()["process"].split("-")[-2])
-            kept = client.get("/readyz").status_code == 200 and found.setdefault(pid, client) is client
+            kept = (
+                client.get("/readyz").status_code == 200 and found.setdefault(pid, client) is client
+            )
         except httpx.TransportError:
             kept = False
         if not kept:

@@ -1,8 +1,8 @@
 """Evaluation over the whole catalog against one argsort a user: `python -m benchmarks.evaluate`.
 
-10,000 users, 20,000 items, d = 64, histories of 20: scores, what was seen masked, HR@10 and NDCG@10. The other side is
-the scheme of the paper's program: one row of scores, one argsort and one dense one-hot label a user. Both run on one
-thread and must give the same figures.
+10,000 users, 20,000 items, d = 64, histories of 20: scores, what was seen masked, HR@10 and
+NDCG@10. The other side is the scheme of the paper's program: one row of scores, one argsort and one
+dense one-hot label a user. Both run on one thread and must give the same figures.
 """
 
 from __future__ import annotations
@@ -24,13 +24,17 @@ TARGET = 20.0
 WIDTH, HISTORY = 64, 20
 
 
-def ours(users: Floats, items: Floats, targets: Integers, seen: list[Integers]) -> tuple[float, float]:
+def ours(
+    users: Floats, items: Floats, targets: Integers, seen: list[Integers]
+) -> tuple[float, float]:
     """Rank in blocks by counting what is better."""
     ranks = rank_targets(users, items, targets, seen).expected
     return float(hit_rate(ranks).mean()), float(ndcg(ranks).mean())
 
 
-def argsorts(users: Floats, items: Floats, targets: Integers, seen: list[Integers]) -> tuple[float, float]:
+def argsorts(
+    users: Floats, items: Floats, targets: Integers, seen: list[Integers]
+) -> tuple[float, float]:
     """Sort the whole catalog for each user, and look the target up through a one-hot label."""
     catalog, hits, gains = torch.from_numpy(items), 0.0, 0.0
     for user, target, rows in zip(users, targets, seen, strict=True):
@@ -45,7 +49,9 @@ def argsorts(users: Floats, items: Floats, targets: Integers, seen: list[Integer
     return hits / len(users), gains / len(users)
 
 
-def seconds(run: Callable[..., tuple[float, float]], *given: object) -> tuple[float, tuple[float, float]]:
+def seconds(
+    run: Callable[..., tuple[float, float]], *given: object
+) -> tuple[float, tuple[float, float]]:
     """Time one evaluation."""
     started = time.perf_counter()
     found = run(*given)
@@ -65,19 +71,28 @@ def main() -> None:
     items = rng.standard_normal((given.items, WIDTH), np.float32)
     seen = [rng.choice(given.items, HISTORY, replace=False) for _ in range(given.users)]
     likely = [
-        np.setdiff1d(np.argsort(-(items[:2000] @ user))[:200], row) for user, row in zip(users, seen, strict=True)
+        np.setdiff1d(np.argsort(-(items[:2000] @ user))[:200], row)
+        for user, row in zip(users, seen, strict=True)
     ]
     targets = np.array([rng.choice(rows) for rows in likely], np.int64)
     ratios = []
     for turn in range(given.rounds):
-        (fast, found), (slow, expected) = (seconds(run, users, items, targets, seen) for run in (ours, argsorts))
+        (fast, found), (slow, expected) = (
+            seconds(run, users, items, targets, seen) for run in (ours, argsorts)
+        )
         if not np.allclose(found, expected, atol=1e-6):
             sys.exit(f"the two sides differ: {found} and {expected}")
         ratios.append(slow / fast)
-        print(f"round {turn + 1}: {fast:.2f} s against {slow:.2f} s, {ratios[-1]:.1f} times; HR@10 {found[0]:.4f}")
+        print(
+            f"round {turn + 1}: {fast:.2f} s against {slow:.2f} s, {ratios[-1]:.1f} times; HR@10"
+            f" {found[0]:.4f}"
+        )
     value = round(statistics.median(ratios), 1)
     spread = f"{min(ratios):.1f} - {max(ratios):.1f}"
-    bar = f"evaluation of {given.users} users x {given.items} items against an argsort a user ({spread})"
+    bar = (
+        f"evaluation of {given.users} users x {given.items} items against an argsort a user"
+        f" ({spread})"
+    )
     print(json.dumps({"bar": bar, "value": value, "target": TARGET, "holds": value >= TARGET}))
     sys.exit(0 if value >= TARGET else 1)
 

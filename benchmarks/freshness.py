@@ -1,8 +1,9 @@
 """`python -m benchmarks.freshness`: how soon one worker's change is in another worker's answers.
 
-Two workers share a port and a folder. An item is put by one and looked for in the other's recommendations until it is
-there; then it is deleted and looked for until it is gone. Seconds run from the answer to the change. Halfway one of the
-two is killed and started again; and a third of the changes are made while a large import of the same domain runs.
+Two workers share a port and a folder. An item is put by one and looked for in the other's
+recommendations until it is there; then it is deleted and looked for until it is gone. Seconds run
+from the answer to the change. Halfway one of the two is killed and started again; and a third of
+the changes are made while a large import of the same domain runs.
 """
 
 from __future__ import annotations
@@ -41,7 +42,10 @@ def main() -> int:
                 one, other = two_workers(URL).values()
             if number == 2 * options.changes // 3:
                 job = _large_import(one, options.imported)
-            path, title = f"/domains/{domain_name(0)}/items/fresh-{number}", {"title": f"title {number} fresh"}
+            path, title = (
+                f"/domains/{domain_name(0)}/items/fresh-{number}",
+                {"title": f"title {number} fresh"},
+            )
             began = time.perf_counter()
             one.put(path, json=title).raise_for_status()
             own.append(time.perf_counter() - began)
@@ -55,17 +59,31 @@ def main() -> int:
         print(f"a third of them while {options.imported:,} items came in: {share:.0%} of it done")
         ended(one, job, 0.1)
     for what, seconds in (("put answered after", own), ("there after", came), ("gone after", went)):
-        print(f"{what}: median {1e3 * statistics.median(seconds):.0f} ms, most {1e3 * max(seconds):.0f} ms")
+        print(
+            f"{what}: median {1e3 * statistics.median(seconds):.0f} ms, most"
+            f" {1e3 * max(seconds):.0f} ms"
+        )
     value = max(came + went)
-    bar = f"longest of {2 * options.changes} changes until another worker answers with it, in seconds"
-    print(json.dumps({"bar": bar, "value": round(value, 4), "target": TARGET, "holds": value <= TARGET}))
+    bar = (
+        f"longest of {2 * options.changes} changes until another worker answers with it, in seconds"
+    )
+    print(
+        json.dumps(
+            {"bar": bar, "value": round(value, 4), "target": TARGET, "holds": value <= TARGET}
+        )
+    )
     return 0 if value <= TARGET else 1
 
 
 def _large_import(client: httpx.Client, count: int) -> dict[str, Any]:
-    """Begin to import many items; returns the job once it has stored more than is searched step by step."""
+    """Begin to import many items; returns the job once
+    it has stored more than is searched step by step.
+    """
     mark = time.time_ns()
-    lines = (json.dumps({"item_id": f"much-{row}", "title": f"title {row} {mark}"}).encode() for row in range(count))
+    lines = (
+        json.dumps({"item_id": f"much-{row}", "title": f"title {row} {mark}"}).encode()
+        for row in range(count)
+    )
     headers = {"Content-Type": "application/x-ndjson"}
     body = b"\n".join(lines)
     job: dict[str, Any] = client.post(
@@ -80,8 +98,12 @@ def _large_import(client: httpx.Client, count: int) -> dict[str, Any]:
 
 
 def _recommends(client: httpx.Client, number: int) -> bool:
-    """Look for the item among those most like its own title, where it must be if it is searched at all."""
-    answer = client.post(f"/similar?domain={domain_name(0)}", json={"text": f"title {number} fresh", "k": 500})
+    """Look for the item among those most like its own title,
+    where it must be if it is searched at all.
+    """
+    answer = client.post(
+        f"/similar?domain={domain_name(0)}", json={"text": f"title {number} fresh", "k": 500}
+    )
     answer.raise_for_status()
     return any(item["item_id"] == f"fresh-{number}" for item in answer.json()["items"])
 

@@ -1,9 +1,10 @@
-"""`python -m benchmarks.hostile`: how long others wait while clients with a key send what costs the most.
+"""`python -m benchmarks.hostile`: how long others wait while clients with a key send what costs the
+most.
 
-Large pictures, bodies and files are sent over 127.0.0.1, one kind after the other, while another process asks /livez
-fifty times a second: its longest latency is how long the event loop stood still. Then four evaluations of 20,000 probes
-run on one domain while another domain is asked ten times a second, beside the same alone. Latencies count from when a
-request was due.
+Large pictures, bodies and files are sent over 127.0.0.1, one kind after the other, while another
+process asks /livez fifty times a second: its longest latency is how long the event loop stood
+still. Then four evaluations of 20,000 probes run on one domain while another domain is asked ten
+times a second, beside the same alone. Latencies count from when a request was due.
 """
 
 from __future__ import annotations
@@ -71,10 +72,16 @@ def main() -> int:
             print(f"{name}: /livez at most {_ms(found)}; answered {_counted(statuses)}")
         alone = _neighbour(lambda: time.sleep(options.seconds))
         evaluated = _neighbour(_evaluate)
-        print(f"a neighbour alone: p99 {_ms(alone)}; beside four evaluations of {PROBES:,}: p99 {_ms(evaluated)}")
+        print(
+            f"a neighbour alone: p99 {_ms(alone)}; beside four evaluations of {PROBES:,}: p99"
+            f" {_ms(evaluated)}"
+        )
     value = {"livez_max_s": round(worst, 3), "neighbour_p99_s": round(evaluated, 3)}
     holds = all(value[name] <= TARGETS[name] for name in TARGETS)
-    bar = "longest /livez beside hostile pictures, bodies and files; p99 of a neighbour beside four evaluations"
+    bar = (
+        "longest /livez beside hostile pictures, bodies and files; p99 of a neighbour beside four"
+        " evaluations"
+    )
     print(json.dumps({"bar": bar, "value": value, "target": TARGETS, "holds": holds}))
     return 0 if holds else 1
 
@@ -86,7 +93,9 @@ def _loads() -> dict[str, Load]:
     loads: dict[str, Load] = {}
     for form, content in pictures.items():
         body = json.dumps({"items": [{"image_b64": base64.b64encode(content).decode()}]}).encode()
-        loads[f"ten {form}s of 49 megapixels at once"] = partial(_at_once, 10, "POST", "/embed?domain=pictures", body)
+        loads[f"ten {form}s of 49 megapixels at once"] = partial(
+            _at_once, 10, "POST", "/embed?domain=pictures", body
+        )
     deep = b'[{"item_id": "a", "title": ' + b"[" * 400_000 + b"]" * 400_000 + b"}]"
     lists = b'[{"item_id": "a", "title": [' + b"[]," * 300_000 + b"[]]}]"
     line = b'{"item_id": "a", "title": "' + b"x" * (32 * MIB) + b'"}\n'
@@ -94,8 +103,12 @@ def _loads() -> dict[str, Load]:
     probes = json.dumps([{"history": ["item-1"], "target": "item-2"}] * PROBES).encode()
     loads["a body nested 400,000 deep"] = lambda: _at_once(4, "POST", f"{words}/items", deep)
     loads["a body of 300,000 small lists"] = lambda: _at_once(4, "POST", f"{words}/items", lists)
-    loads["a line of 32 MiB"] = lambda: _at_once(2, "POST", f"{words}/items", line, "application/x-ndjson")
-    loads["300,000 rows that are refused"] = lambda: _at_once(1, "POST", f"{words}/items", rows, "application/x-ndjson")
+    loads["a line of 32 MiB"] = lambda: _at_once(
+        2, "POST", f"{words}/items", line, "application/x-ndjson"
+    )
+    loads["300,000 rows that are refused"] = lambda: _at_once(
+        1, "POST", f"{words}/items", rows, "application/x-ndjson"
+    )
     loads[f"{PROBES:,} probes four times"] = lambda: _at_once(4, "PUT", f"{words}/probes", probes)
     for name, bundle in _bundles().items():
         body, kind = _form(bundle)
@@ -105,16 +118,28 @@ def _loads() -> dict[str, Load]:
 
 def _bundles() -> dict[str, bytes]:
     """Return files that look like bundles: many tensors, and shapes of many digits."""
-    tensors = {f"t{number}": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for number in range(250_000)}
-    digits = b'{"a": {"dtype": "F32", "shape": [' + b"9" * (2 * MIB) + b'], "data_offsets": [0, 0]}}'
-    headers = {"a bundle of 250,000 tensors": json.dumps(tensors).encode(), "a shape of two million digits": digits}
+    tensors = {
+        f"t{number}": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}
+        for number in range(250_000)
+    }
+    digits = (
+        b'{"a": {"dtype": "F32", "shape": [' + b"9" * (2 * MIB) + b'], "data_offsets": [0, 0]}}'
+    )
+    headers = {
+        "a bundle of 250,000 tensors": json.dumps(tensors).encode(),
+        "a shape of two million digits": digits,
+    }
     return {name: struct.pack("<Q", len(header)) + header for name, header in headers.items()}
 
 
 def _form(bundle: bytes) -> tuple[bytes, str]:
     parts = [
-        b'--x\r\ncontent-disposition: form-data; name="domain"\r\n\r\n' + domain_name(0).encode() + b"\r\n",
-        b'--x\r\ncontent-disposition: form-data; name="file"; filename="a"\r\n\r\n' + bundle + b"\r\n--x--\r\n",
+        b'--x\r\ncontent-disposition: form-data; name="domain"\r\n\r\n'
+        + domain_name(0).encode()
+        + b"\r\n",
+        b'--x\r\ncontent-disposition: form-data; name="file"; filename="a"\r\n\r\n'
+        + bundle
+        + b"\r\n--x--\r\n",
     ]
     return b"".join(parts), "multipart/form-data; boundary=x"
 
@@ -130,7 +155,9 @@ def _rest(seconds: float) -> list[int]:
     return []
 
 
-def _at_once(count: int, method: str, path: str, body: bytes, kind: str = "application/json") -> list[int]:
+def _at_once(
+    count: int, method: str, path: str, body: bytes, kind: str = "application/json"
+) -> list[int]:
     with ThreadPoolExecutor(count) as threads:
         return list(threads.map(lambda _: _ask(method, path, body, kind), range(count)))
 
@@ -179,7 +206,9 @@ def _neighbour(run: Callable[[], None]) -> float:
 def _asking(requests: list[bytes], rate: float) -> Iterator[list[float]]:
     """Ask from another process until the block ends; what is yielded holds the latencies then."""
     ours, theirs = multiprocessing.Pipe()
-    process = multiprocessing.get_context("spawn").Process(target=_prober, args=(theirs, requests, rate))
+    process = multiprocessing.get_context("spawn").Process(
+        target=_prober, args=(theirs, requests, rate)
+    )
     process.start()
     ours.recv()
     time.sleep(SETTLE_S)

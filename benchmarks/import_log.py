@@ -1,8 +1,8 @@
 """Memory and speed of an import that grows: `python -m benchmarks.import_log`.
 
-Writes logs of a tenth and of all of `--rows` generated interactions in MovieLens's form (`ratings.csv`) or as JSON
-lines of Amazon reviews, imports each in a process of its own, and compares the peaks of memory: bounded means that ten
-times the rows need hardly more.
+Writes logs of a tenth and of all of `--rows` generated interactions in MovieLens's form
+(`ratings.csv`) or as JSON lines of Amazon reviews, imports each in a process of its own, and
+compares the peaks of memory: bounded means that ten times the rows need hardly more.
 """
 
 from __future__ import annotations
@@ -30,10 +30,14 @@ def generate(folder: Path, form: str, rows: int) -> None:
     folder.mkdir()
     ids = np.arange(1, ITEMS + 1)
     if form == "movielens":
-        catalog = pl.DataFrame({"movieId": ids, "title": [f"Film {n}" for n in ids], "genres": "Drama"})
+        catalog = pl.DataFrame(
+            {"movieId": ids, "title": [f"Film {n}" for n in ids], "genres": "Drama"}
+        )
         catalog.write_csv(folder / "movies.csv")
     else:
-        catalog = pl.DataFrame({"parent_asin": [f"B{n}" for n in ids], "title": [f"Item {n}" for n in ids]})
+        catalog = pl.DataFrame(
+            {"parent_asin": [f"B{n}" for n in ids], "title": [f"Item {n}" for n in ids]}
+        )
         catalog.write_ndjson(folder / "meta_log.jsonl")
     rng = np.random.default_rng(0)
     with (folder / ("ratings.csv" if form == "movielens" else "log.jsonl")).open("wb") as file:
@@ -74,7 +78,15 @@ def bring_in(form: str, folder: Path) -> None:
     started = time.perf_counter()
     counts = canonical.write(clean(read_tables(form, folder)), folder / "canonical")
     seconds = time.perf_counter() - started
-    print(json.dumps([seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, counts["interactions"]]))
+    print(
+        json.dumps(
+            [
+                seconds,
+                resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+                counts["interactions"],
+            ]
+        )
+    )
 
 
 def main() -> None:
@@ -82,7 +94,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=100_000_000)
     parser.add_argument("--form", choices=["movielens", "amazon"], default="movielens")
-    parser.add_argument("--folder", type=Path, help="where the logs are written (4 GB); a temporary folder without it")
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        help="where the logs are written (4 GB); a temporary folder without it",
+    )
     parser.add_argument("--import", dest="bring_in", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.bring_in is not None:
@@ -96,12 +112,15 @@ def main() -> None:
             size = sum(path.stat().st_size for path in log.iterdir()) / 2**20
             seconds, peak, count = imported(given.form, log)
             print(
-                f"{count:,} rows of {size:,.0f} MB: {seconds:.1f} s, {count / seconds:,.0f} rows/s, peak {peak:,.0f} MB"
+                f"{count:,} rows of {size:,.0f} MB: {seconds:.1f} s, {count / seconds:,.0f} rows/s,"
+                f" peak {peak:,.0f} MB"
             )
             peaks.append(peak)
             shutil.rmtree(log)
     value = round(peaks[1] / peaks[0], 3)
-    bar = f"peak memory of importing {given.rows:,} rows ({given.form}) over that of a tenth of them"
+    bar = (
+        f"peak memory of importing {given.rows:,} rows ({given.form}) over that of a tenth of them"
+    )
     print(json.dumps({"bar": bar, "value": value, "target": TARGET, "holds": value <= TARGET}))
     sys.exit(0 if value <= TARGET else 1)
 

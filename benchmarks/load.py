@@ -1,4 +1,6 @@
-"""A closed-loop HTTP/1.1 load on the loopback: prebuilt requests, keep-alive, counted answers, bounded in time."""
+"""A closed-loop HTTP/1.1 load on the loopback:
+prebuilt requests, keep-alive, counted answers, bounded in time.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ from benchmarks.processes import family
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What one run saw: requests answered 200, others, seconds of wall time, server CPU-seconds used."""
+    """What one run saw: requests answered 200,
+    others, seconds of wall time, server CPU-seconds used.
+    """
 
     answered: int
     failed: int
@@ -31,25 +35,36 @@ class Load:
 
 def request_bytes(path: str, body: bytes) -> bytes:
     """Build one POST with a JSON body."""
-    head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type:"
+        f" application/json\r\nContent-Length: {len(body)}"
+    )
     return head.encode() + b"\r\n\r\n" + body
 
 
 def cpu_seconds(pid: int) -> float:
     """User and system time of a process and all that it started and that runs now, from /proc."""
-    lines = (Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split() for one in family(pid))
+    lines = (
+        Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split() for one in family(pid)
+    )
     return sum(int(fields[11]) + int(fields[12]) for fields in lines) / os.sysconf("SC_CLK_TCK")
 
 
-def drive(pid: int, port: int, requests: Sequence[bytes], *, connections: int, seconds: float) -> Load:
-    """Send the requests round and round over some connections for a while; the server is process `pid`."""
+def drive(
+    pid: int, port: int, requests: Sequence[bytes], *, connections: int, seconds: float
+) -> Load:
+    """Send the requests round and round over some
+    connections for a while; the server is process `pid`.
+    """
     before, start = cpu_seconds(pid), time.monotonic()
     counts = uvloop.run(_drive(port, requests, connections, seconds))
     elapsed, used = time.monotonic() - start, cpu_seconds(pid) - before
     return Load(sum(good for good, _ in counts), sum(bad for _, bad in counts), elapsed, used)
 
 
-async def _drive(port: int, requests: Sequence[bytes], connections: int, seconds: float) -> list[tuple[int, int]]:
+async def _drive(
+    port: int, requests: Sequence[bytes], connections: int, seconds: float
+) -> list[tuple[int, int]]:
     until = time.monotonic() + seconds
     return await asyncio.gather(
         *(_connection(port, requests[number::connections], until) for number in range(connections))

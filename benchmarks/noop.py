@@ -1,4 +1,6 @@
-"""The yardstick: a FastAPI route that returns a constant, on the same uvicorn, uvloop and httptools, no access log."""
+"""The yardstick: a FastAPI route that returns a constant,
+on the same uvicorn, uvloop and httptools, no access log.
+"""
 
 from __future__ import annotations
 
@@ -17,4 +19,11 @@ async def noop() -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), loop="uvloop", http="httptools", access_log=False)
+    uvicorn.run(
+        app,
+        host="127.0.0.1",
+        port=int(sys.argv[1]),
+        loop="uvloop",
+        http="httptools",
+        access_log=False,
+    )

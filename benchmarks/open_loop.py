@@ -1,4 +1,6 @@
-"""An open loop of requests: sent when they are due, whether or not the ones before were answered."""
+"""An open loop of requests: sent when they are due,
+whether or not the ones before were answered.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 @dataclass(slots=True)
 class Latencies:
-    """Seconds from when each request was due to its answer, what failed, and how much of that was refused with 429."""
+    """Seconds from when each request was due to its answer,
+    what failed, and how much of that was refused with 429.
+    """
 
     seconds: list[float] = field(default_factory=list)
     failed: int = 0
@@ -27,7 +31,9 @@ class Latencies:
         return float(np.percentile(self.seconds, percent)) if self.seconds else float("nan")
 
 
-def send(port: int, requests: Sequence[bytes], rate: float, going: Callable[[], bool], connections: int) -> Latencies:
+def send(
+    port: int, requests: Sequence[bytes], rate: float, going: Callable[[], bool], connections: int
+) -> Latencies:
     """Send requests at a rate a second over so many connections at most, as long as `going`.
 
     One whose connection breaks is sent once more, over a new one.
@@ -58,7 +64,9 @@ async def _send(
     return seen
 
 
-async def _one(port: int, free: asyncio.Queue[Streams], request: bytes, due: float, seen: Latencies) -> None:
+async def _one(
+    port: int, free: asyncio.Queue[Streams], request: bytes, due: float, seen: Latencies
+) -> None:
     link = await free.get()
     try:
         status, _ = await ask(link, request)

@@ -1,8 +1,10 @@
-"""`python -m benchmarks.overload`: twice the peak over 1,000 connections, and one domain's flood beside another domain.
+"""`python -m benchmarks.overload`: twice the peak over 1,000 connections, and one domain's flood
+beside another domain.
 
-The peak is what a closed loop of 64 connections is answered. Then, from a process of its own, requests are sent when
-they are due at twice that rate: first for all domains, then for one of them while a second domain asks at a low rate.
-Meanwhile /livez is asked twenty times a second. Latencies count from when a request was due.
+The peak is what a closed loop of 64 connections is answered. Then, from a process of its own,
+requests are sent when they are due at twice that rate: first for all domains, then for one of them
+while a second domain asks at a low rate. Meanwhile /livez is asked twenty times a second. Latencies
+count from when a request was due.
 """
 
 from __future__ import annotations
@@ -31,7 +33,9 @@ LIVEZ = b"GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 
 @dataclass(frozen=True, slots=True)
 class Flood:
-    """What the flood saw: answers a second, how many were refused or failed otherwise, percentiles in seconds."""
+    """What the flood saw: answers a second,
+    how many were refused or failed otherwise, percentiles in seconds.
+    """
 
     answered_per_s: float
     refused: int
@@ -77,7 +81,8 @@ def main() -> int:
     below = all(value[name] <= TARGETS[name] for name in TARGETS if name != "goodput")
     holds = refuses and below and value["goodput"] >= TARGETS["goodput"]
     bar = (
-        "twice the peak over 1,000 connections: p50 of what is answered, share of the peak answered, /livez, neighbour"
+        "twice the peak over 1,000 connections: p50 of what is answered, share of the peak"
+        " answered, /livez, neighbour"
     )
     print(json.dumps({"bar": bar, "value": value, "target": TARGETS, "holds": holds}))
     return 0 if holds else 1
@@ -87,8 +92,12 @@ def _is_of(request: bytes, number: int) -> bool:
     return request.startswith(f"POST /recommend?domain={domain_name(number)} ".encode())
 
 
-def _seen(requests: Sequence[bytes], rate: float, seconds: float, probe_requests: Sequence[bytes]) -> FloodResult:
-    """Flood from another process, and ask something at twenty a second beside it, once the flood has settled."""
+def _seen(
+    requests: Sequence[bytes], rate: float, seconds: float, probe_requests: Sequence[bytes]
+) -> FloodResult:
+    """Flood from another process, and ask something at
+    twenty a second beside it, once the flood has settled.
+    """
     ours, theirs = multiprocessing.Pipe()
     given = (theirs, list(requests), rate, seconds + SETTLE_S)
     process = multiprocessing.get_context("spawn").Process(target=_flood, args=given)
@@ -125,9 +134,9 @@ def _send_paced(requests: Sequence[bytes], rate: float, seconds: float) -> Laten
 def _print(what: str, seen: FloodResult, probe_requests: str) -> None:
     flood = seen.flood
     print(
-        f"{what}: {flood.answered_per_s:,.0f}/s answered, {flood.refused} refused, {flood.failed} failed, "
-        f"p50 {_ms(flood.p50_s)}, p99 {_ms(flood.p99_s)}; "
-        f"{probe_requests}: p50 {_ms(seen.probe_p50_s)}, p99 {_ms(seen.probe_p99_s)}"
+        f"{what}: {flood.answered_per_s:,.0f}/s answered, {flood.refused} refused, {flood.failed}"
+        f" failed, p50 {_ms(flood.p50_s)}, p99 {_ms(flood.p99_s)}; {probe_requests}: p50"
+        f" {_ms(seen.probe_p50_s)}, p99 {_ms(seen.probe_p99_s)}"
     )
 
 

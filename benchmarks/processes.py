@@ -17,17 +17,23 @@ def family(pid: int) -> list[int]:
 
 
 def pss(pid: int) -> int:
-    """Return the bytes of a process and all that it started; pages that several of them map count once."""
+    """Return the bytes of a process and all that it started;
+    pages that several of them map count once.
+    """
     return sum(_field(Path(f"/proc/{one}/smaps_rollup"), "Pss") for one in family(pid))
 
 
 def resident(pid: int) -> int:
-    """Return the bytes of a process and all that it started that are in memory, mapped files among them."""
+    """Return the bytes of a process and all that it
+    started that are in memory, mapped files among them.
+    """
     return sum(_field(Path(f"/proc/{one}/smaps_rollup"), "Rss") for one in family(pid))
 
 
 def own(pid: int) -> int:
-    """Return the bytes that one process has in memory and no file has: what the kernel cannot drop."""
+    """Return the bytes that one process has in memory
+    and no file has: what the kernel cannot drop.
+    """
     return _field(Path(f"/proc/{pid}/status"), "RssAnon")
 
 

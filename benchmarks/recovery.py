@@ -1,8 +1,9 @@
 """`python -m benchmarks.recovery`: how soon everything is as it was, after what can happen to it.
 
-A worker of two is killed; the Redis of two replicas is killed and started again; a replica stands still while every
-domain of a hundred is changed and flipped; a replica starts late. Each time: the seconds until all domains are answered
-as they should be, by the process in question. The bar is on a replica that catches up with all domains.
+A worker of two is killed; the Redis of two replicas is killed and started again; a replica stands
+still while every domain of a hundred is changed and flipped; a replica starts late. Each time: the
+seconds until all domains are answered as they should be, by the process in question. The bar is on
+a replica that catches up with all domains.
 """
 
 from __future__ import annotations
@@ -21,7 +22,12 @@ import httpx
 
 from benchmarks.processes import family
 from benchmarks.setting import domain_name, prepare, serving
-from tests.service.redis_server import RedisServer, redis_running  # the server that tests have, run as they run it
+
+# The server that tests have, run as they run it.
+from tests.service.redis_server import (
+    RedisServer,
+    redis_running,
+)
 
 FIRST, SECOND, TARGET = 18150, 18151, 5.0
 TIMEOUT_S = 120.0
@@ -39,20 +45,33 @@ def main() -> int:
                 redis = _redis_restart(server, one, other)
                 stood_still = _stood_still(options, pid, one, other)
             late, from_start = _late(options, data, server, one)
-    print(f"a killed worker: {worker:.1f} s until its successor answers for {options.domains} domains")
+    print(
+        f"a killed worker: {worker:.1f} s until its successor answers for {options.domains} domains"
+    )
     print(f"Redis back: {redis:.2f} s until a write of one replica is in the other's answers")
-    print(f"a replica that stood still: {stood_still:.2f} s until all {options.domains} domains are as they are now")
+    print(
+        f"a replica that stood still: {stood_still:.2f} s until all {options.domains} domains are"
+        " as they are now"
+    )
     starts = ", ".join(f"{seconds:.2f}" for seconds in late)
     print(f"a replica that starts: {starts} s from its first answer until all are right")
     print(f"the last of them: {from_start:.1f} s from its start")
     value = max(stood_still, *late)
     bar = f"seconds until a replica has caught up with {options.domains} domains"
-    print(json.dumps({"bar": bar, "value": round(value, 3), "target": TARGET, "holds": value <= TARGET}))
+    print(
+        json.dumps(
+            {"bar": bar, "value": round(value, 3), "target": TARGET, "holds": value <= TARGET}
+        )
+    )
     return 0 if value <= TARGET else 1
 
 
-def _late(options: argparse.Namespace, data: Path, server: RedisServer, one: httpx.Client) -> tuple[list[float], float]:
-    """Start a replica some times; returns the seconds from its first answer to being right, and from its last start."""
+def _late(
+    options: argparse.Namespace, data: Path, server: RedisServer, one: httpx.Client
+) -> tuple[list[float], float]:
+    """Start a replica some times; returns the seconds from
+    its first answer to being right, and from its last start.
+    """
     late, from_start = [], 0.0
     for _ in range(options.starts):
         began = time.monotonic()
@@ -63,7 +82,9 @@ def _late(options: argparse.Namespace, data: Path, server: RedisServer, one: htt
 
 
 @contextmanager
-def _replica(data: Path, server: RedisServer, port: int, probe: str = "readyz") -> Iterator[tuple[int, httpx.Client]]:
+def _replica(
+    data: Path, server: RedisServer, port: int, probe: str = "readyz"
+) -> Iterator[tuple[int, httpx.Client]]:
     url = f"http://127.0.0.1:{port}"
     with (
         serving(data, port, redis_url=server.url, probe=probe) as pid,
@@ -125,13 +146,19 @@ def _redis_restart(server: RedisServer, one: httpx.Client, other: httpx.Client) 
     return time.monotonic() - began
 
 
-def _stood_still(options: argparse.Namespace, pid: int, one: httpx.Client, other: httpx.Client) -> float:
-    """Change and flip every domain while a replica stands still; returns its seconds from going on to being right."""
+def _stood_still(
+    options: argparse.Namespace, pid: int, one: httpx.Client, other: httpx.Client
+) -> float:
+    """Change and flip every domain while a replica stands still;
+    returns its seconds from going on to being right.
+    """
     os.kill(pid, signal.SIGSTOP)
     try:
         for number in range(options.domains):
             domain = domain_name(number)
-            one.put(f"/domains/{domain}/items/late", json={"title": f"title {number} late"}).raise_for_status()
+            one.put(
+                f"/domains/{domain}/items/late", json={"title": f"title {number} late"}
+            ).raise_for_status()
             one.post(f"/domains/{domain}/rollback").raise_for_status()
     finally:
         os.kill(pid, signal.SIGCONT)
@@ -139,11 +166,14 @@ def _stood_still(options: argparse.Namespace, pid: int, one: httpx.Client, other
 
 
 def _current(options: argparse.Namespace, one: httpx.Client, other: httpx.Client) -> bool:
-    """Whether a replica answers for every domain from the version and generation that the other has, and the items."""
+    """Whether a replica answers for every domain from the
+    version and generation that the other has, and the items.
+    """
     for number in range(options.domains):
         asked = {"history": ["late", "item-1"], "k": 5}
         answers = [
-            client.post(f"/recommend?domain={domain_name(number)}", json=asked).json() for client in (one, other)
+            client.post(f"/recommend?domain={domain_name(number)}", json=asked).json()
+            for client in (one, other)
         ]
         names = ("unknown_items", "version", "index_generation", "items")
         shown = [[answer.get(name) for name in names] for answer in answers]

@@ -1,13 +1,16 @@
-"""`python -m benchmarks.residency`: a thousand domains in memory, and with room for a quarter of them.
+"""`python -m benchmarks.residency`: a thousand domains in memory, and with room for a quarter of
+them.
 
-1,000 domains of 5,000 items, each with an adapter of its own, in three settings: (a) all are in memory and one is
-asked, (b) all are in memory and asked by Zipf's law, (c) as (b), with a budget of a quarter of the bytes that (b)
-holds, so that domains are evicted and loaded again. A server that holds all and one with the budget run side by side
-and are driven in turns, (b) and (c) with the same requests. The figures are medians of the rounds' ratios of requests
-per server CPU-second, b/a and c/b. A turn is as long as the service leaves between two looks at every domain, so that
-most turns pay for one.
+1,000 domains of 5,000 items, each with an adapter of its own, in three settings: (a) all are in
+memory and one is asked, (b) all are in memory and asked by Zipf's law, (c) as (b), with a budget of
+a quarter of the bytes that (b) holds, so that domains are evicted and loaded again. A server that
+holds all and one with the budget run side by side and are driven in turns, (b) and (c) with the
+same requests. The figures are medians of the rounds' ratios of requests per server CPU-second, b/a
+and c/b. A turn is as long as the service leaves between two looks at every domain, so that most
+turns pay for one.
 
-Catalogs are equal and adapters have no item side, so that the data folder is made by embedding one catalog once.
+Catalogs are equal and adapters have no item side, so that the data folder is made by embedding one
+catalog once.
 """
 
 from __future__ import annotations
@@ -53,7 +56,11 @@ ONE_DOMAIN, BUDGETED, BUDGETED_SHARE = 0.9, 0.8, 0.25
 REQUESTS, WARM_S = 32_768, 5.0
 SPEC = AdapterSpec.parse({"user": {"kind": "houlsby", "hidden": 16}})
 DTYPE: Dtype = "float32"
-COUNTED = ("swaprec_domain_hits_total", "swaprec_domain_misses_total", "swaprec_domain_evictions_total")
+COUNTED = (
+    "swaprec_domain_hits_total",
+    "swaprec_domain_misses_total",
+    "swaprec_domain_evictions_total",
+)
 RETURNS, RETURNED_S = "swaprec_return_seconds_count", "swaprec_return_seconds_sum"
 
 
@@ -84,7 +91,9 @@ class Round:
 def main() -> int:
     """Measure, print, return 0 when both bars hold."""
     options = _options()
-    whole, budgeted = _folders(options.data / f"{options.domains}-{options.items}", options.domains, options.items)
+    whole, budgeted = _folders(
+        options.data / f"{options.domains}-{options.items}", options.domains, options.items
+    )
     os.environ.pop("SWAPREC_MEMORY_BYTES", None)
     with serving(whole, PORT) as all_of_them:
         held = _metrics(PORT)["swaprec_resident_bytes"]
@@ -98,10 +107,16 @@ def main() -> int:
                 _ask_each(port, options.domains)
             _warm({PORT: all_of_them, PORT + 1: some_of_them}, options)
             before = _metrics(PORT + 1)
-            rounds = [_round(all_of_them, some_of_them, number, options) for number in range(options.rounds)]
+            rounds = [
+                _round(all_of_them, some_of_them, number, options)
+                for number in range(options.rounds)
+            ]
             _report_returns(before, _metrics(PORT + 1))
             all_mb, some_mb = (resident(pid) / 1e6 for pid in (all_of_them, some_of_them))
-            print(f"in memory, mapped files included: {all_mb:,.0f} MB without a budget, {some_mb:,.0f} MB with it")
+            print(
+                f"in memory, mapped files included: {all_mb:,.0f} MB without a budget,"
+                f" {some_mb:,.0f} MB with it"
+            )
     return _report(rounds)
 
 
@@ -127,11 +142,17 @@ def _round(all_of_them: int, some_of_them: int, number: int, options: argparse.N
 
 
 def _ask_each(port: int, domains: int) -> None:
-    """Ask every domain once, so that its adapter has its slot, and see that its own version answers."""
+    """Ask every domain once, so that its adapter has its slot,
+    and see that its own version answers.
+    """
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
         for number in range(domains):
             name = domain_name(number)
-            answer = client.post(f"/recommend?domain={name}", json={"history": ["item-1"]}).raise_for_status().json()
+            answer = (
+                client.post(f"/recommend?domain={name}", json={"history": ["item-1"]})
+                .raise_for_status()
+                .json()
+            )
             if (answer["domain"], answer["version"]) != (name, 1):
                 raise RuntimeError(f"{name} was answered by {answer['domain']}@{answer['version']}")
 
@@ -143,7 +164,9 @@ def _warm(servers: dict[int, int], options: argparse.Namespace) -> None:
 
 
 def _zipf(domains: int, seed: int) -> list[int]:
-    """Draw domains by Zipf's law with exponent 1; which are asked for most does not follow from their names."""
+    """Draw domains by Zipf's law with exponent 1;
+    which are asked for most does not follow from their names.
+    """
     ranks = random.Random(0).sample(range(1, domains + 1), domains)
     return random.Random(seed).choices(range(domains), [1 / rank for rank in ranks], k=REQUESTS)
 
@@ -154,7 +177,9 @@ def _requests(domains: Sequence[int], items: int, seed: int) -> list[bytes]:
     return [
         request_bytes(
             f"/recommend?domain={domain_name(number)}",
-            json.dumps({"history": [f"item-{row}" for row in rng.sample(range(items), 20)], "k": 10}).encode(),
+            json.dumps(
+                {"history": [f"item-{row}" for row in rng.sample(range(items), 20)], "k": 10}
+            ).encode(),
         )
         for number in domains
     ]
@@ -162,8 +187,16 @@ def _requests(domains: Sequence[int], items: int, seed: int) -> list[bytes]:
 
 def _metrics(port: int) -> dict[str, float]:
     """Return the service's series that have no labels."""
-    lines = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=60).raise_for_status().text.splitlines()
-    return {name: float(value) for name, _, value in (line.partition(" ") for line in lines) if name[-1] not in "#}"}
+    lines = (
+        httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=60)
+        .raise_for_status()
+        .text.splitlines()
+    )
+    return {
+        name: float(value)
+        for name, _, value in (line.partition(" ") for line in lines)
+        if name[-1] not in "#}"
+    }
 
 
 def _report_returns(before: dict[str, float], after: dict[str, float]) -> None:
@@ -171,32 +204,41 @@ def _report_returns(before: dict[str, float], after: dict[str, float]) -> None:
     hits, misses, evictions = (since[name] for name in COUNTED)
     each = since[RETURNED_S] / max(since[RETURNS], 1)
     print(
-        f"with the budget: {after['swaprec_resident_bytes'] / 1e6:,.0f} MB in memory, {hits:,.0f} hits, "
-        f"{misses:,.0f} misses ({misses / max(hits + misses, 1):.1%}), {evictions:,.0f} evictions, "
-        f"{1000 * each:.2f} ms a return"
+        f"with the budget: {after['swaprec_resident_bytes'] / 1e6:,.0f} MB in memory, {hits:,.0f}"
+        f" hits, {misses:,.0f} misses ({misses / max(hits + misses, 1):.1%}), {evictions:,.0f}"
+        f" evictions, {1000 * each:.2f} ms a return"
     )
 
 
 def _report(rounds: Sequence[Round]) -> int:
-    over_one, over_every = ([getattr(one, name) for one in rounds] for name in ("over_one", "over_every"))
+    over_one, over_every = (
+        [getattr(one, name) for one in rounds] for name in ("over_one", "over_every")
+    )
     for name, target, ratios in (("b/a", ONE_DOMAIN, over_one), ("c/b", BUDGETED, over_every)):
         listed = ", ".join(f"{ratio:.3f}" for ratio in sorted(ratios))
         print(f"{name} {statistics.median(ratios):.3f}, at least {target}: {listed}")
     value, failed = statistics.median(over_every), sum(one.failed for one in rounds)
     holds = statistics.median(over_one) >= ONE_DOMAIN and value >= BUDGETED and failed == 0
-    bar = f"requests per server CPU-second with a memory budget of {BUDGETED_SHARE:.0%} / with all domains in memory"
+    bar = (
+        f"requests per server CPU-second with a memory budget of {BUDGETED_SHARE:.0%} / with all"
+        " domains in memory"
+    )
     print(json.dumps({"bar": bar, "value": round(value, 4), "target": BUDGETED, "holds": holds}))
     return 0 if holds else 1
 
 
 def _folders(home: Path, domains: int, items: int) -> tuple[Path, Path]:
-    """Make the data folders of the two servers, unless it was done: a data folder has one server."""
+    """Make the data folders of the two servers,
+    unless it was done: a data folder has one server.
+    """
     whole, budgeted, done = home / "resident", home / "budgeted", home / "prepared"
     if not done.exists():
         began = time.monotonic()
         fill(whole, domains, items)
         shutil.rmtree(budgeted, ignore_errors=True)
-        shutil.copytree(whole, budgeted, copy_function=_linked, ignore=shutil.ignore_patterns(".lock"))
+        shutil.copytree(
+            whole, budgeted, copy_function=_linked, ignore=shutil.ignore_patterns(".lock")
+        )
         done.touch()
         print(f"prepared {home} in {time.monotonic() - began:.0f} s")
     return whole, budgeted
@@ -232,7 +274,8 @@ def fill(folder: Path, domains: int, items: int, device: str = "cpu") -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Making:
-    """A data folder on its way, and the catalog of all its domains, embedded in each dtype that is needed.
+    """A data folder on its way, and the catalog of all its domains, embedded in each dtype that is
+    needed.
 
     `plain` is the dtype in which the frozen backbone embeds where the service runs.
     """
@@ -251,15 +294,33 @@ class _Making:
     def begin(cls, folder: Path, items: int, device: str) -> _Making:
         """Open the parts and embed the catalog."""
         backbone = Backbone.load(folder / "backbones" / "random", "cpu")
-        catalog = [StoredItem(f"item-{number}", f"title {number} {number * 7919 % items}") for number in range(items)]
+        catalog = [
+            StoredItem(f"item-{number}", f"title {number} {number * 7919 % items}")
+            for number in range(items)
+        ]
         contents = [Content(item.text) for item in catalog]
         keys = as_keys([content.key() for content in contents])
         plain = resolve_dtype("auto", device)
         vectors = {dtype: embed(backbone, contents, dtype=dtype) for dtype in {DTYPE, plain}}
         state, files = SqliteState(folder), VectorFiles(folder / "vectors")
-        kept = Bases(folder / "bases"), files, Blobs(folder / "blobs"), Snapshots(folder / "snapshots")
+        kept = (
+            Bases(folder / "bases"),
+            files,
+            Blobs(folder / "blobs"),
+            Snapshots(folder / "snapshots"),
+        )
         builder = BaseBuilder(state, *kept, lambda *_: None, least_for_index=0)
-        return cls(folder, backbone, catalog, keys, vectors, plain, state, Store(folder / "adapters"), builder)
+        return cls(
+            folder,
+            backbone,
+            catalog,
+            keys,
+            vectors,
+            plain,
+            state,
+            Store(folder / "adapters"),
+            builder,
+        )
 
     def add(self, name: str, seed: int) -> None:
         """Make a domain whose version is live and whose catalog is compacted; the base comes last.
@@ -283,10 +344,15 @@ class _Making:
         """Store an adapter of random weights."""
         shape, fingerprint = self.backbone.shape, self.backbone.fingerprint
         expected, generator = expected_tensors(SPEC, shape), torch.Generator().manual_seed(seed)
-        tensors = {key: (torch.randn(size, generator=generator) * 0.1).numpy() for key, size in expected.items()}
+        tensors = {
+            key: (torch.randn(size, generator=generator) * 0.1).numpy()
+            for key, size in expected.items()
+        }
         bundle = self.folder / "bundle.safetensors"
         write_bundle(bundle, Manifest(name, SPEC.kind, SPEC.to_json(), fingerprint, DTYPE), tensors)
-        added = self.store.add(name, bundle, lambda found: check_bundle(found, expected, fingerprint))
+        added = self.store.add(
+            name, bundle, lambda found: check_bundle(found, expected, fingerprint)
+        )
         adapter = Adapter.from_tensors(SPEC, shape, tensors)
         return Prepared(added.version, added.card.digest, DTYPE, adapter, 0)
 

@@ -1,7 +1,8 @@
 """`python -m benchmarks.serve`: requests per server CPU-second against a FastAPI no-op.
 
-32 connections, 100 domains mixed, 10,000 items each; a request has 20 known ids, k = 10, what was seen excluded,
-validation and metrics on. The two servers are measured in turns; the figure is the median of the pairs' ratios.
+32 connections, 100 domains mixed, 10,000 items each; a request has 20 known ids, k = 10, what was
+seen excluded, validation and metrics on. The two servers are measured in turns; the figure is the
+median of the pairs' ratios.
 """
 
 from __future__ import annotations
@@ -31,16 +32,24 @@ def main() -> int:
     with serving(options.data, PORT) as service, yardstick(PORT + 1) as base:
         drive(service, PORT, asked, connections=options.connections, seconds=2.0)  # warm
         for number in range(options.pairs):
-            ours = drive(service, PORT, asked, connections=options.connections, seconds=options.seconds)
-            theirs = drive(base, PORT + 1, noop, connections=options.connections, seconds=options.seconds)
+            ours = drive(
+                service, PORT, asked, connections=options.connections, seconds=options.seconds
+            )
+            theirs = drive(
+                base, PORT + 1, noop, connections=options.connections, seconds=options.seconds
+            )
             pairs.append((ours, theirs))
             print(
-                f"pair {number + 1}: {ours.per_cpu_second:,.0f} against {theirs.per_cpu_second:,.0f} per CPU-second, "
-                f"{ours.answered / ours.seconds:,.0f}/s served, {ours.failed} failed"
+                f"pair {number + 1}: {ours.per_cpu_second:,.0f} against"
+                f" {theirs.per_cpu_second:,.0f} per CPU-second,"
+                f" {ours.answered / ours.seconds:,.0f}/s served, {ours.failed} failed"
             )
     ratios = sorted(ours.per_cpu_second / theirs.per_cpu_second for ours, theirs in pairs)
     value, failed = statistics.median(ratios), sum(ours.failed for ours, _ in pairs)
-    print(f"ratios {', '.join(f'{ratio:.3f}' for ratio in ratios)}; {options.domains} domains of {options.items} items")
+    print(
+        f"ratios {', '.join(f'{ratio:.3f}' for ratio in ratios)}; {options.domains} domains of"
+        f" {options.items} items"
+    )
     holds = value >= TARGET and failed == 0
     bar = "requests per server CPU-second / FastAPI no-op"
     print(json.dumps({"bar": bar, "value": round(value, 4), "target": TARGET, "holds": holds}))
@@ -53,7 +62,9 @@ def requests_of(domains: int, items: int) -> list[bytes]:
     return [
         request_bytes(
             f"/recommend?domain={domain_name(rng.randrange(domains))}",
-            json.dumps({"history": [f"item-{row}" for row in rng.sample(range(items), 20)], "k": 10}).encode(),
+            json.dumps(
+                {"history": [f"item-{row}" for row in rng.sample(range(items), 20)], "k": 10}
+            ).encode(),
         )
         for _ in range(REQUESTS)
     ]

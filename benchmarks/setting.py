@@ -29,7 +29,10 @@ from transrec.text_encoder import TextShape
 from transrec.user_encoder import UserShape
 
 SPEC = AdapterSpec.parse(
-    {"item": {"kind": "houlsby", "hidden": 16, "layers": 1}, "user": {"kind": "houlsby", "hidden": 16}}
+    {
+        "item": {"kind": "houlsby", "hidden": 16, "layers": 1},
+        "user": {"kind": "houlsby", "hidden": 16},
+    }
 )
 WORDS = ["[PAD]", "[UNK]", "title", *map(str, range(10)), *(f"##{digit}" for digit in range(10))]
 SMALL = TextShape("bert", 2, 64, 2, 128, len(WORDS), 32, 2, 1e-12, 0)
@@ -42,22 +45,31 @@ def domain_name(number: int) -> str:
     return f"domain{number:03}"
 
 
-def prepare(folder: Path, domains: int, items: int, encoder: TextShape = SMALL, redis_url: str | None = None) -> None:
-    """Fill a data folder, or a Redis beside it, with domains, catalogs and live versions, unless it was done."""
+def prepare(
+    folder: Path, domains: int, items: int, encoder: TextShape = SMALL, redis_url: str | None = None
+) -> None:
+    """Fill a data folder, or a Redis beside it,
+    with domains, catalogs and live versions, unless it was done.
+    """
     done = folder / f"prepared-{domains}-{items}"
     if done.exists():
         return
     backbone = _backbone(folder / "backbones" / "random", encoder)
     state: State = SqliteState(folder) if redis_url is None else RedisState(redis_url, folder)
     store = Store(folder / "adapters")
-    catalog = [StoredItem(f"item-{number}", f"title {number} {number * 7919 % items}") for number in range(items)]
+    catalog = [
+        StoredItem(f"item-{number}", f"title {number} {number * 7919 % items}")
+        for number in range(items)
+    ]
     expected = expected_tensors(SPEC, backbone.shape)
     for number in range(domains):
         name, bundle = domain_name(number), folder / "bundle.safetensors"
         state.put_domain(DomainRecord(name, backbone.fingerprint))
         state.upsert_items(name, catalog)
         _bundle(bundle, backbone, name, seed=number)
-        added = store.add(name, bundle, lambda found: check_bundle(found, expected, backbone.fingerprint))
+        added = store.add(
+            name, bundle, lambda found: check_bundle(found, expected, backbone.fingerprint)
+        )
         store.record_activation(name, added.version, "benchmark")
     state.close()
     done.touch()
@@ -71,10 +83,17 @@ def serving(
 
     That is once every domain answers; with `livez` as the probe, once it answers at all.
     """
-    environment = {**os.environ, "SWAPREC_DATA": str(data), "SWAPREC_PORT": str(port), "SWAPREC_SLOTS": "128"}
+    environment = {
+        **os.environ,
+        "SWAPREC_DATA": str(data),
+        "SWAPREC_PORT": str(port),
+        "SWAPREC_SLOTS": "128",
+    }
     environment |= {"SWAPREC_WORKERS": str(workers), "SWAPREC_LOG_LEVEL": "warning"}
     environment |= {} if redis_url is None else {"REDIS_URL": redis_url}
-    with _process([sys.executable, "-m", "swaprec", "serve"], environment, f"http://127.0.0.1:{port}/{probe}") as pid:
+    with _process(
+        [sys.executable, "-m", "swaprec", "serve"], environment, f"http://127.0.0.1:{port}/{probe}"
+    ) as pid:
         yield pid
 
 
@@ -88,7 +107,9 @@ def yardstick(port: int) -> Iterator[int]:
 
 @contextmanager
 def _process(command: list[str], environment: dict[str, str], probe: str) -> Iterator[int]:
-    process = subprocess.Popen(command, env={**environment, "OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command, env={**environment, "OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL
+    )
     try:
         until = time.monotonic() + START_S
         while not _answers(probe):
@@ -128,6 +149,9 @@ def make_bundle(path: Path, data: Path, domain: str, seed: int) -> None:
 def _bundle(path: Path, backbone: Backbone, domain: str, seed: int) -> None:
     adapter = Adapter.create(SPEC, backbone.shape, seed)
     generator = torch.Generator().manual_seed(seed)
-    tensors = {name: torch.randn(t.shape, generator=generator) * 0.1 for name, t in adapter.to_tensors().items()}
+    tensors = {
+        name: torch.randn(t.shape, generator=generator) * 0.1
+        for name, t in adapter.to_tensors().items()
+    }
     manifest = Manifest(domain, SPEC.kind, SPEC.to_json(), backbone.fingerprint, "float32")
     write_bundle(path, manifest, {name: value.numpy() for name, value in tensors.items()})

@@ -1,8 +1,9 @@
-"""Memory and time of `side` towers against `houlsby` in our own harness: `python -m benchmarks.side`.
+"""Memory and time of `side` towers against `houlsby` in our own harness: `python -m
+benchmarks.side`.
 
-Both train on the same batches of 64 users with the same loss, each in a process of its own that finds its frozen states
-cached. Memory is the peak above what the process held after its imports. Needs an encoder folder (`make demo` fetches
-one) and a data set with a text.
+Both train on the same batches of 64 users with the same loss, each in a process of its own that
+finds its frozen states cached. Memory is the peak above what the process held after its imports.
+Needs an encoder folder (`make demo` fetches one) and a data set with a text.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ KINDS = {
 
 
 def train(kind: str, encoder: str, data: Path, cache: Path, steps: int) -> None:
-    """Train some steps; print the seconds of one, peak memory above the floor in MB, and the cache's bytes."""
+    """Train some steps; print the seconds of one,
+    peak memory above the floor in MB, and the cache's bytes.
+    """
     import torch
 
     from benchmarks.train import EachOnce, first_batches, step, subject_of
@@ -38,7 +41,10 @@ def train(kind: str, encoder: str, data: Path, cache: Path, steps: int) -> None:
     floor = peak_memory()
     backbone, dataset = Backbone.load(encoder), load_dataset(DataConfig(folder=data))
     subject = subject_of(backbone, dataset, KINDS[kind], cache, "float16")
-    scheme, optimizer = EachOnce(subject, dataset), torch.optim.Adam(subject.trained.parameters(), lr=1e-4)
+    scheme, optimizer = (
+        EachOnce(subject, dataset),
+        torch.optim.Adam(subject.trained.parameters(), lr=1e-4),
+    )
     times = []
     for batch in first_batches(dataset, backbone.config.max_history, steps):
         started = time.perf_counter()
@@ -51,9 +57,13 @@ def train(kind: str, encoder: str, data: Path, cache: Path, steps: int) -> None:
 def main() -> None:
     """Measure, and print the bars."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--encoder", default=".swaprec/demo/minilm", help="folder of a BERT or RoBERTa checkpoint")
+    parser.add_argument(
+        "--encoder", default=".swaprec/demo/minilm", help="folder of a BERT or RoBERTa checkpoint"
+    )
     shared = Path(os.environ.get("SWAPREC_TEST_DATA", "."))
-    parser.add_argument("--data", type=Path, default=shared / "amazon_scientific", help="canonical folder")
+    parser.add_argument(
+        "--data", type=Path, default=shared / "amazon_scientific", help="canonical folder"
+    )
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--kind", help=argparse.SUPPRESS)
     parser.add_argument("--cache", type=Path, help=argparse.SUPPRESS)
@@ -70,14 +80,22 @@ def main() -> None:
             line = [sys.executable, "-m", "benchmarks.side", "--kind", kind, "--cache", str(cache)]
             line += ["--encoder", str(saved), "--data", str(given.data)]
             for steps in (1, given.steps):  # the first fills the cache
-                done = subprocess.run([*line, "--steps", str(steps)], check=True, capture_output=True, text=True)
+                done = subprocess.run(
+                    [*line, "--steps", str(steps)], check=True, capture_output=True, text=True
+                )
             found[kind] = json.loads(done.stdout.splitlines()[-1])
             seconds, memory, held = found[kind]
-            print(f"{kind}: {seconds:.3f} s a step, {memory:,.0f} MB above the floor, {held / 2**20:,.0f} MB cached")
+            print(
+                f"{kind}: {seconds:.3f} s a step, {memory:,.0f} MB above the floor,"
+                f" {held / 2**20:,.0f} MB cached"
+            )
     speed = round(found["houlsby"][0] / found["side"][0], 1)
     memory = round(found["side"][1] / found["houlsby"][1], 3)
     holds = speed >= TARGETS["time"] and memory <= TARGETS["memory"]
-    bar = f"side's peak memory over houlsby's, and how many times as fast a step is, on {given.data.name}"
+    bar = (
+        "side's peak memory over houlsby's, and how many times as fast a step is, on"
+        f" {given.data.name}"
+    )
     print(json.dumps({"bar": bar, "value": [memory, speed], "target": [0.2, 50.0], "holds": holds}))
     sys.exit(0 if holds else 1)
 

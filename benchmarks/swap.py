@@ -1,11 +1,13 @@
-"""`python -m benchmarks.swap`: every answer under flips is the offline answer of the version that it names.
+"""`python -m benchmarks.swap`: every answer under flips is the offline answer of the version that
+it names.
 
-Two workers, four domains, at least four prepared versions each. While connections ask without a pause, versions are
-activated and rolled back in turn, new ones are uploaded and activated in full, and one worker is killed and started
-again; a client that loses its connection asks another once. Every answer is compared with scores that were computed
-offline, in this process, from the bundle's tensors: the same ids in the same order, save where two scores differ by
-less than 1e-4. Then, with nobody asking, prepared versions are activated in turn: a flip is to take 5 ms at most, from
-sending the request to its answer.
+Two workers, four domains, at least four prepared versions each. While connections ask without a
+pause, versions are activated and rolled back in turn, new ones are uploaded and activated in full,
+and one worker is killed and started again; a client that loses its connection asks another once.
+Every answer is compared with scores that were computed offline, in this process, from the bundle's
+tensors: the same ids in the same order, save where two scores differ by less than 1e-4. Then, with
+nobody asking, prepared versions are activated in turn: a flip is to take 5 ms at most, from sending
+the request to its answer.
 """
 
 from __future__ import annotations
@@ -72,16 +74,22 @@ class OfflineModel:
 
     def __init__(self, data: Path, items: int, histories: int) -> None:
         self._backbone = Backbone.load(data / "backbones" / "random")
-        self._texts = [Content(f"title {number} {number * 7919 % items}") for number in range(items)]
+        self._texts = [
+            Content(f"title {number} {number * 7919 % items}") for number in range(items)
+        ]
         rng = np.random.default_rng(0)
-        self.histories = [rng.choice(items, rng.integers(1, 30), replace=False) for _ in range(histories)]
+        self.histories = [
+            rng.choice(items, rng.integers(1, 30), replace=False) for _ in range(histories)
+        ]
         self._scores: dict[tuple[str, int], ItemScores] = {}
 
     def add(self, domain: str, version: int, bundle: Path) -> None:
         """Score a version's bundle."""
         adapter = Adapter.from_tensors(SPEC, self._backbone.shape, read_bundle(bundle).tensors)
         vectors = embed(self._backbone, self._texts, adapter, dtype="float32")
-        users = encode_users(self._backbone.model.user_encoder, self.histories, vectors, adapter.user)
+        users = encode_users(
+            self._backbone.model.user_encoder, self.histories, vectors, adapter.user
+        )
         table = users @ vectors.T
         for line, rows in zip(table, self.histories, strict=True):
             line[rows] = -np.inf
@@ -130,7 +138,9 @@ def main() -> int:
     return _report(options, seen, flips, elapsed)
 
 
-def _quiet_flips(options: argparse.Namespace, url: str, versions: dict[str, list[int]]) -> list[float]:
+def _quiet_flips(
+    options: argparse.Namespace, url: str, versions: dict[str, list[int]]
+) -> list[float]:
     """Flip among the newest two of a domain's prepared versions; returns seconds."""
     took = []
     with httpx.Client(base_url=url, timeout=60) as client:
@@ -153,12 +163,16 @@ def _prepared(options: argparse.Namespace, offline: OfflineModel, url: str) -> d
         for number in range(options.domains):
             domain = domain_name(number)
             for seed in range(4):
-                versions.setdefault(domain, []).append(_upload(options, offline, client, domain, 100 * number + seed))
+                versions.setdefault(domain, []).append(
+                    _upload(options, offline, client, domain, 100 * number + seed)
+                )
                 _activate(client, domain, versions[domain][-1])
     return versions
 
 
-def _upload(options: argparse.Namespace, offline: OfflineModel, client: httpx.Client, domain: str, seed: int) -> int:
+def _upload(
+    options: argparse.Namespace, offline: OfflineModel, client: httpx.Client, domain: str, seed: int
+) -> int:
     path = options.data / f"swap-{domain}-{seed}.safetensors"
     make_bundle(path, options.data, domain, seed=1000 + seed)
     answer = tried(client, "POST", "/adapters", files={"file": path.read_bytes()})
@@ -207,17 +221,25 @@ def _kill_one(parent: int, options: argparse.Namespace, seen: Seen) -> None:
     while seen.asked < options.requests // 2:
         time.sleep(0.05)
     children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
-    workers = [int(child) for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+    workers = [
+        int(child)
+        for child in children
+        if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()
+    ]
     seen.processes = len(workers)
     os.kill(workers[0], signal.SIGKILL)
     print(f"killed worker {workers[0]} of {len(workers)} after {seen.asked:,} requests")
 
 
 async def _ask_all(options: argparse.Namespace, offline: OfflineModel, seen: Seen) -> None:
-    await asyncio.gather(*(_connection(number, options, offline, seen) for number in range(options.connections)))
+    await asyncio.gather(
+        *(_connection(number, options, offline, seen) for number in range(options.connections))
+    )
 
 
-async def _connection(number: int, options: argparse.Namespace, offline: OfflineModel, seen: Seen) -> None:
+async def _connection(
+    number: int, options: argparse.Namespace, offline: OfflineModel, seen: Seen
+) -> None:
     names = [[f"item-{row}" for row in rows] for rows in offline.histories]
     link: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
     turn = number
@@ -241,7 +263,9 @@ async def _connection(number: int, options: argparse.Namespace, offline: Offline
             break
 
 
-def _check(offline: OfflineModel, seen: Seen, domain: str, place: int, status: bytes, content: bytes) -> None:
+def _check(
+    offline: OfflineModel, seen: Seen, domain: str, place: int, status: bytes, content: bytes
+) -> None:
     if status != b"200":
         seen.failures.append(f"{domain}: {status.decode()} {content[:200].decode()}")
         return
@@ -257,12 +281,16 @@ def _report(options: argparse.Namespace, seen: Seen, flips: Flips, elapsed: floa
         print("wrong:", failure)
     count = len(flips.flips) + len(flips.rollbacks)
     print(
-        f"{seen.asked:,} requests in {elapsed:.0f} s, {seen.retried} sent again, {len(seen.versions)} versions seen; "
-        f"{len(flips.flips)} flips ({_ms(flips.flips)}), {len(flips.rollbacks)} rollbacks ({_ms(flips.rollbacks)}), "
-        f"{len(flips.full)} full activations of {options.items} items ({_ms(flips.full)})"
+        f"{seen.asked:,} requests in {elapsed:.0f} s, {seen.retried} sent again,"
+        f" {len(seen.versions)} versions seen; {len(flips.flips)} flips ({_ms(flips.flips)}),"
+        f" {len(flips.rollbacks)} rollbacks ({_ms(flips.rollbacks)}), {len(flips.full)} full"
+        f" activations of {options.items} items ({_ms(flips.full)})"
     )
     bad = len(seen.failures) + len(flips.errors)
-    print(f"{len(flips.quiet)} flips with nobody asking: {_ms(flips.quiet)}, most {1e3 * max(flips.quiet):.1f} ms")
+    print(
+        f"{len(flips.quiet)} flips with nobody asking: {_ms(flips.quiet)}, most"
+        f" {1e3 * max(flips.quiet):.1f} ms"
+    )
     quick = statistics.median(flips.quiet) <= FLIP_S
     holds = (
         bad == 0
@@ -271,7 +299,10 @@ def _report(options: argparse.Namespace, seen: Seen, flips: Flips, elapsed: floa
         and count >= options.flips
         and len(flips.full) >= options.full
     )
-    bar = f"failed or wrong of {seen.asked} answers over {count} flips, {len(flips.full)} full activations, 1 kill"
+    bar = (
+        f"failed or wrong of {seen.asked} answers over {count} flips, {len(flips.full)} full"
+        " activations, 1 kill"
+    )
     print(json.dumps({"bar": bar, "value": bad, "target": 0, "holds": holds}))
     return 0 if holds else 1
 

@@ -1,4 +1,5 @@
-"""What `pip install .` takes in an empty environment: the client and the command line, without any extra.
+"""What `pip install .` takes in an empty environment: the client and the command line, without any
+extra.
 
     python -m benchmarks.thin
 
@@ -21,9 +22,14 @@ TOOLS = ("pip", "setuptools", "pkg_resources", "_distutils_hack")
 
 
 def measure(site_packages: Path) -> dict[str, float]:
-    """Return the megabytes of each package of a folder, largest first; compiled files are counted too."""
+    """Return the megabytes of each package of a folder,
+    largest first; compiled files are counted too.
+    """
     sizes = {
-        package.name: sum(file.stat().st_size for file in [package, *package.rglob("*")] if file.is_file()) / 1e6
+        package.name: sum(
+            file.stat().st_size for file in [package, *package.rglob("*")] if file.is_file()
+        )
+        / 1e6
         for package in site_packages.iterdir()
         if package.name.partition("-")[0] not in TOOLS
     }
@@ -36,7 +42,9 @@ def main() -> int:
         place = Path(folder)
         venv.create(place, with_pip=True)
         pip, constraints = str(place / "bin" / "pip"), str(ROOT / "constraints.txt")
-        subprocess.run([pip, "install", "--quiet", "--constraint", constraints, str(ROOT)], check=True)
+        subprocess.run(
+            [pip, "install", "--quiet", "--constraint", constraints, str(ROOT)], check=True
+        )
         subprocess.run([place / "bin" / "swaprec", "--version"], check=True, cwd=place)
         [site_packages] = place.glob("lib/python*/site-packages")
         sizes = measure(site_packages)

@@ -1,9 +1,11 @@
-"""Seconds a step of training against the scheme of the paper's program: `python -m benchmarks.train`.
+"""Seconds a step of training against the scheme of the paper's program: `python -m
+benchmarks.train`.
 
-Same model (houlsby in every layer of a text encoder and in the user encoder), same batches of 32 users, same loss (BCE
-with one negative). Their scheme encodes all 2 (L + 1) items of every user, pads and repeats included, at 30 tokens.
-Ours encodes each distinct item of the batch once at its length, from the cached output of the first layer's attention.
-Needs an encoder folder (`make demo` fetches one) and a data set with a text.
+Same model (houlsby in every layer of a text encoder and in the user encoder), same batches of 32
+users, same loss (BCE with one negative). Their scheme encodes all 2 (L + 1) items of every user,
+pads and repeats included, at 30 tokens. Ours encodes each distinct item of the batch once at its
+length, from the cached output of the first layer's attention. Needs an encoder folder (`make demo`
+fetches one) and a data set with a text.
 """
 
 from __future__ import annotations
@@ -43,12 +45,16 @@ TARGETS = {"amazon_scientific": 8.0, "mind_small": 2.2}
 
 
 class EveryOccurrence:
-    """Their scheme: item vectors at every place of every user's row, by whole forwards over padded texts."""
+    """Their scheme: item vectors at every place of every user's row,
+    by whole forwards over padded texts.
+    """
 
     def __init__(self, subject: Subject, dataset: Dataset) -> None:
         self.subject = subject
         rows, device = subject.backbone.tokenize(dataset.texts), subject.backbone.device
-        self.mask = torch.tensor([[place < len(row) for place in range(TOKENS)] for row in rows], device=device)
+        self.mask = torch.tensor(
+            [[place < len(row) for place in range(TOKENS)] for row in rows], device=device
+        )
         self.ids = torch.tensor([row + [0] * (TOKENS - len(row)) for row in rows], device=device)
 
     def loss(self, batch: Batch) -> Tensor:
@@ -56,10 +62,14 @@ class EveryOccurrence:
         backbone, adapter = self.subject.backbone, self.subject.adapter
         assert adapter is not None  # noqa: S101 - it is what trains
         negatives = np.pad(batch.negatives, ((0, 0), (0, 1)))  # as many as there are positives
-        places = batch.distinct[np.stack([batch.windows, negatives], 1)].reshape(-1)  # [B * 2 * (L + 1)]
+        places = batch.distinct[np.stack([batch.windows, negatives], 1)].reshape(
+            -1
+        )  # [B * 2 * (L + 1)]
         rows = torch.from_numpy(places).to(backbone.device)
         pooled = backbone.model.item_encoder(Tokens(self.ids[rows], self.mask[rows]), adapter.item)
-        vectors = backbone.model.project(pooled, adapter.item).view(len(batch.windows), 2, -1, backbone.config.width)
+        vectors = backbone.model.project(pooled, adapter.item).view(
+            len(batch.windows), 2, -1, backbone.config.width
+        )
         items, others = vectors[:, 0], vectors[:, 1, :-1]
         real = torch.from_numpy(batch.real).to(backbone.device)
         seen = real[:, :-1]
@@ -90,11 +100,17 @@ class EachOnce:
         return int(self.lengths[batch.distinct].sum())
 
 
-def subject_of(backbone: Backbone, dataset: Dataset, spec: Mapping[str, Any], cache: Path, keep: str) -> Subject:
+def subject_of(
+    backbone: Backbone, dataset: Dataset, spec: Mapping[str, Any], cache: Path, keep: str
+) -> Subject:
     """Make a fresh adapter of a seed and what it trains on."""
     adapter = Adapter.create(AdapterSpec.parse(spec), backbone.shape, seed=0).to(backbone.device)
-    states = item_states(backbone, dataset.contents, adapter.item, cache, keep=keep, dtype="float32")
-    return Subject(backbone, adapter, states, nn.ModuleDict({"adapter": adapter}), {"adapter": 1e-3})
+    states = item_states(
+        backbone, dataset.contents, adapter.item, cache, keep=keep, dtype="float32"
+    )
+    return Subject(
+        backbone, adapter, states, nn.ModuleDict({"adapter": adapter}), {"adapter": 1e-3}
+    )
 
 
 def step(loss: Callable[[Batch], Tensor], optimizer: torch.optim.Optimizer, batch: Batch) -> float:
@@ -110,27 +126,38 @@ def first_batches(dataset: Dataset, history: int, count: int) -> list[Batch]:
     """Cut the first batches of an epoch."""
     split = dataset.split()
     windows = cut_windows(split.train, history, "last")
-    order = batches(windows, split.train, len(dataset.contents), USERS, np.random.default_rng(0), "negatives")
+    order = batches(
+        windows, split.train, len(dataset.contents), USERS, np.random.default_rng(0), "negatives"
+    )
     return list(islice(order, count))
 
 
 def main() -> None:
     """Measure, and print the bar."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--encoder", default=".swaprec/demo/minilm", help="folder of a BERT or RoBERTa checkpoint")
+    parser.add_argument(
+        "--encoder", default=".swaprec/demo/minilm", help="folder of a BERT or RoBERTa checkpoint"
+    )
     shared = Path(os.environ.get("SWAPREC_TEST_DATA", "."))
-    parser.add_argument("--data", type=Path, default=shared / "amazon_scientific", help="canonical folder")
+    parser.add_argument(
+        "--data", type=Path, default=shared / "amazon_scientific", help="canonical folder"
+    )
     parser.add_argument("--steps", type=int, default=5)
     given = parser.parse_args()
     torch.set_num_threads(1)
-    backbone, dataset = Backbone.from_encoder(given.encoder), load_dataset(DataConfig(folder=given.data))
+    backbone, dataset = (
+        Backbone.from_encoder(given.encoder),
+        load_dataset(DataConfig(folder=given.data)),
+    )
     chosen = first_batches(dataset, backbone.config.max_history, given.steps)
     with tempfile.TemporaryDirectory() as folder:
         subject = subject_of(backbone, dataset, HOULSBY, Path(folder), "float16")
         tower = subject_of(backbone, dataset, SIDE, Path(folder), "float16")
         everything, once = EveryOccurrence(subject, dataset), EachOnce(subject, dataset)
         side = EachOnce(tower, dataset)
-        optimizers = [torch.optim.Adam(one.trained.parameters(), lr=1e-4) for one in (subject, tower)]
+        optimizers = [
+            torch.optim.Adam(one.trained.parameters(), lr=1e-4) for one in (subject, tower)
+        ]
         ratios, towers = [], []
         for number, batch in enumerate(chosen):
             times = []
@@ -143,12 +170,19 @@ def main() -> None:
             towers.append(times[1] / times[2])
             tokens = everything.tokens(batch), once.tokens(batch)
             print(
-                f"step {number + 1}: {times[0]:.1f} s against {times[1]:.2f} s, {ratios[-1]:.1f} times "
-                f"(encoder tokens {tokens[0]} against {tokens[1]}); side {1000 * times[2]:.0f} ms"
+                f"step {number + 1}: {times[0]:.1f} s against {times[1]:.2f} s, {ratios[-1]:.1f}"
+                f" times (encoder tokens {tokens[0]} against {tokens[1]}); side"
+                f" {1000 * times[2]:.0f} ms"
             )
-    value, target = round(statistics.median(ratios), 1), TARGETS.get(given.data.name, TARGETS["amazon_scientific"])
+    value, target = (
+        round(statistics.median(ratios), 1),
+        TARGETS.get(given.data.name, TARGETS["amazon_scientific"]),
+    )
     print(f"side against houlsby in this harness: {statistics.median(towers):.0f} times")
-    bar = f"a houlsby step on {given.data.name} against the paper's scheme ({min(ratios):.1f} - {max(ratios):.1f})"
+    bar = (
+        f"a houlsby step on {given.data.name} against the paper's scheme ({min(ratios):.1f} -"
+        f" {max(ratios):.1f})"
+    )
     print(json.dumps({"bar": bar, "value": value, "target": target, "holds": value >= target}))
     sys.exit(0 if value >= target else 1)
 

@@ -11,7 +11,13 @@ import socket
 import threading
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager, nullcontext
+from contextlib import (
+    AbstractContextManager,
+    ExitStack,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+)
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -74,13 +80,15 @@ from service.state.sqlite import SqliteState
 from service.telemetry import Telemetry
 
 ROUTERS = tuple(
-    answer_head(module.router) for module in (recommend, adapters, domains, items, probes, jobs, operations)
+    answer_head(module.router)
+    for module in (recommend, adapters, domains, items, probes, jobs, operations)
 )
 
 RECOMMENDATIONS_AT_ONCE = MAX_BATCH * 3 // 2
 """Recommendations that run: a batch in the encoder, and half of the next one being read.
 
-More make the turns of the event loop longer, and with them everybody's wait; fewer leave the encoder half empty.
+More make the turns of the event loop longer, and with them everybody's wait; fewer leave the
+encoder half empty.
 """
 
 MAPS_PER_DOMAIN = 16
@@ -101,17 +109,21 @@ def create_app(
     Args:
         settings: frozen.
         components: what `started` gave; without them the app opens its own when it starts.
-        alone: whether this process holds the data folder itself; the parent of several workers does it for them.
+        alone: whether this process holds the data folder itself; the parent of several workers does
+            it for them.
         on_started: called when the components are open, before the first request.
     """
     app = FastAPIOffline(
         redoc_url=None,
-        redirect_slashes=False,  # a redirect would name the address that this process sees, not the client's
+        # A redirect would name the address that this process sees, not the client's.
+        redirect_slashes=False,
         title="swaprec",
         version=version("swaprec"),
         summary="Adapter-swapped recommendations: many domains from one frozen model.",
         lifespan=lambda app: _lifespan(
-            app, started(settings, alone=alone) if components is None else nullcontext(components), on_started
+            app,
+            started(settings, alone=alone) if components is None else nullcontext(components),
+            on_started,
         ),
         responses=problems(422),  # else FastAPI describes its own form of it
         dependencies=[Depends(check_query)],
@@ -122,7 +134,8 @@ def create_app(
     answer_head(app.router)  # its own pages
     install_problems(app)
     describe(app)
-    # The last that is added is the outermost: a body queues as it came, and is decoded when its turn has come.
+    # The last that is added is the outermost: a body queues as it came, and is decoded when its
+    # turn has come.
     app.add_middleware(ContentEncoding)
     app.add_middleware(AdmissionMiddleware)
     app.add_middleware(AuthMiddleware)
@@ -147,7 +160,9 @@ async def _lifespan(
 
 @contextmanager
 def _ending(components: Components) -> Iterator[None]:
-    """End what takes long when the process is asked to stop: the server waits for answers before it ends the app."""
+    """End what takes long when the process is asked to stop:
+    the server waits for answers before it ends the app.
+    """
     loop = asyncio.get_running_loop()
 
     def end() -> None:
@@ -165,7 +180,11 @@ def _ending(components: Components) -> Iterator[None]:
 
 
 def _stopped(
-    loop: asyncio.AbstractEventLoop, end: Callable[[], None], before: object, number: int, frame: FrameType | None
+    loop: asyncio.AbstractEventLoop,
+    end: Callable[[], None],
+    before: object,
+    number: int,
+    frame: FrameType | None,
 ) -> None:
     loop.call_soon_threadsafe(end)
     if callable(before):
@@ -179,7 +198,11 @@ def started(settings: Settings, *, alone: bool = True) -> Iterator[Components]:
     Raises:
         StateError, BackboneError: what keeps the service from starting.
     """
-    with only_process(settings.data, shared=settings.redis_url is not None) if alone else nullcontext():
+    with (
+        only_process(settings.data, shared=settings.redis_url is not None)
+        if alone
+        else nullcontext()
+    ):
         components = assemble(settings)
         try:
             yield components
@@ -210,7 +233,10 @@ def assemble(settings: Settings) -> Components:
     if trouble := components.lost.trouble():
         _log.error("%s", trouble)
     if not components.engines:
-        _log.warning("no backbone: put a folder into %s or name it in SWAPREC_BACKBONES", settings.data / "backbones")
+        _log.warning(
+            "no backbone: put a folder into %s or name it in SWAPREC_BACKBONES",
+            settings.data / "backbones",
+        )
     return components
 
 
@@ -222,24 +248,40 @@ def _connected(settings: Settings, state: State, keys: Keys) -> Components:
     worker = _worker(settings, engines)
     vectors, bases = VectorFiles(data / "vectors", worker), Bases(data / "bases")
     blobs = Blobs(data / "blobs")
-    versions = Versions(state, store, blobs, engines, AdapterBudget.of(settings), settings.max_image_pixels)
+    versions = Versions(
+        state, store, blobs, engines, AdapterBudget.of(settings), settings.max_image_pixels
+    )
     residency = Residency(live, settings.memory_bytes, telemetry.return_seconds.observe)
     swapped = telemetry.swap_seconds.observe
     reconciler = Reconciler(state, store, live, versions, bases, vectors, residency, swapped)
     snapshots = Snapshots(data / "snapshots")
-    base_builder = BaseBuilder(state, bases, vectors, blobs, snapshots, worker.index, settings.index_items)
+    base_builder = BaseBuilder(
+        state, bases, vectors, blobs, snapshots, worker.index, settings.index_items
+    )
     sweeps = Sweeps(state, blobs, snapshots, engines, working)
     compactor = Compactor(store, versions, base_builder, worker, reconciler, working, sweeps)
     gate_runner = GateRunner(state, live)
     activator = Activator(
-        state, store, live, versions, bases, vectors, snapshots, reconciler, compactor, gate_runner, working
+        state,
+        store,
+        live,
+        versions,
+        bases,
+        vectors,
+        snapshots,
+        reconciler,
+        compactor,
+        gate_runner,
+        working,
     )
     canary_gate_runner = CanaryGateRunner(gate_runner, store, activator.end_canary, working)
     writer = CatalogWriter(state, store, live, versions, vectors, reconciler)
     follower = Follower(state, store, live, reconciler, working)
     canaries = Canaries(telemetry.observe_arm, telemetry.forget_arms, activator.end_canary)
     admission = Admission(
-        max_queue=settings.max_queue, max_wait_s=settings.max_wait_ms / 1000, at_once=RECOMMENDATIONS_AT_ONCE
+        max_queue=settings.max_queue,
+        max_wait_s=settings.max_wait_ms / 1000,
+        at_once=RECOMMENDATIONS_AT_ONCE,
     )
     components = Components(
         settings=settings,
@@ -251,7 +293,9 @@ def _connected(settings: Settings, state: State, keys: Keys) -> Components:
         reconciler=reconciler,
         activator=activator,
         writer=writer,
-        imports=Imports(data / "imports", state, versions, writer, compactor, working, settings.max_spool_bytes),
+        imports=Imports(
+            data / "imports", state, versions, writer, compactor, working, settings.max_spool_bytes
+        ),
         jobs=working,
         worker=worker,
         follower=follower,
@@ -272,7 +316,9 @@ def _connected(settings: Settings, state: State, keys: Keys) -> Components:
 
 
 def _set_callbacks(components: Components, compactor: Compactor) -> None:
-    """Set the calls that run against the direction of imports and cannot be handed to a constructor."""
+    """Set the calls that run against the direction
+    of imports and cannot be handed to a constructor.
+    """
     jobs, imports, reconciler = components.jobs, components.imports, components.reconciler
     jobs.kinds |= {
         ACTIVATE: components.activator.run_job,
@@ -291,8 +337,14 @@ def _set_callbacks(components: Components, compactor: Compactor) -> None:
 
 def _worker(settings: Settings, engines: Backbones) -> WorkerProcess:
     redis_url = None if settings.redis_url is None else settings.redis_url.get_secret_value()
-    where = {"data": str(settings.data.absolute()), "redis": redis_url, "least_for_index": settings.index_items}
-    return WorkerProcess(engines.folder, least=settings.builder_items, threads=settings.threads, where=where)
+    where = {
+        "data": str(settings.data.absolute()),
+        "redis": redis_url,
+        "least_for_index": settings.index_items,
+    }
+    return WorkerProcess(
+        engines.folder, least=settings.builder_items, threads=settings.threads, where=where
+    )
 
 
 def _reader(settings: Settings, state: State, versions: Versions, admission: Admission) -> Reader:
@@ -301,7 +353,9 @@ def _reader(settings: Settings, state: State, versions: Versions, admission: Adm
 
 
 def end_removals(state: State, store: Store) -> None:
-    """End removals of domains that were interrupted: those that state has forgotten go, the others stay."""
+    """End removals of domains that were interrupted:
+    those that state has forgotten go, the others stay.
+    """
     for domain in store.half_removed():
         try:
             record = state.get_domain(domain)
@@ -329,8 +383,8 @@ def open_state(settings: Settings, *, restoring: bool = False) -> State:
     if settings.redis_url is None:
         if (settings.data / redis.FILE).exists():
             raise StateError(
-                f"the state of {settings.data} is in Redis: set REDIS_URL, or remove {settings.data / redis.FILE} "
-                "to go on without its catalogs"
+                f"the state of {settings.data} is in Redis: set REDIS_URL, or remove"
+                f" {settings.data / redis.FILE} to go on without its catalogs"
             )
         lost = None if restoring else lost_state(settings.data, settings.data / sqlite.FILE)
         if lost is not None:
@@ -363,6 +417,7 @@ def only_process(data: Path, *, shared: bool) -> Iterator[None]:
             fcntl.flock(lock, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise StateError(
-                f"another swaprec serves from {data}: stop it, or choose another folder with SWAPREC_DATA"
+                f"another swaprec serves from {data}: stop it, or choose another folder with"
+                " SWAPREC_DATA"
             ) from error
         yield

@@ -14,7 +14,8 @@ MAX_NAMED = 20
 class ServiceError(Exception):
     """A request that cannot be answered.
 
-    Subclasses fix status, code and title; `errors` lists places and reasons, `more` are further members of the answer.
+    Subclasses fix status, code and title; `errors` lists places and reasons, `more` are further
+    members of the answer.
     """
 
     status: ClassVar[int] = 500
@@ -22,7 +23,10 @@ class ServiceError(Exception):
     title: ClassVar[str] = "Internal error"
 
     def __init__(
-        self, detail: str, errors: Sequence[Mapping[str, Any]] = (), headers: Mapping[str, str] | None = None
+        self,
+        detail: str,
+        errors: Sequence[Mapping[str, Any]] = (),
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(detail)
         self.detail = detail
@@ -65,7 +69,9 @@ class DomainNotFound(ServiceError):
 
     def __init__(self, name: str, existing: Iterable[str]) -> None:
         self.name, self.existing = name, tuple(existing)
-        there = listed(sorted(self.existing), MAX_NAMED) or "none yet: PUT /domains/{name} makes one"
+        there = (
+            listed(sorted(self.existing), MAX_NAMED) or "none yet: PUT /domains/{name} makes one"
+        )
         super().__init__(f"domain {quote(name)} does not exist; there is {there}")
 
 
@@ -94,8 +100,8 @@ class JobTaken(ServiceError):
 
     def __init__(self, job_id: str, token: int) -> None:
         super().__init__(
-            f"job {job_id!r} is no longer held with token {token}: it was claimed again, given back or has ended; "
-            "leave it alone"
+            f"job {job_id!r} is no longer held with token {token}: it was claimed again, given back"
+            " or has ended; leave it alone"
         )
 
 
@@ -104,7 +110,9 @@ class GateFailed(ServiceError):
 
     status, code, title = 412, "gate_failed", "Gate failed"
 
-    def __init__(self, detail: str, errors: Sequence[Mapping[str, Any]], figures: Mapping[str, Any]) -> None:
+    def __init__(
+        self, detail: str, errors: Sequence[Mapping[str, Any]], figures: Mapping[str, Any]
+    ) -> None:
         super().__init__(detail, errors)
         self.more = {"figures": dict(figures)}
 
@@ -116,7 +124,9 @@ class VerificationFailed(ServiceError):
 
 
 class VersionNotServable(ServiceError):
-    """A version that has no vectors in memory: another version's space is never searched in its place."""
+    """A version that has no vectors in memory:
+    another version's space is never searched in its place.
+    """
 
     status, code, title = 409, "version_not_servable", "Version not servable"
 
@@ -146,16 +156,22 @@ class BackboneNotFound(ServiceError):
 
 
 class QueueFull(ServiceError):
-    """More recommendations wait than are kept, or for too long (`access/admission.py`, `engine/queue.py`)."""
+    """More recommendations wait than are kept,
+    or for too long (`access/admission.py`, `engine/queue.py`).
+    """
 
     status, code, title = 429, "queue_full", "Too many requests"
 
     def __init__(self, waiting: int) -> None:
-        super().__init__(f"{waiting} requests wait already; try again in a second", headers={"Retry-After": "1"})
+        super().__init__(
+            f"{waiting} requests wait already; try again in a second", headers={"Retry-After": "1"}
+        )
 
 
 class TooManyAtOnce(ServiceError):
-    """More jobs, followers of jobs or evaluations than a domain or this process may have in progress."""
+    """More jobs, followers of jobs or evaluations than
+    a domain or this process may have in progress.
+    """
 
     status, code, title = 429, "too_many_at_once", "Too many at once"
 
@@ -178,7 +194,9 @@ class DomainLoading(ServiceError):
     status, code, title = 503, "domain_loading", "Domain loading"
 
     def __init__(self, name: str, why: str) -> None:
-        super().__init__(f"domain {name!r} is {why}; try again shortly", headers={"Retry-After": "1"})
+        super().__init__(
+            f"domain {name!r} is {why}; try again shortly", headers={"Retry-After": "1"}
+        )
 
 
 class Stopping(ServiceError):
@@ -195,7 +213,10 @@ class StateError(Exception):
 
 
 class StateUnavailable(ServiceError, StateError):
-    """State that does not answer now. Whether a write was done is unknown; doing it again is safe."""
+    """State that does not answer now.
+
+    Whether a write was done is unknown; doing it again is safe.
+    """
 
     status, code, title = 503, "state_unavailable", "State unavailable"
 
@@ -204,7 +225,9 @@ class StateUnavailable(ServiceError, StateError):
 
 
 class StateLost(StateUnavailable):
-    """State that answers but is not what this service wrote: an empty catalog is never served in its place."""
+    """State that answers but is not what this service wrote:
+    an empty catalog is never served in its place.
+    """
 
     code, title = "state_lost", "State lost"
 

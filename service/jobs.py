@@ -1,8 +1,10 @@
-"""Work that outlives its request: queued in state, claimed by one process at a time, resumed after a crash.
+"""Work that outlives its request: queued in state, claimed by one process at a time, resumed after
+a crash.
 
-Jobs of one domain run one after the other, in the order in which they were asked for: of two activations the one that
-was asked for last is live in the end. Jobs of different domains run side by side, in whichever process claims them.
-A claim is a lease that is renewed while the work goes on, and a fencing token: who was overtaken writes nothing.
+Jobs of one domain run one after the other, in the order in which they were asked for: of two
+activations the one that was asked for last is live in the end. Jobs of different domains run side
+by side, in whichever process claims them. A claim is a lease that is renewed while the work goes
+on, and a fencing token: who was overtaken writes nothing.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from typing import Any, TypeVar
 
 from service.errors import JobNotFound, JobTaken, StateUnavailable, TooManyAtOnce
@@ -31,7 +34,9 @@ MAX_OPEN_JOBS = 100
 T = TypeVar("T")
 
 Work = Callable[[JobRecord, "Progress"], dict[str, Any]]
-"""Does a job and returns its result; must be safe to run again after a crash, and while state comes and goes."""
+"""Does a job and returns its result;
+must be safe to run again after a crash, and while state comes and goes.
+"""
 
 _log = logging.getLogger("swaprec")
 
@@ -47,8 +52,9 @@ class Cancelled(Exception):
 class Progress:
     """Tells state how far a job is, not too often; ends it when it may not go on.
 
-    Its methods raise Stopped when the service stops (the job is resumed by the next process), Cancelled when somebody
-    cancelled it, JobNotFound when its domain was removed, JobTaken when another process has taken it over.
+    Its methods raise Stopped when the service stops (the job is resumed by the next process),
+    Cancelled when somebody cancelled it, JobNotFound when its domain was removed, JobTaken when
+    another process has taken it over.
     """
 
     def __init__(self, state: State, job: JobRecord, closing: threading.Event) -> None:
@@ -85,7 +91,9 @@ class Progress:
             raise Cancelled
 
     def fence(self) -> None:
-        """Raise where this process may no longer write what others will believe; asks state itself."""
+        """Raise where this process may no longer write
+        what others will believe; asks state itself.
+        """
         self.beat()  # somebody may have cancelled it in another process
         self.check()
         if not self._state.holds(self.job.domain, self.job.token):
@@ -112,14 +120,16 @@ class Progress:
             self._write(done=done, total=total, eta_s=None if left is None else round(left, 1))
 
     def _write(self, **changes: Any) -> None:
-        with suppress(StateUnavailable):  # progress is a courtesy; what the job writes itself waits for state
+        # Progress is a courtesy; what the job writes itself waits for state.
+        with suppress(StateUnavailable):
             self._state.update_job(self.job.id, token=self.job.token, **changes)
 
 
 class Jobs:
     """Runs jobs by kind.
 
-    `kinds` is filled before `start`. `after` is called with a job, by kind, once its end is written down.
+    `kinds` is filled before `start`. `after` is called with a job, by kind, once its end is written
+    down.
     """
 
     def __init__(self, state: State, owner: str) -> None:
@@ -135,11 +145,15 @@ class Jobs:
     def start(self) -> None:
         """Begin to claim jobs, also those that a process that is gone left unfinished."""
         targets = [self._claim_and_run] * WORKERS + [self._keep_leases]
-        self._threads = [threading.Thread(target=target, name="job", daemon=True) for target in targets]
+        self._threads = [
+            threading.Thread(target=target, name="job", daemon=True) for target in targets
+        ]
         for thread in self._threads:
             thread.start()
 
-    def submit(self, kind: str, domain: str, detail: dict[str, Any], incarnation: str = "") -> JobRecord:
+    def submit(
+        self, kind: str, domain: str, detail: dict[str, Any], incarnation: str = ""
+    ) -> JobRecord:
         """Write a job down and queue it; it survives a crash from here on.
 
         Raises:
@@ -157,8 +171,8 @@ class Jobs:
         """
         if self._state.count_open_jobs(domain) >= MAX_OPEN_JOBS:
             raise TooManyAtOnce(
-                f"{domain} has {MAX_OPEN_JOBS} jobs that have not ended: wait for them, or cancel some "
-                "with DELETE /jobs/<id>"
+                f"{domain} has {MAX_OPEN_JOBS} jobs that have not ended: wait for them, or cancel"
+                " some with DELETE /jobs/<id>"
             )
 
     def cancel(self, job_id: str) -> JobRecord:
@@ -202,7 +216,9 @@ class Jobs:
         return _retry_until_available(call, self._closing)
 
     def stop(self) -> None:
-        """Claim nothing more, and stop what runs at its next step; it is given back, for the next process."""
+        """Claim nothing more, and stop what runs at its next step;
+        it is given back, for the next process.
+        """
         self._closing.set()
         self.wake()
 
@@ -218,15 +234,20 @@ class Jobs:
             seen, job = self._news, self._claimed()
             if job is not None:
                 self._run(job)
-                self.wake()  # the next of its domain
+                # The next of its domain may be claimed now.
+                self.wake()
                 continue
             with self._changed:
-                self._changed.wait_for(lambda seen=seen: self._news != seen or self._closing.is_set(), POLL_S)  # type: ignore[misc]
+                self._changed.wait_for(partial(self._is_news, seen), POLL_S)
+
+    def _is_news(self, seen: int) -> bool:
+        return self._news != seen or self._closing.is_set()
 
     def _claimed(self) -> JobRecord | None:
         """Claim a job, unless there is none; whatever is wrong with state, this is tried again."""
         try:
-            self._beat()  # after a pause of this process nobody may have claimed what runs here, this process included
+            # After a pause of this process nobody may have claimed its jobs, itself included.
+            self._beat()
             return self._state.claim_job(self.owner, LEASE_S)
         except StateUnavailable as error:
             _log.debug("no job is claimed: %s", error)
@@ -268,17 +289,29 @@ class Jobs:
                 self._give_back(job)
                 return
             if is_expected(error):
-                _log.warning("job %s (%s of %s) failed: %s", job.id, job.kind, job.domain, one_line(str(error)))
+                _log.warning(
+                    "job %s (%s of %s) failed: %s",
+                    job.id,
+                    job.kind,
+                    job.domain,
+                    one_line(str(error)),
+                )
             else:
                 _log.exception("job %s (%s of %s) failed", job.id, job.kind, job.domain)
-            self._end_safely(job, status="failed", error=problem_of(error).body | {"error": str(error)})
+            self._end_safely(
+                job, status="failed", error=problem_of(error).body | {"error": str(error)}
+            )
         finally:
             if self._running.get(job.id) is progress:
                 del self._running[job.id]
 
     def _end(self, job: JobRecord, **changes: Any) -> None:
         ends = changes | {"eta_s": None}
-        self._ended(self.retry_until_available(lambda: self._state.update_job(job.id, token=job.token, **ends)))
+        self._ended(
+            self.retry_until_available(
+                lambda: self._state.update_job(job.id, token=job.token, **ends)
+            )
+        )
 
     def _end_safely(self, job: JobRecord, **changes: Any) -> None:
         try:

@@ -10,7 +10,9 @@ import torch
 from service.catalog.index import use_one_thread
 
 SWITCH_INTERVAL_S = 0.00005
-"""A request takes the interpreter's lock several times; beside a thread that computes it would wait 5 ms each time."""
+"""A request takes the interpreter's lock several times;
+beside a thread that computes it would wait 5 ms each time.
+"""
 
 
 def tune(threads: int) -> None:
@@ -21,6 +23,8 @@ def tune(threads: int) -> None:
 
 
 def freeze_objects() -> None:
-    """Keep what was loaded out of garbage collection, which would stop requests for a tenth of a second."""
+    """Keep what was loaded out of garbage collection,
+    which would stop requests for a tenth of a second.
+    """
     gc.collect()
     gc.freeze()

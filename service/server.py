@@ -49,7 +49,11 @@ def listen(settings: Settings) -> socket.socket:
         listener.bind((settings.host, settings.port))
     except OSError as error:
         listener.close()
-        why = "is taken" if error.errno == errno.EADDRINUSE else f"cannot be listened on ({error.strerror})"
+        why = (
+            "is taken"
+            if error.errno == errno.EADDRINUSE
+            else f"cannot be listened on ({error.strerror})"
+        )
         by_port = error.errno in (errno.EADDRINUSE, errno.EACCES)
         hint = f"choose another with SWAPREC_{'PORT' if by_port else 'HOST'}"
         raise PortTaken(f"port {settings.port} of {settings.host} {why}: {hint}") from error
@@ -60,7 +64,9 @@ def listen(settings: Settings) -> socket.socket:
 def address(listener: socket.socket) -> str:
     """Return the URL of what is listened on."""
     host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if listener.family == socket.AF_INET6 else f"http://{host}:{port}"
+    return (
+        f"http://[{host}]:{port}" if listener.family == socket.AF_INET6 else f"http://{host}:{port}"
+    )
 
 
 def server_config(settings: Settings, app: Any = "") -> BoundedConfig:
@@ -87,24 +93,35 @@ def server_config(settings: Settings, app: Any = "") -> BoundedConfig:
 
 
 def allow_descriptors(connections: int) -> None:
-    """Raise the soft limit of open files, as far as the hard one lets, so that each connection finds one."""
+    """Raise the soft limit of open files,
+    as far as the hard one lets, so that each connection finds one.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = connections + OTHER_DESCRIPTORS
     allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < allowed:
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
     if allowed < wanted:
-        _log.warning("%d files may be open, %d connections need %d: raise ulimit -n", allowed, connections, wanted)
+        _log.warning(
+            "%d files may be open, %d connections need %d: raise ulimit -n",
+            allowed,
+            connections,
+            wanted,
+        )
 
 
 def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT; what was accepted is answered first, and jobs stop at a step they go on from.
+    """Serve until SIGTERM or SIGINT; what was accepted is answered first, and jobs stop at a step
+    they go on from.
 
     Raises:
         Exposed, PortTaken, StateError, BackboneError: what keeps it from starting.
     """
-    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s")
-    # uvicorn raises the signal again when it is done: that must still let go of what `started` holds, and be no failure
+    logging.basicConfig(
+        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s"
+    )
+    # uvicorn raises the signal again when it is done: that must still let go of what `started`
+    # holds, and be no failure
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     open_keys(settings)  # before the port: nobody is kept waiting by a service that will not start
     with listen(settings) as listener:

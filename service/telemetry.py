@@ -23,25 +23,46 @@ class Telemetry:
     def __init__(self, live: LiveTable) -> None:
         self._registry = CollectorRegistry()
         self.requests = Counter(
-            "swaprec_requests", "Answers by route and status.", ("route", "domain", "status"), registry=self._registry
+            "swaprec_requests",
+            "Answers by route and status.",
+            ("route", "domain", "status"),
+            registry=self._registry,
         )
         self.seconds = Histogram(
-            "swaprec_request_seconds", "Time to answer.", ("route",), buckets=SECONDS_BUCKETS, registry=self._registry
+            "swaprec_request_seconds",
+            "Time to answer.",
+            ("route",),
+            buckets=SECONDS_BUCKETS,
+            registry=self._registry,
         )
         self.batch_rows = Histogram(
-            "swaprec_batch_rows", "Histories encoded in one forward.", buckets=ROWS_BUCKETS, registry=self._registry
+            "swaprec_batch_rows",
+            "Histories encoded in one forward.",
+            buckets=ROWS_BUCKETS,
+            registry=self._registry,
         )
         self.batch_adapters = Histogram(
-            "swaprec_batch_domains", "Different adapters in one forward.", buckets=ROWS_BUCKETS, registry=self._registry
+            "swaprec_batch_domains",
+            "Different adapters in one forward.",
+            buckets=ROWS_BUCKETS,
+            registry=self._registry,
         )
         self.swap_seconds = Histogram(
-            "swaprec_swap_seconds", "Time of a flip.", buckets=(1e-6, 1e-5, 1e-4, 1e-3, 1e-2), registry=self._registry
+            "swaprec_swap_seconds",
+            "Time of a flip.",
+            buckets=(1e-6, 1e-5, 1e-4, 1e-3, 1e-2),
+            registry=self._registry,
         )
         self.fallbacks = Counter(
-            "swaprec_fallback", "Answers that do not come from the model.", ("reason",), registry=self._registry
+            "swaprec_fallback",
+            "Answers that do not come from the model.",
+            ("reason",),
+            registry=self._registry,
         )
         self.unknown_items = Counter(
-            "swaprec_unknown_items", "Items of histories that no catalog has.", registry=self._registry
+            "swaprec_unknown_items",
+            "Items of histories that no catalog has.",
+            registry=self._registry,
         )
         self.arms = Histogram(
             "swaprec_arm_seconds",
@@ -50,7 +71,9 @@ class Telemetry:
             buckets=SECONDS_BUCKETS,
             registry=self._registry,
         )
-        self.rejected = Counter("swaprec_rejected", "Requests turned away.", ("reason",), registry=self._registry)
+        self.rejected = Counter(
+            "swaprec_rejected", "Requests turned away.", ("reason",), registry=self._registry
+        )
         self.return_seconds = Histogram(
             "swaprec_return_seconds",
             "Time to bring a domain back to memory.",
@@ -85,18 +108,30 @@ class Telemetry:
             metric.remove_by_labels({"domain": domain})
 
     def watch(self, follower: Follower, residency: Residency, jobs: Jobs) -> None:
-        """Show how far behind the change feed this process is, what is in memory, and how far its jobs are."""
+        """Show how far behind the change feed this process is,
+        what is in memory, and how far its jobs are.
+        """
         self._registry.register(_Memory(residency, self._live))
         self._registry.register(_Progress(jobs))
-        lag = Gauge("swaprec_replica_lag_seconds", "Age of the oldest change not applied.", registry=self._registry)
+        lag = Gauge(
+            "swaprec_replica_lag_seconds",
+            "Age of the oldest change not applied.",
+            registry=self._registry,
+        )
         lag.set_function(lambda: follower.lag_s)
 
-    def observe_arm(self, domain: str, arm: str, version: str, outcome: str, seconds: float) -> None:
-        """Record an answer of a domain that has a canary; arm is `live` or `canary`, outcome `answer` or `error`."""
+    def observe_arm(
+        self, domain: str, arm: str, version: str, outcome: str, seconds: float
+    ) -> None:
+        """Record an answer of a domain that has a canary;
+        arm is `live` or `canary`, outcome `answer` or `error`.
+        """
         self.arms.labels(domain, arm, version, outcome).observe(seconds)
 
     def forget_arms(self, domain: str) -> None:
-        """Drop the series of a canary that is over, when another one begins: versions would pile up."""
+        """Drop the series of a canary that is over,
+        when another one begins: versions would pile up.
+        """
         self.arms.remove_by_labels({"domain": domain})
 
     def text(self) -> bytes:
@@ -109,8 +144,12 @@ class _LiveGauges(Collector):
         self._live = live
 
     def collect(self) -> Iterator[Metric]:
-        items = GaugeMetricFamily("swaprec_index_items", "Items that a domain can recommend.", labels=["domain"])
-        memory = GaugeMetricFamily("swaprec_memory_bytes", "Memory of a live value.", labels=["domain", "part"])
+        items = GaugeMetricFamily(
+            "swaprec_index_items", "Items that a domain can recommend.", labels=["domain"]
+        )
+        memory = GaugeMetricFamily(
+            "swaprec_memory_bytes", "Memory of a live value.", labels=["domain", "part"]
+        )
         for deployment in self._live.all():
             items.add_metric([deployment.live.domain], len(deployment.live.items))
             for part, size in deployment.live.memory().items():
@@ -124,7 +163,9 @@ class _Progress(Collector):
         self._jobs = jobs
 
     def collect(self) -> Iterator[Metric]:
-        shares = GaugeMetricFamily("swaprec_job_progress", "Share of a job's stage.", labels=["kind", "domain"])
+        shares = GaugeMetricFamily(
+            "swaprec_job_progress", "Share of a job's stage.", labels=["kind", "domain"]
+        )
         for labels, share in self._jobs.shares().items():
             shares.add_metric(labels, share)
         yield shares
@@ -136,9 +177,21 @@ class _Memory(Collector):
 
     def collect(self) -> Iterator[Metric]:
         kept = self._residency
-        yield GaugeMetricFamily("swaprec_resident_bytes", "Vectors, indexes and ids in memory.", self._live.bytes)
-        yield GaugeMetricFamily("swaprec_budget_bytes", "What may be in memory; 0 is no limit.", kept.budget)
-        yield GaugeMetricFamily("swaprec_resting_domains", "Domains to be brought back.", len(self._live.evicted))
-        yield CounterMetricFamily("swaprec_domain_hits", "Requests whose domain was in memory.", kept.hits)
-        yield CounterMetricFamily("swaprec_domain_misses", "Times a domain was brought back.", kept.misses)
-        yield CounterMetricFamily("swaprec_domain_evictions", "Times a domain made room.", kept.evictions)
+        yield GaugeMetricFamily(
+            "swaprec_resident_bytes", "Vectors, indexes and ids in memory.", self._live.bytes
+        )
+        yield GaugeMetricFamily(
+            "swaprec_budget_bytes", "What may be in memory; 0 is no limit.", kept.budget
+        )
+        yield GaugeMetricFamily(
+            "swaprec_resting_domains", "Domains to be brought back.", len(self._live.evicted)
+        )
+        yield CounterMetricFamily(
+            "swaprec_domain_hits", "Requests whose domain was in memory.", kept.hits
+        )
+        yield CounterMetricFamily(
+            "swaprec_domain_misses", "Times a domain was brought back.", kept.misses
+        )
+        yield CounterMetricFamily(
+            "swaprec_domain_evictions", "Times a domain made room.", kept.evictions
+        )

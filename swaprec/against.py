@@ -19,8 +19,8 @@ ASKED = 60
 """Longer than 10, so that a group of ties that crosses the tenth place is seen whole."""
 AGREES = 0.001
 MAX_HISTORY, MAX_K = 1000, 500
-"""What the service takes. Of a longer history the next thousand are excluded by name, what is older still is dropped
-from a longer answer."""
+"""What the service takes. Of a longer history the next thousand are excluded by name, what is older
+still is dropped from a longer answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,11 @@ class OfflineComparison:
     @property
     def difference(self) -> float:
         """How far the two sides are apart, the tied rows at best and at worst included."""
-        names = [f"{measure}{bound}" for measure in ("hr", "ndcg") for bound in ("", "_optimistic", "_pessimistic")]
+        names = [
+            f"{measure}{bound}"
+            for measure in ("hr", "ndcg")
+            for bound in ("", "_optimistic", "_pessimistic")
+        ]
         return max(abs(self.offline[name] - self.served[name]) for name in names)
 
     @property
@@ -61,7 +65,8 @@ def compare(
         on_progress: called with (users done, users in all).
 
     Raises:
-        Stop: another version is live, or becomes it meanwhile, or the service lacks items of the data set.
+        Stop: another version is live, or becomes it meanwhile, or the service lacks items of the
+            data set.
     """
     split = dataset.split()
     known, targets, ids = split.history("test"), split.test, dataset.item_ids
@@ -85,7 +90,9 @@ def compare(
 
 
 def _check(answer: Recommendation, domain: str, digest: str) -> None:
-    """Refuse an answer that says nothing about the bundle: another version's, or one of another catalog."""
+    """Refuse an answer that says nothing about the bundle:
+    another version's, or one of another catalog.
+    """
     if answer["digest"] != digest:
         raise Stop(
             f"{domain} answers from version {answer['version']} ({answer['digest'][:12]}), "
@@ -95,13 +102,16 @@ def _check(answer: Recommendation, domain: str, digest: str) -> None:
     if answer["unknown_items"] or answer["fallback"]["used"]:
         missing = ", ".join(answer["unknown_items"][:3]) or answer["fallback"]["reason"]
         raise Stop(
-            f"{domain} does not serve the data set's catalog: items that it lacks begin with {missing}",
+            f"{domain} does not serve the data set's catalog: items that it lacks begin with"
+            f" {missing}",
             "swaprec push RUN --catalog loads the catalog of the run",
         )
 
 
 def _place(items: Sequence[RecommendedItem], target: str) -> tuple[int, int]:
-    """How many better and equal items the answer shows; a target that is not in it is a miss, however short it is."""
+    """How many better and equal items the answer shows;
+    a target that is not in it is a miss, however short it is.
+    """
     found = next((item for item in items if item["item_id"] == target), None)
     if found is None or found["score"] is None:
         return max(len(items), ASKED), 0

@@ -1,4 +1,6 @@
-"""A service in the background: started for the demo, found again by its pid file, ended on request."""
+"""A service in the background: started for the demo,
+found again by its pid file, ended on request.
+"""
 
 from __future__ import annotations
 
@@ -110,7 +112,9 @@ def _is_ours(server: Server) -> bool:
 
 
 def _began(pid: int) -> int:
-    """When a process began (`man 5 proc`: starttime), 0 if it is gone or only waits to be reaped."""
+    """When a process began (`man 5 proc`:
+    starttime), 0 if it is gone or only waits to be reaped.
+    """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()
     except OSError:

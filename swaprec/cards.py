@@ -1,4 +1,6 @@
-"""What a version's card says of its figures: measured on what, comparable with which, better than what."""
+"""What a version's card says of its figures:
+measured on what, comparable with which, better than what.
+"""
 
 from __future__ import annotations
 
@@ -32,8 +34,14 @@ def list_rows(cards: Sequence[AdapterCard]) -> list[tuple[str, ...]]:
 
 
 def list_notes(cards: Sequence[AdapterCard]) -> list[str]:
-    """Return what a reader of the list must know: what the letters mean, and which figures miss a baseline."""
-    notes = [f"{_name(card)} is a canary, for {canary_share(card)}" for card in cards if card.get("canary_percent")]
+    """Return what a reader of the list must know:
+    what the letters mean, and which figures miss a baseline.
+    """
+    notes = [
+        f"{_name(card)} is a canary, for {canary_share(card)}"
+        for card in cards
+        if card.get("canary_percent")
+    ]
     letters = list(_letters(cards).values())
     if letters:
         notes.append(
@@ -44,7 +52,9 @@ def list_notes(cards: Sequence[AdapterCard]) -> list[str]:
     missing = [(card, said) for card, said in misses if said]
     notes += [f"{_name(card)}: {said}" for card, said in missing[:MAX_NOTES]]
     if len(missing) > MAX_NOTES:
-        notes.append(f"{len(missing) - MAX_NOTES} more miss a baseline: swaprec versions show DOMAIN VERSION")
+        notes.append(
+            f"{len(missing) - MAX_NOTES} more miss a baseline: swaprec versions show DOMAIN VERSION"
+        )
     return notes
 
 
@@ -83,12 +93,16 @@ def card_rows(card: AdapterCard) -> list[tuple[str, str]]:
 
 
 def compare_card(card: AdapterCard) -> str:
-    """Say which baselines a version's figure does not beat; empty where it beats all that the card knows."""
+    """Say which baselines a version's figure does not beat;
+    empty where it beats all that the card knows.
+    """
     return compare_with_baselines(_test(card["metrics"]), card["metrics"].get("baselines"))
 
 
 def figure_lines(card: AdapterCard) -> list[str]:
-    """Return a version's figure with what it was measured on, and which baselines it misses; empty without a figure."""
+    """Return a version's figure with what it was measured on,
+    and which baselines it misses; empty without a figure.
+    """
     test = _test(card["metrics"])
     figure = Figure.read(test)
     if figure is None:

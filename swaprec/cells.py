@@ -23,15 +23,17 @@ class CellError(ValueError):
 def json_row(row: object) -> dict[str, Any]:
     """Return a row of items as plain JSON.
 
-    NaN and NaT are null. Dates and times are ISO text, durations seconds, decimals numbers, bytes the text that they
-    are in UTF-8. An id is text; of a number without a fraction it is the whole number.
-    `available` as 1 or 0 is true or false.
+    NaN and NaT are null. Dates and times are ISO text, durations seconds, decimals numbers, bytes
+    the text that they are in UTF-8. An id is text; of a number without a fraction it is the whole
+    number. `available` as 1 or 0 is true or false.
 
     Raises:
         CellError: it is no mapping, or a value in it cannot be sent.
     """
     if not isinstance(row, Mapping):
-        raise CellError(f"expected a mapping such as {{'item_id': …, 'title': …}}, got {quoted(row)}")
+        raise CellError(
+            f"expected a mapping such as {{'item_id': …, 'title': …}}, got {quoted(row)}"
+        )
     return {_name(name): _field(str(name), value) for name, value in row.items()}
 
 
@@ -80,7 +82,9 @@ def _id(value: Any) -> Any:
 
 
 def _flag(value: Any) -> Any:
-    """Read 1 and 0 as a column of numbers holds them; the service names a row with anything else."""
+    """Read 1 and 0 as a column of numbers holds them;
+    the service names a row with anything else.
+    """
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return bool(value) if is_number and value in {0, 1} else value
 
@@ -124,11 +128,15 @@ def _other(value: Any, depth: int) -> Any:
     unboxed = _unboxed(value)
     if unboxed is not value and depth < MAX_DEPTH:
         return _plain(unboxed, depth + 1)
-    raise CellError(f"{quoted(value)} has no form in JSON: expected text, a number, true, false, a list or null")
+    raise CellError(
+        f"{quoted(value)} has no form in JSON: expected text, a number, true, false, a list or null"
+    )
 
 
 def _unboxed(value: Any) -> Any:
-    """Return what numpy or a data frame holds as Python has it, times to the microsecond; else what was given."""
+    """Return what numpy or a data frame holds as Python has it,
+    times to the microsecond; else what was given.
+    """
     if hasattr(value, "to_list"):  # a series, as data frames have for a list in a cell
         return value.to_list()
     if not (hasattr(value, "dtype") and hasattr(value, "tolist")):
@@ -138,7 +146,8 @@ def _unboxed(value: Any) -> Any:
 
 
 def _number(value: float | Decimal) -> float | int | None:
-    if value.is_nan() if isinstance(value, Decimal) else math.isnan(value):  # a signalling NaN cannot be compared
+    # A signalling NaN cannot be compared.
+    if value.is_nan() if isinstance(value, Decimal) else math.isnan(value):
         return None
     if not math.isfinite(value):
         raise CellError(f"{value} is infinite: expected a number, or null")
@@ -151,7 +160,9 @@ def _text(value: str) -> str:
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        raise CellError(f"{quoted(value)} is no Unicode text: half of a surrogate pair at {error.start}") from error
+        raise CellError(
+            f"{quoted(value)} is no Unicode text: half of a surrogate pair at {error.start}"
+        ) from error
     return str(value)
 
 
@@ -160,4 +171,6 @@ def _decoded(value: bytes) -> str:
         return value.decode()
     except UnicodeDecodeError as error:
         found = value[error.start]
-        raise CellError(f"these bytes are no UTF-8 text: 0x{found:02x} at byte {error.start}") from error
+        raise CellError(
+            f"these bytes are no UTF-8 text: 0x{found:02x} at byte {error.start}"
+        ) from error

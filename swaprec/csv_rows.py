@@ -1,4 +1,6 @@
-"""Rows of a CSV file, also of one that is not quite one: what cannot be read costs a row, not the rest of the file."""
+"""Rows of a CSV file, also of one that is not quite one:
+what cannot be read costs a row, not the rest of the file.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +16,15 @@ DELIMITERS = ",;\t|"
 
 
 def csv_rows(lines: Iterator[str], where: str, log: RowLog) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the rows of a file with a header, each with its place; columns without a name are left out.
+    """Yield the rows of a file with a header, each with its place; columns without a name are left
+    out.
 
-    A row that has too many fields or a wrong quote is rejected; the fields that a row lacks are not named in it.
+    A row that has too many fields or a wrong quote is rejected; the fields that a row lacks are not
+    named in it.
 
     Raises:
-        Stop: a header that names a column twice, or none; lines that end with carriage returns alone.
+        Stop: a header that names a column twice, or none; lines that end with carriage returns
+            alone.
     """
     first = next((line for line in lines if line.strip()), "")
     if not first:
@@ -65,9 +70,13 @@ def _names(dialect: Dialect, header: str, where: str) -> list[str]:
     try:
         names = [name.strip() for name in next(dialect.parse(iter([header])), [])]
     except csv.Error as error:
-        raise Stop(f"{where}: the header is not CSV: {error}", "expected item_id,title,…", USAGE) from error
+        raise Stop(
+            f"{where}: the header is not CSV: {error}", "expected item_id,title,…", USAGE
+        ) from error
     twice = sorted({name for name in names if name and names.count(name) > 1})
     if twice or not any(names):
-        found = f"the header names {', '.join(twice)} twice" if twice else "the header names no column"
+        found = (
+            f"the header names {', '.join(twice)} twice" if twice else "the header names no column"
+        )
         raise Stop(f"{where}: {found}", "expected different names, such as item_id,title,…", USAGE)
     return names

@@ -1,8 +1,10 @@
-"""`swaprec demo`: from real interaction logs to live, swapped recommendations, nothing else running.
+"""`swaprec demo`: from real interaction logs to live, swapped recommendations, nothing else
+running.
 
-MovieLens-100K is split by genre: dramas are the source that the backbone is pretrained on, comedies and action films
-are two target domains, each an adapter. The two share their users. A third, `adressa`, has invented headlines and a
-synthetic log, so that the first request of the README is answered by a news domain.
+MovieLens-100K is split by genre: dramas are the source that the backbone is pretrained on, comedies
+and action films are two target domains, each an adapter. The two share their users. A third,
+`adressa`, has invented headlines and a synthetic log, so that the first request of the README is
+answered by a news domain.
 """
 
 from __future__ import annotations
@@ -60,7 +62,9 @@ class Running:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """Where the demo's data and text encoder lie, and what its runs change in the packaged configurations."""
+    """Where the demo's data and text encoder lie,
+    and what its runs change in the packaged configurations.
+    """
 
     folder: Path
     encoder: Path
@@ -75,7 +79,8 @@ class Recipe:
         else:
             backbone = f"backbone.folder={runs / SOURCE / 'backbone'}"
         data = self.folder / TARGETS.get(name, FILMS)
-        # one thread: batches this small gain little from a second, and lose much where another program wants the core
+        # one thread: batches this small gain little from a second, and lose much where another
+        # program wants the core
         own = [f"output={runs / name}", f"data.folder={data}", backbone, "train.threads=1"]
         with resources.as_file(packaged) as path:
             return load_config(path, [*own, *self.overrides])
@@ -100,7 +105,11 @@ def demo(
         console.print(line("1", " MiniLM and MovieLens-100K; headlines are invented"))
         recipe = prepare(folder)
     with split.part("train"):
-        console.print(line("2", " pretrain on dramas; train adapters for invented news, comedies, action films"))
+        console.print(
+            line(
+                "2", " pretrain on dramas; train adapters for invented news, comedies, action films"
+            )
+        )
         source = trained(recipe.config(SOURCE), console)
         domains = [train_target(name, recipe, console) for name in TARGETS]
     try:
@@ -134,7 +143,8 @@ def _served(
             url, pid = running.url, None
         else:
             console.print(line("3", " start the service, load the catalogs, push the adapters"))
-            # one data folder a backbone: domains of an earlier one would not fit the one that is served now
+            # one data folder a backbone: domains of an earlier one would not fit the one that is
+            # served now
             data = folder / "data" / source.report["backbone"][:12]
             server = background.start(folder, data, source.artifact, port)
             url, pid = server.url, server.pid
@@ -177,7 +187,9 @@ def title_of(name: str) -> str:
 
 
 def shelve(source: RunResult, shelf: Path) -> Path:
-    """Copy a run's backbone to where a service looks for backbones; it is there whole or not at all."""
+    """Copy a run's backbone to where a service looks for backbones;
+    it is there whole or not at all.
+    """
     place = shelf / f"demo-{source.report['backbone'][:12]}"
     if not place.is_dir():
         temporary = shelf / f".{place.name}.part"
@@ -188,20 +200,29 @@ def shelve(source: RunResult, shelf: Path) -> Path:
 
 
 def trained(config: RunConfig, console: Console) -> RunResult:
-    """Run a configuration, or take the result of the same run before, on the same data and backbone."""
+    """Run a configuration, or take the result of the same run before,
+    on the same data and backbone.
+    """
     found = finished(config)
     if found is not None and _still_holds(config, found):
         console.print(f"  {config.domain}: trained before")
         return found
     shutil.rmtree(config.output, ignore_errors=True)
     result = run(config, Reporter(f"  {config.domain}", console))
-    console.print(f"  {config.domain}: {result.report['seconds']:.0f} s, best epoch {result.report['best_epoch']}")
+    console.print(
+        f"  {config.domain}: {result.report['seconds']:.0f} s, best epoch"
+        f" {result.report['best_epoch']}"
+    )
     return result
 
 
 def _still_holds(config: RunConfig, found: RunResult) -> bool:
-    """Whether a run's data and backbone are still what they were; its configuration names only their folders."""
-    if config.backbone.folder is not None and found.report["backbone"] != fingerprint_of(config.backbone.folder):
+    """Whether a run's data and backbone are still what they were;
+    its configuration names only their folders.
+    """
+    if config.backbone.folder is not None and found.report["backbone"] != fingerprint_of(
+        config.backbone.folder
+    ):
         return False
     return bool(found.report["data"]["digest"] == load_dataset(config.data).digest)
 
@@ -219,4 +240,7 @@ def _farewell(report: dict[str, Any], folder: Path, console: Console) -> None:
     console.print(f"  curl -s '{url}/recommend?domain=adressa' -d '{body}'", soft_wrap=True)
     console.print(f"  curl -s {url}/domains", soft_wrap=True)
     if report["pid"] is not None:
-        console.print(f"  {command} demo --stop --folder {folder}   ends it (pid {report['pid']})", soft_wrap=True)
+        console.print(
+            f"  {command} demo --stop --folder {folder}   ends it (pid {report['pid']})",
+            soft_wrap=True,
+        )

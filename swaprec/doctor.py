@@ -1,4 +1,6 @@
-"""Looks at what a service needs on this machine: each check finds one thing and says what to do about it."""
+"""Looks at what a service needs on this machine:
+each check finds one thing and says what to do about it.
+"""
 
 from __future__ import annotations
 
@@ -38,11 +40,13 @@ PACKAGES = ("torch", "transformers", "faiss-cpu", "fastapi", "uvicorn")
 
 
 def examine(data: Path | None, url: str | None = None, key: str = "") -> list[Finding]:
-    """Run every check, each for itself: what one of them meets does not keep the others from looking.
+    """Run every check, each for itself: what one of them meets does not keep the others from
+    looking.
 
     Args:
         data: data folder; what the settings say without it.
-        url: of a running service, which is asked what it has. Without it, one that answers on the settings' port is.
+        url: of a running service, which is asked what it has. Without it, one that answers on the
+            settings' port is.
         key: for that service.
     """
     try:
@@ -51,11 +55,16 @@ def examine(data: Path | None, url: str | None = None, key: str = "") -> list[Fi
         wrong = Finding("bad", "settings", str(error), "docs/configuration.md lists every setting")
         return [wrong] if url is None else [wrong, *_asked(url, key)]
     unknown = [
-        Finding("warning", "settings", warning, "rename or remove it") for warning in unknown_variables(os.environ)
+        Finding("warning", "settings", warning, "rename or remove it")
+        for warning in unknown_variables(os.environ)
     ]
     return [
         *unknown,
-        *(_examine_machine(settings, key) if url is None else _examine_service_and_machine(settings, url, key)),
+        *(
+            _examine_machine(settings, key)
+            if url is None
+            else _examine_service_and_machine(settings, url, key)
+        ),
     ]
 
 
@@ -67,11 +76,18 @@ def _examine_machine(settings: Settings, key: str) -> list[Finding]:
 
 
 def _examine_service_and_machine(settings: Settings, url: str, key: str) -> list[Finding]:
-    """Ask the service at an address, then look at this machine; what it lacks is no fault if the service runs."""
+    """Ask the service at an address,
+    then look at this machine; what it lacks is no fault if the service runs.
+    """
     service = _asked(url, key)
-    place = [replace(one, what=f"{one.what} here") for one in (_checked(check, settings) for check in PLACE)]
+    place = [
+        replace(one, what=f"{one.what} here")
+        for one in (_checked(check, settings) for check in PLACE)
+    ]
     if service[0].state != "bad":
-        place = [replace(one, state="ok", advice="") if one.state == "warning" else one for one in place]
+        place = [
+            replace(one, state="ok", advice="") if one.state == "warning" else one for one in place
+        ]
     return [*service, *(_checked(check, settings) for check in MACHINE), *place]
 
 
@@ -93,7 +109,10 @@ def _python(_: Settings) -> Finding:
     version = ".".join(map(str, sys.version_info[:3]))
     if sys.platform != "linux":
         return Finding(
-            "bad", "python", f"{version} on {sys.platform}", "swaprec runs on Linux; elsewhere in a container"
+            "bad",
+            "python",
+            f"{version} on {sys.platform}",
+            "swaprec runs on Linux; elsewhere in a container",
         )
     return Finding("ok", "python", f"{version}, {sys.executable}")
 
@@ -106,11 +125,15 @@ def _packages(_: Settings) -> Finding:
         except importlib.metadata.PackageNotFoundError:
             missing.append(name)
     if missing:
-        return Finding("bad", "packages", f"missing: {', '.join(missing)}", "pip install 'swaprec[serve]'")
+        return Finding(
+            "bad", "packages", f"missing: {', '.join(missing)}", "pip install 'swaprec[serve]'"
+        )
     try:
         importlib.metadata.version("polars")
     except importlib.metadata.PackageNotFoundError:
-        return Finding("ok", "packages", ", ".join(found), "training needs pip install 'swaprec[train]'")
+        return Finding(
+            "ok", "packages", ", ".join(found), "training needs pip install 'swaprec[train]'"
+        )
     return Finding("ok", "packages", ", ".join(found))
 
 
@@ -124,17 +147,23 @@ def _device(settings: Settings) -> Finding:
         advice = "set SWAPREC_DEVICE=auto, or make the driver visible here (containers: --gpus all)"
         return Finding("bad", "device", f"{settings.device}, and torch finds no CUDA", advice)
     name = torch.cuda.get_device_name(device) if device.startswith("cuda") else "no GPU"
-    return Finding("ok", "device", f"{device} ({name}), item vectors in {resolve_dtype('auto', device)}")
+    return Finding(
+        "ok", "device", f"{device} ({name}), item vectors in {resolve_dtype('auto', device)}"
+    )
 
 
 def _threads(settings: Settings) -> Finding:
     cores = len(os.sched_getaffinity(0))
     found = (
-        f"{cores} cores, SWAPREC_THREADS={settings.threads}, OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', '-')}"
+        f"{cores} cores, SWAPREC_THREADS={settings.threads},"
+        f" OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', '-')}"
     )
     if settings.threads > cores:
         return Finding(
-            "warning", "threads", found, "more threads than cores are many times slower: set SWAPREC_THREADS=1"
+            "warning",
+            "threads",
+            found,
+            "more threads than cores are many times slower: set SWAPREC_THREADS=1",
         )
     return Finding("ok", "threads", found)
 
@@ -170,7 +199,11 @@ def _existing(folder: Path) -> Path:
 
 
 def _filesystem(folder: Path) -> str:
-    holding = [mount for mount in psutil.disk_partitions(all=True) if folder.is_relative_to(mount.mountpoint)]
+    holding = [
+        mount
+        for mount in psutil.disk_partitions(all=True)
+        if folder.is_relative_to(mount.mountpoint)
+    ]
     return max(holding, key=lambda mount: len(mount.mountpoint)).fstype if holding else "unknown"
 
 
@@ -178,7 +211,9 @@ def _disk(settings: Settings) -> Finding:
     usage = shutil.disk_usage(_existing(settings.data.absolute()))
     found = f"{usage.free / GIB:.1f} of {usage.total / GIB:.1f} GiB free"
     if usage.free < ROOM_BYTES:
-        return Finding("warning", "disk", found, "uploads and imports end with 507 when it is full: make room")
+        return Finding(
+            "warning", "disk", found, "uploads and imports end with 507 when it is full: make room"
+        )
     return Finding("ok", "disk", found)
 
 
@@ -200,11 +235,15 @@ def _state(settings: Settings) -> Finding:
     path = settings.data / "state.db"
     lost = lost_state(settings.data, path)
     if lost is not None:
-        return Finding("bad", "state", lost, "swaprec restore brings the catalogs back from the snapshots")
+        return Finding(
+            "bad", "state", lost, "swaprec restore brings the catalogs back from the snapshots"
+        )
     if not path.exists():
         return Finding("ok", "state", f"{path} will be made at the first start")
     try:
-        with sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=PROBE_S) as db:
+        with sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=PROBE_S
+        ) as db:
             there = {row[0] for row in db.execute("SELECT name FROM domains")}
             [items] = db.execute("SELECT count(*) FROM items").fetchone()
     except sqlite3.DatabaseError as error:
@@ -212,7 +251,10 @@ def _state(settings: Settings) -> Finding:
     missing = sorted(set(known_domains(settings.data)) - there)
     found = f"domains: {len(there)}, items: {items:,}, in {path}"
     if missing:
-        advice = "swaprec restore brings back those that have a snapshot; nothing that is there is changed"
+        advice = (
+            "swaprec restore brings back those that have a snapshot; nothing that is there is"
+            " changed"
+        )
         return Finding("bad", "state", f"{found}; it lacks {named(missing)}", advice)
     return Finding("ok", "state", found)
 
@@ -233,7 +275,9 @@ def _redis(url: str) -> Finding:
     from service.state.redis_link import shown
 
     try:
-        with redis.Redis.from_url(url, socket_timeout=PROBE_S, socket_connect_timeout=PROBE_S) as client:
+        with redis.Redis.from_url(
+            url, socket_timeout=PROBE_S, socket_connect_timeout=PROBE_S
+        ) as client:
             server: Any = client.info("server")
             persistence: Any = client.info("persistence")
     except (redis.RedisError, ValueError) as error:
@@ -258,14 +302,19 @@ def _backbones(settings: Settings) -> Finding:
         else:
             whole[fingerprint_of(folder)] = folder
     if broken:
-        return Finding("bad", "backbones", "; ".join(broken), "name folders that swaprec train wrote")
+        return Finding(
+            "bad", "backbones", "; ".join(broken), "name folders that swaprec train wrote"
+        )
     if not whole:
         advice = (
-            f"put a folder that swaprec train wrote into {settings.data / 'backbones'}, or name it in SWAPREC_BACKBONES"
+            f"put a folder that swaprec train wrote into {settings.data / 'backbones'}, or name it"
+            " in SWAPREC_BACKBONES"
         )
         return Finding("warning", "backbones", "none: nothing can be recommended", advice)
     names = unique_names(whole)
-    return Finding("ok", "backbones", ", ".join(f"{name} ({mark[:12]})" for mark, name in names.items()))
+    return Finding(
+        "ok", "backbones", ", ".join(f"{name} ({mark[:12]})" for mark, name in names.items())
+    )
 
 
 def _keys(settings: Settings) -> Finding:
@@ -278,9 +327,15 @@ def _keys(settings: Settings) -> Finding:
     if path.exists() and stat.S_IMODE(path.stat().st_mode) & 0o077:
         return Finding("warning", "keys", f"others may read {path}", f"chmod 600 {path}")
     if not keys:
-        how = "SWAPREC_INSECURE=1: anyone may write" if settings.insecure else f"only {settings.host} is listened on"
+        how = (
+            "SWAPREC_INSECURE=1: anyone may write"
+            if settings.insecure
+            else f"only {settings.host} is listened on"
+        )
         return Finding("warning" if settings.insecure else "ok", "keys", f"none; {how}")
-    return Finding("ok", "keys", f"{len(keys)}: {', '.join(f'{key.name} ({key.scope})' for key in keys[:5])}")
+    return Finding(
+        "ok", "keys", f"{len(keys)}: {', '.join(f'{key.name} ({key.scope})' for key in keys[:5])}"
+    )
 
 
 def _port(settings: Settings) -> Finding:
@@ -296,7 +351,8 @@ def _local_service(settings: Settings) -> str | None:
     """Return the address of the service that answers on the settings' port, if one does."""
     if not _is_taken(settings):
         return None
-    url = f"http://{'127.0.0.1' if settings.host in ('0.0.0.0', '::') else settings.host}:{settings.port}"  # noqa: S104 - a name for all
+    host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host  # noqa: S104 - a name for all
+    url = f"http://{host}:{settings.port}"
     with Client(url, timeout=PROBE_S) as client:
         return url if client.alive() else None
 
@@ -307,6 +363,20 @@ def _is_taken(settings: Settings) -> bool:
         return settings.port != 0 and probe.connect_ex(("127.0.0.1", settings.port)) == 0
 
 
-MACHINE: tuple[Callable[[Settings], Finding], ...] = (_python, _packages, _device, _threads, _memory)
-PLACE: tuple[Callable[[Settings], Finding], ...] = (_data, _disk, _holder, _state, _versions, _backbones, _keys)
+MACHINE: tuple[Callable[[Settings], Finding], ...] = (
+    _python,
+    _packages,
+    _device,
+    _threads,
+    _memory,
+)
+PLACE: tuple[Callable[[Settings], Finding], ...] = (
+    _data,
+    _disk,
+    _holder,
+    _state,
+    _versions,
+    _backbones,
+    _keys,
+)
 """What concerns the data folder of these settings, which need not be the running service's."""

@@ -15,7 +15,9 @@ MAX_LISTED = 5
 
 
 def examine_service(url: str, key: str) -> list[Finding]:
-    """Ask the service at an address what it has; an address where nobody answers is one bad finding."""
+    """Ask the service at an address what it has;
+    an address where nobody answers is one bad finding.
+    """
     with Client(url, key, timeout=ASK_S) as client:
         try:
             ready = client.readiness()
@@ -28,7 +30,10 @@ def examine_service(url: str, key: str) -> list[Finding]:
             info: Mapping[str, Any] = client.info()
         except ProblemError as error:
             advice = "--key or SWAPREC_KEY names a key that sees all domains"
-            return [_readiness(url, "", ready), Finding("warning", "service", f"{url} answers: {error}", advice)]
+            return [
+                _readiness(url, "", ready),
+                Finding("warning", "service", f"{url} answers: {error}", advice),
+            ]
         except Unreachable as error:
             return [Finding("bad", "service", str(error))]
     return [
@@ -43,10 +48,16 @@ def _readiness(url: str, which: str, ready: Mapping[str, Any]) -> Finding:
     loading, degraded = ready["loading"], ready["degraded"]
     found = f"swaprec{which} at {url}, {ready['status']}"
     if loading:
-        return Finding("warning", "service", f"{found}: {_listed(list(loading))}", "wait until it is ready")
+        return Finding(
+            "warning", "service", f"{found}: {_listed(list(loading))}", "wait until it is ready"
+        )
     if degraded:
         lacks = "; ".join(f"{what}: {why}" for what, why in degraded.items())
-        advice = "recommendations go on, writes do not" if "state" in degraded else "the other domains are served"
+        advice = (
+            "recommendations go on, writes do not"
+            if "state" in degraded
+            else "the other domains are served"
+        )
         return Finding("warning", "service", f"{found}, without {lacks}", advice)
     return Finding("ok", "service", found)
 
@@ -54,10 +65,17 @@ def _readiness(url: str, which: str, ready: Mapping[str, Any]) -> Finding:
 def _state(state: Mapping[str, Any]) -> Finding:
     found = " ".join(str(state[name]) for name in ("backend", "server", "where") if state.get(name))
     if state["trouble"]:
-        return Finding("bad", "service state", f"{found}: {state['trouble']}", "bring back what it keeps its state in")
+        return Finding(
+            "bad",
+            "service state",
+            f"{found}: {state['trouble']}",
+            "bring back what it keeps its state in",
+        )
     if state["warnings"]:
         advice = "docs/configuration.md, State in Redis"
-        return Finding("warning", "service state", f"{found}: {'; '.join(state['warnings'])}", advice)
+        return Finding(
+            "warning", "service state", f"{found}: {'; '.join(state['warnings'])}", advice
+        )
     return Finding("ok", "service state", found)
 
 
@@ -66,8 +84,8 @@ def _backbones(backbones: list[Mapping[str, Any]]) -> Finding:
         advice = "put a folder that swaprec train wrote into backbones/ of its data folder"
         return Finding("warning", "service backbones", "none: nothing can be recommended", advice)
     listed = [
-        f"{one['name']} ({one['fingerprint'][:12]}) on {one['device']}, {one['parameters']:,} parameters, "
-        f"{bytes_text(one['memory_bytes'])}"
+        f"{one['name']} ({one['fingerprint'][:12]}) on {one['device']}, {one['parameters']:,}"
+        f" parameters, {bytes_text(one['memory_bytes'])}"
         for one in backbones
     ]
     return Finding("ok", "service backbones", _listed(listed, "; "))
@@ -78,7 +96,12 @@ def _domains(domains: list[Mapping[str, Any]], broken: Mapping[str, str]) -> Fin
     found = f"{len(domains)}: {_listed(listed)}" if domains else "none"
     if broken:
         reasons = _listed([f"{name}: {why}" for name, why in broken.items()], "; ")
-        return Finding("bad", "service domains", f"{found}; broken are {reasons}", "the service's log says more")
+        return Finding(
+            "bad",
+            "service domains",
+            f"{found}; broken are {reasons}",
+            "the service's log says more",
+        )
     return Finding("ok", "service domains", found)
 
 

@@ -1,10 +1,21 @@
-"""What the command line says when something does not work: what was given, what was expected, one hint."""
+"""What the command line says when something does not work:
+what was given, what was expected, one hint.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-OK, FAILED, USAGE, UNREACHABLE, REFUSED, REJECTED, MISSING_EXTRA, INTERRUPTED = 0, 1, 2, 3, 4, 5, 6, 130
+OK, FAILED, USAGE, UNREACHABLE, REFUSED, REJECTED, MISSING_EXTRA, INTERRUPTED = (
+    0,
+    1,
+    2,
+    3,
+    4,
+    5,
+    6,
+    130,
+)
 
 
 class Stop(Exception):
@@ -45,7 +56,9 @@ class Malformed(ProblemError):
 
 
 class Unsendable(Malformed, ValueError, TypeError):
-    """An argument that the service would refuse with 422: refused at once, before anything is sent."""
+    """An argument that the service would refuse with 422:
+    refused at once, before anything is sent.
+    """
 
 
 class Unauthorized(ProblemError):

@@ -1,4 +1,6 @@
-"""`swaprec evaluate`: a run's bundle on its held-out users, offline and, if asked, through a service."""
+"""`swaprec evaluate`: a run's bundle on its held-out users,
+offline and, if asked, through a service.
+"""
 
 from __future__ import annotations
 
@@ -23,10 +25,13 @@ from transrec.adapters import Adapter, AdapterSpec
 from transrec.backbone import Backbone
 
 
-def evaluate_run(run: Path, overrides: Iterable[str], against: str | None, console: Console | None) -> dict[str, Any]:
+def evaluate_run(
+    run: Path, overrides: Iterable[str], against: str | None, console: Console | None
+) -> dict[str, Any]:
     """Evaluate a run; returns `offline` and, with a service, `served`, `difference` and `agrees`.
 
-    Beside them stands what is needed to read the figures: `baselines`, `items`, `seed`, `data_digest`.
+    Beside them stands what is needed to read the figures: `baselines`, `items`, `seed`,
+    `data_digest`.
 
     Args:
         run: a run's folder, or its TOML file.
@@ -44,13 +49,21 @@ def evaluate_run(run: Path, overrides: Iterable[str], against: str | None, conso
             client.domain(config.domain)  # whoever is not there is known before minutes are spent
     path = config.output / BUNDLE
     if config.backbone.folder is None or not path.is_file():
-        raise Stop(f"{config.output} holds no bundle", 'swaprec train with stage = "adapt" makes one', USAGE)
+        raise Stop(
+            f"{config.output} holds no bundle",
+            'swaprec train with stage = "adapt" makes one',
+            USAGE,
+        )
     bundle = read_bundle(path)
     with Reporter(config.domain, console) as reporter:
         reporter.stage("read the data")
         dataset = load_dataset(config.data)
         if dataset.digest != bundle.manifest.data_digest:
-            raise Stop(f"{config.data.folder} is not the data that {path} was trained on", "the digests differ", USAGE)
+            raise Stop(
+                f"{config.data.folder} is not the data that {path} was trained on",
+                "the digests differ",
+                USAGE,
+            )
         reporter.stage("load the backbone")
         backbone = Backbone.load(config.backbone.folder)
         adapter, dtype = load_adapter(bundle, backbone), bundle.manifest.dtype
@@ -70,7 +83,9 @@ def evaluate_run(run: Path, overrides: Iterable[str], against: str | None, conso
 
 
 def _basis(bundle: Bundle, dataset: Dataset, config: RunConfig) -> dict[str, Any]:
-    """Return what the figures were measured on; the bundle's baselines hold, since its data is the same."""
+    """Return what the figures were measured on;
+    the bundle's baselines hold, since its data is the same.
+    """
     return {
         "baselines": bundle.manifest.metrics.get("baselines", {}),
         "items": len(dataset.contents),
@@ -104,8 +119,9 @@ def load_adapter(bundle: Bundle, backbone: Backbone) -> Adapter:
     if bundle.manifest.backbone != backbone.fingerprint:
         trained, served = bundle.manifest.backbone[:12], backbone.fingerprint[:12]
         raise Stop(
-            f"the bundle was trained on backbone {trained}, this is {served}", "name the folder it was trained on"
+            f"the bundle was trained on backbone {trained}, this is {served}",
+            "name the folder it was trained on",
         )
-    return Adapter.from_tensors(AdapterSpec.parse(bundle.manifest.spec), backbone.shape, bundle.tensors).to(
-        backbone.device
-    )
+    return Adapter.from_tensors(
+        AdapterSpec.parse(bundle.manifest.spec), backbone.shape, bundle.tensors
+    ).to(backbone.device)

@@ -1,4 +1,6 @@
-"""Running an experiment: each run a process of its own, several at once, and a failed one does not stop the others."""
+"""Running an experiment: each run a process of its own,
+several at once, and a failed one does not stop the others.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,13 @@ class Tally:
 
 
 def run_experiment(
-    experiment: Experiment, output: Path, jobs: int, console: Console, command: str, *, runs: bool = True
+    experiment: Experiment,
+    output: Path,
+    jobs: int,
+    console: Console,
+    command: str,
+    *,
+    runs: bool = True,
 ) -> Tally:
     """Run what is not there yet: the pretrainings, then all else.
 
@@ -60,7 +68,9 @@ def run_experiment(
         if not runs:
             return tally
         ready = [
-            run for run in experiment.runs if run.source is None or finished(experiment.sources[run.source].config)
+            run
+            for run in experiment.runs
+            if run.source is None or finished(experiment.sources[run.source].config)
         ]
         for run in experiment.runs:
             if run not in ready:
@@ -80,11 +90,17 @@ def check_data(experiment: Experiment) -> None:
         Stop: with everything that is missing, and how to get it.
     """
     planned = [*experiment.sources.values(), *experiment.runs]
-    missing = find_missing((run.name, run.config) for run in planned if finished(run.config) is None)
+    missing = find_missing(
+        (run.name, run.config) for run in planned if finished(run.config) is None
+    )
     if missing:
         listed = "".join(f"\n  {line}" for line in missing)
         hint = "docs/experiments.md describes every data set; --data says where the folders lie"
-        raise Stop(f"nothing was run: of what the runs read, {len(missing)} are missing{listed}", hint, USAGE)
+        raise Stop(
+            f"nothing was run: of what the runs read, {len(missing)} are missing{listed}",
+            hint,
+            USAGE,
+        )
 
 
 class RunPool:
@@ -126,7 +142,9 @@ class RunPool:
         threads = str(config.train.threads or self._threads)
         environment = os.environ | {"OMP_NUM_THREADS": threads, "NO_COLOR": "1"}
         with log.open("ab") as output:
-            process = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=output, env=environment)  # noqa: S603 - our own command
+            process = subprocess.Popen(  # noqa: S603 - our own command
+                line, stdout=subprocess.DEVNULL, stderr=output, env=environment
+            )
             self._running.add(process)
             code = process.wait()
             self._running.discard(process)
@@ -142,7 +160,9 @@ class RunPool:
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def _as_they_end(waiting: dict[Future[str | None], Planned]) -> Iterator[tuple[Planned, str | None]]:
+def _as_they_end(
+    waiting: dict[Future[str | None], Planned],
+) -> Iterator[tuple[Planned, str | None]]:
     left = set(waiting)
     while left:
         done, left = wait(left, return_when=FIRST_COMPLETED)
@@ -151,7 +171,9 @@ def _as_they_end(waiting: dict[Future[str | None], Planned]) -> Iterator[tuple[P
 
 
 def _drop_another(config: RunConfig) -> None:
-    """Forget the checkpoint of another configuration: `finished` has found that its result is not this run's."""
+    """Forget the checkpoint of another configuration:
+    `finished` has found that its result is not this run's.
+    """
     described = config.output / CONFIG
     if described.is_file() and described.read_text("utf-8") != config.model_dump_json(indent=1):
         for name in (CHECKPOINT, CONFIG):
@@ -160,11 +182,19 @@ def _drop_another(config: RunConfig) -> None:
 
 
 def _record(experiment: Experiment, output: Path, command: str) -> None:
-    """Write what the folder holds: the runs and commands of this call, and those of earlier ones with other choices."""
+    """Write what the folder holds: the runs and commands of this call,
+    and those of earlier ones with other choices.
+    """
     path = output / EXPERIMENT
     earlier: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
-    runs = [{"name": run.name, "choices": run.choices, "seed": run.config.seed} for run in experiment.runs]
-    commands = [*earlier.get("commands", [earlier["command"]] if "command" in earlier else []), command]
+    runs = [
+        {"name": run.name, "choices": run.choices, "seed": run.config.seed}
+        for run in experiment.runs
+    ]
+    commands = [
+        *earlier.get("commands", [earlier["command"]] if "command" in earlier else []),
+        command,
+    ]
     content: dict[str, Any] = {
         "title": experiment.title,
         "question": experiment.question,
@@ -177,14 +207,18 @@ def _record(experiment: Experiment, output: Path, command: str) -> None:
     atomic_write(path, json.dumps(content, indent=1).encode())
 
 
-def _with_earlier(runs: list[dict[str, Any]], earlier: list[dict[str, Any]], output: Path) -> list[dict[str, Any]]:
+def _with_earlier(
+    runs: list[dict[str, Any]], earlier: list[dict[str, Any]], output: Path
+) -> list[dict[str, Any]]:
     """Return this call's runs after those of earlier calls that have left something."""
     names = {run["name"] for run in runs}
     axes = {tuple(run["choices"]) for run in runs}
     kept = [
         run
         for run in earlier
-        if run["name"] not in names and tuple(run["choices"]) in axes and (output / run["name"]).is_dir()
+        if run["name"] not in names
+        and tuple(run["choices"]) in axes
+        and (output / run["name"]).is_dir()
     ]
     return [*kept, *runs]
 
@@ -198,6 +232,8 @@ def _result(config: RunConfig) -> str:
 
 
 def _last_line(log: Path) -> str:
-    lines = [line.strip() for line in log.read_text("utf-8", "replace").splitlines() if line.strip()]
+    lines = [
+        line.strip() for line in log.read_text("utf-8", "replace").splitlines() if line.strip()
+    ]
     errors = [line for line in lines if line.startswith("error: ")]
     return (errors or lines or ["it said nothing"])[-1][:500]

@@ -17,7 +17,9 @@ MARKERS: Mapping[Extra, tuple[str, ...]] = {
     "serve": ("torch", "faiss", "fastapi"),
     "train": ("torch", "polars", "accelerate"),
 }
-"""Modules that stand for all that an extra brings: where they are, the others are looked for when they are used."""
+"""Modules that stand for all that an extra brings:
+where they are, the others are looked for when they are used.
+"""
 
 
 class MissingExtra(Stop):
@@ -25,7 +27,8 @@ class MissingExtra(Stop):
 
     def __init__(self, what: str, extras: tuple[Extra, ...]) -> None:
         super().__init__(
-            f"{what} needs packages that are not installed: pip install 'swaprec[{','.join(extras)}]'",
+            f"{what} needs packages that are not installed: pip install"
+            f" 'swaprec[{','.join(extras)}]'",
             code=MISSING_EXTRA,
         )
 

@@ -1,4 +1,6 @@
-"""Tables of text that lose nothing: what does not fit is wrapped; where that does not fit either, a row is a block."""
+"""Tables of text that lose nothing:
+what does not fit is wrapped; where that does not fit either, a row is a block.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,11 @@ class Grid:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         if self.title:
             yield from Text(self.title, "bold").wrap(console, options.max_width, overflow="fold")
-        widths = fit_widths(self._natural(), self._least(), options.max_width - GAP_COLUMNS * (len(self.columns) - 1))
+        widths = fit_widths(
+            self._natural(),
+            self._least(),
+            options.max_width - GAP_COLUMNS * (len(self.columns) - 1),
+        )
         if widths is None:
             yield from self._blocks(console, options.max_width)
             return
@@ -53,9 +59,13 @@ class Grid:
         return [min(UNBROKEN_COLUMNS, max(map(cell_len, column), default=0)) for column in words]
 
     def _by_column(self) -> list[list[str]]:
-        return [[name, *(row[place] for row in self.rows)] for place, name in enumerate(self.columns)]
+        return [
+            [name, *(row[place] for row in self.rows)] for place, name in enumerate(self.columns)
+        ]
 
-    def _lines(self, console: Console, cells: Sequence[str], widths: Sequence[int], style: str = "") -> Iterator[Text]:
+    def _lines(
+        self, console: Console, cells: Sequence[str], widths: Sequence[int], style: str = ""
+    ) -> Iterator[Text]:
         """Draw one row, on as many lines as its longest cell needs."""
         wrapped = [
             Text(cell, style).wrap(console, max(1, width), overflow="fold")

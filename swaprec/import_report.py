@@ -26,7 +26,12 @@ def with_unread(report: ImportReport, log: RowLog) -> ImportReport:
         return report
     kinds = dict(report.get("rejected_kinds", {}))
     for kind, count in log.rejected.counts.items():
-        kinds[kind] = {"count": count, "index": -1, "item_id": None, "detail": log.rejected.examples[kind]}
+        kinds[kind] = {
+            "count": count,
+            "index": -1,
+            "item_id": None,
+            "detail": log.rejected.examples[kind],
+        }
     total = report["rejected_count"] + log.rejected_count
     return {**report, "rejected_count": total, "rejected_kinds": kinds}
 
@@ -41,10 +46,15 @@ def check_complete(report: ImportReport, what: str) -> None:
     rejected = report["rejected_count"]
     if rejected and not stored:
         all_of_them = "the only row was" if rejected == 1 else f"all {rejected:,} rows were"
-        raise Stop(f"nothing of {what} was loaded: {all_of_them} rejected", "the lines above say why", USAGE)
+        raise Stop(
+            f"nothing of {what} was loaded: {all_of_them} rejected",
+            "the lines above say why",
+            USAGE,
+        )
     if rejected:
         raise Stop(
-            f"{rejected:,} of {rejected + stored:,} rows of {what} were rejected; the others are stored",
+            f"{rejected:,} of {rejected + stored:,} rows of {what} were rejected; the others are"
+            " stored",
             "mend them and load them again: what is stored already stays as it is",
             REJECTED,
         )

@@ -1,8 +1,9 @@
-"""The domain `adressa` of the demo: invented headlines and a synthetic log, made here and named as such.
+"""The domain `adressa` of the demo: invented headlines and a synthetic log, made here and named as
+such.
 
-The log of the real newspaper cannot be shipped. What stands in its place has the same shape: short headlines in
-sections, and readers who follow a story, then look at another one. Figures on it say that serving works, and nothing
-about any newspaper.
+The log of the real newspaper cannot be shipped. What stands in its place has the same shape: short
+headlines in sections, and readers who follow a story, then look at another one. Figures on it say
+that serving works, and nothing about any newspaper.
 """
 
 from __future__ import annotations
@@ -59,7 +60,9 @@ def headlines() -> list[Headline]:
 
 
 def write(folder: Path) -> Path:
-    """Write the headlines and the log in the canonical form, unless they are there; returns the folder."""
+    """Write the headlines and the log in the canonical form,
+    unless they are there; returns the folder.
+    """
     if not (folder / "interactions.parquet").is_file():
         canonical.write(clean(tables()), folder)
     return folder
@@ -93,8 +96,12 @@ def _log(news: list[Headline]) -> Iterator[tuple[str, str, int]]:
             yield f"synthetic-{reader + 1}", news[place].item_id, second
 
 
-def _walk(news: list[Headline], favourites: list[str], length: int, random: np.random.Generator) -> list[int]:
-    """Choose the headlines of one reader: the next of a story, or another of a favourite section, or any."""
+def _walk(
+    news: list[Headline], favourites: list[str], length: int, random: np.random.Generator
+) -> list[int]:
+    """Choose the headlines of one reader:
+    the next of a story, or another of a favourite section, or any.
+    """
     popularity = _popularity(len(news))
     preferred = np.array([one.section in favourites for one in news])
     seen: list[int] = []

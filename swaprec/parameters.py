@@ -20,11 +20,17 @@ from transrec.user_encoder import UserShape
 
 _USER = UserShape()
 LIKE = {
-    "bert-base": BackboneConfig(TextShape("bert", 12, 768, 12, 3072, 30522, 512, 2, 1e-12, 0), _USER),
-    "roberta-base": BackboneConfig(TextShape("roberta", 12, 768, 12, 3072, 50265, 514, 1, 1e-5, 1), _USER),
+    "bert-base": BackboneConfig(
+        TextShape("bert", 12, 768, 12, 3072, 30522, 512, 2, 1e-12, 0), _USER
+    ),
+    "roberta-base": BackboneConfig(
+        TextShape("roberta", 12, 768, 12, 3072, 50265, 514, 1, 1e-5, 1), _USER
+    ),
     "minilm": BackboneConfig(TextShape("bert", 6, 384, 12, 1536, 30522, 512, 2, 1e-12, 0), _USER),
     "vit-base": BackboneConfig(
-        None, _USER, image=ImageShape(12, 768, 12, 3072, 16, 1, 1e-12, Preprocessing(size=224, resize=224))
+        None,
+        _USER,
+        image=ImageShape(12, 768, 12, 3072, 16, 1, 1e-12, Preprocessing(size=224, resize=224)),
     ),
 }
 """Sizes of encoders that people start from: nothing has to be downloaded to count."""
@@ -63,16 +69,22 @@ def count(path: Path, folder: Path | None, like: str | None) -> Counted:
     """
     raw = _read(path)
     try:
-        spec = AdapterSpec.parse(raw.get("adapter") or {side: raw[side] for side in ("item", "user") if side in raw})
+        spec = AdapterSpec.parse(
+            raw.get("adapter") or {side: raw[side] for side in ("item", "user") if side in raw}
+        )
     except SpecError as error:
         raise Stop(
-            f"{path}: {'; '.join(error.problems)}", "docs/training.md lists what each kind reads", USAGE
+            f"{path}: {'; '.join(error.problems)}",
+            "docs/training.md lists what each kind reads",
+            USAGE,
         ) from error
     name, config = _sizes(raw, path, folder, like)
     try:
         counted = count_parameters(spec, adapter_shape(config))
     except SpecError as error:
-        raise Stop(f"{path} does not fit {name}: {'; '.join(error.problems)}", code=USAGE) from error
+        raise Stop(
+            f"{path} does not fit {name}: {'; '.join(error.problems)}", code=USAGE
+        ) from error
     with torch.device("meta"):
         full = sum(parameter.numel() for parameter in build(config).parameters())
     return Counted(name, counted.item, counted.user, full)
@@ -87,7 +99,9 @@ def _read(path: Path) -> dict[str, Any]:
         raise Stop(f"{path} is not TOML: {error}", code=USAGE) from error
 
 
-def _sizes(raw: dict[str, Any], path: Path, folder: Path | None, like: str | None) -> tuple[str, BackboneConfig]:
+def _sizes(
+    raw: dict[str, Any], path: Path, folder: Path | None, like: str | None
+) -> tuple[str, BackboneConfig]:
     if like is not None:
         if like not in LIKE:
             raise Stop(f"--like {like}: expected one of {', '.join(LIKE)}", code=USAGE)
@@ -96,6 +110,14 @@ def _sizes(raw: dict[str, Any], path: Path, folder: Path | None, like: str | Non
     if folder is None and isinstance(source, dict) and isinstance(source.get("folder"), str):
         folder = path.parent / source["folder"]
     if folder is None or not (folder / "config.json").is_file():
-        found = "names no backbone" if folder is None else f"counts on {folder}, which is no backbone folder"
-        raise Stop(f"{path} {found}", f"--backbone names one, --like counts on {', '.join(LIKE)}", USAGE)
-    return str(folder), BackboneConfig.parse(json.loads((folder / "config.json").read_text("utf-8")))
+        found = (
+            "names no backbone"
+            if folder is None
+            else f"counts on {folder}, which is no backbone folder"
+        )
+        raise Stop(
+            f"{path} {found}", f"--backbone names one, --like counts on {', '.join(LIKE)}", USAGE
+        )
+    return str(folder), BackboneConfig.parse(
+        json.loads((folder / "config.json").read_text("utf-8"))
+    )

@@ -1,6 +1,8 @@
-"""From a run to where it is served: catalog, bundle and held-out probes, to a service or into a folder.
+"""From a run to where it is served: catalog, bundle and held-out probes, to a service or into a
+folder.
 
-A folder that was written here is published later, from a machine that has neither the data nor the run.
+A folder that was written here is published later, from a machine that has neither the data nor the
+run.
 """
 
 from __future__ import annotations
@@ -30,7 +32,9 @@ A_RUN = "the run of a bundle"
 
 @dataclass(frozen=True, slots=True)
 class HandOver:
-    """What a domain is served from: its bundle, the backbone's fingerprint, and the files or the run beside it."""
+    """What a domain is served from: its bundle,
+    the backbone's fingerprint, and the files or the run beside it.
+    """
 
     domain: str
     backbone: str | None
@@ -61,7 +65,10 @@ class HandOver:
         known = split.history("test")
         users = np.linspace(0, len(known) - 1, min(MAX_PROBES, len(known)), dtype=np.int64)
         return [
-            {"history": [ids[row] for row in known[user][-MAX_HISTORY:]], "target": ids[split.test[user]]}
+            {
+                "history": [ids[row] for row in known[user][-MAX_HISTORY:]],
+                "target": ids[split.test[user]],
+            }
             for user in users
         ]
 
@@ -83,7 +90,9 @@ class Published:
             check_complete(self.report, f"the catalog of {self.card['domain']}")
 
 
-def push(client: Client, bundle: Path, *, catalog: bool, activate: bool, create: bool, console: Console) -> Published:
+def push(
+    client: Client, bundle: Path, *, catalog: bool, activate: bool, create: bool, console: Console
+) -> Published:
     """Push a bundle, its run's catalog before it if asked.
 
     Raises:
@@ -91,12 +100,22 @@ def push(client: Client, bundle: Path, *, catalog: bool, activate: bool, create:
     """
     if not catalog:
         path = find_bundle(bundle)
-        return Published(client.push(path, activate=activate, create=create, on_job=JobLines(console)))
-    return publish(client, handover(bundle), activate=activate, create=create, probes=False, console=console)
+        return Published(
+            client.push(path, activate=activate, create=create, on_job=JobLines(console))
+        )
+    return publish(
+        client, handover(bundle), activate=activate, create=create, probes=False, console=console
+    )
 
 
 def publish(
-    client: Client, given: HandOver, *, activate: bool, create: bool, probes: bool = True, console: Console
+    client: Client,
+    given: HandOver,
+    *,
+    activate: bool,
+    create: bool,
+    probes: bool = True,
+    console: Console,
 ) -> Published:
     """Bring catalog, probes and bundle to a service, in this order.
 
@@ -107,7 +126,10 @@ def publish(
     if create:
         client.put_domain(given.domain, backbone=given.backbone)
     report = client.import_items(given.domain, given.items(), job_lines)
-    counts = f"{report['accepted']} items new, {report['updated']} changed, {report['rejected_count']} rejected"
+    counts = (
+        f"{report['accepted']} items new, {report['updated']} changed, {report['rejected_count']}"
+        " rejected"
+    )
     console.print(f"{given.domain}: {counts}")
     print_report(report, console)
     if not report["accepted"] + report["updated"] + report["unchanged"]:
@@ -126,9 +148,13 @@ def to_folder(given: HandOver, store: Path) -> Path:
     temporary.mkdir(parents=True)
     try:
         with (temporary / ITEMS).open("w", encoding="utf-8") as file:
-            file.writelines(json.dumps(_plain(item), ensure_ascii=False) + "\n" for item in given.items())
+            file.writelines(
+                json.dumps(_plain(item), ensure_ascii=False) + "\n" for item in given.items()
+            )
         (temporary / PROBES).write_text(json.dumps(given.probes(), ensure_ascii=False), "utf-8")
-        (temporary / ABOUT).write_text(json.dumps({"domain": given.domain, "backbone": given.backbone}), "utf-8")
+        (temporary / ABOUT).write_text(
+            json.dumps({"domain": given.domain, "backbone": given.backbone}), "utf-8"
+        )
         shutil.copyfile(given.bundle, temporary / BUNDLE)
         shutil.rmtree(place, ignore_errors=True)
         temporary.rename(place)
@@ -141,7 +167,9 @@ def _plain(item: Mapping[str, Any]) -> dict[str, Any]:
     try:
         return json_row(item)
     except CellError as error:
-        raise Stop(f"item {item.get('item_id')!r} of the catalog cannot be written: {error}") from error
+        raise Stop(
+            f"item {item.get('item_id')!r} of the catalog cannot be written: {error}"
+        ) from error
 
 
 def handover(given: Path) -> HandOver:
@@ -171,7 +199,9 @@ def find_bundle(given: Path) -> Path:
     path = given / BUNDLE if given.is_dir() else given
     if not path.is_file():
         raise Stop(
-            f"{path} is not there", 'swaprec train with stage = "adapt" writes a bundle into its output folder', USAGE
+            f"{path} is not there",
+            'swaprec train with stage = "adapt" writes a bundle into its output folder',
+            USAGE,
         )
     return path
 

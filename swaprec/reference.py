@@ -1,4 +1,7 @@
-"""Writes the reference pages from the program itself: `python -m swaprec.reference`. A test compares them."""
+"""Writes the reference pages from the program itself: `python -m swaprec.reference`.
+
+A test compares them.
+"""
 
 from __future__ import annotations
 
@@ -16,17 +19,18 @@ DOCS = Path(__file__).parents[1] / "docs"
 WIDTH = "80"
 CLI_HEAD = """# The command line
 
-Made from the program by `make docs`. Data goes to stdout, talk to stderr; `--json` prints one document.
+Made from the program by `make docs`. Data goes to stdout, talk to stderr; `--json` prints one
+document.
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no service answers, 4 the service refused, 5 some rows
-were rejected and the others stored, 6 an extra is not installed, 130 interrupted.
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no service answers, 4 the service refused, 5 some
+rows were rejected and the others stored, 6 an extra is not installed, 130 interrupted.
 
 `swaprec --install-completion` completes commands, domains and versions in your shell.
 """
 HTTP_HEAD = """# HTTP reference
 
-Made from the OpenAPI document by `make docs`; [http.md](http.md) tells it by example. Every error is
-`application/problem+json` (`ProblemBody` below).
+Made from the OpenAPI document by `make docs`; [http.md](http.md) tells it by example. Every error
+is `application/problem+json` (`ProblemBody` below).
 """
 
 
@@ -44,7 +48,9 @@ def cli_page() -> str:
     for words in _commands(typer.main.get_command(app), ()):
         shown = CliRunner().invoke(app, [*words, "--help"], prog_name="swaprec").output.strip()
         blocks.append(
-            f"## swaprec {' '.join(words)}\n\n```text\n{shown}\n```\n" if words else f"```text\n{shown}\n```\n"
+            f"## swaprec {' '.join(words)}\n\n```text\n{shown}\n```\n"
+            if words
+            else f"```text\n{shown}\n```\n"
         )
     return "\n".join(blocks)
 
@@ -66,7 +72,9 @@ def http_page() -> str:
         for method, operation in operations.items():
             blocks.append(_operation(method.upper(), path, operation))
     blocks.append("# Schemas\n")
-    blocks += [_schema(name, schema) for name, schema in sorted(document["components"]["schemas"].items())]
+    blocks += [
+        _schema(name, schema) for name, schema in sorted(document["components"]["schemas"].items())
+    ]
     return "\n".join(blocks)
 
 
@@ -84,7 +92,9 @@ def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
         lines.append(f"Body `{kind}`: {_type(content.get('schema', {}))}\n")
         lines += _fields(content.get("schema", {}))
     lines += ["| status | |", "|---|---|"]
-    lines += [f"| {status} | {_answer(one)} |" for status, one in sorted(operation["responses"].items())]
+    lines += [
+        f"| {status} | {_answer(one)} |" for status, one in sorted(operation["responses"].items())
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -94,7 +104,8 @@ def _parameter(one: dict[str, Any]) -> str:
     if schema.get("default") is not None:
         blocks = f"{blocks} Default `{json.dumps(schema['default'])}`.".strip()
     return (
-        f"| `{one['name']}`{'' if one.get('required') else ' (optional)'} | {one['in']} | {_type(schema)} | {blocks} |"
+        f"| `{one['name']}`{'' if one.get('required') else ' (optional)'} | {one['in']} |"
+        f" {_type(schema)} | {blocks} |"
     )
 
 
@@ -110,7 +121,8 @@ def _answer(one: dict[str, Any]) -> str:
 
 def _fields(schema: dict[str, Any]) -> list[str]:
     rows = [
-        f"| `{name}`{'' if name in schema.get('required', []) else ' (optional)'} | {_type(one)} | {_describe(one)} |"
+        f"| `{name}`{'' if name in schema.get('required', []) else ' (optional)'} | {_type(one)} |"
+        f" {_describe(one)} |"
         for name, one in schema.get("properties", {}).items()
     ]
     return ["| field | type | |", "|---|---|---|", *rows, ""] if rows else []
@@ -119,11 +131,17 @@ def _fields(schema: dict[str, Any]) -> list[str]:
 def _describe(schema: dict[str, Any]) -> str:
     blocks: str = schema.get("description", "")
     default = schema.get("default")
-    return f"{blocks} Default `{json.dumps(default)}`.".strip() if default not in (None, [], {}) else blocks
+    return (
+        f"{blocks} Default `{json.dumps(default)}`.".strip()
+        if default not in (None, [], {})
+        else blocks
+    )
 
 
 def _schema(name: str, schema: dict[str, Any]) -> str:
-    return "\n".join([f"## {_named(name)}\n", f"{_flat(schema.get('description', ''))}\n", *_fields(schema)])
+    return "\n".join(
+        [f"## {_named(name)}\n", f"{_flat(schema.get('description', ''))}\n", *_fields(schema)]
+    )
 
 
 def _type(schema: dict[str, Any]) -> str:
@@ -144,7 +162,11 @@ def _type(schema: dict[str, Any]) -> str:
 def _limits(schema: dict[str, Any]) -> str:
     low = schema.get("minimum", schema.get("minLength"))
     high = schema.get("maximum", schema.get("maxLength"))
-    return f" {'' if low is None else low}..{'' if high is None else high}" if (low, high) != (None, None) else ""
+    return (
+        f" {'' if low is None else low}..{'' if high is None else high}"
+        if (low, high) != (None, None)
+        else ""
+    )
 
 
 def _named(name: str) -> str:

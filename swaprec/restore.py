@@ -26,7 +26,8 @@ class Restored:
 
 
 def restore(settings: Settings) -> list[Restored]:
-    """Restore every domain that the data folder knows and the state lacks; nothing that is there is changed.
+    """Restore every domain that the data folder knows and the state lacks; nothing that is there is
+    changed.
 
     Raises:
         StateError: a service runs on the data folder, or the state cannot be opened.
@@ -58,9 +59,17 @@ def _all(data: Path, state: State) -> list[Restored]:
     found = []
     for name in sorted({*cards, *store.domains()}):
         if name in there:
-            found.append(Restored(name, "there", state.count_items(name), "in the state already: left as it is"))
+            found.append(
+                Restored(
+                    name, "there", state.count_items(name), "in the state already: left as it is"
+                )
+            )
         elif name not in cards:
-            found.append(Restored(name, "lost", 0, "no snapshot was taken: create it and import its items again"))
+            found.append(
+                Restored(
+                    name, "lost", 0, "no snapshot was taken: create it and import its items again"
+                )
+            )
         else:
             card = cards[name]
             try:

@@ -1,4 +1,6 @@
-"""Files of rows in any usual form: NDJSON, a JSON array, CSV, Parquet; compressed by gzip, or in parts in a folder."""
+"""Files of rows in any usual form:
+NDJSON, a JSON array, CSV, Parquet; compressed by gzip, or in parts in a folder.
+"""
 
 from __future__ import annotations
 
@@ -48,15 +50,25 @@ class RowSource:
         try:
             name = codecs.lookup(encoding).name
         except LookupError as error:
-            raise Stop(f"{encoding!r} is no encoding", "such as utf-8, latin-1 or utf-16", USAGE) from error
+            raise Stop(
+                f"{encoding!r} is no encoding", "such as utf-8, latin-1 or utf-16", USAGE
+            ) from error
         if str(path) == "-":
             return cls((), name)
         if not path.exists():
-            raise Stop(f"{path} is not there", f"give a file whose name ends with {KINDS}, also with .gz behind", USAGE)
+            raise Stop(
+                f"{path} is not there",
+                f"give a file whose name ends with {KINDS}, also with .gz behind",
+                USAGE,
+            )
         paths = _parts(path) if path.is_dir() else (path,)
         for one in paths:
             if _suffix(one) not in _READERS:
-                raise Stop(f"{one} has no form that is read", f"expected {KINDS}, also with .gz behind", USAGE)
+                raise Stop(
+                    f"{one} has no form that is read",
+                    f"expected {KINDS}, also with .gz behind",
+                    USAGE,
+                )
         return cls(paths, name, path.is_dir())
 
     def rows(self, log: RowLog) -> RowIterator:
@@ -123,7 +135,9 @@ def _lines(file: BinaryIO, where: str, encoding: str) -> Iterator[str]:
             yield given.decode(encoding)
         except UnicodeDecodeError as error:
             byte = done + len(line) - len(given) + error.start
-            raise _not_encoded(f"{where}, line {number}, byte {byte}", given[error.start], encoding) from error
+            raise _not_encoded(
+                f"{where}, line {number}, byte {byte}", given[error.start], encoding
+            ) from error
         done += len(line)
 
 
@@ -133,7 +147,9 @@ def _wide_lines(file: BinaryIO, where: str, encoding: str) -> Iterator[str]:
         for line in text:
             yield line.removeprefix("\ufeff")
     except UnicodeError as error:
-        raise Stop(f"{where} is not {encoding}: {error}", "--encoding names another", USAGE) from error
+        raise Stop(
+            f"{where} is not {encoding}: {error}", "--encoding names another", USAGE
+        ) from error
     finally:
         text.detach()  # whoever opened the file closes it
 
@@ -170,7 +186,9 @@ def _object(value: object, place: str, log: RowLog) -> RowIterator:
         log.saw(value)
         yield place, value
     else:
-        log.reject("no JSON object", f'{place} is no JSON object: expected {{"item_id": …, "title": …}}')
+        log.reject(
+            "no JSON object", f'{place} is no JSON object: expected {{"item_id": …, "title": …}}'
+        )
 
 
 def _array(path: Path, encoding: str, log: RowLog) -> RowIterator:
@@ -214,7 +232,9 @@ def _parquet(path: Path, _: str, log: RowLog) -> RowIterator:
                 number += 1
                 yield f"{path}, row {number}", row
     except (PolarsError, OSError) as error:
-        raise Stop(f"{path} is no Parquet file that can be read: {error}", "write it again", USAGE) from error
+        raise Stop(
+            f"{path} is no Parquet file that can be read: {error}", "write it again", USAGE
+        ) from error
 
 
 _READERS: dict[str, Callable[[Path, str, RowLog], RowIterator]] = {

@@ -1,4 +1,6 @@
-"""What reading a file of items found: rows that cannot be read, by kind, and what is to be said once."""
+"""What reading a file of items found:
+rows that cannot be read, by kind, and what is to be said once.
+"""
 
 from __future__ import annotations
 
@@ -65,14 +67,23 @@ class RowLog:
     def lines(self) -> list[str]:
         """What a person should know, a line each; what was rejected last."""
         rows = "row has" if self.short == 1 else "rows have"
-        short = [f"{self.short:,} {rows} fewer fields than the header, such as: {self.short_example}"]
+        short = [
+            f"{self.short:,} {rows} fewer fields than the header, such as: {self.short_example}"
+        ]
         repeated = (
-            f"{self.repeated:,} {'row repeats' if self.repeated == 1 else 'rows repeat'} the id of an earlier row; "
+            f"{self.repeated:,} {'row repeats' if self.repeated == 1 else 'rows repeat'} the id of"
+            " an earlier row; "
         )
         repeated += f"the last row of an id is stored: {'; '.join(self.repeated_examples)}"
         repeated += ", …" if self.repeated > len(self.repeated_examples) else ""
         kinds = [
-            f"not loaded: {count:,} {'row' if count == 1 else 'rows'}: {kind}, such as: {self.rejected.examples[kind]}"
+            f"not loaded: {count:,} {'row' if count == 1 else 'rows'}: {kind}, such as:"
+            f" {self.rejected.examples[kind]}"
             for kind, count in self.rejected.counts.items()
         ]
-        return [*self.notes, *(short if self.short else []), *([repeated] if self.repeated else []), *kinds]
+        return [
+            *self.notes,
+            *(short if self.short else []),
+            *([repeated] if self.repeated else []),
+            *kinds,
+        ]

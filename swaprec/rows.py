@@ -16,7 +16,17 @@ from swaprec.errors import USAGE, Stop
 from swaprec.row_files import RowSource, is_table, is_text_table
 from swaprec.row_log import RowLog
 
-OWN = ("item_id", "title", "text", "image_b64", "category", "timestamp", "popularity", "available", "attributes")
+OWN = (
+    "item_id",
+    "title",
+    "text",
+    "image_b64",
+    "category",
+    "timestamp",
+    "popularity",
+    "available",
+    "attributes",
+)
 READABLE = ("title", "text", "category")
 """Fields that people read: entities of HTML in them are what a web page left behind."""
 ALIASES = {
@@ -40,9 +50,14 @@ class _Rejected(ValueError):
 
 
 def read_rows(
-    path: Path, log: RowLog | None = None, *, encoding: str = "utf-8", columns: Mapping[str, str] | None = None
+    path: Path,
+    log: RowLog | None = None,
+    *,
+    encoding: str = "utf-8",
+    columns: Mapping[str, str] | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """Yield the items of a file as the service takes them; columns that it does not know become attributes.
+    """Yield the items of a file as the service takes them; columns that it does not know become
+    attributes.
 
     Args:
         path: a file, a folder with its parts, or - for NDJSON on standard input.
@@ -81,10 +96,16 @@ def with_pictures(rows: Iterable[dict[str, Any]], source: Path) -> Iterator[dict
         for row in rows:
             name = row.get("attributes", {}).pop("image", None)
             picture = pictures.find(str(name)) if name else None
-            yield row if picture is None else row | {"image_b64": base64.b64encode(picture.read()).decode()}
+            yield (
+                row
+                if picture is None
+                else row | {"image_b64": base64.b64encode(picture.read()).decode()}
+            )
     except ImageError as error:
         raise Stop(
-            str(error), "give a folder, a zip or an LMDB with the pictures that the column image names", USAGE
+            str(error),
+            "give a folder, a zip or an LMDB with the pictures that the column image names",
+            USAGE,
         ) from error
 
 
@@ -98,7 +119,9 @@ def parse_columns(given: Iterable[str]) -> dict[str, str]:
     for one in given:
         field, _, column = one.partition("=")
         if not field or not column:
-            raise Stop(f"--column {one}: expected FIELD=COLUMN", "for example --column title=Title", USAGE)
+            raise Stop(
+                f"--column {one}: expected FIELD=COLUMN", "for example --column title=Title", USAGE
+            )
         columns[field.strip()] = column.strip()
     return columns
 
@@ -139,12 +162,18 @@ class _RowReader:
             near = _near("item_id", names) if missing == ["item_id"] else _like(missing[0], names)
             field = self._fields.get(missing[0], "item_id")
             hint = f"--column {field}={near or 'COLUMN'} reads another column as {field}"
-            raise Stop(f"{path} has no column {', '.join(missing)}; it has {', '.join(list(names)[:30])}", hint, USAGE)
+            raise Stop(
+                f"{path} has no column {', '.join(missing)}; it has {', '.join(list(names)[:30])}",
+                hint,
+                USAGE,
+            )
         if is_text_table(self._source):
             self._whole_ids = self._are_whole(self._columns.get("item_id", "item_id"))
 
     def _are_whole(self, column: str) -> bool:
-        """Whether every id looks like 1.0: a column of numbers that had a gap, as data frames write it."""
+        """Whether every id looks like 1.0:
+        a column of numbers that had a gap, as data frames write it.
+        """
         ids = (str(row.get(column, "")).strip() for _, row in self._source.rows(RowLog()))
         return all(map(_WHOLE.fullmatch, ids))
 
@@ -164,7 +193,10 @@ class _RowReader:
     def _item(self, row: Mapping[str, Any]) -> dict[str, Any]:
         named = {self._fields.get(name.strip(), name.strip()): value for name, value in row.items()}
         named |= {field: row[column] for field, column in self._columns.items() if column in row}
-        given = {name: None if isinstance(value, str) and not value else value for name, value in named.items()}
+        given = {
+            name: None if isinstance(value, str) and not value else value
+            for name, value in named.items()
+        }
         item = {name: given[name] for name in OWN if name in given}
         others = {name: value for name, value in given.items() if name not in OWN}
         if "item_id" in item:
@@ -187,13 +219,16 @@ class _RowReader:
             value = value.strip()
         whole = self._whole_ids and isinstance(value, str)
         if whole or (isinstance(value, float) and value.is_integer()):
-            self._log.note("ids are numbers with a point, such as 1.0: they are read without it, as 1")
+            self._log.note(
+                "ids are numbers with a point, such as 1.0: they are read without it, as 1"
+            )
             return value.partition(".")[0] if isinstance(value, str) else str(int(value))
         if isinstance(value, str) and _SCIENTIFIC.fullmatch(value):
             self._scientific = self._scientific or value
             self._log.note(
-                f"ids look like numbers in scientific notation, such as {self._scientific}: they are kept as they are; "
-                "if a spreadsheet wrote them, digits are lost: export the column as text"
+                f"ids look like numbers in scientific notation, such as {self._scientific}: they"
+                " are kept as they are; if a spreadsheet wrote them, digits are lost: export the"
+                " column as text"
             )
         return value
 

@@ -16,8 +16,11 @@ from training.run import finished
 TRIALS, STUDY = "trials", "search.db"
 
 
-def run_search(experiment: Experiment, search: Search, output: Path, jobs: int, console: Console) -> dict[str, Any]:
-    """Try sizes of the experiment's first run; validation's HR@10 up, parameters down. What was tried is kept.
+def run_search(
+    experiment: Experiment, search: Search, output: Path, jobs: int, console: Console
+) -> dict[str, Any]:
+    """Try sizes of the experiment's first run; validation's HR@10 up, parameters down. What was
+    tried is kept.
 
     Returns:
         The sizes found, their HR@10 on validation and on test, and what they train.
@@ -28,7 +31,9 @@ def run_search(experiment: Experiment, search: Search, output: Path, jobs: int, 
         study_name=base.name,
         storage=f"sqlite:///{output / STUDY}",
         directions=["maximize", "minimize"],
-        sampler=optuna.samplers.TPESampler(seed=base.config.seed, n_startup_trials=min(6, search.trials)),
+        sampler=optuna.samplers.TPESampler(
+            seed=base.config.seed, n_startup_trials=min(6, search.trials)
+        ),
         load_if_exists=True,
     )
 
@@ -41,7 +46,9 @@ def run_search(experiment: Experiment, search: Search, output: Path, jobs: int, 
             raise RuntimeError(failure)
         hr, count = max(found.report["curves"]["hr"]), found.report["parameters"]["total"]
         trial.set_user_attr("test", found.report["test"]["hr"])
-        console.print(f"trial {trial.number + 1}: {sizes} HR@10 {hr:.4f} on validation, {count:,} parameters")
+        console.print(
+            f"trial {trial.number + 1}: {sizes} HR@10 {hr:.4f} on validation, {count:,} parameters"
+        )
         return hr, float(count)
 
     left = search.trials - len([one for one in study.trials if one.state.is_finished()])
@@ -53,7 +60,9 @@ def run_search(experiment: Experiment, search: Search, output: Path, jobs: int, 
 
 
 def _sized(base: Planned, sizes: dict[str, int], output: Path) -> RunConfig:
-    name = "-".join(f"{key.rpartition('.')[0].rpartition('.')[2]}{size}" for key, size in sizes.items())
+    name = "-".join(
+        f"{key.rpartition('.')[0].rpartition('.')[2]}{size}" for key, size in sizes.items()
+    )
     raw = base.config.model_dump(mode="json") | {"output": str(output / TRIALS / name)}
     for key, size in sizes.items():
         set_key(raw, f"{key}={size}", base.name)

@@ -1,8 +1,8 @@
 """`swaprec seed`: make an empty service answer, once, without anybody asking for it.
 
-A fresh service has no backbone and no domain. This fills it with what the demo trains: `adressa`, whose headlines and
-log are invented, and two domains of films. `adressa` comes first and answers from version `none` as soon as the
-backbone is there, from its adapter a little later.
+A fresh service has no backbone and no domain. This fills it with what the demo trains: `adressa`,
+whose headlines and log are invented, and two domains of films. `adressa` comes first and answers
+from version `none` as soon as the backbone is there, from its adapter a little later.
 """
 
 from __future__ import annotations

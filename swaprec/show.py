@@ -1,4 +1,6 @@
-"""How results look: data on stdout, talk on stderr, tables as wide as the terminal, JSON when asked."""
+"""How results look: data on stdout,
+talk on stderr, tables as wide as the terminal, JSON when asked.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ def data() -> Console:
 
 
 def width(stream: TextIO) -> int:
-    """Return how many columns a stream has: what `COLUMNS` says, a terminal's own, without either any number."""
+    """Return how many columns a stream has:
+    what `COLUMNS` says, a terminal's own, without either any number.
+    """
     asked = os.environ.get("COLUMNS", "")
     if asked.isdecimal() and int(asked):
         return max(MIN_COLUMNS, int(asked))
@@ -47,10 +51,14 @@ def emit_json(value: Any) -> None:
     sys.stdout.write("\n")
 
 
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], right: Sequence[int] = ()) -> Grid:
-    """Build a plain table; `right` names the columns that hold numbers. Cells are text, never markup.
+def table(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], right: Sequence[int] = ()
+) -> Grid:
+    """Build a plain table; `right` names the columns that hold numbers. Cells are text, never
+    markup.
 
-    Nothing is cut: what does not fit is wrapped, and where that does not fit either, each row becomes a block.
+    Nothing is cut: what does not fit is wrapped, and where that does not fit either, each row
+    becomes a block.
     """
     cells = [[plain(cell) for cell in row] for row in rows]
     return Grid(title, columns, cells, frozenset(right))
@@ -63,7 +71,9 @@ def line(strong: str, rest: str = "") -> Text:
 
 def hanging(strong: str, rest: str, indent: int = 9) -> str:
     """Write a paragraph whose first word stands out to the left."""
-    return textwrap.fill(rest, width(sys.stdout), initial_indent=strong.ljust(indent), subsequent_indent=" " * indent)
+    return textwrap.fill(
+        rest, width(sys.stdout), initial_indent=strong.ljust(indent), subsequent_indent=" " * indent
+    )
 
 
 def interval(report: dict[str, float], name: str = "hr") -> str:
@@ -110,4 +120,6 @@ def canary(domain: Mapping[str, Any]) -> str:
 def canary_share(about: Mapping[str, Any]) -> str:
     """Say how many users a canary answers, and since when."""
     since = about.get("canary_since") or ""
-    return f"{about['canary_percent']} % of the users" + (f", since {since[:19].replace('T', ' ')}" if since else "")
+    return f"{about['canary_percent']} % of the users" + (
+        f", since {since[:19].replace('T', ' ')}" if since else ""
+    )

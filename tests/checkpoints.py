@@ -41,7 +41,9 @@ def bert_checkpoint(folder: Path) -> Path:
 
 
 def roberta_checkpoint(folder: Path) -> Path:
-    """Save a random RoBERTa; its tokenizer is a WordPiece one: what differs from BERT is position and padding."""
+    """Save a random RoBERTa; its tokenizer is a WordPiece one:
+    what differs from BERT is position and padding.
+    """
     torch.manual_seed(1)
     return _save(RobertaModel(RobertaConfig(**SIZES, pad_token_id=1)), folder)
 
@@ -77,15 +79,20 @@ def vit_checkpoint(folder: Path, **more: Any) -> Path:
 
 
 def mae_checkpoint(folder: Path) -> Path:
-    """Save a random ViTMAE; its config masks three quarters of the patches, as the published one does."""
+    """Save a random ViTMAE; its config masks three
+    quarters of the patches, as the published one does.
+    """
     return _save_vit(ViTMAEModel(ViTMAEConfig(**VIT, mask_ratio=0.75)), folder)
 
 
 def _save_vit(model: PreTrainedModel, folder: Path) -> Path:
     generator = torch.Generator().manual_seed(0)
-    for parameter in model.parameters():  # positions and norms too: as drawn they would hide mistakes
+    # Positions and norms too: as drawn they would hide mistakes.
+    for parameter in model.parameters():
         if parameter.requires_grad:
-            parameter.data = parameter.data + 0.2 * torch.randn(parameter.shape, generator=generator)
+            parameter.data = parameter.data + 0.2 * torch.randn(
+                parameter.shape, generator=generator
+            )
     model.save_pretrained(folder)
     (folder / "preprocessor_config.json").write_text(json.dumps(PROCESSOR), "utf-8")
     return folder
@@ -93,10 +100,19 @@ def _save_vit(model: PreTrainedModel, folder: Path) -> Path:
 
 def timm_checkpoint(folder: Path, name: str = "vit_tiny_patch16_224", **more: Any) -> Path:
     """Save a random Vision Transformer of timm."""
-    arguments = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 3, "num_heads": 4, **more}
+    arguments = {
+        "img_size": 32,
+        "patch_size": 8,
+        "embed_dim": 24,
+        "depth": 3,
+        "num_heads": 4,
+        **more,
+    }
     model = timm.create_model(name, num_classes=0, **arguments)
     generator = torch.Generator().manual_seed(0)
     for parameter in model.parameters():
         parameter.data = parameter.data + 0.2 * torch.randn(parameter.shape, generator=generator)
-    save_for_hf(model, str(folder), safe_serialization=True, model_args={"num_classes": 0, **arguments})
+    save_for_hf(
+        model, str(folder), safe_serialization=True, model_args={"num_classes": 0, **arguments}
+    )
     return folder

@@ -24,7 +24,9 @@ class LMDB_Image:  # noqa: N801 - the authors' name of it
         self.id = item
 
 
-def pickled(item: object = "v1", pixels: NDArray[np.uint8] = PIXELS, protocol: int | None = None) -> bytes:
+def pickled(
+    item: object = "v1", pixels: NDArray[np.uint8] = PIXELS, protocol: int | None = None
+) -> bytes:
     """One value."""
     return pickle.dumps(LMDB_Image(pixels, item), protocol)
 
@@ -33,7 +35,10 @@ def written(path: Path, values: Mapping[str, bytes], *, folder: bool = False) ->
     """Write values by key: into a file, or into a folder if it was there before."""
     if folder:
         path.mkdir()
-    with lmdb.open(str(path), subdir=folder, map_size=2**24) as environment, environment.begin(write=True) as writing:
+    with (
+        lmdb.open(str(path), subdir=folder, map_size=2**24) as environment,
+        environment.begin(write=True) as writing,
+    ):
         for key, value in values.items():
             writing.put(key.encode("ascii"), value)
         writing.put(b"__keys__", pickle.dumps([key.encode("ascii") for key in values]))

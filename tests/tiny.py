@@ -37,7 +37,9 @@ WORDS = (
     "oslo",
 )
 
-SPEC = AdapterSpec.parse({"item": {"kind": "houlsby", "hidden": 8}, "user": {"kind": "houlsby", "hidden": 4}})
+SPEC = AdapterSpec.parse(
+    {"item": {"kind": "houlsby", "hidden": 8}, "user": {"kind": "houlsby", "hidden": 4}}
+)
 
 TINY_KINDS: dict[str, dict[str, Any]] = {
     "houlsby": {"hidden": 8},
@@ -80,12 +82,16 @@ def tiny_spec(kind: str, **more: Any) -> AdapterSpec:
     """A kind on both sides, beside houlsby where it is one for one side only."""
     side = {"kind": kind, **TINY_KINDS[kind], **more}
     item = {"kind": "houlsby", "hidden": 8} if kind in USER_ONLY else side
-    return AdapterSpec.parse({"item": item, "user": {"kind": "houlsby", "hidden": 4} if kind in ITEM_ONLY else side})
+    return AdapterSpec.parse(
+        {"item": item, "user": {"kind": "houlsby", "hidden": 4} if kind in ITEM_ONLY else side}
+    )
 
 
 def tiny_tokenizer() -> Tokenizer:
     """A WordPiece tokenizer over letters and a few words."""
-    tokenizer = Tokenizer(models.WordPiece({word: n for n, word in enumerate(WORDS)}, unk_token=SPECIALS[1]))
+    tokenizer = Tokenizer(
+        models.WordPiece({word: n for n, word in enumerate(WORDS)}, unk_token=SPECIALS[1])
+    )
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.post_processor = processors.TemplateProcessing(
@@ -114,7 +120,16 @@ def tiny_config(
         pad_id=0,
     )
     sizes: UserSizes = {"width": 16, "history": 6, **user}
-    image = ImageShape(2, 24, 2, 32, patch=8, first=1, norm_eps=1e-6, preprocessing=Preprocessing(size=16, resize=16))
+    image = ImageShape(
+        2,
+        24,
+        2,
+        32,
+        patch=8,
+        first=1,
+        norm_eps=1e-6,
+        preprocessing=Preprocessing(size=16, resize=16),
+    )
     return BackboneConfig(
         text if "text" in modalities else None,
         UserShape(**sizes),
@@ -125,7 +140,9 @@ def tiny_config(
     )
 
 
-def tiny_backbone(folder: Path | None = None, seed: int = 0, **config: Unpack[TinyConfig]) -> Backbone:
+def tiny_backbone(
+    folder: Path | None = None, seed: int = 0, **config: Unpack[TinyConfig]
+) -> Backbone:
     """A random TransRec; saved to `folder`, and so with a fingerprint, when one is given."""
     made = tiny_config(**config)
     with torch.random.fork_rng(devices=[]):
@@ -136,11 +153,16 @@ def tiny_backbone(folder: Path | None = None, seed: int = 0, **config: Unpack[Ti
     return backbone
 
 
-def tiny_adapter(backbone: Backbone, seed: int = 0, spec: AdapterSpec = SPEC, scale: float = 0.3) -> Adapter:
+def tiny_adapter(
+    backbone: Backbone, seed: int = 0, spec: AdapterSpec = SPEC, scale: float = 0.3
+) -> Adapter:
     """A frozen adapter with weights large enough to change the answers."""
     adapter = Adapter.create(spec, backbone.shape, seed)
     generator = torch.Generator().manual_seed(seed)
-    tensors = {name: torch.randn(t.shape, generator=generator) * scale for name, t in adapter.to_tensors().items()}
+    tensors = {
+        name: torch.randn(t.shape, generator=generator) * scale
+        for name, t in adapter.to_tensors().items()
+    }
     return Adapter.from_tensors(spec, backbone.shape, tensors)
 
 
@@ -169,9 +191,16 @@ def tiny_contents(count: int, modalities: Sequence[Modality] = ("text",)) -> lis
     return contents
 
 
-def tiny_bundle(path: Path, backbone: Backbone, domain: str, adapter: Adapter, **manifest: Any) -> Path:
+def tiny_bundle(
+    path: Path, backbone: Backbone, domain: str, adapter: Adapter, **manifest: Any
+) -> Path:
     """Write an adapter as a bundle of a domain."""
-    facts = {"kind": adapter.spec.kind, "spec": adapter.spec.to_json(), "dtype": "float32", **manifest}
+    facts = {
+        "kind": adapter.spec.kind,
+        "spec": adapter.spec.to_json(),
+        "dtype": "float32",
+        **manifest,
+    }
     tensors = {name: tensor.numpy() for name, tensor in adapter.to_tensors().items()}
     write_bundle(path, Manifest(domain=domain, backbone=backbone.fingerprint, **facts), tensors)
     return path

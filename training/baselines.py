@@ -1,4 +1,6 @@
-"""What any adapter must beat: popularity, popularity of last clicks, and item-kNN, by the same protocol."""
+"""What any adapter must beat: popularity,
+popularity of last clicks, and item-kNN, by the same protocol.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ Scores = Callable[[Sequence[NDArray[np.int64]]], torch.Tensor]
 """Histories [b] -> float32 scores [b, n]."""
 
 
-def baseline_reports(dataset: Dataset, split: str = "test", k: int = 10) -> dict[str, dict[str, float]]:
+def baseline_reports(
+    dataset: Dataset, split: str = "test", k: int = 10
+) -> dict[str, dict[str, float]]:
     """Report HR@k and NDCG@k of each baseline over the whole catalog, history masked."""
     held_out, items = dataset.split(), len(dataset.contents)
     known = held_out.history(split)
@@ -36,17 +40,26 @@ def baseline_reports(dataset: Dataset, split: str = "test", k: int = 10) -> dict
 def item_knn(histories: Sequence[NDArray[np.int64]], items: int) -> Scores:
     """Cosine of co-occurrence, shrunk, recent items first.
 
-    `score(u, i) = Σ_h 0.8^age(h) · |users of h and i| / √((|h| + 10)·(|i| + 10))` over the user's items h, where age
-    is 0 for the latest. Both terms were chosen to make the baseline strong on short and on long histories; see the
-    lab notes. The item-item matrix is never built: two products with the sparse user-item matrix give a block of users.
+    `score(u, i) = Σ_h 0.8^age(h) · |users of h and i| / √((|h| + 10)·(|i| + 10))` over the user's
+    items h, where age is 0 for the latest. Both terms were chosen to make the baseline strong on
+    short and on long histories; see the lab notes. The item-item matrix is never built: two
+    products with the sparse user-item matrix give a block of users.
     """
     users = np.repeat(np.arange(len(histories)), [len(row) for row in histories])
     pairs = np.unique(np.stack([users, np.concatenate(histories)]), axis=1)
     ones = torch.ones(pairs.shape[1])
-    matrix = torch.sparse_coo_tensor(torch.from_numpy(pairs), ones, (len(histories), items), check_invariants=True)
+    matrix = torch.sparse_coo_tensor(
+        torch.from_numpy(pairs), ones, (len(histories), items), check_invariants=True
+    )
     matrix = matrix.coalesce()
     transposed = matrix.t().coalesce()
-    norm = torch.from_numpy(np.bincount(pairs[1], minlength=items)).float().add(SHRINK).rsqrt().unsqueeze(1)  # [n, 1]
+    norm = (
+        torch.from_numpy(np.bincount(pairs[1], minlength=items))
+        .float()
+        .add(SHRINK)
+        .rsqrt()
+        .unsqueeze(1)
+    )  # [n, 1]
 
     def scores(block: Sequence[NDArray[np.int64]]) -> torch.Tensor:
         weights = np.zeros((items, len(block)), np.float32)
@@ -71,5 +84,8 @@ def _report(scores: Scores, held_out: Split, split: str, k: int) -> dict[str, fl
     for start in range(0, len(targets), BLOCK_USERS):
         rows = slice(start, start + BLOCK_USERS)
         parts.append(rank_scores(scores(histories[rows]), targets[rows], histories[rows]))
-    ranks = Ranks(np.concatenate([part.better for part in parts]), np.concatenate([part.ties for part in parts]))
+    ranks = Ranks(
+        np.concatenate([part.better for part in parts]),
+        np.concatenate([part.ties for part in parts]),
+    )
     return summarise(ranks, held_out.repeated(split), k)

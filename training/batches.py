@@ -13,13 +13,15 @@ from transrec.arrays import Integers
 from transrec.window import pad_left
 
 Candidates = Literal["negatives", "last_negative", "batch", "catalog"]
-"""What a window's items compete with: one sampled negative a position, or at the last one, the batch's items, or the
-whole catalog."""
+"""What a window's items compete with: one sampled negative a position, or at the last one, the
+batch's items, or the whole catalog."""
 
 
 @dataclass(frozen=True, slots=True)
 class Windows:
-    """All training windows: `rows [W, L + 1]` of catalog rows, left-padded, `real [W, L + 1]`, `owner [W]` user."""
+    """All training windows: `rows [W,
+    L + 1]` of catalog rows, left-padded, `real [W, L + 1]`, `owner [W]` user.
+    """
 
     rows: Integers
     real: NDArray[np.bool_]
@@ -31,7 +33,8 @@ class Batch:
     """One batch: distinct catalog rows [m] and, as places within them, its windows and negatives.
 
     windows: int64 [B, L + 1]. real: bool [B, L + 1]. own: bool [B, m]. negatives: int64 [B, L].
-    share: of the whole batch's targets, those that are here; 1 unless several processes divide a batch.
+    share: of the whole batch's targets, those that are here; 1 unless several processes divide a
+    batch.
     """
 
     distinct: Integers
@@ -48,8 +51,9 @@ def cut_windows(sequences: Sequence[Integers], length: int, which: str) -> Windo
     Args:
         sequences: catalog rows by user, oldest first.
         length: L of the user encoder.
-        which: `last` keeps each user's newest window (the paper's rule), `all` covers the whole sequence; windows
-            then share one item, so that every item but the first is a target once.
+        which: `last` keeps each user's newest window (the paper's rule), `all` covers the whole
+            sequence; windows then share one item, so that every item but the first is a target
+            once.
     """
     pieces, owner = [], []
     for user, sequence in enumerate(sequences):
@@ -82,7 +86,8 @@ def batches(
         size: windows a batch.
         rng: of this epoch.
         candidates: which distinct items a batch holds.
-        part: which of how many parts of each batch to yield; windows and negatives are drawn for all of it first.
+        part: which of how many parts of each batch to yield; windows and negatives are drawn for
+            all of it first.
     """
     order = rng.permutation(len(windows.rows))
     mine = slice(part[0], None, part[1])
@@ -94,10 +99,24 @@ def batches(
         asked = real[:, 1:].copy()
         if candidates == "last_negative":
             asked[:, :-1] = False
-        drawn = _negatives(taken, asked, items, rng) if candidates.endswith(("negatives", "negative")) else rows[:, 1:]
+        drawn = (
+            _negatives(taken, asked, items, rng)
+            if candidates.endswith(("negatives", "negative"))
+            else rows[:, 1:]
+        )
         predicted = (asked & real[:, :-1]).sum(1)  # of each window
-        rows, real, taken, asked, drawn = rows[mine], real[mine], taken[mine], asked[mine], drawn[mine]
-        distinct = everything if candidates == "catalog" else np.unique(np.concatenate([rows[real], drawn[asked]]))
+        rows, real, taken, asked, drawn = (
+            rows[mine],
+            real[mine],
+            taken[mine],
+            asked[mine],
+            drawn[mine],
+        )
+        distinct = (
+            everything
+            if candidates == "catalog"
+            else np.unique(np.concatenate([rows[real], drawn[asked]]))
+        )
         place = np.zeros(items, np.int64)
         place[distinct] = np.arange(len(distinct))
         own = np.zeros((len(rows), len(distinct)), np.bool_)
@@ -105,12 +124,21 @@ def batches(
             present = place[row]
             line[present[distinct[present] == row]] = True
         yield Batch(
-            distinct, place[rows], real, own, place[drawn], float(predicted[mine].sum() / max(1, predicted.sum()))
+            distinct,
+            place[rows],
+            real,
+            own,
+            place[drawn],
+            float(predicted[mine].sum() / max(1, predicted.sum())),
         )
 
 
-def _negatives(taken: Sequence[Integers], real: NDArray[np.bool_], items: int, rng: np.random.Generator) -> Integers:
-    """Draw uniformly from the items that a user has not in training; a user who has all gets any."""
+def _negatives(
+    taken: Sequence[Integers], real: NDArray[np.bool_], items: int, rng: np.random.Generator
+) -> Integers:
+    """Draw uniformly from the items that a user has
+    not in training; a user who has all gets any.
+    """
     drawn = rng.integers(0, items, real.shape)
     for line, row in zip(drawn, taken, strict=True):
         if len(set(row.tolist())) >= items:

@@ -1,8 +1,9 @@
 """The forward and backward pass of a step as CUDA graphs, which a GPU runs by itself.
 
-An adapter's kernels are small: a `side` step launches 500 of them, which takes 20 ms on the host of an H200 and 1.2 ms
-on the card. A graph is recorded once for each shape of a batch. So that few shapes occur, a batch is padded: with items
-that no window names, and with positions whose loss has no weight.
+An adapter's kernels are small: a `side` step launches 500 of them, which takes 20 ms on the host of
+an H200 and 1.2 ms on the card. A graph is recorded once for each shape of a batch. So that few
+shapes occur, a batch is padded: with items that no window names, and with positions whose loss has
+no weight.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class StepArrays:
-    """A batch as arrays: `whole` of int64, `weights [B, L]` of float32, what each position's loss counts."""
+    """A batch as arrays: `whole` of int64,
+    `weights [B, L]` of float32, what each position's loss counts.
+    """
 
     whole: list[NDArray[np.int64]]
     weights: NDArray[np.float32]
@@ -58,10 +61,14 @@ def step_arrays(subject: Subject, batch: Batch, loss: str) -> StepArrays:
     count = math.ceil(len(batch.distinct) / ITEMS_STEP) * ITEMS_STEP
     items = subject.states.arrays(batch.distinct, count)
     weights = (asked * (batch.share / asked.sum())).astype(np.float32)
-    return StepArrays([*items, batch.windows, batch.negatives, batch.real.astype(np.int64)], weights)
+    return StepArrays(
+        [*items, batch.windows, batch.negatives, batch.real.astype(np.int64)], weights
+    )
 
 
-def weighted_loss(subject: Subject, whole: Sequence[Tensor], weights: Tensor, *, reduced: bool) -> Tensor:
+def weighted_loss(
+    subject: Subject, whole: Sequence[Tensor], weights: Tensor, *, reduced: bool
+) -> Tensor:
     """Return the loss of a batch that `step_arrays` laid out: what the trainer's own BCE or CPC is.
 
     Args:
@@ -80,7 +87,9 @@ def weighted_loss(subject: Subject, whole: Sequence[Tensor], weights: Tensor, *,
         seen = real[:, :-1] > 0
         users = subject.user_vectors(F.embedding(windows[:, :-1], items) * seen.unsqueeze(-1), seen)
     users, items = users.float(), items.float()
-    positive, negative = ((users * F.embedding(other, items)).sum(-1) for other in (windows[:, 1:], negatives))
+    positive, negative = (
+        (users * F.embedding(other, items)).sum(-1) for other in (windows[:, 1:], negatives)
+    )
     return ((F.softplus(-positive) + F.softplus(negative)) * weights).sum()
 
 
@@ -102,25 +111,33 @@ class CapturedSteps:
 
     @staticmethod
     def fits(subject: Subject, loss: str, *, recompute: bool = False) -> bool:
-        """Whether a subject's steps can be recorded: on a GPU, from states that are cached there."""
+        """Whether a subject's steps can be recorded:
+        on a GPU, from states that are cached there.
+        """
         states = subject.states
         cached = isinstance(states, PooledStates | PrefixStates) and is_fast(states.table.device)
         packs = subject.adapter is None or subject.adapter.item.packs
         return cached and packs and loss in LOSSES and not recompute
 
     def backward(self, batch: Batch) -> Tensor | None:
-        """Leave a batch's gradient in what trains, and return its loss; None where recording failed."""
+        """Leave a batch's gradient in what trains,
+        and return its loss; None where recording failed.
+        """
         arrays = step_arrays(self._subject, batch, self._loss)
         graph = self._graphs.get(arrays.shapes)
         if graph is None:
             if len(self._graphs) >= MAX_GRAPHS:
                 self._graphs.clear()
             try:
-                graph = self._graphs[arrays.shapes] = _Graph(self._subject, arrays, self._pool, reduced=self._reduced)
+                graph = self._graphs[arrays.shapes] = _Graph(
+                    self._subject, arrays, self._pool, reduced=self._reduced
+                )
             except torch.OutOfMemoryError:
                 raise
             except RuntimeError as error:
-                _log.warning("steps run one kernel at a time: no CUDA graph could be recorded (%s)", error)
+                _log.warning(
+                    "steps run one kernel at a time: no CUDA graph could be recorded (%s)", error
+                )
                 return None
         return graph.replay(arrays)
 
@@ -135,7 +152,8 @@ class _Graph:
         self._weights = to_device(arrays.weights, device)
         sizes = [array.size for array in arrays.whole]
         views = [
-            part.view(array.shape) for part, array in zip(torch.split(self._whole, sizes), arrays.whole, strict=True)
+            part.view(array.shape)
+            for part, array in zip(torch.split(self._whole, sizes), arrays.whole, strict=True)
         ]
 
         def run() -> Tensor:
@@ -151,7 +169,8 @@ class _Graph:
             for _ in range(WARM_RUNS):
                 run()
         torch.cuda.current_stream(device).wait_stream(temporary)
-        # What dropout drew while warming is drawn again: a resumed run must not depend on what was recorded when.
+        # What dropout drew while warming is drawn again: a resumed run must not depend on what was
+        # recorded when.
         torch.cuda.set_rng_state(drawn, device)
         self._graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self._graph, pool=pool):

@@ -1,4 +1,6 @@
-"""Dropping, and counting, what no run could use: rows without ids, titles or times, strange items, repeated rows."""
+"""Dropping, and counting, what no run could use:
+rows without ids, titles or times, strange items, repeated rows.
+"""
 
 from __future__ import annotations
 
@@ -30,10 +32,11 @@ _CONTROL = r"[\x00-\x1f\x7f-\x{9f}\x{2028}\x{2029}]"
 
 
 def clean(tables: Tables, time_format: str = "", *, keep_duplicates: bool = False) -> Tables:
-    """Keep items with an id and a title or an image, and interactions with a user, an item of these and a time.
+    """Keep items with an id and a title or an image, and interactions with a user, an item of these
+    and a time.
 
-    Ids lose the blanks around them, and the `.0` of a column of whole floats. Timestamps become numbers or dates: text
-    is never compared as text. What is dropped is counted in `rejected`.
+    Ids lose the blanks around them, and the `.0` of a column of whole floats. Timestamps become
+    numbers or dates: text is never compared as text. What is dropped is counted in `rejected`.
 
     Args:
         tables: as read.
@@ -41,8 +44,8 @@ def clean(tables: Tables, time_format: str = "", *, keep_duplicates: bool = Fals
         keep_duplicates: keep interactions of one user, item and time that stand in a chunk twice.
 
     Raises:
-        DataError: no item or no interaction that could be used, timestamps that nobody can read, or a log most of
-            whose items the catalog lacks.
+        DataError: no item or no interaction that could be used, timestamps that nobody can read, or
+            a log most of whose items the catalog lacks.
     """
     rejected = tables.rejected
     given = tables.items.with_columns(_stripped("item_id"))
@@ -50,18 +53,26 @@ def clean(tables: Tables, time_format: str = "", *, keep_duplicates: bool = Fals
     log = tables.chunks()
     if not items.height:
         raise _nothing_left(given, log, rejected)
-    left_out = given.filter(pl.col("item_id").is_in(items["item_id"].implode()).not_())["item_id"].unique()
-    cleaner = _Log(items["item_id"].implode(), left_out.implode(), rejected, time_format, keep_duplicates)
+    left_out = given.filter(pl.col("item_id").is_in(items["item_id"].implode()).not_())[
+        "item_id"
+    ].unique()
+    cleaner = _Log(
+        items["item_id"].implode(), left_out.implode(), rejected, time_format, keep_duplicates
+    )
     return Tables(items, cleaner.chunks(log), rejected)
 
 
 def _clean_items(items: pl.DataFrame, rejected: Rejections) -> pl.DataFrame:
     items = items.with_columns(pl.col("title").fill_null("").str.strip_chars())
     _note_scientific(items["item_id"], rejected)
-    items = items.with_columns(_whole_ids(items["item_id"], rejected), _decoded(items["title"], rejected))
+    items = items.with_columns(
+        _whole_ids(items["item_id"], rejected), _decoded(items["title"], rejected)
+    )
     items = _without(items, _blank("item_id"), "item without an id", "title", rejected)
     items = _without(items, _unusable("item_id"), UNUSABLE_ID, "title", rejected)
-    nameless = _blank("title") & (_blank("image") if "image" in items.columns else pl.lit(value=True))
+    nameless = _blank("title") & (
+        _blank("image") if "image" in items.columns else pl.lit(value=True)
+    )
     items = _without(items, nameless, NAMELESS, "item_id", rejected)
     alike = pl.struct("item_id", "title").is_first_distinct().not_()
     items = _without(items, alike, "item that stands there twice", "item_id", rejected, noted=True)
@@ -70,7 +81,9 @@ def _clean_items(items: pl.DataFrame, rejected: Rejections) -> pl.DataFrame:
 
 
 def _unusable(column: str) -> pl.Expr:
-    """Whether an id is one that the service refuses: no run should train on what cannot be published."""
+    """Whether an id is one that the service refuses:
+    no run should train on what cannot be published.
+    """
     text = pl.col(column).str
     return text.contains(_CONTROL) | (text.len_bytes() > MAX_ID_BYTES)
 
@@ -87,7 +100,12 @@ class _Log:
     """
 
     def __init__(
-        self, known: pl.Series, left_out: pl.Series, rejected: Rejections, time_format: str, keep_duplicates: bool
+        self,
+        known: pl.Series,
+        left_out: pl.Series,
+        rejected: Rejections,
+        time_format: str,
+        keep_duplicates: bool,
     ) -> None:
         self._known = known
         self._left_out = left_out
@@ -154,7 +172,9 @@ class _Log:
             return log
         strange = log.filter(~known)
         left_out = strange["item_id"].is_in(self._left_out)
-        self._rejected.add(OF_NAMELESS, int(left_out.sum()), strange["item_id"].filter(left_out).first())
+        self._rejected.add(
+            OF_NAMELESS, int(left_out.sum()), strange["item_id"].filter(left_out).first()
+        )
         strange = strange.filter(~left_out)
         self._strange += strange.height
         if strange.height:
@@ -175,7 +195,9 @@ class _Log:
             return log
         once = log.filter(rows.is_first_distinct())
         example = log.filter(rows.is_first_distinct().not_())
-        self._rejected.note(REPEATED, log.height - once.height, f"{example['user_id'][0]}, {example['item_id'][0]}")
+        self._rejected.note(
+            REPEATED, log.height - once.height, f"{example['user_id'][0]}, {example['item_id'][0]}"
+        )
         return once[again:]
 
     def _check(self) -> None:
@@ -183,14 +205,18 @@ class _Log:
             raise DataError("the log holds no interactions, at most a header")
         if self._strange > MOSTLY * self._complete:
             raise DataError(
-                f"{self._strange} of {self._complete} interactions name items that the catalog lacks "
-                f"(for example {self._example[:60]}): is this the catalog of this log?"
+                f"{self._strange} of {self._complete} interactions name items that the catalog"
+                f" lacks (for example {self._example[:60]}): is this the catalog of this log?"
             )
         if not self._kept:
-            raise DataError(f"none of the {self._rows} interactions can be used{_most(self._rejected)}")
+            raise DataError(
+                f"none of the {self._rows} interactions can be used{_most(self._rejected)}"
+            )
 
 
-def _nothing_left(items: pl.DataFrame, log: Iterator[pl.DataFrame], rejected: Rejections) -> DataError:
+def _nothing_left(
+    items: pl.DataFrame, log: Iterator[pl.DataFrame], rejected: Rejections
+) -> DataError:
     """Return the error of a catalog of no use, with that of an empty log."""
     problem = f"none of the {items.height} items can be used{_most(rejected)}"
     problem = problem if items.height else "the catalog holds no items, at most a header"
@@ -209,13 +235,17 @@ def _stripped(column: str) -> pl.Expr:
 
 
 def _is_whole(ids: pl.Series) -> bool:
-    """Return whether all ids are written as whole floats: a column of numbers with gaps becomes one of floats."""
+    """Return whether all ids are written as whole floats:
+    a column of numbers with gaps becomes one of floats.
+    """
     given = ids.filter(ids != "")
     return given.len() > 0 and bool(given.str.contains(_WHOLE).all())
 
 
 def _whole_ids(ids: pl.Series, rejected: Rejections, taken: pl.Series | None = None) -> pl.Series:
-    """Read `7.0` as `7`, where all of a catalog's ids are such; ids that are `taken` stay as they are."""
+    """Read `7.0` as `7`, where all of a catalog's ids are such;
+    ids that are `taken` stay as they are.
+    """
     if taken is None and not _is_whole(ids):
         return ids
     read = ids.str.replace(r"\.0+$", "")
@@ -230,7 +260,10 @@ def _whole_ids(ids: pl.Series, rejected: Rejections, taken: pl.Series | None = N
 def _note_scientific(ids: pl.Series, rejected: Rejections) -> None:
     """Note ids such as `1.23E+11`: they stay as they are, and digits of them may be lost."""
     found = ids.filter(ids.str.contains(_SCIENTIFIC).fill_null(value=False))
-    kind = f"{ids.name} that looks like a number in scientific notation: it is kept as it is; if a spreadsheet wrote "
+    kind = (
+        f"{ids.name} that looks like a number in scientific notation: it is kept as it is; if a"
+        " spreadsheet wrote "
+    )
     kind += "it, digits are lost: export the column as text"
     rejected.note(kind, found.len(), found.first())
 
@@ -257,7 +290,13 @@ def _blank(column: str) -> pl.Expr:
 
 
 def _without(
-    frame: pl.DataFrame, bad: pl.Expr, kind: str, shown: str, rejected: Rejections, *, noted: bool = False
+    frame: pl.DataFrame,
+    bad: pl.Expr,
+    kind: str,
+    shown: str,
+    rejected: Rejections,
+    *,
+    noted: bool = False,
 ) -> pl.DataFrame:
     lost = frame.filter(bad)
     count = rejected.note if noted else rejected.add

@@ -1,4 +1,7 @@
-"""One TOML file, one run. Every problem of a file is reported at once, a misspelled key with the nearest name."""
+"""One TOML file, one run.
+
+Every problem of a file is reported at once, a misspelled key with the nearest name.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,8 @@ class ConfigSection(BaseModel):
 
 
 class WhereConfig(ConfigSection):
-    """Which items take part: by the words of one column, or one of several disjoint parts of the catalog.
+    """Which items take part: by the words of one column, or one of several disjoint parts of the
+    catalog.
 
     Which part an item is in depends on its id alone.
     """
@@ -107,16 +111,24 @@ def _check_template(template: str) -> None:
     try:
         fields = [part for part in string.Formatter().parse(template) if part[1] is not None]
     except ValueError as error:
-        raise ValueError(f"{template!r} is no template such as {{title}} ({{year}}): {error}") from error
+        raise ValueError(
+            f"{template!r} is no template such as {{title}} ({{year}}): {error}"
+        ) from error
     if not fields:
-        raise ValueError(f"{template!r} names no column: all items would have one text; expected {{title}}")
+        raise ValueError(
+            f"{template!r} names no column: all items would have one text; expected {{title}}"
+        )
     for _, name, form, turned in fields:
         if not name or name.isdigit() or form or turned or set(name) & set(".["):
-            raise ValueError(f"{template!r}: expected plain column names in braces, such as {{title}}")
+            raise ValueError(
+                f"{template!r}: expected plain column names in braces, such as {{title}}"
+            )
 
 
 class BackboneSource(ConfigSection):
-    """A backbone folder to adapt, or encoder checkpoints to pretrain from: of texts, of images, or both."""
+    """A backbone folder to adapt, or encoder checkpoints
+    to pretrain from: of texts, of images, or both.
+    """
 
     folder: Path | None = None
     encoder: str | None = None
@@ -134,7 +146,10 @@ class BackboneSource(ConfigSection):
     @model_validator(mode="after")
     def _heads_share_the_width(self) -> BackboneSource:
         if self.width % self.heads:
-            raise ValueError(f"width {self.width} cannot be shared by {self.heads} heads: give a multiple of them")
+            raise ValueError(
+                f"width {self.width} cannot be shared by {self.heads} heads: give a multiple of"
+                " them"
+            )
         return self
 
 
@@ -146,7 +161,10 @@ class AdapterTables(ConfigSection):
 
 
 class TrainConfig(ConfigSection):
-    """How it trains. The defaults are what was measured to work; the paper's recipe is in the example files."""
+    """How it trains.
+
+    The defaults are what was measured to work; the paper's recipe is in the example files.
+    """
 
     loss: Literal["bce", "cpc", "in_batch_debiased", "full_softmax"] = "in_batch_debiased"
     lr: float = Field(1e-3, gt=0, allow_inf_nan=False)
@@ -185,10 +203,17 @@ class RunConfig(ConfigSection):
         if not self.output.name:
             raise ValueError("output: expected a folder, got nothing")
         if self.stage in {"adapt", "finetune"} and self.backbone.folder is None:
-            raise ValueError(f"backbone.folder: stage {self.stage} needs the folder that a pretraining wrote")
-        if self.stage == "pretrain" and self.backbone.encoder is None and self.backbone.image_encoder is None:
             raise ValueError(
-                "backbone.encoder: stage pretrain needs the name or folder of a checkpoint, here or as image_encoder"
+                f"backbone.folder: stage {self.stage} needs the folder that a pretraining wrote"
+            )
+        if (
+            self.stage == "pretrain"
+            and self.backbone.encoder is None
+            and self.backbone.image_encoder is None
+        ):
+            raise ValueError(
+                "backbone.encoder: stage pretrain needs the name or folder of a checkpoint, here or"
+                " as image_encoder"
             )
         if self.stage == "pretrain":
             self._reads_what_is_there()
@@ -208,8 +233,15 @@ class RunConfig(ConfigSection):
     def _limits_for_each_attribute(self) -> RunConfig:
         limits = self.backbone.max_tokens
         texts = len(self.data.text) if isinstance(self.data.text, list) else 1
-        if self.stage == "pretrain" and texts > 1 and (not isinstance(limits, list) or len(limits) != texts):
-            raise ValueError(f"backbone.max_tokens: data.text has {texts} attributes, give a limit for each of them")
+        if (
+            self.stage == "pretrain"
+            and texts > 1
+            and (not isinstance(limits, list) or len(limits) != texts)
+        ):
+            raise ValueError(
+                f"backbone.max_tokens: data.text has {texts} attributes, give a limit for each of"
+                " them"
+            )
         return self
 
     @property
@@ -238,7 +270,9 @@ def load_config(path: Path, overrides: Iterable[str] = ()) -> RunConfig:
     except OSError as error:
         raise ConfigError(str(path), [f"cannot be read: {error.strerror}"]) from error
     except ValueError as error:
-        raise ConfigError(str(path), [f"not {path.suffix.removeprefix('.').upper() or 'TOML'}: {error}"]) from error
+        raise ConfigError(
+            str(path), [f"not {path.suffix.removeprefix('.').upper() or 'TOML'}: {error}"]
+        ) from error
     anchor(raw, path.parent)
     changes: dict[str, Any] = {}
     for override in overrides:
@@ -302,7 +336,9 @@ _ENCODERS = ("encoder", "image_encoder")
 
 
 def anchor(raw: dict[str, Any], base: Path) -> None:
-    """Make relative paths of plain data absolute; an encoder is a path only where a folder of that name exists."""
+    """Make relative paths of plain data absolute;
+    an encoder is a path only where a folder of that name exists.
+    """
     for table, key in (
         ("", "output"),
         ("data", "folder"),
@@ -310,7 +346,11 @@ def anchor(raw: dict[str, Any], base: Path) -> None:
         *(("backbone", key) for key in ("folder", *_ENCODERS)),
     ):
         section = raw.get(table) if table else raw
-        if not isinstance(section, dict) or not isinstance(section.get(key), str) or not section[key]:
+        if (
+            not isinstance(section, dict)
+            or not isinstance(section.get(key), str)
+            or not section[key]
+        ):
             continue
         given = _expanded(section[key])
         if key not in _ENCODERS or (base / given).is_dir():
@@ -332,7 +372,9 @@ def set_key(raw: dict[str, Any], override: str, source: str) -> None:
     """
     name, equals, value = override.partition("=")
     if not equals or not name:
-        raise ConfigError(source, [f"override {override!r}: expected key=value, for example train.epochs=5"])
+        raise ConfigError(
+            source, [f"override {override!r}: expected key=value, for example train.epochs=5"]
+        )
     try:
         parsed: Any = tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
@@ -341,7 +383,9 @@ def set_key(raw: dict[str, Any], override: str, source: str) -> None:
     for table in tables:
         raw = raw.setdefault(table, {})
         if not isinstance(raw, dict):
-            raise ConfigError(source, [f"override {override!r}: {table} was set to a single value before"])
+            raise ConfigError(
+                source, [f"override {override!r}: {table} was set to a single value before"]
+            )
     raw[key] = parsed
 
 
@@ -350,5 +394,7 @@ def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
     both = dict(base)
     for key, value in changes.items():
         old = both.get(key)
-        both[key] = merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+        both[key] = (
+            merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+        )
     return both

@@ -1,7 +1,8 @@
 """How far a run has come: epochs, curves, and what it took over all of its stretches.
 
-A run that is interrupted and resumed has several stretches, each a process of its own. The checkpoint carries the sum
-of the earlier ones, so that a resumed run reports what the whole of it took.
+A run that is interrupted and resumed has several stretches, each a process of its own. The
+checkpoint carries the sum of the earlier ones, so that a resumed run reports what the whole of it
+took.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """One process's part of a run: when it began, and the memory in MB that it held before anything was trained."""
+    """One process's part of a run: when it began,
+    and the memory in MB that it held before anything was trained.
+    """
 
     began: float = field(default_factory=time.monotonic)
     memory_floor_mb: float = 0.0
@@ -45,7 +48,9 @@ class Course:
     """Of the stretches before this one, each up to its last checkpoint."""
     earlier_epochs: int = 0
     """Epochs that the stretches before this one finished."""
-    curves: dict[str, list[float]] = field(default_factory=lambda: {"loss": [], "epoch": [], "hr": [], "ndcg": []})
+    curves: dict[str, list[float]] = field(
+        default_factory=lambda: {"loss": [], "epoch": [], "hr": [], "ndcg": []}
+    )
 
     @classmethod
     def resume(cls, kept: Mapping[str, Any], stretch: Stretch) -> Course:

@@ -1,4 +1,6 @@
-"""Whether a backbone's tokenizer knows the texts of a data set: it is asked before anything is trained."""
+"""Whether a backbone's tokenizer knows the texts of a data set:
+it is asked before anything is trained.
+"""
 
 from __future__ import annotations
 
@@ -21,4 +23,7 @@ def describe_unknown(share: float) -> str:
     line = f"{share:.1%} of the tokens of the texts are unknown to the backbone's tokenizer"
     if share < MANY_UNKNOWN:
         return line
-    return f"warning: {line}: different items look the same to the model; choose a backbone that reads their language"
+    return (
+        f"warning: {line}: different items look the same to the model; choose a backbone that reads"
+        " their language"
+    )

@@ -1,7 +1,9 @@
-"""Cross-entropy of users against items, in blocks of rows: the scores of a whole batch never stand in memory.
+"""Cross-entropy of users against items, in blocks of rows: the scores of a whole batch never stand
+in memory.
 
-The gradient is a product of the same scores, so each block leaves its share of it before the next one begins. Against
-`F.cross_entropy(users @ items.T)` that is the same number from a fraction of the memory.
+The gradient is a product of the same scores, so each block leaves its share of it before the next
+one begins. Against `F.cross_entropy(users @ items.T)` that is the same number from a fraction of
+the memory.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ def cross_entropy(
     hidden: Tensor | None = None,
     line: Tensor | None = None,
 ) -> Tensor:
-    """Return `mean_r (log Σ_j exp z_rj − z_r,target)` with `z = users @ itemsᵀ + bias`, over the items not hidden.
+    """Return `mean_r (log Σ_j exp z_rj − z_r,target)` with `z = users @ itemsᵀ + bias`, over the
+    items not hidden.
 
     Args:
         users: [R, d].
@@ -65,7 +68,9 @@ class _CrossEntropy(torch.autograd.Function):
             logs = scores.sub_(scores.logsumexp(1, keepdim=True))
             total -= logs.gather(1, target).sum()
             slope = logs.exp_().div_(count)
-            slope.scatter_add_(1, target, slope.new_full(target.shape, -1 / count))  # (softmax − one-hot) / R
+            slope.scatter_add_(
+                1, target, slope.new_full(target.shape, -1 / count)
+            )  # (softmax − one-hot) / R
             by_users[rows] = slope @ items
             by_items.addmm_(slope.T, users[rows])
         ctx.save_for_backward(by_users, by_items)

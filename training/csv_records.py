@@ -1,4 +1,6 @@
-"""Records of CSV files, also of wrong ones: what cannot be read costs a record, not the rest of the file."""
+"""Records of CSV files, also of wrong ones:
+what cannot be read costs a record, not the rest of the file.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +24,8 @@ Skips = Literal["never", "with quotes", "always"]
 class Dialect:
     """How the fields of a file are set apart.
 
-    `skips_blanks`: in which records the blanks before a field are no part of it; "with quotes" means in those with a
-    quote anywhere.
+    `skips_blanks`: in which records the blanks before a field are no part of it; "with quotes"
+    means in those with a quote anywhere.
     """
 
     delimiter: str = ","
@@ -61,7 +63,8 @@ def read_records(
     Args:
         lines: with their ends.
         dialect: how fields are set apart.
-        width: fields that a record of more than one line must have, or its quote is taken for a wrong one.
+        width: fields that a record of more than one line must have, or its quote is taken for a
+            wrong one.
         first: the number of the first line.
     """
     back: deque[str] = deque()
@@ -82,7 +85,8 @@ def _parse(
 ) -> tuple[list[str] | None, int]:
     """Parse the record that begins with a line; returns its fields and how many lines it has.
 
-    Of one that cannot be read only the first line is taken: the others go to `back`, which is read before `lines`.
+    Of one that cannot be read only the first line is taken: the others go to `back`, which is read
+    before `lines`.
     """
     taken = [line]
 

@@ -46,7 +46,9 @@ class Split:
     def repeated(self, split: str) -> NDArray[np.bool_]:
         """True where the target already stands in the history."""
         pairs = zip(self.history(split), self.targets(split), strict=True)
-        return np.fromiter((target in history for history, target in pairs), np.bool_, len(self.valid))
+        return np.fromiter(
+            (target in history for history, target in pairs), np.bool_, len(self.valid)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +86,8 @@ def load_dataset(config: DataConfig) -> Dataset:
     """Read, filter and index a data set.
 
     Raises:
-        DataError: unreadable files, a template that names a missing column, a log that is not of this catalog,
-            or no user left.
+        DataError: unreadable files, a template that names a missing column, a log that is not of
+            this catalog, or no user left.
     """
     rejected = Rejections()
     with counted(config.folder, rejected):
@@ -101,21 +103,29 @@ def load_dataset(config: DataConfig) -> Dataset:
 
 
 def repeated_targets(dataset: Dataset) -> str:
-    """Return a warning where most test targets stand in their users' histories; empty where few do."""
+    """Return a warning where most test targets stand
+    in their users' histories; empty where few do.
+    """
     repeated = dataset.split().repeated("test")
     count, share = int(repeated.sum()), float(repeated.mean())
     if share < MOSTLY:
         return ""
     return (
-        f"{count} of {len(repeated)} users' last items stand in their histories already and count as misses: "
-        f"no figure can be above {1 - share:.4f}; is every interaction in the log once?"
+        f"{count} of {len(repeated)} users' last items stand in their histories already and count"
+        f" as misses: no figure can be above {1 - share:.4f}; is every interaction in the log once?"
     )
 
 
-def _contents(items: pl.DataFrame, config: DataConfig, rejected: Rejections) -> tuple[pl.DataFrame, list[Content]]:
-    """Read texts and pictures; an item that has none of what is asked for is left out, and counted."""
+def _contents(
+    items: pl.DataFrame, config: DataConfig, rejected: Rejections
+) -> tuple[pl.DataFrame, list[Content]]:
+    """Read texts and pictures; an item that has none
+    of what is asked for is left out, and counted.
+    """
     texts = _texts(items, config)
-    images = _pictures(items, config, rejected) if config.images is not None else [None] * items.height
+    images = (
+        _pictures(items, config, rejected) if config.images is not None else [None] * items.height
+    )
     contents = [Content(text, image) for text, image in zip(texts, images, strict=True)]
     empty = [
         row
@@ -129,7 +139,9 @@ def _contents(items: pl.DataFrame, config: DataConfig, rejected: Rejections) -> 
 
 
 def _texts(items: pl.DataFrame, config: DataConfig) -> list[str]:
-    """Fill the templates: one text an item, joined of several attributes, or empty where none is asked for."""
+    """Fill the templates: one text an item,
+    joined of several attributes, or empty where none is asked for.
+    """
     templates = [config.text] if isinstance(config.text, str) else config.text
     attributes = [item_texts(items, template) for template in templates if template]
     if len(attributes) > 1:
@@ -137,15 +149,20 @@ def _texts(items: pl.DataFrame, config: DataConfig) -> list[str]:
     return attributes[0] if attributes else [""] * items.height
 
 
-def _pictures(items: pl.DataFrame, config: DataConfig, rejected: Rejections) -> list[Picture | None]:
-    """Find each item's picture by the column `image`, and read it to its end once: a damaged one is reported now.
+def _pictures(
+    items: pl.DataFrame, config: DataConfig, rejected: Rejections
+) -> list[Picture | None]:
+    """Find each item's picture by the column `image`, and read it to its end once: a damaged one is
+    reported now.
 
     Raises:
         DataError: no such folder, zip or LMDB, or no such column.
     """
     assert config.images is not None  # noqa: S101 - asked only then
     if "image" not in items.columns:
-        raise DataError(f"data.images: the items lack a column image; they have {', '.join(items.columns)}")
+        raise DataError(
+            f"data.images: the items lack a column image; they have {', '.join(items.columns)}"
+        )
     found: list[Picture | None] = []
     try:
         pictures = Pictures(config.images)
@@ -173,16 +190,23 @@ def item_texts(items: pl.DataFrame, template: str) -> list[str]:
     names = [name for _, name, _, _ in string.Formatter().parse(template) if name]
     missing = sorted(set(names) - set(items.columns))
     if missing:
-        raise DataError(f"text {template!r} names {', '.join(missing)}; the items have {', '.join(items.columns)}")
+        raise DataError(
+            f"text {template!r} names {', '.join(missing)}; the items have"
+            f" {', '.join(items.columns)}"
+        )
     columns = items.select(_as_text(items, name) for name in dict.fromkeys(names))
     return [template.format(**row) for row in columns.iter_rows(named=True)]
 
 
 def _matches(where: WhereConfig, items: pl.DataFrame) -> pl.Expr:
     if where.column not in items.columns:
-        raise DataError(f"data.where names column {where.column!r}; the items have {', '.join(items.columns)}")
+        raise DataError(
+            f"data.where names column {where.column!r}; the items have {', '.join(items.columns)}"
+        )
     words = _as_text(items, where.column).str.replace_all(r"[|,;]", " ").str.split(" ")
-    chosen = words.list.set_intersection(where.any).list.len() > 0 if where.any else pl.lit(value=True)
+    chosen = (
+        words.list.set_intersection(where.any).list.len() > 0 if where.any else pl.lit(value=True)
+    )
     if where.none:
         chosen &= words.list.set_intersection(where.none).list.len() == 0
     return chosen & pl.Series([_part(item, where.parts) == where.part for item in items["item_id"]])
@@ -211,7 +235,11 @@ def _sequences(
         for chunk in log
     ]
     ordered = _once(pl.concat(known), config, rejected).sort("timestamp", maintain_order=True)
-    users = ordered.group_by("user_id", maintain_order=True).agg(pl.col("row").cast(pl.Int64)).sort("user_id")
+    users = (
+        ordered.group_by("user_id", maintain_order=True)
+        .agg(pl.col("row").cast(pl.Int64))
+        .sort("user_id")
+    )
     short = users.filter(pl.col("row").list.len() < config.min_interactions)
     kind = f"user with fewer than {config.min_interactions} interactions"
     rejected.note(kind, short.height, short["user_id"][0] if short.height else "")
@@ -229,7 +257,9 @@ def _once(log: pl.DataFrame, config: DataConfig, rejected: Rejections) -> pl.Dat
         return log
     once = log.unique(maintain_order=True)
     if once.height < log.height:
-        rejected.note(REPEATED, log.height - once.height, log.filter(log.is_duplicated())["user_id"][0])
+        rejected.note(
+            REPEATED, log.height - once.height, log.filter(log.is_duplicated())["user_id"][0]
+        )
     return once
 
 

@@ -49,13 +49,21 @@ def evaluate(
     progress = begin(f"embed {len(dataset.contents):,} items {which}")
     vectors = embed(backbone, dataset.contents, adapter, dtype=dtype, progress=progress)
     begin(f"rank for {len(dataset.sequences):,} users")
-    return rank_held_out(backbone, None if adapter is None else adapter.user, dataset, vectors, split)
+    return rank_held_out(
+        backbone, None if adapter is None else adapter.user, dataset, vectors, split
+    )
 
 
 def rank_held_out(
-    backbone: Backbone, side: Adapt | None, dataset: Dataset, vectors: NDArray[np.float32], split: str
+    backbone: Backbone,
+    side: Adapt | None,
+    dataset: Dataset,
+    vectors: NDArray[np.float32],
+    split: str,
 ) -> Evaluation:
-    """Rank each user's held-out item by given item vectors [n, d]; `side` is the user side's adapter."""
+    """Rank each user's held-out item by given item vectors [n,
+    d]; `side` is the user side's adapter.
+    """
     held_out = dataset.split()
     known = held_out.history(split)
     users = encode_users(backbone.model.user_encoder, known, vectors, side)

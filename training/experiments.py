@@ -1,7 +1,8 @@
-"""An experiment: one TOML file, many runs. Each run is the base, one choice of every axis, and a seed.
+"""An experiment: one TOML file, many runs. Each run is the base, one choice of every axis, and a
+seed.
 
-`[sources.NAME]` are pretrainings that runs begin from (`source = "NAME"`), `[axes.AXIS.CHOICE]` what varies. All runs
-are checked before the first begins.
+`[sources.NAME]` are pretrainings that runs begin from (`source = "NAME"`), `[axes.AXIS.CHOICE]`
+what varies. All runs are checked before the first begins.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ KEYS = {"title", "question", "seeds", "base", "sources", "axes", "skip", "search
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """One run of an experiment: what was chosen on each axis, and the pretraining that it needs, if any."""
+    """One run of an experiment: what was chosen on each axis,
+    and the pretraining that it needs, if any.
+    """
 
     name: str
     choices: dict[str, str]
@@ -53,7 +56,11 @@ class Experiment:
 
 
 def load_experiment(
-    path: Path, data: Path, output: Path, overrides: Iterable[str] = (), only: Mapping[str, Sequence[str]] | None = None
+    path: Path,
+    data: Path,
+    output: Path,
+    overrides: Iterable[str] = (),
+    only: Mapping[str, Sequence[str]] | None = None,
 ) -> Experiment:
     """Read an experiment and check all of its runs.
 
@@ -76,7 +83,11 @@ def load_experiment(
             raise ConfigError(str(path), [f"{axis}={','.join(unknown)}: expected some of {known}"])
         axes[axis] = {name: axes[axis][name] for name in kept}
     reader = _Reader(str(path), raw, data, output)
-    runs = [run for choices in _combinations(axes, raw.get("skip", [])) for run in reader.runs(choices, axes)]
+    runs = [
+        run
+        for choices in _combinations(axes, raw.get("skip", []))
+        for run in reader.runs(choices, axes)
+    ]
     needed = {run.source for run in runs if run.source is not None}
     sources = {name: reader.source(name) for name in raw.get("sources", {}) if name in needed}
     search = reader.search()
@@ -101,15 +112,20 @@ def _read(path: Path, overrides: Iterable[str]) -> dict[str, Any]:
         set_key(raw, override, str(path))
     unknown = sorted(set(raw) - KEYS)
     if unknown:
-        raise ConfigError(str(path), [f"unknown keys {', '.join(unknown)}: expected {', '.join(sorted(KEYS))}"])
+        raise ConfigError(
+            str(path), [f"unknown keys {', '.join(unknown)}: expected {', '.join(sorted(KEYS))}"]
+        )
     if not raw.get("axes"):
         raise ConfigError(
-            str(path), ["axes: expected at least one axis with its choices, such as [axes.method.houlsby]"]
+            str(path),
+            ["axes: expected at least one axis with its choices, such as [axes.method.houlsby]"],
         )
     return raw
 
 
-def _combinations(axes: Mapping[str, Mapping[str, Any]], skip: Sequence[Mapping[str, str]]) -> Iterator[dict[str, str]]:
+def _combinations(
+    axes: Mapping[str, Mapping[str, Any]], skip: Sequence[Mapping[str, str]]
+) -> Iterator[dict[str, str]]:
     """Yield one choice of each axis, but those that agree with an entry of `skip`."""
     for chosen in itertools.product(*axes.values()):
         choices = dict(zip(axes, chosen, strict=True))
@@ -125,7 +141,9 @@ class _Reader:
         self._file, self._raw, self._data, self._output = file, raw, data, output
         self._noted: set[str] = set()
 
-    def runs(self, choices: Mapping[str, str], axes: Mapping[str, Mapping[str, Any]]) -> Iterator[Planned]:
+    def runs(
+        self, choices: Mapping[str, str], axes: Mapping[str, Mapping[str, Any]]
+    ) -> Iterator[Planned]:
         """Yield the runs of one combination, one a seed."""
         raw: dict[str, Any] = dict(self._raw.get("base", {}))
         for axis, choice in choices.items():
@@ -150,7 +168,8 @@ class _Reader:
         keys = table.get("keys", {})
         if not keys or not all(_is_range(ends) for ends in keys.values()):
             self.problems.append(
-                'search.keys: expected ranges of whole numbers, such as {"adapter.item.hidden" = [4, 256]}'
+                'search.keys: expected ranges of whole numbers, such as {"adapter.item.hidden" ='
+                " [4, 256]}"
             )
             return None
         spans = {key: (ends[0], ends[1]) for key, ends in keys.items()}
@@ -160,12 +179,17 @@ class _Reader:
         source = raw.pop("source", None) if raw.get("stage") in FROM_SOURCE else None
         raw.pop("source", None)
         if source is not None and source not in self._raw.get("sources", {}):
-            self._note(f"{name}: source {source!r} is none of {', '.join(self._raw.get('sources', {})) or 'the file'}")
+            self._note(
+                f"{name}: source {source!r} is none of"
+                f" {', '.join(self._raw.get('sources', {})) or 'the file'}"
+            )
             return None
         if source is not None:
             raw["backbone"] = {"folder": str(self._output / SOURCES / source / "backbone")}
         elif raw.get("stage") == "ids":
-            raw["backbone"] = {key: value for key, value in raw.get("backbone", {}).items() if "encoder" not in key}
+            raw["backbone"] = {
+                key: value for key, value in raw.get("backbone", {}).items() if "encoder" not in key
+            }
         raw["output"] = str(self._output / name)
         raw["train"] = {"cache_folder": str(self._output / CACHE), **raw.get("train", {})}
         for key in ("encoder", "image_encoder"):

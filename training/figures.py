@@ -1,7 +1,7 @@
 """What a figure says: its interval, what it was measured on, and whether it beats the baselines.
 
-Pure Python over plain values: trainer, report and command line write their figures with this. The values
-may come from a bundle that a stranger made, so whatever is not a number is left out.
+Pure Python over plain values: trainer, report and command line write their figures with this. The
+values may come from a bundle that a stranger made, so whatever is not a number is left out.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ BASELINES = {
     "recent_popularity": "recent popularity",
     "item_knn": "item-kNN",
 }
-"""What any adapter must beat, by its key in `result.json`, as people read it; `none` is the frozen backbone alone."""
+"""What any adapter must beat, by its key in `result.json`,
+as people read it; `none` is the frozen backbone alone.
+"""
 SHOWN_DIGEST = 8
 PLAUSIBLE_MAX = 10**15
 """What no count of users, items or parameters reaches."""
@@ -32,7 +34,10 @@ class Figure:
 
     @classmethod
     def read(cls, report: object) -> Figure | None:
-        """Read a report's HR@10; None where there is none. A report without an interval is a point."""
+        """Read a report's HR@10; None where there is none.
+
+        A report without an interval is a point.
+        """
         if not isinstance(report, Mapping) or not is_number(report.get("hr")):
             return None
         value = float(report["hr"])
@@ -55,10 +60,11 @@ def format_baseline(name: str) -> str:
 
 
 def compare_with_baselines(test: object, baselines: object) -> str:
-    """Say in one sentence which baselines a figure does not beat; empty where it beats all of them, or knows none.
+    """Say in one sentence which baselines a figure does not beat; empty where it beats all of them,
+    or knows none.
 
-    A figure is below a baseline where its interval ends before the baseline's begins, and not better than one where the
-    two intervals meet.
+    A figure is below a baseline where its interval ends before the baseline's begins, and not
+    better than one where the two intervals meet.
 
     Args:
         test: a report with `hr`, `hr_low` and `hr_high`.
@@ -80,9 +86,17 @@ def compare_with_baselines(test: object, baselines: object) -> str:
     return f"HR@10 {figure} is {' and '.join(parts)}." if parts else ""
 
 
-def describe_basis(items: object = None, users: object = None, seed: object = None, data_digest: object = None) -> str:
-    """Write what a figure was measured on: catalog, users, seed and data; what is not known is left out."""
-    parts = [f"{float(count):,.0f} {what}" for count, what in ((users, "users"), (items, "items")) if is_number(count)]
+def describe_basis(
+    items: object = None, users: object = None, seed: object = None, data_digest: object = None
+) -> str:
+    """Write what a figure was measured on:
+    catalog, users, seed and data; what is not known is left out.
+    """
+    parts = [
+        f"{float(count):,.0f} {what}"
+        for count, what in ((users, "users"), (items, "items"))
+        if is_number(count)
+    ]
     if is_number(seed):
         parts.append(f"seed {seed}")
     if isinstance(data_digest, str) and data_digest:
@@ -93,11 +107,15 @@ def describe_basis(items: object = None, users: object = None, seed: object = No
 def describe_report(report: Mapping[str, Any]) -> str:
     """Write what the figures of a `result.json` were measured on."""
     data = report.get("data", {})
-    return describe_basis(data.get("items"), report["test"].get("users"), report.get("seed"), data.get("digest"))
+    return describe_basis(
+        data.get("items"), report["test"].get("users"), report.get("seed"), data.get("digest")
+    )
 
 
 def describe_metrics(metrics: Mapping[str, Any], data_digest: str) -> str:
-    """Write what the figures of a bundle's manifest were measured on; older bundles do not name their items."""
+    """Write what the figures of a bundle's manifest were measured on;
+    older bundles do not name their items.
+    """
     test = metrics.get("test")
     users = test.get("users") if isinstance(test, Mapping) else None
     return describe_basis(metrics.get("items"), users, metrics.get("seed"), data_digest)
@@ -109,7 +127,9 @@ def _listed(pairs: list[tuple[str, Figure]]) -> str:
 
 
 def is_number(value: object) -> TypeGuard[float]:
-    """Whether a value is a number that a figure or a count may have: hundreds of digits would hide everything else."""
+    """Whether a value is a number that a figure or a count may have:
+    hundreds of digits would hide everything else.
+    """
     if not isinstance(value, int | float) or isinstance(value, bool):
         return False
     return abs(value) < PLAUSIBLE_MAX  # not of NaN

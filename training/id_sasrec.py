@@ -1,6 +1,8 @@
-"""Plain SASRec over item ids (Kang & McAuley 2018): one trained vector an item, no content, no transfer.
+"""Plain SASRec over item ids (Kang & McAuley 2018): one trained vector an item, no content, no
+transfer.
 
-The baseline that says what a log alone gives, and the check of loop and metric: its HR@10 on public data is known.
+The baseline that says what a log alone gives, and the check of loop and metric: its HR@10 on public
+data is known.
 """
 
 from __future__ import annotations
@@ -40,14 +42,20 @@ def id_subject(config: RunConfig, items: int, device: str) -> IdSubject:
     """Draw a table of `items` vectors and a user encoder of the configured sizes."""
     torch.manual_seed(config.seed)
     source = config.backbone
-    shape = UserShape(source.width, source.max_history, source.heads, source.blocks, config.train.dropout)
+    shape = UserShape(
+        source.width, source.max_history, source.heads, source.blocks, config.train.dropout
+    )
     carrier = _carrier(shape, device)
     table = nn.Embedding(items, source.width)
     xavier(table)
-    trained = nn.ModuleDict({"table": table.to(carrier.device), "user_encoder": carrier.model.user_encoder})
+    trained = nn.ModuleDict(
+        {"table": table.to(carrier.device), "user_encoder": carrier.model.user_encoder}
+    )
     trained.requires_grad_(requires_grad=True)
     nothing = PooledStates(torch.empty(0), np.zeros(0, np.int64))
-    return IdSubject(carrier, None, nothing, trained, dict.fromkeys(trained, config.train.lr), table)
+    return IdSubject(
+        carrier, None, nothing, trained, dict.fromkeys(trained, config.train.lr), table
+    )
 
 
 def evaluate_ids(subject: IdSubject, dataset: Dataset) -> Evaluation:
@@ -57,7 +65,9 @@ def evaluate_ids(subject: IdSubject, dataset: Dataset) -> Evaluation:
 
 
 def _carrier(shape: UserShape, device: str) -> Backbone:
-    """The loop asks a backbone for its user encoder; the smallest item side stands in, and is never called."""
+    """The loop asks a backbone for its user encoder;
+    the smallest item side stands in, and is never called.
+    """
     text = TextShape("bert", 1, 2, 1, 2, 1, 1, 1, 1e-12, 0)
     model = TransRec(TextEncoder(text, "cls"), None, shape)
     config = BackboneConfig(text, shape)

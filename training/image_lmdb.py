@@ -1,7 +1,8 @@
-"""Pictures in an LMDB as Adapter4Rec, MoRec, NineRec and PixelRec keep them: item id → a pickled `LMDB_Image`.
+"""Pictures in an LMDB as Adapter4Rec, MoRec, NineRec and PixelRec keep them: item id → a pickled
+`LMDB_Image`.
 
-Nothing is unpickled. The pickle's opcodes are read as data: plain values are taken, and a name of anything but that
-class is refused; nothing that a file names is imported or called.
+Nothing is unpickled. The pickle's opcodes are read as data: plain values are taken, and a name of
+anything but that class is refused; nothing that a file names is imported or called.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ class ImageLmdb:
         self._environment = _open(source.resolve())
 
     def find(self, name: str) -> bytes | None:
-        """Return the key of a picture, None where there is none: `v17.jpg` is kept as `v17.jpg`, `v17` or `17`.
+        """Return the key of a picture, None where there is none: `v17.jpg` is kept as `v17.jpg`,
+        `v17` or `17`.
 
         Raises:
             ImageError: it cannot be looked up.
@@ -77,23 +79,32 @@ def _open(source: Path) -> Environment:
     try:
         import lmdb
     except ModuleNotFoundError as error:
-        raise ImageError(f"{source.name}: to read an LMDB of images, pip install 'swaprec[train]'") from error
+        raise ImageError(
+            f"{source.name}: to read an LMDB of images, pip install 'swaprec[train]'"
+        ) from error
     try:
-        found = lmdb.open(str(source), subdir=source.is_dir(), readonly=True, lock=False, readahead=False)
+        found = lmdb.open(
+            str(source), subdir=source.is_dir(), readonly=True, lock=False, readahead=False
+        )
     except lmdb.Error as error:
         raise ImageError(f"{source} is no LMDB: {error}") from error
     file = source / "data.mdb" if source.is_dir() else source
     needed = (found.info()["last_pgno"] + 1) * found.stat()["psize"]
-    # A page that is not there would end the process when it is read. A whole file is shorter only where a transaction
-    # deleted what it had written at the end; the scripts that write pictures do not delete.
+    # A page that is not there would end the process when it is read. A whole file is shorter only
+    # where a transaction deleted what it had written at the end; the scripts that write pictures do
+    # not delete.
     if file.stat().st_size < needed:
         found.close()
-        raise ImageError(f"{source} is cut off: {file.stat().st_size} of {needed} bytes; fetch it again")
+        raise ImageError(
+            f"{source} is cut off: {file.stat().st_size} of {needed} bytes; fetch it again"
+        )
     return found
 
 
 def _keys(name: str) -> list[bytes]:
-    """Return where a picture may be: under its file name, the item's id, or the number in it (as MoRec keeps H&M)."""
+    """Return where a picture may be:
+    under its file name, the item's id, or the number in it (as MoRec keeps H&M).
+    """
     item = PurePosixPath(name).stem
     number = item.removeprefix("v").lstrip("0") or "0"
     keys = [one.encode() for one in (name, item, number if number.isdecimal() else item)]
@@ -101,16 +112,24 @@ def _keys(name: str) -> list[bytes]:
 
 
 def _bitmap(found: dict[str, object], name: str) -> bytes:
-    """Make a file of what an `LMDB_Image` holds: `image` is uint8 [height, width, 3] in `size` and `channels`."""
+    """Make a file of what an `LMDB_Image` holds:
+    `image` is uint8 [height, width, 3] in `size` and `channels`.
+    """
     from PIL import Image
 
     channels, size, image = (found.get(key) for key in ("channels", "size", "image"))
     match size, image:
-        case (int(height), int(width)), bytes(content) if min(height, width) > 0 and channels == CHANNELS:
+        case (int(height), int(width)), bytes(content) if (
+            min(height, width) > 0 and channels == CHANNELS
+        ):
             check_pixels(width, height, name)
         case _:
-            kinds = ", ".join(f"{str(key)[:SHOWN]} ({type(value).__name__})" for key, value in found.items())
-            raise ImageError(f"{name}: expected channels 3, size (height, width) and image as bytes, got {kinds}")
+            kinds = ", ".join(
+                f"{str(key)[:SHOWN]} ({type(value).__name__})" for key, value in found.items()
+            )
+            raise ImageError(
+                f"{name}: expected channels 3, size (height, width) and image as bytes, got {kinds}"
+            )
     if len(content) != height * width * CHANNELS:
         raise ImageError(f"{name}: {len(content)} bytes for {width} x {height} pixels of three")
     file = io.BytesIO()
@@ -134,7 +153,9 @@ def values_of(pickled: bytes, name: str = "image") -> dict[str, object]:
     except (ValueError, LookupError, TypeError) as error:  # what a damaged pickle leads to
         raise ImageError(f"{name}: no pickled LMDB_Image, damaged or truncated: {error}") from error
     if not isinstance(found, dict):
-        raise ImageError(f"{name}: the pickle holds a {type(found).__name__}, expected an LMDB_Image")
+        raise ImageError(
+            f"{name}: the pickle holds a {type(found).__name__}, expected an LMDB_Image"
+        )
     return found
 
 
@@ -156,7 +177,9 @@ class _Reading:
             ImageError: it, or what it names, has no place in an `LMDB_Image`.
         """
         if opcode not in _STEPS:
-            raise ImageError(f"{self.name}: the pickle has opcode {opcode}: only an LMDB_Image is read")
+            raise ImageError(
+                f"{self.name}: the pickle has opcode {opcode}: only an LMDB_Image is read"
+            )
         _STEPS[opcode](self, given)
 
     def leave(self, _: object) -> None:
@@ -193,7 +216,10 @@ class _Reading:
         elif full.endswith(" LMDB_Image"):  # the module is that of the script that wrote it
             self.stack.append(_IMAGE)
         else:
-            raise ImageError(f"{self.name}: the pickle names {full[:SHOWN].replace(' ', '.')}: only LMDB_Image is read")
+            raise ImageError(
+                f"{self.name}: the pickle names {full[:SHOWN].replace(' ', '.')}: only LMDB_Image"
+                " is read"
+            )
 
     def named_by_stack(self, _: object) -> None:
         name, module = self.stack.pop(), self.stack.pop()

@@ -1,8 +1,9 @@
-"""The loop: epochs over windows, validation over the whole catalog, the best weights kept, a checkpoint an epoch.
+"""The loop: epochs over windows, validation over the whole catalog, the best weights kept, a
+checkpoint an epoch.
 
-Everything random comes from the seed and the epoch, or from a generator whose state is in the checkpoint, so that a
-resumed run gives the numbers of an uninterrupted one. Several processes divide each batch; the leader validates and
-writes.
+Everything random comes from the seed and the epoch, or from a generator whose state is in the
+checkpoint, so that a resumed run gives the numbers of an uninterrupted one. Several processes
+divide each batch; the leader validates and writes.
 """
 
 from __future__ import annotations
@@ -65,8 +66,8 @@ def fit(
     """Train, and leave the weights of the best validation HR@10 in the leader's `subject`.
 
     Raises:
-        TrainingError: nothing to train on, a loss that is not finite, no memory or no disk left; the checkpoint of the
-            last good epoch is intact.
+        TrainingError: nothing to train on, a loss that is not finite, no memory or no disk left;
+            the checkpoint of the last good epoch is intact.
     """
     team = team or Team()
     stretch = stretch or Stretch()
@@ -74,10 +75,13 @@ def fit(
     windows = cut_windows(split.train, subject.backbone.config.max_history, config.windows)
     if not len(windows.rows):
         raise TrainingError(
-            f"no user of {dataset.name} has two training interactions: the last two of each are held out for "
-            "validation and test; give users with four or more"
+            f"no user of {dataset.name} has two training interactions: the last two of each are"
+            " held out for validation and test; give users with four or more"
         )
-    groups = [{"params": list(subject.trained[name].parameters()), "lr": rate} for name, rate in subject.rates.items()]
+    groups = [
+        {"params": list(subject.trained[name].parameters()), "lr": rate}
+        for name, rate in subject.rates.items()
+    ]
     # Fused: one kernel in place of some twenty, each of which this process would have to launch.
     optimizer = torch.optim.Adam(groups, fused=is_fast(subject.backbone.device))
     torch.manual_seed(seed + team.rank)
@@ -131,8 +135,8 @@ def _epoch(
             loss = team.sum_gradients(list(subject.trained.parameters()), backward(batch))
             if not math.isfinite(loss):
                 raise TrainingError(
-                    f"the loss became {loss} in epoch {course.epoch + 1}: lower train.lr and start again; "
-                    f"{_kept(course)}"
+                    f"the loss became {loss} in epoch {course.epoch + 1}: lower train.lr and start"
+                    f" again; {_kept(course)}"
                 )
             optimizer.step()
             course.step += 1
@@ -161,7 +165,9 @@ def backward_of(subject: Subject, popularity: Tensor, config: TrainConfig) -> Ba
 
 
 def _backward(subject: Subject, batch: Batch, popularity: Tensor, config: TrainConfig) -> Tensor:
-    with torch.autocast(torch.device(subject.backbone.device).type, torch.bfloat16, config.precision == "bfloat16"):
+    with torch.autocast(
+        torch.device(subject.backbone.device).type, torch.bfloat16, config.precision == "bfloat16"
+    ):
         predicted = predict(subject, batch, popularity)
     loss = LOSSES[config.loss](predicted) * batch.share
     loss.backward()
@@ -169,7 +175,9 @@ def _backward(subject: Subject, batch: Batch, popularity: Tensor, config: TrainC
 
 
 def _kept(course: Course) -> str:
-    return f"the checkpoint of epoch {course.epoch} is intact" if course.epoch else "nothing was kept"
+    return (
+        f"the checkpoint of epoch {course.epoch} is intact" if course.epoch else "nothing was kept"
+    )
 
 
 @contextmanager
@@ -178,21 +186,29 @@ def _explain_memory_error(course: Course) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "not enough memory" not in str(error):
+        if not isinstance(
+            error, MemoryError | torch.OutOfMemoryError
+        ) and "not enough memory" not in str(error):
             raise
         raise TrainingError(
-            f"out of memory in epoch {course.epoch + 1}: lower train.batch_size or backbone.max_history, or set "
-            f"train.recompute = true; {_kept(course)} ({error})"
+            f"out of memory in epoch {course.epoch + 1}: lower train.batch_size or"
+            f" backbone.max_history, or set train.recompute = true; {_kept(course)} ({error})"
         ) from error
 
 
 def predict(subject: Subject, batch: Batch, popularity: Tensor) -> Predictions:
-    """Run a batch through the encoders: each distinct item once; `popularity [n]` is the catalog's log popularity."""
+    """Run a batch through the encoders:
+    each distinct item once; `popularity [n]` is the catalog's log popularity.
+    """
     device = subject.backbone.device
     items = subject.item_vectors(batch.distinct)  # [m, d]
-    windows, real = torch.from_numpy(batch.windows).to(device), torch.from_numpy(batch.real).to(device)
+    windows, real = (
+        torch.from_numpy(batch.windows).to(device),
+        torch.from_numpy(batch.real).to(device),
+    )
     inputs, seen = windows[:, :-1], real[:, :-1]
-    # F.embedding, not items[inputs]: its gradient is summed in a fixed order, so that a seed gives one result.
+    # F.embedding, not items[inputs]: its gradient is summed in a fixed order, so that a seed gives
+    # one result.
     users = subject.user_vectors(F.embedding(inputs, items) * seen.unsqueeze(-1), seen)
     return Predictions(
         users=users.float(),
@@ -205,7 +221,9 @@ def predict(subject: Subject, batch: Batch, popularity: Tensor) -> Predictions:
     )
 
 
-def _schedule(optimizer: torch.optim.Optimizer, subject: Subject, config: TrainConfig, done: float) -> None:
+def _schedule(
+    optimizer: torch.optim.Optimizer, subject: Subject, config: TrainConfig, done: float
+) -> None:
     share = 0.5 * (1.0 + math.cos(math.pi * done)) if config.schedule == "cosine" else 1.0
     for group, rate in zip(optimizer.param_groups, subject.rates.values(), strict=True):
         group["lr"] = rate * share
@@ -213,7 +231,9 @@ def _schedule(optimizer: torch.optim.Optimizer, subject: Subject, config: TrainC
 
 @contextmanager
 def _training(subject: Subject, config: TrainConfig) -> Iterator[None]:
-    """Switch on the user encoder's dropout; the item encoder's stays off, since its states are cached."""
+    """Switch on the user encoder's dropout;
+    the item encoder's stays off, since its states are cached.
+    """
     model = subject.backbone.model
     for module in model.user_encoder.modules():
         if isinstance(module, nn.Dropout):
@@ -230,8 +250,12 @@ def _training(subject: Subject, config: TrainConfig) -> Iterator[None]:
             encoder.recomputes = False
 
 
-def _validated(subject: Subject, split: Split, items: int, course: Course, best: Weights, team: Team) -> Weights:
-    """Note HR@10 and NDCG@10 over the whole catalog; return copies of the weights where they are the best yet."""
+def _validated(
+    subject: Subject, split: Split, items: int, course: Course, best: Weights, team: Team
+) -> Weights:
+    """Note HR@10 and NDCG@10 over the whole catalog;
+    return copies of the weights where they are the best yet.
+    """
     hr, found = team.broadcast(_measured(subject, split, items) if team.leads else None)
     for name, value in (("epoch", course.epoch), ("hr", hr), ("ndcg", found)):
         course.curves[name].append(value)
@@ -244,7 +268,10 @@ def _validated(subject: Subject, split: Split, items: int, course: Course, best:
 def _measured(subject: Subject, split: Split, items: int) -> tuple[float, float]:
     with torch.inference_mode():
         rows = np.arange(items)
-        parts = [subject.item_vectors(rows[at : at + ENCODE_ITEMS]).cpu() for at in range(0, items, ENCODE_ITEMS)]
+        parts = [
+            subject.item_vectors(rows[at : at + ENCODE_ITEMS]).cpu()
+            for at in range(0, items, ENCODE_ITEMS)
+        ]
     vectors = torch.cat(parts).numpy()
     side = None if subject.adapter is None else subject.adapter.user
     users = encode_users(subject.backbone.model.user_encoder, split.train, vectors, side)
@@ -298,7 +325,8 @@ def _resumed(
         return None
     if len(found["rng"]) != team.size:
         raise TrainingError(
-            f"{folder} holds a run of {len(found['rng'])} processes: resume it with as many, not with {team.size}"
+            f"{folder} holds a run of {len(found['rng'])} processes: resume it with as many, not"
+            f" with {team.size}"
         )
     subject.trained.load_state_dict(found["weights"])
     optimizer.load_state_dict(found["optimizer"])

@@ -1,7 +1,7 @@
 """Losses over windows: the paper's BCE (SASRec) and CPC, and the cross-entropies that train faster.
 
-A window is L + 1 catalog rows; position t of `users` predicts item t + 1. `items` holds the vectors of the batch's
-distinct items, and `places` say where in it a window's items stand.
+A window is L + 1 catalog rows; position t of `users` predicts item t + 1. `items` holds the vectors
+of the batch's distinct items, and `places` say where in it a window's items stand.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from training.cross_entropy import cross_entropy
 class Predictions:
     """One batch after the encoders.
 
-    users: [B, L, d] at each position. items: [m, d]. targets: [B, L] place of the next item in `items`.
-    real: [B, L] True where the position has a target. own: [B, m] True where the user's training items are.
-    negatives: [B, L] places of sampled items, for BCE. log_popularity: [m].
+    users: [B, L, d] at each position. items: [m, d]. targets: [B, L] place of the next item in
+    `items`. real: [B, L] True where the position has a target. own: [B, m] True where the user's
+    training items are. negatives: [B, L] places of sampled items, for BCE. log_popularity: [m].
     """
 
     users: Tensor
@@ -48,7 +48,9 @@ def cpc(batch: Predictions) -> Tensor:
 
 
 def in_batch_debiased(batch: Predictions) -> Tensor:
-    """Cross-entropy over the batch's items, `s - log popularity`, the user's own other items masked."""
+    """Cross-entropy over the batch's items,
+    `s - log popularity`, the user's own other items masked.
+    """
     line = torch.arange(len(batch.own), device=batch.own.device).unsqueeze(1).expand_as(batch.real)
     return cross_entropy(
         batch.users[batch.real],
@@ -65,4 +67,9 @@ def full_softmax(batch: Predictions) -> Tensor:
     return cross_entropy(batch.users[batch.real], batch.items, batch.targets[batch.real])
 
 
-LOSSES = {"bce": bce, "cpc": cpc, "in_batch_debiased": in_batch_debiased, "full_softmax": full_softmax}
+LOSSES = {
+    "bce": bce,
+    "cpc": cpc,
+    "in_batch_debiased": in_batch_debiased,
+    "full_softmax": full_softmax,
+}

@@ -1,4 +1,6 @@
-"""Names of forms of logs, packaged experiments and a run's bundle, without loading what reads and writes them."""
+"""Names of forms of logs, packaged experiments and a run's bundle,
+without loading what reads and writes them.
+"""
 
 from __future__ import annotations
 

@@ -11,7 +11,8 @@ from transrec.images import ImageError, digest_of
 
 
 class Pictures:
-    """The pictures of a data set: files in a folder, in a zip that is never unpacked, or in an LMDB.
+    """The pictures of a data set: files in a folder, in a zip that is never unpacked, or in an
+    LMDB.
 
     Raises:
         ImageError: there is no such folder, zip or LMDB.
@@ -26,7 +27,8 @@ class Pictures:
             self._members.setdefault(member.rpartition("/")[2], []).append(member)
 
     def find(self, name: str) -> Picture | None:
-        """Return a picture by its file name, or the end of its path in a zip; None where there is none.
+        """Return a picture by its file name, or the end of its path in a zip; None where there is
+        none.
 
         Raises:
             ImageError: it is there and cannot be read, or several are meant.
@@ -44,9 +46,16 @@ class Pictures:
 
     def _meant(self, name: str) -> str | None:
         members = self._members.get(name.rpartition("/")[2], [])
-        found = [name] if name in members else [member for member in members if f"/{member}".endswith(f"/{name}")]
+        found = (
+            [name]
+            if name in members
+            else [member for member in members if f"/{member}".endswith(f"/{name}")]
+        )
         if len(found) > 1:
-            raise ImageError(f"{name}: {self._folder.name} holds {' and '.join(found[:2])}: name one with its folder")
+            raise ImageError(
+                f"{name}: {self._folder.name} holds {' and '.join(found[:2])}: name one with its"
+                " folder"
+            )
         return found[0] if found else None
 
     def _member(self, name: str) -> bytes:

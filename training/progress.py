@@ -1,4 +1,6 @@
-"""What a person sees of a run: a live line on a terminal, plain lines elsewhere, JSON lines in a file."""
+"""What a person sees of a run: a live line on a terminal,
+plain lines elsewhere, JSON lines in a file.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +54,10 @@ class Reporter:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._bar.stop()
         if self._tracker is not None:
@@ -85,7 +90,9 @@ class Reporter:
     def begin(self, epochs: int, done: int) -> None:
         """Begin the epochs; some may be done already."""
         self._began, self._first, self._total = time.monotonic(), done, epochs
-        self._bar.reset(self._task, description=f"{self._name}: train", total=epochs, completed=done, note="")
+        self._bar.reset(
+            self._task, description=f"{self._name}: train", total=epochs, completed=done, note=""
+        )
 
     def epoch(self, epoch: int, items_per_second: float, curves: dict[str, list[float]]) -> None:
         """Report a finished epoch."""

@@ -16,8 +16,8 @@ MAX_LINES = 20
 class Rejections:
     """Counts and first examples by kind of row.
 
-    A row is rejected where something is wrong with it. What a form leaves out by design, such as repeated rows, is
-    a note: it is counted too, but nothing has to be mended.
+    A row is rejected where something is wrong with it. What a form leaves out by design, such as
+    repeated rows, is a note: it is counted too, but nothing has to be mended.
     """
 
     counts: dict[str, int] = field(default_factory=dict)
@@ -67,8 +67,15 @@ class Rejections:
         return self._json(noted=True)
 
     def _lines(self, kinds: list[str]) -> list[str]:
-        shown = [f"{self.counts[kind]} times: {kind}, for example {self.examples[kind]}" for kind in kinds[:MAX_LINES]]
-        return shown if len(kinds) <= MAX_LINES else [*shown, f"and {len(kinds) - MAX_LINES} kinds more"]
+        shown = [
+            f"{self.counts[kind]} times: {kind}, for example {self.examples[kind]}"
+            for kind in kinds[:MAX_LINES]
+        ]
+        return (
+            shown
+            if len(kinds) <= MAX_LINES
+            else [*shown, f"and {len(kinds) - MAX_LINES} kinds more"]
+        )
 
     def _json(self, *, noted: bool) -> dict[str, dict[str, int | str]]:
         return {
@@ -80,4 +87,7 @@ class Rejections:
 
 def _printable(text: str) -> str:
     """Escape control characters: an example is printed on a terminal."""
-    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+        for letter in text
+    )

@@ -70,7 +70,9 @@ def write_result(
     return report
 
 
-def manifest(config: RunConfig, dataset: Dataset, backbone: Backbone, report: Mapping[str, Any]) -> Manifest:
+def manifest(
+    config: RunConfig, dataset: Dataset, backbone: Backbone, report: Mapping[str, Any]
+) -> Manifest:
     """Describe the bundle of an adapter's run."""
     return Manifest(
         domain=config.domain,
@@ -97,9 +99,11 @@ def manifest(config: RunConfig, dataset: Dataset, backbone: Backbone, report: Ma
 
 
 def thin_curves(curves: Mapping[str, list[float]], best_epoch: int) -> dict[str, list[float]]:
-    """Return curves that a manifest holds: of a long one the first, the last and the best point, and others evenly.
+    """Return curves that a manifest holds: of a long one the first, the last and the best point,
+    and others evenly.
 
-    Losses have one value an epoch: where they are thinned, `loss_epoch` names the epochs of those that are left.
+    Losses have one value an epoch: where they are thinned, `loss_epoch` names the epochs of those
+    that are left.
 
     Args:
         curves: `loss` of every epoch; `epoch`, `hr` and `ndcg` of each validation.
@@ -108,7 +112,9 @@ def thin_curves(curves: Mapping[str, list[float]], best_epoch: int) -> dict[str,
     losses, epochs = curves["loss"], curves["epoch"]
     best = epochs.index(best_epoch) if best_epoch in epochs else 0
     validations = _evenly(len(epochs), best)
-    found = {name: [curves[name][place] for place in validations] for name in ("epoch", "hr", "ndcg")}
+    found = {
+        name: [curves[name][place] for place in validations] for name in ("epoch", "hr", "ndcg")
+    }
     kept = _evenly(len(losses), best_epoch - 1)
     thinned = {"loss": [losses[place] for place in kept]}
     if len(kept) < len(losses):
@@ -120,12 +126,16 @@ def _evenly(length: int, best: int) -> list[int]:
     """Return the places of a curve that are kept; all of a short one."""
     if length <= MAX_CURVE_POINTS:
         return list(range(length))
-    places = {round(step * (length - 1) / (MAX_CURVE_POINTS - 1)) for step in range(MAX_CURVE_POINTS)}
+    places = {
+        round(step * (length - 1) / (MAX_CURVE_POINTS - 1)) for step in range(MAX_CURVE_POINTS)
+    }
     return sorted(places | {min(max(best, 0), length - 1)})
 
 
 def commit() -> str:
-    """Return the checkout's commit, empty where the code does not lie in one, or there is no git."""
+    """Return the checkout's commit, empty where the
+    code does not lie in one, or there is no git.
+    """
     try:
         done = subprocess.run(  # noqa: S603 - a fixed command
             ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"],  # noqa: S607 - git is where the user has it
@@ -140,7 +150,9 @@ def commit() -> str:
 
 def _portable(config: RunConfig) -> dict[str, Any]:
     """The configuration without the folders of this machine: a bundle travels."""
-    value: dict[str, Any] = config.model_dump(mode="json", exclude={"output": True, "backbone": {"folder"}})
+    value: dict[str, Any] = config.model_dump(
+        mode="json", exclude={"output": True, "backbone": {"folder"}}
+    )
     value["data"]["folder"] = config.data.folder.name
     value["train"].pop("cache_folder")
     return value

@@ -1,4 +1,6 @@
-"""A run from its configuration to its result: `pretrain` and `finetune` write a backbone folder, `adapt` a bundle."""
+"""A run from its configuration to its result:
+`pretrain` and `finetune` write a backbone folder, `adapt` a bundle.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,9 @@ ARTIFACTS = {"adapt": BUNDLE, "pretrain": BACKBONE, "finetune": BACKBONE, "ids":
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """What a run left: `artifact` is the bundle or the backbone folder, `report` the content of `result.json`."""
+    """What a run left: `artifact` is the bundle or the backbone folder,
+    `report` the content of `result.json`.
+    """
 
     artifact: Path
     report: dict[str, Any]
@@ -89,7 +93,8 @@ class Run:
 
 
 def run(config: RunConfig, reporter: Reporter | None = None, *, resume: bool = False) -> RunResult:
-    """Do what a configuration says; of several processes the leader writes, and the others return what it wrote.
+    """Do what a configuration says; of several processes the leader writes, and the others return
+    what it wrote.
 
     Args:
         config: the run.
@@ -112,7 +117,9 @@ def run(config: RunConfig, reporter: Reporter | None = None, *, resume: bool = F
         dataset = load_dataset(config.data)
         if warning := repeated_targets(dataset):
             active_reporter.note(f"warning: {warning}")
-        STAGES[config.stage](Run(config, dataset, active_reporter, team, resume, Stretch(memory_floor_mb=floor)))
+        STAGES[config.stage](
+            Run(config, dataset, active_reporter, team, resume, Stretch(memory_floor_mb=floor))
+        )
     team.meet()
     found = finished(config)
     assert found is not None  # noqa: S101 - the leader has just written it
@@ -130,7 +137,9 @@ def finished(config: RunConfig) -> RunResult | None:
 
 
 def _is_of(config: RunConfig, file: Path) -> bool:
-    """Return whether a file describes this run; it may lack settings that were added since, at their defaults."""
+    """Return whether a file describes this run;
+    it may lack settings that were added since, at their defaults.
+    """
     try:
         return RunConfig.model_validate_json(file.read_text("utf-8")) == config
     except ValidationError:
@@ -142,17 +151,22 @@ def _claim(config: RunConfig, *, resume: bool) -> None:
     folder, described = config.output, config.model_dump_json(indent=1)
     if resume and (folder / CONFIG).is_file() and not _is_of(config, folder / CONFIG):
         raise FileExistsError(
-            f"{folder} holds a run of another configuration: resume with that one, or give another output"
+            f"{folder} holds a run of another configuration: resume with that one, or give another"
+            " output"
         )
     if not resume and (folder / CHECKPOINT).exists():
-        raise FileExistsError(f"{folder} holds a run already: --resume goes on with it, another output starts afresh")
+        raise FileExistsError(
+            f"{folder} holds a run already: --resume goes on with it, another output starts afresh"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     (folder / RESULT).unlink(missing_ok=True)
     (folder / CONFIG).write_text(described, "utf-8")
 
 
 def _pretrain(job: Run) -> None:
-    """Train everything but, unless asked, the encoder; `finetune` goes on from a backbone and always asks."""
+    """Train everything but, unless asked,
+    the encoder; `finetune` goes on from a backbone and always asks.
+    """
     config = job.config
     backbone = _begin(config, job.team.device)
     states = _states(job, backbone, None)
@@ -182,19 +196,25 @@ def _pretrain(job: Run) -> None:
 
 
 def _begin(config: RunConfig, device: str) -> Backbone:
-    """Return the backbone to train: one that was trained before, or a fresh one on checkpoints' encoders."""
+    """Return the backbone to train: one that was trained before,
+    or a fresh one on checkpoints' encoders.
+    """
     source = config.backbone
     if config.stage == "finetune":
         assert source.folder is not None  # noqa: S101 - RunConfig has checked it
         return Backbone.load(source.folder, device)
-    shape = UserShape(source.width, source.max_history, source.heads, source.blocks, config.train.dropout)
+    shape = UserShape(
+        source.width, source.max_history, source.heads, source.blocks, config.train.dropout
+    )
     return Backbone.from_encoder(
         source.encoder,
         source.image_encoder,
         pooling=source.pooling,
         image_pooling=source.image_pooling,
         user=shape,
-        max_tokens=tuple(source.max_tokens) if isinstance(source.max_tokens, list) else source.max_tokens,
+        max_tokens=tuple(source.max_tokens)
+        if isinstance(source.max_tokens, list)
+        else source.max_tokens,
         from_scratch=source.from_scratch,
         layers=source.encoder_layers,
         seed=config.seed,
@@ -215,10 +235,13 @@ def _adapt(job: Run) -> None:
     adapter = Adapter.create(spec, shape, config.seed).to(backbone.device)
     if not any(True for _ in adapter.parameters()):
         raise TrainingError(
-            "adapter: kind none on both sides trains nothing; give [adapter.item] or [adapter.user] a kind"
+            "adapter: kind none on both sides trains nothing; give [adapter.item] or [adapter.user]"
+            " a kind"
         )
     states = _states(job, backbone, adapter.item)
-    subject = Subject(backbone, adapter, states, nn.ModuleDict({"adapter": adapter}), {"adapter": config.train.lr})
+    subject = Subject(
+        backbone, adapter, states, nn.ModuleDict({"adapter": adapter}), {"adapter": config.train.lr}
+    )
     course = job.fit(subject)
     if not job.team.leads:
         return
@@ -231,7 +254,12 @@ def _adapt(job: Run) -> None:
     facts = {
         "backbone": backbone.fingerprint,
         "dtype": dtype,
-        "parameters": {"item": count.item, "user": count.user, "total": count.total, "share": share},
+        "parameters": {
+            "item": count.item,
+            "user": count.user,
+            "total": count.total,
+            "share": share,
+        },
         "spec": spec.to_json(),
         "kind": spec.kind,
         "unknown_tokens": unknown_tokens(backbone, job.dataset.texts),

@@ -1,9 +1,10 @@
 """What is known of each item before its first trained weight, computed once and cached on disk.
 
-Whatever lies below the reach of an adapter never changes during a run. Where it reaches no state that is the pooled
-output, or what a `side` tower reads; below a houlsby adapter it is the input of the first adapted block and the output
-of that block's attention (the adapter sits after it); below a lora adapter, which changes the attention, the input
-alone. A run then pays for the layers above only. Pictures of an encoder that trains are cached as pixels.
+Whatever lies below the reach of an adapter never changes during a run. Where it reaches no state
+that is the pooled output, or what a `side` tower reads; below a houlsby adapter it is the input of
+the first adapted block and the output of that block's attention (the adapter sits after it); below
+a lora adapter, which changes the attention, the input alone. A run then pays for the layers above
+only. Pictures of an encoder that trains are cached as pixels.
 """
 
 from __future__ import annotations
@@ -54,10 +55,14 @@ GPU_BATCH_TOKENS = 16_384
 
 
 class ItemStates(Protocol):
-    """Where training begins: rows of the catalog -> pooled encoder output, through whatever trains."""
+    """Where training begins: rows of the catalog ->
+    pooled encoder output, through whatever trains.
+    """
 
     def pooled(self, rows: Integers, adapt: Adapt | None) -> Tensor:
-        """Return [m, H], or [m, S, H] for a tower, for distinct `rows [m]`, differentiable in the adapter."""
+        """Return [m, H], or [m, S, H] for a tower,
+        for distinct `rows [m]`, differentiable in the adapter.
+        """
         ...
 
 
@@ -83,7 +88,8 @@ class PooledStates:
 
 @dataclass(frozen=True, slots=True)
 class PrefixStates:
-    """Token states below an adapter's reach: `table [Σ T, 2, H]`, item i at `starts[i] : starts[i + 1]`.
+    """Token states below an adapter's reach: `table [Σ T, 2, H]`, item i at `starts[i] : starts[i +
+    1]`.
 
     Where the attention of the first adapted block is adapted too, the table is `[Σ T, 1, H]`.
     """
@@ -94,7 +100,9 @@ class PrefixStates:
     starts: Integers
 
     def pooled(self, rows: Integers, adapt: Adapt | None) -> Tensor:
-        """Run the layers from the first adapted one on: in buckets of similar length, or packed on a GPU."""
+        """Run the layers from the first adapted one on:
+        in buckets of similar length, or packed on a GPU.
+        """
         lengths = self.starts[rows + 1] - self.starts[rows]
         if is_fast(self._device) and (adapt or unchanged).packs and lengths.min() < lengths.max():
             return self.encoder.suffix(self.packed(rows, lengths), self.reach.layer, adapt)
@@ -113,17 +121,24 @@ class PrefixStates:
         # Where there is a pad, the state of some token stands: nothing reads it.
         index, packing = Packing.of(fitted, wanted, int(wanted[0]), self._device)
         states = self._look_up(index)  # [R, W, 2 or 1, H]
-        return FrozenPrefix(states[:, :, 0], states[:, :, 1] if self.reach.attention else None, packing)
+        return FrozenPrefix(
+            states[:, :, 0], states[:, :, 1] if self.reach.attention else None, packing
+        )
 
     def arrays(self, rows: Integers, count: int) -> list[Integers]:
-        """Return what `run` reads for `rows`, padded to `count` of them and a multiple of `ROWS_STEP` packed rows."""
+        """Return what `run` reads for `rows`,
+        padded to `count` of them and a multiple of `ROWS_STEP` packed rows.
+        """
         lengths = self.starts[rows + 1] - self.starts[rows]
         fitted = Rows.fit(lengths)
         text, position, place = fitted.tokens()
         wide = fitted.padded(count, ROWS_STEP)
         index = np.full((wide.count, wide.width), self.starts[rows[0]])
         owners = np.full((wide.count, wide.width), PAD)
-        index.reshape(-1)[place], owners.reshape(-1)[place] = self.starts[rows][text] + position, text
+        index.reshape(-1)[place], owners.reshape(-1)[place] = (
+            self.starts[rows][text] + position,
+            text,
+        )
         return [index, owners, wide.starts, wide.lengths]
 
     def run(self, arrays: Sequence[Tensor], adapt: Adapt | None) -> Tensor:
@@ -132,7 +147,9 @@ class PrefixStates:
         # Positions matter to embeddings only, which lie below.
         packing = Packing(owners, owners, starts, lengths, owners.shape[1])
         states = self._look_up(index)  # [R, W, 2 or 1, H]
-        prefix = FrozenPrefix(states[:, :, 0], states[:, :, 1] if self.reach.attention else None, packing)
+        prefix = FrozenPrefix(
+            states[:, :, 0], states[:, :, 1] if self.reach.attention else None, packing
+        )
         return self.encoder.suffix(prefix, self.reach.layer, adapt)
 
     @property
@@ -149,7 +166,9 @@ class PrefixStates:
         index = self.starts[rows][:, None] + np.minimum(offsets, lengths[:, None] - 1)
         states = self._look_up(torch.from_numpy(index))  # [m, T, 2 or 1, H]
         mask = None if real.all() else torch.from_numpy(real).to(self._device)
-        return FrozenPrefix(states[:, :, 0], states[:, :, 1] if self.reach.attention else None, mask)
+        return FrozenPrefix(
+            states[:, :, 0], states[:, :, 1] if self.reach.attention else None, mask
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +193,9 @@ class InputStates:
 
 @dataclass(frozen=True, slots=True)
 class PairStates:
-    """States of a pair of encoders: each item's of text and of image side by side, zeros where one is missing."""
+    """States of a pair of encoders: each item's of text
+    and of image side by side, zeros where one is missing.
+    """
 
     encoder: PairEncoder
     inputs: PairInputs
@@ -201,7 +222,11 @@ class KeptPixels:
     """Pictures decoded once, uint8 `[n, 3, S, S]` in a memory-mapped file."""
 
     def __init__(
-        self, inputs: ImageInputs, has: NDArray[np.bool_], cache: Path, on_progress: OnProgress | None
+        self,
+        inputs: ImageInputs,
+        has: NDArray[np.bool_],
+        cache: Path,
+        on_progress: OnProgress | None,
     ) -> None:
         self.groups, self.tokens = inputs.groups, inputs.tokens
         path = cache / f"{_digest(inputs.fingerprint())}.npy"
@@ -231,7 +256,8 @@ def item_states(
     dtype: str = "auto",
     progress: OnProgress | None = None,
 ) -> ItemStates:
-    """Compute, or find in the cache, what lies below the reach of an item-side adapter (None: nothing is adapted).
+    """Compute, or find in the cache, what lies below the reach of an item-side adapter (None:
+    nothing is adapted).
 
     Args:
         backbone: frozen.
@@ -282,18 +308,27 @@ class Kept:
     ) -> ItemStates:
         """Return the states of one encoder, of the items that it reads."""
         reach = adapter.reach() if adapter is not None else None
-        several = isinstance(inputs, AttributeInputs) and reach is not None  # no prefix is one text's alone
+        # No prefix is one text's alone.
+        several = isinstance(inputs, AttributeInputs) and reach is not None
         if self.trains_encoder or several or reach == EVERYTHING:
             if isinstance(inputs, ImageInputs):
                 return InputStates(encoder, KeptPixels(inputs, has, self.cache, self.on_progress))
             return InputStates(encoder, inputs)
-        frozen = Frozen(encoder, fast, inputs, has, reach, adapter if adapter is not None and adapter.reads else None)
+        frozen = Frozen(
+            encoder,
+            fast,
+            inputs,
+            has,
+            reach,
+            adapter if adapter is not None and adapter.reads else None,
+        )
         return frozen.states(self.cache, self.keep, self.dtype, self.on_progress)
 
 
 @dataclass(frozen=True, slots=True)
 class Frozen:
-    """What of one encoder is frozen, for which items: below `reach`, or the states that `reads` leaves.
+    """What of one encoder is frozen, for which items: below `reach`, or the states that `reads`
+    leaves.
 
     `encoder` trains on; `fast` is the same in the dtype in which the frozen layers run.
     """
@@ -305,7 +340,9 @@ class Frozen:
     reach: Reach | None
     reads: SideAdapter | None
 
-    def states(self, cache: Path, keep: str, kind: str, on_progress: OnProgress | None) -> ItemStates:
+    def states(
+        self, cache: Path, keep: str, kind: str, on_progress: OnProgress | None
+    ) -> ItemStates:
         """Find the states in the cache, or compute them."""
         lengths = self._lengths()
         starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
@@ -326,7 +363,9 @@ class Frozen:
         return PooledStates(stored if self.reads else stored[:, 0], starts)
 
     def _lengths(self) -> Integers:
-        """How many token states of each item are kept: one where only the pooled position matters."""
+        """How many token states of each item are kept:
+        one where only the pooled position matters.
+        """
         top = len(self.encoder.blocks) - 1
         one = self.reach is None or (self.encoder.reads_one and self.reach == Reach(top))
         return np.where(self.has, 1 if one else self.inputs.tokens, 0)
@@ -337,11 +376,15 @@ class Frozen:
         return self.reads.leaves if self.reads else 1
 
     @torch.inference_mode()
-    def _compute(self, on_progress: OnProgress | None) -> Iterator[tuple[Integers, NDArray[np.float32]]]:
+    def _compute(
+        self, on_progress: OnProgress | None
+    ) -> Iterator[tuple[Integers, NDArray[np.float32]]]:
         """Yield rows [b] and their states [b, T, S, H]; T is 1 where no state is reached."""
         wanted, done = np.flatnonzero(self.has), 0
         device = self.encoder.norm.weight.device
-        for rows in batches(self.inputs, wanted, GPU_BATCH_TOKENS if is_fast(device) else BATCH_TOKENS):
+        for rows in batches(
+            self.inputs, wanted, GPU_BATCH_TOKENS if is_fast(device) else BATCH_TOKENS
+        ):
             batch = self.inputs.load(rows, device)
             if self.reach is None:
                 pooled = self.fast(batch, self.reads)
@@ -356,7 +399,9 @@ class Frozen:
 
     def _key(self, keep: str, kind: str) -> str:
         reads = sorted(self.reads.reads) if self.reads else ()
-        total = hashlib.sha256(f"{self.encoder.reads_one} {self.reach} {reads} {keep} {kind}".encode())
+        total = hashlib.sha256(
+            f"{self.encoder.reads_one} {self.reach} {reads} {keep} {kind}".encode()
+        )
         for name, value in self.encoder.state_dict().items():
             total.update(name.encode())
             total.update(value.cpu().numpy().tobytes())
@@ -389,7 +434,9 @@ def _in_order(parts: list[Tensor], places: list[Integers]) -> Tensor:
 
 
 def _fits(table: Tensor, device: torch.device) -> bool:
-    """Whether a GPU holds a table beside what training needs; elsewhere tables stay mapped files."""
+    """Whether a GPU holds a table beside what training needs;
+    elsewhere tables stay mapped files.
+    """
     if not is_fast(device):
         return False
     free, _ = torch.cuda.mem_get_info(device)

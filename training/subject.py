@@ -17,7 +17,9 @@ Weights = dict[str, Tensor]
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What is trained: the parts of the forward, the trained modules by name, and each one's learning rate."""
+    """What is trained: the parts of the forward,
+    the trained modules by name, and each one's learning rate.
+    """
 
     backbone: Backbone
     adapter: Adapter | None

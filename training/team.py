@@ -1,7 +1,8 @@
-"""The processes of one run: alone, or several that `accelerate launch` started, each with its part of every batch.
+"""The processes of one run: alone, or several that `accelerate launch` started, each with its part
+of every batch.
 
-Adapters are small, so that gradients are summed over the processes in one buffer after each backward pass, the loss
-with them: all processes take the same step, or stop at the same one.
+Adapters are small, so that gradients are summed over the processes in one buffer after each
+backward pass, the loss with them: all processes take the same step, or stop at the same one.
 """
 
 from __future__ import annotations
@@ -43,9 +44,15 @@ class Team:
         if self.size == 1:
             return float(loss.detach()) if loss is not None else 0.0
         gradients = [torch.zeros_like(one) if one.grad is None else one.grad for one in parameters]
-        own = parameters[0].new_zeros(1) if loss is None else loss.detach().reshape(1).to(parameters[0].dtype)
+        own = (
+            parameters[0].new_zeros(1)
+            if loss is None
+            else loss.detach().reshape(1).to(parameters[0].dtype)
+        )
         summed = reduce(torch.cat([gradient.reshape(-1) for gradient in gradients] + [own]), "sum")
-        for parameter, part in zip(parameters, summed[:-1].split([one.numel() for one in parameters]), strict=True):
+        for parameter, part in zip(
+            parameters, summed[:-1].split([one.numel() for one in parameters]), strict=True
+        ):
             parameter.grad = part.view_as(parameter)
         return float(summed[-1])
 

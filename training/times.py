@@ -17,7 +17,15 @@ _ISO = r"^\s*\d{4}[-/.]?\d{2}"
 _OTHER = r"^\s*(\d{1,2})([/.-])(\d{1,2})[/.-]\d{4}(?:\D|$)"
 """A date that begins with its day or its month."""
 
-_CLOCKS = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S%.f", " %I:%M %p", " %I:%M:%S %p", " %I:%M:%S%.f %p")
+_CLOCKS = (
+    "",
+    " %H:%M",
+    " %H:%M:%S",
+    " %H:%M:%S%.f",
+    " %I:%M %p",
+    " %I:%M:%S %p",
+    " %I:%M:%S%.f %p",
+)
 _MAX_MONTH = 12
 _ISO_FORMS = 4
 _HINT = 'say which with --time-format "%d/%m/%Y %H:%M", or time_format under [data]'
@@ -45,11 +53,15 @@ def time_reader(given: pl.Series, form: str = "") -> ReadTimes:
     if kind.is_integer() or kind.is_decimal() or kind in (pl.Datetime, pl.Date):
         return lambda times: times
     if kind != pl.String:
-        raise DataError(f"timestamp has the type {kind}: expected numbers, dates, or text of either")
+        raise DataError(
+            f"timestamp has the type {kind}: expected numbers, dates, or text of either"
+        )
     read = _in_form(form) if form else _of_texts(given.str.strip_chars())
     texts = given.filter((given.str.strip_chars() != "").fill_null(value=False))
     if read(texts).null_count() == texts.len():
-        expected = f"times of the form {form}" if form else "numbers or ISO dates (2024-05-01 12:30:00)"
+        expected = (
+            f"times of the form {form}" if form else "numbers or ISO dates (2024-05-01 12:30:00)"
+        )
         hint = "" if form else "; --time-format or time_format under [data] names another form"
         raise DataError(f"timestamp is text such as {texts[0][:60]!r}: expected {expected}{hint}")
     return read
@@ -89,7 +101,8 @@ def _day_and_month(given: pl.Series) -> ReadTimes:
     both = f"{given.drop_nulls()[0]!r} can be day/month or month/day"
     if day_first.len() and month_first.len():
         raise DataError(
-            f"timestamp: {day_first[0]!r} has the day first, {month_first[0]!r} the month: the times have no one form"
+            f"timestamp: {day_first[0]!r} has the day first, {month_first[0]!r} the month: the"
+            " times have no one form"
         )
     if not day_first.len() and not month_first.len():
         raise DataError(f"timestamp: {both}, and no row decides it: {_HINT}")
@@ -122,14 +135,19 @@ def _parsed(texts: pl.Series, form: str) -> pl.Series:
 def _numbers(times: pl.Series) -> pl.Series:
     if times.dtype == pl.String:
         times = times.str.strip_chars()
-    return times.cast(pl.Float64, strict=False).replace([float("inf"), float("-inf"), float("nan")], None)
+    return times.cast(pl.Float64, strict=False).replace(
+        [float("inf"), float("-inf"), float("nan")], None
+    )
 
 
 def _iso_dates(texts: pl.Series) -> pl.Series:
     texts = texts.str.strip_chars()
-    left = texts.zip_with(texts.str.contains(_ISO).fill_null(value=False), pl.Series([None], dtype=pl.String))
+    left = texts.zip_with(
+        texts.str.contains(_ISO).fill_null(value=False), pl.Series([None], dtype=pl.String)
+    )
     found = _nothing(texts)
-    for _ in range(_ISO_FORMS):  # dates alone, with a time, with a zone: polars infers one form at a time
+    # Dates alone, with a time, with a zone: polars infers one form at a time.
+    for _ in range(_ISO_FORMS):
         try:
             read = _without_zone(left.str.to_datetime(strict=False, time_unit="us"))
         except PolarsError:  # no form of a date was recognised

@@ -24,14 +24,17 @@ class Tracker(Protocol):
 
 
 def open_tracker(kind: str, name: str, folder: Path) -> Tracker:
-    """Open `tensorboard` (event files in `folder`) or `mlflow` (where its own environment variables say).
+    """Open `tensorboard` (event files in `folder`) or `mlflow` (where its own environment variables
+    say).
 
     Raises:
         TrackerError: the package is not installed.
     """
     from accelerate import tracking, utils
 
-    there = utils.is_tensorboard_available() if kind == "tensorboard" else utils.is_mlflow_available()
+    there = (
+        utils.is_tensorboard_available() if kind == "tensorboard" else utils.is_mlflow_available()
+    )
     if not there:
         raise TrackerError(f"train.track = {kind!r}: {kind} is not installed; pip install {kind}")
     if kind == "tensorboard":

@@ -1,1 +1,4 @@
-"""The network: item encoders, user encoder, adapters, metrics. Torch only; no store, no HTTP, no state."""
+"""The network: item encoders, user encoder, adapters, metrics.
+
+Torch only; no store, no HTTP, no state.
+"""

@@ -8,7 +8,9 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 GPU_BACKENDS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
-"""All but cuDNN's, which plans anew for every shape of a batch: on an H200 that took most of a training step."""
+"""All but cuDNN's, which plans anew for every shape of a batch:
+on an H200 that took most of a training step.
+"""
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:

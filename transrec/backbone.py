@@ -1,7 +1,7 @@
 """A backbone: a pretrained, frozen TransRec in a folder, known by the fingerprint of its content.
 
-The folder holds `config.json`, `model.safetensors` and, where it reads texts, `tokenizer.json`. Nothing else is read,
-and nothing in it is executed.
+The folder holds `config.json`, `model.safetensors` and, where it reads texts, `tokenizer.json`.
+Nothing else is read, and nothing in it is executed.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ TORCH_DTYPES: dict[Dtype, torch.dtype] = {"float32": torch.float32, "bfloat16": 
 class BackboneConfig:
     """What `config.json` holds: everything but the weights and the tokenizer.
 
-    A backbone reads texts, images, or both: the shapes that are there say which. `pooling` is the text encoder's.
-    `max_tokens` is one limit, or one for each attribute of a text.
+    A backbone reads texts, images, or both: the shapes that are there say which. `pooling` is the
+    text encoder's. `max_tokens` is one limit, or one for each attribute of a text.
     """
 
     text: TextShape | None
@@ -90,7 +90,9 @@ class BackboneConfig:
         value = dict(value)
         found = value.pop("format", None)
         if found != FORMAT:
-            raise BackboneError(f"backbone format {found!r}: this version of swaprec reads format {FORMAT}")
+            raise BackboneError(
+                f"backbone format {found!r}: this version of swaprec reads format {FORMAT}"
+            )
         value.pop("modality", None)  # of the first releases, which read texts only
         try:
             text, image = value.pop("text"), value.pop("image", None)
@@ -147,7 +149,9 @@ class Backbone:
         self.model = model.requires_grad_(requires_grad=False).eval()
         self.tokenizer = tokenizer
         limits = config.max_tokens if isinstance(config.max_tokens, tuple) else (config.max_tokens,)
-        self._tokenizers = [] if tokenizer is None else [_cutting(tokenizer, limit) for limit in limits]
+        self._tokenizers = (
+            [] if tokenizer is None else [_cutting(tokenizer, limit) for limit in limits]
+        )
         self.fingerprint = fingerprint
         self.name = name
         self._casts: dict[torch.dtype, AnyEncoder] = {}
@@ -169,7 +173,9 @@ class Backbone:
             )
         try:
             config = BackboneConfig.parse(json.loads((folder / CONFIG).read_text("utf-8")))
-            tokenizer = Tokenizer.from_file(str(folder / TOKENIZER)) if config.text is not None else None
+            tokenizer = (
+                Tokenizer.from_file(str(folder / TOKENIZER)) if config.text is not None else None
+            )
             model = _loaded(config, load_file(folder / WEIGHTS))
         except (SafetensorError, RuntimeError, json.JSONDecodeError) as error:
             raise BackboneError(f"{folder}: {str(error).splitlines()[0]}") from error
@@ -200,7 +206,8 @@ class Backbone:
 
         Args:
             text: name or folder of a BERT or RoBERTa checkpoint.
-            image: name or folder of a Vision Transformer checkpoint; with both, items have a text and an image.
+            image: name or folder of a Vision Transformer checkpoint; with both, items have a text
+                and an image.
             pooling: of the text encoder.
             image_pooling: of the image encoder.
             user: sizes of the user encoder.
@@ -213,13 +220,22 @@ class Backbone:
         Raises:
             BackboneError: no such checkpoint, or one of another architecture.
         """
-        text_shape, text_state, tokenizer = read_text_encoder(text) if text is not None else (None, {}, None)
+        text_shape, text_state, tokenizer = (
+            read_text_encoder(text) if text is not None else (None, {}, None)
+        )
         image_shape, image_state = read_image_encoder(image) if image is not None else (None, {})
         text_shape, text_state = _lowest(text_shape, text_state, layers)
         image_shape, image_state = _lowest(image_shape, image_state, layers)
         source = "+".join(Path(name).name for name in (text, image) if name is not None)
         config = BackboneConfig(
-            text_shape, user or UserShape(), pooling, max_tokens, source, "none", image_shape, image_pooling
+            text_shape,
+            user or UserShape(),
+            pooling,
+            max_tokens,
+            source,
+            "none",
+            image_shape,
+            image_pooling,
         )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -227,7 +243,10 @@ class Backbone:
             if from_scratch:
                 draw(model.item_encoder)
         if not from_scratch:
-            for encoder, state in ((model.text_encoder, text_state), (model.image_encoder, image_state)):
+            for encoder, state in (
+                (model.text_encoder, text_state),
+                (model.image_encoder, image_state),
+            ):
                 if encoder is not None:
                     encoder.load_state_dict(state)
         return cls(config, model.to(resolve_device(device)), tokenizer)
@@ -243,10 +262,15 @@ class Backbone:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         try:
-            (temporary / CONFIG).write_text(json.dumps(self.config.to_json(), indent=1, sort_keys=True), "utf-8")
+            (temporary / CONFIG).write_text(
+                json.dumps(self.config.to_json(), indent=1, sort_keys=True), "utf-8"
+            )
             if self.tokenizer is not None:
                 self.tokenizer.save(str(temporary / TOKENIZER), pretty=False)
-            state = {name: value.detach().cpu().contiguous() for name, value in self.model.state_dict().items()}
+            state = {
+                name: value.detach().cpu().contiguous()
+                for name, value in self.model.state_dict().items()
+            }
             _save(state, temporary / WEIGHTS)
             fingerprint = fingerprint_of(temporary)
             if not (folder.is_dir() and _holds(folder, fingerprint)):
@@ -277,11 +301,15 @@ class Backbone:
         return self.config.modalities == ("text",) and len(self._tokenizers) == 1
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of each text with its special tokens, cut to `max_tokens`, not padded; of one attribute."""
+        """Token ids of each text with its special tokens,
+        cut to `max_tokens`, not padded; of one attribute.
+        """
         return _ids(self._tokenizers[0], texts)
 
     def unknown_share(self, texts: Sequence[str]) -> float:
-        """Return which share of the tokens of texts its tokenizer does not know; 0 where it reads no texts."""
+        """Return which share of the tokens of texts its
+        tokenizer does not know; 0 where it reads no texts.
+        """
         if self.tokenizer is None:
             return 0.0
         return unknown_share(self.tokenizer, self._unknown_id, texts)
@@ -297,12 +325,22 @@ class Backbone:
         attributes = []
         for number, tokenizer in enumerate(self._tokenizers):
             there = [row[number].strip() if number < len(row) else "" for row in split]
-            attributes.append([ids if text else [] for ids, text in zip(_ids(tokenizer, there), there, strict=True)])
+            attributes.append(
+                [
+                    ids if text else []
+                    for ids, text in zip(_ids(tokenizer, there), there, strict=True)
+                ]
+            )
         return AttributeInputs(attributes)
 
     def inputs(self, contents: Sequence[Content]) -> Inputs:
-        """Return what contents are to the item encoder. What it does not read of them is left out."""
-        texts = self._text_inputs([content.text for content in contents]) if self.config.text else None
+        """Return what contents are to the item encoder.
+
+        What it does not read of them is left out.
+        """
+        texts = (
+            self._text_inputs([content.text for content in contents]) if self.config.text else None
+        )
         images = ImageInputs(contents, self.config.image) if self.config.image else None
         if texts is not None and images is not None:
             return PairInputs(texts, images, contents)
@@ -322,7 +360,10 @@ class Backbone:
         )
         self.check_attributes(read.text)
         if not read.text and read.image is None:
-            raise ContentError(f"it has no {' and no '.join(self.config.modalities)}: the backbone reads nothing else")
+            raise ContentError(
+                f"it has no {' and no '.join(self.config.modalities)}: the backbone reads nothing"
+                " else"
+            )
         return read
 
     def check_attributes(self, text: str) -> None:
@@ -358,7 +399,9 @@ def adapter_shape(config: BackboneConfig) -> AdapterShape:
     for modality in config.modalities:
         shape = config.text if modality == "text" else config.image
         assert shape is not None  # noqa: S101 - it is one of the modalities
-        side = SideShape("item", shape.layers, shape.hidden, shape.intermediate, width, _biased(shape), modality)
+        side = SideShape(
+            "item", shape.layers, shape.hidden, shape.intermediate, width, _biased(shape), modality
+        )
         items.append(side)
     return AdapterShape(tuple(items), user_side(config.user.blocks, width, config.user.history))
 
@@ -388,7 +431,9 @@ def build(config: BackboneConfig) -> TransRec:
 
 
 def _loaded(config: BackboneConfig, state: dict[str, Tensor]) -> TransRec:
-    """Build the modules without drawing or even allocating weights: loading assigns them, mapped from their file."""
+    """Build the modules without drawing or even allocating weights:
+    loading assigns them, mapped from their file.
+    """
     with undrawn():
         model = build(config)
     model.load_state_dict({name: _aligned(value) for name, value in state.items()}, assign=True)
@@ -396,17 +441,23 @@ def _loaded(config: BackboneConfig, state: dict[str, Tensor]) -> TransRec:
 
 
 def _aligned(weights: Tensor) -> Tensor:
-    """Return weights as torch's own memory lies: kernels of some processors round by alignment, in the last bit."""
+    """Return weights as torch's own memory lies:
+    kernels of some processors round by alignment, in the last bit.
+    """
     return weights if weights.data_ptr() % ALIGNMENT == 0 else weights.clone()
 
 
 def _save(state: dict[str, Tensor], path: Path) -> None:
-    """Write weights so that they are aligned where they are mapped; safetensors lets a header end with spaces."""
+    """Write weights so that they are aligned where they are mapped;
+    safetensors lets a header end with spaces.
+    """
     content = save(state)
     length = int.from_bytes(content[:8], "little")
     spaces = -(8 + length) % ALIGNMENT
     with path.open("wb") as file:
-        file.write((length + spaces).to_bytes(8, "little") + content[8 : 8 + length] + b" " * spaces)
+        file.write(
+            (length + spaces).to_bytes(8, "little") + content[8 : 8 + length] + b" " * spaces
+        )
         file.write(memoryview(content)[8 + length :])
 
 
@@ -430,7 +481,9 @@ def _holds(folder: Path, fingerprint: str) -> bool:
     whole = all((folder / name).is_file() for name in files_of(folder))
     found = fingerprint_of(folder) if whole else "nothing of ours"
     if found != fingerprint:
-        raise FileExistsError(f"{folder} exists and holds {found[:12]}; move it away or choose another folder")
+        raise FileExistsError(
+            f"{folder} exists and holds {found[:12]}; move it away or choose another folder"
+        )
     return True
 
 
@@ -446,7 +499,9 @@ def fingerprint_of(folder: Path) -> str:
 _Shape = TypeVar("_Shape", TextShape, ImageShape)
 
 
-def _lowest(shape: _Shape | None, state: dict[str, Tensor], layers: int) -> tuple[_Shape | None, dict[str, Tensor]]:
+def _lowest(
+    shape: _Shape | None, state: dict[str, Tensor], layers: int
+) -> tuple[_Shape | None, dict[str, Tensor]]:
     """Keep the lowest layers of a checkpoint.
 
     Raises:
@@ -457,7 +512,9 @@ def _lowest(shape: _Shape | None, state: dict[str, Tensor], layers: int) -> tupl
     if layers > shape.layers:
         raise BackboneError(f"encoder_layers {layers}: the checkpoint has {shape.layers}")
     above = tuple(f"blocks.{number}." for number in range(layers, shape.layers))
-    return replace(shape, layers=layers), {name: value for name, value in state.items() if not name.startswith(above)}
+    return replace(shape, layers=layers), {
+        name: value for name, value in state.items() if not name.startswith(above)
+    }
 
 
 def resolve_device(device: str) -> str:

@@ -12,7 +12,12 @@ from torch import Tensor
 from transrec.errors import BackboneError
 from transrec.text_encoder import TextShape, from_library_names
 
-_ARCHITECTURES = {"bert": "bert", "roberta": "roberta", "xlm-roberta": "roberta", "camembert": "roberta"}
+_ARCHITECTURES = {
+    "bert": "bert",
+    "roberta": "roberta",
+    "xlm-roberta": "roberta",
+    "camembert": "roberta",
+}
 
 
 def read_text_encoder(name_or_path: str) -> tuple[TextShape, dict[str, Tensor], Tokenizer]:
@@ -27,24 +32,34 @@ def read_text_encoder(name_or_path: str) -> tuple[TextShape, dict[str, Tensor], 
         config = AutoConfig.from_pretrained(name_or_path)
         shape = _shape(config.to_dict(), name_or_path)
         with quiet():
-            model, found = AutoModel.from_pretrained(name_or_path, add_pooling_layer=False, output_loading_info=True)
+            model, found = AutoModel.from_pretrained(
+                name_or_path, add_pooling_layer=False, output_loading_info=True
+            )
             tokenizer = AutoTokenizer.from_pretrained(name_or_path, use_fast=True)
     except BackboneError:
         raise
     except (OSError, ValueError) as error:
         raise BackboneError(
-            f"encoder {name_or_path!r} cannot be read: {str(error).splitlines()[0]} "
-            "(expected the folder of a BERT or RoBERTa checkpoint, or its hub name where there is a network)"
+            f"encoder {name_or_path!r} cannot be read: {str(error).splitlines()[0]} (expected the"
+            " folder of a BERT or RoBERTa checkpoint, or its hub name where there is a network)"
         ) from error
     if found["missing_keys"]:  # the library would draw them at random
-        raise BackboneError(f"encoder {name_or_path!r} lacks weights: {', '.join(sorted(found['missing_keys'])[:5])}")
-    state = {name: value.float().clone() for name, value in from_library_names(model.state_dict()).items()}
+        raise BackboneError(
+            f"encoder {name_or_path!r} lacks weights:"
+            f" {', '.join(sorted(found['missing_keys'])[:5])}"
+        )
+    state = {
+        name: value.float().clone()
+        for name, value in from_library_names(model.state_dict()).items()
+    }
     return shape, state, Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep the library's bars and its report about the unused pooler off the terminal; errors are raised anyway."""
+    """Keep the library's bars and its report about the
+    unused pooler off the terminal; errors are raised anyway.
+    """
     from transformers.utils import logging
 
     before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -62,9 +77,13 @@ def _shape(config: Mapping[str, Any], name: str) -> TextShape:
     architecture = _ARCHITECTURES.get(config.get("model_type", ""))
     if architecture is None:
         raise BackboneError(
-            f"encoder {name!r} is of type {config.get('model_type')!r}: expected one of {', '.join(_ARCHITECTURES)}"
+            f"encoder {name!r} is of type {config.get('model_type')!r}: expected one of"
+            f" {', '.join(_ARCHITECTURES)}"
         )
-    if config.get("hidden_act") != "gelu" or config.get("position_embedding_type", "absolute") != "absolute":
+    if (
+        config.get("hidden_act") != "gelu"
+        or config.get("position_embedding_type", "absolute") != "absolute"
+    ):
         raise BackboneError(f"encoder {name!r}: expected gelu and absolute positions")
     return TextShape(
         architecture=architecture,  # type: ignore[arg-type]

@@ -11,7 +11,9 @@ from transrec.images import ImageError, digest_of
 
 KEY_BYTES = 16
 BETWEEN = "\x1f"
-"""Stands between the attributes of a text: the control character that was made to separate units."""
+"""Stands between the attributes of a text:
+the control character that was made to separate units.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +55,13 @@ class Content:
     def key(self) -> bytes:
         """A short name of the content: equal contents have equal names.
 
-        A text alone is named by its own bytes, so that catalogs of texts keep the vectors they have.
+        A text alone is named by its own bytes, so that catalogs of texts keep the vectors they
+        have.
         """
         named = self.text.encode()
         if self.image is not None:
-            named = b"\xff" + bytes.fromhex(self.image.digest) + named  # no text begins with this byte
+            # No text begins with this byte.
+            named = b"\xff" + bytes.fromhex(self.image.digest) + named
         return hashlib.blake2b(named, digest_size=KEY_BYTES).digest()
 
 

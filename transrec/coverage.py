@@ -1,4 +1,6 @@
-"""How much of some texts a tokenizer knows: a script that it was not made for becomes the same token everywhere."""
+"""How much of some texts a tokenizer knows:
+a script that it was not made for becomes the same token everywhere.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ MAX_CHARACTERS = 500
 
 
 def unknown_id(tokenizer: Tokenizer) -> int | None:
-    """Return the id of the token that stands for what is unknown; None where everything is known, as bytes are."""
+    """Return the id of the token that stands for what is unknown;
+    None where everything is known, as bytes are.
+    """
     model = json.loads(tokenizer.to_str())["model"]
     if model.get("unk_id") is not None:  # Unigram names a place in its vocabulary
         return int(model["unk_id"])
@@ -25,7 +29,9 @@ def unknown_id(tokenizer: Tokenizer) -> int | None:
 
 
 def unknown_share(tokenizer: Tokenizer, unknown: int | None, texts: Sequence[str]) -> float:
-    """Return which share of the tokens of texts is the unknown one; special tokens and padding do not count."""
+    """Return which share of the tokens of texts is the unknown one;
+    special tokens and padding do not count.
+    """
     if unknown is None or not texts:
         return 0.0
     shown = [text[:MAX_CHARACTERS].replace(BETWEEN, " ") for text in texts]

@@ -1,4 +1,6 @@
-"""Items to vectors: the one way in which trainer and server embed, so that their numbers are the same."""
+"""Items to vectors: the one way in which trainer and server embed,
+so that their numbers are the same.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ PACKED_TOKENS = 40_960
 PACKED_TEXTS = 2048
 """Texts that are tokenized at a time; titles of these make one batch."""
 BATCHES_AHEAD = 4
-"""So many batches are tokenized ahead, and so many may run before the first one's vectors are waited for."""
+"""So many batches are tokenized ahead,
+and so many may run before the first one's vectors are waited for.
+"""
 
 
 Vectors = NDArray[np.float32]
@@ -49,7 +53,9 @@ def embed(
     """
     number: dict[Content, int] = {}
     items = (Content(item) if isinstance(item, str) else item for item in contents)
-    places = np.fromiter((number.setdefault(item, len(number)) for item in items), np.int64, len(contents))
+    places = np.fromiter(
+        (number.setdefault(item, len(number)) for item in items), np.int64, len(contents)
+    )
     vectors = np.empty((len(number), backbone.config.width), dtype=np.float32)
     done = 0
     for some, found in embed_batches(backbone, list(number), adapter, dtype=dtype):
@@ -61,16 +67,21 @@ def embed(
 
 
 def embed_batches(
-    backbone: Backbone, distinct: Sequence[Content], adapter: Adapter | None = None, *, dtype: str = "auto"
+    backbone: Backbone,
+    distinct: Sequence[Content],
+    adapter: Adapter | None = None,
+    *,
+    dtype: str = "auto",
 ) -> Iterator[tuple[NDArray[np.int64], Vectors]]:
     """Embed distinct contents batch by batch; yields places [b] and vectors float32 [b, d].
 
-    Batches hold items of one length, so that no pad is computed. On the CPU each batch runs on one thread and the
-    batches run side by side: bfloat16 kernels round differently with the number of threads, and a vector must not
-    depend on the machine that the trainer or the server happens to have. Pictures are decoded there, too.
+    Batches hold items of one length, so that no pad is computed. On the CPU each batch runs on one
+    thread and the batches run side by side: bfloat16 kernels round differently with the number of
+    threads, and a vector must not depend on the machine that the trainer or the server happens to
+    have. Pictures are decoded there, too.
 
-    With `SWAPREC_GPU_FAST=1` a GPU gets texts packed, see `transrec.packing`, and is kept busy: the next texts are
-    tokenized, and the last vectors fetched, while it computes.
+    With `SWAPREC_GPU_FAST=1` a GPU gets texts packed, see `transrec.packing`, and is kept busy: the
+    next texts are tokenized, and the last vectors fetched, while it computes.
     """
     encoder = backbone.item_encoder(resolve_dtype(dtype, backbone.device))
     item_side = None if adapter is None else adapter.item.for_serving(encoder)
@@ -102,22 +113,28 @@ def embed_packed(
 ) -> Iterator[tuple[NDArray[np.int64], Vectors]]:
     """Embed texts in packed batches by `run`; yields places [b] and vectors float32 [b, d].
 
-    The device never waits for this process: texts are tokenized ahead in a thread, and the vectors of a batch are
-    copied while the next ones are computed.
+    The device never waits for this process: texts are tokenized ahead in a thread, and the vectors
+    of a batch are copied while the next ones are computed.
     """
     running: deque[tuple[NDArray[np.int64], Fetched]] = deque()
     with ThreadPoolExecutor(1) as tokenizer:
-        tokenized = _ahead(tokenizer, lambda start: _tokenize(backbone, distinct, start), len(distinct))
+        tokenized = _ahead(
+            tokenizer, lambda start: _tokenize(backbone, distinct, start), len(distinct)
+        )
         for start, inputs in tokenized:
             for places in any_batches(inputs, PACKED_TOKENS):
-                running.append((start + places, Fetched(run(inputs.packed(places, backbone.device)))))
+                running.append(
+                    (start + places, Fetched(run(inputs.packed(places, backbone.device))))
+                )
                 if len(running) > BATCHES_AHEAD:
                     yield _fetch(running)
     while running:
         yield _fetch(running)
 
 
-def _ahead(pool: ThreadPoolExecutor, read: Callable[[int], TextInputs], count: int) -> Iterator[tuple[int, TextInputs]]:
+def _ahead(
+    pool: ThreadPoolExecutor, read: Callable[[int], TextInputs], count: int
+) -> Iterator[tuple[int, TextInputs]]:
     """Yield the texts from each start on; those behind are read meanwhile."""
     starts = range(0, count, PACKED_TEXTS)
     reading = deque(pool.submit(read, start) for start in starts[:BATCHES_AHEAD])
@@ -129,7 +146,9 @@ def _ahead(pool: ThreadPoolExecutor, read: Callable[[int], TextInputs], count: i
 
 
 def _tokenize(backbone: Backbone, distinct: Sequence[Content], start: int) -> TextInputs:
-    return TextInputs(backbone.tokenize([content.text for content in distinct[start : start + PACKED_TEXTS]]))
+    return TextInputs(
+        backbone.tokenize([content.text for content in distinct[start : start + PACKED_TEXTS]])
+    )
 
 
 def _fetch(running: deque[tuple[NDArray[np.int64], Fetched]]) -> tuple[NDArray[np.int64], Vectors]:

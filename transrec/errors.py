@@ -8,4 +8,6 @@ class ContentError(ValueError):
 
 
 class BackboneError(ValueError):
-    """A folder or checkpoint that is not a backbone we can run; says what is wrong and what was expected."""
+    """A folder or checkpoint that is not a backbone we can run;
+    says what is wrong and what was expected.
+    """

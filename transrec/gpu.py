@@ -1,7 +1,8 @@
-"""What a GPU may do otherwise, off unless `SWAPREC_GPU_FAST=1`: it was measured as a prototype, not yet as it stands.
+"""What a GPU may do otherwise, off unless `SWAPREC_GPU_FAST=1`: it was measured as a prototype, not
+yet as it stands.
 
-Texts are embedded packed and tokenized ahead, token states lie on the card and train packed, steps are recorded as
-graphs, and Adam is fused. On a CPU the switch changes nothing.
+Texts are embedded packed and tokenized ahead, token states lie on the card and train packed, steps
+are recorded as graphs, and Adam is fused. On a CPU the switch changes nothing.
 """
 
 from __future__ import annotations

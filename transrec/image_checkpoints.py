@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,16 @@ from transrec.images import Preprocessing
 
 _TRANSFORMERS = ("vit", "vit_mae")
 _EXPECTED = (
-    "expected a folder or hub name of a ViT or ViTMAE of transformers, or of a VisionTransformer of timm "
-    "(ViT, DeiT, DINO, MAE)"
+    "expected a folder or hub name of a ViT or ViTMAE of transformers, or of a VisionTransformer of"
+    " timm (ViT, DeiT, DINO, MAE)"
 )
-_RESAMPLING = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}  # PIL's numbers, as the configs store them
+# PIL's numbers, as the configs store them.
+_RESAMPLING = {
+    0: "nearest",
+    1: "lanczos",
+    2: "bilinear",
+    3: "bicubic",
+}
 
 
 def read_image_encoder(name_or_path: str) -> tuple[ImageShape, dict[str, Tensor]]:
@@ -33,7 +40,9 @@ def read_image_encoder(name_or_path: str) -> tuple[ImageShape, dict[str, Tensor]
         raise
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         lines = str(error).splitlines() or [type(error).__name__]
-        raise BackboneError(f"image encoder {name_or_path!r} cannot be read: {lines[0]} ({_EXPECTED})") from error
+        raise BackboneError(
+            f"image encoder {name_or_path!r} cannot be read: {lines[0]} ({_EXPECTED})"
+        ) from error
     return shape, {name: value.float().contiguous() for name, value in state.items()}
 
 
@@ -56,7 +65,9 @@ def _config(name_or_path: str) -> dict[str, Any]:
         return {}
     from huggingface_hub import hf_hub_download
 
-    found: dict[str, Any] = json.loads(Path(hf_hub_download(name_or_path, "config.json")).read_text("utf-8"))
+    found: dict[str, Any] = json.loads(
+        Path(hf_hub_download(name_or_path, "config.json")).read_text("utf-8")
+    )
     return found
 
 
@@ -89,17 +100,23 @@ def _of_transformers(name: str) -> tuple[ImageShape, dict[str, Tensor]]:
 
 def _check_complete(name: str, missing: Any) -> None:
     if missing:  # the library would draw them at random
-        raise BackboneError(f"image encoder {name!r} lacks weights: {', '.join(sorted(missing)[:5])}")
+        raise BackboneError(
+            f"image encoder {name!r} lacks weights: {', '.join(sorted(missing)[:5])}"
+        )
 
 
 def _processor(name: str, size: int) -> Preprocessing:
-    """Read `preprocessor_config.json`; without one, do as ViT's own processor: squash, bilinear, mean = std = 0.5."""
+    """Read `preprocessor_config.json`;
+    without one, do as ViT's own processor: squash, bilinear, mean = std = 0.5.
+    """
     given = _processor_config(name)
     wanted = given.get("size", {})
     wanted = {"height": wanted, "width": wanted} if isinstance(wanted, int) else wanted
-    if given.get("do_resize", True) is False or abs(given.get("rescale_factor", 1 / 255) - 1 / 255) > 1e-6:  # noqa: PLR2004 - a rounding
+    scale = given.get("rescale_factor", 1 / 255)
+    if given.get("do_resize", True) is False or not math.isclose(scale, 1 / 255, abs_tol=1e-6):
         raise BackboneError(
-            f"image encoder {name!r}: its preprocessing does not resize, or scales to other than 0 to 1"
+            f"image encoder {name!r}: its preprocessing does not resize, or scales to other than 0"
+            " to 1"
         )
     short = wanted.get("shortest_edge")
     crops = bool(given.get("do_center_crop")) or short is not None
@@ -117,7 +134,9 @@ def _processor(name: str, size: int) -> Preprocessing:
 def _processor_config(name: str) -> Mapping[str, Any]:
     from transformers.utils.hub import cached_file
 
-    path = cached_file(name, "preprocessor_config.json", _raise_exceptions_for_missing_entries=False)
+    path = cached_file(
+        name, "preprocessor_config.json", _raise_exceptions_for_missing_entries=False
+    )
     return {} if path is None else json.loads(Path(path).read_text("utf-8"))
 
 
@@ -126,11 +145,15 @@ def _of_timm(name: str) -> tuple[ImageShape, dict[str, Tensor]]:
     from timm.data.config import resolve_model_data_config
     from timm.models.vision_transformer import VisionTransformer
 
-    source = f"local-dir:{name}" if Path(name).is_dir() else f"hf-hub:{name}" if "/" in name else name
+    source = (
+        f"local-dir:{name}" if Path(name).is_dir() else f"hf-hub:{name}" if "/" in name else name
+    )
     data_config: Any = resolve_model_data_config  # it has no types
     model: Any = timm.create_model(source, pretrained=True, num_classes=0)
     if not isinstance(model, VisionTransformer):
-        raise BackboneError(f"image encoder {name!r} is a {type(model).__name__} of timm: {_EXPECTED}")
+        raise BackboneError(
+            f"image encoder {name!r} is a {type(model).__name__} of timm: {_EXPECTED}"
+        )
     return timm_shape(model, name, data_config(model)), from_timm(model.state_dict())
 
 
@@ -149,7 +172,8 @@ def timm_shape(model: Any, name: str, data: Mapping[str, Any]) -> ImageShape:
         "another activation": "gelu" not in type(block.mlp.act).__name__.lower(),
         "another block": type(block).__name__ != "Block",
         "no square input of 3 channels": size[0] != 3 or size[1] != size[2],  # noqa: PLR2004 - red, green, blue
-        "a crop mode other than center and squash": data.get("crop_mode", "center") not in ("center", "squash"),
+        "a crop mode other than center and squash": data.get("crop_mode", "center")
+        not in ("center", "squash"),
     }
     found = [what for what, there in odd.items() if there]
     if found:

@@ -1,7 +1,7 @@
 """The image item encoder: Vision Transformer weights (ViT, MAE, DeiT, DINO) in pre-norm blocks.
 
-Pixels, uint8 [n, 3, S, S] -> patches and learned first tokens [n, T, H] -> L blocks -> norm -> pooled [n, H].
-MAE runs on all patches: nothing is masked, at training or at serving.
+Pixels, uint8 [n, 3, S, S] -> patches and learned first tokens [n, T, H] -> L blocks -> norm ->
+pooled [n, H]. MAE runs on all patches: nothing is masked, at training or at serving.
 """
 
 from __future__ import annotations
@@ -55,14 +55,20 @@ class ImageEncoder(ItemEncoder):
 
     def __init__(self, shape: ImageShape, pooling: Pooling) -> None:
         block = BlockShape(
-            shape.hidden, shape.heads, shape.intermediate, shape.norm_eps, pre_norm=True, qkv_bias=shape.qkv_bias
+            shape.hidden,
+            shape.heads,
+            shape.intermediate,
+            shape.norm_eps,
+            pre_norm=True,
+            qkv_bias=shape.qkv_bias,
         )
         super().__init__(shape.layers, block)
         self.shape = shape
         self.pooling = pooling
         self.reads_one = pooling == "cls"
         self.patch = nn.Conv2d(3, shape.hidden, shape.patch, shape.patch)
-        self.first = nn.Parameter(torch.randn(shape.first, shape.hidden) * 0.02)  # their positions are added already
+        # Their positions are added already.
+        self.first = nn.Parameter(torch.randn(shape.first, shape.hidden) * 0.02)
         self.position = nn.Parameter(torch.randn(shape.patches, shape.hidden) * 0.02)
 
     def embed(self, inputs: Tensor, adapt: Adapt) -> tuple[Tensor, Tensor | None]:
@@ -74,7 +80,10 @@ class ImageEncoder(ItemEncoder):
     def _normal(self, inputs: Tensor) -> Tensor:
         """Normalise in float32, whatever the weights are in."""
         wanted = self.shape.preprocessing
-        mean, std = (torch.tensor(given, device=inputs.device).view(3, 1, 1) for given in (wanted.mean, wanted.std))
+        mean, std = (
+            torch.tensor(given, device=inputs.device).view(3, 1, 1)
+            for given in (wanted.mean, wanted.std)
+        )
         return ((inputs.float() / 255 - mean) / std).to(self.patch.weight.dtype)
 
     def pool(self, x: Tensor, mask: Layout) -> Tensor:  # noqa: ARG002 - images are never padded
@@ -105,8 +114,8 @@ _QKV = ("query", "key", "value")
 def from_timm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename a state of timm's VisionTransformer to ours.
 
-    Layer scales are multiplied into the linear before them, query, key and value are told apart, and the positions of
-    the first tokens are added to them. The head is left out.
+    Layer scales are multiplied into the linear before them, query, key and value are told apart,
+    and the positions of the first tokens are added to them. The head is left out.
     """
     renamed: dict[str, Tensor] = {}
     for name, value in state.items():
@@ -116,7 +125,10 @@ def from_timm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         stem = f"blocks.{block[1]}."
         if block[2].startswith("attn.qkv."):
             last = block[2].removeprefix("attn.qkv.")
-            renamed |= {f"{stem}{part}.{last}": third for part, third in zip(_QKV, value.chunk(3), strict=True)}
+            renamed |= {
+                f"{stem}{part}.{last}": third
+                for part, third in zip(_QKV, value.chunk(3), strict=True)
+            }
         elif not block[2].startswith(("ls1.", "ls2.")):
             renamed[stem + _ours(block[2], _TIMM)] = value
     for name, value in state.items():
@@ -127,7 +139,8 @@ def from_timm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             renamed[f"{linear}.bias"] = renamed[f"{linear}.bias"] * value
     learned = [state[name][0] for name in ("cls_token", "dist_token", "reg_token") if name in state]
     first, position = torch.cat(learned), state["pos_embed"][0]
-    norm = "norm." if "norm.weight" in state else "fc_norm."  # averaged heads normalise after the pooling
+    # Averaged heads normalise after the pooling.
+    norm = "norm." if "norm.weight" in state else "fc_norm."
     return renamed | _outside(first, position, state, "patch_embed.proj.", norm)
 
 
@@ -139,11 +152,17 @@ def from_transformers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if block is not None:
             renamed[f"blocks.{block[1]}." + _ours(block[2], _TRANSFORMERS)] = value
     first, position = state["embeddings.cls_token"][0], state["embeddings.position_embeddings"][0]
-    return renamed | _outside(first, position, state, "embeddings.patch_embeddings.projection.", "layernorm.")
+    return renamed | _outside(
+        first, position, state, "embeddings.patch_embeddings.projection.", "layernorm."
+    )
 
 
-def _outside(first: Tensor, position: Tensor, state: Mapping[str, Tensor], patch: str, norm: str) -> dict[str, Tensor]:
-    """Return what lies outside the blocks; `position` covers the patches, and the first tokens or some of them."""
+def _outside(
+    first: Tensor, position: Tensor, state: Mapping[str, Tensor], patch: str, norm: str
+) -> dict[str, Tensor]:
+    """Return what lies outside the blocks;
+    `position` covers the patches, and the first tokens or some of them.
+    """
     patches = len(position)
     grid = int(patches**0.5) ** 2
     own = patches - grid  # positions of first tokens stand at the beginning

@@ -21,10 +21,14 @@ MAX_PIXELS = 50_000_000
 MAX_SIDE = 30_000
 MAX_RATIO = 100
 MAX_WEBP_PIXELS = 4096 * 4096
-"""WebP is unpacked in one step that nothing can interrupt, at a tenth of the speed of the others."""
+"""WebP is unpacked in one step that nothing can interrupt,
+at a tenth of the speed of the others.
+"""
 
 LARGE_PIXELS = 8_000_000
-"""Pictures of more pixels are unpacked one at a time: each takes hundreds of megabytes meanwhile."""
+"""Pictures of more pixels are unpacked one at a time:
+each takes hundreds of megabytes meanwhile.
+"""
 
 STRIP_PIXELS = 1_000_000
 ORIENTATION = 0x0112
@@ -46,7 +50,8 @@ class Preprocessing:
     Attributes:
         size: side S of what the encoder sees.
         resize: to which side the picture is brought first.
-        fit: `squash` scales both sides to `resize`, `crop` the shorter one; the centre S by S is taken then.
+        fit: `squash` scales both sides to `resize`, `crop` the shorter one; the centre S by S is
+            taken then.
         interpolation: of the scaling.
         mean: subtracted from each channel, values 0 to 1.
         std: by which each channel is divided then.
@@ -88,12 +93,14 @@ def check_pixels(width: int, height: int, name: str = "image", limit: int = MAX_
 def decode(content: bytes, name: str = "image", *, least: int | None = None) -> Image.Image:
     """Read a picture as RGB, upright; of an animation the first frame.
 
-    The size is checked before anything is unpacked, so that a small file cannot ask for a large memory.
+    The size is checked before anything is unpacked, so that a small file cannot ask for a large
+    memory.
 
     Args:
         content: the file.
         name: what it is called in an error.
-        least: the side that is needed. A JPEG of very many pixels is unpacked at a scale that leaves twice as much.
+        least: the side that is needed. A JPEG of very many pixels is unpacked at a scale that
+            leaves twice as much.
 
     Raises:
         ImageError: not a picture of `FORMATS`, truncated, or too large.
@@ -106,15 +113,19 @@ def decode(content: bytes, name: str = "image", *, least: int | None = None) -> 
 
 
 def check(content: bytes, name: str = "image", limit: int = MAX_PIXELS) -> int:
-    """Read a picture to its end, at the smallest scale its format allows; return how many pixels it has.
+    """Read a picture to its end, at the smallest scale its format allows; return how many pixels it
+    has.
 
     Raises:
-        ImageError: as `decode`; or more than `limit` pixels, or a strip: far longer than it is wide.
+        ImageError: as `decode`; or more than `limit` pixels, or a strip: far longer than it is
+            wide.
     """
     with _opened(content, name, limit) as file:
         width, height = file.size
         if max(width, height) > MAX_RATIO * min(width, height):
-            raise ImageError(f"{name}: {width} x {height} pixels, one side at most {MAX_RATIO} times the other")
+            raise ImageError(
+                f"{name}: {width} x {height} pixels, one side at most {MAX_RATIO} times the other"
+            )
         file.draft("RGB", (32, 32))
         file.load()
         _orientation(file)
@@ -133,16 +144,25 @@ def _opened(content: bytes, name: str, limit: int) -> Iterator[ImageFile.ImageFi
     check_bytes(len(content), name)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of damaged notes in it, and of its size: the limit below is ours
+            warnings.simplefilter(
+                "ignore"
+            )  # of damaged notes in it, and of its size: the limit below is ours
             file = Image.open(io.BytesIO(content), formats=FORMATS)
-        check_pixels(*file.size, name, min(limit, MAX_WEBP_PIXELS) if file.format == "WEBP" else limit)
+        check_pixels(
+            *file.size, name, min(limit, MAX_WEBP_PIXELS) if file.format == "WEBP" else limit
+        )
         with _LARGE if file.width * file.height > LARGE_PIXELS else nullcontext():
             yield file
     except UnidentifiedImageError as error:
         raise ImageError(f"{name}: not a picture; {', '.join(FORMATS)} are read") from error
     except Image.DecompressionBombError as error:
         raise ImageError(f"{name}: more than {limit} pixels") from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:  # what the library's decoders raise
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        EOFError,
+    ) as error:  # what the library's decoders raise
         if isinstance(error, ImageError):
             raise
         raise ImageError(f"{name}: damaged or truncated: {error}") from error
@@ -158,7 +178,8 @@ def pixels(image: Image.Image, wanted: Preprocessing) -> NDArray[np.uint8]:
     left, top = (round((side - wanted.size) / 2) for side in scaled)
     shown = (left, top, left + wanted.size, top + wanted.size)
     if scaled[0] * scaled[1] > LARGE_PIXELS:
-        # Of a strip the whole would be far larger than the picture: only what the crop shows is scaled.
+        # Of a strip the whole would be far larger than the picture: only what the crop shows is
+        # scaled.
         across, down = image.width / scaled[0], image.height / scaled[1]
         box = (shown[0] * across, shown[1] * down, shown[2] * across, shown[3] * down)
         image = image.resize((wanted.size, wanted.size), resampling, box)
@@ -181,12 +202,16 @@ def _scaled(image: Image.Image, wanted: Preprocessing) -> tuple[int, int]:
     if wanted.fit == "squash":
         return wanted.resize, wanted.resize
     short = min(image.size)
-    width, height = (wanted.resize if side == short else int(wanted.resize * side / short) for side in image.size)
+    width, height = (
+        wanted.resize if side == short else int(wanted.resize * side / short) for side in image.size
+    )
     return width, height
 
 
 def _rgb(file: Image.Image) -> Image.Image:
-    """Return a picture as RGB; strip by strip, so that nothing but the result is as large as the picture."""
+    """Return a picture as RGB; strip by strip,
+    so that nothing but the result is as large as the picture.
+    """
     from PIL import Image
 
     if file.mode == "RGB" and not _transparent(file):
@@ -206,7 +231,9 @@ def _strip(image: Image.Image) -> Image.Image:
 
 
 def _from_sixteen_bits(image: Image.Image) -> Image.Image:
-    """Scale grey values of 0 to 65535 to 0 to 255: to convert them would cut off what is over 255, white."""
+    """Scale grey values of 0 to 65535 to 0 to 255:
+    to convert them would cut off what is over 255, white.
+    """
     import numpy as np
     from PIL import Image
 
@@ -243,7 +270,9 @@ def _transparent(image: Image.Image) -> bool:
 
 
 def _on_white(image: Image.Image) -> Image.Image:
-    """Lay what is transparent on white, as shops show their products; black would be what the file hides there."""
+    """Lay what is transparent on white,
+    as shops show their products; black would be what the file hides there.
+    """
     from PIL import Image
 
     image = image.convert("RGBA")

@@ -1,4 +1,6 @@
-"""From contents to what an encoder takes: token ids, pixels, or both, in batches that need no padding."""
+"""From contents to what an encoder takes:
+token ids, pixels, or both, in batches that need no padding.
+"""
 
 from __future__ import annotations
 
@@ -50,13 +52,19 @@ TokenIds = Sequence[Sequence[int]]
 
 
 class AttributeInputs:
-    """Texts of several attributes as token ids; a group is which of them an item has, and how long each is."""
+    """Texts of several attributes as token ids;
+    a group is which of them an item has, and how long each is.
+    """
 
     def __init__(self, attributes: Sequence[TokenIds]) -> None:
         self._attributes = [TextInputs(ids) for ids in attributes]
-        lengths = np.stack([one.tokens for one in self._attributes], 1)  # [n, attributes], 0 where there is none
+        lengths = np.stack(
+            [one.tokens for one in self._attributes], 1
+        )  # [n, attributes], 0 where there is none
         self.tokens = lengths.sum(1)
-        self.groups = np.unique(lengths, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
+        self.groups = (
+            np.unique(lengths, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
+        )
 
     def load(self, places: Integers, device: torch.device | str) -> AttributeTokens:
         """Return ids [b, T] of each attribute that these items have."""
@@ -78,7 +86,9 @@ class TextInputs:
 
     def load(self, places: Integers, device: torch.device | str) -> Tokens:
         """Return ids [b, T], never padded."""
-        return Tokens(torch.tensor([self.ids[place] for place in places], dtype=torch.int64, device=device))
+        return Tokens(
+            torch.tensor([self.ids[place] for place in places], dtype=torch.int64, device=device)
+        )
 
     def packed(self, places: Integers, device: torch.device | str) -> Tokens:
         """Return texts of any length packed, ids [R, W] and where each text stands."""
@@ -131,14 +141,20 @@ class ImageInputs:
         """Hash the pictures' digests and how they are prepared."""
         total = hashlib.sha256(repr(self.shape.preprocessing).encode())
         for content in self._contents:
-            total.update((content.image.digest if content.image is not None else "").encode() + b"\n")
+            total.update(
+                (content.image.digest if content.image is not None else "").encode() + b"\n"
+            )
         return total.digest()
 
 
 class PairInputs:
-    """Texts and pictures; a group is one of the text's (0: no text) and whether there is a picture."""
+    """Texts and pictures; a group is one of the text's (0:
+    no text) and whether there is a picture.
+    """
 
-    def __init__(self, texts: TextInputs | AttributeInputs, images: ImageInputs, contents: Sequence[Content]) -> None:
+    def __init__(
+        self, texts: TextInputs | AttributeInputs, images: ImageInputs, contents: Sequence[Content]
+    ) -> None:
         self.text, self.image = texts, images
         self.has_text = np.array([bool(content.text) for content in contents], np.bool_)
         self.has_image = np.array([content.image is not None for content in contents], np.bool_)
@@ -161,7 +177,9 @@ class PairInputs:
 def take(inputs: Tokens | AttributeTokens | torch.Tensor | Pair, rows: Integers) -> Any:
     """Take some rows of what `load` returned."""
     if isinstance(inputs, Pair):
-        return Pair(*(None if part is None else take(part, rows) for part in (inputs.text, inputs.image)))
+        return Pair(
+            *(None if part is None else take(part, rows) for part in (inputs.text, inputs.image))
+        )
     if isinstance(inputs, AttributeTokens):
         return AttributeTokens(tuple(take(part, rows) for part in inputs.parts))
     if isinstance(inputs, Tokens):
@@ -170,7 +188,9 @@ def take(inputs: Tokens | AttributeTokens | torch.Tensor | Pair, rows: Integers)
     return inputs[rows]
 
 
-def batches(inputs: Loads, rows: Integers | None = None, budget: int = BATCH_TOKENS) -> Iterator[Integers]:
+def batches(
+    inputs: Loads, rows: Integers | None = None, budget: int = BATCH_TOKENS
+) -> Iterator[Integers]:
     """Yield places [b] of one group each, of at most `budget` tokens.
 
     Args:
@@ -188,7 +208,9 @@ def batches(inputs: Loads, rows: Integers | None = None, budget: int = BATCH_TOK
 
 
 def any_batches(inputs: Loads, budget: int) -> Iterator[Integers]:
-    """Yield places of items of any length, in order, in batches of equal size and of about `budget` tokens at most."""
+    """Yield places of items of any length,
+    in order, in batches of equal size and of about `budget` tokens at most.
+    """
     count = len(inputs.tokens)
     parts = -(-int(inputs.tokens.sum()) // budget)
     yield from np.array_split(np.arange(count), min(count, max(1, parts))) if count else ()

@@ -1,7 +1,8 @@
-"""What every item encoder shares: transformer blocks run by our own loop, so that the adapter is an argument.
+"""What every item encoder shares: transformer blocks run by our own loop, so that the adapter is an
+argument.
 
-Inputs -> embedded tokens [n, T, H] -> L blocks -> pooled [n, H]. Text encoders normalise after each sublayer
-(post-norm), image encoders before it and once more at the end (pre-norm).
+Inputs -> embedded tokens [n, T, H] -> L blocks -> pooled [n, H]. Text encoders normalise after each
+sublayer (post-norm), image encoders before it and once more at the end (pre-norm).
 """
 
 from __future__ import annotations
@@ -22,12 +23,16 @@ from transrec.seam import OUTSIDE, Adapt, unchanged
 Pooling = Literal["cls", "mean"]
 
 Layout = Tensor | Packing | None
-"""How items of several lengths share a batch: padded, under a mask [n, T]; packed; None where all have one length."""
+"""How items of several lengths share a batch:
+padded, under a mask [n, T]; packed; None where all have one length.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class BlockShape:
-    """Sizes of a transformer block: width H, heads, width of the feed-forward sublayer, and where it normalises."""
+    """Sizes of a transformer block: width H,
+    heads, width of the feed-forward sublayer, and where it normalises.
+    """
 
     hidden: int
     heads: int
@@ -41,9 +46,10 @@ class BlockShape:
 class FrozenPrefix:
     """All that can be known of an item before its first adapter: a state to cache.
 
-    `x` is the input of the first adapted block and `h` its attention's output, both [n, T, H]; T is 1 where
-    the block is the last one and the pooling reads the CLS position only. Where the attention itself is adapted,
-    `h` is None and `x` has all tokens. `mask` is [n, T], a packing, or None.
+    `x` is the input of the first adapted block and `h` its attention's output, both [n, T, H]; T is
+    1 where the block is the last one and the pooling reads the CLS position only. Where the
+    attention itself is adapted, `h` is None and `x` has all tokens. `mask` is [n, T], a packing, or
+    None.
     """
 
     x: Tensor
@@ -67,11 +73,15 @@ class Block(nn.Module):
         self.ffn_norm = nn.LayerNorm(shape.hidden, eps=shape.norm_eps)
 
     def attend(self, x: Tensor, mask: Layout, queries: int, layer: int, adapt: Adapt) -> Tensor:
-        """Attention's output [n, Q, H] for the first `queries` of the block's input `x [n, T, H]`; no residual yet."""
+        """Attention's output [n, Q, H] for the first `queries`
+        of the block's input `x [n, T, H]`; no residual yet.
+        """
         if self.pre_norm:
             x = adapt.norm(layer, "attention_norm", self.attention_norm, x)
         packing = mask if isinstance(mask, Packing) else None
-        q = self._split(adapt.linear(layer, "query", self.query, x[:, :queries] if packing is None else x))
+        q = self._split(
+            adapt.linear(layer, "query", self.query, x[:, :queries] if packing is None else x)
+        )
         k = self._split(adapt.linear(layer, "key", self.key, x))
         v = self._split(adapt.linear(layer, "value", self.value, x))
         k, v, keys = adapt.extend(layer, k, v, keys_mask(mask))
@@ -102,9 +112,13 @@ class ItemEncoder(nn.Module):
 
     norm: nn.LayerNorm
     reads_one: bool
-    """Whether the pooling reads the first position only, so that the last block need not compute the others."""
+    """Whether the pooling reads the first position only,
+    so that the last block need not compute the others.
+    """
     recomputes = False
-    """Whether a block forgets what it computed and computes it again on the way back: less memory, more time."""
+    """Whether a block forgets what it computed and computes
+    it again on the way back: less memory, more time.
+    """
 
     def __init__(self, layers: int, shape: BlockShape) -> None:
         super().__init__()
@@ -158,7 +172,9 @@ class ItemEncoder(nn.Module):
         return FrozenPrefix(leading(x, mask, queries), h, mask)
 
     def suffix(self, prefix: FrozenPrefix, layer: int, adapt: Adapt | None = None) -> Tensor:
-        """Run from a cached prefix of `layer` to the pooled output [n, H]; for adapters that read no states."""
+        """Run from a cached prefix of `layer` to the pooled output [n,
+        H]; for adapters that read no states.
+        """
         adapt = adapt or unchanged
         if prefix.h is None:
             x = self._run(layer, prefix.x, prefix.mask, adapt)
@@ -169,8 +185,12 @@ class ItemEncoder(nn.Module):
         return self.pool(self._end(x, adapt), prefix.mask)
 
     def parts(self, layer: int) -> Mapping[str, nn.Module]:
-        """Return the linears and layer norms of a block, or the norm outside the blocks, by their names at the seam."""
-        return {"norm": self.norm} if layer == OUTSIDE else dict(self.blocks[layer].named_children())
+        """Return the linears and layer norms of a block,
+        or the norm outside the blocks, by their names at the seam.
+        """
+        return (
+            {"norm": self.norm} if layer == OUTSIDE else dict(self.blocks[layer].named_children())
+        )
 
     def _run(self, layer: int, x: Tensor, mask: Layout, adapt: Adapt) -> Tensor:
         if self.recomputes and torch.is_grad_enabled():
@@ -200,5 +220,7 @@ def leading(x: Tensor, mask: Layout, queries: int) -> Tensor:
 
 
 def keys_mask(mask: Layout) -> Tensor | None:
-    """Turn a mask of tokens [n, T] into one of keys [n, 1, 1, T]; packed texts see to their attention themselves."""
+    """Turn a mask of tokens [n, T] into one of keys [n,
+    1, 1, T]; packed texts see to their attention themselves.
+    """
     return mask[:, None, None, :] if isinstance(mask, Tensor) else None

@@ -1,7 +1,7 @@
 """Tie-aware ranks, HR and NDCG over a whole catalog: one protocol for trainer and server.
 
-`rank = 1 + #(better) + ½ · #(other ties)`. Items with equal contents have equal vectors and therefore tie; how
-such rows would count at best and at worst is reported beside.
+`rank = 1 + #(better) + ½ · #(other ties)`. Items with equal contents have equal vectors and
+therefore tie; how such rows would count at best and at worst is reported beside.
 """
 
 from __future__ import annotations
@@ -16,17 +16,23 @@ from numpy.typing import NDArray
 from transrec.arrays import Integers
 
 TIE_TOLERANCE = 1e-5
-"""Two scores tie when they differ by less than this share of the target's score (float32 sums differ by order)."""
+"""Two scores tie when they differ by less than this share
+of the target's score (float32 sums differ by order).
+"""
 
 BLOCK_ROWS, BLOCK_SCORES = 64, 1_000_000
-"""Users a block: enough for a fast product, few enough for their scores to stay in the cache while they are counted."""
+"""Users a block: enough for a fast product,
+few enough for their scores to stay in the cache while they are counted.
+"""
 
 Doubles = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class Ranks:
-    """For each row, how many other items score better than its target and how many tie with it, int64 [B]."""
+    """For each row, how many other items score better
+    than its target and how many tie with it, int64 [B].
+    """
 
     better: Integers
     ties: Integers
@@ -65,7 +71,8 @@ def rank_targets(
         user_vectors: float32 [B, d].
         item_vectors: float32 [n, d].
         targets: int64 [B], rows of `item_vectors`.
-        seen: for each row the catalog rows that are not candidates; the target itself always stays one.
+        seen: for each row the catalog rows that are not candidates; the target itself always stays
+            one.
     """
     items = torch.from_numpy(np.ascontiguousarray(item_vectors)).T
     block = max(BLOCK_ROWS, BLOCK_SCORES // max(1, len(item_vectors)))
@@ -89,11 +96,16 @@ def rank_scores(scores: torch.Tensor, targets: Integers, seen: Sequence[Integers
     scores[row_of, column_of] = -torch.inf
     scores.scatter_(1, chosen, target)
     margin = (target.abs() * TIE_TOLERANCE).clamp_min(torch.finfo(torch.float32).tiny)
-    # Row by row: a comparison with one number, counted by numpy, is ten times as fast as either over the whole block.
+    # Row by row: a comparison with one number, counted by numpy, is ten times as fast as either
+    # over the whole block.
     above, below = (target + margin).flatten().tolist(), (target - margin).flatten().tolist()
     rows = scores.numpy()
-    better = np.array([np.count_nonzero(row > limit) for row, limit in zip(rows, above, strict=True)], np.int64)
-    near = np.array([np.count_nonzero(row >= limit) for row, limit in zip(rows, below, strict=True)], np.int64)
+    better = np.array(
+        [np.count_nonzero(row > limit) for row, limit in zip(rows, above, strict=True)], np.int64
+    )
+    near = np.array(
+        [np.count_nonzero(row >= limit) for row, limit in zip(rows, below, strict=True)], np.int64
+    )
     return Ranks(better, near - better - 1)
 
 
@@ -112,7 +124,9 @@ def bootstrap_interval(values: Doubles, samples: int = 1000, seed: int = 0) -> t
     if len(values) == 0:
         return (0.0, 0.0)
     rng = np.random.default_rng(seed)
-    means = np.array([values[rng.integers(0, len(values), len(values))].mean() for _ in range(samples)])
+    means = np.array(
+        [values[rng.integers(0, len(values), len(values))].mean() for _ in range(samples)]
+    )
     low, high = np.percentile(means, [2.5, 97.5])
     return float(low), float(high)
 
@@ -122,11 +136,13 @@ def summarise(ranks: Ranks, repeated: NDArray[np.bool_], k: int = 10) -> dict[st
 
     Args:
         ranks: of the targets, each kept as a candidate.
-        repeated: bool [B], True where the target already occurs in the history. Under the paper's masking such
-            a row is a certain miss (`hr`, `ndcg`); `*_target_kept` counts it by its rank.
+        repeated: bool [B], True where the target already occurs in the history. Under the paper's
+            masking such a row is a certain miss (`hr`, `ndcg`); `*_target_kept` counts it by its
+            rank.
         k: length of the list.
 
-    `tied_users` counts rows whose target ties with another item and is, at best, within the first k.
+    `tied_users` counts rows whose target ties with another item and is, at best, within the first
+    k.
     """
 
     def masked(rank: Doubles) -> Doubles:

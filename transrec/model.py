@@ -1,4 +1,6 @@
-"""TransRec: item content -> encoder -> Linear -> GELU -> item vector; history -> user vector; score = u · e."""
+"""TransRec: item content -> encoder -> Linear -> GELU -> item vector;
+history -> user vector; score = u · e.
+"""
 
 from __future__ import annotations
 
@@ -23,11 +25,17 @@ AnyEncoder = TextEncoder | ImageEncoder | PairEncoder
 
 
 class TransRec(nn.Module):
-    """Item encoder, projection and user encoder of one backbone; the item encoder of two is a pair."""
+    """Item encoder, projection and user encoder of one backbone;
+    the item encoder of two is a pair.
+    """
 
-    def __init__(self, text: TextEncoder | None, image: ImageEncoder | None, user: UserShape) -> None:
+    def __init__(
+        self, text: TextEncoder | None, image: ImageEncoder | None, user: UserShape
+    ) -> None:
         super().__init__()
-        found = PairEncoder(text, image) if text is not None and image is not None else text or image
+        found = (
+            PairEncoder(text, image) if text is not None and image is not None else text or image
+        )
         assert found is not None  # noqa: S101 - a config without either is refused
         self.item_encoder = found
         self.projection = nn.Linear(found.width, user.width)
@@ -39,7 +47,11 @@ class TransRec(nn.Module):
         """The encoder of texts, if there is one."""
         encoder = self.item_encoder
         return (
-            encoder.text if isinstance(encoder, PairEncoder) else encoder if isinstance(encoder, TextEncoder) else None
+            encoder.text
+            if isinstance(encoder, PairEncoder)
+            else encoder
+            if isinstance(encoder, TextEncoder)
+            else None
         )
 
     @property
@@ -59,7 +71,9 @@ class TransRec(nn.Module):
 
 
 def draw(encoder: nn.Module) -> None:
-    """Draw an item encoder's weights as BERT and ViT are before pretraining: N(0, 0.02²), biases zero."""
+    """Draw an item encoder's weights as BERT and ViT
+    are before pretraining: N(0, 0.02²), biases zero.
+    """
     for module in encoder.modules():
         if isinstance(module, nn.Linear | nn.Embedding | nn.Conv2d):
             nn.init.trunc_normal_(module.weight, std=0.02)
@@ -74,7 +88,8 @@ def encode_users(
     item_vectors: NDArray[np.float32],
     adapt: Adapt | None = None,
 ) -> NDArray[np.float32]:
-    """Encode histories, given as rows of `item_vectors [n, d]` oldest first, to user vectors [B, d].
+    """Encode histories, given as rows of `item_vectors [n, d]` oldest first, to user vectors [B,
+    d].
 
     An empty history is allowed and gives a finite vector that means nothing.
     """

@@ -1,7 +1,9 @@
-"""Texts of several lengths side by side in rows of equal width: the form for a GPU, which wants few, large batches.
+"""Texts of several lengths side by side in rows of equal width: the form for a GPU, which wants
+few, large batches.
 
-A row [W] holds whole texts, one behind the other, and pads where none fits any more, a few in a hundred. A mask keeps
-attention within a text. Kernels for attention work on tiles of 64 tokens: a title alone would leave most of one empty.
+A row [W] holds whole texts, one behind the other, and pads where none fits any more, a few in a
+hundred. A mask keeps attention within a text. Kernels for attention work on tiles of 64 tokens: a
+title alone would leave most of one empty.
 """
 
 from __future__ import annotations
@@ -41,7 +43,8 @@ class Rows:
     def fit(cls, lengths: Integers) -> Self:
         """Lay texts of these lengths into rows, each time the longest that still fits.
 
-        Texts of one length are alike, so that a way to fill a row serves for as many rows as there are texts for it.
+        Texts of one length are alike, so that a way to fill a row serves for as many rows as there
+        are texts for it.
         """
         width = -(-int(lengths.max()) // TILE) * TILE
         left = np.bincount(lengths, minlength=width + 1)
@@ -66,21 +69,29 @@ class Rows:
             count += rows
 
     def padded(self, count: int, step: int) -> Rows:
-        """Return the same with `count` texts, the added ones being the first, and a multiple of `step` rows."""
+        """Return the same with `count` texts,
+        the added ones being the first, and a multiple of `step` rows.
+        """
         more = count - len(self.starts)
         starts = np.concatenate([self.starts, np.full(more, self.starts[0])])
         lengths = np.concatenate([self.lengths, np.full(more, self.lengths[0])])
         return Rows(starts, lengths, -(-self.count // step) * step, self.width)
 
     def tokens(self) -> tuple[Integers, Integers, Integers]:
-        """Return for each token, text by text: its text, its position in it, and its place among all R · W."""
+        """Return for each token, text by text:
+        its text, its position in it, and its place among all R · W.
+        """
         owners = np.repeat(np.arange(len(self.lengths)), self.lengths)
-        positions = np.arange(len(owners)) - np.repeat(np.cumsum(self.lengths) - self.lengths, self.lengths)
+        positions = np.arange(len(owners)) - np.repeat(
+            np.cumsum(self.lengths) - self.lengths, self.lengths
+        )
         return owners, positions, self.starts[owners] + positions
 
 
 def _fill(left: Integers, longest: int, width: int) -> list[tuple[int, int]]:
-    """Choose texts for one row, as (length, how many): the longest that fit, from the longest that is left."""
+    """Choose texts for one row, as (length,
+    how many): the longest that fit, from the longest that is left.
+    """
     chosen, room, length = [], width, longest
     while length:
         times = min(int(left[length]), room // length)
@@ -111,7 +122,9 @@ class Packing:
     _biases: dict[torch.dtype, Tensor] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, rows: Rows, tokens: Integers, pad: int, device: torch.device | str) -> tuple[Tensor, Self]:
+    def of(
+        cls, rows: Rows, tokens: Integers, pad: int, device: torch.device | str
+    ) -> tuple[Tensor, Self]:
         """Return what each token is [R, W], given text by text, and the packing."""
         owner, position, place = rows.tokens()
         size, count = rows.count * rows.width, len(rows.starts)
@@ -139,7 +152,9 @@ class Packing:
         """Average the tokens of each text: `x [R, W, H]` -> [n, H]."""
         offsets = torch.arange(self.longest, device=x.device)
         lengths = self.lengths.unsqueeze(1)
-        tokens = x.flatten(0, 1)[self.starts.unsqueeze(1) + torch.minimum(offsets, lengths - 1)]  # [n, T, H]
+        tokens = x.flatten(0, 1)[
+            self.starts.unsqueeze(1) + torch.minimum(offsets, lengths - 1)
+        ]  # [n, T, H]
         real = (offsets < lengths).to(x.dtype).unsqueeze(-1)
         return (tokens * real).sum(1) / lengths.to(x.dtype)
 
@@ -148,7 +163,9 @@ class Packing:
         return attention(q, k, v, self._bias(q.dtype))
 
     def _bias(self, dtype: torch.dtype) -> Tensor:
-        """Return what is added to scores [R, 1, W, W]: nothing within a text, and among pads, which are never read."""
+        """Return what is added to scores [R,
+        1, W, W]: nothing within a text, and among pads, which are never read.
+        """
         if dtype not in self._biases:
             other = self.owners.unsqueeze(2) != self.owners.unsqueeze(1)
             bias = torch.zeros(other.shape, dtype=dtype, device=other.device)

@@ -14,14 +14,17 @@ from transrec.text_encoder import AttributeTokens, TextEncoder, Tokens
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """n items: their tokens, or None where none of them has a text, and their pixels, or None likewise."""
+    """n items: their tokens, or None where none of them has a text,
+    and their pixels, or None likewise.
+    """
 
     text: Tokens | AttributeTokens | None
     image: Tensor | None
 
 
 class PairEncoder(nn.Module):
-    """Text states [n, H_t] and image states [n, H_i] one after the other: [n, H_t + H_i], zeros where one is missing.
+    """Text states [n, H_t] and image states [n, H_i] one after the other: [n, H_t + H_i], zeros
+    where one is missing.
 
     The projection over both is the fusion: `GELU(W_t h_t + W_i h_i + b)`.
     """
@@ -37,7 +40,9 @@ class PairEncoder(nn.Module):
         return self.text.norm
 
     def parts(self, layer: int) -> dict[str, nn.Module]:
-        """Return the text encoder's norm outside the blocks; what an adapter merges it asks each encoder for."""
+        """Return the text encoder's norm outside the blocks;
+        what an adapter merges it asks each encoder for.
+        """
         assert layer == OUTSIDE, "a pair has no blocks of its own"  # noqa: S101 - the parts of an adapter ask their own encoder
         return {"norm": self.norm}
 
@@ -51,9 +56,13 @@ class PairEncoder(nn.Module):
         )
 
     def widths(self, adapt: Adapt | None) -> tuple[int, int]:
-        """Return how wide the states of text and image are that come out: an adapter may leave several of each."""
+        """Return how wide the states of text and image are that come out:
+        an adapter may leave several of each.
+        """
         adapt = adapt or unchanged
-        return self.text.width * adapt.part("text").leaves, self.image.width * adapt.part("image").leaves
+        return self.text.width * adapt.part("text").leaves, self.image.width * adapt.part(
+            "image"
+        ).leaves
 
 
 def concat_states(text: Tensor | None, image: Tensor | None, widths: tuple[int, int]) -> Tensor:

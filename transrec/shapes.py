@@ -14,7 +14,9 @@ DRAWS = (Tensor.normal_, Tensor.uniform_, Tensor.zero_, Tensor.fill_)
 
 
 class _Undrawn(TorchFunctionMode):
-    """Leaves weights as they are: on the meta device torch draws them in Python, slower than real ones."""
+    """Leaves weights as they are: on the meta device
+    torch draws them in Python, slower than real ones.
+    """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         given = kwargs or {}
@@ -25,6 +27,8 @@ class _Undrawn(TorchFunctionMode):
 
 @contextmanager
 def undrawn() -> Iterator[None]:
-    """Build modules on the meta device: `load_state_dict(…, assign=True)` gives them their weights."""
+    """Build modules on the meta device:
+    `load_state_dict(…, assign=True)` gives them their weights.
+    """
     with torch.device("meta"), _Undrawn():
         yield

@@ -48,16 +48,22 @@ class Tokens:
 
 @dataclass(frozen=True, slots=True)
 class AttributeTokens:
-    """Several texts of each item, such as title and abstract: the tokens of each, for the same rows."""
+    """Several texts of each item, such as title and abstract:
+    the tokens of each, for the same rows.
+    """
 
     parts: tuple[Tokens, ...]
 
 
 class TextEncoder(ItemEncoder):
-    """BERT or RoBERTa up to its pooled output; several attributes are encoded one by one and averaged."""
+    """BERT or RoBERTa up to its pooled output;
+    several attributes are encoded one by one and averaged.
+    """
 
     def __init__(self, shape: TextShape, pooling: Pooling) -> None:
-        super().__init__(shape.layers, BlockShape(shape.hidden, shape.heads, shape.intermediate, shape.norm_eps))
+        super().__init__(
+            shape.layers, BlockShape(shape.hidden, shape.heads, shape.intermediate, shape.norm_eps)
+        )
         self.shape = shape
         self.pooling = pooling
         self.reads_one = pooling == "cls"
@@ -68,7 +74,9 @@ class TextEncoder(ItemEncoder):
     def forward(self, inputs: Tokens | AttributeTokens, adapt: Adapt | None = None) -> Tensor:
         """Encode tokens to [n, H] with the adapter given, or with none."""
         if isinstance(inputs, AttributeTokens):
-            return torch.stack([super(TextEncoder, self).forward(part, adapt) for part in inputs.parts]).mean(0)
+            return torch.stack(
+                [super(TextEncoder, self).forward(part, adapt) for part in inputs.parts]
+            ).mean(0)
         return super().forward(inputs, adapt)
 
     def embed(self, inputs: Tokens, adapt: Adapt) -> tuple[Tensor, Layout]:
@@ -114,7 +122,9 @@ _RENAMED = {
 
 
 def from_library_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename a BERT or RoBERTa state of the transformers library to ours; the pooler and buffers are left out."""
+    """Rename a BERT or RoBERTa state of the transformers library to ours;
+    the pooler and buffers are left out.
+    """
     renamed = {}
     for name, value in state.items():
         if name.startswith("pooler.") or name.endswith(("position_ids", "token_type_ids")):

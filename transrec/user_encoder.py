@@ -1,4 +1,6 @@
-"""The user encoder: SASRec over item vectors, causal and left-padded; Kang & McAuley 2018, in post-norm form."""
+"""The user encoder: SASRec over item vectors,
+causal and left-padded; Kang & McAuley 2018, in post-norm form.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ class UserShape:
 
 
 class UserBlock(nn.Module):
-    """`a = LN(x + Drop(W_o·MHA(x)))`, `y = LN(a + Drop(W_2 relu(W_1 a)))`; no bias in Q, K, V, O."""
+    """`a = LN(x + Drop(W_o·MHA(x)))`,
+    `y = LN(a + Drop(W_2 relu(W_1 a)))`; no bias in Q, K, V, O.
+    """
 
     def __init__(self, shape: UserShape) -> None:
         super().__init__()
@@ -42,8 +46,12 @@ class UserBlock(nn.Module):
         self.ffn_norm = nn.LayerNorm(width, eps=1e-6)
         self.dropout = nn.Dropout(shape.dropout)
 
-    def forward(self, x: Tensor, mask: Tensor | None, layer: int, adapt: Adapt, *, last_only: bool = False) -> Tensor:
-        """Run `x [B, L, d]` under the additive `mask [B, 1, L, L]`; with `last_only` return [B, 1, d]."""
+    def forward(
+        self, x: Tensor, mask: Tensor | None, layer: int, adapt: Adapt, *, last_only: bool = False
+    ) -> Tensor:
+        """Run `x [B, L, d]` under the additive `mask [B,
+        1, L, L]`; with `last_only` return [B, 1, d].
+        """
         queries = x[:, -1:] if last_only else x
         if last_only and mask is not None:
             mask = mask[:, :, -1:]
@@ -52,9 +60,14 @@ class UserBlock(nn.Module):
         v = self._split(adapt.linear(layer, "value", self.value, x))
         k, v, mask = adapt.extend(layer, k, v, mask)
         h = attention(q, k, v, mask)  # [B, heads, Q, d/heads]
-        h = self.dropout(adapt.linear(layer, "attention_out", self.out, h.transpose(1, 2).flatten(2)))
+        h = self.dropout(
+            adapt.linear(layer, "attention_out", self.out, h.transpose(1, 2).flatten(2))
+        )
         a = adapt.norm(
-            layer, "attention_norm", self.attention_norm, queries + adapt.after(layer, "attention", queries, h)
+            layer,
+            "attention_norm",
+            self.attention_norm,
+            queries + adapt.after(layer, "attention", queries, h),
         )
         h = adapt.linear(layer, "ffn_in", self.ffn_in, a).relu()
         h = self.dropout(adapt.linear(layer, "ffn_out", self.ffn_out, h))
@@ -76,11 +89,13 @@ class UserEncoder(nn.Module):
         self.dropout = nn.Dropout(shape.dropout)
         self.apply(xavier)
 
-    def forward(self, vectors: Tensor, mask: Tensor, adapt: Adapt | None = None, *, last_only: bool = False) -> Tensor:
+    def forward(
+        self, vectors: Tensor, mask: Tensor, adapt: Adapt | None = None, *, last_only: bool = False
+    ) -> Tensor:
         """Encode `vectors [B, L, d]`; `mask [B, L]` is True at real items.
 
-        Returns [B, L, d], or with `last_only` the newest position alone, [B, d]: the last block then computes
-        one query a row.
+        Returns [B, L, d], or with `last_only` the newest position alone, [B, d]: the last block
+        then computes one query a row.
         """
         adapt = adapt or unchanged
         x = vectors + self.position.weight[-vectors.shape[1] :]
@@ -97,7 +112,9 @@ class UserEncoder(nn.Module):
         return x[:, -1] if last_only else x
 
     def parts(self, layer: int) -> Mapping[str, nn.Module]:
-        """Return the linears and layer norms of a block, or the norm before the first, by their names at the seam."""
+        """Return the linears and layer norms of a block,
+        or the norm before the first, by their names at the seam.
+        """
         if layer == OUTSIDE:
             return {"norm": self.norm}
         named = dict(self.blocks[layer].named_children())
@@ -114,7 +131,11 @@ def causal_mask(mask: Tensor, dtype: torch.dtype) -> Tensor:
     length = mask.shape[1]
     past = torch.ones(length, length, dtype=torch.bool, device=mask.device).tril()
     allowed = past & mask[:, None, :]  # [B, L, L]
-    return torch.zeros(allowed.shape, dtype=dtype, device=mask.device).masked_fill(~allowed, MASKED).unsqueeze(1)
+    return (
+        torch.zeros(allowed.shape, dtype=dtype, device=mask.device)
+        .masked_fill(~allowed, MASKED)
+        .unsqueeze(1)
+    )
 
 
 def xavier(module: nn.Module) -> None:

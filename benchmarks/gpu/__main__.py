@@ -4,8 +4,8 @@ Every section runs in a process of its own with a limit, so that one that fails,
 device unusable costs only itself. What a section has found until then is kept. Needs no network and
 no data: weights are random, of real size. `--rehearse` runs everything small, on the CPU.
 
-The last line is one JSON object with the value of every bar; it exits 0 when all hold (`--rehearse`:
-when no section failed).
+The last line is one JSON object with the value of every bar; it exits 0 when all hold
+(`--rehearse`: when no section failed).
 """
 
 from __future__ import annotations
@@ -103,7 +103,15 @@ class _Section:
 
     def start(self, limit_s: float) -> None:
         """Start it; it's asked to be done in time."""
-        line = [sys.executable, "-m", "benchmarks.gpu", "--section", self.name, "--out", str(self._part)]
+        line = [
+            sys.executable,
+            "-m",
+            "benchmarks.gpu",
+            "--section",
+            self.name,
+            "--out",
+            str(self._part),
+        ]
         line += ["--folder", str(self._folder), "--limit", str(limit_s)]
         line += ["--rehearse"] if self._rehearse else []
         variables = environment(self._folder / "stand-ins")
@@ -187,7 +195,10 @@ def _print_section(name: str, found: Findings) -> None:
         print(f"  {what:{WIDTH}} {value}")
     for name_of, value in found.get("bars", {}).items():
         bar = BARS[name_of]
-        sign, verdict = "≤" if bar.at_most else "≥", "holds" if bar.holds(value) else "does not hold"
+        sign, verdict = (
+            "≤" if bar.at_most else "≥",
+            "holds" if bar.holds(value) else "does not hold",
+        )
         print(f"  bar: {bar.text}: {value:.3g}, {sign} {bar.target:g}: {verdict}")
     for error in found.get("errors", []):
         print("  error: " + "\n    ".join(error.splitlines()))
@@ -196,7 +207,9 @@ def _print_section(name: str, found: Findings) -> None:
 
 def _summary(found: dict[str, Findings]) -> Findings:
     """Return the last line: the value of every bar, None where it was not measured."""
-    measured = {name: value for one in found.values() for name, value in one.get("bars", {}).items()}
+    measured = {
+        name: value for one in found.values() for name, value in one.get("bars", {}).items()
+    }
     values = {name: measured.get(name) for name in BARS}
     card = found.get("card", {}).get("figures", {}).get("card", "an unknown card")
     return {

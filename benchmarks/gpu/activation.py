@@ -1,8 +1,8 @@
 """Section: seconds from an adapter to a catalog that is embedded, indexed and verified.
 
-It's the work of the service's activation job (`service.embedding.base_builder`) on a catalog that lies in
-SQLite: read, embed with the adapter, build and tune the index, verify, write. What a process does
-once, loading the backbone and the first kernels, comes before.
+It's the work of the service's activation job (`service.embedding.base_builder`) on a catalog that
+lies in SQLite: read, embed with the adapter, build and tune the index, verify, write. What a
+process does once, loading the backbone and the first kernels, comes before.
 """
 
 from __future__ import annotations
@@ -66,7 +66,11 @@ def measure(setup: Setup, report: SectionReport) -> None:
     backbone.save(setup.folder / "activation" / "backbone")
     titles = draw_titles(setup.sizes.items, setup.sizes.vocabulary, 2)
     builder, record = _catalog(setup, backbone, titles)
-    embed(backbone, draw_titles(WARM_ITEMS, setup.sizes.vocabulary, 3), draw_adapter(backbone, HOULSBY, 99))
+    embed(
+        backbone,
+        draw_titles(WARM_ITEMS, setup.sizes.vocabulary, 3),
+        draw_adapter(backbone, HOULSBY, 99),
+    )
     totals: list[float] = []
     while len(totals) < MAX_TURNS and (not totals or setup.left_s > 1.5 * totals[-1]):
         seconds = _activate(setup, report, builder, record, backbone, len(totals) + 1)
@@ -81,11 +85,15 @@ def measure(setup: Setup, report: SectionReport) -> None:
     with guarded(report, f"a turn, {GPU_FAST}=1"), gpu_fast():
         seconds = _activate(setup, report, builder, record, backbone, MAX_TURNS + 1)
         parts = ", ".join(f"{name} {taken:.1f}" for name, taken in seconds.items())
-        report.row(f"{len(titles):,} items, {GPU_FAST}=1", f"{sum(seconds.values()):.1f} s ({parts})")
+        report.row(
+            f"{len(titles):,} items, {GPU_FAST}=1", f"{sum(seconds.values()):.1f} s ({parts})"
+        )
     builder.state.close()
 
 
-def _catalog(setup: Setup, backbone: Backbone, titles: list[str]) -> tuple[BaseBuilder, DomainRecord]:
+def _catalog(
+    setup: Setup, backbone: Backbone, titles: list[str]
+) -> tuple[BaseBuilder, DomainRecord]:
     data, settings = setup.folder / "activation", Settings(data=setup.folder / "activation")
     state = SqliteState(data)
     state.put_domain(DomainRecord(DOMAIN, backbone.fingerprint))
@@ -108,7 +116,12 @@ def _catalog(setup: Setup, backbone: Backbone, titles: list[str]) -> tuple[BaseB
 
 
 def _activate(
-    setup: Setup, report: SectionReport, builder: BaseBuilder, record: DomainRecord, backbone: Backbone, version: int
+    setup: Setup,
+    report: SectionReport,
+    builder: BaseBuilder,
+    record: DomainRecord,
+    backbone: Backbone,
+    version: int,
 ) -> dict[str, float]:
     """Build the base of one version; returns the seconds of each stage."""
     adapter = draw_adapter(backbone, HOULSBY, version)
@@ -121,7 +134,9 @@ def _activate(
     return stages.seconds
 
 
-def _embed_alone(setup: Setup, report: SectionReport, backbone: Backbone, titles: list[str], what: str) -> None:
+def _embed_alone(
+    setup: Setup, report: SectionReport, backbone: Backbone, titles: list[str], what: str
+) -> None:
     """Time the embedding without the service around it."""
     setup.synchronize()
     began = time.perf_counter()

@@ -21,7 +21,9 @@ class Bar:
 
 
 BARS = {
-    "titles": Bar("BERT-base titles per second / sentence-transformers at its best batch, bf16", 3.0),
+    "titles": Bar(
+        "BERT-base titles per second / sentence-transformers at its best batch, bf16", 3.0
+    ),
     "peak_share": Bar("FLOPs of unpadded tokens / the card's measured bf16 matrix peak", 0.35),
     "activation_s": Bar("seconds to activate 100,000 items", 15.0, at_most=True),
     "houlsby": Bar("a houlsby step / the paper's scheme, times as fast", 8.0),

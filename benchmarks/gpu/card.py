@@ -35,7 +35,9 @@ def measure(setup: Setup, report: SectionReport) -> None:
     report.figure("processors", len(os.sched_getaffinity(0)))
     if setup.device != "cpu":
         report.figure("memory_gb", torch.cuda.get_device_properties(0).total_memory / 1e9)
-    report.row("card", f"{name}, torch {torch.__version__}, {len(os.sched_getaffinity(0))} processors")
+    report.row(
+        "card", f"{name}, torch {torch.__version__}, {len(os.sched_getaffinity(0))} processors"
+    )
 
 
 def _version(package: str) -> str | None:

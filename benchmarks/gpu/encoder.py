@@ -1,4 +1,5 @@
-"""Section: titles per second of the item encoder against sentence-transformers, and its share of the peak.
+"""Section: titles per second of the item encoder against sentence-transformers, and its share of
+the peak.
 
 Both read the same checkpoint of random weights and the same titles, in bfloat16, from text to
 vectors in the CPU's memory. sentence-transformers runs at the best of several batch sizes; runs are
@@ -53,7 +54,10 @@ def measure(setup: Setup, report: SectionReport) -> None:
 
 
 def _measure_one(setup: Setup, report: SectionReport, name: str, peak: float, ends: float) -> None:
-    size, titles = setup.sizes.encoders[name], draw_titles(setup.sizes.titles, setup.sizes.vocabulary, 1)
+    size, titles = (
+        setup.sizes.encoders[name],
+        draw_titles(setup.sizes.titles, setup.sizes.vocabulary, 1),
+    )
     backbone = load(setup, name)
     tokens = np.array([len(row) for row in backbone.tokenize(titles)])
     flops = sum(size.flops(int(one)) for one in tokens)
@@ -80,15 +84,23 @@ def _measure_one(setup: Setup, report: SectionReport, name: str, peak: float, en
     achieved = flops / statistics.median(seconds)
     report.figure(f"{name}_titles_per_s", rate)
     report.figure(f"{name}_share_of_peak", achieved / peak)
-    report.figure(f"{name}_tokenize_share", _tokenize_s(backbone, titles) / statistics.median(seconds))
+    report.figure(
+        f"{name}_tokenize_share", _tokenize_s(backbone, titles) / statistics.median(seconds)
+    )
     report.row(f"{name}: ours", f"{rate:,.0f} titles/s, {achieved / peak:.1%} of the peak")
     if name == setup.sizes.main:
         report.bar("peak_share", achieved / peak)
     with guarded(report, f"{name}, {GPU_FAST}=1"), gpu_fast():
         seconds = [ours() for _ in range(3)]
-        rate, achieved = len(titles) / statistics.median(seconds), flops / statistics.median(seconds)
+        rate, achieved = (
+            len(titles) / statistics.median(seconds),
+            flops / statistics.median(seconds),
+        )
         report.figure(f"{name}_fast", {"titles_per_s": rate, "share_of_peak": achieved / peak})
-        report.row(f"{name}, {GPU_FAST}=1: ours", f"{rate:,.0f} titles/s, {achieved / peak:.1%} of the peak")
+        report.row(
+            f"{name}, {GPU_FAST}=1: ours",
+            f"{rate:,.0f} titles/s, {achieved / peak:.1%} of the peak",
+        )
     with guarded(report, f"{name}, packed forward"):
         _time_packed(setup, report, name, backbone, titles, (flops, peak))
 
@@ -103,7 +115,9 @@ def _compare(
 ) -> None:
     """Run both in turns until the rounds or the time are over."""
     pairs: list[tuple[float, float]] = []
-    while len(pairs) < setup.sizes.rounds and (not pairs or time.monotonic() + sum(pairs[-1]) < ends):
+    while len(pairs) < setup.sizes.rounds and (
+        not pairs or time.monotonic() + sum(pairs[-1]) < ends
+    ):
         ours, theirs = (run() for run in runs)
         pairs.append((ours, theirs))
     ratios = sorted(theirs / ours for ours, theirs in pairs)
@@ -118,8 +132,12 @@ def _compare(
         report.bar("titles", value)
 
 
-def _measure_without_cudnn(report: SectionReport, name: str, titles: int, theirs: Callable[[], float]) -> None:
-    """Measure sentence-transformers without cuDNN's attention, which plans anew for every shape of a batch."""
+def _measure_without_cudnn(
+    report: SectionReport, name: str, titles: int, theirs: Callable[[], float]
+) -> None:
+    """Measure sentence-transformers without cuDNN's attention,
+    which plans anew for every shape of a batch.
+    """
     before = torch.backends.cuda.cudnn_sdp_enabled()
     torch.backends.cuda.enable_cudnn_sdp(enabled=False)
     try:
@@ -131,7 +149,12 @@ def _measure_without_cudnn(report: SectionReport, name: str, titles: int, theirs
 
 
 def _time_forwards(
-    setup: Setup, report: SectionReport, name: str, backbone: Backbone, size: EncoderSize, peak: float
+    setup: Setup,
+    report: SectionReport,
+    name: str,
+    backbone: Backbone,
+    size: EncoderSize,
+    peak: float,
 ) -> None:
     """Time the encoder's forward on ids that lie on the device, by tokens of a batch."""
     encoder = backbone.item_encoder("bfloat16")
@@ -144,7 +167,10 @@ def _time_forwards(
             seconds = statistics.median(run() for _ in range(3)) / FORWARD_RUNS
         share = rows * size.flops(FORWARD_LENGTH) / seconds / peak
         report.figure(f"{name}_forward_{tokens}", {"ms": 1000 * seconds, "share_of_peak": share})
-        report.row(f"{name}: forward alone, {tokens:,} tokens", f"{1000 * seconds:.2f} ms, {share:.1%} of the peak")
+        report.row(
+            f"{name}: forward alone, {tokens:,} tokens",
+            f"{1000 * seconds:.2f} ms, {share:.1%} of the peak",
+        )
 
 
 def _time_packed(
@@ -155,8 +181,13 @@ def _time_packed(
     titles: Sequence[str],
     scale: tuple[float, float],
 ) -> None:
-    """Time the forward alone over all titles, packed as they are embedded, their tokens on the device."""
-    encoder, inputs = backbone.item_encoder("bfloat16"), backbone.inputs([Content(title) for title in titles])
+    """Time the forward alone over all titles,
+    packed as they are embedded, their tokens on the device.
+    """
+    encoder, inputs = (
+        backbone.item_encoder("bfloat16"),
+        backbone.inputs([Content(title) for title in titles]),
+    )
     assert isinstance(inputs, TextInputs)  # noqa: S101 - the checkpoint has one text
     flops, peak = scale
     for size in PACKED_TITLES:
@@ -166,9 +197,12 @@ def _time_packed(
             run = _timed(setup, lambda parts=parts: [encoder(part) for part in parts])  # type: ignore[misc]
             run()
             seconds = statistics.median(run() for _ in range(3))
-        report.figure(f"{name}_packed_{size}", {"s": seconds, "share_of_peak": flops / seconds / peak})
+        report.figure(
+            f"{name}_packed_{size}", {"s": seconds, "share_of_peak": flops / seconds / peak}
+        )
         report.row(
-            f"{name}: packed forward alone, {size:,} titles a batch", f"{flops / seconds / peak:.1%} of the peak"
+            f"{name}: packed forward alone, {size:,} titles a batch",
+            f"{flops / seconds / peak:.1%} of the peak",
         )
 
 
@@ -191,7 +225,9 @@ def _tokenize_s(backbone: Backbone, titles: Sequence[str]) -> float:
     return time.perf_counter() - started
 
 
-def _least_cosine(backbone: Backbone, theirs: _Theirs, titles: Sequence[str], *, packed: bool = False) -> float:
+def _least_cosine(
+    backbone: Backbone, theirs: _Theirs, titles: Sequence[str], *, packed: bool = False
+) -> float:
     """Return the least cosine between the two encoders' vectors: that both are the same model."""
     inputs = backbone.inputs([Content(title) for title in titles])
     assert isinstance(inputs, TextInputs)  # noqa: S101 - the checkpoint has one text
@@ -212,7 +248,9 @@ class _Theirs:
         kwargs = {"dtype": torch.bfloat16}
         transformer = modules.Transformer(folder, max_seq_length=MAX_TOKENS, model_kwargs=kwargs)
         pooling = modules.Pooling(setup.sizes.encoders[name].hidden, "cls")
-        self._model: Any = library.SentenceTransformer(modules=[transformer, pooling], device=setup.device)
+        self._model: Any = library.SentenceTransformer(
+            modules=[transformer, pooling], device=setup.device
+        )
         self.dtype = str(next(self._model.parameters()).dtype)
 
     def encode(self, titles: Sequence[str], batch: int) -> torch.Tensor:

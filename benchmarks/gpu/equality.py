@@ -20,11 +20,15 @@ TOP, ADAPTER_SEED, SLOTS = 10, 7, 4
 
 
 def measure(setup: Setup, report: SectionReport) -> None:
-    """Embed a catalog, encode users and rank, on both devices, with the same weights and adapter."""
+    """Embed a catalog, encode users and rank,
+    on both devices, with the same weights and adapter.
+    """
     sizes = setup.sizes
     titles = draw_titles(sizes.equal_items, sizes.vocabulary, 4)
     rng = np.random.default_rng(5)
-    histories = [rng.choice(len(titles), HISTORY, replace=False).tolist() for _ in range(sizes.equal_users)]
+    histories = [
+        rng.choice(len(titles), HISTORY, replace=False).tolist() for _ in range(sizes.equal_users)
+    ]
     items, users = {}, {}
     for device in ("cpu", setup.device):
         backbone = load(setup, sizes.main, device)
@@ -33,13 +37,17 @@ def measure(setup: Setup, report: SectionReport) -> None:
             items[device, dtype] = embed(backbone, titles, adapter, dtype=dtype)
             if device != "cpu":
                 with gpu_fast():
-                    items[device, f"{dtype}, {GPU_FAST}=1"] = embed(backbone, titles, adapter, dtype=dtype)
+                    items[device, f"{dtype}, {GPU_FAST}=1"] = embed(
+                        backbone, titles, adapter, dtype=dtype
+                    )
         engine = TorchEngine(backbone, slots=SLOTS, max_queue=MAX_BATCH)
         slot = engine.take_slot(adapter.user)
         for (where, dtype), vectors in items.items():
             catalog = catalog_of(vectors)
             batch = [History(rows, slot, catalog) for rows in histories]
-            parts = [engine.encode(batch[at : at + MAX_BATCH]) for at in range(0, len(batch), MAX_BATCH)]
+            parts = [
+                engine.encode(batch[at : at + MAX_BATCH]) for at in range(0, len(batch), MAX_BATCH)
+            ]
             users[device, where, dtype] = np.concatenate(parts)
     _report(setup.device, items, users, report)
 
@@ -52,18 +60,27 @@ def _report(
 ) -> None:
     exact = items["cpu", "float32"]
     wanted = users["cpu", "cpu", "float32"]
-    _compare(report, "user encoder, same item vectors", (wanted, exact), (users[device, "cpu", "float32"], exact))
+    _compare(
+        report,
+        "user encoder, same item vectors",
+        (wanted, exact),
+        (users[device, "cpu", "float32"], exact),
+    )
     for where, dtype in items:
         if where == device:
             found = users[device, device, dtype], items[device, dtype]
             _compare(report, f"items and users, items in {dtype}", (wanted, exact), found)
 
 
-def _compare(report: SectionReport, what: str, cpu: tuple[Floats, Floats], card: tuple[Floats, Floats]) -> None:
+def _compare(
+    report: SectionReport, what: str, cpu: tuple[Floats, Floats], card: tuple[Floats, Floats]
+) -> None:
     """Compare (users, items) of the CPU and of the card."""
     differences = [float(np.abs(one - other).max()) for one, other in zip(cpu, card, strict=True)]
     (_, best), (_, found) = (ExactIndex(items).search(users, TOP) for users, items in (cpu, card))
-    same = [len(set(one) & set(other)) for one, other in zip(best.tolist(), found.tolist(), strict=True)]
+    same = [
+        len(set(one) & set(other)) for one, other in zip(best.tolist(), found.tolist(), strict=True)
+    ]
     value = {
         "users_max_difference": differences[0],
         "items_max_difference": differences[1],
@@ -75,5 +92,6 @@ def _compare(report: SectionReport, what: str, cpu: tuple[Floats, Floats], card:
     report.figure(what, value)
     report.row(
         f"card = CPU: {what}",
-        f"users ±{differences[0]:.1e}, items ±{differences[1]:.1e}, top 10 {value['top10_agreement']:.2%} the same",
+        f"users ±{differences[0]:.1e}, items ±{differences[1]:.1e}, top 10"
+        f" {value['top10_agreement']:.2%} the same",
     )

@@ -1,4 +1,6 @@
-"""Section: the data folder that `http_service` serves from, filled on the CPU beside the other sections."""
+"""Section: the data folder that `http_service` serves from,
+filled on the CPU beside the other sections.
+"""
 
 from __future__ import annotations
 

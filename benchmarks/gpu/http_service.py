@@ -1,4 +1,6 @@
-"""Section: the same load over HTTP, on the service as it is started, with the device as a setting."""
+"""Section: the same load over HTTP,
+on the service as it is started, with the device as a setting.
+"""
 
 from __future__ import annotations
 
@@ -47,11 +49,14 @@ def measure(setup: Setup, report: SectionReport) -> None:
     report.figure("load", value)
     report.row(
         f"over HTTP, {setup.device}, c = {sizes.concurrency}, {domains:,} adapters",
-        f"{rate:,.0f} requests/s, p50 {value['p50_ms']:.1f} ms, p99 {value['p99_ms']:.1f} ms, {failed} failed",
+        f"{rate:,.0f} requests/s, p50 {value['p50_ms']:.1f} ms, p99 {value['p99_ms']:.1f} ms,"
+        f" {failed} failed",
     )
 
 
-async def _drive(requests: Sequence[bytes], connections: int, seconds: float) -> tuple[list[float], int]:
+async def _drive(
+    requests: Sequence[bytes], connections: int, seconds: float
+) -> tuple[list[float], int]:
     """Ask in a closed loop; returns the seconds of each answer 200, and how many were others."""
     until, found, failed = time.perf_counter() + seconds, list[float](), 0
 

@@ -15,7 +15,9 @@ WARM, ROUNDS, PRODUCTS = 3, 5, 10
 def measure_peak(setup: Setup) -> float:
     """Return FLOP/s of a product of two matrices [n, n] in bfloat16, median of the rounds."""
     size = setup.sizes.peak
-    left, right = (torch.randn(size, size, device=setup.device, dtype=torch.bfloat16) for _ in range(2))
+    left, right = (
+        torch.randn(size, size, device=setup.device, dtype=torch.bfloat16) for _ in range(2)
+    )
     for _ in range(WARM):
         left @ right
     seconds = []

@@ -37,14 +37,18 @@ def checkpoint(setup: Setup, name: str) -> Path:
 
 def load(setup: Setup, name: str, device: str | None = None) -> Backbone:
     """Read an encoder's checkpoint into a backbone, as `swaprec train` does."""
-    return Backbone.from_encoder(str(checkpoint(setup, name)), max_tokens=MAX_TOKENS, device=device or setup.device)
+    return Backbone.from_encoder(
+        str(checkpoint(setup, name)), max_tokens=MAX_TOKENS, device=device or setup.device
+    )
 
 
 def draw_adapter(backbone: Backbone, spec: AdapterSpec, seed: int) -> Adapter:
     """Draw an adapter whose weights change what they adapt, on the backbone's device."""
     generator = torch.Generator().manual_seed(seed)
     sizes = expected_tensors(spec, backbone.shape)
-    drawn = {name: WEIGHT_SPREAD * torch.randn(size, generator=generator) for name, size in sizes.items()}
+    drawn = {
+        name: WEIGHT_SPREAD * torch.randn(size, generator=generator) for name, size in sizes.items()
+    }
     return Adapter.from_tensors(spec, backbone.shape, drawn).to(backbone.device)
 
 

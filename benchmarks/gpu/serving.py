@@ -73,7 +73,9 @@ def _catalogs(setup: Setup) -> list[LiveItems]:
     table = rng.standard_normal((2 * sizes.domain_items, UserShape().width), np.float32)
     starts = rng.integers(0, sizes.domain_items, sizes.domains).tolist()
     first = catalog_of(table[: sizes.domain_items])
-    return [catalog_of(table[start : start + sizes.domain_items].copy(), first.base) for start in starts]
+    return [
+        catalog_of(table[start : start + sizes.domain_items].copy(), first.base) for start in starts
+    ]
 
 
 def _slots(engine: Engine, count: int) -> list[Slot]:
@@ -88,7 +90,11 @@ def _slots(engine: Engine, count: int) -> list[Slot]:
 
 
 def _measure_one(
-    setup: Setup, report: SectionReport, backbone: Backbone, catalogs: Sequence[LiveItems], device: str
+    setup: Setup,
+    report: SectionReport,
+    backbone: Backbone,
+    catalogs: Sequence[LiveItems],
+    device: str,
 ) -> None:
     batches: list[int] = []
     sizes = setup.sizes
@@ -125,7 +131,9 @@ def _measure_one(
     )
 
 
-async def _drive(engine: Engine, requests: Sequence[History], concurrency: int, seconds: float) -> list[float]:
+async def _drive(
+    engine: Engine, requests: Sequence[History], concurrency: int, seconds: float
+) -> list[float]:
     """Ask in a closed loop; returns the seconds of each request."""
     until, found = time.perf_counter() + seconds, list[float]()
 

@@ -1,8 +1,8 @@
 """Stand-ins for what a bare machine lacks and no section needs.
 
 The importers of logs need polars, whose wheel is large; the training section draws its log and only
-imports the modules. The service asks for the version of the installed project; a machine that runs a
-checkout has none.
+imports the modules. The service asks for the version of the installed project; a machine that runs
+a checkout has none.
 """
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
-"""Section: time of a step and of an epoch, houlsby and side, against the scheme of the paper's program.
+"""Section: time of a step and of an epoch, houlsby and side, against the scheme of the paper's
+program.
 
 The schemes are those of `benchmarks.train`: theirs encodes every place of every user's row, end to
 end, at 30 tokens; ours each distinct item once, from cached states. Same model, batches, loss and
-precision; steps in turns. The paper's epoch and houlsby's are extrapolated from steps, the others are run.
+precision; steps in turns. The paper's epoch and houlsby's are extrapolated from steps, the others
+are run.
 """
 
 from __future__ import annotations
@@ -43,7 +45,9 @@ EPOCH_STEPS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Scheme:
-    """A way to train: what runs, what it trains with, and by precision what leaves a batch's gradient."""
+    """A way to train: what runs, what it trains with,
+    and by precision what leaves a batch's gradient.
+    """
 
     run: EveryOccurrence | EachOnce
     optimizer: torch.optim.Optimizer
@@ -60,14 +64,22 @@ def measure(setup: Setup, report: SectionReport) -> None:
     chosen = first_batches(dataset, backbone.config.max_history, EPOCH_STEPS)
     report.figure("steps_an_epoch", len(chosen))
     subjects = {}
-    for name, spec in (("houlsby", HOULSBY), ("side", SIDE), ("houlsby fast", HOULSBY), ("side fast", SIDE)):
+    for name, spec in (
+        ("houlsby", HOULSBY),
+        ("side", SIDE),
+        ("houlsby fast", HOULSBY),
+        ("side fast", SIDE),
+    ):
         began = time.perf_counter()
         with gpu_fast(on=name in FAST):
             subjects[name] = subject_of(backbone, dataset, spec, setup.folder / "states", "float16")
         setup.synchronize()
         report.figure(f"states_s_{name}", time.perf_counter() - began)
     schemes = _schemes(dataset, subjects)
-    tokens = {name: float(np.mean([one.run.tokens(batch) for batch in chosen])) for name, one in schemes.items()}
+    tokens = {
+        name: float(np.mean([one.run.tokens(batch) for batch in chosen]))
+        for name, one in schemes.items()
+    }
     report.figure("encoder_tokens_a_step", tokens)
     with guarded(report, "recorded steps"):
         _compare_recorded(report, subjects, chosen[0])
@@ -86,11 +98,18 @@ def measure(setup: Setup, report: SectionReport) -> None:
 
 
 def _measure_steps(
-    setup: Setup, report: SectionReport, schemes: dict[str, Scheme], chosen: Sequence[Batch], precision: str
+    setup: Setup,
+    report: SectionReport,
+    schemes: dict[str, Scheme],
+    chosen: Sequence[Batch],
+    precision: str,
 ) -> dict[str, float]:
-    """Run steps of all schemes in turns; returns how many times as fast as the paper's each of ours is."""
+    """Run steps of all schemes in turns;
+    returns how many times as fast as the paper's each of ours is.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in schemes}
-    # A shape's graph is recorded once a run, not once a step; what that takes is in the epochs below.
+    # A shape's graph is recorded once a run, not once a step; what that takes is in the epochs
+    # below.
     began = time.perf_counter()
     for name in FAST:
         for batch in chosen[: setup.sizes.steps + WARM_STEPS]:
@@ -110,18 +129,23 @@ def _measure_steps(
     report.figure(f"epoch_s_{precision}_extrapolated", epochs)
     found = {}
     for name in (name for name in schemes if name != "paper"):
-        each = sorted(theirs / ours for theirs, ours in zip(seconds["paper"], seconds[name], strict=True))
+        each = sorted(
+            theirs / ours for theirs, ours in zip(seconds["paper"], seconds[name], strict=True)
+        )
         found[name] = statistics.median(each)
         report.row(
             f"{name} / the paper's scheme, {precision}",
-            f"{found[name]:.1f} times as fast ({each[0]:.1f} to {each[-1]:.1f}): {1000 * medians[name]:.1f} ms "
-            f"a step against {1000 * medians['paper']:.0f}; an epoch {epochs[name]:.1f} s against "
-            f"{epochs['paper']:.0f} s, extrapolated from {len(each)} of {len(chosen)} steps",
+            f"{found[name]:.1f} times as fast ({each[0]:.1f} to {each[-1]:.1f}):"
+            f" {1000 * medians[name]:.1f} ms a step against {1000 * medians['paper']:.0f}; an epoch"
+            f" {epochs[name]:.1f} s against {epochs['paper']:.0f} s, extrapolated from {len(each)}"
+            f" of {len(chosen)} steps",
         )
     return found
 
 
-def _measure_epoch(setup: Setup, report: SectionReport, name: str, scheme: Scheme, chosen: Sequence[Batch]) -> None:
+def _measure_epoch(
+    setup: Setup, report: SectionReport, name: str, scheme: Scheme, chosen: Sequence[Batch]
+) -> None:
     began, done = time.perf_counter(), 0
     for batch in chosen:
         if setup.left_s < 2.0:
@@ -149,10 +173,15 @@ def _step(setup: Setup, scheme: Scheme, batch: Batch, precision: str) -> float:
 
 
 def _compare_recorded(report: SectionReport, subjects: dict[str, Subject], batch: Batch) -> None:
-    """Compare a recorded step's loss and gradient in float32 with those of a step as it is by default."""
+    """Compare a recorded step's loss and gradient in
+    float32 with those of a step as it is by default.
+    """
     for name in FAST:
         subject = subjects[name]
-        parameters, popularity = list(subject.trained.parameters()), torch.zeros(len(batch.distinct) + EPOCH_STEPS)
+        parameters, popularity = (
+            list(subject.trained.parameters()),
+            torch.zeros(len(batch.distinct) + EPOCH_STEPS),
+        )
         found = []
         for own in (True, False):
             subject.trained.zero_grad(set_to_none=True)
@@ -168,23 +197,37 @@ def _compare_recorded(report: SectionReport, subjects: dict[str, Subject], batch
             found.append((float(value.detach()), torch.cat(parts).clone()))
         (loss, gradient), (other, recorded_gradient) = found
         apart = float((gradient - recorded_gradient).norm() / gradient.norm())
-        report.figure(f"{name}_recorded", {"loss": loss, "recorded": other, "gradient_apart": apart})
-        report.row(f"{name}, a recorded step", f"loss {other:.6f} against {loss:.6f}, gradients {apart:.1e} apart")
+        report.figure(
+            f"{name}_recorded", {"loss": loss, "recorded": other, "gradient_apart": apart}
+        )
+        report.row(
+            f"{name}, a recorded step",
+            f"loss {other:.6f} against {loss:.6f}, gradients {apart:.1e} apart",
+        )
 
 
 def _schemes(dataset: Dataset, subjects: dict[str, Subject]) -> dict[str, Scheme]:
-    fused = {name: name in FAST and subject.backbone.device.type == "cuda" for name, subject in subjects.items()}
+    fused = {
+        name: name in FAST and subject.backbone.device.type == "cuda"
+        for name, subject in subjects.items()
+    }
     optimizers = {
         name: torch.optim.Adam(subject.trained.parameters(), lr=RATE, fused=fused[name])
         for name, subject in subjects.items()
     }
     paper = EveryOccurrence(subjects["houlsby"], dataset)
-    schemes = {"paper": Scheme(paper, optimizers["houlsby"], {name: _theirs(paper, name) for name in PRECISIONS})}
+    schemes = {
+        "paper": Scheme(
+            paper, optimizers["houlsby"], {name: _theirs(paper, name) for name in PRECISIONS}
+        )
+    }
     for name, subject in subjects.items():
         run = EachOnce(subject, dataset)
         with gpu_fast(on=name in FAST):
             ours: dict[str, Backward] = {
-                precision: backward_of(subject, run.popularity, TrainConfig(loss="bce", precision=precision))
+                precision: backward_of(
+                    subject, run.popularity, TrainConfig(loss="bce", precision=precision)
+                )
                 for precision in PRECISIONS
             }
         schemes[name] = Scheme(run, optimizers[name], ours, name in FAST)

@@ -1,8 +1,9 @@
-"""Admission of recommendations: few run at once, the others queue by domain, and none queues for long.
+"""Admission of recommendations: few run at once, the others queue by domain, and none queues for
+long.
 
-A request that queues has cost its head and its body's bytes: nothing is parsed, no row is looked up. So the event loop
-stays responsive in a flood, a refusal is cheap, and places are given to the domains in turns (round robin): the flood
-of one domain is not the latency of the others.
+A request that queues has cost its head and its body's bytes: nothing is parsed, no row is looked
+up. So the event loop stays responsive in a flood, a refusal is cheap, and places are given to the
+domains in turns (round robin): the flood of one domain is not the latency of the others.
 """
 
 from __future__ import annotations
@@ -74,7 +75,8 @@ class Admission:
         """Take a place, or queue for one: what is returned is to be awaited.
 
         Raises:
-            QueueFull: too many wait, or those before it take too long; the future may raise it, too.
+            QueueFull: too many wait, or those before it take too long; the future may raise it,
+                too.
         """
         held = self._by_domain.get(domain, 0)
         if self.running < self._at_once and held < self._share and domain not in self._queues:

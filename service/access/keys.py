@@ -1,4 +1,7 @@
-"""Keys: who may do what. One small file holds their hashes; a running service follows its changes."""
+"""Keys: who may do what.
+
+One small file holds their hashes; a running service follows its changes.
+"""
 
 from __future__ import annotations
 
@@ -70,9 +73,13 @@ class Key:
             ScopeDenied: the scope is too small, or the domain another.
         """
         if SCOPES.index(self.scope) < SCOPES.index(scope):
-            raise ScopeDenied(f"this needs a key of scope {scope}; {self.name!r} has scope {self.scope}")
+            raise ScopeDenied(
+                f"this needs a key of scope {scope}; {self.name!r} has scope {self.scope}"
+            )
         if domain is not None and not self.covers(domain):
-            raise ScopeDenied(f"key {self.name!r} is for {', '.join(self.domains)}, not for {domain!r}")
+            raise ScopeDenied(
+                f"key {self.name!r} is for {', '.join(self.domains)}, not for {domain!r}"
+            )
 
 
 ANYONE = Key("", "anyone", "admin")
@@ -84,7 +91,8 @@ _FORM = TypeAdapter(list[Key])
 class KeyFile:
     """The file of all keys; every change is one atomic replacement under a lock.
 
-    A secret has 256 random bits, so that one round of SHA-256 keeps it as well as a slow hash would.
+    A secret has 256 random bits, so that one round of SHA-256 keeps it as well as a slow hash
+    would.
     """
 
     def __init__(self, path: Path) -> None:
@@ -101,7 +109,11 @@ class KeyFile:
         except FileNotFoundError:
             return []
         except (OSError, ValidationError) as error:
-            why = error.strerror if isinstance(error, OSError) else "it is not as swaprec keys writes it"
+            why = (
+                error.strerror
+                if isinstance(error, OSError)
+                else "it is not as swaprec keys writes it"
+            )
             raise StateError(
                 f"key file {self.path} cannot be read: {why}; restore it, or remove it and add keys"
             ) from error
@@ -137,7 +149,9 @@ class KeyFile:
         return found
 
     def _write(self, keys: Sequence[Key]) -> None:
-        atomic_write(self.path, json.dumps([asdict(key) for key in keys], indent=1).encode(), mode=0o600)
+        atomic_write(
+            self.path, json.dumps([asdict(key) for key in keys], indent=1).encode(), mode=0o600
+        )
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
@@ -178,12 +192,17 @@ class Keys:
             return ANYONE
         scheme, _, token = (authorization or "").partition(" ")
         if scheme.lower() != "bearer" or not token:
-            raise KeyInvalid("this service needs a key: send Authorization: Bearer <key>; swaprec keys add makes one")
+            raise KeyInvalid(
+                "this service needs a key: send Authorization: Bearer <key>; swaprec keys add"
+                " makes one"
+            )
         prefix, _, rest = token.strip().partition("_")
         key_id, _, secret = rest.partition("_")
         key = self._keys.get(key_id)
         # An unknown id is compared, too: the time to answer does not tell which ids exist.
-        matches = hmac.compare_digest(key.secret_sha256 if key is not None else _digest(""), _digest(secret))
+        matches = hmac.compare_digest(
+            key.secret_sha256 if key is not None else _digest(""), _digest(secret)
+        )
         if key is None or not matches or prefix != PREFIX:
             raise KeyInvalid("this key is not known here: it is misspelled, or it was revoked")
         return key
@@ -219,7 +238,12 @@ class Keys:
 
     def _log_change(self, before: set[str]) -> None:
         added, removed = sorted(self._keys.keys() - before), sorted(before - self._keys.keys())
-        _log.info("keys: %d are valid; added: %s; removed: %s", len(self._keys), added or "none", removed or "none")
+        _log.info(
+            "keys: %d are valid; added: %s; removed: %s",
+            len(self._keys),
+            added or "none",
+            removed or "none",
+        )
 
     def _take(self, keys: Sequence[Key]) -> None:
         self._keys = {key.id: key for key in keys}
@@ -242,13 +266,15 @@ def open_keys(settings: Settings) -> Keys:
     """Read the keys of a service that is about to start.
 
     Raises:
-        Exposed: others reach the address, there is no key, and nobody said that this is meant; StateError.
+        Exposed: others reach the address, there is no key, and nobody said that this is meant;
+            StateError.
     """
     keys = Keys(KeyFile(key_path(settings)), required=False)
     if not keys.required and not settings.insecure and not _is_loopback(settings.host):
         raise Exposed(
-            f"host {settings.host} is reachable from outside and there are no keys: make one with swaprec keys add, "
-            "listen on 127.0.0.1, or set SWAPREC_INSECURE=1 if a proxy or firewall protects it"
+            f"host {settings.host} is reachable from outside and there are no keys: make one with"
+            " swaprec keys add, listen on 127.0.0.1, or set SWAPREC_INSECURE=1 if a proxy or"
+            " firewall protects it"
         )
     return keys
 

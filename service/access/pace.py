@@ -1,7 +1,8 @@
-"""The pace of evaluations: they ask by the path that answers requests, so they must not keep requests waiting.
+"""The pace of evaluations: they ask by the path that answers requests, so they must not keep
+requests waiting.
 
-Evaluations take turns in slices of a few probes. Between two slices the event loop is free, and where recommendations
-came meanwhile it stays free for as long as the last slice took.
+Evaluations take turns in slices of a few probes. Between two slices the event loop is free, and
+where recommendations came meanwhile it stays free for as long as the last slice took.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ MAX_EVALUATIONS = 8
 MAX_EVALUATIONS_PER_DOMAIN = 4
 """Evaluations that clients may have in progress in a process."""
 YIELD_S = 0.05
-"""How long a slice waits at most for the recommendations before it: an evaluation ends also where they never do."""
+"""How long a slice waits at most for the recommendations before it:
+an evaluation ends also where they never do.
+"""
 STEP_S = 0.001
 
 
@@ -51,10 +54,13 @@ class Pace:
         """
         if self._by_domain[domain] >= MAX_EVALUATIONS_PER_DOMAIN:
             raise TooManyAtOnce(
-                f"{domain} has {MAX_EVALUATIONS_PER_DOMAIN} evaluations in progress: wait for one to end"
+                f"{domain} has {MAX_EVALUATIONS_PER_DOMAIN} evaluations in progress: wait for one"
+                " to end"
             )
         if self._by_domain.total() >= MAX_EVALUATIONS:
-            raise TooManyAtOnce(f"{MAX_EVALUATIONS} evaluations are in progress: wait for one to end")
+            raise TooManyAtOnce(
+                f"{MAX_EVALUATIONS} evaluations are in progress: wait for one to end"
+            )
         self._by_domain[domain] += 1
         try:
             yield
@@ -79,7 +85,9 @@ class Pace:
             self._took = time.monotonic() - began
 
     async def _give_way(self) -> None:
-        """Wait until no recommendation runs; where some came, half of the time at least is theirs."""
+        """Wait until no recommendation runs;
+        where some came, half of the time at least is theirs.
+        """
         begun = self._admission.begun
         if begun != self._begun:
             self._begun = begun

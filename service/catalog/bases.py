@@ -1,8 +1,10 @@
-"""Bases: a catalog at one generation with vectors by version, as files that all processes of a host map.
+"""Bases: a catalog at one generation with vectors by version, as files that all processes of a host
+map.
 
-A base lies in `<data>/bases/<domain>/<incarnation>-<generation>-<token>/`. Its folder appears by one rename and is
-never changed; it names the domain's birth, so that the files of a domain that was deleted are never taken for those of
-its successor, and the fencing token of its builder. Bases are derived: losing one costs an embedding, never an answer.
+A base lies in `<data>/bases/<domain>/<incarnation>-<generation>-<token>/`. Its folder appears by
+one rename and is never changed; it names the domain's birth, so that the files of a domain that was
+deleted are never taken for those of its successor, and the fencing token of its builder. Bases are
+derived: losing one costs an embedding, never an answer.
 """
 
 from __future__ import annotations
@@ -42,8 +44,8 @@ _log = logging.getLogger("swaprec")
 class Base:
     """What versions share of a catalog: ids, popularity, and which items may be recommended.
 
-    The first `recommendable` rows may be, the others are not available. `by_popularity` lists those rows, most popular
-    first, earlier items first among equals.
+    The first `recommendable` rows may be, the others are not available. `by_popularity` lists those
+    rows, most popular first, earlier items first among equals.
     """
 
     path: Path
@@ -84,7 +86,8 @@ class Base:
 class Catalog:
     """What a base keeps of a catalog, in the order of its `rows [n]`, which rise.
 
-    It has every change up to `generation`, and may have later ones: they are applied again when the base is used.
+    It has every change up to `generation`, and may have later ones: they are applied again when the
+    base is used.
     """
 
     generation: int
@@ -114,7 +117,9 @@ class BaseWriter:
         return int(self.catalog.available.sum())
 
     def vectors(self, digest: str, dtype: str) -> Floats:
-        """Return an array [n, d] of zeros, to be filled with a version's vectors, backed by its file."""
+        """Return an array [n, d] of zeros,
+        to be filled with a version's vectors, backed by its file.
+        """
         path = self.vectors_path(digest, dtype)
         shape = (len(self.places), self.width)
         if not len(self.places):
@@ -153,10 +158,13 @@ class Bases:
         self._lock = threading.Lock()
 
     @contextmanager
-    def writing(self, record: DomainRecord, catalog: Catalog, token: int, width: int) -> Iterator[BaseWriter]:
+    def writing(
+        self, record: DomainRecord, catalog: Catalog, token: int, width: int
+    ) -> Iterator[BaseWriter]:
         """Write a base of a catalog; it is there when the block ends without an error.
 
-        The rows of the base are those items that may be recommended, then the others, each in the catalog's order.
+        The rows of the base are those items that may be recommended, then the others, each in the
+        catalog's order.
         """
         home = self._home(record)
         home.mkdir(parents=True, exist_ok=True)
@@ -170,7 +178,8 @@ class Bases:
                 yield writer
                 _seal(part, writer)
                 path = home / f"{record.mark}-{catalog.generation:012}-{token:012}"
-                if not path.exists():  # else it was made before: by a builder that was killed after this
+                # Otherwise a worker that was killed after this had made it.
+                if not path.exists():
                     part.rename(path)
             sync_folder(home)
         finally:
@@ -179,7 +188,8 @@ class Bases:
     def newest(
         self, record: DomainRecord, digest: str, dtype: str, than: Base | None
     ) -> tuple[Base, Floats, Index] | None:
-        """Return the newest base that has a version's vectors, them and their index; None if none is newer than `than`.
+        """Return the newest base that has a version's vectors, them and their index; None if none
+        is newer than `than`.
 
         A base that is damaged counts as absent.
         """
@@ -190,7 +200,11 @@ class Bases:
                 continue
             try:
                 base, matrix = self._open(path), self._matrix(path, _vectors_name(digest, dtype))
-                return base, matrix, self._index(path, _vectors_name(digest, dtype), matrix[: base.recommendable])
+                return (
+                    base,
+                    matrix,
+                    self._index(path, _vectors_name(digest, dtype), matrix[: base.recommendable]),
+                )
             except (OSError, ValueError, KeyError, RuntimeError) as error:  # RuntimeError: of FAISS
                 _log.warning("%s cannot be used: %s", path, error)
         return None

@@ -16,10 +16,11 @@ from transrec.arrays import Floats
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Delta:
-    """Items that are new or changed, with their vectors [m, d], and the rows of the base that no longer count.
+    """Items that are new or changed, with their vectors [m, d], and the rows of the base that no
+    longer count.
 
-    Never changed: `with_changes` copies, which is cheap for the few thousand items that a delta is meant for.
-    `places` maps ids to places here; `dead` are rows of the base, sorted.
+    Never changed: `with_changes` copies, which is cheap for the few thousand items that a delta is
+    meant for. `places` maps ids to places here; `dead` are rows of the base, sorted.
     """
 
     ids: list[str]
@@ -46,7 +47,9 @@ class Delta:
             changes: upserts and deletes.
             vectors: [number of upserts, d].
         """
-        touched = [item.item_id for item in changes.upserted] + [item_id for _, item_id in changes.deleted]
+        touched = [item.item_id for item in changes.upserted] + [
+            item_id for _, item_id in changes.deleted
+        ]
         removed = {self.places[item_id] for item_id in touched if item_id in self.places}
         kept = [place for place in range(len(self.ids)) if place not in removed]
         ids = [self.ids[place] for place in kept] + [item.item_id for item in changes.upserted]
@@ -55,11 +58,15 @@ class Delta:
         return Delta(
             ids,
             {item_id: place for place, item_id in enumerate(ids)},
-            np.concatenate([self.vectors[kept], vectors.astype(np.float32, copy=False).reshape(len(new), -1)])
+            np.concatenate(
+                [self.vectors[kept], vectors.astype(np.float32, copy=False).reshape(len(new), -1)]
+            )
             if new
             else self.vectors[kept],
             np.concatenate([self.popularity[kept], _popularity(new)]),
-            np.concatenate([self.available[kept], np.array([item.available for item in new], np.bool_)]),
+            np.concatenate(
+                [self.available[kept], np.array([item.available for item in new], np.bool_)]
+            ),
             dead,
         )
 

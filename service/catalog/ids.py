@@ -1,4 +1,6 @@
-"""Ids of a catalog in three flat arrays that processes map and share: no string and no dictionary entry per item."""
+"""Ids of a catalog in three flat arrays that processes map and share:
+no string and no dictionary entry per item.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +20,16 @@ FILES = ("ids", "ends", "hashes", "order")
 class Ids:
     """`blob` holds the ids one behind the other, `ends [n]` where each ends.
 
-    `hashes [n]`, sorted, and `order [n]`, the rows they belong to, find an id; it is compared with the blob, so that
-    two ids of one hash are told apart.
+    `hashes [n]`, sorted, and `order [n]`, the rows they belong to, find an id; it is compared with
+    the blob, so that two ids of one hash are told apart.
     """
 
     def __init__(
-        self, blob: NDArray[np.uint8], ends: NDArray[np.int64], hashes: NDArray[np.uint32], order: NDArray[np.int32]
+        self,
+        blob: NDArray[np.uint8],
+        ends: NDArray[np.int64],
+        hashes: NDArray[np.uint32],
+        order: NDArray[np.int32],
     ) -> None:
         self._blob, self._bytes_of = blob, memoryview(blob.data)
         self._ends, self._hashes, self._order = ends, hashes, order
@@ -33,7 +39,11 @@ class Ids:
     def of(cls, ids: Sequence[str]) -> Ids:
         """Index ids; row i is the i-th."""
         encoded = [item_id.encode("utf-8", "surrogatepass") for item_id in ids]
-        ends = np.cumsum([len(one) for one in encoded], dtype=np.int64) if encoded else np.zeros(0, np.int64)
+        ends = (
+            np.cumsum([len(one) for one in encoded], dtype=np.int64)
+            if encoded
+            else np.zeros(0, np.int64)
+        )
         hashes = np.array([zlib.crc32(one) for one in encoded], np.uint32)
         order = np.argsort(hashes, kind="stable").astype(np.int32)
         return cls(np.frombuffer(b"".join(encoded), np.uint8), ends, hashes[order], order)
@@ -74,7 +84,9 @@ class Ids:
         hashes = np.fromiter(map(zlib.crc32, wanted.values()), np.uint32, len(wanted))
         places = np.searchsorted(self._hashes, hashes).tolist()
         found = {}
-        for (item_id, encoded), place, code in zip(wanted.items(), places, hashes.tolist(), strict=True):
+        for (item_id, encoded), place, code in zip(
+            wanted.items(), places, hashes.tolist(), strict=True
+        ):
             row = self._row(encoded, place, code)
             if row is not None:
                 found[item_id] = row

@@ -1,8 +1,10 @@
-"""The index over a base's vectors: exact or, for large catalogs, approximate, its recall measured when it is built.
+"""The index over a base's vectors: exact or, for large catalogs, approximate, its recall measured
+when it is built.
 
-The approximate kind keeps, in inverted lists, vectors of one byte a number; what it finds is ranked again by the exact
-vectors, which are in memory anyway. How many lists a query visits is searched for when it is built, on queries of the
-domain itself, until recall@10 against the exact index is what was promised.
+The approximate kind keeps, in inverted lists, vectors of one byte a number; what it finds is ranked
+again by the exact vectors, which are in memory anyway. How many lists a query visits is searched
+for when it is built, on queries of the domain itself, until recall@10 against the exact index is
+what was promised.
 """
 
 from __future__ import annotations
@@ -22,7 +24,10 @@ from transrec.arrays import Floats
 KIND = "ivf_sq8"
 MIN_RECALL, RECALL_AT = 0.98, 10
 OVERFETCH = 4
-"""Candidates per wanted result: they are found approximately and ranked exactly. Larger k visits more lists."""
+"""Candidates per wanted result: they are found approximately and ranked exactly.
+
+Larger k visits more lists.
+"""
 TRAIN_POINTS_PER_LIST, TRAIN_ITERATIONS = 256, 10
 MIN_SAMPLE, SAMPLE_PER_LIST, LONGEST_SHARE = 100_000, 40, 0.1
 """An index is trained on so many vectors, or so many a list; a tenth of them are the longest."""
@@ -44,7 +49,9 @@ class Index(Protocol):
         ...
 
     def search(self, users: Floats, k: int) -> tuple[Floats, Rows]:
-        """Return the k best rows for each of `users [B, d]`: scores and rows, both [B, min(k, n)], best first."""
+        """Return the k best rows for each of `users [B,
+        d]`: scores and rows, both [B, min(k, n)], best first.
+        """
         ...
 
     def describe(self) -> dict[str, Any]:
@@ -57,7 +64,9 @@ class Index(Protocol):
 
 
 class ExactIndex:
-    """Compares with every vector; holds nothing beside the array `vectors [n, d]`, which may be mapped."""
+    """Compares with every vector; holds nothing beside
+    the array `vectors [n, d]`, which may be mapped.
+    """
 
     nbytes = 0
 
@@ -72,10 +81,14 @@ class ExactIndex:
         return len(self._vectors)
 
     def search(self, users: Floats, k: int) -> tuple[Floats, Rows]:
-        """Return the k best rows for each of `users [B, d]`: scores and rows, both [B, min(k, n)], best first."""
+        """Return the k best rows for each of `users [B,
+        d]`: scores and rows, both [B, min(k, n)], best first.
+        """
         if not len(self) or not k:
             return np.zeros((len(users), 0), np.float32), np.zeros((len(users), 0), np.int64)
-        scores, rows = faiss.knn(users, self._vectors, min(k, len(self)), faiss.METRIC_INNER_PRODUCT)
+        scores, rows = faiss.knn(
+            users, self._vectors, min(k, len(self)), faiss.METRIC_INNER_PRODUCT
+        )
         return scores, rows
 
     def describe(self) -> dict[str, Any]:
@@ -106,7 +119,9 @@ class Tuned:
 
 
 class TunedIndex:
-    """An approximate index, mapped from its file, and the exact vectors [n, d] that rank what it finds."""
+    """An approximate index, mapped from its file,
+    and the exact vectors [n, d] that rank what it finds.
+    """
 
     def __init__(self, path: Path, vectors: Floats, tuned: Tuned) -> None:
         self._index: Any = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
@@ -126,13 +141,18 @@ class TunedIndex:
         return len(self._vectors)
 
     def search(self, users: Floats, k: int) -> tuple[Floats, Rows]:
-        """Return about the k best rows for each of `users [B, d]`, with their exact scores, best first."""
+        """Return about the k best rows for each of `users [B,
+        d]`, with their exact scores, best first.
+        """
         count = min(k, len(self))
         wide = min(
-            self._tuned.lists, self._tuned.probes * math.ceil((max(count, RECALL_AT) / RECALL_AT) ** WIDEN_EXPONENT)
+            self._tuned.lists,
+            self._tuned.probes * math.ceil((max(count, RECALL_AT) / RECALL_AT) ** WIDEN_EXPONENT),
         )
         visited = faiss.SearchParametersIVF(nprobe=wide)  # type: ignore[call-arg] # its stub lacks the arguments
-        _, found = self._index.search(users, min(OVERFETCH * max(count, RECALL_AT), len(self)), params=visited)
+        _, found = self._index.search(
+            users, min(OVERFETCH * max(count, RECALL_AT), len(self)), params=visited
+        )
         if not count:
             return self._exact.search(users, k)
         scores = np.einsum("bd,bkd->bk", users, self._vectors[found])
@@ -149,7 +169,8 @@ class TunedIndex:
 
 
 def build(vectors: Floats, queries: Floats, source: str, path: Path) -> Tuned | None:
-    """Build and tune an approximate index over vectors [n, d] and write it; None where exact search is as good.
+    """Build and tune an approximate index over vectors [n, d] and write it; None where exact search
+    is as good.
 
     Args:
         vectors: of what may be recommended.
@@ -176,11 +197,15 @@ def build(vectors: Floats, queries: Floats, source: str, path: Path) -> Tuned | 
 
 
 def _sample(vectors: Floats, count: int) -> Floats:
-    """Choose vectors to train on: the quantizer must know the longest ones, which are recommended most."""
+    """Choose vectors to train on: the quantizer must
+    know the longest ones, which are recommended most.
+    """
     if len(vectors) <= count:
         return np.ascontiguousarray(vectors)
     blocks = range(0, len(vectors), BLOCK_ROWS)
-    lengths = np.concatenate([np.linalg.norm(vectors[start : start + BLOCK_ROWS], axis=1) for start in blocks])
+    lengths = np.concatenate(
+        [np.linalg.norm(vectors[start : start + BLOCK_ROWS], axis=1) for start in blocks]
+    )
     order = np.argsort(-lengths, kind="stable")
     longest, others = np.split(order, [int(LONGEST_SHARE * count)])
     chosen = np.random.default_rng(0).choice(others, count - len(longest), replace=False)
@@ -193,17 +218,25 @@ def _tune(path: Path, vectors: Floats, queries: Floats, source: str, lists: int)
     exact_time = _microseconds(exact, queries)
     probes = 1
     while probes <= lists:
-        trial = TunedIndex(path, vectors, Tuned(lists, probes, 0.0, len(queries), source, 0.0, exact_time))
+        trial = TunedIndex(
+            path, vectors, Tuned(lists, probes, 0.0, len(queries), source, 0.0, exact_time)
+        )
         recall = _recall(wanted, trial.search(queries, RECALL_AT)[0])
         if recall >= MIN_RECALL:
             took = _microseconds(trial, queries)
-            return Tuned(lists, probes, recall, len(queries), source, took, exact_time) if took < exact_time else None
+            return (
+                Tuned(lists, probes, recall, len(queries), source, took, exact_time)
+                if took < exact_time
+                else None
+            )
         probes = max(probes + 1, round(PROBE_GROWTH * probes))
     return None
 
 
 def _recall(wanted: Floats, found: Floats) -> float:
-    """Return which share of what was found is as good as what was wanted, by scores [q, k]: equal items are equal."""
+    """Return which share of what was found is as good as what was wanted,
+    by scores [q, k]: equal items are equal.
+    """
     least = wanted[:, -1:] - SCORE_TOLERANCE * np.abs(wanted[:, -1:])
     return float((found >= least).mean())
 

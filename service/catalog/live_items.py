@@ -1,4 +1,6 @@
-"""What a version of a domain recommends from: a mapped base and a small delta, as one value that never changes."""
+"""What a version of a domain recommends from:
+a mapped base and a small delta, as one value that never changes.
+"""
 
 from __future__ import annotations
 
@@ -21,16 +23,20 @@ from transrec.arrays import Floats
 COMPACTION_ROWS = 1000
 COMPACTION_SHARE = 0.02
 COMPACT_AFTER_IDLE_S = 30.0
-"""A changed catalog is compacted after so long without a change: a base takes less memory, and has a snapshot."""
+"""A changed catalog is compacted after so long without a change:
+a base takes less memory, and has a snapshot.
+"""
 SEARCH_OVERFETCH = 32
 SMALL_DELTA_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LiveItems:
-    """A catalog at one generation under one version. Rows: those of the base, then those of the delta.
+    """A catalog at one generation under one version. Rows: those of the base, then those of the
+    delta.
 
-    Deleted items have no row that an id leads to. Items that are not available have one, and are never found.
+    Deleted items have no row that an id leads to. Items that are not available have one, and are
+    never found.
     """
 
     base: Base
@@ -40,13 +46,17 @@ class LiveItems:
     generation: int
     changed_at: float
     removed_until: int
-    """Removals are applied until this generation, other changes until `generation`, which may be earlier."""
+    """Removals are applied until this generation,
+    other changes until `generation`, which may be earlier.
+    """
     incomplete: bool = False
     """Whether more was changed until `generation` that the next base will have."""
 
     @classmethod
     def of(cls, base: Base, matrix: Floats, index: Index | None = None) -> Self:
-        """Return a base's items with their vectors [n, d], as they were when it was made; exact without an index."""
+        """Return a base's items with their vectors [n,
+        d], as they were when it was made; exact without an index.
+        """
         found = ExactIndex(matrix[: base.recommendable]) if index is None else index
         delta, generation = Delta.empty(matrix.shape[1]), base.generation
         return cls(base, matrix, found, delta, generation, time.monotonic(), generation)
@@ -65,12 +75,16 @@ class LiveItems:
         )
 
     def without(self, removed: Removals) -> LiveItems:
-        """Return the value without removed and unavailable items; other changes are still to come."""
+        """Return the value without removed and unavailable items;
+        other changes are still to come.
+        """
         if removed.generation == self.removed_until:
             return self
         left, unavailable = self, self.rows(removed.unavailable)
         if unavailable or self.rows(removed.deleted):
-            items = [ChangedItem(0, item_id, "", 0.0, "", available=False) for item_id in unavailable]
+            items = [
+                ChangedItem(0, item_id, "", 0.0, "", available=False) for item_id in unavailable
+            ]
             changes = Changes(self.generation, items, [(0, item_id) for item_id in removed.deleted])
             left = self.with_changes(changes, self.vectors(list(unavailable.values())))
         return replace(left, removed_until=removed.generation)
@@ -86,8 +100,12 @@ class LiveItems:
 
     @property
     def needs_compaction(self) -> bool:
-        """Whether a new base is due: more was changed, the delta is large, or nothing was added to it for a while."""
-        if self.incomplete or len(self.delta) > max(COMPACTION_ROWS, COMPACTION_SHARE * len(self.base.ids)):
+        """Whether a new base is due: more was changed,
+        the delta is large, or nothing was added to it for a while.
+        """
+        if self.incomplete or len(self.delta) > max(
+            COMPACTION_ROWS, COMPACTION_SHARE * len(self.base.ids)
+        ):
             return True
         uncompacted = len(self.delta) > 0 or not self.base.is_kept
         return uncompacted and time.monotonic() - self.changed_at > COMPACT_AFTER_IDLE_S
@@ -100,7 +118,11 @@ class LiveItems:
             return found
         if len(self.delta.dead):
             dead = self._are_dead(np.fromiter(found.values(), np.int64, len(found)))
-            found = {item_id: row for (item_id, row), removed in zip(found.items(), dead, strict=True) if not removed}
+            found = {
+                item_id: row
+                for (item_id, row), removed in zip(found.items(), dead, strict=True)
+                if not removed
+            }
         start, places = len(self.base.ids), self.delta.places
         return found | {item_id: start + places[item_id] for item_id in wanted if item_id in places}
 
@@ -116,7 +138,10 @@ class LiveItems:
             return self.matrix[places]
         late = places >= start
         found = np.empty((len(places), self.width), np.float32)
-        found[~late], found[late] = self.matrix[places[~late]], self.delta.vectors[places[late] - start]
+        found[~late], found[late] = (
+            self.matrix[places[~late]],
+            self.delta.vectors[places[late] - start],
+        )
         return found
 
     def living(self) -> Rows:
@@ -151,25 +176,36 @@ class LiveItems:
                 return _best(np.where(removed, -np.inf, scores).astype(np.float32), rows, wanted)
             fetch *= 4
 
-    def nearest(self, query: Floats, k: int, own: int | None = None) -> tuple[list[int], list[float]]:
-        """Rank what may be recommended by its cosine with `query [d]`; equal ones in the catalog's order.
+    def nearest(
+        self, query: Floats, k: int, own: int | None = None
+    ) -> tuple[list[int], list[float]]:
+        """Rank what may be recommended by its cosine with `query [d]`; equal ones in the catalog's
+        order.
 
         Returns:
             Rows, without `own`, and cosines, best first.
         """
         shown = self.base.recommendable
         late = np.flatnonzero(self.delta.available)
-        cosine = np.concatenate([_cosine(self.matrix[:shown], query), _cosine(self.delta.vectors[late], query)])
+        cosine = np.concatenate(
+            [_cosine(self.matrix[:shown], query), _cosine(self.delta.vectors[late], query)]
+        )
         rows = np.concatenate([np.arange(shown, dtype=np.int64), len(self.base.ids) + late])
         left = ~np.isin(rows, [*self.delta.dead.tolist(), *([] if own is None else [own])])
         rows, cosine = rows[left], cosine[left]
         count = min(k, len(rows))
-        best = np.argpartition(-cosine, max(count - 1, 0))[:count] if count < len(rows) else np.arange(len(rows))
+        best = (
+            np.argpartition(-cosine, max(count - 1, 0))[:count]
+            if count < len(rows)
+            else np.arange(len(rows))
+        )
         best = best[np.lexsort((rows[best], -cosine[best]))]
         return rows[best].tolist(), [float(one) for one in cosine[best]]
 
     def popular(self, count: int, excluded: Collection[int] = ()) -> list[int]:
-        """Return the rows of the most popular items that may be recommended, earlier ones first among equals."""
+        """Return the rows of the most popular items that may be recommended,
+        earlier ones first among equals.
+        """
         found: list[int] = []
         for _, row in heapq.merge(self._popular_base(), self._popular_delta()):
             if len(found) >= count:
@@ -196,7 +232,10 @@ class LiveItems:
     @property
     def is_mapped(self) -> bool:
         """Whether hardly more than mapped files is in memory of it."""
-        return self.index.nbytes == 0 and self.delta.vectors.nbytes + self.delta.nbytes <= SMALL_DELTA_BYTES
+        return (
+            self.index.nbytes == 0
+            and self.delta.vectors.nbytes + self.delta.nbytes <= SMALL_DELTA_BYTES
+        )
 
     def forget_pages(self) -> None:
         """Take what is mapped from memory until it is read again."""
@@ -208,12 +247,19 @@ class LiveItems:
         return self.base.is_cut() or is_cut(self.matrix) or self.index.is_cut()
 
     def held(self) -> dict[int, int]:
-        """Bytes of everything that it is made of, by identity: values of one catalog share some of it."""
-        vectors, changed = self.matrix.nbytes + self.index.nbytes, self.delta.vectors.nbytes + self.delta.nbytes
+        """Bytes of everything that it is made of,
+        by identity: values of one catalog share some of it.
+        """
+        vectors, changed = (
+            self.matrix.nbytes + self.index.nbytes,
+            self.delta.vectors.nbytes + self.delta.nbytes,
+        )
         return {id(self.base): self.base.nbytes, id(self.matrix): vectors, id(self.delta): changed}
 
     def memory(self) -> dict[str, int]:
-        """Bytes by part; those of the base are mapped, and shared with the other processes of a host."""
+        """Bytes by part; those of the base are mapped,
+        and shared with the other processes of a host.
+        """
         return {
             "vectors": self.matrix.nbytes + self.delta.vectors.nbytes,
             "index": self.index.nbytes,

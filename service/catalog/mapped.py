@@ -1,7 +1,8 @@
-"""Arrays in files that processes map and share: opened quickly, without a descriptor; pages can be let go of.
+"""Arrays in files that processes map and share: opened quickly, without a descriptor; pages can be
+let go of.
 
-Reading what was cut off a mapped file kills the process (SIGBUS). So its size is compared with the header when it is
-opened, and with `is_cut` again and again while it is mapped.
+Reading what was cut off a mapped file kills the process (SIGBUS). So its size is compared with the
+header when it is opened, and with `is_cut` again and again while it is mapped.
 """
 
 from __future__ import annotations
@@ -23,7 +24,14 @@ _HEAD = 10  # magic, version, length of the header
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mmap.restype = ctypes.c_void_p
-_libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long)
+_libc.mmap.argtypes = (
+    ctypes.c_void_p,
+    ctypes.c_size_t,
+    ctypes.c_int,
+    ctypes.c_int,
+    ctypes.c_int,
+    ctypes.c_long,
+)
 _libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
 _libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 _FAILED = ctypes.c_void_p(-1).value
@@ -46,19 +54,25 @@ class _Map:
             self._inode = about.st_dev, about.st_ino
             if not self.size:
                 raise ValueError(f"{path} is empty")
-            self.address = _libc.mmap(None, self.size, mmap.PROT_READ, mmap.MAP_SHARED, descriptor, 0)
+            self.address = _libc.mmap(
+                None, self.size, mmap.PROT_READ, mmap.MAP_SHARED, descriptor, 0
+            )
         finally:
             os.close(descriptor)
         if self.address == _FAILED:
             self.address = None
-            raise OSError(ctypes.get_errno(), f"{path} cannot be mapped: {os.strerror(ctypes.get_errno())}")
+            raise OSError(
+                ctypes.get_errno(), f"{path} cannot be mapped: {os.strerror(ctypes.get_errno())}"
+            )
 
     def __del__(self) -> None:
         if getattr(self, "address", None) is not None:
             _libc.munmap(self.address, self.size)
 
     def is_cut(self) -> bool:
-        """Whether the file lost some of its end; one that was removed or replaced stays whole while it is mapped."""
+        """Whether the file lost some of its end;
+        one that was removed or replaced stays whole while it is mapped.
+        """
         try:
             about = self._path.stat()
         except OSError:
@@ -73,12 +87,18 @@ class _Map:
     def array(self, start: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
         """Return what lies behind `start` as an array that holds the map."""
         place = (self.address + start, True)
-        self.__array_interface__ = {"data": place, "shape": shape, "typestr": dtype.str, "version": 3}
+        self.__array_interface__ = {
+            "data": place,
+            "shape": shape,
+            "typestr": dtype.str,
+            "version": 3,
+        }
         return np.asarray(self)
 
 
 def open_array(path: Path) -> NDArray[Any]:
-    """Map what `np.save` wrote, read-only; several times as fast as `np.load`, which asks more of path and header.
+    """Map what `np.save` wrote, read-only; several times as fast as `np.load`, which asks more of
+    path and header.
 
     Raises:
         OSError: it is not there; ValueError: it is damaged.
@@ -99,7 +119,9 @@ def forget_pages(array: NDArray[Any]) -> None:
 
 
 def is_cut(array: NDArray[Any]) -> bool:
-    """Whether the file of a mapped array lost some of its end since: the array must not be read any more."""
+    """Whether the file of a mapped array lost some of its end since:
+    the array must not be read any more.
+    """
     content = _map_of(array)
     return content is not None and content.is_cut()
 

@@ -1,4 +1,6 @@
-"""Checks that a version must pass before it goes live, whatever its figures: finite, not collapsed, searchable."""
+"""Checks that a version must pass before it goes live,
+whatever its figures: finite, not collapsed, searchable.
+"""
 
 from __future__ import annotations
 
@@ -35,8 +37,8 @@ def verify(name: str, items: LiveItems, encode: Encode, window: int, contents: C
         contents: distinguishes different items from equal ones.
 
     Raises:
-        VerificationFailed: vectors that are not finite or nearly all the same, an index that does not hold them, or a
-            user side that overflows.
+        VerificationFailed: vectors that are not finite or nearly all the same, an index that does
+            not hold them, or a user side that overflows.
     """
     rows = items.living()
     check_finite(name, items, rows)
@@ -46,7 +48,8 @@ def verify(name: str, items: LiveItems, encode: Encode, window: int, contents: C
     distinct = len({vector.tobytes() for vector in items.vectors(sample)})
     if different > PROBES and distinct < MIN_DISTINCT * different:
         raise VerificationFailed(
-            f"{different} different items have only {distinct} different vectors: the adapter collapsed"
+            f"{different} different items have only {distinct} different vectors: the adapter"
+            " collapsed"
         )
     if len(rows):
         _check_answers(items, encode, window, sample[:: max(1, len(sample) // PROBES)])
@@ -67,13 +70,24 @@ def check_finite(name: str, items: LiveItems, rows: NDArray[np.int64]) -> None:
         )
 
 
-def _check_answers(items: LiveItems, encode: Encode, window: int, probes: NDArray[np.int64]) -> None:
+def _check_answers(
+    items: LiveItems, encode: Encode, window: int, probes: NDArray[np.int64]
+) -> None:
     """Encode histories of one item and of many, and search: what a request does."""
-    histories = [probes[start : start + size].tolist() for size in (1, window) for start in range(len(probes))]
-    batches = [histories[start : start + BATCH_HISTORIES] for start in range(0, len(histories), BATCH_HISTORIES)]
+    histories = [
+        probes[start : start + size].tolist()
+        for size in (1, window)
+        for start in range(len(probes))
+    ]
+    batches = [
+        histories[start : start + BATCH_HISTORIES]
+        for start in range(0, len(histories), BATCH_HISTORIES)
+    ]
     users = np.concatenate([encode(batch) for batch in batches])
     if not np.isfinite(users).all():
-        raise VerificationFailed("the user side overflows: histories have vectors that are not finite; not activated")
+        raise VerificationFailed(
+            "the user side overflows: histories have vectors that are not finite; not activated"
+        )
     scores, rows = items.search(users, 1)
     if not rows.shape[1]:  # nothing of it is available
         return

@@ -1,9 +1,9 @@
 """Pictures of items, kept under the digest of their content: a new version embeds them again.
 
-Nobody counts who names a picture. A sweep removes what no item names, in two steps, so that whoever reads an item still
-finds its picture long after the item is gone: one sweep notes the old pictures that are not named, and the next one, a
-grace period later, removes those of them that still are not. To keep a picture that is there renews its time, and takes
-it off the note.
+Nobody counts who names a picture. A sweep removes what no item names, in two steps, so that whoever
+reads an item still finds its picture long after the item is gone: one sweep notes the old pictures
+that are not named, and the next one, a grace period later, removes those of them that still are
+not. To keep a picture that is there renews its time, and takes it off the note.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from transrec.content import Picture
 from transrec.images import digest_of
 
 GRACE_S = 24 * 3600.0
-"""Far longer than it takes from a picture that is kept to the item that names it, or to embed a catalog."""
+"""Far longer than it takes from a picture that is
+kept to the item that names it, or to embed a catalog.
+"""
 
 SWEEP_RETRY_S = 3600.0
 LOCK, NOTE = ".lock", ".unnamed"
@@ -29,17 +31,20 @@ _DIGEST, _FOLDER = re.compile("[0-9a-f]{64}"), "[0-9a-f][0-9a-f]"
 
 
 class Blobs:
-    """Files in `<data>/blobs/<two digits>/<digest>`. The same picture of many items, or domains, is one file.
+    """Files in `<data>/blobs/<two digits>/<digest>`. The same picture of many items, or domains, is
+    one file.
 
-    Each folder of two digits has a lock, shared by those who keep pictures and held alone to remove one. Who sweeps
-    holds the lock of them all, whose time is that of the last attempt; the note's time is that of the last sweep.
+    Each folder of two digits has a lock, shared by those who keep pictures and held alone to remove
+    one. Who sweeps holds the lock of them all, whose time is that of the last attempt; the note's
+    time is that of the last sweep.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def keep(self, content: bytes) -> str:
-        """Write a picture, or renew its time, and return its digest; `settle` makes it survive a power cut.
+        """Write a picture, or renew its time, and return its digest; `settle` makes it survive a
+        power cut.
 
         An item must name it within the grace period.
 
@@ -49,7 +54,8 @@ class Blobs:
         digest = digest_of(content)
         path = self._path(digest)
         with room_or_error(self._folder), _locked(path.parent, fcntl.LOCK_SH):
-            if path.is_file() and path.stat().st_size == len(content):  # a crash can leave a shorter one
+            # A crash can leave a shorter one.
+            if path.is_file() and path.stat().st_size == len(content):
                 os.utime(path)
             else:
                 with atomic_file(path, sync=False) as part:
@@ -57,7 +63,9 @@ class Blobs:
         return digest
 
     def settle(self) -> None:
-        """Bring everything that was kept to the disk: called once before many items are stored that name pictures."""
+        """Bring everything that was kept to the disk:
+        called once before many items are stored that name pictures.
+        """
         os.sync()
 
     def picture(self, digest: str) -> Picture:
@@ -66,7 +74,11 @@ class Blobs:
 
     def is_sweep_due(self) -> bool:
         """Whether pictures were swept a grace period ago, and nobody tried within the last hour."""
-        now, tried, swept = time.time(), _time_of(self._folder / LOCK), _time_of(self._folder / NOTE)
+        now, tried, swept = (
+            time.time(),
+            _time_of(self._folder / LOCK),
+            _time_of(self._folder / NOTE),
+        )
         return self._folder.is_dir() and now - tried >= SWEEP_RETRY_S and now - swept >= GRACE_S
 
     def sweep(
@@ -75,13 +87,16 @@ class Blobs:
         check: Callable[[], None] = lambda: None,
         older_than_s: float = GRACE_S,
     ) -> int:
-        """Remove the pictures that two sweeps, a grace period apart, did not find named; returns how many.
+        """Remove the pictures that two sweeps, a grace period apart, did not find named; returns
+        how many.
 
         One sweeps at a time, another does nothing; so does one within the grace period of the last.
 
         Args:
-            named: yields every digest that must stay; asked after what is old was listed, if anything is.
-            check: called on the way; what it raises, and what `named` does, ends the sweep and removes nothing more.
+            named: yields every digest that must stay; asked after what is old was listed, if
+                anything is.
+            check: called on the way; what it raises, and what `named` does, ends the sweep and
+                removes nothing more.
             older_than_s: the grace period.
         """
         if not self._folder.is_dir():
@@ -94,7 +109,11 @@ class Blobs:
         return 0
 
     def _sweep(
-        self, named: Callable[[], Iterable[str]], check: Callable[[], None], now: float, older_than_s: float
+        self,
+        named: Callable[[], Iterable[str]],
+        check: Callable[[], None],
+        now: float,
+        older_than_s: float,
     ) -> int:
         note = self._folder / NOTE
         for left in self._folder.glob(f".*{PART}"):  # notes of processes that were killed
@@ -103,14 +122,18 @@ class Blobs:
         if unnamed:
             for digest in named():
                 unnamed.discard(digest)
-        noted = unnamed.intersection(note.read_text("ascii").split()) if note.exists() else set[str]()
+        noted = (
+            unnamed.intersection(note.read_text("ascii").split()) if note.exists() else set[str]()
+        )
         removed = self._remove(noted, _time_of(note), check)
         atomic_write(note, "\n".join(sorted(unnamed - removed)).encode())
         os.utime(note, (now, now))
         return len(removed)
 
     def _old(self, before: float, check: Callable[[], None]) -> set[str]:
-        """List the pictures whose time is not after `before`; parts that old, of killed writers, go at once."""
+        """List the pictures whose time is not after `before`;
+        parts that old, of killed writers, go at once.
+        """
         found: set[str] = set()
         for folder in self._folder.glob(_FOLDER):
             check()
@@ -121,8 +144,12 @@ class Blobs:
                     part.unlink(missing_ok=True)
         return found
 
-    def _remove(self, digests: Collection[str], noted: float, check: Callable[[], None]) -> set[str]:
-        """Remove pictures, but for those that were kept again since they were noted; returns what went."""
+    def _remove(
+        self, digests: Collection[str], noted: float, check: Callable[[], None]
+    ) -> set[str]:
+        """Remove pictures, but for those that were kept
+        again since they were noted; returns what went.
+        """
         removed: set[str] = set()
         for digest in digests:
             check()

@@ -22,12 +22,19 @@ class Merge:
         state: with what is stored already.
         domain: whose items.
         item_reader: of its backbone.
-        rows: with their numbers, as they came; of equal ids a later one changes what an earlier one made.
+        rows: with their numbers, as they came; of equal ids a later one changes what an earlier one
+            made.
         replaces: what a row does not name has its default.
     """
 
     def __init__(
-        self, state: State, domain: str, item_reader: ItemReader, rows: NumberedRows, *, replaces: bool
+        self,
+        state: State,
+        domain: str,
+        item_reader: ItemReader,
+        rows: NumberedRows,
+        *,
+        replaces: bool,
     ) -> None:
         self._state = state
         self._domain = domain
@@ -67,7 +74,9 @@ class Merge:
             report.rejected.sort(key=lambda rejected: rejected["index"])
 
     def renewed(self, items: Sequence[StoredItem]) -> list[StoredItem]:
-        """Return items as they are to be stored now: embedding took a while, and others may have changed them."""
+        """Return items as they are to be stored now:
+        embedding took a while, and others may have changed them.
+        """
         now = self._stored([item.item_id for item in items])
         return [self._renewed(item, now.get(item.item_id)) for item in items]
 
@@ -113,8 +122,8 @@ class UnknownTokens:
         if share < MANY_UNKNOWN:
             return []
         detail = (
-            f"{share:.0%} of the tokens of these texts are unknown to the backbone's tokenizer, such as in item "
-            f"{self._example!r}: it was not made for their language or script, and different items look the same to "
-            "the model; choose a backbone that reads it"
+            f"{share:.0%} of the tokens of these texts are unknown to the backbone's tokenizer,"
+            f" such as in item {self._example!r}: it was not made for their language or script, and"
+            " different items look the same to the model; choose a backbone that reads it"
         )
         return [{"code": "unknown_tokens", "detail": detail, "share": round(share, 4)}]

@@ -26,7 +26,9 @@ INVALID = "invalid_item"
 OTHER = "other reasons"
 MAX_ROW_BYTES = 256 * 1024
 MAX_ROW_CONTAINERS = 10_000
-"""Lists and objects of one row: a parser holds the interpreter while it makes them, 0.1 s for 300,000."""
+"""Lists and objects of one row: a parser holds the
+interpreter while it makes them, 0.1 s for 300,000.
+"""
 BATCH_ROWS = 5000
 BATCH_BYTES = 4 * 1024 * 1024
 """Text of a batch: what is embedded between two looks at whether the import may go on."""
@@ -37,7 +39,8 @@ Check = Callable[[], None]
 
 @dataclass(slots=True)
 class RowReport:
-    """What an import did; of the rejected rows the first thousand are listed, all are counted, by kind.
+    """What an import did; of the rejected rows the first thousand are listed, all are counted, by
+    kind.
 
     `warnings` are about rows that were stored.
     """
@@ -75,7 +78,9 @@ class RowReport:
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON; kinds and warnings only where there are some."""
         names = ("accepted", "updated", "unchanged", "rejected_count", "rejected")
-        more = {name: found for name in ("rejected_kinds", "warnings") if (found := getattr(self, name))}
+        more = {
+            name: found for name in ("rejected_kinds", "warnings") if (found := getattr(self, name))
+        }
         return {name: getattr(self, name) for name in names} | more
 
 
@@ -97,7 +102,10 @@ class RowProblem:
             return cls(str(error), str(error))
         found = error.errors(include_url=False)
         shown = [one for one in found if FAST_TAG not in one["loc"]] or found
-        kinds = [f"{_place(one['loc'])}: {_GIVEN.sub('…', one['msg'].removeprefix('Value error, '))}" for one in shown]
+        kinds = [
+            f"{_place(one['loc'])}: {_GIVEN.sub('…', one['msg'].removeprefix('Value error, '))}"
+            for one in shown
+        ]
         plain = plain_errors(found, raw, tuple(ItemBody.model_fields))
         return cls("; ".join(one["msg"] for one in plain), "; ".join(kinds))
 
@@ -109,7 +117,9 @@ def _place(loc: tuple[str | int, ...]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ReadRow:
-    """A row that was read: its number, how much was read with it and of how much, and what it names; None: a reject."""
+    """A row that was read: its number,
+    how much was read with it and of how much, and what it names; None: a reject.
+    """
 
     index: int
     done: int
@@ -123,7 +133,9 @@ class _TooLong(ValueError):
 
 @dataclass(slots=True)
 class RowBatch:
-    """Rows that are stored together: those that are no rejects, how many of all, and how far the body is read."""
+    """Rows that are stored together:
+    those that are no rejects, how many of all, and how far the body is read.
+    """
 
     rows_by_number: list[tuple[int, ItemRow]]
     rows: int
@@ -132,12 +144,16 @@ class RowBatch:
 
 
 def read_batches(
-    path: Path, report: RowReport, item_reader: ItemReader, after: int = 0, check: Check = lambda: None
+    path: Path,
+    report: RowReport,
+    item_reader: ItemReader,
+    after: int = 0,
+    check: Check = lambda: None,
 ) -> Iterator[RowBatch]:
     """Yield the rows behind a position in batches that are small in rows, in bytes and in time.
 
-    Rejected rows are in the report and count as rows of their batch, which may be without any item: an import of
-    nothing but rejected rows goes on step by step as any other does.
+    Rejected rows are in the report and count as rows of their batch, which may be without any item:
+    an import of nothing but rejected rows goes on step by step as any other does.
 
     Args:
         path: of the body.
@@ -165,7 +181,11 @@ def read_batches(
 
 
 def read_rows(
-    path: Path, report: RowReport, item_reader: ItemReader, after: int = 0, check: Check = lambda: None
+    path: Path,
+    report: RowReport,
+    item_reader: ItemReader,
+    after: int = 0,
+    check: Check = lambda: None,
 ) -> Iterator[ReadRow]:
     """Yield the rows behind a position, in bytes of lines or in rows of an array.
 
@@ -189,7 +209,9 @@ def _checked(index: int, raw: Any, report: RowReport, item_reader: ItemReader) -
     if isinstance(raw, _TooLong):
         report.reject(index, None, "item_too_large", RowProblem.of(raw))
     elif isinstance(raw, ValueError):
-        report.reject(index, None, "malformed_json", RowProblem(str(raw), "a line that is not JSON"))
+        report.reject(
+            index, None, "malformed_json", RowProblem(str(raw), "a line that is not JSON")
+        )
     else:
         try:
             return item_reader.row(ItemBody.model_validate(raw))
@@ -224,7 +246,9 @@ def _skip_line(file: BinaryIO, check: Check) -> int:
 
 
 def _array(path: Path, limit: int, check: Check) -> Iterator[tuple[int, int, Any]]:
-    """Yield the elements of an array after all of them were read once: of one that is no JSON nothing is stored."""
+    """Yield the elements of an array after all of them were read once:
+    of one that is no JSON nothing is stored.
+    """
     with path.open("rb") as file:
         if not path.stat().st_size:
             raise MalformedBody("the body is empty: expected a JSON array of items")
@@ -232,7 +256,11 @@ def _array(path: Path, limit: int, check: Check) -> Iterator[tuple[int, int, Any
             total = _count(content, limit, check)
             for index, (start, end) in enumerate(spans(content), 1):
                 long = end - start > limit
-                yield index, total, _TooLong(f"longer than {limit} bytes") if long else _value(content[start:end])
+                yield (
+                    index,
+                    total,
+                    _TooLong(f"longer than {limit} bytes") if long else _value(content[start:end]),
+                )
 
 
 def _count(content: mmap, limit: int, check: Check) -> int:
@@ -256,10 +284,14 @@ def _count(content: mmap, limit: int, check: Check) -> int:
 
 
 def _value(text: bytes) -> Any:
-    """Parse strictly: no NaN, no lone surrogate, no nesting that nothing could print; the error is returned."""
+    """Parse strictly: no NaN, no lone surrogate,
+    no nesting that nothing could print; the error is returned.
+    """
     containers = text.count(b"[") + text.count(b"{")
     if containers > MAX_ROW_CONTAINERS:
-        return _TooLong(f"{containers} lists and objects in one row, expected at most {MAX_ROW_CONTAINERS}")
+        return _TooLong(
+            f"{containers} lists and objects in one row, expected at most {MAX_ROW_CONTAINERS}"
+        )
     try:
         return from_json(text.removeprefix(codecs.BOM_UTF8), allow_inf_nan=False)
     except ValueError as error:

@@ -24,7 +24,9 @@ OWN = ("title", "category", "timestamp")
 
 @dataclass(frozen=True, slots=True)
 class ItemRow:
-    """What a row names of an item, its picture by digest: null is the default, what is not named stays."""
+    """What a row names of an item, its picture by digest:
+    null is the default, what is not named stays.
+    """
 
     item_id: str
     given: Mapping[str, Any]
@@ -49,10 +51,12 @@ class ItemReader:
         return "image" in self._reads
 
     def item(self, body: ItemBody) -> StoredItem:
-        """Return what state keeps of an item that is new, or replaces another; its picture is kept beside.
+        """Return what state keeps of an item that is new, or replaces another; its picture is kept
+        beside.
 
         Raises:
-            ValueError: it has nothing that the backbone reads, a picture that nobody reads, or one that is damaged;
+            ValueError: it has nothing that the backbone reads, a picture that nobody reads, or one
+                that is damaged;
             OutOfSpace.
         """
         return self.merged(self.row(body), None)
@@ -140,7 +144,9 @@ def _text(before: StoredItem, given: Mapping[str, Any]) -> str:
     text = as_text(given.get("text"))
     if text:
         return text
-    was_title = before.text == before.metadata.get("title") or (not before.text and "title" in given)
+    was_title = before.text == before.metadata.get("title") or (
+        not before.text and "title" in given
+    )
     if "text" not in given and not was_title:
         return before.text
     title = given["title"] if "title" in given else before.metadata.get("title")
@@ -157,7 +163,9 @@ def _metadata(before: StoredItem, given: Mapping[str, Any]) -> dict[str, Any]:
     found = {name: value for name, value in merged.items() if value is not None}
     # One body is bounded by its schema; many that each name others are bounded here.
     if kept and attributes and (size := len(json.dumps(found))) > MAX_METADATA_BYTES:
-        raise ContentError(f"attributes: with those there are {size} bytes, at most {MAX_METADATA_BYTES} are kept")
+        raise ContentError(
+            f"attributes: with those there are {size} bytes, at most {MAX_METADATA_BYTES} are kept"
+        )
     return found
 
 

@@ -1,4 +1,6 @@
-"""Pictures that come in requests: how many pixels they may have, and the few threads that look at them."""
+"""Pictures that come in requests:
+how many pixels they may have, and the few threads that look at them.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ from transrec.images import MAX_PIXELS, check
 
 PICTURE_THREADS = 4
 OF_DOMAIN = 2
-"""Requests with pictures of one domain at once; others of it wait, so that the threads are not one domain's."""
+"""Requests with pictures of one domain at once;
+others of it wait, so that the threads are not one domain's.
+"""
 MAX_REQUEST_PIXELS = 2 * MAX_PIXELS
 """Of all pictures of a history, or of items to embed."""
 
@@ -23,7 +27,8 @@ T = TypeVar("T")
 
 
 class PictureThreads:
-    """Runs what unpacks pictures beside the threads that everything else shares: many large ones keep nobody waiting.
+    """Runs what unpacks pictures beside the threads that everything else shares: many large ones
+    keep nobody waiting.
 
     Args:
         max_pixels: of one picture.

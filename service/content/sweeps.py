@@ -1,4 +1,6 @@
-"""Pictures that no item names any more go, in the background: no request and no job waits for it."""
+"""Pictures that no item names any more go,
+in the background: no request and no job waits for it.
+"""
 
 from __future__ import annotations
 
@@ -20,10 +22,17 @@ _log = logging.getLogger("swaprec")
 
 
 class Sweeps:
-    """Says which pictures are named, and has the others removed, once a day among all processes of a folder."""
+    """Says which pictures are named,
+    and has the others removed, once a day among all processes of a folder.
+    """
 
     def __init__(
-        self, state: State, blobs: Blobs, snapshots: Snapshots, engines: Mapping[str, Engine], jobs: Jobs
+        self,
+        state: State,
+        blobs: Blobs,
+        snapshots: Snapshots,
+        engines: Mapping[str, Engine],
+        jobs: Jobs,
     ) -> None:
         self._state, self._blobs, self._snapshots = state, blobs, snapshots
         self._engines, self._jobs = engines, jobs
@@ -39,12 +48,14 @@ class Sweeps:
         self._closing.set()
 
     def named(self) -> Iterator[str]:
-        """Yield the pictures that items of any domain name, and those of the snapshots: a lost state needs them again.
+        """Yield the pictures that items of any domain name, and those of the snapshots: a lost
+        state needs them again.
 
         A domain is read unless its backbone is known here and reads no pictures.
 
         Raises:
-            StateUnavailable; StateError, OSError, ValueError: a snapshot is damaged. What is named is not known then.
+            StateUnavailable; StateError, OSError, ValueError: a snapshot is damaged. What is named
+                is not known then.
         """
         for record in self._state.domains():
             if self._may_have_pictures(record):

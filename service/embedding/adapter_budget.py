@@ -1,6 +1,8 @@
-"""What an adapter may take of the memory and time that all domains share; asked of each upload, before its weights.
+"""What an adapter may take of the memory and time that all domains share; asked of each upload,
+before its weights.
 
-The user side runs in the batch of every domain, so its limit is small. An operator who needs more sets more.
+The user side runs in the batch of every domain, so its limit is small. An operator who needs more
+sets more.
 """
 
 from __future__ import annotations
@@ -14,7 +16,9 @@ from transrec.adapters import AdapterSpec, measure_weights
 from transrec.backbone import Backbone
 
 MAX_TOKENS = 256
-"""Learned tokens of a side: each is attended to by every token of an item, or copied for every row of a batch."""
+"""Learned tokens of a side: each is attended to by every token of an item,
+or copied for every row of a batch.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +45,15 @@ class AdapterBudget:
         weights = measure_weights(spec, backbone.shape)
         user_most = max(self.user, _count_bytes(backbone))
         yield from _excess("user side", weights.user, user_most, "SWAPREC_MAX_USER_ADAPTER_BYTES")
-        yield from _excess("adapter", weights.item + weights.user, self.whole, "SWAPREC_MAX_ADAPTER_BYTES")
+        yield from _excess(
+            "adapter", weights.item + weights.user, self.whole, "SWAPREC_MAX_ADAPTER_BYTES"
+        )
         for side in ("item", "user"):
-            tokens = getattr(spec, side).tokens if getattr(spec, side).kind in ("prompt", "prefix") else 0
+            tokens = (
+                getattr(spec, side).tokens
+                if getattr(spec, side).kind in ("prompt", "prefix")
+                else 0
+            )
             if tokens > MAX_TOKENS:
                 detail = f"{side} side: {tokens} learned tokens, expected at most {MAX_TOKENS}"
                 yield BundleProblem("too_large", detail, None, MAX_TOKENS, tokens)

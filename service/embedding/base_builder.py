@@ -1,4 +1,5 @@
-"""How a base is made: read the catalog, embed it under every version, tune an index, write it, take a snapshot.
+"""How a base is made: read the catalog, embed it under every version, tune an index, write it, take
+a snapshot.
 
 It runs where it is asked to: here for a small catalog, in the building process for a large one.
 """
@@ -37,7 +38,9 @@ QUERIES, MIN_QUERIES = 256, 50
 PAGE_ITEMS = 20_000
 
 MakeIndex = Callable[[Path, int, Floats, str, Path, Check], Tuned | None]
-"""Builds an index: file of vectors, rows, queries, what they are, where to; what the check raises ends it."""
+"""Builds an index: file of vectors,
+rows, queries, what they are, where to; what the check raises ends it.
+"""
 
 _log = logging.getLogger("swaprec")
 
@@ -55,12 +58,17 @@ class BaseBuilder:
     least_for_index: int
 
     def build(
-        self, record: DomainRecord, backbone: Backbone, wanted: Sequence[Prepared], token: int, stage: OnStage
+        self,
+        record: DomainRecord,
+        backbone: Backbone,
+        wanted: Sequence[Prepared],
+        token: int,
+        stage: OnStage,
     ) -> int:
         """Write a base of the catalog as it is now; returns its generation.
 
-        The catalog is read in pages, so that what this takes beside ids and popularities does not grow with it. What
-        changes between the pages is applied again by whoever uses the base.
+        The catalog is read in pages, so that what this takes beside ids and popularities does not
+        grow with it. What changes between the pages is applied again by whoever uses the base.
 
         Args:
             record: the domain.
@@ -97,7 +105,9 @@ class BaseBuilder:
             ids += [item.item_id for _, item in page]
             rows = np.array([row for row, _ in page], np.int64)
             popularity = np.array([item.popularity for _, item in page], np.float64)
-            columns.append((rows, popularity, np.array([item.available for _, item in page], np.bool_)))
+            columns.append(
+                (rows, popularity, np.array([item.available for _, item in page], np.bool_))
+            )
         none = np.zeros(0, np.int64), np.zeros(0, np.float64), np.zeros(0, np.bool_)
         rows, popularity, available = map(np.concatenate, zip(none, *columns, strict=True))
         return Catalog(generation, rows, ids, popularity, available)
@@ -109,9 +119,16 @@ class BaseBuilder:
             after = page[-1][0]
 
     def _embed(
-        self, domain: str, backbone: Backbone, wanted: Sequence[Prepared], base: BaseWriter, on_progress: OnProgress
+        self,
+        domain: str,
+        backbone: Backbone,
+        wanted: Sequence[Prepared],
+        base: BaseWriter,
+        on_progress: OnProgress,
     ) -> None:
-        """Fill in the vectors of every version, page by page; items that came after the ids were read are left out."""
+        """Fill in the vectors of every version,
+        page by page; items that came after the ids were read are left out.
+        """
         item_reader, known = ItemReader(backbone, self.blobs), base.catalog.rows
         matrices = [base.vectors(prepared.digest, prepared.dtype) for prepared in wanted]
         done, total = 0, len(known) * len(wanted)
@@ -122,12 +139,16 @@ class BaseBuilder:
             contents = item_reader.contents_of(page[place][1] for place in there)
             for prepared, matrix in zip(wanted, matrices, strict=True):
                 on_progress(done, total)
-                vectors = self.vectors.complete(domain, prepared, contents, backbone, _within(on_progress, done, total))
+                vectors = self.vectors.complete(
+                    domain, prepared, contents, backbone, _within(on_progress, done, total)
+                )
                 matrix[base.places[found[there]]] = vectors
                 done += len(there)
         on_progress(total, total)
 
-    def _verify(self, domain: str, backbone: Backbone, prepared: Prepared, base: BaseWriter, *, needed: bool) -> None:
+    def _verify(
+        self, domain: str, backbone: Backbone, prepared: Prepared, base: BaseWriter, *, needed: bool
+    ) -> None:
         matrix, name = _mapped(base, prepared), version_name(prepared.version)
         items = LiveItems.of(base.base(), matrix, self._index(base, prepared, matrix))
         side = None if prepared.adapter is None else prepared.adapter.user
@@ -155,7 +176,12 @@ class BaseBuilder:
         return ExactIndex(shown) if tuned is None else TunedIndex(path, shown, tuned)
 
     def _add_index(
-        self, base: BaseWriter, record: DomainRecord, backbone: Backbone, prepared: Prepared, check: Check
+        self,
+        base: BaseWriter,
+        record: DomainRecord,
+        backbone: Backbone,
+        prepared: Prepared,
+        check: Check,
     ) -> None:
         path = base.vectors_path(prepared.digest, prepared.dtype)
         queries, source = self._queries(base, record, backbone, prepared)
@@ -168,7 +194,9 @@ class BaseBuilder:
     def _queries(
         self, base: BaseWriter, record: DomainRecord, backbone: Backbone, prepared: Prepared
     ) -> tuple[Floats, str]:
-        """Return vectors to tune an index on, and what they are: users of the domain's probes, or its items."""
+        """Return vectors to tune an index on,
+        and what they are: users of the domain's probes, or its items.
+        """
         matrix = _mapped(base, prepared)
         ids, window, histories = base.base().ids, backbone.config.max_history, []
         for probe in self.state.probes(record.name)[:QUERIES]:
@@ -179,7 +207,9 @@ class BaseBuilder:
         if len(histories) >= MIN_QUERIES:
             side = None if prepared.adapter is None else prepared.adapter.user
             return encode_users(backbone.model.user_encoder, histories, matrix, side), "probes"
-        chosen = np.random.default_rng(0).choice(base.recommendable, min(QUERIES, base.recommendable), replace=False)
+        chosen = np.random.default_rng(0).choice(
+            base.recommendable, min(QUERIES, base.recommendable), replace=False
+        )
         return np.asarray(matrix[np.sort(chosen)]), "items"
 
 

@@ -1,8 +1,9 @@
-"""Vectors by the key of their content, in files that are only ever added: several processes read and add at once.
+"""Vectors by the key of their content, in files that are only ever added: several processes read
+and add at once.
 
-A segment holds keys, sorted by their first eight bytes, and their vectors; its name carries the digest of its bytes.
-A temporary file is written and renamed, so that what a killed process left is never used. When there are many, the
-smaller ones are merged.
+A segment holds keys, sorted by their first eight bytes, and their vectors; its name carries the
+digest of its bytes. A temporary file is written and renamed, so that what a killed process left is
+never used. When there are many, the smaller ones are merged.
 """
 
 from __future__ import annotations
@@ -49,7 +50,9 @@ class Segment:
         self._size = content.size
         count = content.size // row
         self.keys: KeyBytes = np.asarray(content[: count * KEY_BYTES]).reshape(count, KEY_BYTES)
-        self.vectors: Floats = np.asarray(content[count * KEY_BYTES :]).view(np.float32).reshape(count, width)
+        self.vectors: Floats = (
+            np.asarray(content[count * KEY_BYTES :]).view(np.float32).reshape(count, width)
+        )
         self._heads = _heads(self.keys)
 
     def is_cut(self) -> bool:
@@ -107,7 +110,10 @@ class Segments:
         """Return the segments that are there now, the largest first."""
         while not self._open_all():  # merged in between: what was in several is in one now
             pass
-        return sorted((one for one in self._opened.values() if one is not None), key=lambda one: -len(one.keys))
+        return sorted(
+            (one for one in self._opened.values() if one is not None),
+            key=lambda one: -len(one.keys),
+        )
 
     def _open_all(self) -> bool:
         """Map what is there and was not yet; whether all of it still was."""
@@ -131,7 +137,9 @@ class Segments:
         self._write_rows(keys[order], [np.ascontiguousarray(vectors[order], np.float32)])
 
     def _write_merged(self, parts: Sequence[Segment]) -> Path:
-        """Write parts as one, each key once; vectors are copied block by block, so that memory holds few of them."""
+        """Write parts as one, each key once;
+        vectors are copied block by block, so that memory holds few of them.
+        """
         keys = np.concatenate([part.keys for part in parts])
         _, first = np.unique(keys, axis=0, return_index=True)
         rows = first[np.argsort(_heads(keys[first]), kind="stable")]
@@ -176,7 +184,8 @@ class Segments:
             whole = [part for part in map(self._opened_one, merged) if part is not None]
             written = self._write_merged(whole) if whole else None
             for path in merged:
-                if path != written:  # equal contents have one name: what is in a larger part adds nothing to it
+                # Equal contents have one name: what is in a larger part adds nothing to it.
+                if path != written:
                     path.unlink(missing_ok=True)
 
     def _opened_one(self, path: Path) -> Segment | None:
@@ -198,7 +207,9 @@ def as_keys(keys: Sequence[bytes]) -> KeyBytes:
 
 
 def _worth_merging(paths: Sequence[Path]) -> list[Path]:
-    """Return the smallest files, up to one that is much larger than all before it: that one is left as it is."""
+    """Return the smallest files, up to one that is much
+    larger than all before it: that one is left as it is.
+    """
     chosen: list[Path] = []
     total = 0
     for path in paths:

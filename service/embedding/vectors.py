@@ -1,7 +1,7 @@
 """Item vectors kept on disk, by version, each under the key of the content it came from.
 
-They are derived: losing one costs an embedding, never an answer. A vector is found by its content, so that what is here
-serves every catalog generation.
+They are derived: losing one costs an embedding, never an answer. A vector is found by its content,
+so that what is here serves every catalog generation.
 """
 
 from __future__ import annotations
@@ -41,11 +41,13 @@ class _Opened:
 
 
 class VectorFiles:
-    """A folder of segments a version in `<data>/vectors/<domain>/`; safe for several processes and threads.
+    """A folder of segments a version in `<data>/vectors/<domain>/`; safe for several processes and
+    threads.
 
     Args:
         folder: of all domains.
-        worker: embeds what is much, in a process of its own; without it everything is embedded here.
+        worker: embeds what is much, in a process of its own; without it everything is embedded
+            here.
     """
 
     def __init__(self, folder: Path, worker: WorkerProcess | None = None) -> None:
@@ -62,9 +64,11 @@ class VectorFiles:
         progress: OnProgress | None = None,
         out: Floats | None = None,
     ) -> Floats:
-        """Return vectors [n, d] of contents under a version, embedding only those that have none yet.
+        """Return vectors [n, d] of contents under a version, embedding only those that have none
+        yet.
 
-        What is embedded is kept every few seconds, so that an interrupted embedding goes on where it was.
+        What is embedded is kept every few seconds, so that an interrupted embedding goes on where
+        it was.
 
         Args:
             domain: whose items.
@@ -90,11 +94,15 @@ class VectorFiles:
         rest = np.empty((len(missing), backbone.config.width), np.float32)
         left = self._look_up(place, keys[missing], rest)
         if len(left):
-            raise RuntimeError(f"{len(left)} vectors of {domain} were lost while they were kept: try again")
+            raise RuntimeError(
+                f"{len(left)} vectors of {domain} were lost while they were kept: try again"
+            )
         vectors[missing] = rest
         return vectors
 
-    def missing(self, domain: str, version: Prepared, contents: Sequence[Content], width: int) -> int:
+    def missing(
+        self, domain: str, version: Prepared, contents: Sequence[Content], width: int
+    ) -> int:
         """Count the contents that have no vector of this width under a version yet."""
         keys = as_keys([content.key() for content in contents])
         place = self._place(domain, version.digest, version.dtype)
@@ -107,7 +115,9 @@ class VectorFiles:
         shutil.rmtree(self._folder / domain, ignore_errors=True)
 
     def sweep(self, domain: str, wanted: Callable[[], Collection[str]]) -> None:
-        """Remove the vectors of what is not wanted, by digest; `wanted` is asked after what is there was listed."""
+        """Remove the vectors of what is not wanted,
+        by digest; `wanted` is asked after what is there was listed.
+        """
         there = list((self._folder / domain).glob("*"))
         kept = {digest[:32] for digest in wanted()}
         for path in there:

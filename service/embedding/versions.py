@@ -1,4 +1,6 @@
-"""Versions as the backbone of their domain reads them: loaded from the store, and checked once more."""
+"""Versions as the backbone of their domain reads them:
+loaded from the store, and checked once more.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ MAX_CACHED_BYTES = 512 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A version loaded from the store: adapter, digest, the dtype its items are embedded in, and its file."""
+    """A version loaded from the store:
+    adapter, digest, the dtype its items are embedded in, and its file.
+    """
 
     version: Version
     digest: str
@@ -40,7 +44,9 @@ class Prepared:
 
 
 class Versions:
-    """Finds engines of domains, checks bundles against them, loads versions; keeps the last few, for single items."""
+    """Finds engines of domains, checks bundles against them,
+    loads versions; keeps the last few, for single items.
+    """
 
     def __init__(
         self,
@@ -58,10 +64,11 @@ class Versions:
         self._lock = threading.Lock()
 
     def check_upload(self, record: DomainRecord) -> Callable[[Bundle], list[BundleProblem]]:
-        """Return what the store asks of a bundle that is uploaded to a domain: every problem that stands against it.
+        """Return what the store asks of a bundle that is uploaded to a domain: every problem that
+        stands against it.
 
-        The values of an adapter that is too large are not read. A version that was accepted stays usable when the
-        limits are lowered.
+        The values of an adapter that is too large are not read. A version that was accepted stays
+        usable when the limits are lowered.
         """
         backbone = self.engine(record).backbone
 
@@ -79,7 +86,9 @@ class Versions:
         return problems
 
     def check(self, record: DomainRecord) -> Callable[[Bundle], list[BundleProblem]]:
-        """Return what a stored version must be on the domain's backbone: every problem that stands against it."""
+        """Return what a stored version must be on the domain's backbone:
+        every problem that stands against it.
+        """
         backbone = self.engine(record).backbone
 
         def problems(bundle: Bundle) -> list[BundleProblem]:
@@ -101,8 +110,8 @@ class Versions:
         if engine is None:
             loaded = ", ".join(fingerprint[:12] for fingerprint in self._engines) or "none"
             raise BackboneNotFound(
-                f"domain {record.name!r} runs backbone {record.backbone[:12]}, loaded here: {loaded}; "
-                "name its folder in SWAPREC_BACKBONES"
+                f"domain {record.name!r} runs backbone {record.backbone[:12]}, loaded here:"
+                f" {loaded}; name its folder in SWAPREC_BACKBONES"
             )
         return engine
 
@@ -124,14 +133,17 @@ class Versions:
         return self.load(self._state.get_domain(domain), version).adapter
 
     def load(self, record: DomainRecord, version: Version) -> Prepared:
-        """Read a version and check it against the backbone, once more: the backbone may be another one now.
+        """Read a version and check it against the backbone, once more: the backbone may be another
+        one now.
 
         Raises:
             VersionNotFound; BundleError: it is damaged, or does not fit; BackboneNotFound.
         """
         backbone = self.engine(record).backbone
         if version is None:
-            return Prepared(None, backbone.fingerprint, resolve_dtype("auto", backbone.device), None, 0)
+            return Prepared(
+                None, backbone.fingerprint, resolve_dtype("auto", backbone.device), None, 0
+            )
         key, seen = (record.name, version), self._signature(record, version)
         with self._lock:
             known = self._loaded.get(key)
@@ -170,7 +182,14 @@ class Versions:
         adapter = Adapter.from_tensors(spec, backbone.shape, bundle.tensors).to(backbone.device)
         size = sum(values.nbytes for values in bundle.tensors.values())
         dtype = resolve_dtype(bundle.manifest.dtype, backbone.device)
-        return Prepared(version, bundle.digest, dtype, adapter, size, self._store.bundle_path(record.name, version))
+        return Prepared(
+            version,
+            bundle.digest,
+            dtype,
+            adapter,
+            size,
+            self._store.bundle_path(record.name, version),
+        )
 
     def identify(self, record: DomainRecord, version: Version) -> tuple[str, Dtype]:
         """Return digest and dtype of a version without reading its weights.

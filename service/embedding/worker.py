@@ -1,7 +1,9 @@
-"""Embedding much and building indexes in a process of its own: niced, so that requests go first, one task at a time.
+"""Embedding much and building indexes in a process of its own: niced, so that requests go first,
+one task at a time.
 
-The process is started when it is first needed, spoken to in lines of JSON, kept for the next task and let go after a
-while. It adds vectors to the same segments as everybody; when it is killed, what it had kept stays kept.
+The process is started when it is first needed, spoken to in lines of JSON, kept for the next task
+and let go after a while. It adds vectors to the same segments as everybody; when it is killed, what
+it had kept stays kept.
 """
 
 from __future__ import annotations
@@ -71,12 +73,17 @@ class WorkerProcess:
         folders: where the backbones lie, by fingerprint.
         least: from this many items on, the worker is used.
         threads: that it computes with.
-        where: what the process needs to read the catalog: data folder, address of Redis, size from which catalogs get
-            an index.
+        where: what the process needs to read the catalog: data folder, address of Redis, size from
+            which catalogs get an index.
     """
 
     def __init__(
-        self, folders: Callable[[str], Path | None], *, least: int, threads: int, where: dict[str, Any] | None = None
+        self,
+        folders: Callable[[str], Path | None],
+        *,
+        least: int,
+        threads: int,
+        where: dict[str, Any] | None = None,
     ) -> None:
         self._where = where or {}
         self._folders, self._least, self._threads = folders, least, threads
@@ -102,7 +109,8 @@ class WorkerProcess:
         """Embed contents and keep their vectors in the segments at `place`; waits until it is done.
 
         Raises:
-            BuildFailed: with the reason, or that the process was killed. What `progress` raises ends it, too.
+            BuildFailed: with the reason, or that the process was killed. What `progress` raises
+                ends it, too.
         """
         with _spooled(contents) as spool:
             task = {
@@ -114,10 +122,17 @@ class WorkerProcess:
                 "place": str(place),
             }
             first = {"done": 0, "total": len(contents)}
-            self._run(task, first, lambda answer: progress and progress(answer["done"], answer["total"]))
+            self._run(
+                task, first, lambda answer: progress and progress(answer["done"], answer["total"])
+            )
 
     def compact(
-        self, domain: str, backbone: Backbone, versions: Sequence[VersionFile], token: int, stage: OnStage
+        self,
+        domain: str,
+        backbone: Backbone,
+        versions: Sequence[VersionFile],
+        token: int,
+        stage: OnStage,
     ) -> None:
         """Build a base of a domain's catalog; see `service.embedding.base_builder`.
 
@@ -153,14 +168,21 @@ class WorkerProcess:
         path: Path,
         check: Callable[[], None] = lambda: None,
     ) -> Tuned | None:
-        """Build an index over the first `count` rows of a file of vectors; see `service.catalog.index.build`.
+        """Build an index over the first `count` rows of a file of vectors; see
+        `service.catalog.index.build`.
 
         Raises:
             BuildFailed. What `check` raises ends it, too.
         """
         with tempfile.TemporaryDirectory(prefix="swaprec-") as folder:
             np.save(Path(folder) / "queries.npy", queries)
-            task = {"do": "index", "vectors": str(vectors), "count": count, "source": source, "path": str(path)}
+            task = {
+                "do": "index",
+                "vectors": str(vectors),
+                "count": count,
+                "source": source,
+                "path": str(path),
+            }
             task["queries"] = str(Path(folder) / "queries.npy")
             result = self._run(task, {}, lambda _: check())
         return None if result is None else Tuned.parse(result)
@@ -231,16 +253,25 @@ class WorkerProcess:
             progress(last)
         code = process.wait()
         why = f"signal {-code}" if code < 0 else f"code {code}"
-        raise WorkerKilled(f"the process that builds ended with {why}: what it had embedded is kept, try again")
+        raise WorkerKilled(
+            f"the process that builds ended with {why}: what it had embedded is kept, try again"
+        )
 
     def _running(self) -> subprocess.Popen[str]:
         if self._idle is not None:
             self._idle.cancel()
         if self._process is None or self._process.poll() is not None:
             threads = str(self._threads)
-            command = [sys.executable, "-m", "service.embedding.worker_main", str(os.getpid()), threads]
+            command = [
+                sys.executable,
+                "-m",
+                "service.embedding.worker_main",
+                str(os.getpid()),
+                threads,
+            ]
             environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
-            # The kernel ends it with the thread that started it: one that lasts as long as the service.
+            # The kernel ends it with the thread that started it: one that lasts as long as the
+            # service.
             self._process = self._starter.submit(_started, command, environment).result()
         return self._process
 
@@ -270,7 +301,9 @@ class WorkerProcess:
 
 
 def _answers(process: subprocess.Popen[str]) -> Iterator[dict[str, Any] | None]:
-    """Yield what the process says until its end, and None every now and then while it says nothing."""
+    """Yield what the process says until its end,
+    and None every now and then while it says nothing.
+    """
     assert process.stdout is not None  # noqa: S101 - a pipe
     pipe, text = process.stdout.fileno(), b""
     ready = select.poll()  # unlike select, for descriptors of any number

@@ -1,4 +1,6 @@
-"""`python -m service.embedding.worker_main PARENT THREADS`: the process that `service.embedding.worker` speaks to."""
+"""`python -m service.embedding.worker_main PARENT THREADS`:
+the process that `service.embedding.worker` speaks to.
+"""
 
 from __future__ import annotations
 
@@ -78,7 +80,9 @@ def _describe_error(error: Exception) -> dict[str, str]:
 
 
 def _give_way() -> None:
-    """Run only where nobody else would: a niced process is not interrupted in its slice, an idle one is at once."""
+    """Run only where nobody else would:
+    a niced process is not interrupted in its slice, an idle one is at once.
+    """
     os.nice(NICE)
     with suppress(AttributeError, PermissionError):  # not Linux, or not allowed in this container
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
@@ -115,7 +119,9 @@ def _compact(task: dict[str, Any], loaded: dict[str, Backbone], answers: TextIO)
             Blobs(data / "blobs"),
             Snapshots(data / "snapshots"),
             # Whoever waits for this process kills it.
-            lambda vectors, count, queries, source, path, _: build(_rows(vectors, count), queries, source, path),
+            lambda vectors, count, queries, source, path, _: build(
+                _rows(vectors, count), queries, source, path
+            ),
             where["least_for_index"],
         )
         wanted = _readable([VersionFile(**one) for one in task["versions"]], backbone)

@@ -18,7 +18,8 @@ _log = logging.getLogger("swaprec")
 
 
 class Backbones(Mapping[str, Engine]):
-    """Those that are there at the start, and those that are found when somebody asks for one that is not.
+    """Those that are there at the start, and those that are found when somebody asks for one that
+    is not.
 
     Reading takes no lock: the table is replaced, never changed, and nothing leaves it.
 
@@ -26,7 +27,9 @@ class Backbones(Mapping[str, Engine]):
         BackboneError: one cannot be loaded.
     """
 
-    def __init__(self, settings: Settings, observe: Callable[[int, int], None] | None = None) -> None:
+    def __init__(
+        self, settings: Settings, observe: Callable[[int, int], None] | None = None
+    ) -> None:
         self._settings, self._observe = settings, observe
         self._looking = threading.Lock()
         self._engines: dict[str, Engine] = {}
@@ -36,7 +39,8 @@ class Backbones(Mapping[str, Engine]):
             self._load(folder)
 
     def look_again(self) -> bool:
-        """Load the folders that were put beside the others since; return whether there is another backbone now.
+        """Load the folders that were put beside the others since; return whether there is another
+        backbone now.
 
         A folder that cannot be loaded is logged and left where it is.
         """
@@ -69,7 +73,9 @@ class Backbones(Mapping[str, Engine]):
             self._engines = {**self._engines, backbone.fingerprint: engine}
             _log.info("backbone %s (%s) loaded from %s", backbone.name, shown, folder)
         else:
-            _log.warning("%s holds the same backbone as %s (%s): the first one is used", folder, first, shown)
+            _log.warning(
+                "%s holds the same backbone as %s (%s): the first one is used", folder, first, shown
+            )
         self._loaded.add(folder)
 
     def __getitem__(self, fingerprint: str) -> Engine:
@@ -82,9 +88,15 @@ class Backbones(Mapping[str, Engine]):
         return len(self._engines)
 
 
-def build_engine(backbone: Backbone, settings: Settings, observe: Callable[[int, int], None] | None) -> Engine:
-    """Build the engine that serves a backbone; this is the one place that names the implementation."""
-    return TorchEngine(backbone, slots=settings.slots, max_queue=settings.max_queue, observe=observe)
+def build_engine(
+    backbone: Backbone, settings: Settings, observe: Callable[[int, int], None] | None
+) -> Engine:
+    """Build the engine that serves a backbone;
+    this is the one place that names the implementation.
+    """
+    return TorchEngine(
+        backbone, slots=settings.slots, max_queue=settings.max_queue, observe=observe
+    )
 
 
 def backbone_folders(settings: Settings) -> list[Path]:
@@ -92,14 +104,18 @@ def backbone_folders(settings: Settings) -> list[Path]:
     if settings.backbones:
         return list(settings.backbones)
     shelf = settings.data / "backbones"
-    return sorted(path for path in shelf.iterdir() if path.is_dir() and path.name[0] != ".") if shelf.is_dir() else []
+    return (
+        sorted(path for path in shelf.iterdir() if path.is_dir() and path.name[0] != ".")
+        if shelf.is_dir()
+        else []
+    )
 
 
 def unique_names(folders: Mapping[str, Path]) -> dict[str, str]:
     """Return a name of each backbone, by fingerprint: its folder's.
 
-    `swaprec train` calls every backbone's folder `backbone`. Those that share a name get their parent's before it, and
-    where that is the same, too, the beginning of the fingerprint after it.
+    `swaprec train` calls every backbone's folder `backbone`. Those that share a name get their
+    parent's before it, and where that is the same, too, the beginning of the fingerprint after it.
     """
     absolute = {fingerprint: folder.absolute() for fingerprint, folder in folders.items()}
     short = Counter(folder.name for folder in absolute.values())

@@ -20,7 +20,8 @@ Found = tuple[Floats, NDArray[np.int64]]
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What is encoded: rows of a value's items, oldest first, and the slot of the adapter that encodes them.
+    """What is encoded: rows of a value's items, oldest first, and the slot of the adapter that
+    encodes them.
 
     Row −1 − j stands for `fresh[j]`, the vector of an item outside the catalog. `fresh`: [n, d].
     """
@@ -44,8 +45,8 @@ class History:
 class Engine(Protocol):
     """One backbone's user encoder with the adapters that are in use.
 
-    Vectors are float32 of the backbone's width d, rows int64. One history's answer never depends on the other
-    histories in its batch, save for rounding.
+    Vectors are float32 of the backbone's width d, rows int64. One history's answer never depends on
+    the other histories in its batch, save for rounding.
     """
 
     @property
@@ -59,14 +60,15 @@ class Engine(Protocol):
     def take_slot(self, adapter: SideAdapter | None) -> Slot:
         """Copy the weights of a user side into a slot; None is the encoder without an adapter.
 
-        The slot is free again when its last reference is gone. Safe from any thread, also while batches run.
+        The slot is free again when its last reference is gone. Safe from any thread, also while
+        batches run.
         """
 
     def encode(self, batch: Sequence[History]) -> Floats:
         """Encode the newest items of each history to user vectors [B, d].
 
-        A vector may hold infinities or NaN where an adapter's weights overflow. The caller waits for the result. Safe
-        from any thread.
+        A vector may hold infinities or NaN where an adapter's weights overflow. The caller waits
+        for the result. Safe from any thread.
         """
 
     def query(self, history: History, k: int) -> Coroutine[Any, Any, Found]:
@@ -75,5 +77,6 @@ class Engine(Protocol):
         Called on the event loop, always on the same one.
 
         Raises:
-            QueueFull: too many queries wait; FloatingPointError: the adapter's weights overflow on this history.
+            QueueFull: too many queries wait; FloatingPointError: the adapter's weights overflow on
+                this history.
         """

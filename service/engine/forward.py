@@ -1,7 +1,7 @@
 """The user encoder in torch: histories of many domains in one batch, each with its own adapter.
 
-Bottlenecks lie in a table and are gathered row by row, for one forward. Adapters of other kinds run as groups of their
-own in the batch.
+Bottlenecks lie in a table and are gathered row by row, for one forward. Adapters of other kinds run
+as groups of their own in the batch.
 """
 
 from __future__ import annotations
@@ -55,7 +55,9 @@ class BatchForward:
         return found
 
     def _groups(self, batch: Sequence[History]) -> Iterator[tuple[list[int], Adapt | None]]:
-        """Yield the places of rows that run in one forward, in the order in which they run, and what adapts them."""
+        """Yield the places of rows that run in one forward,
+        in the order in which they run, and what adapts them.
+        """
         own: dict[int, list[int]] = {}
         gathered = []
         for place, history in enumerate(batch):

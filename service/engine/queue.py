@@ -1,7 +1,7 @@
 """The queue before an encoder that is fastest in batches.
 
-Queries are collected while the event loop works off what has arrived, then run as one batch on the loop itself: no
-timer, and no thread between a query and its answer.
+Queries are collected while the event loop works off what has arrived, then run as one batch on the
+loop itself: no timer, and no thread between a query and its answer.
 """
 
 from __future__ import annotations

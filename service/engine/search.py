@@ -11,15 +11,19 @@ from service.engine.engine import Found
 from transrec.arrays import Floats
 
 
-def search(wanted: Sequence[tuple[LiveItems, int]], users: Floats) -> Iterator[tuple[int, Found | FloatingPointError]]:
-    """Find the k best items for each of `users [B, d]`; the users of one catalog are searched for together.
+def search(
+    wanted: Sequence[tuple[LiveItems, int]], users: Floats
+) -> Iterator[tuple[int, Found | FloatingPointError]]:
+    """Find the k best items for each of `users [B, d]`; the users of one catalog are searched for
+    together.
 
     Args:
         wanted: for each user, the items to search and k.
         users: one row a user.
 
     Yields:
-        The place of a user in the batch, with scores and rows, best first, or the error that is the user's alone.
+        The place of a user in the batch, with scores and rows, best first, or the error that is the
+            user's alone.
     """
     by_items: dict[int, list[int]] = {}
     finite = np.asarray(np.isfinite(users).all(axis=1))

@@ -13,7 +13,9 @@ from transrec.adapters import Adapt, AdapterBank, SideAdapter, SideShape, gather
 from transrec.seam import Encoder
 
 MIN_WIDEST = 64
-"""Bottlenecks up to this hidden size, or a quarter of the encoder's width, are gathered in the table."""
+"""Bottlenecks up to this hidden size,
+or a quarter of the encoder's width, are gathered in the table.
+"""
 
 
 class Slot:
@@ -26,10 +28,12 @@ class Slot:
 
 
 class SlotTable:
-    """The adapters of one encoder's side in one dtype; it grows by doubling and shrinks when its rows are free again.
+    """The adapters of one encoder's side in one dtype; it grows by doubling and shrinks when its
+    rows are free again.
 
-    Every row is as wide as the widest adapter in the table, and every batch reads rows of that width. So that one
-    domain cannot slow down the others, wider adapters stay outside and run as groups of their own.
+    Every row is as wide as the widest adapter in the table, and every batch reads rows of that
+    width. So that one domain cannot slow down the others, wider adapters stay outside and run as
+    groups of their own.
 
     Args:
         encoder: whose adapters they are.
@@ -63,7 +67,9 @@ class SlotTable:
         return len(self._hidden) - len(self._released)
 
     def take(self, adapter: SideAdapter | None) -> Slot:
-        """Write bottlenecks into a free row, keep others as they are; safe from any thread while batches run."""
+        """Write bottlenecks into a free row,
+        keep others as they are; safe from any thread while batches run.
+        """
         if adapter is None or not adapter.layers:
             return self._none
         if not gathers(adapter) or adapter.spec.hidden > self.widest:
@@ -77,7 +83,9 @@ class SlotTable:
         return slot
 
     def trim(self) -> None:
-        """Clear the rows that are free again, and halve the table, or more, where what is left allows it."""
+        """Clear the rows that are free again,
+        and halve the table, or more, where what is left allows it.
+        """
         with self._writing:
             self._reclaim()
             slots = self._min_slots
@@ -99,7 +107,9 @@ class SlotTable:
             self.bank.write(number, None)
 
     def _reserve(self, hidden: int) -> int:
-        """Return the lowest free row, of a table that is wide enough; a batch that runs keeps the table it read."""
+        """Return the lowest free row, of a table that is wide enough;
+        a batch that runs keeps the table it read.
+        """
         bank = self.bank
         number = next(row for row in range(1, bank.slots + 1) if row not in self._hidden)
         slots = bank.slots if number < bank.slots else bank.slots * 2

@@ -44,7 +44,9 @@ class TorchEngine:
         return self._table.in_use
 
     def take_slot(self, adapter: SideAdapter | None) -> Slot:
-        """Write a user side into the table, or keep it beside the table if its kind cannot be gathered."""
+        """Write a user side into the table,
+        or keep it beside the table if its kind cannot be gathered.
+        """
         return self._table.take(adapter)
 
     def encode(self, batch: Sequence[History]) -> Floats:

@@ -1,8 +1,8 @@
 """Accepting connections: as many in a turn of the event loop as came while the last one lasted.
 
-libuv accepts one connection a turn. Under load a turn lasts a tenth of a second, so that a thousand clients, and the
-probe of an orchestrator behind them, would wait for minutes to be heard at all. An idle process still accepts one a
-turn, so that workers that share a socket share its connections.
+libuv accepts one connection a turn. Under load a turn lasts a tenth of a second, so that a thousand
+clients, and the probe of an orchestrator behind them, would wait for minutes to be heard at all. An
+idle process still accepts one a turn, so that workers that share a socket share its connections.
 """
 
 from __future__ import annotations
@@ -30,10 +30,16 @@ ProtocolFactory = Callable[[], asyncio.BaseProtocol]
 
 
 class Loop(uvloop.Loop):
-    """uvloop's event loop, with `Acceptor` in place of its own listening for sockets that are given."""
+    """uvloop's event loop, with `Acceptor` in place
+    of its own listening for sockets that are given.
+    """
 
     async def create_server(
-        self, protocol_factory: ProtocolFactory, *args: Any, sock: socket.socket | None = None, **more: Any
+        self,
+        protocol_factory: ProtocolFactory,
+        *args: Any,
+        sock: socket.socket | None = None,
+        **more: Any,
     ) -> Any:
         """Serve a socket that is bound already; anything else is served as uvloop does."""
         if sock is None or more.get("ssl") is not None:
@@ -55,7 +61,10 @@ class Acceptor:
     """
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, listener: socket.socket, make_protocol: ProtocolFactory
+        self,
+        loop: asyncio.AbstractEventLoop,
+        listener: socket.socket,
+        make_protocol: ProtocolFactory,
     ) -> None:
         self._loop = loop
         self._listener = listener
@@ -102,7 +111,9 @@ class Acceptor:
         self._more_wait = True
 
     def _allow(self) -> int:
-        """Return how many to accept: by the length of the last turn, if connections were left waiting in it."""
+        """Return how many to accept: by the length of the last turn,
+        if connections were left waiting in it.
+        """
         now = self._loop.time()
         lasted = now - self._looked_at if self._more_wait else 0.0
         self._looked_at = now
@@ -116,7 +127,9 @@ class Acceptor:
             connection.close()
 
     def _pause(self, error: OSError) -> None:
-        """Wait where no descriptor or memory is left: the socket stays readable, and would be tried without end."""
+        """Wait where no descriptor or memory is left:
+        the socket stays readable, and would be tried without end.
+        """
         _log.warning("no connection can be accepted for %s s: %s", PAUSE_S, error.strerror)
         self._more_wait = False
         self._loop.remove_reader(self._listener.fileno())

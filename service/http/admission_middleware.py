@@ -41,7 +41,12 @@ def refuse_early(app: Any, address: bytes, headers: Headers) -> bytes | None:
     components.telemetry.count_refused(named)
     request_id = request_id_of({"headers": headers}).encode()
     body = b'%b%b"}' % (_problem(components.admission.waiting), request_id)
-    return b"%bcontent-length: %d\r\nx-request-id: %b\r\n\r\n%b" % (_HEAD, len(body), request_id, body)
+    return b"%bcontent-length: %d\r\nx-request-id: %b\r\n\r\n%b" % (
+        _HEAD,
+        len(body),
+        request_id,
+        body,
+    )
 
 
 class AdmissionMiddleware:
@@ -62,7 +67,8 @@ class AdmissionMiddleware:
         admission = components.admission
         domain = _domain(scope["query_string"], components)
         limit, body = components.settings.max_body_bytes, body_of(scope)
-        if body is None or body.length is None or body.length <= limit:  # else it is refused before it is read
+        # Else it is refused before it is read.
+        if body is None or body.length is None or body.length <= limit:
             receive = await _body_read(receive, limit)
         try:
             turn = admission.begin(domain)
@@ -79,7 +85,10 @@ class AdmissionMiddleware:
             admission.end(domain)
 
 
-_HEAD = (f"HTTP/1.1 {QueueFull.status} {QueueFull.title}\r\ncontent-type: {MEDIA_TYPE}\r\nretry-after: 1\r\n").encode()
+_HEAD = (
+    f"HTTP/1.1 {QueueFull.status} {QueueFull.title}\r\ncontent-type: {MEDIA_TYPE}\r\nretry-after:"
+    " 1\r\n"
+).encode()
 
 
 @lru_cache(maxsize=4096)

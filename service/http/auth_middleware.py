@@ -24,9 +24,11 @@ _IN_PATH = re.compile("/(?:domains|adapters)/([^/]+)")
 
 
 class AuthMiddleware:
-    """Lets a request pass whose key has the scope that its method and path need, for the domain that they name.
+    """Lets a request pass whose key has the scope that its method and path need, for the domain
+    that they name.
 
-    What the path does not tell (the domain of a bundle or of a job) the route checks with `state.key`.
+    What the path does not tell (the domain of a bundle or of a job) the route checks with
+    `state.key`.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -56,7 +58,9 @@ def _admitted(scope: Scope) -> Key:
         for domain in _domains(path, scope["query_string"]):
             key.check("read", domain)
         if path in _GLOBAL_PATHS:
-            raise ScopeDenied(f"{path} tells of every domain; key {key.name!r} is for {', '.join(key.domains)}")
+            raise ScopeDenied(
+                f"{path} tells of every domain; key {key.name!r} is for {', '.join(key.domains)}"
+            )
     return key
 
 
@@ -67,7 +71,9 @@ def is_open(path: str) -> bool:
 
 def needed(method: str, path: str) -> Level:
     """Return the scope that a request needs."""
-    if method in ("GET", "HEAD") or (method == "POST" and (path in QUERY_PATHS or _EVALUATES.fullmatch(path))):
+    if method in ("GET", "HEAD") or (
+        method == "POST" and (path in QUERY_PATHS or _EVALUATES.fullmatch(path))
+    ):
         return "read"
     return "admin" if _DOMAIN.fullmatch(path) else "write"
 

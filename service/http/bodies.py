@@ -1,4 +1,6 @@
-"""Bodies: what all requests together keep of them in memory, and what becomes of one that is not read to its end."""
+"""Bodies: what all requests together keep of them in memory,
+and what becomes of one that is not read to its end.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ UNCOUNTED_BYTES = 64 * 1024
 """What a request may keep without being counted: no more than the server reads ahead anyway."""
 
 MAX_DISCARDED = 256 * 1024
-"""What the server reads and throws away of a body that was refused, so that its connection can be kept."""
+"""What the server reads and throws away of a body that was refused,
+so that its connection can be kept.
+"""
 
 _CARE = frozenset((b"transfer-encoding", b"content-encoding", b"expect"))
 """Headers of a body that is longer in memory than it says, or does not come by itself."""
@@ -41,7 +45,9 @@ class BodyBudget:
             AtCapacity: they are too many, beside what others keep.
         """
         if self.used + count > self.total:
-            raise AtCapacity(f"bodies of {self.used} bytes are in memory already, at most {self.total} are kept")
+            raise AtCapacity(
+                f"bodies of {self.used} bytes are in memory already, at most {self.total} are kept"
+            )
         self.used += count
 
     def give_back(self, count: int) -> None:
@@ -50,9 +56,13 @@ class BodyBudget:
 
 
 class ReceivedBody:
-    """The body of one request: how long it says it is, what came of it, and what of it is kept in memory."""
+    """The body of one request: how long it says it is,
+    what came of it, and what of it is kept in memory.
+    """
 
-    def __init__(self, budget: BodyBudget, receive: Receive, length: int | None, *, expects: bool) -> None:
+    def __init__(
+        self, budget: BodyBudget, receive: Receive, length: int | None, *, expects: bool
+    ) -> None:
         self.length = length
         self.kept = 0
         self._budget = budget
@@ -93,10 +103,14 @@ class ReceivedBody:
         """Whether so much has not come yet, or may, that the connection is not worth keeping."""
         if self._is_complete:
             return False
-        return self._is_waiting or self.length is None or self.length - self._received > MAX_DISCARDED
+        return (
+            self._is_waiting or self.length is None or self.length - self._received > MAX_DISCARDED
+        )
 
     async def discard(self) -> None:
-        """Throw away what a client goes on sending for a while: it reads the answer when it is done, or has enough."""
+        """Throw away what a client goes on sending for a while:
+        it reads the answer when it is done, or has enough.
+        """
         until = self._received + LINGER_BYTES
         with suppress(TimeoutError):
             async with asyncio.timeout(LINGER_S):
@@ -105,7 +119,9 @@ class ReceivedBody:
 
 
 class BodyMiddleware:
-    """Ends the connection of a body that is refused, after the answer; counts the bodies that are kept in memory."""
+    """Ends the connection of a body that is refused,
+    after the answer; counts the bodies that are kept in memory.
+    """
 
     def __init__(self, app: ASGIApp, budget: BodyBudget) -> None:
         self._app = app
@@ -133,7 +149,8 @@ class BodyMiddleware:
     def _body(self, scope: Scope, receive: Receive) -> ReceivedBody | None:
         """Return the body of a request; None where it has none, or one that needs no looking after.
 
-        A short body of a known length is no more than the server reads ahead anyway, unless it grows when decoded.
+        A short body of a known length is no more than the server reads ahead anyway, unless it
+        grows when decoded.
         """
         length = None
         found = set()
@@ -155,7 +172,8 @@ async def _send_early(body: ReceivedBody, send: Send, message: Message) -> None:
     if message["type"] != "http.response.body" or message.get("more_body", False):
         await send(message)
         return
-    # The last part ends the connection, so it waits, empty, until the client has had the time to read the answer.
+    # The last part ends the connection, so it waits, empty, until the client has had the time to
+    # read the answer.
     await send({**message, "more_body": True})
     await body.discard()
     await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -69,7 +69,10 @@ class Components:
     receiving: Receiving = field(default_factory=Receiving)
 
 
-async def _components(request: Request) -> Components:  # async: a plain function would cost a thread at every request
+# Async: a plain function would cost a thread at every request.
+async def _components(
+    request: Request,
+) -> Components:
     components: Components = request.app.state.components
     return components
 

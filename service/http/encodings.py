@@ -1,4 +1,6 @@
-"""Bodies with a Content-Encoding: gzip is decoded as it comes, within bounds; anything else is refused."""
+"""Bodies with a Content-Encoding:
+gzip is decoded as it comes, within bounds; anything else is refused.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,9 @@ class ContentEncoding:
 
 async def _refuse(encoding: str) -> Message:
     """Refuse a body where it is read: what reads none is answered all the same."""
-    raise UnsupportedMedia(f"content encoding {encoding}: expected gzip, or none", headers=_ACCEPTED)
+    raise UnsupportedMedia(
+        f"content encoding {encoding}: expected gzip, or none", headers=_ACCEPTED
+    )
 
 
 class _Gzip:
@@ -63,7 +67,8 @@ class _Gzip:
         """Return the next message.
 
         Raises:
-            MalformedBody: no gzip, or not all of it; PayloadTooLarge: it becomes far larger than it is.
+            MalformedBody: no gzip, or not all of it; PayloadTooLarge: it becomes far larger than it
+                is.
         """
         while self._ahead or not self._all_came:
             if not self._ahead:
@@ -83,7 +88,9 @@ class _Gzip:
             self._ahead.append(body)
 
     def _next_chunk(self) -> bytes:
-        """Decode until a chunk is full or nothing is ahead: many small members are no more work for who reads."""
+        """Decode until a chunk is full or nothing is ahead:
+        many small members are no more work for who reads.
+        """
         chunk = bytearray()
         while self._ahead and len(chunk) < CHUNK_BYTES:
             chunk += self._decode(self._ahead.popleft())
@@ -96,14 +103,17 @@ class _Gzip:
         try:
             chunk = self._decoder.decompress(data, CHUNK_BYTES)
         except zlib.error as error:
-            raise MalformedBody(f"the body is no gzip, though its Content-Encoding says so: {error}") from error
+            raise MalformedBody(
+                f"the body is no gzip, though its Content-Encoding says so: {error}"
+            ) from error
         left = self._decoder.unused_data if self._decoder.eof else self._decoder.unconsumed_tail
         if left or len(chunk) == CHUNK_BYTES:
             self._ahead.appendleft(left)
         self._bytes_out += len(chunk)
         if self._bytes_out > FREE_BYTES + MAX_RATIO * self._bytes_in:
             raise PayloadTooLarge(
-                f"the gzip body becomes more than {MAX_RATIO} times as large: send it without Content-Encoding"
+                f"the gzip body becomes more than {MAX_RATIO} times as large: send it without"
+                " Content-Encoding"
             )
         return chunk
 

@@ -7,8 +7,14 @@ from fastapi.routing import APIRoute
 
 
 def answer_head(router: APIRouter) -> APIRouter:
-    """Add HEAD to every GET of a router; the server leaves the body out, and the document does not list it."""
-    found = [route for route in router.routes if isinstance(route, APIRoute) and "GET" in (route.methods or ())]
+    """Add HEAD to every GET of a router;
+    the server leaves the body out, and the document does not list it.
+    """
+    found = [
+        route
+        for route in router.routes
+        if isinstance(route, APIRoute) and "GET" in (route.methods or ())
+    ]
     for route in found:
         router.add_api_route(
             route.path.removeprefix(router.prefix),

@@ -17,7 +17,9 @@ from service.http.json_body import read_body
 
 FORM, FILE = "multipart/form-data", "image"
 PLAIN = ("item_id", "title", "text", "category", "timestamp")
-"""Fields that are taken as they stand; `available`, `attributes` and others are JSON, as texts are that are lists."""
+"""Fields that are taken as they stand;
+`available`, `attributes` and others are JSON, as texts are that are lists.
+"""
 MAX_FIELDS = 16
 SLICE_BYTES = 64 * 1024
 
@@ -35,7 +37,9 @@ async def read_item(request: Request, limit: int) -> bytes:
 
 async def _from_form(request: Request, body: bytes) -> bytes:
     slices = _slices(body)
-    parser = MultiPartParser(request.headers, slices, max_files=1, max_fields=MAX_FIELDS, max_part_size=len(body))
+    parser = MultiPartParser(
+        request.headers, slices, max_files=1, max_fields=MAX_FIELDS, max_part_size=len(body)
+    )
     try:
         form = await parser.parse()
     except (MultiPartException, KeyError) as error:
@@ -55,7 +59,9 @@ async def _from_form(request: Request, body: bytes) -> bytes:
 async def _part(name: str, value: UploadFile | str) -> tuple[str, object]:
     """Return a part as a field of the JSON body."""
     if isinstance(value, UploadFile) != (name == FILE):
-        raise MalformedBody(f"the form's part {name!r}: expected a file named {FILE}, and fields that are none")
+        raise MalformedBody(
+            f"the form's part {name!r}: expected a file named {FILE}, and fields that are none"
+        )
     if isinstance(value, UploadFile):
         return "image_b64", base64.b64encode(await value.read()).decode()
     return name, _value(name, value)

@@ -1,7 +1,8 @@
 """Followers of jobs: each job is read once for all who follow it in this process.
 
-A follower gets the job as it is and whenever it changed; one that reads slowly skips what came between. Streams are
-bounded in number, end with their job, with the service and with the key that they began with, and say why they end.
+A follower gets the job as it is and whenever it changed; one that reads slowly skips what came
+between. Streams are bounded in number, end with their job, with the service and with the key that
+they began with, and say why they end.
 """
 
 from __future__ import annotations
@@ -32,7 +33,10 @@ KEEP_ALIVE = ": still there\n\n"
 
 @dataclass(slots=True)
 class Followed:
-    """A job as it was read last; None once it is gone. `changed` is set, and replaced, when it is another."""
+    """A job as it was read last; None once it is gone.
+
+    `changed` is set, and replaced, when it is another.
+    """
 
     job: JobRecord | None
     event: str
@@ -75,13 +79,17 @@ class JobEvents:
         followed = self._followed.get(job_id)
         if followed is not None and followed.followers >= MAX_FOLLOWERS_PER_JOB:
             raise TooManyAtOnce(
-                f"{MAX_FOLLOWERS_PER_JOB} clients follow job {job_id!r}: ask for it with GET /jobs/{job_id}"
+                f"{MAX_FOLLOWERS_PER_JOB} clients follow job {job_id!r}: ask for it with GET"
+                f" /jobs/{job_id}"
             )
         if sum(one.followers for one in self._followed.values()) >= MAX_FOLLOWERS:
-            raise TooManyAtOnce(f"{MAX_FOLLOWERS} clients follow jobs: ask for yours with GET /jobs/{job_id}")
+            raise TooManyAtOnce(
+                f"{MAX_FOLLOWERS} clients follow jobs: ask for yours with GET /jobs/{job_id}"
+            )
 
     async def follow(self, job: JobRecord, check: Callable[[], None]) -> AsyncIterator[str]:
-        """Yield a job's events until it ended; comments in between keep proxies from closing the connection.
+        """Yield a job's events until it ended; comments in between keep proxies from closing the
+        connection.
 
         Args:
             job: as it is.

@@ -19,7 +19,8 @@ async def read_body(request: Request, limit: int) -> bytes:
     """Read a body that must fit in memory; the limit holds whatever its headers claim.
 
     Raises:
-        PayloadTooLarge: more than `limit` bytes; AtCapacity: the bodies of all requests take too much memory.
+        PayloadTooLarge: more than `limit` bytes; AtCapacity: the bodies of all requests take too
+            much memory.
     """
     refuse_long(request, limit)
     given = body_of(request.scope)

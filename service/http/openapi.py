@@ -1,4 +1,6 @@
-"""The OpenAPI document: what FastAPI makes of the routes, their bodies as named schemas, keys and common errors."""
+"""The OpenAPI document: what FastAPI makes of the routes,
+their bodies as named schemas, keys and common errors.
+"""
 
 from __future__ import annotations
 
@@ -60,12 +62,16 @@ def _describe_errors(operation: dict[str, Any], method: str, path: str) -> None:
         statuses.append(503)
     if needed(method, path) != "read":
         statuses.append(507)
-    named = operation["responses"] | {str(status): answer for status, answer in problems(*statuses).items()}
+    named = operation["responses"] | {
+        str(status): answer for status, answer in problems(*statuses).items()
+    }
     operation["responses"] = dict(sorted(named.items()))
 
 
 def _share(content: dict[str, Any], schemas: dict[str, Any]) -> None:
-    """Move a body's schema, which its route reads by itself, to the shared ones: references must begin at the root."""
+    """Move a body's schema, which its route reads by itself,
+    to the shared ones: references must begin at the root.
+    """
     schema = content.get("schema", {})
     if schema.get("title") is None or "$ref" in schema:
         return
@@ -79,4 +85,8 @@ def _rerooted(value: Any) -> Any:
         return {name: _rerooted(one) for name, one in value.items() if name != "$defs"}
     if isinstance(value, list):
         return [_rerooted(one) for one in value]
-    return value.replace(_INNER, _SHARED) if isinstance(value, str) and value.startswith(_INNER) else value
+    return (
+        value.replace(_INNER, _SHARED)
+        if isinstance(value, str) and value.startswith(_INNER)
+        else value
+    )

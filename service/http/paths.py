@@ -1,4 +1,6 @@
-"""Paths as they were sent: decoded once, exactly, so that none of them names another thing than its bytes do."""
+"""Paths as they were sent: decoded once,
+exactly, so that none of them names another thing than its bytes do.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +15,18 @@ from adapters_store.quoting import quote
 from service.errors import InvalidRequest, MalformedPath
 
 QUERY_PATHS = frozenset(("/recommend", "/compare", "/similar", "/embed"))
-"""POST routes that only read: a key with the scope `recommend` may call them, and they queue for admission."""
+"""POST routes that only read: a key with the scope
+`recommend` may call them, and they queue for admission.
+"""
 
 _ESCAPED = re.compile(rb"(?:[^%]|%[0-9A-Fa-f]{2})*")
 _ITEM = re.compile(rb"(/domains/[^/]*/items/)(.*)", re.DOTALL)
 
 
 class _Anything(Convertor[str]):
-    """The rest of a path, with newlines: the built-in convertor stops before one and would name another item."""
+    """The rest of a path, with newlines:
+    the built-in convertor stops before one and would name another item.
+    """
 
     regex = "(?s:.*)"
 
@@ -37,10 +43,12 @@ register_url_convertor("path", _Anything())
 def exact_path(scope: Any) -> str:
     """Return the decoded path of a request.
 
-    An item's id may hold any character, as the check of ids decides; no other part has slashes or control characters.
+    An item's id may hold any character, as the check of ids decides; no other part has slashes or
+    control characters.
 
     Raises:
-        MalformedPath: it is no UTF-8, or has a % that begins no escape; InvalidRequest: a part that names nothing.
+        MalformedPath: it is no UTF-8, or has a % that begins no escape; InvalidRequest: a part that
+            names nothing.
     """
     raw: bytes = scope.get("raw_path") or b""
     if b"%" not in raw and b"\x7f" not in raw:
@@ -64,7 +72,10 @@ def local_path(scope: Any) -> str:
 def _name(part: bytes) -> str:
     name = _decoded(part)
     if "/" in name or CONTROL.search(name):
-        msg = f"{quote(name)} is no name: no part of a path has slashes or control characters, except for an item's id"
+        msg = (
+            f"{quote(name)} is no name: no part of a path has slashes or control characters, except"
+            " for an item's id"
+        )
         raise InvalidRequest(msg, [{"loc": ["path"], "msg": msg}])
     return name
 
@@ -76,4 +87,6 @@ def _decoded(part: bytes) -> str:
         return unquote_to_bytes(part).decode()
     except UnicodeDecodeError as error:
         given = quote(part.decode("ascii", "backslashreplace"))  # as it was sent, percent-encoded
-        raise MalformedPath(f"the path is not UTF-8: {error.reason} at byte {error.start} of {given}") from error
+        raise MalformedPath(
+            f"the path is not UTF-8: {error.reason} at byte {error.start} of {given}"
+        ) from error

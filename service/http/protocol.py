@@ -1,7 +1,8 @@
-"""HTTP/1.1 on a socket: uvicorn's protocol, with bounds on what a client can make the process hold, and for how long.
+"""HTTP/1.1 on a socket: uvicorn's protocol, with bounds on what a client can make the process hold,
+and for how long.
 
-Nothing here has a key yet: a bound holds for every client. What is over one is answered as a problem, and the
-connection is closed without keeping more of what comes.
+Nothing here has a key yet: a bound holds for every client. What is over one is answered as a
+problem, and the connection is closed without keeping more of what comes.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ MAX_UNREAD = 1024 * 1024
 """Bytes of a body that nobody has read yet: far more than what arrives before reading pauses."""
 
 LINGER_S = 2.0
-"""How long a refused client may go on sending, so that it reads the answer before the connection ends."""
+"""How long a refused client may go on sending,
+so that it reads the answer before the connection ends.
+"""
 
 REFUSED = "refused_by_queue"
 """Key of a request's state: it was refused since too many wait (429)."""
@@ -36,8 +39,8 @@ REFUSED = "refused_by_queue"
 REFUSED_PAUSE_S = 1.0
 """How long a connection is not read after that: as long as its `Retry-After` says.
 
-Clients that ask again at once would otherwise keep the event loop busy with refusals, and everybody waits for those.
-What they send meanwhile stays in the kernel; other connections are not concerned.
+Clients that ask again at once would otherwise keep the event loop busy with refusals, and everybody
+waits for those. What they send meanwhile stays in the kernel; other connections are not concerned.
 """
 
 LINGER_BYTES = 16 * 1024 * 1024
@@ -65,13 +68,17 @@ class Limits:
 
 Headers = Sequence[tuple[bytes, bytes]]
 RefuseEarly = Callable[[Any, bytes, Headers], bytes | None]
-"""From the app, the address and the headers of a POST to a whole answer, or None: it is served as any other."""
+"""From the app, the address and the headers of a POST to a whole answer,
+or None: it is served as any other.
+"""
 
 
 class BoundedConfig(uvicorn.Config):
     """What `uvicorn.Config` says, for the bounded protocol."""
 
-    def __init__(self, app: Any, limits: Limits, refuse_early: RefuseEarly | None = None, **more: Any) -> None:
+    def __init__(
+        self, app: Any, limits: Limits, refuse_early: RefuseEarly | None = None, **more: Any
+    ) -> None:
         super().__init__(app, http=BoundedProtocol, ws="none", **more)
         self.limits = limits
         self.refuse_early = refuse_early
@@ -102,7 +109,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._phase = Phase.IDLE
         self._messages = 0
         self._since = self.loop.time()
-        # Bytes that came since anything was heard of a request: of an unfinished head, of chunk extensions or trailers.
+        # Bytes that came since anything was heard of a request: of an unfinished head, of chunk
+        # extensions or trailers.
         self._silent = 0
         self._chunk = 0
         self._received = 0
@@ -126,7 +134,9 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came; an unfinished head, chunk extension or trailer is not kept beyond its bound."""
+        """Parse what came; an unfinished head,
+        chunk extension or trailer is not kept beyond its bound.
+        """
         self._chunk = len(data)
         if self._is_refused:
             self._received += len(data)
@@ -161,7 +171,9 @@ class BoundedProtocol(HttpToolsProtocol):
             self._raise(_long_line(self._limits.line_bytes))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header; a trailer, which comes after the body, is dropped: the request was admitted without it."""
+        """Take a header; a trailer, which comes after the body,
+        is dropped: the request was admitted without it.
+        """
         if self._phase is not Phase.HEAD:
             return
         super().on_header(name, value)
@@ -175,14 +187,18 @@ class BoundedProtocol(HttpToolsProtocol):
             if size > self._limits.head_bytes:
                 self._raise(_long_head(self._limits.head_bytes))
         if len(self.pipeline) >= MAX_PIPELINED:
-            self._raise(status_problem(400, f"more than {MAX_PIPELINED} requests wait on this connection"))
+            self._raise(
+                status_problem(400, f"more than {MAX_PIPELINED} requests wait on this connection")
+            )
         self._is_discarding = self._is_refused_early()
         if not self._is_discarding:
             super().on_headers_complete()
         self._enter(Phase.BODY)
 
     def _is_refused_early(self) -> bool:
-        """Answer a request that would queue too long, before anything is made for it; its body is thrown away."""
+        """Answer a request that would queue too long,
+        before anything is made for it; its body is thrown away.
+        """
         if self._refuse_early is None or self._is_answering or self.pipeline:
             return False
         if self.parser.get_method() != b"POST" or not self.parser.should_keep_alive():
@@ -224,7 +240,9 @@ class BoundedProtocol(HttpToolsProtocol):
     def _keep_alive(self) -> None:
         """Wait for another request, not for ever."""
         self._unset_keepalive_if_required()
-        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+        self.timeout_keep_alive_task = self.loop.call_later(
+            self.timeout_keep_alive, self.timeout_keep_alive_handler
+        )
 
     def _pause(self) -> None:
         self.flow.pause_reading()
@@ -260,7 +278,13 @@ class BoundedProtocol(HttpToolsProtocol):
         elif self._phase is Phase.BODY and self._is_answering:
             if self._is_slow(now):
                 limits = self._limits
-                self._refuse(_slow("body", limits.body_seconds, f"{limits.body_bytes_per_second} bytes a second"))
+                self._refuse(
+                    _slow(
+                        "body",
+                        limits.body_seconds,
+                        f"{limits.body_bytes_per_second} bytes a second",
+                    )
+                )
         elif now - self._since > self._limits.head_seconds and not self._is_answering:
             self._end_silence()
 
@@ -272,10 +296,13 @@ class BoundedProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def _is_slow(self, now: float) -> bool:
-        """Whether a client sends less of a body than it must; while it waits for this process it need not send."""
-        # A chunk that announces more than the body's limit is found here, too, and not when it begins: httptools calls
-        # back at a chunk's header without its size, and where the header stands in the data is the parser's alone. The
-        # announced bytes cost nothing before they come, and those that come are counted against the limit.
+        """Whether a client sends less of a body than it must;
+        while it waits for this process it need not send.
+        """
+        # A chunk that announces more than the body's limit is found here, too, and not when it
+        # begins: httptools calls back at a chunk's header without its size, and where the header
+        # stands in the data is the parser's alone. The announced bytes cost nothing before they
+        # come, and those that come are counted against the limit.
         began, received = self._window
         if self.flow.read_paused or self.cycle.waiting_for_100_continue:
             self._window = now, self._received
@@ -295,7 +322,9 @@ class BoundedProtocol(HttpToolsProtocol):
         return now - since > self._limits.write_seconds
 
     def _refuse(self, found: Problem) -> None:
-        """Answer with a problem, and end the connection; a request that came before is answered first."""
+        """Answer with a problem, and end the connection;
+        a request that came before is answered first.
+        """
         self._is_refused = True
         self._received = 0
         cycle = self.cycle
@@ -315,12 +344,19 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _write(self, found: Problem) -> None:
         body = json.dumps(found.body | {"request_id": uuid.uuid4().hex}).encode()
-        head = {"content-type": MEDIA_TYPE, "content-length": str(len(body)), "connection": "close", **found.headers}
+        head = {
+            "content-type": MEDIA_TYPE,
+            "content-length": str(len(body)),
+            "connection": "close",
+            **found.headers,
+        }
         lines = b"".join(f"{name}: {value}\r\n".encode() for name, value in head.items())
         self.transport.write(STATUS_LINE[found.status] + lines + b"\r\n" + body)
 
     def _linger(self) -> None:
-        """Close when the client has read the answer: at once it would be lost where more is on its way in."""
+        """Close when the client has read the answer:
+        at once it would be lost where more is on its way in.
+        """
         if self.transport.is_closing():
             return
         if self.transport.can_write_eof():
@@ -335,11 +371,18 @@ def _too_many(count: int) -> Problem:
 
 
 def _long_line(limit: int) -> Problem:
-    return problem(414, "address_too_long", "Address too long", f"the address is longer than {limit} bytes")
+    return problem(
+        414, "address_too_long", "Address too long", f"the address is longer than {limit} bytes"
+    )
 
 
 def _long_head(limit: int) -> Problem:
-    return problem(431, "headers_too_large", "Headers too large", f"address and headers take more than {limit} bytes")
+    return problem(
+        431,
+        "headers_too_large",
+        "Headers too large",
+        f"address and headers take more than {limit} bytes",
+    )
 
 
 def _many_fields(limit: int) -> Problem:

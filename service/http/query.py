@@ -1,4 +1,6 @@
-"""Query parameters: one that a route does not know is refused, so that a misspelled one is not ignored."""
+"""Query parameters: one that a route does not know is refused,
+so that a misspelled one is not ignored.
+"""
 
 from __future__ import annotations
 
@@ -29,12 +31,20 @@ async def check_query(request: Request) -> None:
 
 
 def _names(dependant: Dependant) -> list[str]:
-    """Name the query parameters of a route or a dependency, those of its own dependencies included."""
+    """Name the query parameters of a route or a dependency,
+    those of its own dependencies included.
+    """
     inner = [name for one in dependant.dependencies for name in _names(one)]
     return [*(one.alias for one in dependant.query_params), *inner]
 
 
 def _message(name: str, known: list[str]) -> str:
     near = get_close_matches(name, known, 1)
-    expected = f"did you mean {near[0]}?" if near else f"expected {listed(known)}" if known else "expected none"
+    expected = (
+        f"did you mean {near[0]}?"
+        if near
+        else f"expected {listed(known)}"
+        if known
+        else "expected none"
+    )
     return f"{quote(name)} is no parameter here: {expected}"

@@ -26,10 +26,11 @@ _log = logging.getLogger("swaprec")
 
 
 class RequestMiddleware:
-    """Gives each request an id (the client's, if it is a plain one), names it in the answer, and counts.
+    """Gives each request an id (the client's, if it is a plain one), names it in the answer, and
+    counts.
 
-    `root_path` is the path under which a proxy serves the API: it may take it away or leave it, and an answer's
-    `Location` begins with it. No header is trusted about it.
+    `root_path` is the path under which a proxy serves the API: it may take it away or leave it, and
+    an answer's `Location` begins with it. No header is trusted about it.
     """
 
     def __init__(self, app: ASGIApp, root_path: str = "") -> None:
@@ -60,7 +61,8 @@ class RequestMiddleware:
             scope["path"] = exact_path(scope)
             await self._app(scope, receive, send_with_id)
         except Exception as error:
-            # Answered here: what goes on to the server ends the connection before its answer is read.
+            # Answered here: what goes on to the server ends the connection before its answer is
+            # read.
             if began:
                 raise
             request = Request(scope)
@@ -80,7 +82,8 @@ def install_problems(app: FastAPI) -> None:
 
 
 def _handled() -> tuple[type[Exception], ...]:
-    # Named, so that the framework answers them inside the middleware and does not log them as crashes.
+    # Named, so that the framework answers them inside the middleware and does not log them as
+    # crashes.
     from adapters_store.errors import StoreError
     from service.errors import ServiceError
 
@@ -88,7 +91,9 @@ def _handled() -> tuple[type[Exception], ...]:
 
 
 async def _on_any(request: Request, error: Exception) -> Response:
-    if isinstance(error, DomainNotFound) and (lost := request.app.state.components.lost.error(error.name)):
+    if isinstance(error, DomainNotFound) and (
+        lost := request.app.state.components.lost.error(error.name)
+    ):
         error = lost
     elif isinstance(error, DomainNotFound):
         error = DomainNotFound(error.name, filter(caller(request).covers, error.existing))
@@ -105,8 +110,11 @@ async def _on_status(request: Request, error: Exception) -> Response:
 
 
 async def _on_disconnect(request: Request, _: Exception) -> Response:
-    # Nobody reads this; it keeps a client that left in the middle of its body out of the log and of the 5xx counts.
-    return answer(request, problem(400, "client_gone", "Client gone", "the body ended before it was complete"))
+    # Nobody reads this; it keeps a client that left in the middle of its body out of the log and of
+    # the 5xx counts.
+    return answer(
+        request, problem(400, "client_gone", "Client gone", "the body ended before it was complete")
+    )
 
 
 async def _on_validation(request: Request, error: Exception) -> Response:

@@ -1,6 +1,8 @@
-"""A multipart upload, parsed while it streams: the file goes to the store's temporary sibling, fields to a dict.
+"""A multipart upload, parsed while it streams: the file goes to the store's temporary sibling,
+fields to a dict.
 
-Parsing, hashing and writing run in worker threads, so that a slow or hostile body keeps no other request waiting.
+Parsing, hashing and writing run in worker threads, so that a slow or hostile body keeps no other
+request waiting.
 """
 
 from __future__ import annotations
@@ -48,7 +50,8 @@ class UploadForm:
         """Parse a whole body.
 
         Raises:
-            UnsupportedMedia: no multipart form; MalformedBody: a broken one, or not with exactly one file;
+            UnsupportedMedia: no multipart form; MalformedBody: a broken one, or not with exactly
+                one file;
             InvalidRequest: a field that does not exist, so that a misspelled one is not ignored.
         """
         parser = self._make_parser(content_type)
@@ -61,15 +64,20 @@ class UploadForm:
         if not self._ended:
             raise MalformedBody("the form ends before its last boundary: send it again")
         if not self.has_file:
-            raise MalformedBody("the form has no part named `file`: curl -F file=@bundle.safetensors")
+            raise MalformedBody(
+                "the form has no part named `file`: curl -F file=@bundle.safetensors"
+            )
 
     def _make_parser(self, content_type: str) -> MultipartParser:
         # Parsing takes time that grows with the square of the length.
-        kind, options = parse_options_header(content_type if len(content_type) <= MAX_CONTENT_TYPE else "")
+        kind, options = parse_options_header(
+            content_type if len(content_type) <= MAX_CONTENT_TYPE else ""
+        )
         if kind != b"multipart/form-data" or not options.get(b"boundary"):
             raise UnsupportedMedia(
-                f"content type {quote(content_type) if content_type else 'missing'}: expected multipart/form-data "
-                "with the bundle as `file`, for example curl -F file=@bundle.safetensors"
+                f"content type {quote(content_type) if content_type else 'missing'}: expected"
+                " multipart/form-data with the bundle as `file`, for example curl -F"
+                " file=@bundle.safetensors"
             )
         callbacks: MultipartCallbacks = {
             "on_part_begin": self._begin,
@@ -117,11 +125,14 @@ class UploadForm:
         self._name = options.get(b"name", b"").decode("utf-8", "replace")
         if self._name not in (FILE, *FIELDS):
             raise InvalidRequest(
-                f"the form has a part named {quote(self._name)}: expected {FILE}, and if wanted {', '.join(FIELDS)}",
+                f"the form has a part named {quote(self._name)}: expected {FILE}, and if wanted"
+                f" {', '.join(FIELDS)}",
                 [{"loc": ["body", self._name[:64]], "msg": "unknown field"}],
             )
         if self._name in self.fields or (self._name == FILE and self.has_file):
-            raise MalformedBody(f"the form has two parts named {self._name}: one upload is one bundle")
+            raise MalformedBody(
+                f"the form has two parts named {self._name}: one upload is one bundle"
+            )
         self.has_file = self.has_file or self._name == FILE
 
     def _on_data(self, data: bytes, start: int, end: int) -> None:

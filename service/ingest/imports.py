@@ -1,6 +1,8 @@
-"""Items in bulk: a body is spooled to a file, then stored row by row in transactions, and made searchable.
+"""Items in bulk: a body is spooled to a file, then stored row by row in transactions, and made
+searchable.
 
-What was spooled and acknowledged as a job is resumed after a crash; storing an item twice changes nothing.
+What was spooled and acknowledged as a job is resumed after a crash; storing an item twice changes
+nothing.
 """
 
 from __future__ import annotations
@@ -31,11 +33,15 @@ from transrec.progress import OnProgress
 
 KIND, PATCH = "import", "patch"
 BULK_IMPORT_ROWS = 10_000
-"""A job that imports more items makes them searchable at its end, by a compaction, and not step by step."""
+"""A job that imports more items makes them searchable at its end,
+by a compaction, and not step by step.
+"""
 MAX_ARRAY_BYTES = 64 * 1024 * 1024
 ABANDONED_S = 3600.0
 KEEP_EVERY_S = 1.0
-"""How often it is written down how far an import of rejected rows is: the report may be a megabyte."""
+"""How often it is written down how far an import
+of rejected rows is: the report may be a megabyte.
+"""
 COUNTED_BYTES = 16 * 1024 * 1024
 """After so much of a body everything that waits is counted again."""
 
@@ -46,12 +52,14 @@ Keep = Callable[[RowReport, int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class ImportRun:
-    """How an import goes on: what it did until `position`, and the catalog's generation then; -1 where it just begins.
+    """How an import goes on: what it did until `position`, and the catalog's generation then; -1
+    where it just begins.
 
-    `incarnation` is the one of the domain that the import is for. `compacts`: a bulk import becomes searchable by
-    a compaction at its end. `replaces`: what a row does not name has its default, as in a PUT; else it stays as it is.
-    `on_progress` is called with (done, total); `retry_until_available` repeats a call while state is unavailable;
-    `keep` records the progress; `check` raises where the job may not go on.
+    `incarnation` is the one of the domain that the import is for. `compacts`: a bulk import becomes
+    searchable by a compaction at its end. `replaces`: what a row does not name has its default, as
+    in a PUT; else it stays as it is. `on_progress` is called with (done, total);
+    `retry_until_available` repeats a call while state is unavailable; `keep` records the progress;
+    `check` raises where the job may not go on.
     """
 
     report: RowReport = field(default_factory=RowReport)
@@ -81,12 +89,19 @@ class Imports:
     ) -> None:
         self._folder, self._state = folder, state
         self._max_spool_bytes = max_spool_bytes
-        self._versions, self._writer, self._compactor, self._jobs = versions, writer, compactor, jobs
+        self._versions, self._writer, self._compactor, self._jobs = (
+            versions,
+            writer,
+            compactor,
+            jobs,
+        )
         folder.mkdir(parents=True, exist_ok=True)
         self._sweep()
 
     def _sweep(self) -> None:
-        """Remove what nobody will import any more: named by no job, and too old to be on its way in."""
+        """Remove what nobody will import any more:
+        named by no job, and too old to be on its way in.
+        """
         wanted = {job.detail["file"] for job in self._jobs.unended() if job.kind in (KIND, PATCH)}
         for path in self._folder.iterdir():
             with suppress(FileNotFoundError):
@@ -133,7 +148,9 @@ class Imports:
                 with suppress(FileNotFoundError):
                     waiting += entry.stat().st_size
         if waiting > self._max_spool_bytes:
-            raise AtCapacity(f"imports of {waiting} bytes wait already, at most {self._max_spool_bytes} are kept")
+            raise AtCapacity(
+                f"imports of {waiting} bytes wait already, at most {self._max_spool_bytes} are kept"
+            )
 
     def submit_item(self, domain: str, item: ItemBody, incarnation: str) -> JobRecord:
         """Import one item as a job.
@@ -143,10 +160,14 @@ class Imports:
         """
         row = item.model_dump_json(exclude_unset=True).encode() + b"\n"
         if len(row) - len(item.image_b64 or "") > MAX_ROW_BYTES:
-            raise PayloadTooLarge(f"more than {MAX_ROW_BYTES} bytes beside its picture; put it with wait=true")
+            raise PayloadTooLarge(
+                f"more than {MAX_ROW_BYTES} bytes beside its picture; put it with wait=true"
+            )
         return self.submit(domain, self._spooled(row), incarnation, replaces="true")
 
-    def submit_patch(self, domain: str, item_id: str, patch: ItemPatch, incarnation: str) -> JobRecord:
+    def submit_patch(
+        self, domain: str, item_id: str, patch: ItemPatch, incarnation: str
+    ) -> JobRecord:
         """Change an item as a job.
 
         Raises:
@@ -161,7 +182,9 @@ class Imports:
             path.write_bytes(content)
         return path
 
-    def submit(self, domain: str, spooled: Path, incarnation: str, kind: str = KIND, **detail: str) -> JobRecord:
+    def submit(
+        self, domain: str, spooled: Path, incarnation: str, kind: str = KIND, **detail: str
+    ) -> JobRecord:
         """Import as a job; from here on neither a crash nor a power cut loses anything.
 
         Args:
@@ -188,7 +211,8 @@ class Imports:
             raise
 
     def run(self, domain: str, spooled: Path, run: ImportRun | None = None) -> RowReport:
-        """Store every row that can be stored, make the catalog searchable, and say what could not be.
+        """Store every row that can be stored, make the catalog searchable, and say what could not
+        be.
 
         Raises:
             MalformedBody: an array that is no JSON; nothing was stored.
@@ -200,7 +224,9 @@ class Imports:
         overtaken, generation = self._overtaken(domain, run.generation), run.generation
         kept = time.monotonic()
         for batch in read_batches(spooled, report, item_reader, done, run.check):
-            wanted = [(index, row) for index, row in batch.rows_by_number if row.item_id not in overtaken]
+            wanted = [
+                (index, row) for index, row in batch.rows_by_number if row.item_id not in overtaken
+            ]
             merge = Merge(self._state, domain, item_reader, wanted, replaces=run.replaces)
             run.retry_until_available(merge.read)
             merge.report_rejected(report)
@@ -216,7 +242,8 @@ class Imports:
             done, total = batch.done, batch.total
             rows += batch.rows
             if rows >= BATCH_ROWS:
-                # No batch has more rows: what was stored but not written down before a crash is behind.
+                # No batch has more rows: what was stored but not written down before a crash is
+                # behind.
                 overtaken = frozenset()
             if merge.items or time.monotonic() - kept > KEEP_EVERY_S:
                 run.keep(report, done, generation)
@@ -226,7 +253,9 @@ class Imports:
             run.on_progress(total, total)
         report.warnings += sample.warnings()
         counts = (report.accepted, report.updated, report.unchanged, report.rejected_count)
-        _log.info("%s: import ended: %d accepted, %d updated, %d unchanged, %d rejected", domain, *counts)
+        _log.info(
+            "%s: import ended: %d accepted, %d updated, %d unchanged, %d rejected", domain, *counts
+        )
         return report
 
     def _store(self, domain: str, merge: Merge, run: ImportRun) -> Upserted:
@@ -242,7 +271,9 @@ class Imports:
         )
 
     def _overtaken(self, domain: str, generation: int) -> frozenset[str]:
-        """Ids that are not to be stored again by who begins anew: a process that was killed did, or somebody since."""
+        """Ids that are not to be stored again by who begins anew:
+        a process that was killed did, or somebody since.
+        """
         if generation < 0:
             return frozenset()
         incarnation = self._state.get_domain(domain).incarnation
@@ -252,14 +283,19 @@ class Imports:
         return frozenset([*upserted, *(removals.deleted if removals is not None else [])])
 
     def run_import_job(self, job: JobRecord, progress: Progress) -> dict[str, Any]:
-        """Import, or go on with it where it was: what was deleted since does not come back with its rows."""
-        incarnation = self._state.get_domain(job.domain).incarnation  # before the job is seen: it goes with its domain
+        """Import, or go on with it where it was:
+        what was deleted since does not come back with its rows.
+        """
+        incarnation = self._state.get_domain(
+            job.domain
+        ).incarnation  # before the job is seen: it goes with its domain
         job = self._state.get_job(job.id)
         begun = job.result or {}
         first = begun.get("generation", -1) if begun else self._state.generation(job.domain)
 
         def keep(report: RowReport, position: int, generation: int) -> None:
-            # As long as nothing is stored, what others changed since the beginning is not to be overwritten.
+            # As long as nothing is stored, what others changed since the beginning is not to be
+            # overwritten.
             generation = first if generation < 0 else generation
             result = {"report": report.to_json(), "position": position, "generation": generation}
             progress.retry_until_available(
@@ -288,13 +324,20 @@ class Imports:
         return report.to_json()
 
     def run_patch_job(self, job: JobRecord, progress: Progress) -> dict[str, Any]:
-        """Change an item, unless that was done before this process was killed, or somebody changed it since."""
+        """Change an item, unless that was done before this
+        process was killed, or somebody changed it since.
+        """
         incarnation = self._state.get_domain(job.domain).incarnation
-        patch, item_id = ItemPatch.model_validate_json(self._path(job).read_bytes()), job.detail["item_id"]
+        patch, item_id = (
+            ItemPatch.model_validate_json(self._path(job).read_bytes()),
+            job.detail["item_id"],
+        )
         begun = self._state.get_job(job.id).result
         if begun is None:
             began = {"generation": self._state.generation(job.domain)}
-            progress.retry_until_available(lambda: self._state.update_job(job.id, token=job.token, result=began))
+            progress.retry_until_available(
+                lambda: self._state.update_job(job.id, token=job.token, result=began)
+            )
         elif item_id in self._overtaken(job.domain, begun["generation"]):
             return {"updated": 0, "unchanged": 1}
         item_reader = self._versions.item_reader(job.domain)

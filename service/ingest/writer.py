@@ -1,7 +1,8 @@
-"""Catalog changes: embedded by the process that takes them, stored, and searchable before the answer.
+"""Catalog changes: embedded by the process that takes them, stored, and searchable before the
+answer.
 
-An item is embedded before it is stored, under every version that is warm: who reads of it in the feed then finds the
-vector, and no other process embeds it again.
+An item is embedded before it is stored, under every version that is warm: who reads of it in the
+feed then finds the vector, and no other process embeds it again.
 """
 
 from __future__ import annotations
@@ -59,41 +60,60 @@ class CatalogWriter:
             domain: whose items.
             items: that are new or changed.
             search: False leaves that to a compaction.
-            retry_until_available: repeats a call while state is unavailable, so that nothing is counted twice.
-            check: called between steps; what it raises ends the upsert, before the next thousand are stored.
+            retry_until_available: repeats a call while state is unavailable, so that nothing is
+                counted twice.
+            check: called between steps; what it raises ends the upsert, before the next thousand
+                are stored.
             incarnation: of the domain that they are for; a later one of its name does not get them.
-            renew: returns items as they are to be stored, from those that were embedded; asked just before.
+            renew: returns items as they are to be stored, from those that were embedded; asked just
+                before.
 
         Raises:
             DomainNotFound; BundleError: the live version is damaged; StateUnavailable; OutOfSpace.
         """
-        incarnation = incarnation or retry_until_available(partial(self._state.get_domain, domain)).incarnation
+        incarnation = (
+            incarnation
+            or retry_until_available(partial(self._state.get_domain, domain)).incarnation
+        )
         retry_until_available(partial(self.embed, domain, items, check))
         stored, visibility = Upserted(0, 0, 0, 0), self._visibility(domain, search=search)
         for start in range(0, len(items), TRANSACTION_ROWS):
             check()
             some = items[start : start + TRANSACTION_ROWS]
             stored = stored.and_then(
-                retry_until_available(partial(self._store_some, domain, some, visibility, renew, incarnation))
+                retry_until_available(
+                    partial(self._store_some, domain, some, visibility, renew, incarnation)
+                )
             )
         if search and (stored.accepted or stored.updated or visibility == "all"):
             retry_until_available(partial(self._reconciler.reconcile, domain))
         return stored
 
     def _store_some(
-        self, domain: str, items: Sequence[StoredItem], visibility: Visibility, renew: Renew, incarnation: str
+        self,
+        domain: str,
+        items: Sequence[StoredItem],
+        visibility: Visibility,
+        renew: Renew,
+        incarnation: str,
     ) -> Upserted:
         return self._state.upsert_items(domain, renew(items), visibility, incarnation)
 
     def _visibility(self, domain: str, *, search: bool) -> Visibility:
-        """Return which rows are reported: all of them while something waits for a base, as unchanged items may."""
+        """Return which rows are reported:
+        all of them while something waits for a base, as unchanged items may.
+        """
         if not search:
             return "later"
         deployment = self._live.find(domain)
         return "all" if deployment is None or deployment.live.items.incomplete else "changed"
 
     def change(
-        self, domain: str, item_id: str, changed: Callable[[StoredItem], StoredItem], incarnation: str = ""
+        self,
+        domain: str,
+        item_id: str,
+        changed: Callable[[StoredItem], StoredItem],
+        incarnation: str = "",
     ) -> Upserted:
         """Change a stored item; what somebody else changes at the same time is not lost.
 
@@ -140,8 +160,11 @@ class CatalogWriter:
             raise ItemNotFound(f"{domain} has no item {item_id!r}")
         return found[item_id]
 
-    def embed(self, domain: str, items: Sequence[StoredItem], check: Callable[[], None] = lambda: None) -> None:
-        """Embed what has no vector yet, under every version that answers or is kept warm; `check` may end it.
+    def embed(
+        self, domain: str, items: Sequence[StoredItem], check: Callable[[], None] = lambda: None
+    ) -> None:
+        """Embed what has no vector yet, under every version that answers or is kept warm; `check`
+        may end it.
 
         Raises:
             DomainNotFound: also where it is deleted meanwhile.
@@ -161,5 +184,7 @@ class CatalogWriter:
             try:
                 self._vectors.complete(domain, prepared, contents, backbone, lambda *_: check())
             except (OSError, RuntimeError):
-                fence(self._state, record)()  # a domain that is deleted meanwhile takes its vectors along
+                fence(
+                    self._state, record
+                )()  # a domain that is deleted meanwhile takes its vectors along
                 raise

@@ -1,7 +1,8 @@
-"""Bases built ahead: a catalog at one generation with the vectors of every version that may be asked for.
+"""Bases built ahead: a catalog at one generation with the vectors of every version that may be
+asked for.
 
-What takes long is done here, as a job, by one process for all: embedding and, for large catalogs, tuning an index. The
-others map the files. A base is never changed; the next one replaces it.
+What takes long is done here, as a job, by one process for all: embedding and, for large catalogs,
+tuning an index. The others map the files. A base is never changed; the next one replaces it.
 """
 
 from __future__ import annotations
@@ -27,10 +28,14 @@ from service.version import Version, version_name
 # The kind of compaction jobs in state, on the wire and in metrics.
 KIND = "fold"
 VERSIONS_PER_BASE = 8
-"""Versions with vectors in a base: all warm ones, and the newest of the others up to this number."""
+"""Versions with vectors in a base:
+all warm ones, and the newest of the others up to this number.
+"""
 
 REBUILD_DELAY_S, MAX_REBUILD_DELAY_S, RECENT_JOBS = 60.0, 6 * 3600.0, 20
-"""A build that failed is tried again after a minute, of the same catalog after twice as long each time."""
+"""A build that failed is tried again after a minute,
+of the same catalog after twice as long each time.
+"""
 REFUSALS = range(400, 500)
 """Statuses of errors that are about what was built: the same again would fail again."""
 
@@ -38,7 +43,9 @@ _log = logging.getLogger("swaprec")
 
 
 class Compactor:
-    """Merges base and delta of a catalog into a new base; calls `on_compacted` with each domain that was."""
+    """Merges base and delta of a catalog into a new base;
+    calls `on_compacted` with each domain that was.
+    """
 
     def __init__(
         self,
@@ -51,26 +58,36 @@ class Compactor:
         sweeps: Sweeps,
     ) -> None:
         self._state, self.sweeps = in_process.state, sweeps
-        self._store, self._versions, self._in_process, self._in_worker = store, versions, in_process, in_worker
+        self._store, self._versions, self._in_process, self._in_worker = (
+            store,
+            versions,
+            in_process,
+            in_worker,
+        )
         self._reconciler, self._jobs = reconciler, jobs
         self.on_compacted: list[Callable[[str], object]] = []
 
     def request(self, domain: str) -> JobRecord | None:
         """Queue a compaction of a domain, unless one waits, or has failed and would again.
 
-        What was refused for what is in it is not built again before the catalog or the live version is another.
+        What was refused for what is in it is not built again before the catalog or the live version
+        is another.
         """
         if any(job.kind == KIND and job.domain == domain for job in self._state.open_jobs()):
             return None
         wanted = self._describe_input(domain)
-        failed = _take_failed([job for job in self._state.jobs(domain, RECENT_JOBS) if job.kind == KIND])
+        failed = _take_failed(
+            [job for job in self._state.jobs(domain, RECENT_JOBS) if job.kind == KIND]
+        )
         same = [job for job in failed if job.detail == wanted]
         if same and _was_refused(same[0]):
             self._reconciler.explain(
                 domain, f"its catalog cannot be built: {same[0].error and same[0].error['detail']}"
             )
             return None
-        if failed and _get_age(failed[0]) < min(MAX_REBUILD_DELAY_S, REBUILD_DELAY_S * 2 ** max(0, len(same) - 1)):
+        if failed and _get_age(failed[0]) < min(
+            MAX_REBUILD_DELAY_S, REBUILD_DELAY_S * 2 ** max(0, len(same) - 1)
+        ):
             return None
         try:
             return self._jobs.submit(KIND, domain, wanted)
@@ -88,7 +105,8 @@ class Compactor:
 
         Args:
             record: the domain.
-            first: a version that must be in it; those that answer, and what was live before, are too if they can be.
+            first: a version that must be in it; those that answer, and what was live before, are
+                too if they can be.
             progress: of the job.
 
         Raises:
@@ -98,11 +116,15 @@ class Compactor:
         versions = [first, *self._choose_versions(record.name, first)]
         if self._in_worker.takes(self._state.count_items(record.name), backbone):
             files = [
-                file for version in versions if (file := self._describe_version(record, version, first)) is not None
+                file
+                for version in versions
+                if (file := self._describe_version(record, version, first)) is not None
             ]
             self._in_worker.compact(record.name, backbone, files, token, progress.stage)
         else:
-            self._in_process.build(record, backbone, self._load_versions(record, versions), token, progress.stage)
+            self._in_process.build(
+                record, backbone, self._load_versions(record, versions), token, progress.stage
+            )
         progress.check()
         self._state.announce("items", record.name)
 
@@ -115,9 +137,14 @@ class Compactor:
         self._in_process.vectors.sweep(record.name, wanted)
 
     def _is_compacted(self, record: DomainRecord) -> bool:
-        """Whether every version that is kept warm has a base of the catalog as it is now that can be opened."""
+        """Whether every version that is kept warm has a
+        base of the catalog as it is now that can be opened.
+        """
         generation = self._state.generation(record.name)
-        return all(self._is_built(record, version, generation) for version in self._list_needed(record.name))
+        return all(
+            self._is_built(record, version, generation)
+            for version in self._list_needed(record.name)
+        )
 
     def _is_built(self, record: DomainRecord, version: Version, generation: int) -> bool:
         try:
@@ -136,8 +163,12 @@ class Compactor:
             in_use = {}
         return list(dict.fromkeys([*in_use, *self._store.pinned(domain)]))
 
-    def _describe_version(self, record: DomainRecord, version: Version, first: Version) -> VersionFile | None:
-        """Name a version for another process; None where it is damaged and not what this is done for."""
+    def _describe_version(
+        self, record: DomainRecord, version: Version, first: Version
+    ) -> VersionFile | None:
+        """Name a version for another process;
+        None where it is damaged and not what this is done for.
+        """
         try:
             digest, dtype = self._versions.identify(record, version)
             bundle = None if version is None else self._store.bundle_path(record.name, version)
@@ -153,14 +184,20 @@ class Compactor:
             try:
                 found.append(self._versions.load(record, version))
             except DAMAGE_ERRORS:
-                _log.exception("%s@%s is left out of the next base", record.name, version_name(version))
+                _log.exception(
+                    "%s@%s is left out of the next base", record.name, version_name(version)
+                )
         return found
 
     def _choose_versions(self, domain: str, first: Version) -> Sequence[Version]:
         lately = [one.version for one in reversed(self._store.activations(domain))]
         needed = self._list_needed(domain)
         wanted = (version for version in [*needed, *lately] if version != first)
-        present = (version for version in dict.fromkeys(wanted) if version is None or self._store.has(domain, version))
+        present = (
+            version
+            for version in dict.fromkeys(wanted)
+            if version is None or self._store.has(domain, version)
+        )
         return list(islice(present, max(VERSIONS_PER_BASE - 1, len(needed))))
 
     def compact(self, domain: str, progress: Progress) -> Deployment | None:
@@ -174,7 +211,9 @@ class Compactor:
             self.build(record, self._store.live(domain), progress)
         self.sweep(record)
         self.sweeps.ask()
-        deployment: Deployment | None = progress.retry_until_available(lambda: self._reconciler.reconcile(domain))
+        deployment: Deployment | None = progress.retry_until_available(
+            lambda: self._reconciler.reconcile(domain)
+        )
         for callback in self.on_compacted:
             callback(domain)
         return deployment
@@ -186,7 +225,9 @@ class Compactor:
 
 
 def _take_failed(jobs: Sequence[JobRecord]) -> list[JobRecord]:
-    """Return the newest jobs that failed, until one that did not; newest first, as they are given."""
+    """Return the newest jobs that failed,
+    until one that did not; newest first, as they are given.
+    """
     return list(takewhile(lambda job: job.status == "failed", jobs))
 
 

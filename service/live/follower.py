@@ -1,7 +1,7 @@
 """Follows the change feed: what another process changed is applied here.
 
-An entry only says which domain to look at again, so that entries may be seen twice, late or together. Every few
-seconds all domains are looked at, whatever the feed said.
+An entry only says which domain to look at again, so that entries may be seen twice, late or
+together. Every few seconds all domains are looked at, whatever the feed said.
 """
 
 from __future__ import annotations
@@ -30,8 +30,16 @@ _log = logging.getLogger("swaprec")
 class Follower:
     """Applies the feed to the live table, domain by domain, several domains at once."""
 
-    def __init__(self, state: State, store: Store, live: LiveTable, reconciler: Reconciler, jobs: Jobs) -> None:
-        self._state, self._store, self._live, self._reconciler, self._jobs = state, store, live, reconciler, jobs
+    def __init__(
+        self, state: State, store: Store, live: LiveTable, reconciler: Reconciler, jobs: Jobs
+    ) -> None:
+        self._state, self._store, self._live, self._reconciler, self._jobs = (
+            state,
+            store,
+            live,
+            reconciler,
+            jobs,
+        )
         self._closing = threading.Event()
         self._pool = ThreadPoolExecutor(FEED_THREADS, thread_name_prefix="feed")
         self._thread = threading.Thread(target=self._follow, name="feed", daemon=True)
@@ -42,7 +50,9 @@ class Follower:
 
     @property
     def lag_s(self) -> float:
-        """Seconds since the oldest change that was seen and is not applied yet; 0 where there is none."""
+        """Seconds since the oldest change that was seen
+        and is not applied yet; 0 where there is none.
+        """
         with self._lock:
             return max(0.0, time.time() - min(self._since.values())) if self._since else 0.0
 
@@ -130,7 +140,8 @@ class Follower:
             try:
                 self._reconciler.reconcile(domain)
                 self._note_trouble(domain)
-                if waited and domain in self._reconciler.waiting:  # of many changes each would be looked at in vain
+                # Of many changes each would be looked at in vain.
+                if waited and domain in self._reconciler.waiting:
                     self._closing.wait(RETRY_S)
             except StateUnavailable as error:
                 _log.debug("%s waits: %s", domain, error)

@@ -1,8 +1,9 @@
 """Keeps what this process answers from equal to what store and state say.
 
-The store's log says which versions of a domain are live, what a rollback returns to, and which is a canary; state says
-what is in the catalog. `reconcile` brings one domain there, from wherever it is: it is called after every change of
-this process, for every entry of the feed, and at the start. Nothing depends on having seen each change.
+The store's log says which versions of a domain are live, what a rollback returns to, and which is a
+canary; state says what is in the catalog. `reconcile` brings one domain there, from wherever it is:
+it is called after every change of this process, for every entry of the feed, and at the start.
+Nothing depends on having seen each change.
 """
 
 from __future__ import annotations
@@ -24,7 +25,13 @@ from service.embedding.vectors import VectorFiles
 from service.embedding.versions import Versions
 from service.engine.engine import Engine
 from service.engine.slots import Slot
-from service.errors import BackboneNotFound, DomainLoading, DomainNotFound, ServiceError, StateUnavailable
+from service.errors import (
+    BackboneNotFound,
+    DomainLoading,
+    DomainNotFound,
+    ServiceError,
+    StateUnavailable,
+)
 from service.live.keyed_locks import KeyedLocks
 from service.live.residency import Residency
 from service.live.table import Deployment, LiveDomain, LiveTable
@@ -72,9 +79,10 @@ class Reconciler:
         residency: what of it is in memory.
         observe_swap: called with the seconds of each publication.
 
-    `waiting` are domains that a build must bring on: until then they answer without removed items and
-    without other changes, or not at all if there is nothing to answer from. `on_removed` are called with
-    those that were removed. `troubled` are domains that stay at what they were, for an error that may pass.
+    `waiting` are domains that a build must bring on: until then they answer without removed items
+    and without other changes, or not at all if there is nothing to answer from. `on_removed` are
+    called with those that were removed. `troubled` are domains that stay at what they were, for an
+    error that may pass.
     """
 
     def __init__(
@@ -114,8 +122,11 @@ class Reconciler:
         with self._locks.of(domain):
             yield
 
-    def reconcile(self, domain: str, candidate: LiveDomain | None = None, *, load: bool = False) -> Deployment | None:
-        """Make the deployment of a domain equal to store and state; None where it cannot answer or is evicted.
+    def reconcile(
+        self, domain: str, candidate: LiveDomain | None = None, *, load: bool = False
+    ) -> Deployment | None:
+        """Make the deployment of a domain equal to store and state; None where it cannot answer or
+        is evicted.
 
         Args:
             domain: whether it exists or not.
@@ -157,7 +168,9 @@ class Reconciler:
             return self._open_version(record, version, _ReusableValues(record, []), 0)
 
     def _drop_cut(self, domain: str) -> None:
-        """Answer no more from files that were cut: reading what they lack would kill the process."""
+        """Answer no more from files that were cut:
+        reading what they lack would kill the process.
+        """
         deployment = self._live.find(domain) or self._live.cached(domain).deployment
         if deployment is None or not deployment.is_cut():
             return
@@ -169,7 +182,9 @@ class Reconciler:
             self._live.wait(domain, "being built anew, since a file of its vectors was damaged")
 
     def _stays_evicted(self, record: DomainRecord) -> bool:
-        """Whether a domain is evicted, or is to be, since nobody requested it and there is no room."""
+        """Whether a domain is evicted, or is to be,
+        since nobody requested it and there is no room.
+        """
         domain = record.name
         if self._store.pinned(domain):
             return False
@@ -197,7 +212,10 @@ class Reconciler:
 
     def _bring_up_to_date(self, record: DomainRecord, candidate: LiveDomain | None) -> Deployment:
         now, activation = self._live.find(record.name), self._store.current(record.name)
-        values = [*(now.warm if now is not None else ()), *([candidate] if candidate is not None else [])]
+        values = [
+            *(now.warm if now is not None else ()),
+            *([candidate] if candidate is not None else []),
+        ]
         reusable = _ReusableValues(record, values)
         deployment = self._assemble(record, activation, reusable)
         if deployment != now:
@@ -212,30 +230,41 @@ class Reconciler:
             self.request_compaction(record.name)
         return deployment
 
-    def _assemble(self, record: DomainRecord, activation: Activation, reusable: _ReusableValues) -> Deployment:
+    def _assemble(
+        self, record: DomainRecord, activation: Activation, reusable: _ReusableValues
+    ) -> Deployment:
         tolerate = (NotBuilt, OutOfSpace, *DAMAGE_ERRORS)
         made = {
-            activation.version: self._open_version(record, activation.version, reusable, activation.number, tolerate)
+            activation.version: self._open_version(
+                record, activation.version, reusable, activation.number, tolerate
+            )
         }
 
         def warm(version: Version) -> LiveDomain | None:
             if (
                 version not in made
-                and (found := self._open_warm(record, version, reusable, activation.number)) is not None
+                and (found := self._open_warm(record, version, reusable, activation.number))
+                is not None
             ):
                 made[version] = found
             return made.get(version)
 
         previous = warm(activation.previous) if activation.previous != activation.version else None
         canary = warm(activation.canary) if activation.percent else None
-        pinned = tuple(value for version in self._store.pinned(record.name) if (value := warm(version)) is not None)
+        pinned = tuple(
+            value
+            for version in self._store.pinned(record.name)
+            if (value := warm(version)) is not None
+        )
         percent = activation.percent if canary is not None else 0
         return Deployment(made[activation.version], previous, canary, percent, pinned)
 
     def _open_warm(
         self, record: DomainRecord, version: Version, reusable: _ReusableValues, number: int
     ) -> LiveDomain | None:
-        """Return what does not answer everybody; None where it is damaged or not built, which stops nothing else."""
+        """Return what does not answer everybody;
+        None where it is damaged or not built, which stops nothing else.
+        """
         try:
             value = self._open_version(record, version, reusable, number, (NotBuilt,))
         except NotBuilt:
@@ -249,9 +278,15 @@ class Reconciler:
         return None
 
     def _open_version(
-        self, record: DomainRecord, version: Version, reusable: _ReusableValues, number: int, tolerate: ErrorTypes = ()
+        self,
+        record: DomainRecord,
+        version: Version,
+        reusable: _ReusableValues,
+        number: int,
+        tolerate: ErrorTypes = (),
     ) -> LiveDomain:
-        """Return a version's value with the newest base that has its vectors and every change since.
+        """Return a version's value with the newest base that has its vectors and every change
+        since.
 
         Args:
             record: of the domain.
@@ -270,8 +305,16 @@ class Reconciler:
         lacks = items.incomplete or items.removed_until > items.generation
         generation = max(items.generation, items.removed_until) - lacks + number
         if known is not None:
-            same = known.items is items and known.version == version and known.index_generation == generation
-            return known if same else replace(known, items=items, version=version, index_generation=generation)
+            same = (
+                known.items is items
+                and known.version == version
+                and known.index_generation == generation
+            )
+            return (
+                known
+                if same
+                else replace(known, items=items, version=version, index_generation=generation)
+            )
         engine = self._versions.engine(record)
         cached = self._live.cached(record.name).slots.get((digest, dtype))
         slot, adapter_bytes = cached or self._take_slot(record, version, engine)
@@ -299,7 +342,11 @@ class Reconciler:
         known = reusable.find(*key)
         before = known.items if known is not None else self._make_empty(record)
         newer = self._bases.newest(record, *key, before.base)
-        if known is None and newer is None and self._state.count_items(record.name) > COMPACTION_ROWS:
+        if (
+            known is None
+            and newer is None
+            and self._state.count_items(record.name) > COMPACTION_ROWS
+        ):
             raise NotBuilt  # a base is due: reading all of it here would be in vain
         items = LiveItems.of(*newer) if newer is not None else before
         try:
@@ -310,13 +357,22 @@ class Reconciler:
             if known is None and newer is None:
                 raise
             if not isinstance(error, NotBuilt):
-                _log.error("%s@%s takes no changes but deletes: %s", record.name, version_name(version), error)
+                _log.error(
+                    "%s@%s takes no changes but deletes: %s",
+                    record.name,
+                    version_name(version),
+                    error,
+                )
                 self.troubled.add(record.name)
             # A base may be older than what answers.
-            items = self._without_removed(record, max(items, before, key=lambda one: one.generation))
+            items = self._without_removed(
+                record, max(items, before, key=lambda one: one.generation)
+            )
         return items
 
-    def _take_slot(self, record: DomainRecord, version: Version, engine: Engine) -> tuple[Slot, int]:
+    def _take_slot(
+        self, record: DomainRecord, version: Version, engine: Engine
+    ) -> tuple[Slot, int]:
         prepared = self._versions.load(record, version)
         side = prepared.adapter.user if prepared.adapter is not None else None
         return engine.take_slot(side), prepared.adapter_bytes
@@ -332,13 +388,15 @@ class Reconciler:
         # A large import must not grow in every process.
         most = max(EMBED_INLINE_MAX, DELTA_ROWS_MAX - len(items.delta.ids))
         changes = reusable.changes(
-            items.generation, lambda since: self._state.changes(record.name, since, record.incarnation, most)
+            items.generation,
+            lambda since: self._state.changes(record.name, since, record.incarnation, most),
         )
         if changes is None:
             raise NotBuilt
         if changes.generation == items.generation:
             return items
-        if not changes.upserted:  # what was deleted goes without the version's file, which may be damaged
+        # What was deleted goes without the version's file, which may be damaged.
+        if not changes.upserted:
             return items.with_changes(changes, np.zeros((0, items.width), np.float32))
         contents = self._versions.item_reader(record.name).contents_of(changes.upserted)
         prepared = self._versions.load(record, version)
@@ -362,7 +420,9 @@ class Reconciler:
         return items.without(removals)
 
     def _wait_for_build(self, record: DomainRecord) -> None:
-        """Answer no more than before until there is a base; not at all, if that is of an earlier domain of the name."""
+        """Answer no more than before until there is a base;
+        not at all, if that is of an earlier domain of the name.
+        """
         self.waiting.add(record.name)
         if not self._is_answering(record):
             self._live.wait(record.name, "being embedded")
@@ -374,7 +434,9 @@ class Reconciler:
             self._live.wait(domain, Broken(f"{domain} does not answer: {why}"))
 
     def _is_answering(self, record: DomainRecord) -> bool:
-        """Whether a domain answers; it does not any more where that was an earlier one of its name."""
+        """Whether a domain answers; it does not any
+        more where that was an earlier one of its name.
+        """
         now = self._live.find(record.name)
         if now is not None and now.live.incarnation != record.incarnation:
             self._live.remove(record.name)
@@ -388,15 +450,23 @@ class Reconciler:
             _log.error("domain %s stays at what it was: %s", record.name, error, exc_info=inside)
             return
         _log.error("domain %s cannot answer: %s", record.name, error, exc_info=inside)
-        known = error if isinstance(error, ServiceError) and not isinstance(error, DomainLoading) else None
+        known = (
+            error
+            if isinstance(error, ServiceError) and not isinstance(error, DomainLoading)
+            else None
+        )
         if isinstance(error, StoreDamaged):
             known = VersionsLost(str(error))
         message = problem_of(error).body["detail"]
-        self._live.wait(record.name, known or Broken(f"{record.name} cannot be restored: {message}"))
+        self._live.wait(
+            record.name, known or Broken(f"{record.name} cannot be restored: {message}")
+        )
 
 
 class _ReusableValues:
-    """Values of a domain that may be reused, and the changes that were read for one: the next one needs the same."""
+    """Values of a domain that may be reused,
+    and the changes that were read for one: the next one needs the same.
+    """
 
     def __init__(self, record: DomainRecord, values: list[LiveDomain]) -> None:
         mine = (value for value in values if value.incarnation == record.incarnation)

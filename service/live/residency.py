@@ -1,8 +1,9 @@
-"""An LRU cache of deployments under a budget of bytes: the least recently used is evicted, and loaded on demand.
+"""An LRU cache of deployments under a budget of bytes: the least recently used is evicted, and
+loaded on demand.
 
-An eviction drops the pages of vectors, index and ids. The adapters stay in their slots. A deployment of mapped files
-only stays too, so that restoring it is one assignment unless the domain changed. A domain with a pinned version is
-never evicted.
+An eviction drops the pages of vectors, index and ids. The adapters stay in their slots. A
+deployment of mapped files only stays too, so that restoring it is one assignment unless the domain
+changed. A domain with a pinned version is never evicted.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ class Residency:
 
     Args:
         live: whose values take memory.
-        budget: bytes; 0 is no limit. One domain that is larger than all of it is served all the same.
+        budget: bytes; 0 is no limit. One domain that is larger than all of it is served all the
+            same.
         observe: called with the seconds that each load took.
     """
 
@@ -42,7 +44,9 @@ class Residency:
         return not self.budget or self._live.bytes < self.budget
 
     def enforce_budget(self, domain: str) -> None:
-        """Evict the least recently used domains until the budget is kept; `domain`, just loaded, stays."""
+        """Evict the least recently used domains until
+        the budget is kept; `domain`, just loaded, stays.
+        """
         if not self.budget or self._live.bytes <= self.budget:
             return
         with self._evicting:
@@ -55,7 +59,8 @@ class Residency:
                     _log.debug("%s rests: %d bytes are in memory", oldest, self._live.bytes)
 
     async def get(self, domain: str) -> Deployment:
-        """Return the deployment of a domain, loading it if it is evicted; concurrent requests share one load.
+        """Return the deployment of a domain, loading it if it is evicted; concurrent requests share
+        one load.
 
         Raises:
             As `LiveTable.get`.

@@ -19,9 +19,10 @@ from transrec.backbone import Dtype
 class LiveDomain:
     """A version of a domain, ready to answer. Nothing in it ever changes.
 
-    `incarnation` tells the domain from an earlier one of its name. `dtype` is what its items are embedded in. `digest`
-    is the bundle's, or the backbone's fingerprint for `none`. The engine's slot is given back when the last reference
-    to it is gone, so that a request that still holds an old value is answered by the old weights.
+    `incarnation` tells the domain from an earlier one of its name. `dtype` is what its items are
+    embedded in. `digest` is the bundle's, or the backbone's fingerprint for `none`. The engine's
+    slot is given back when the last reference to it is gone, so that a request that still holds an
+    old value is answered by the old weights.
     """
 
     domain: str
@@ -36,7 +37,9 @@ class LiveDomain:
     dtype: Dtype
 
     def encode(self, histories: Sequence[Sequence[int]]) -> Floats:
-        """Encode histories, given as rows of the items, to user vectors [B, d]; safe from any thread."""
+        """Encode histories, given as rows of the items,
+        to user vectors [B, d]; safe from any thread.
+        """
         return self.engine.encode([History(rows, self.slot, self.items) for rows in histories])
 
     def memory(self) -> dict[str, int]:
@@ -46,9 +49,11 @@ class LiveDomain:
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """What a domain answers from: the live version, the previous one for a rollback, a canary and pinned versions.
+    """What a domain answers from: the live version, the previous one for a rollback, a canary and
+    pinned versions.
 
-    `percent` of the users get the canary. A pinned version may also be the live one, the previous one or the canary.
+    `percent` of the users get the canary. A pinned version may also be the live one, the previous
+    one or the canary.
     """
 
     live: LiveDomain
@@ -60,7 +65,11 @@ class Deployment:
     @property
     def warm(self) -> list[LiveDomain]:
         """All that can answer, the live value first."""
-        values = [value for value in (self.live, self.canary, self.previous, *self.pinned) if value is not None]
+        values = [
+            value
+            for value in (self.live, self.canary, self.previous, *self.pinned)
+            if value is not None
+        ]
         return list({id(value): value for value in values}.values())
 
     def get(self, version: Version | str) -> LiveDomain:
@@ -75,7 +84,8 @@ class Deployment:
                 return value
         there = ", ".join(str(version_name(value.version)) for value in self.warm)
         raise VersionNotServable(
-            f"{self.live.domain} can answer from versions {there} now, not from {version}: activate or pin it first"
+            f"{self.live.domain} can answer from versions {there} now, not from {version}: activate"
+            " or pin it first"
         )
 
     @property
@@ -105,8 +115,9 @@ class Deployment:
 class Evicted:
     """What stays in memory of an evicted domain.
 
-    `slots`: by digest and dtype, its adapters in their slots, and their bytes. `deployment`: what it answered from,
-    without pages; None where that was more than mapped files, or the domain changed since.
+    `slots`: by digest and dtype, its adapters in their slots, and their bytes. `deployment`: what
+    it answered from, without pages; None where that was more than mapped files, or the domain
+    changed since.
     """
 
     slots: Mapping[tuple[str, Dtype], tuple[Slot, int]]
@@ -114,10 +125,11 @@ class Evicted:
 
 
 class LiveTable:
-    """The deployments of all domains. Reading takes no lock: a deployment is replaced, never changed.
+    """The deployments of all domains. Reading takes no lock: a deployment is replaced, never
+    changed.
 
-    An evicted domain is not in memory; `load` brings it back. The last `max_cached` evicted domains keep their
-    deployments; not all can, since each holds maps of the process.
+    An evicted domain is not in memory; `load` brings it back. The last `max_cached` evicted domains
+    keep their deployments; not all can, since each holds maps of the process.
     """
 
     def __init__(self, exists: Callable[[str], object], max_cached: int = 1000) -> None:
@@ -137,7 +149,8 @@ class LiveTable:
         """Return the deployment of a domain; an evicted one is loaded.
 
         Raises:
-            DomainNotFound: it does not exist; DomainLoading: it will soon answer; another ServiceError: it cannot.
+            DomainNotFound: it does not exist; DomainLoading: it will soon answer; another
+                ServiceError: it cannot.
         """
         deployment = self.touch(domain)
         if deployment is None and domain in self._evicted:
@@ -153,7 +166,9 @@ class LiveTable:
         return self._deployments.get(domain)
 
     def touch(self, domain: str) -> Deployment | None:
-        """Return the deployment of a domain and mark it as recently used; None where it is not in memory."""
+        """Return the deployment of a domain and mark it as recently used;
+        None where it is not in memory.
+        """
         deployment = self._deployments.get(domain)
         if deployment is not None:
             self._recent.pop(domain, None)  # so that the least recently used comes first
@@ -190,7 +205,9 @@ class LiveTable:
                 self._evicted[oldest] = Evicted(self._evicted[oldest].slots)
 
     def restore(self, domain: str) -> Deployment | None:
-        """Publish the cached deployment of an evicted domain again; None where it is gone or was invalidated."""
+        """Publish the cached deployment of an evicted domain again;
+        None where it is gone or was invalidated.
+        """
         with self._changing:
             evicted = self._evicted.get(domain)
             if evicted is None or evicted.deployment is None or evicted.deployment.is_cut():
@@ -199,7 +216,9 @@ class LiveTable:
         return evicted.deployment
 
     def invalidate(self, domain: str) -> bool:
-        """Drop the cached deployment of an evicted domain, which changed; returns whether it is evicted."""
+        """Drop the cached deployment of an evicted domain,
+        which changed; returns whether it is evicted.
+        """
         with self._changing:
             evicted = self._evicted.get(domain)
             if evicted is not None:
@@ -219,13 +238,18 @@ class LiveTable:
         self._resize(domain, deployment.nbytes)
 
     def evict(self, domain: str) -> bool:
-        """Remove the deployment of a domain from memory, save its adapters; returns whether it was there."""
+        """Remove the deployment of a domain from memory,
+        save its adapters; returns whether it was there.
+        """
         with self._changing:
             deployment = self._deployments.get(domain)
             if deployment is None:
                 self._evicted.setdefault(domain, Evicted({}))
             else:
-                slots = {(one.digest, one.dtype): (one.slot, one.adapter_bytes) for one in deployment.warm}
+                slots = {
+                    (one.digest, one.dtype): (one.slot, one.adapter_bytes)
+                    for one in deployment.warm
+                }
                 self._evicted[domain] = Evicted(slots, deployment if deployment.is_mapped else None)
                 self._cache(domain)
             self._deployments.pop(domain, None)
@@ -274,4 +298,8 @@ class LiveTable:
     @property
     def broken(self) -> dict[str, str]:
         """Domains that cannot answer until somebody acts, and why."""
-        return {name: why.detail for name, why in list(self._waiting.items()) if isinstance(why, ServiceError)}
+        return {
+            name: why.detail
+            for name, why in list(self._waiting.items())
+            if isinstance(why, ServiceError)
+        }

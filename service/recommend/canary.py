@@ -28,14 +28,17 @@ _log = logging.getLogger("swaprec")
 
 
 def chosen(domain: str, canary_digest: str, user_id: str | None, percent: int) -> bool:
-    """Whether a canary answers this user: the same answer for the same user as long as the canary runs.
+    """Whether a canary answers this user: the same answer for the same user as long as the canary
+    runs.
 
-    Users are drawn anew for each canary, so that not always the same ones meet what is new. Who is anonymous stays
-    with the live version.
+    Users are drawn anew for each canary, so that not always the same ones meet what is new. Who is
+    anonymous stays with the live version.
     """
     if user_id is None or not percent:
         return False
-    drawn = hashlib.blake2b(f"{domain}\0{canary_digest}\0{user_id}".encode(), digest_size=8).digest()
+    drawn = hashlib.blake2b(
+        f"{domain}\0{canary_digest}\0{user_id}".encode(), digest_size=8
+    ).digest()
     return int.from_bytes(drawn, "big") % BUCKETS < percent * BUCKETS // 100
 
 
@@ -82,7 +85,8 @@ class Canaries:
     async def recommend(
         self, deployment: Deployment, canary: LiveDomain, request: RecommendRequest, reader: Reader
     ) -> dict[str, Any]:
-        """Answer from the canary or the live version; where the canary fails, its user is answered all the same.
+        """Answer from the canary or the live version; where the canary fails, its user is answered
+        all the same.
 
         Raises:
             As `recommend`.
@@ -116,12 +120,19 @@ class Canaries:
         arm = "canary" if value is canary else "live"
         if not self._watch.knows(value.domain, canary.digest):
             self._begun(value.domain)
-        version, outcome = str(version_name(value.version)), "error" if seconds is None else "answer"
+        version, outcome = (
+            str(version_name(value.version)),
+            "error" if seconds is None else "answer",
+        )
         self._counted(value.domain, arm, version, outcome, seconds or 0.0)
-        fault = self._watch.saw(value.domain, canary.digest, canary=value is canary, seconds=seconds)
+        fault = self._watch.saw(
+            value.domain, canary.digest, canary=value is canary, seconds=seconds
+        )
         if fault is not None and canary.digest not in self._ending:
             self._ending.add(canary.digest)
-            ending = asyncio.get_running_loop().run_in_executor(None, self._end, value.domain, canary.digest, fault)
+            ending = asyncio.get_running_loop().run_in_executor(
+                None, self._end, value.domain, canary.digest, fault
+            )
             ending.add_done_callback(lambda _: self._ending.discard(canary.digest))
 
 
@@ -141,7 +152,9 @@ class Watch:
         return known is not None and known[0] == digest
 
     def saw(self, domain: str, digest: str, *, canary: bool, seconds: float | None) -> str | None:
-        """Record an answer while a canary of this digest runs; return why it must end, if it must."""
+        """Record an answer while a canary of this digest runs;
+        return why it must end, if it must.
+        """
         known = self._arms.get(domain)
         if known is None or known[0] != digest:
             known = self._arms[domain] = digest, ArmWindow(), ArmWindow()
@@ -155,7 +168,16 @@ def _fault(live: ArmWindow, canary: ArmWindow) -> str | None:
     if count < MIN_ANSWERS:
         return None
     if canary.errors > max(MAX_ERROR_RATE, 2 * live.errors):
-        return f"{canary.errors:.1%} of its last {count} answers were errors, {live.errors:.1%} of the live version's"
-    if len(live.seconds) >= MIN_ANSWERS and canary.p95 > MAX_SLOWDOWN * live.p95 + SLOWDOWN_TOLERANCE_S:
-        return f"95 % of its answers took up to {1e3 * canary.p95:.1f} ms, the live version's {1e3 * live.p95:.1f} ms"
+        return (
+            f"{canary.errors:.1%} of its last {count} answers were errors, {live.errors:.1%} of the"
+            " live version's"
+        )
+    if (
+        len(live.seconds) >= MIN_ANSWERS
+        and canary.p95 > MAX_SLOWDOWN * live.p95 + SLOWDOWN_TOLERANCE_S
+    ):
+        return (
+            f"95 % of its answers took up to {1e3 * canary.p95:.1f} ms, the live version's"
+            f" {1e3 * live.p95:.1f} ms"
+        )
     return None

@@ -1,8 +1,9 @@
-"""Items that no catalog holds, given as text or picture in a request: encoded as the domain's own items are.
+"""Items that no catalog holds, given as text or picture in a request: encoded as the domain's own
+items are.
 
-They run in a thread of their own, so that nobody's recommendation waits for an item encoder. Whatever waits runs as one
-batch, rows of many domains with their own adapters. An adapter's item side is read from the store when it is first
-needed, and the ones used last are kept.
+They run in a thread of their own, so that nobody's recommendation waits for an item encoder.
+Whatever waits runs as one batch, rows of many domains with their own adapters. An adapter's item
+side is read from the store when it is first needed, and the ones used last are kept.
 """
 
 from __future__ import annotations
@@ -87,7 +88,9 @@ class ColdItems:
 class Lane:
     """The item encoder of one backbone, its adapters in use and the queue before it."""
 
-    def __init__(self, engine: Engine, adapter: Callable[[str, Version], Adapter | None], max_queue: int) -> None:
+    def __init__(
+        self, engine: Engine, adapter: Callable[[str, Version], Adapter | None], max_queue: int
+    ) -> None:
         self.engine = engine
         self._backbone, self._adapter, self._max_queue = engine.backbone, adapter, max_queue
         self._waiting: deque[ColdQuery] = deque()
@@ -153,7 +156,8 @@ class Lane:
         bound = [bound for ask, bound in asks for _ in ask.contents]
         encoder, project = self._backbone.item_encoder(dtype), self._backbone.model.project
         vectors = np.empty((len(contents), self._backbone.config.width), np.float32)
-        for places, inputs in _inputs(self._backbone, contents):  # each of a bounded number of tokens
+        # Each of a bounded number of tokens.
+        for places, inputs in _inputs(self._backbone, contents):
             for rows, adapt, outside in self._groups(dtype, [bound[place] for place in places]):
                 pooled = encoder(take(inputs, rows), adapt).float()
                 vectors[places[rows]] = project(pooled, outside).cpu().numpy()
@@ -191,7 +195,8 @@ class Lane:
 
     def _keeps_too_much(self) -> bool:
         return (
-            len(self._kept) > MAX_CACHED_VERSIONS or sum(bound.size for bound in self._kept.values()) > MAX_CACHED_BYTES
+            len(self._kept) > MAX_CACHED_VERSIONS
+            or sum(bound.size for bound in self._kept.values()) > MAX_CACHED_BYTES
         )
 
     def _bind(self, dtype: Dtype, adapter: Adapter | None) -> BoundAdapter:
@@ -200,18 +205,26 @@ class Lane:
         outside = adapter.item.like(self._backbone.model.item_encoder)
         size = 4 * adapter.item.count_served()
         if isinstance(adapter.item, Paired):
-            return BoundAdapter(Slot(0, adapter.item.for_serving(self._backbone.item_encoder(dtype))), outside, size)
+            return BoundAdapter(
+                Slot(0, adapter.item.for_serving(self._backbone.item_encoder(dtype))), outside, size
+            )
         return BoundAdapter(self._table(dtype).take(adapter.item), outside, size)
 
     def _table(self, dtype: Dtype) -> SlotTable:
         if dtype not in self._tables:
             shape, encoder = self._backbone.shape.items[0], self._backbone.item_encoder(dtype)
-            self._tables[dtype] = SlotTable(encoder, shape, 2, self._backbone.device, TORCH_DTYPES[dtype])
+            self._tables[dtype] = SlotTable(
+                encoder, shape, 2, self._backbone.device, TORCH_DTYPES[dtype]
+            )
         return self._tables[dtype]
 
 
-def _inputs(backbone: Backbone, contents: Sequence[Content]) -> Iterator[tuple[NDArray[np.int64], Any]]:
-    """Yield places and the encoder's inputs: texts of any length together, padded; others by their groups."""
+def _inputs(
+    backbone: Backbone, contents: Sequence[Content]
+) -> Iterator[tuple[NDArray[np.int64], Any]]:
+    """Yield places and the encoder's inputs:
+    texts of any length together, padded; others by their groups.
+    """
     inputs = backbone.inputs(contents)
     if not isinstance(inputs, TextInputs):
         for places in batches(inputs):

@@ -20,14 +20,24 @@ async def compare(deployment: Deployment, request: CompareRequest, reader: Reade
     Raises:
         VersionNotServable: an arm's version is not in memory; QueueFull.
     """
-    chosen = request.arms or [*(VersionArm(version=version_name(value.version)) for value in deployment.warm), POPULAR]
-    values = [deployment.get(arm.version) if isinstance(arm, VersionArm) else deployment.live for arm in chosen]
+    chosen = request.arms or [
+        *(VersionArm(version=version_name(value.version)) for value in deployment.warm),
+        POPULAR,
+    ]
+    values = [
+        deployment.get(arm.version) if isinstance(arm, VersionArm) else deployment.live
+        for arm in chosen
+    ]
     answers = [
-        await recommend(value, _request(request, arm), reader) for value, arm in zip(values, chosen, strict=True)
+        await recommend(value, _request(request, arm), reader)
+        for value, arm in zip(values, chosen, strict=True)
     ]
     ids = list(dict.fromkeys(_ids(request)))
     known = deployment.live.items.rows(ids)
-    columns = [_column(value, arm, answer) for value, arm, answer in zip(values, chosen, answers, strict=True)]
+    columns = [
+        _column(value, arm, answer)
+        for value, arm, answer in zip(values, chosen, answers, strict=True)
+    ]
     return {
         "domain": deployment.live.domain,
         "k": request.k,
@@ -47,7 +57,9 @@ def _request(request: CompareRequest, arm: VersionArm | StrategyArm) -> Recommen
     ids = _ids(request)
     given: dict[str, Any] = {"k": request.k, "include": list(request.include)}
     if isinstance(arm, StrategyArm):
-        return RecommendRequest.model_validate(given | {"history": [], "exclude": {"item_ids": ids}})
+        return RecommendRequest.model_validate(
+            given | {"history": [], "exclude": {"item_ids": ids}}
+        )
     return RecommendRequest.model_validate(given | {"history": request.history})
 
 

@@ -1,4 +1,6 @@
-"""Held-out probes of a domain: what a version makes of them by the very path that answers requests."""
+"""Held-out probes of a domain: what a version makes
+of them by the very path that answers requests.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +61,11 @@ class ProbeResults:
 
 
 async def evaluate(
-    live: LiveDomain, probes: Sequence[Probe], reader: Reader, k: int = 10, disconnected: Disconnected | None = None
+    live: LiveDomain,
+    probes: Sequence[Probe],
+    reader: Reader,
+    k: int = 10,
+    disconnected: Disconnected | None = None,
 ) -> Evaluated:
     """Ask a live value every probe; a target that it does not know is a miss, and counted.
 
@@ -106,7 +112,9 @@ async def _ask(
 
 
 async def _answer(live: LiveDomain, probe: Probe, reader: Reader, k: int) -> list[str]:
-    request = RecommendRequest.model_validate({"history": probe.history, "k": k, "fallback": "none"})
+    request = RecommendRequest.model_validate(
+        {"history": probe.history, "k": k, "fallback": "none"}
+    )
     while True:
         try:
             answer = await recommend(live, request, reader)
@@ -117,7 +125,9 @@ async def _answer(live: LiveDomain, probe: Probe, reader: Reader, k: int) -> lis
 
 
 def figures(live: LiveDomain, results: ProbeResults, k: int) -> Evaluated:
-    """Return HR@k and NDCG@k of what probes were answered with, and how many different items are in it."""
+    """Return HR@k and NDCG@k of what probes were answered with,
+    and how many different items are in it.
+    """
     probes = results.probes
     ranks = np.array([place or math.inf for place in results.places], np.float64)
     count = max(1, len(probes))

@@ -1,4 +1,6 @@
-"""The request path: one live value, the history's rows, one batched query, and what was seen dropped."""
+"""The request path: one live value,
+the history's rows, one batched query, and what was seen dropped.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,8 @@ class Ranked:
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """What a request needs beside the live value: metadata, the encoder of items that no catalog has, and pictures.
+    """What a request needs beside the live value: metadata, the encoder of items that no catalog
+    has, and pictures.
 
     `pace` is that of evaluations, which ask many such requests.
     """
@@ -51,7 +54,9 @@ class Reader:
 
 @dataclass(frozen=True, slots=True)
 class KnownHistory:
-    """A history as far as the domain knows it: `entries`, oldest first, are rows or items that no catalog has."""
+    """A history as far as the domain knows it:
+    `entries`, oldest first, are rows or items that no catalog has.
+    """
 
     entries: list[int | RawItem]
     unknown: list[str]
@@ -66,14 +71,18 @@ async def recommend(live: LiveDomain, request: RecommendRequest, reader: Reader)
     """Answer a request from one live value.
 
     Raises:
-        InvalidRequest: unknown items where the request forbids them, or a raw item that cannot be read; QueueFull.
+        InvalidRequest: unknown items where the request forbids them, or a raw item that cannot be
+            read; QueueFull.
     """
     started = time.perf_counter()
     known = _known(request, live)
     if known.unknown and request.on_unknown == "error":
         raise InvalidRequest(
             f"{len(known.unknown)} items of the history are not in the catalog of {live.domain}",
-            [{"loc": ["history"], "msg": f"unknown item {item_id!r}"} for item_id in known.unknown[:MAX_LISTED]],
+            [
+                {"loc": ["history"], "msg": f"unknown item {item_id!r}"}
+                for item_id in known.unknown[:MAX_LISTED]
+            ],
         )
     excluded = _excluded_rows(request, known.rows, live)
     ranked = await _ranked(live, request, known, excluded, reader)
@@ -110,7 +119,9 @@ def _known(request: RecommendRequest, live: LiveDomain) -> KnownHistory:
     return KnownHistory(entries, list(unknown))
 
 
-async def _history(live: LiveDomain, known: KnownHistory, given: Sequence[object], reader: Reader) -> History:
+async def _history(
+    live: LiveDomain, known: KnownHistory, given: Sequence[object], reader: Reader
+) -> History:
     """Return what the user encoder reads; raw items that it would not see are not encoded."""
     seen = known.entries[-live.engine.backbone.config.max_history :]
     raw = [entry for entry in seen if not isinstance(entry, int)]
@@ -123,8 +134,11 @@ async def _history(live: LiveDomain, known: KnownHistory, given: Sequence[object
     return History(rows, live.slot, live.items, await raw_vectors(live, raw, locs, reader))
 
 
-async def raw_vectors(live: LiveDomain, raw: Sequence[RawItem], locs: Sequence[ErrorPlace], reader: Reader) -> Floats:
-    """Encode raw items: [n, d]. PictureThreads wait for their domain's place, until they are encoded.
+async def raw_vectors(
+    live: LiveDomain, raw: Sequence[RawItem], locs: Sequence[ErrorPlace], reader: Reader
+) -> Floats:
+    """Encode raw items: [n, d]. PictureThreads wait for their domain's place, until they are
+    encoded.
 
     Args:
         live: whose backbone reads them.
@@ -159,14 +173,20 @@ def _raw_contents(
 
 
 def _excluded_rows(request: RecommendRequest, rows: Sequence[int], live: LiveDomain) -> set[int]:
-    """Rows that must not be recommended: the whole history, not only what the network sees, and what was named."""
+    """Rows that must not be recommended:
+    the whole history, not only what the network sees, and what was named.
+    """
     excluded = set(rows) if request.exclude.seen else set()
     named = request.exclude.item_ids
     return excluded.union(live.items.rows(named).values()) if named else excluded
 
 
 async def _ranked(
-    live: LiveDomain, request: RecommendRequest, known: KnownHistory, excluded: set[int], reader: Reader
+    live: LiveDomain,
+    request: RecommendRequest,
+    known: KnownHistory,
+    excluded: set[int],
+    reader: Reader,
 ) -> Ranked:
     wanted = request.offset + request.k
     if not len(live.items):
@@ -176,7 +196,9 @@ async def _ranked(
         # More than asked for, so that enough is left when the excluded ones are dropped.
         scores, found = await live.engine.query(history, wanted + len(excluded))
         pairs = [
-            (row, score) for row, score in zip(found.tolist(), scores.tolist(), strict=True) if row not in excluded
+            (row, score)
+            for row, score in zip(found.tolist(), scores.tolist(), strict=True)
+            if row not in excluded
         ]
         chosen = pairs[request.offset : wanted]
         return Ranked([row for row, _ in chosen], [score for _, score in chosen], None)
@@ -187,7 +209,9 @@ async def _ranked(
     return Ranked(chosen_rows, [None] * len(chosen_rows), reason)
 
 
-async def _items(live: LiveDomain, request: RecommendRequest, ranked: Ranked, state: State) -> list[dict[str, Any]]:
+async def _items(
+    live: LiveDomain, request: RecommendRequest, ranked: Ranked, state: State
+) -> list[dict[str, Any]]:
     source = "model" if ranked.fallback is None else "popular"
     ids = live.items.ids(ranked.rows)
     items: list[dict[str, Any]] = [
@@ -200,8 +224,12 @@ async def _items(live: LiveDomain, request: RecommendRequest, ranked: Ranked, st
 
 
 async def add_metadata(domain: str, items: list[dict[str, Any]], state: State) -> None:
-    """Add to items what is kept of them; where state does not answer they stay without, and the answer says so."""
+    """Add to items what is kept of them;
+    where state does not answer they stay without, and the answer says so.
+    """
     with suppress(StateUnavailable):
-        found = await run_in_threadpool(state.items_by_id, domain, [item["item_id"] for item in items])
+        found = await run_in_threadpool(
+            state.items_by_id, domain, [item["item_id"] for item in items]
+        )
         for item in items:
             item["metadata"] = found[item["item_id"]].metadata if item["item_id"] in found else {}

@@ -22,9 +22,12 @@ async def embed(live: LiveDomain, request: EmbedRequest, reader: Reader) -> Embe
     """Return the vectors of items and of raw items under a live value.
 
     Raises:
-        ItemNotFound: an id that the catalog lacks; InvalidRequest: a raw item that cannot be read; QueueFull.
+        ItemNotFound: an id that the catalog lacks; InvalidRequest: a raw item that cannot be read;
+            QueueFull.
     """
-    entries = [entry.item_id if isinstance(entry, HistoryItem) else entry for entry in request.items]
+    entries = [
+        entry.item_id if isinstance(entry, HistoryItem) else entry for entry in request.items
+    ]
     vectors = await _vectors(live, entries, reader, "items")
     return {
         "domain": live.domain,
@@ -36,12 +39,15 @@ async def embed(live: LiveDomain, request: EmbedRequest, reader: Reader) -> Embe
 
 
 async def similar(live: LiveDomain, request: SimilarRequest, reader: Reader) -> Similar:
-    """Return the items whose vectors point most nearly the same way, the best first; the query itself is left out.
+    """Return the items whose vectors point most nearly the same way, the best first; the query
+    itself is left out.
 
     Raises:
         ItemNotFound, InvalidRequest, QueueFull: as `embed`.
     """
-    query: str | RawItem = request.item_id or RawItem(text=request.text, image_b64=request.image_b64)
+    query: str | RawItem = request.item_id or RawItem(
+        text=request.text, image_b64=request.image_b64
+    )
     [vector] = await _vectors(live, [query], reader)
     own = live.items.rows([query])[query] if isinstance(query, str) else None
     rows, scores = await run_in_threadpool(live.items.nearest, vector, request.k, own)
@@ -60,7 +66,9 @@ async def similar(live: LiveDomain, request: SimilarRequest, reader: Reader) -> 
     }
 
 
-async def _vectors(live: LiveDomain, entries: Sequence[str | RawItem], reader: Reader, *at: str) -> Floats:
+async def _vectors(
+    live: LiveDomain, entries: Sequence[str | RawItem], reader: Reader, *at: str
+) -> Floats:
     """Return a vector for each entry; `at` is where their list stands in the body, if it is one."""
     row_of = live.items.rows([entry for entry in entries if isinstance(entry, str)])
     missing = [entry for entry in entries if isinstance(entry, str) and entry not in row_of]
@@ -70,7 +78,9 @@ async def _vectors(live: LiveDomain, entries: Sequence[str | RawItem], reader: R
     raw = [(place, entry) for place, entry in enumerate(entries) if isinstance(entry, RawItem)]
     if raw:
         locs: list[ErrorPlace] = [(*at, place) if at else () for place, _ in raw]
-        vectors[[place for place, _ in raw]] = await raw_vectors(live, [entry for _, entry in raw], locs, reader)
+        vectors[[place for place, _ in raw]] = await raw_vectors(
+            live, [entry for _, entry in raw], locs, reader
+        )
     for place, entry in enumerate(entries):
         if isinstance(entry, str):
             vectors[place] = live.items.vectors([row_of[entry]])[0]

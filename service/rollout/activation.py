@@ -1,8 +1,10 @@
-"""Making versions live: load, embed, index, verify, gate aside; then one record in the store and one assignment.
+"""Making versions live: load, embed, index, verify, gate aside; then one record in the store and
+one assignment.
 
-What takes long happens before the flip, beside what answers. The store's log is written before the flip is seen by
-anyone, so that a restart answers from the version that was acknowledged; the feed tells the other processes, which map
-what was built here. A version whose vectors lie ready is a flip.
+What takes long happens before the flip, beside what answers. The store's log is written before the
+flip is seen by anyone, so that a restart answers from the version that was acknowledged; the feed
+tells the other processes, which map what was built here. A version whose vectors lie ready is a
+flip.
 """
 
 from __future__ import annotations
@@ -34,7 +36,9 @@ from transrec.content import Content
 
 KIND = "activate"
 MAX_PINNED = 16
-"""Each pinned version keeps vectors of the whole catalog, and an adapter, in the memory that all domains share."""
+"""Each pinned version keeps vectors of the whole catalog,
+and an adapter, in the memory that all domains share.
+"""
 BUILD_ATTEMPTS = 4
 
 _log = logging.getLogger("swaprec")
@@ -68,16 +72,25 @@ class Activator:
         self._state, self._store, self._live = state, store, live
         self._versions, self._bases, self._vectors = versions, bases, vectors
         self._snapshots = snapshots
-        self._reconciler, self._compactor, self._gate_runner, self._jobs = reconciler, compactor, gate_runner, jobs
+        self._reconciler, self._compactor, self._gate_runner, self._jobs = (
+            reconciler,
+            compactor,
+            gate_runner,
+            jobs,
+        )
 
-    def submit(self, domain: str, version: Version, wanted: ActivateRequest | None = None) -> JobRecord:
-        """Activate a version, or `none`: at once where it was live before and its vectors lie ready, else as a job.
+    def submit(
+        self, domain: str, version: Version, wanted: ActivateRequest | None = None
+    ) -> JobRecord:
+        """Activate a version, or `none`: at once where it was live before and its vectors lie
+        ready, else as a job.
 
         Returns:
             The job; one that has ended, where it was a flip.
 
         Raises:
-            VersionNotFound, DomainNotFound, RequestConflict: a canary of what is live; TooManyAtOnce: too many
+            VersionNotFound, DomainNotFound, RequestConflict: a canary of what is live;
+                TooManyAtOnce: too many
             of its jobs are open. Nothing was changed.
         """
         record = self._state.get_domain(domain)
@@ -86,7 +99,8 @@ class Activator:
             self._store.card(domain, version)
         if wanted.canary_percent and self._store.live(domain) == version:
             raise RequestConflict(
-                f"{domain} answers everybody from {version_name(version)}: it cannot be its own canary"
+                f"{domain} answers everybody from {version_name(version)}: it cannot be its own"
+                " canary"
             )
         detail = {"version": version_name(version), **wanted.model_dump()}
         candidate = self._find_ready(record, version, wanted)
@@ -96,10 +110,16 @@ class Activator:
         result = self._flip(candidate, wanted, fence(self._state, record)) | {"gate": None}
         return self._state.create_job(KIND, domain, detail, result, record.incarnation)
 
-    def _find_ready(self, record: DomainRecord, version: Version, wanted: ActivateRequest) -> LiveDomain | None:
-        """Return the value of a version that can answer now; None where something is to be done before."""
+    def _find_ready(
+        self, record: DomainRecord, version: Version, wanted: ActivateRequest
+    ) -> LiveDomain | None:
+        """Return the value of a version that can answer now;
+        None where something is to be done before.
+        """
         deployment = self._live.find(record.name)
-        waits = any(job.kind == KIND and job.domain == record.name for job in self._state.open_jobs())
+        waits = any(
+            job.kind == KIND and job.domain == record.name for job in self._state.open_jobs()
+        )
         if deployment is None or waits or wanted.gate is not None:
             return None
         try:
@@ -113,14 +133,17 @@ class Activator:
             return None
 
     def rollback(self, domain: str) -> GoneBack:
-        """End a canary or, without one, go back to the version before; at once, since both are warm.
+        """End a canary or, without one, go back to the version before; at once, since both are
+        warm.
 
         Further rollbacks go further back.
 
         Raises:
-            NothingBefore, RequestConflict: there is nothing to go back to; DomainLoading: it does not answer yet.
+            NothingBefore, RequestConflict: there is nothing to go back to; DomainLoading: it does
+                not answer yet.
         """
-        record = self._state.get_domain(domain)  # where state does not answer, nothing is written down
+        # Where state does not answer, nothing is written down.
+        record = self._state.get_domain(domain)
         self._live.get(domain)  # nobody waits for a domain that does not answer yet
         with self._reconciler.turn(domain):
             self._check_before(record, self._live.get(domain))
@@ -140,8 +163,8 @@ class Activator:
                     self._reconciler.open_candidate(record, version)
             except (NotBuilt, *DAMAGE_ERRORS) as error:
                 raise RequestConflict(
-                    f"{record.name} cannot go back to version {version_name(version)}, which has no vectors in memory: "
-                    "activate it, or another version"
+                    f"{record.name} cannot go back to version {version_name(version)}, which has no"
+                    " vectors in memory: activate it, or another version"
                 ) from error
 
     def promote(self, domain: str, version: int) -> Deployment:
@@ -154,7 +177,11 @@ class Activator:
         with self._reconciler.turn(domain):
             canary = self._live.get(domain).canary
             if canary is None or canary.version != version:
-                there = f"its canary is {version_name(canary.version)}" if canary is not None else "it has no canary"
+                there = (
+                    f"its canary is {version_name(canary.version)}"
+                    if canary is not None
+                    else "it has no canary"
+                )
                 raise RequestConflict(f"{domain}@{version} cannot be promoted: {there}")
             self._store.record_activation(domain, version, "promote", fence(self._state, record))
             return self._publish(domain)
@@ -170,30 +197,44 @@ class Activator:
             others = [one for one in self._store.pinned(domain) if one != version]
             if pinned and len(others) >= MAX_PINNED:
                 raise RequestConflict(
-                    f"{domain} has {len(others)} pinned versions, at most {MAX_PINNED}: unpin one first"
+                    f"{domain} has {len(others)} pinned versions, at most {MAX_PINNED}: unpin one"
+                    " first"
                 )
             self._store.pin(domain, version, pinned=pinned, fence=fence(self._state, record))
             self._reconciler.reconcile(domain)
             self._state.announce("standing", domain)
-        _log.info("%s: version %s is %s", domain, version, "pinned" if pinned else "not pinned any more")
+        _log.info(
+            "%s: version %s is %s", domain, version, "pinned" if pinned else "not pinned any more"
+        )
 
     def end_canary(self, domain: str, digest: str, reason: str) -> None:
         """Take back a canary that does not do well, unless it is over already."""
         try:
             record = self._state.get_domain(domain)
             with self._reconciler.turn(domain):
-                activation = self._store.current(domain)  # not what is in memory: the domain may be evicted
-                if not activation.percent or self._versions.identify(record, activation.canary)[0] != digest:
+                # Not what is in memory: the domain may be evicted.
+                activation = self._store.current(domain)
+                if (
+                    not activation.percent
+                    or self._versions.identify(record, activation.canary)[0] != digest
+                ):
                     return
-                _log.warning("%s: the canary %s ends: %s", domain, version_name(activation.canary), reason)
-                self._store.record_canary(domain, None, 0, f"canary ended: {reason}", fence(self._state, record))
+                _log.warning(
+                    "%s: the canary %s ends: %s", domain, version_name(activation.canary), reason
+                )
+                self._store.record_canary(
+                    domain, None, 0, f"canary ended: {reason}", fence(self._state, record)
+                )
                 self._reconciler.reconcile(domain)
                 self._state.announce("standing", domain)
         except DomainNotFound:
             return
 
     def publish_new_domain(self, record: DomainRecord) -> None:
-        """Make a new domain answer: an empty catalog under `none`. One that is restored, or broken, stays as it is."""
+        """Make a new domain answer: an empty catalog under `none`.
+
+        One that is restored, or broken, stays as it is.
+        """
         if not self._live.has(record.name):
             self._reconciler.reconcile(record.name)
 
@@ -210,16 +251,18 @@ class Activator:
         _log.info("%s: version %s is deleted", domain, version)
 
     def remove(self, domain: str) -> None:
-        """Remove a domain with everything that is kept of it; what still answers a request goes with that request.
+        """Remove a domain with everything that is kept of it; what still answers a request goes
+        with that request.
 
-        Whoever writes to the domain's part of the store meanwhile waits, and is refused: nothing of it is left for a
-        later domain of its name.
+        Whoever writes to the domain's part of the store meanwhile waits, and is refused: nothing of
+        it is left for a later domain of its name.
         """
         with self._reconciler.turn(domain):
             record = self._state.get_domain(domain)
 
             def forget() -> None:
-                self._state.delete_domain(domain)  # first: where state does not answer, nothing was removed
+                # First: where state does not answer, nothing was removed.
+                self._state.delete_domain(domain)
                 self._live.remove(domain)
                 self._snapshots.forget(domain)
                 self._vectors.forget(domain)
@@ -233,7 +276,9 @@ class Activator:
         """Build, verify and gate a version, then make it live; a failure leaves what is live."""
         domain, named = job.domain, job.detail["version"]
         version: Version = None if named == NONE else int(named)
-        wanted = ActivateRequest.model_validate({key: job.detail[key] for key in ActivateRequest.model_fields})
+        wanted = ActivateRequest.model_validate(
+            {key: job.detail[key] for key in ActivateRequest.model_fields}
+        )
         record = self._state.get_domain(domain)
         progress.stage("load")
         candidate = self._build_candidate(record, version, progress)
@@ -243,20 +288,34 @@ class Activator:
         progress.stage("flip")
         return self._flip(candidate, wanted, progress.fence) | {"gate": seen}
 
-    def _flip(self, candidate: LiveDomain, wanted: ActivateRequest, fence: Callable[[], None]) -> dict[str, Any]:
+    def _flip(
+        self, candidate: LiveDomain, wanted: ActivateRequest, fence: Callable[[], None]
+    ) -> dict[str, Any]:
         domain, version, share = candidate.domain, candidate.version, wanted.canary_percent
         with self._reconciler.turn(domain):
             if share:
                 gate = None if wanted.gate is None else wanted.gate.model_dump()
                 self._store.record_canary(domain, version, share, "canary", fence, gate)
-                _log.info("%s: version %s is a canary for %d %% of the users", domain, version_name(version), share)
+                _log.info(
+                    "%s: version %s is a canary for %d %% of the users",
+                    domain,
+                    version_name(version),
+                    share,
+                )
             else:
                 self._store.record_activation(domain, version, "activate", fence)
             deployment = self._publish(domain, candidate)
-        return {"version": version_name(version), "index_generation": deployment.live.index_generation}
+        return {
+            "version": version_name(version),
+            "index_generation": deployment.live.index_generation,
+        }
 
-    def _build_candidate(self, record: DomainRecord, version: Version, progress: Progress) -> LiveDomain:
-        """Return the value that is to go live; what changes while it is built is built again, which is ever less."""
+    def _build_candidate(
+        self, record: DomainRecord, version: Version, progress: Progress
+    ) -> LiveDomain:
+        """Return the value that is to go live;
+        what changes while it is built is built again, which is ever less.
+        """
         for _ in range(BUILD_ATTEMPTS):
             try:
                 return self._reconciler.open_candidate(record, version)
@@ -266,24 +325,39 @@ class Activator:
             return self._reconciler.open_candidate(record, version)
         except NotBuilt:
             raise RequestConflict(
-                f"the catalog of {record.name} changes faster than it is embedded under {version_name(version)}: "
-                "activate it when the import is done"
+                f"the catalog of {record.name} changes faster than it is embedded under"
+                f" {version_name(version)}: activate it when the import is done"
             ) from None
 
     def _verify(self, value: LiveDomain) -> None:
-        """Check what was not checked when the base was built, so that requests need not wait for it."""
+        """Check what was not checked when the base was built,
+        so that requests need not wait for it.
+        """
         name, items = version_name(value.version), value.items
         if self._bases.verified(items.base, value.digest, value.dtype):
             late = items.living()
             check_finite(str(name), items, late[late >= len(items.base.ids)])
             return
-        item_reader, window = self._versions.item_reader(value.domain), value.engine.backbone.config.max_history
-        verify(str(name), items, value.encode, window, lambda ids: self._read_contents(item_reader, value.domain, ids))
+        item_reader, window = (
+            self._versions.item_reader(value.domain),
+            value.engine.backbone.config.max_history,
+        )
+        verify(
+            str(name),
+            items,
+            value.encode,
+            window,
+            lambda ids: self._read_contents(item_reader, value.domain, ids),
+        )
 
-    def _read_contents(self, item_reader: ItemReader, domain: str, ids: Sequence[str]) -> list[Content]:
+    def _read_contents(
+        self, item_reader: ItemReader, domain: str, ids: Sequence[str]
+    ) -> list[Content]:
         return item_reader.contents_of(self._state.items_by_id(domain, ids).values())
 
-    def _pass_gate(self, candidate: LiveDomain, wanted: ActivateRequest, progress: Progress) -> dict[str, Any] | None:
+    def _pass_gate(
+        self, candidate: LiveDomain, wanted: ActivateRequest, progress: Progress
+    ) -> dict[str, Any] | None:
         if wanted.gate is None:
             return None
         progress.stage("gate")

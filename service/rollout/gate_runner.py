@@ -1,7 +1,8 @@
 """The gate, asked from a job's thread: before a version goes live, and again while it is a canary.
 
-What a gate says depends on the probes, the catalog and the two versions. So a canary that had to pass one is judged
-again whenever its domain's probes were replaced or its catalog was compacted, and taken back where it misses.
+What a gate says depends on the probes, the catalog and the two versions. So a canary that had to
+pass one is judged again whenever its domain's probes were replaced or its catalog was compacted,
+and taken back where it misses.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ class GateRunner:
         self.loop_reader: EventLoopReader | None = None
 
     def verdict(self, gate: GateBody, candidate: LiveDomain, progress: Progress) -> Verdict:
-        """Ask the domain's probes of a candidate and of what is live; waits, so never on the event loop.
+        """Ask the domain's probes of a candidate and of what is live; waits, so never on the event
+        loop.
 
         Raises:
             RequestConflict: there are no probes; what `progress.check` raises.
@@ -53,7 +55,9 @@ class GateRunner:
         domain = candidate.domain
         probes = self._state.probes(domain)
         if not probes:
-            raise RequestConflict(f"{domain} has no probes to gate by: PUT /domains/{domain}/probes")
+            raise RequestConflict(
+                f"{domain} has no probes to gate by: PUT /domains/{domain}/probes"
+            )
         if self.loop_reader is None:
             raise RuntimeError("the gate asks as requests do: the service must have started")
         now = self.load_deployment(domain, progress)
@@ -76,7 +80,9 @@ class GateRunner:
 
 
 def waited(asked: Future[Verdict], progress: Progress) -> Verdict:
-    """Wait for an answer of the event loop as long as the job may go on: it may be the loop that stops."""
+    """Wait for an answer of the event loop as long as the job may go on:
+    it may be the loop that stops.
+    """
     until = time.monotonic() + GATE_S
     try:
         while True:
@@ -121,7 +127,9 @@ class CanaryGateRunner:
         )
         if canary is None or activation.gate is None or canary.version != activation.canary:
             return {"gate": None, "missed": []}  # it is over
-        verdict = self._gate_runner.verdict(GateBody.model_validate(activation.gate), canary, progress)
+        verdict = self._gate_runner.verdict(
+            GateBody.model_validate(activation.gate), canary, progress
+        )
         if verdict.missed:
             progress.fence()
             self._end(job.domain, canary.digest, "; ".join(verdict.missed))

@@ -1,4 +1,7 @@
-"""State: what must survive the process and, with a shared backend, what processes share. One Protocol."""
+"""State: what must survive the process and, with a shared backend, what processes share.
+
+One Protocol.
+"""
 
 from __future__ import annotations
 
@@ -15,24 +18,25 @@ MAX_CHANGES = 50_000
 """Maximum rows of one change report; after more changes, reading the whole catalog is quicker."""
 
 EntryKind = Literal["domain", "gone", "items", "standing", "probes", "job"]
-"""What an entry of the feed is about. The log of activations is called "standing" in stored entries.
+"""What an entry of the feed is about. The log of activations is called "standing" in stored
+entries.
 
-A domain was created or changed, or is gone; its items or probes changed; the store's activation log did; a job of it
-was created, given back or cancelled, or ended.
+A domain was created or changed, or is gone; its items or probes changed; the store's activation log
+did; a job of it was created, given back or cancelled, or ended.
 """
 
 
 Visibility = Literal["changed", "all", "later"]
-"""Which rows of an upsert the change log reports: only new and modified ones, all of them (unchanged rows may have come
-with `later`), or none until the next base (bulk imports)."""
+"""Which rows of an upsert the change log reports: only new and modified ones, all of them
+(unchanged rows may have come with `later`), or none until the next base (bulk imports)."""
 
 
 @dataclass(frozen=True, slots=True)
 class DomainRecord:
     """A domain: its name, the fingerprint of its backbone, a title for people.
 
-    `incarnation`, which the state gives, tells it from an earlier one of its name. The SQL column and the Redis field
-    are named "born": they were written before, and stay.
+    `incarnation`, which the state gives, tells it from an earlier one of its name. The SQL column
+    and the Redis field are named "born": they were written before, and stay.
     """
 
     name: str
@@ -43,7 +47,9 @@ class DomainRecord:
 
     @property
     def mark(self) -> str:
-        """Return what files of this domain are named by, and those of another one of its name are not."""
+        """Return what files of this domain are named by,
+        and those of another one of its name are not.
+        """
         return hashlib.blake2b(self.incarnation.encode(), digest_size=8).hexdigest()
 
 
@@ -51,9 +57,9 @@ class DomainRecord:
 class StoredItem:
     """An item of a catalog.
 
-    `text` and `image`, the digest of a picture that is kept, are what is embedded; either may be empty. `popularity`
-    orders the fallback, `metadata` is the rest. One that is not `available` stays known to histories and is never
-    recommended.
+    `text` and `image`, the digest of a picture that is kept, are what is embedded; either may be
+    empty. `popularity` orders the fallback, `metadata` is the rest. One that is not `available`
+    stays known to histories and is never recommended.
     """
 
     item_id: str
@@ -81,7 +87,9 @@ class Upserted:
 
 @dataclass(frozen=True, slots=True)
 class Deleted:
-    """What a delete did; `unknown` are the ids that the catalog does not have, as they were given."""
+    """What a delete did; `unknown` are the ids that
+    the catalog does not have, as they were given.
+    """
 
     deleted: int
     unknown: list[str]
@@ -110,11 +118,12 @@ class ChangedItem:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What became of a catalog's items until `generation`: every id once, with its final fate, in the order of rows.
+    """What became of a catalog's items until `generation`: every id once, with its final fate, in
+    the order of rows.
 
-    An item that was deleted and added again is upserted, in a new row: the one in which a reader knew it is to be
-    dropped. `deleted` are rows and ids; some of them their reader may never have seen. `incomplete`: more was changed,
-    which the next base reports (see `Visibility`).
+    An item that was deleted and added again is upserted, in a new row: the one in which a reader
+    knew it is to be dropped. `deleted` are rows and ids; some of them their reader may never have
+    seen. `incomplete`: more was changed, which the next base reports (see `Visibility`).
     """
 
     generation: int
@@ -131,17 +140,22 @@ class Changes:
         *,
         incomplete: bool = False,
     ) -> Changes:
-        """Name of the rows and ids that were deleted, in the order of rows, those ids that did not come back."""
+        """Name of the rows and ids that were deleted,
+        in the order of rows, those ids that did not come back.
+        """
         there, first = {item.item_id for item in upserted}, dict[str, int]()
         for row, item_id in deleted:
             if item_id not in there:
                 first.setdefault(item_id, row)
-        return cls(generation, upserted, [(row, item_id) for item_id, row in first.items()], incomplete)
+        return cls(
+            generation, upserted, [(row, item_id) for item_id, row in first.items()], incomplete
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Removals:
-    """Ids that were deleted, and are not there again at `generation`, and ids that are not available any more.
+    """Ids that were deleted, and are not there again at `generation`, and ids that are not
+    available any more.
 
     Their reader may never have seen some of them.
     """
@@ -155,8 +169,8 @@ class Removals:
 class FeedEntry:
     """One word of the feed: look at this domain again.
 
-    `position` is where to follow on; `at` is when it was written, in seconds of Unix time by the clock of the state.
-    Of equal entries a reader gets the last position and the earliest time.
+    `position` is where to follow on; `at` is when it was written, in seconds of Unix time by the
+    clock of the state. Of equal entries a reader gets the last position and the earliest time.
     """
 
     position: str
@@ -169,8 +183,8 @@ class FeedEntry:
 class JobRecord:
     """Work that outlives its request. Status: queued, running, succeeded, failed, cancelled.
 
-    `owner` and `token` are of its newest claim; a token of 0 is none. `cancelling` asks the owner to stop. `eta_s` are
-    the seconds that its stage will take at its pace until now.
+    `owner` and `token` are of its newest claim; a token of 0 is none. `cancelling` asks the owner
+    to stop. `eta_s` are the seconds that its stage will take at its pace until now.
     """
 
     id: str
@@ -197,7 +211,9 @@ class JobRecord:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON for people; who holds it with which token is between processes."""
-        return {name: value for name, value in asdict(self).items() if name not in ("owner", "token")}
+        return {
+            name: value for name, value in asdict(self).items() if name not in ("owner", "token")
+        }
 
 
 def probes_text(probes: Sequence[Probe]) -> str:
@@ -211,10 +227,11 @@ def read_probes(text: str | bytes) -> list[Probe]:
 
 
 class State(Protocol):
-    """What every backend does. All writes are durable when the call returns, or raise and change nothing.
+    """What every backend does. All writes are durable when the call returns, or raise and change
+    nothing.
 
-    A shared backend may also raise StateUnavailable: it does not answer now. A read is then to be tried again; of a
-    write it is unknown whether it was done, and doing it again is safe.
+    A shared backend may also raise StateUnavailable: it does not answer now. A read is then to be
+    tried again; of a write it is unknown whether it was done, and doing it again is safe.
     """
 
     def put_domain(self, record: DomainRecord) -> bool:
@@ -234,17 +251,25 @@ class State(Protocol):
         ...
 
     def upsert_items(
-        self, domain: str, items: Sequence[StoredItem], visibility: Visibility = "changed", incarnation: str = ""
+        self,
+        domain: str,
+        items: Sequence[StoredItem],
+        visibility: Visibility = "changed",
+        incarnation: str = "",
     ) -> Upserted:
         """Store items in one transaction; the last of equal ids wins.
 
         Raises:
-            DomainNotFound: also where `incarnation` is given and the domain is a later one of its name.
+            DomainNotFound: also where `incarnation` is given and the domain is a later one of its
+                name.
         """
         ...
 
     def delete_items(self, domain: str, ids: Sequence[str]) -> Deleted:
-        """Remove items in one transaction; their rows stay empty for ever. Raises DomainNotFound."""
+        """Remove items in one transaction; their rows stay empty for ever.
+
+        Raises DomainNotFound.
+        """
         ...
 
     def replace_item(
@@ -257,21 +282,24 @@ class State(Protocol):
         """
         ...
 
-    def changes(self, domain: str, since: int, incarnation: str, most: int = MAX_CHANGES) -> Changes | None:
+    def changes(
+        self, domain: str, since: int, incarnation: str, most: int = MAX_CHANGES
+    ) -> Changes | None:
         """Return what changed after generation `since` of the domain that was `incarnation` so.
 
         `incarnation` tells a domain from an earlier one of its name, whose generations count anew.
 
-        Rows that were stored as `later` are left out. None where the rest is more than `most` rows, or was forgotten,
-        or it is another domain now: read the catalog anew. Raises DomainNotFound.
+        Rows that were stored as `later` are left out. None where the rest is more than `most` rows,
+        or was forgotten, or it is another domain now: read the catalog anew. Raises DomainNotFound.
         """
         ...
 
     def removals(self, domain: str, since: int, incarnation: str) -> Removals | None:
-        """Return the removals after a generation: deleted and unavailable ids, however much else changed.
+        """Return the removals after a generation: deleted and unavailable ids, however much else
+        changed.
 
-        None where some of it was forgotten (the last `MAX_CHANGES` deleted ids are kept), or it is another domain now.
-        Raises DomainNotFound.
+        None where some of it was forgotten (the last `MAX_CHANGES` deleted ids are kept), or it is
+        another domain now. Raises DomainNotFound.
         """
         ...
 
@@ -309,10 +337,12 @@ class State(Protocol):
     ) -> JobRecord:
         """Store a queued job; with a result, one that has succeeded.
 
-        Of the domain's jobs that ended, those that are older than its last `RETAINED_JOBS` jobs are removed.
+        Of the domain's jobs that ended, those that are older than its last `RETAINED_JOBS` jobs are
+        removed.
 
         Raises:
-            DomainNotFound: `incarnation` is given, and the domain is gone or a later one of its name.
+            DomainNotFound: `incarnation` is given, and the domain is gone or a later one of its
+                name.
         """
         ...
 
@@ -320,21 +350,24 @@ class State(Protocol):
         """Change fields of a job; a status that ends it also ends its lease.
 
         Raises:
-            JobNotFound; JobTaken: a token was given and is no longer the job's. Nothing was changed.
+            JobNotFound; JobTaken: a token was given and is no longer the job's. Nothing was
+                changed.
         """
         ...
 
     def claim_job(self, owner: str, lease_s: float) -> JobRecord | None:
         """Take a job that nobody holds and set it running; None while there is none.
 
-        Only the first job of a domain that has not ended can be claimed, so that they run one after the other. Of the
-        domains that have one, the one served longest ago is next. The token is larger than any before. A job whose
-        lease ran out is claimed again as it stands, also with `cancelling` set.
+        Only the first job of a domain that has not ended can be claimed, so that they run one after
+        the other. Of the domains that have one, the one served longest ago is next. The token is
+        larger than any before. A job whose lease ran out is claimed again as it stands, also with
+        `cancelling` set.
         """
         ...
 
     def renew_job(self, job_id: str, token: int, lease_s: float) -> JobRecord:
-        """Hold a job for another `lease_s` seconds from now; returns it, so that its owner sees `cancelling`.
+        """Hold a job for another `lease_s` seconds from now; returns it, so that its owner sees
+        `cancelling`.
 
         A lease that ran out is renewed as long as nobody else claimed the job.
 
@@ -344,7 +377,8 @@ class State(Protocol):
         ...
 
     def release_job(self, job_id: str, token: int) -> JobRecord:
-        """Give a job back, queued again, for the next to claim; the token is worth nothing from here on.
+        """Give a job back, queued again, for the next to claim; the token is worth nothing from
+        here on.
 
         Raises:
             JobNotFound; JobTaken.
@@ -360,7 +394,9 @@ class State(Protocol):
         ...
 
     def holds(self, domain: str, token: int) -> bool:
-        """Whether this token's claim is still the domain's and its lease alive; to ask before a decisive write."""
+        """Whether this token's claim is still the domain's and its lease alive;
+        to ask before a decisive write.
+        """
         ...
 
     def get_job(self, job_id: str) -> JobRecord:
@@ -390,12 +426,15 @@ class State(Protocol):
     def follow(self, after: str, timeout_s: float) -> list[FeedEntry] | None:
         """Wait for entries behind a position; none when the time is over or the state is closed.
 
-        None where some were forgotten, or the position is not this feed's: begin at `feed_end` and look at everything.
+        None where some were forgotten, or the position is not this feed's: begin at `feed_end` and
+        look at everything.
         """
         ...
 
     def trouble(self) -> str | None:
-        """Return why state cannot be used now, None while it can; asks nobody, so that it costs nothing."""
+        """Return why state cannot be used now,
+        None while it can; asks nobody, so that it costs nothing.
+        """
         ...
 
     def describe(self) -> dict[str, Any]:

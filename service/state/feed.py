@@ -11,7 +11,9 @@ KEPT_ENTRIES = 10_000
 
 
 def coalesced(entries: Iterable[FeedEntry]) -> list[FeedEntry]:
-    """Keep of equal entries the last, with the time of the first: what they name is to be looked at once."""
+    """Keep of equal entries the last,
+    with the time of the first: what they name is to be looked at once.
+    """
     found: dict[tuple[str, str], FeedEntry] = {}
     for entry in entries:
         earlier = found.pop((entry.kind, entry.domain), entry)

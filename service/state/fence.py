@@ -11,11 +11,14 @@ from service.state import DomainRecord, State
 def fence(state: State, record: DomainRecord) -> Callable[[], None]:
     """Return what raises where a domain is gone, or is another one of its name now.
 
-    The store calls it under the domain's lock, which a removal holds until state has forgotten the domain.
+    The store calls it under the domain's lock, which a removal holds until state has forgotten the
+    domain.
     """
 
     def check() -> None:
         if state.get_domain(record.name).incarnation != record.incarnation:
-            raise DomainNotFound(record.name, [one.name for one in state.domains() if one.name != record.name])
+            raise DomainNotFound(
+                record.name, [one.name for one in state.domains() if one.name != record.name]
+            )
 
     return check

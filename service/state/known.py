@@ -20,7 +20,8 @@ def known_domains(data: Path) -> list[str]:
 
 
 def lost_state(data: Path, file: Path) -> str | None:
-    """Return what is to be said of an SQLite file that is gone or empty while its domains are known; None if it is not.
+    """Return what is to be said of an SQLite file that is gone or empty while its domains are
+    known; None if it is not.
 
     Args:
         data: the data folder.
@@ -33,14 +34,16 @@ def lost_state(data: Path, file: Path) -> str | None:
         return None
     fate = "is empty" if file.exists() else "is gone"
     return (
-        f"state_lost: {file} {fate}, while the data folder knows {named(known)}: it is not served, its catalogs would "
-        f"be missing. Bring it back from a backup, or run swaprec restore, which makes it anew from the snapshots; "
-        f"to go on without these domains, move {data / 'adapters'} and {data / 'snapshots'} away"
+        f"state_lost: {file} {fate}, while the data folder knows {named(known)}: it is not served,"
+        " its catalogs would be missing. Bring it back from a backup, or run swaprec restore,"
+        " which makes it anew from the snapshots; to go on without these domains, move"
+        f" {data / 'adapters'} and {data / 'snapshots'} away"
     )
 
 
 class LostDomains:
-    """Domains that the data folder knows and the state lacked at the start, until each is made anew or removed.
+    """Domains that the data folder knows and the state lacked at the start, until each is made anew
+    or removed.
 
     Raises:
         StateUnavailable: the state cannot be asked which domains it has.
@@ -66,15 +69,17 @@ class LostDomains:
         return self._message(lost) if lost else None
 
     def error(self, name: str) -> StateLost | None:
-        """Return the error of a domain that the state does not have; None where nothing was lost with it."""
+        """Return the error of a domain that the state does not have;
+        None where nothing was lost with it.
+        """
         is_lost = name in self.at_start and name in known_domains(self._data)
         return StateLost(self._message([name])) if is_lost else None
 
     def _message(self, lost: list[str]) -> str:
         what = "its catalog" if len(lost) == 1 else "their catalogs"
         return (
-            f"the state lacks {named(lost)}, known in {self._data}: swaprec restore brings {what} back from a "
-            "snapshot; without one, PUT /domains/{name} and import the items again"
+            f"the state lacks {named(lost)}, known in {self._data}: swaprec restore brings {what}"
+            " back from a snapshot; without one, PUT /domains/{name} and import the items again"
         )
 
 

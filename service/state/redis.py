@@ -1,8 +1,9 @@
 """State in Redis 7.0 or later, shared by replicas. The second backend of the Protocol.
 
-A domain is a hash (record, counters), a hash from ids to rows, hashes of items and of metadata by row, and a log of
-its catalog's changes; a job is a hash, listed in sorted sets; the feed is a stream. Writes are scripts
-(`redis_scripts`, `redis_job_scripts`), sent by `redis_link`; nothing else writes.
+A domain is a hash (record, counters), a hash from ids to rows, hashes of items and of metadata by
+row, and a log of its catalog's changes; a job is a hash, listed in sorted sets; the feed is a
+stream. Writes are scripts (`redis_scripts`, `redis_job_scripts`), sent by `redis_link`; nothing
+else writes.
 """
 
 from __future__ import annotations
@@ -59,7 +60,8 @@ class RedisState:
         Args:
             url: `redis://`, `rediss://` or `unix://`.
             folder: the data folder, which remembers the epoch of its Redis.
-            known: domains that the data folder knows: an empty Redis is refused where there are some.
+            known: domains that the data folder knows: an empty Redis is refused where there are
+                some.
 
         Raises:
             StateError: Redis cannot be used, or is not the one that this data folder belongs to.
@@ -70,7 +72,9 @@ class RedisState:
             self._link.epoch = agree(self._link, folder, known)
         except StateUnavailable as error:
             self._link.close()
-            todo = "start it, or correct REDIS_URL; without REDIS_URL state is kept in the data folder"
+            todo = (
+                "start it, or correct REDIS_URL; without REDIS_URL state is kept in the data folder"
+            )
             raise StateError(f"{error.detail}. What to do: {todo}") from error
         except BaseException:
             self._link.close()
@@ -82,7 +86,10 @@ class RedisState:
     def put_domain(self, record: DomainRecord) -> bool:
         """Create a domain or change its title; return whether it was created."""
         values = (record.name, record.backbone, record.title, record.created_at or now())
-        return self._link.write(scripts.PUT_DOMAIN, [keys.DOMAINS, keys.record(record.name)], *values) == b"1"
+        return (
+            self._link.write(scripts.PUT_DOMAIN, [keys.DOMAINS, keys.record(record.name)], *values)
+            == b"1"
+        )
 
     def get_domain(self, name: str) -> DomainRecord:
         """Return a domain."""
@@ -103,7 +110,11 @@ class RedisState:
             raise self._missing(name)
 
     def upsert_items(
-        self, domain: str, items: Sequence[StoredItem], visibility: Visibility = "changed", incarnation: str = ""
+        self,
+        domain: str,
+        items: Sequence[StoredItem],
+        visibility: Visibility = "changed",
+        incarnation: str = "",
     ) -> Upserted:
         """Store items in one step; the last of equal ids wins."""
         wanted = {item.item_id: item for item in items}
@@ -114,7 +125,9 @@ class RedisState:
     def delete_items(self, domain: str, ids: Sequence[str]) -> Deleted:
         """Remove items in one step."""
         wanted = list(dict.fromkeys(ids))
-        deleted, generation, unknown = self._change(scripts.DELETE_ITEMS, domain, "", *wanted).split(b" ")
+        deleted, generation, unknown = self._change(
+            scripts.DELETE_ITEMS, domain, "", *wanted
+        ).split(b" ")
         places = [int(place) for place in unknown.split(b",") if place]
         return Deleted(int(deleted), [wanted[place] for place in places], int(generation))
 
@@ -122,10 +135,14 @@ class RedisState:
         self, domain: str, before: StoredItem, after: StoredItem, incarnation: str = ""
     ) -> Upserted | None:
         """Store an item in place of another of its id, unless that changed meanwhile."""
-        found = self._change(scripts.REPLACE, domain, incarnation, *written(before), *written(after)[1:])
+        found = self._change(
+            scripts.REPLACE, domain, incarnation, *written(before), *written(after)[1:]
+        )
         return None if found == scripts.DIFFERS else Upserted(*map(int, found.split()))
 
-    def changes(self, domain: str, since: int, incarnation: str, most: int = MAX_CHANGES) -> Changes | None:
+    def changes(
+        self, domain: str, since: int, incarnation: str, most: int = MAX_CHANGES
+    ) -> Changes | None:
         """Return what changed after a generation, read in pages as the catalog is."""
         try:
             return read_changes(self._link, domain, since, incarnation, most)
@@ -155,7 +172,9 @@ class RedisState:
         return found
 
     def list_items(self, domain: str, after: int, limit: int) -> list[tuple[int, StoredItem]]:
-        """Return items with their rows, beginning behind row `after`; steps over empty rows ever faster."""
+        """Return items with their rows, beginning behind row `after`;
+        steps over empty rows ever faster.
+        """
         [count] = self._link.read(lambda pipe: pipe.hget(keys.record(domain), "rows"))
         if count is None:
             raise self._missing(domain)
@@ -175,7 +194,10 @@ class RedisState:
     def put_probes(self, domain: str, probes: Sequence[Probe], incarnation: str = "") -> None:
         """Replace the domain's probes."""
         places = [keys.record(domain), keys.probes(domain)]
-        if self._link.write(scripts.PUT_PROBES, places, domain, incarnation, probes_text(probes)) == scripts.MISSING:
+        if (
+            self._link.write(scripts.PUT_PROBES, places, domain, incarnation, probes_text(probes))
+            == scripts.MISSING
+        ):
             raise self._missing(domain)
 
     def probes(self, domain: str) -> list[Probe]:
@@ -275,8 +297,12 @@ class RedisState:
         self._link.close()
 
     def _change(self, script: str, domain: str, incarnation: str, *values: Value) -> bytes:
-        """Change a catalog, only of the given incarnation if one is given; returns what the script replies."""
-        found = self._link.write(script, [keys.record(domain), *keys.catalog(domain)], domain, incarnation, *values)
+        """Change a catalog, only of the given incarnation if one is given;
+        returns what the script replies.
+        """
+        found = self._link.write(
+            script, [keys.record(domain), *keys.catalog(domain)], domain, incarnation, *values
+        )
         if found == scripts.MISSING:
             raise self._missing(domain)
         return found
@@ -290,7 +316,9 @@ class RedisState:
 
     def _records(self, names: Sequence[str]) -> list[DomainRecord]:
         wanted = ("backbone", "title", "created_at", "born")
-        found = self._link.read(lambda pipe: [pipe.hmget(keys.record(name), wanted) for name in names])
+        found = self._link.read(
+            lambda pipe: [pipe.hmget(keys.record(name), wanted) for name in names]
+        )
         return [
             DomainRecord(name, *(value.decode() for value in values))
             for name, values in zip(names, found, strict=True)
@@ -305,6 +333,8 @@ class RedisState:
         if not rows:
             return []
         _, items, metadata, *_ = keys.catalog(domain)
-        answers = self._link.read(lambda pipe: [pipe.hmget(key, list(rows)) for key in (items, metadata)])
+        answers = self._link.read(
+            lambda pipe: [pipe.hmget(key, list(rows)) for key in (items, metadata)]
+        )
         found = zip(rows, *answers, strict=True)
         return [(row, read_item(item, more)) for row, item, more in found if item is not None]

@@ -1,7 +1,8 @@
-"""Reading the changes of a catalog from Redis page by page, as of one moment, while others go on writing.
+"""Reading the changes of a catalog from Redis page by page, as of one moment, while others go on
+writing.
 
-Each page is one atomic step: the head of the catalog, what changed since the page before, and the page. What changed
-meanwhile is read again, until a page finds nothing changed.
+Each page is one atomic step: the head of the catalog, what changed since the page before, and the
+page. What changed meanwhile is read again, until a page finds nothing changed.
 """
 
 from __future__ import annotations
@@ -20,14 +21,18 @@ from service.state.redis_link import Link
 
 PAGE_ITEMS = 2000
 _PLAIN, _PICTURED = 3, 4
-"""Fields of an item without a picture, and of one with a picture; one that is not available has that behind both."""
+"""Fields of an item without a picture,
+and of one with a picture; one that is not available has that behind both.
+"""
 
 
 class DomainRemovedMeanwhile(Exception):
     """There is no such domain, or no longer."""
 
 
-def read_changes(link: Link, domain: str, since: int, incarnation: str, most: int) -> Changes | None:
+def read_changes(
+    link: Link, domain: str, since: int, incarnation: str, most: int
+) -> Changes | None:
     """Read what changed after a generation; None where that is too much, or no longer known.
 
     Raises:
@@ -37,12 +42,17 @@ def read_changes(link: Link, domain: str, since: int, incarnation: str, most: in
     generation = reading.finish(_CatalogPosition(incarnation.encode(), since))
     if generation is None:
         return None
-    upserted = [ChangedItem(row, *_fields(item)) for row, item in sorted(reading.found.items()) if item is not None]
+    upserted = [
+        ChangedItem(row, *_fields(item))
+        for row, item in sorted(reading.found.items())
+        if item is not None
+    ]
     return Changes.of(generation, upserted, sorted(reading.deleted), incomplete=reading.skipped)
 
 
 def read_removals(link: Link, domain: str, since: int, incarnation: str) -> Removals | None:
-    """Read what was deleted after a generation, or is not available; None where some of it is no longer known.
+    """Read what was deleted after a generation, or is not available; None where some of it is no
+    longer known.
 
     Raises:
         DomainRemovedMeanwhile.
@@ -96,8 +106,8 @@ class _CatalogPosition:
 class _LogReading:
     """Reads changed rows until they all are of one generation.
 
-    `found` are the rows that changed, None for a removed item; `deleted` the rows and ids of removed items. Rows that
-    the next base reports are skipped.
+    `found` are the rows that changed, None for a removed item; `deleted` the rows and ids of
+    removed items. Rows that the next base reports are skipped.
     """
 
     def __init__(self, link: Link, domain: str, most: int) -> None:
@@ -118,7 +128,10 @@ class _LogReading:
         while True:
             page = _take(wanted)
             seen, changes, items = self._page(since.generation, page)
-            if seen.incarnation != since.incarnation or len(changes) != seen.generation - since.generation:
+            if (
+                seen.incarnation != since.incarnation
+                or len(changes) != seen.generation - since.generation
+            ):
                 return None
             self.found.update(zip(chain(*page), items, strict=True))
             again = [run for run in self._changed(changes) if run]
@@ -139,7 +152,11 @@ class _LogReading:
                 continue
             deleted = _rows(change.get(b"gone", b""))
             self.deleted += zip(deleted, json.loads(change.get(b"ids", b"[]")), strict=True)
-            rows.update(deleted, _rows(change[b"changed"]), range(int(change[b"first"]), int(change[b"rows"])))
+            rows.update(
+                deleted,
+                _rows(change[b"changed"]),
+                range(int(change[b"first"]), int(change[b"rows"])),
+            )
         return _runs(sorted(rows))
 
     def _page(

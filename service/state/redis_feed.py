@@ -48,4 +48,6 @@ def _behind(link: Link, after: int) -> list[FeedEntry] | None:
 
 def _entry(place: bytes, fields: dict[bytes, bytes]) -> FeedEntry:
     kind: Any = fields[b"kind"].decode()
-    return FeedEntry(place.decode().partition("-")[0], kind, fields[b"domain"].decode(), float(fields[b"at"]))
+    return FeedEntry(
+        place.decode().partition("-")[0], kind, fields[b"domain"].decode(), float(fields[b"at"])
+    )

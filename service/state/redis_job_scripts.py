@@ -1,8 +1,8 @@
 """What Redis does to jobs in one step; `redis_scripts` says what every script has in common.
 
-A job's hash holds JSON by field, and `lease`, the time of Redis until which its owner holds it. Jobs are listed by
-number in three sorted sets: all of them, a domain's, and those that have not ended. A hash has by domain the token and
-the job of its newest claim.
+A job's hash holds JSON by field, and `lease`, the time of Redis until which its owner holds it.
+Jobs are listed by number in three sorted sets: all of them, a domain's, and those that have not
+ended. A hash has by domain the token and the job of its newest claim.
 
 All of them also run in a full Redis, save creating one: a job must be able to say how it ended.
 """
@@ -41,8 +41,8 @@ def _job_script(body: str) -> str:
     return script(body, " flags=allow-oom")
 
 
-# KEYS: jobs, the domain's line, open jobs, the count of jobs, job, domain.
-# ARGV: id, domain, jobs kept of a domain, prefixes of jobs and lines, the domain's birth or "", the fields.
+# KEYS: jobs, the domain's line, open jobs, the count of jobs, job, domain. ARGV: id, domain, jobs
+# kept of a domain, prefixes of jobs and lines, the domain's birth or "", the fields.
 CREATE = script(
     _FORGET
     + """
@@ -67,7 +67,8 @@ if ARGV[5] ~= '' then end_lease() end
 """
 )
 
-# KEYS: open jobs, claims, the count of claims. ARGV: seconds, prefix of jobs, the fields. Replies the job's id.
+# KEYS: open jobs, claims, the count of claims. ARGV: seconds, prefix of jobs, the fields. Replies
+# the job's id.
 CLAIM = _job_script("""
 local seen, best = {}, nil
 for _, id in ipairs(redis.call('ZRANGE', KEYS[6], 0, -1)) do
@@ -90,12 +91,17 @@ reply = best.id
 """)
 
 # KEYS: job, open jobs. ARGV: id, token, seconds.
-RENEW = _job_script(_HELD + "redis.call('HSET', KEYS[6], 'lease', string.format('%.6f', clock() + ARGV[5]))\n")
+RENEW = _job_script(
+    _HELD + "redis.call('HSET', KEYS[6], 'lease', string.format('%.6f', clock() + ARGV[5]))\n"
+)
 
 # KEYS: job, open jobs. ARGV: id, token, the fields.
-RELEASE = _job_script(_HELD + "redis.call('HSET', KEYS[6], 'lease', 0, unpack(ARGV, 5))\nannounce('job', domain)\n")
+RELEASE = _job_script(
+    _HELD + "redis.call('HSET', KEYS[6], 'lease', 0, unpack(ARGV, 5))\nannounce('job', domain)\n"
+)
 
-# KEYS: job, open jobs. ARGV: id, the count of fields that end a queued job, they, the fields that mark a running one.
+# KEYS: job, open jobs. ARGV: id, the count of fields that end a queued job, they, the fields that
+# mark a running one.
 CANCEL = _job_script(
     _JOB
     + """
@@ -118,12 +124,14 @@ local token, id = string.match(redis.call('HGET', KEYS[1], ARGV[1]) or '', '^(%d
 if token ~= ARGV[2] then return 0 end
 local job = redis.call('HMGET', ARGV[3] .. id, 'token', 'status', 'lease')
 local time = redis.call('TIME')
-local held = job[1] == token and job[2] == '"running"' and tonumber(job[3]) > time[1] + time[2] / 1000000
+local now = time[1] + time[2] / 1000000
+local held = job[1] == token and job[2] == '"running"' and tonumber(job[3]) > now
 return held and 1 or 0
 """
 
-# KEYS: jobs, open jobs. ARGV: prefixes of jobs and lines, ids. Takes back jobs of which their sender never heard; what
-# is still on its way from before is refused from here on, since this carries a newer fence.
+# KEYS: jobs, open jobs. ARGV: prefixes of jobs and lines, ids. Takes back jobs of which their
+# sender never heard; what is still on its way from before is refused from here on, since this
+# carries a newer fence.
 SETTLE = _job_script(
     _FORGET + "for at = 5, #ARGV do forget(KEYS[6], KEYS[7], ARGV[at], ARGV[3], ARGV[4]) end\n",
 )

@@ -19,13 +19,22 @@ from service.state.redis_scripts import MISSING
 PAGE_JOBS = 2000
 
 
-def create(link: Link, kind: str, domain: str, detail: dict[str, Any], incarnation: str) -> JobRecord | None:
+def create(
+    link: Link, kind: str, domain: str, detail: dict[str, Any], incarnation: str
+) -> JobRecord | None:
     """Store a queued job, None where the domain is another incarnation than the given one.
 
     Where it fails, it is not left to run one day: it is taken back once Redis answers.
     """
     job = JobRecord(uuid.uuid4().hex, kind, domain, detail, created_at=now(), updated_at=now())
-    places = [keys.JOBS, keys.LINE + domain, keys.OPEN_JOBS, keys.JOB_COUNT, keys.JOB + job.id, keys.record(domain)]
+    places = [
+        keys.JOBS,
+        keys.LINE + domain,
+        keys.OPEN_JOBS,
+        keys.JOB_COUNT,
+        keys.JOB + job.id,
+        keys.record(domain),
+    ]
     about = (job.id, domain, RETAINED_JOBS, keys.JOB, keys.LINE, incarnation)
     try:
         reply = link.write(scripts.CREATE, places, *about, *_written(asdict(job)))
@@ -38,7 +47,11 @@ def create(link: Link, kind: str, domain: str, detail: dict[str, Any], incarnati
 def update(link: Link, job_id: str, token: int | None, changes: dict[str, Any]) -> JobRecord:
     """Change fields."""
     status = changes.get("status")
-    values = ("" if token is None else token, status if status in ENDED else "", *_changes(**changes))
+    values = (
+        "" if token is None else token,
+        status if status in ENDED else "",
+        *_changes(**changes),
+    )
     return _write(link, scripts.UPDATE, job_id, token, *values)
 
 
@@ -48,7 +61,9 @@ def claim(link: Link, owner: str, lease_s: float) -> JobRecord | None:
     if not count:
         return None
     places = [keys.OPEN_JOBS, keys.CLAIMS, keys.CLAIM_COUNT]
-    found = link.write(scripts.CLAIM, places, lease_s, keys.JOB, *_changes(status="running", owner=owner))
+    found = link.write(
+        scripts.CLAIM, places, lease_s, keys.JOB, *_changes(status="running", owner=owner)
+    )
     return None if found == scripts.NONE else get(link, found.decode())
 
 
@@ -59,7 +74,9 @@ def renew(link: Link, job_id: str, token: int, lease_s: float) -> JobRecord:
 
 def release(link: Link, job_id: str, token: int) -> JobRecord:
     """Queue a job again, without owner and token."""
-    return _write(link, scripts.RELEASE, job_id, token, token, *_changes(status="queued", owner="", token=0))
+    return _write(
+        link, scripts.RELEASE, job_id, token, token, *_changes(status="queued", owner="", token=0)
+    )
 
 
 def cancel(link: Link, job_id: str) -> JobRecord:
@@ -70,7 +87,9 @@ def cancel(link: Link, job_id: str) -> JobRecord:
 
 def holds(link: Link, domain: str, token: int) -> bool:
     """Whether a token's claim is alive."""
-    [held] = link.read(lambda pipe: pipe.eval(scripts.HOLDS, 1, keys.CLAIMS, domain, token, keys.JOB))
+    [held] = link.read(
+        lambda pipe: pipe.eval(scripts.HOLDS, 1, keys.CLAIMS, domain, token, keys.JOB)
+    )
     return bool(held)
 
 
@@ -102,7 +121,11 @@ def count_unended(link: Link, domain: str) -> int:
 
 
 def _all(link: Link, ids: Sequence[bytes]) -> list[JobRecord]:
-    found = [job for start in range(0, len(ids), PAGE_JOBS) for job in _page(link, ids[start : start + PAGE_JOBS])]
+    found = [
+        job
+        for start in range(0, len(ids), PAGE_JOBS)
+        for job in _page(link, ids[start : start + PAGE_JOBS])
+    ]
     return [_job(one) for one in found if one]  # one of a domain deleted in between is empty
 
 
@@ -132,4 +155,6 @@ def _written(values: dict[str, Any]) -> list[Value]:
 
 def _job(stored: dict[bytes, bytes]) -> JobRecord:
     names = (field.name for field in fields(JobRecord))
-    return JobRecord(**{name: json.loads(stored[name.encode()]) for name in names if name.encode() in stored})
+    return JobRecord(
+        **{name: json.loads(stored[name.encode()]) for name in names if name.encode() in stored}
+    )

@@ -23,6 +23,19 @@ def probes(domain: str) -> str:
 
 
 def catalog(domain: str) -> tuple[str, str, str, str, str, str]:
-    """Keys of a catalog: row by id, item by row, metadata by row, log of changes, when ids were deleted, and hidden."""
-    rows, items, metadata = f"{ROOT}rows:{domain}", f"{ROOT}items:{domain}", f"{ROOT}metadata:{domain}"
-    return rows, items, metadata, f"{ROOT}changes:{domain}", f"{ROOT}deleted:{domain}", f"{ROOT}hidden:{domain}"
+    """Keys of a catalog: row by id, item by row,
+    metadata by row, log of changes, when ids were deleted, and hidden.
+    """
+    rows, items, metadata = (
+        f"{ROOT}rows:{domain}",
+        f"{ROOT}items:{domain}",
+        f"{ROOT}metadata:{domain}",
+    )
+    return (
+        rows,
+        items,
+        metadata,
+        f"{ROOT}changes:{domain}",
+        f"{ROOT}deleted:{domain}",
+        f"{ROOT}hidden:{domain}",
+    )

@@ -1,7 +1,9 @@
-"""The line to Redis: every operation once or reported as failed, never a wait longer than a few seconds.
+"""The line to Redis: every operation once or reported as failed, never a wait longer than a few
+seconds.
 
-A thread looks at Redis twice a second. While it is gone, operations fail at once instead of each waiting for its own
-timeout; when it is back, and is the same one, they work again without anybody doing anything.
+A thread looks at Redis twice a second. While it is gone, operations fail at once instead of each
+waiting for its own timeout; when it is back, and is the same one, they work again without anybody
+doing anything.
 """
 
 from __future__ import annotations
@@ -43,7 +45,10 @@ class Link:
     def __init__(self, url: str) -> None:
         self.shown = shown(url)
         self.epoch = ""
-        self._client, self._watcher = _client(url, self.shown, TIMEOUT_S), _client(url, self.shown, CONNECT_S)
+        self._client, self._watcher = (
+            _client(url, self.shown, TIMEOUT_S),
+            _client(url, self.shown, CONNECT_S),
+        )
         self._waiter = _client(url, self.shown, WAIT_S + TIMEOUT_S)
         self._writer, self._fence, self._lock = uuid.uuid4().hex, 0, threading.Lock()
         self._unsure: set[str] = set()
@@ -74,7 +79,8 @@ class Link:
             self._watch.join()
         self._client.close()
         self._watcher.close()
-        self._waiter.connection_pool.disconnect(inuse_connections=False)  # who waits finds out within a second
+        # A waiting reader finds out within a second.
+        self._waiter.connection_pool.disconnect(inuse_connections=False)
 
     def plain(self, call: Callable[[Any], Any]) -> Any:
         """Ask before the epoch is agreed on.
@@ -101,13 +107,15 @@ class Link:
         """Run a script once; returns its answer, one that begins with `!` where it did nothing.
 
         Raises:
-            StateUnavailable: whether it was done is unknown, and a retry is safe; StateLost, OutOfSpace: it was not.
+            StateUnavailable: whether it was done is unknown, and a retry is safe; StateLost,
+                OutOfSpace: it was not.
         """
         with self._answered():
             return self._send(script, keys, values)
 
     def wait(self, log: str, after: str, seconds: float) -> None:
-        """Wait, for a second at most, until a log has something behind `after`, on a connection of its own.
+        """Wait, for a second at most, until a log has something behind `after`, on a connection of
+        its own.
 
         Raises:
             StateUnavailable.
@@ -117,7 +125,9 @@ class Link:
             _twice(lambda: self._waiter.xread(wanted, count=1, block=block))
 
     def take_back(self, job_id: str) -> None:
-        """Have a job forgotten, as soon as Redis answers, of which nobody knows whether it was stored."""
+        """Have a job forgotten, as soon as Redis answers,
+        of which nobody knows whether it was stored.
+        """
         with self._lock:
             self._unsure.add(job_id)
 
@@ -130,26 +140,37 @@ class Link:
 
     def _send(self, script: str, keys: Sequence[str], values: Sequence[Value]) -> bytes:
         run = self._client.register_script(script)
-        own = (EPOCH, f"{ROOT}fence:{self._writer}", f"{ROOT}done:{uuid.uuid4().hex}", FEED, FEED_COUNT)
+        own = (
+            EPOCH,
+            f"{ROOT}fence:{self._writer}",
+            f"{ROOT}done:{uuid.uuid4().hex}",
+            FEED,
+            FEED_COUNT,
+        )
         failed = False
         while True:
             try:
                 reply: bytes = run(keys=[*own, *keys], args=[self.epoch, self._fence, *values])
             except _CONNECTION_ERRORS as error:
                 with self._lock:
-                    self._fence += 1  # should it still arrive, it must not undo what is written from now on
+                    self._fence += (
+                        1  # should it still arrive, it must not undo what is written from now on
+                    )
                 if failed or isinstance(error, (theirs.TimeoutError, theirs.AuthenticationError)):
                     raise
                 failed = True
                 continue
             if reply == scripts.LOST:
                 raise _Lost
-            if reply != scripts.STALE:  # stale: another thread's write overtook it and it was not done; once more
+            # Stale: another thread's write overtook it and it was not done; once more.
+            if reply != scripts.STALE:
                 return reply
 
     @contextmanager
     def _answered(self) -> Iterator[None]:
-        """Turn what Redis can answer into our own errors; fail at once while it is known to be gone."""
+        """Turn what Redis can answer into our own errors;
+        fail at once while it is known to be gone.
+        """
         trouble = self._trouble
         if trouble is not None:
             raise type(trouble)(trouble.detail)
@@ -163,9 +184,12 @@ class Link:
 
     def _ours(self, error: redis.RedisError) -> StateUnavailable | OutOfSpace:
         text = str(error)
-        if isinstance(error, theirs.OutOfMemoryError) or (text.startswith("MISCONF") and "No space left" in text):
+        if isinstance(error, theirs.OutOfMemoryError) or (
+            text.startswith("MISCONF") and "No space left" in text
+        ):
             return OutOfSpace(
-                f"{self.shown} is full ({text}): give it more memory or disk and try again; nothing was changed"
+                f"{self.shown} is full ({text}): give it more memory or disk and try again; nothing"
+                " was changed"
             )
         found = StateUnavailable(f"{self.shown} {_reason(error)}")
         if isinstance(error, (*_CONNECTION_ERRORS, theirs.ReadOnlyError)) and self.epoch:
@@ -174,9 +198,10 @@ class Link:
 
     def _lost(self, found: str) -> StateLost:
         return StateLost(
-            f"{self.shown} is not the Redis that this service wrote to: {found}. Nothing was taken from it or written "
-            "to it, recommendations go on from memory. Bring the old one back (its append-only file), then it goes on "
-            "by itself; docs/configuration.md says how to begin anew"
+            f"{self.shown} is not the Redis that this service wrote to: {found}. Nothing was taken"
+            " from it or written to it, recommendations go on from memory. Bring the old one back"
+            " (its append-only file), then it goes on by itself; docs/configuration.md says how to"
+            " begin anew"
         )
 
     def _keep_looking(self) -> None:
@@ -192,19 +217,30 @@ class Link:
         try:
             epoch = self._watcher.get(EPOCH)
             if epoch != self.epoch.encode():
-                return self._lost("it is empty" if epoch is None else f"its epoch is {epoch.decode(errors='replace')}")
+                return self._lost(
+                    "it is empty"
+                    if epoch is None
+                    else f"its epoch is {epoch.decode(errors='replace')}"
+                )
             if self._trouble is not None or self._unsure:
                 self._settle()
         except _Lost:
             return self._lost("it changed just now")
         except redis.RedisError as error:
-            for client in (self._client, self._watcher, self._waiter):  # another server may have taken over the name
+            # Another server may have taken over the name.
+            for client in (
+                self._client,
+                self._watcher,
+                self._waiter,
+            ):
                 client.connection_pool.disconnect(inuse_connections=False)
             return StateUnavailable(f"{self.shown} {_reason(error)}")
         return None
 
     def _settle(self) -> None:
-        """Write something, so that it is known that this works, and close the door behind what was given up."""
+        """Write something, so that it is known that this works,
+        and close the door behind what was given up.
+        """
         with self._lock:
             unsure = list(self._unsure)
         self._send(SETTLE, [JOBS, OPEN_JOBS], [JOB, LINE, *unsure])
@@ -231,7 +267,10 @@ def _client(url: str, name: str, timeout: float) -> Any:
     # Not their retries: they would send a write again without knowing whether it was done.
     try:
         return redis.Redis.from_url(
-            url, socket_timeout=timeout, socket_connect_timeout=CONNECT_S, retry=Retry(NoBackoff(), 0)
+            url,
+            socket_timeout=timeout,
+            socket_connect_timeout=CONNECT_S,
+            retry=Retry(NoBackoff(), 0),
         )
     except ValueError as error:
         raise StateError(
@@ -240,7 +279,10 @@ def _client(url: str, name: str, timeout: float) -> Any:
 
 
 def _twice(call: Callable[[], list[Any]]) -> list[Any]:
-    """Once more where a connection broke: it may only have been an old one. Not after a timeout: that took long."""
+    """Once more where a connection broke: it may only have been an old one.
+
+    Not after a timeout: that took long.
+    """
     try:
         return call()
     except theirs.AuthenticationError:

@@ -1,4 +1,6 @@
-"""Before a Redis is used: is it one that keeps what it is given, and the one that this data folder belongs to?"""
+"""Before a Redis is used: is it one that keeps what it is given,
+and the one that this data folder belongs to?
+"""
 
 from __future__ import annotations
 
@@ -30,18 +32,30 @@ def check_server(link: Link) -> tuple[str, list[str]]:
     if tuple(int(part) for part in version.split(".")[:2] if part.isdigit()) < OLDEST:
         raise StateError(f"{link.shown} is Redis {version}, expected 7.0 or later: upgrade it")
     if info.get("role") == "slave":
-        raise StateError(f"{link.shown} is a replica, which takes no writes: name its primary in REDIS_URL")
+        raise StateError(
+            f"{link.shown} is a replica, which takes no writes: name its primary in REDIS_URL"
+        )
     policy = str(info.get("maxmemory_policy", "noeviction"))
     if policy.startswith("allkeys") and info.get("maxmemory"):
         raise StateError(
-            f"{link.shown} has maxmemory-policy {policy}: it would throw items away when it is full. "
-            "Set it to noeviction (CONFIG SET maxmemory-policy noeviction, and in its configuration)"
+            f"{link.shown} has maxmemory-policy {policy}: it would throw items away when it is"
+            " full. Set it to noeviction (CONFIG SET maxmemory-policy noeviction, and in its"
+            " configuration)"
         )
-    warnings = [] if policy == "noeviction" else [f"{link.shown} has maxmemory-policy {policy}: set it to noeviction"]
+    warnings = (
+        []
+        if policy == "noeviction"
+        else [f"{link.shown} has maxmemory-policy {policy}: set it to noeviction"]
+    )
     if not info.get("aof_enabled"):
-        warnings.append(f"{link.shown} has appendonly off: what it acknowledged is lost when it stops. Set it to yes")
+        warnings.append(
+            f"{link.shown} has appendonly off: what it acknowledged is lost when it stops. Set it"
+            " to yes"
+        )
     elif _synced(link) not in (None, "always"):
-        warnings.append(f"{link.shown} does not have appendfsync always: a crash may lose its last second")
+        warnings.append(
+            f"{link.shown} does not have appendfsync always: a crash may lose its last second"
+        )
     name = str(info.get("server_name", "redis"))
     return f"{name} {info.get(f'{name}_version', version)}", warnings
 
@@ -70,7 +84,8 @@ def _synced(link: Link) -> str | None:
 
 
 def agree(link: Link, folder: Path, known: Collection[str]) -> str:
-    """Return the epoch on which Redis and the data folder agree; an empty Redis gets one where nothing is known.
+    """Return the epoch on which Redis and the data folder agree; an empty Redis gets one where
+    nothing is known.
 
     Raises:
         StateError: they do not belong together.
@@ -80,16 +95,25 @@ def agree(link: Link, folder: Path, known: Collection[str]) -> str:
     fresh = remembered == ANY or not (remembered or known)
     begin = uuid.uuid4().hex if fresh else ""
     answer = link.plain(
-        lambda client: client.register_script(scripts.OPEN)([keys.SCHEMA, keys.EPOCH], [VERSION, begin])
+        lambda client: client.register_script(scripts.OPEN)(
+            [keys.SCHEMA, keys.EPOCH], [VERSION, begin]
+        )
     )
     schema, epoch = ((value or b"").decode() for value in answer)
     if schema not in ("", *BEFORE, VERSION):
-        raise StateError(f"{link.shown} has schema {schema}, this version of swaprec has {VERSION}: upgrade swaprec")
+        raise StateError(
+            f"{link.shown} has schema {schema}, this version of swaprec has {VERSION}: upgrade"
+            " swaprec"
+        )
     if not epoch or not (fresh or epoch == remembered):
         raise StateError(_strangers(link.shown, file, epoch, remembered, known))
     if schema in BEFORE:
         places = [keys.SCHEMA, keys.JOBS, keys.OPEN_JOBS, keys.DOMAINS]
-        link.plain(lambda client: client.register_script(scripts.UPGRADE)(places, [keys.JOB, keys.record("")]))
+        link.plain(
+            lambda client: client.register_script(scripts.UPGRADE)(
+                places, [keys.JOB, keys.record("")]
+            )
+        )
     if remembered != epoch:
         atomic_write(file, epoch.encode())
     return epoch
@@ -100,7 +124,7 @@ def _strangers(name: str, file: Path, epoch: str, remembered: str, known: Collec
     has = f"was used with epoch {remembered}" if remembered else "was not used with Redis yet"
     domains = f" and knows the domains {', '.join(sorted(known))}" if known else ""
     return (
-        f"{name} {found}, while the data folder {file.parent} {has}{domains}: it is not served, its catalogs would "
-        f"be missing. Bring back the Redis that has them, or correct REDIS_URL or SWAPREC_DATA; to go on with this "
-        f"one all the same, write the word {ANY} into {file}"
+        f"{name} {found}, while the data folder {file.parent} {has}{domains}: it is not served, its"
+        " catalogs would be missing. Bring back the Redis that has them, or correct REDIS_URL or"
+        f" SWAPREC_DATA; to go on with this one all the same, write the word {ANY} into {file}"
     )

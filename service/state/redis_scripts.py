@@ -1,12 +1,12 @@
 """What Redis does in one step, in Lua: each script is a whole write, or nothing.
 
-Every script begins with the same three questions. Is this the Redis whose epoch the data folder knows? Has a later
-write of this process overtaken this one, which its sender has given up (a fence that only counts up)? Was this very
-operation done already (its answer is kept a minute), so that sending it again is safe? Answers that begin with `!`
-say that nothing was done.
+Every script begins with the same three questions. Is this the Redis whose epoch the data folder
+knows? Has a later write of this process overtaken this one, which its sender has given up (a fence
+that only counts up)? Was this very operation done already (its answer is kept a minute), so that
+sending it again is safe? Answers that begin with `!` say that nothing was done.
 
-What others have to hear of, a script appends to the feed itself, in the same step. Memory is checked once, before a
-script begins: a full Redis refuses a whole write, never half of one.
+What others have to hear of, a script appends to the feed itself, in the same step. Memory is
+checked once, before a script begins: a full Redis refuses a whole write, never half of one.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ DIFFERS = b"!differs"
 
 KEPT_CHANGES = 10_000
 
-# KEYS of every script: epoch, the process's fence, the operation's answer, the feed, the count of its entries.
+# KEYS of every script: epoch, the process's fence, the operation's answer, the feed, the count of
+# its entries.
 _BEGIN = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return '!lost' end
 local fence = tonumber(redis.call('GET', KEYS[2]) or '0')
@@ -51,10 +52,10 @@ def script(body: str, flags: str = "") -> str:
     return f"#!lua{flags}\n{_BEGIN}{body}{_END}"
 
 
-# Counts the generation up, logs what changed (rows, and ids of deleted ones), announces it; returns the generation.
-# The log is trimmed by entries, and by the sum of their rows: no reader gets more than that.
-# Rows of `later` entries do not count: readers of changes skip them.
-# KEYS from 6: domain, rows, items, metadata, changes, deleted, hidden. ARGV: name, birth or "".
+# Counts the generation up, logs what changed (rows, and ids of deleted ones), announces it; returns
+# the generation. The log is trimmed by entries, and by the sum of their rows: no reader gets more
+# than that. Rows of `later` entries do not count: readers of changes skip them. KEYS from 6:
+# domain, rows, items, metadata, changes, deleted, hidden. ARGV: name, birth or "".
 _LOG = """
 local hidden = {}
 local function log(first, rows, changed, gone, ids, later)
@@ -62,8 +63,9 @@ local function log(first, rows, changed, gone, ids, later)
   local count = later and 0 or rows - first + #changed + #gone
   local touched = redis.call('HINCRBY', KEYS[6], 'touched', count)
   redis.call('HSET', KEYS[6], 'rows', rows)
-  local entry = {'touched', touched, 'first', first, 'rows', rows, 'changed', table.concat(changed, ','),
-    'gone', table.concat(gone, ','), 'ids', #ids > 0 and cjson.encode(ids) or '[]'}
+  local entry = {'touched', touched, 'first', first, 'rows', rows,
+    'changed', table.concat(changed, ','), 'gone', table.concat(gone, ','),
+    'ids', #ids > 0 and cjson.encode(ids) or '[]'}
   if later then entry[13], entry[14] = 'later', 1 end
   redis.call('XADD', KEYS[10], 'MAXLEN', '~', KEPT_CHANGES, generation .. '-0', unpack(entry))
   for _, id in ipairs(hidden) do redis.call('ZADD', KEYS[12], generation, id) end
@@ -78,18 +80,28 @@ local function log(first, rows, changed, gone, ids, later)
 end
 local function put(id, row, item, metadata)
   redis.call('HSET', KEYS[8], row, item)
-  if string.sub(item, -6) == 'false]' then hidden[#hidden + 1] = id else redis.call('ZREM', KEYS[12], id) end
-  if metadata == '{}' then redis.call('HDEL', KEYS[9], row) else redis.call('HSET', KEYS[9], row, metadata) end
+  if string.sub(item, -6) == 'false]' then
+    hidden[#hidden + 1] = id
+  else
+    redis.call('ZREM', KEYS[12], id)
+  end
+  if metadata == '{}' then
+    redis.call('HDEL', KEYS[9], row)
+  else
+    redis.call('HSET', KEYS[9], row, metadata)
+  end
 end
 local function same(row, item, metadata)
-  return redis.call('HGET', KEYS[8], row) == item and (redis.call('HGET', KEYS[9], row) or '{}') == metadata
+  return redis.call('HGET', KEYS[8], row) == item
+    and (redis.call('HGET', KEYS[9], row) or '{}') == metadata
 end
 local about = redis.call('HMGET', KEYS[6], 'generation', 'rows', 'born')
 if not about[1] or (ARGV[4] ~= '' and ARGV[4] ~= about[3]) then return '!missing' end
 local generation, first = tonumber(about[1]), tonumber(about[2])
 """.replace("KEPT_CHANGES", str(KEPT_CHANGES)).replace("MAX_CHANGES", str(MAX_CHANGES))
 
-# Replies schema and epoch. KEYS: schema, epoch. ARGV: the schema and the epoch that an empty Redis gets, "" for none.
+# Replies schema and epoch. KEYS: schema, epoch. ARGV: the schema and the epoch that an empty Redis
+# gets, "" for none.
 OPEN = """#!lua
 if ARGV[2] ~= '' and redis.call('EXISTS', KEYS[1], KEYS[2]) == 0 then
   redis.call('SET', KEYS[1], ARGV[1])
@@ -98,15 +110,17 @@ end
 return {redis.call('GET', KEYS[1]), redis.call('GET', KEYS[2])}
 """
 
-# Brings schema 1 to 2, which also lists the jobs that have not ended, and 2 to 3, which remembers deleted ids.
-# KEYS: schema, jobs, open jobs, domains. ARGV: prefix of jobs, of domains.
+# Brings schema 1 to 2, which also lists the jobs that have not ended, and 2 to 3, which remembers
+# deleted ids. KEYS: schema, jobs, open jobs, domains. ARGV: prefix of jobs, of domains.
 UPGRADE = """#!lua
 local schema = redis.call('GET', KEYS[1])
 if schema == '1' then
   local jobs = redis.call('ZRANGE', KEYS[2], 0, -1, 'WITHSCORES')
   for at = 1, #jobs, 2 do
     local status = redis.call('HGET', ARGV[1] .. jobs[at], 'status')
-    if status == '"queued"' or status == '"running"' then redis.call('ZADD', KEYS[3], jobs[at + 1], jobs[at]) end
+    if status == '"queued"' or status == '"running"' then
+      redis.call('ZADD', KEYS[3], jobs[at + 1], jobs[at])
+    end
   end
 end
 if schema == '1' or schema == '2' then
@@ -118,8 +132,8 @@ if schema == '1' or schema == '2' then
 end
 """
 
-# Replies items as one JSON array, null for each that is missing: the client takes that apart fifty times faster than
-# as many answers. KEYS: items. ARGV: runs of rows, each the first and the last.
+# Replies items as one JSON array, null for each that is missing: the client takes that apart fifty
+# times faster than as many answers. KEYS: items. ARGV: runs of rows, each the first and the last.
 READ_ITEMS = """#!lua flags=no-writes
 local found = {}
 for at = 1, #ARGV, 2 do
@@ -136,7 +150,8 @@ return '[' .. table.concat(found, ',') .. ']'
 PUT_DOMAIN = script("""
 reply = tostring(redis.call('SADD', KEYS[6], ARGV[3]))
 if reply == '1' then
-  redis.call('HSET', KEYS[7], 'created_at', ARGV[6], 'born', KEYS[3], 'generation', 0, 'index_generation', 0, 'rows', 0)
+  redis.call('HSET', KEYS[7], 'created_at', ARGV[6], 'born', KEYS[3],
+    'generation', 0, 'index_generation', 0, 'rows', 0)
 end
 local found = redis.call('HMGET', KEYS[7], 'backbone', 'title')
 if found[1] ~= ARGV[4] or found[2] ~= ARGV[5] then
@@ -185,13 +200,16 @@ for at = 6, #ARGV, 3 do
     end
   end
 end
-if rows > first or #changed > 0 then generation = log(first, rows, changed, {}, {}, ARGV[5] == 'later') end
+if rows > first or #changed > 0 then
+  generation = log(first, rows, changed, {}, {}, ARGV[5] == 'later')
+end
 local known = (#ARGV - 5) / 3 - (rows - first)
 reply = string.format('%d %d %d %d', rows - first, known - unchanged, unchanged, generation)
 """
 )
 
-# KEYS: as for _LOG. ARGV: name, birth or "", id, item and metadata before, item and metadata after. Replies as UPSERT.
+# KEYS: as for _LOG. ARGV: name, birth or "", id, item and metadata before, item and metadata after.
+# Replies as UPSERT.
 REPLACE = script(
     _LOG
     + """

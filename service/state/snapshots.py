@@ -1,7 +1,9 @@
-"""Catalog snapshots: Parquet beside the store, so that a state that is lost does not take the catalogs with it.
+"""Catalog snapshots: Parquet beside the store, so that a state that is lost does not take the
+catalogs with it.
 
-A snapshot is a file of items, named by the generation and the domain's birth, and a card that names the file and its
-digest. It is written beside, and the card last: a crash leaves the old snapshot or the new one.
+A snapshot is a file of items, named by the generation and the domain's birth, and a card that names
+the file and its digest. It is written beside, and the card last: a crash leaves the old snapshot or
+the new one.
 """
 
 from __future__ import annotations
@@ -17,7 +19,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from adapters_store.clock import now
-from adapters_store.files import PART, atomic_file, atomic_write, digest_of, room_or_error, sync_folder
+from adapters_store.files import (
+    PART,
+    atomic_file,
+    atomic_write,
+    digest_of,
+    room_or_error,
+    sync_folder,
+)
 from service.errors import DomainNotFound, StateError
 from service.state import DomainRecord, Probe, State, StoredItem, probes_text, read_probes
 from service.state.fence import fence
@@ -38,7 +47,9 @@ _SCHEMA = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What a snapshot is of: a domain's catalog, which had at least every change up to `generation` at `taken_at`."""
+    """What a snapshot is of: a domain's catalog,
+    which had at least every change up to `generation` at `taken_at`.
+    """
 
     domain: str
     backbone: str
@@ -122,7 +133,9 @@ class Snapshots:
             home.rmdir()
 
     def generation(self, record: DomainRecord) -> int:
-        """Return the generation of a domain's snapshot, -1 without one; one of an earlier domain is none."""
+        """Return the generation of a domain's snapshot,
+        -1 without one; one of an earlier domain is none.
+        """
         path = self._folder / record.name / CARD
         if not path.exists():
             return -1
@@ -145,7 +158,9 @@ class Snapshots:
         """
         path = self._folder / card.domain / card.file
         if not path.exists() or digest_of(path) != card.digest:
-            raise StateError(f"{path} is not the snapshot that its card names: it cannot be restored")
+            raise StateError(
+                f"{path} is not the snapshot that its card names: it cannot be restored"
+            )
         for batch in pq.ParquetFile(path).iter_batches(PAGE_ITEMS):
             yield [_item(row) for row in batch.to_pylist()]
 
@@ -155,7 +170,9 @@ class Snapshots:
         Raises:
             OSError, ValueError: the file cannot be read.
         """
-        for batch in pq.ParquetFile(self._folder / card.domain / card.file).iter_batches(PAGE_ITEMS, columns=["image"]):
+        for batch in pq.ParquetFile(self._folder / card.domain / card.file).iter_batches(
+            PAGE_ITEMS, columns=["image"]
+        ):
             yield from filter(None, batch.column("image").to_pylist())
 
     def forget(self, domain: str) -> None:
@@ -163,7 +180,8 @@ class Snapshots:
         home = self._folder / domain
         for path in home.glob("*"):
             path.unlink(missing_ok=True)
-        with suppress(OSError):  # not there, or one is being taken, which sees that the domain is gone
+        # Not there, or one is being taken, which sees that the domain is gone.
+        with suppress(OSError):
             home.rmdir()
 
 

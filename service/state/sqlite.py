@@ -1,4 +1,7 @@
-"""State in one SQLite file, shared by the processes of a host. The first backend of the Protocol."""
+"""State in one SQLite file, shared by the processes of a host.
+
+The first backend of the Protocol.
+"""
 
 from __future__ import annotations
 
@@ -60,13 +63,21 @@ class SqliteState:
         """Create a domain or change its title; return whether it was created."""
         content = (record.backbone, record.title)
         with self.file.writing() as db:
-            found = db.execute("SELECT backbone, title FROM domains WHERE name = ?", (record.name,)).fetchone()
+            found = db.execute(
+                "SELECT backbone, title FROM domains WHERE name = ?", (record.name,)
+            ).fetchone()
             if found is None:
                 values = (record.name, *content, record.created_at or now())
-                query = "INSERT INTO domains (name, backbone, title, created_at, born) VALUES (?, ?, ?, ?, {})"
+                query = (
+                    "INSERT INTO domains (name, backbone, title, created_at, born) VALUES (?, ?, ?,"
+                    " ?, {})"
+                )
                 db.execute(query.format("lower(hex(randomblob(16)))"), values)
             else:
-                db.execute("UPDATE domains SET backbone = ?, title = ? WHERE name = ?", (*content, record.name))
+                db.execute(
+                    "UPDATE domains SET backbone = ?, title = ? WHERE name = ?",
+                    (*content, record.name),
+                )
             if found != content:
                 sqlite_feed.append(db, "domain", record.name)
         return found is None
@@ -98,7 +109,11 @@ class SqliteState:
 
     @_answering
     def upsert_items(
-        self, domain: str, items: Sequence[StoredItem], visibility: Visibility = "changed", incarnation: str = ""
+        self,
+        domain: str,
+        items: Sequence[StoredItem],
+        visibility: Visibility = "changed",
+        incarnation: str = "",
     ) -> Upserted:
         """Store items in one transaction; the last of equal ids wins."""
         with self.file.writing() as db:
@@ -121,7 +136,9 @@ class SqliteState:
             return sqlite_items.replace(db, domain, before, after)
 
     @_answering
-    def changes(self, domain: str, since: int, incarnation: str, most: int = MAX_CHANGES) -> Changes | None:
+    def changes(
+        self, domain: str, since: int, incarnation: str, most: int = MAX_CHANGES
+    ) -> Changes | None:
         """Return what changed after a generation."""
         with self.file.reading() as db:
             return sqlite_items.changes(db, domain, since, incarnation, most)
@@ -161,7 +178,9 @@ class SqliteState:
         with self.file.writing() as db:
             sqlite_items.check_incarnation(db, domain, incarnation)
             try:
-                db.execute("INSERT OR REPLACE INTO probes VALUES (?, ?)", (domain, probes_text(probes)))
+                db.execute(
+                    "INSERT OR REPLACE INTO probes VALUES (?, ?)", (domain, probes_text(probes))
+                )
             except sqlite3.IntegrityError as error:
                 raise sqlite_items.missing(db, domain) from error
             sqlite_feed.append(db, "probes", domain)
@@ -272,7 +291,12 @@ class SqliteState:
 
     def describe(self) -> dict[str, Any]:
         """Return which backend this is, for people."""
-        return {"backend": "sqlite", "where": str(self.file.path), "trouble": self.trouble(), "warnings": []}
+        return {
+            "backend": "sqlite",
+            "where": str(self.file.path),
+            "trouble": self.trouble(),
+            "warnings": [],
+        }
 
     def close(self) -> None:
         """Close every thread's connection."""

@@ -1,4 +1,6 @@
-"""From errors of SQLite to what the service answers: never an internal error for what an operator can mend."""
+"""From errors of SQLite to what the service answers:
+never an internal error for what an operator can mend.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,10 @@ from pathlib import Path
 from adapters_store.errors import OutOfSpace
 from service.errors import StateDamaged, StateLost, StateUnavailable
 
-RESTORE = "Stop the service and bring the file back from a backup, or move it away and run swaprec restore"
+RESTORE = (
+    "Stop the service and bring the file back from a backup, or move it away and run swaprec"
+    " restore"
+)
 _FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE)
 _PRIMARY = 0xFF
 """The part of an extended error code that names its kind."""

@@ -1,4 +1,6 @@
-"""The change feed in SQLite: a table that only grows at its end, looked at thirty times a second."""
+"""The change feed in SQLite: a table that only grows at its end,
+looked at thirty times a second.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ def end(db: sqlite3.Connection) -> str:
     return str(db.execute("SELECT value FROM counters WHERE name = 'feed'").fetchone()[0])
 
 
-def follow(db: sqlite3.Connection, after: str, timeout_s: float, closing: threading.Event) -> list[FeedEntry] | None:
+def follow(
+    db: sqlite3.Connection, after: str, timeout_s: float, closing: threading.Event
+) -> list[FeedEntry] | None:
     """Wait for entries behind a position; None where some of them were forgotten.
 
     Asking whether any other connection wrote something costs a fraction of asking for entries.
@@ -52,7 +56,10 @@ def follow(db: sqlite3.Connection, after: str, timeout_s: float, closing: thread
 
 def _behind(db: sqlite3.Connection, after: int) -> list[FeedEntry] | None:
     """Read what lies behind a place. Places have no gaps, so that a missing one was forgotten."""
-    query = "SELECT value, place, kind, domain, at FROM counters LEFT JOIN feed ON place > ? WHERE name = 'feed'"
+    query = (
+        "SELECT value, place, kind, domain, at FROM counters LEFT JOIN feed ON place > ? WHERE name"
+        " = 'feed'"
+    )
     rows = db.execute(f"{query} ORDER BY place", (after,)).fetchall()
     found = [FeedEntry(str(row[1]), *row[2:]) for row in rows if row[1] is not None]
     return coalesced(found) if len(found) == rows[0][0] - after else None

@@ -23,7 +23,9 @@ _log = logging.getLogger("swaprec")
 
 
 class SqliteFile:
-    """Connections to one file, which other processes may have open too; safe to use from any thread."""
+    """Connections to one file, which other processes
+    may have open too; safe to use from any thread.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -46,7 +48,8 @@ class SqliteFile:
         """Raise errors of SQLite as the service's, and remember whether there was one.
 
         Raises:
-            OutOfSpace: nothing was changed; StateLost: the file was removed or replaced; StateDamaged,
+            OutOfSpace: nothing was changed; StateLost: the file was removed or replaced;
+                StateDamaged,
             StateUnavailable.
         """
         try:
@@ -63,7 +66,9 @@ class SqliteFile:
             self.trouble = None
 
     def _check_identity(self) -> None:
-        """Raise StateLost where the file is no longer the one that was opened: what is written to that one is lost."""
+        """Raise StateLost where the file is no longer the one that was opened:
+        what is written to that one is lost.
+        """
         if self._identity is None:
             return
         try:
@@ -73,12 +78,17 @@ class SqliteFile:
         except OSError as error:
             raise StateUnavailable(f"{self.path} cannot be reached: {error.strerror}") from error
         if (about.st_dev, about.st_ino) != self._identity:
-            raise StateLost(f"{self.path} was replaced by another file: start the service again to use it")
+            raise StateLost(
+                f"{self.path} was replaced by another file: start the service again to use it"
+            )
         if not about.st_size:
             raise StateLost(f"{self.path} was emptied. {RESTORE}")
-        if time.monotonic() - self._looked > LOOK_EVERY_S:  # what is cached in memory would go on being answered
+        # What is cached in memory would go on being answered.
+        if time.monotonic() - self._looked > LOOK_EVERY_S:
             if not sqlite_header.is_intact(self._identity):
-                raise StateDamaged(f"{self.path} is damaged: it does not begin as a database. {RESTORE}")
+                raise StateDamaged(
+                    f"{self.path} is damaged: it does not begin as a database. {RESTORE}"
+                )
             self._looked = time.monotonic()
 
     @contextmanager
@@ -107,12 +117,17 @@ class SqliteFile:
                 db.execute("ROLLBACK")
 
     def connection(self) -> sqlite3.Connection:
-        """Return this thread's connection; what it reads outside of a transaction is as it is now."""
+        """Return this thread's connection;
+        what it reads outside of a transaction is as it is now.
+        """
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
         if connection is None:
-            mode = "rwc" if self._identity is None else "rw"  # once it was there, none is made in its place
+            # Once it was there, none is made in its place.
+            mode = "rwc" if self._identity is None else "rw"
             address = f"{self.path.absolute().as_uri()}?mode={mode}"
-            connection = sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False)
+            connection = sqlite3.connect(
+                address, uri=True, isolation_level=None, check_same_thread=False
+            )
             connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
             _log_ahead(connection)
             connection.execute("PRAGMA synchronous = FULL")
@@ -132,7 +147,9 @@ class SqliteFile:
                 sqlite_header.release(self._identity)
 
     def _keep(self, connection: sqlite3.Connection) -> None:
-        """Remember this thread's connection; close those of threads that ended: the server's come and go."""
+        """Remember this thread's connection;
+        close those of threads that ended: the server's come and go.
+        """
         with self._lock:
             for thread in [thread for thread in self._all if not thread.is_alive()]:
                 self._all.pop(thread).close()
@@ -140,7 +157,10 @@ class SqliteFile:
 
 
 def _log_ahead(connection: sqlite3.Connection) -> None:
-    """Turn the write-ahead log on. Of processes that do so to a new file at once all but one are told it is busy."""
+    """Turn the write-ahead log on.
+
+    Of processes that do so to a new file at once all but one are told it is busy.
+    """
     until = time.monotonic() + BUSY_MS / 1000
     while True:
         try:

@@ -1,8 +1,10 @@
-"""Reading the first bytes of a database that this process has open, without taking SQLite's locks from it.
+"""Reading the first bytes of a database that this process has open, without taking SQLite's locks
+from it.
 
-POSIX drops all of a process's locks on a file as soon as any descriptor of the file is closed. Another process that
-closes the database would then take the write-ahead log for one that nobody uses and remove it, with every commit that
-is not yet in the file. So all users in this process share one descriptor, closed with the last of them.
+POSIX drops all of a process's locks on a file as soon as any descriptor of the file is closed.
+Another process that closes the database would then take the write-ahead log for one that nobody
+uses and remove it, with every commit that is not yet in the file. So all users in this process
+share one descriptor, closed with the last of them.
 """
 
 from __future__ import annotations
@@ -44,7 +46,9 @@ def release(identity: Identity) -> None:
 
 
 def is_intact(identity: Identity) -> bool:
-    """Whether a file still begins as a database does; so it is taken to where nobody holds it any more."""
+    """Whether a file still begins as a database does;
+    so it is taken to where nobody holds it any more.
+    """
     with _lock:
         descriptor = _descriptors.get(identity)
         return descriptor is None or os.pread(descriptor, len(MAGIC), 0) == MAGIC

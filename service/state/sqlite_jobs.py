@@ -1,4 +1,6 @@
-"""Jobs in SQLite, and who holds them: what each statement does inside a transaction that its caller holds."""
+"""Jobs in SQLite, and who holds them:
+what each statement does inside a transaction that its caller holds.
+"""
 
 from __future__ import annotations
 
@@ -22,14 +24,35 @@ _OPEN = "status IN ('queued', 'running')"  # as the index jobs_open has it
 
 
 def create(
-    db: sqlite3.Connection, kind: str, domain: str, detail: dict[str, Any], result: dict[str, Any] | None
+    db: sqlite3.Connection,
+    kind: str,
+    domain: str,
+    detail: dict[str, Any],
+    result: dict[str, Any] | None,
 ) -> JobRecord:
-    """Store a job, with a result one that has ended; the oldest of the domain that ended are removed."""
+    """Store a job, with a result one that has ended;
+    the oldest of the domain that ended are removed.
+    """
     status = "queued" if result is None else "succeeded"
-    job = JobRecord(uuid.uuid4().hex, kind, domain, detail, status, result=result, created_at=now(), updated_at=now())
-    values: dict[str, Any] = {"detail": json.dumps(detail), "result": None if result is None else json.dumps(result)}
+    job = JobRecord(
+        uuid.uuid4().hex,
+        kind,
+        domain,
+        detail,
+        status,
+        result=result,
+        created_at=now(),
+        updated_at=now(),
+    )
+    values: dict[str, Any] = {
+        "detail": json.dumps(detail),
+        "result": None if result is None else json.dumps(result),
+    }
     values |= {"stage": "", "done": 0, "total": 0}
-    values |= {name: getattr(job, name) for name in ("id", "kind", "domain", "status", "created_at", "updated_at")}
+    values |= {
+        name: getattr(job, name)
+        for name in ("id", "kind", "domain", "status", "created_at", "updated_at")
+    }
     names, marks = ", ".join(values), ", ".join("?" * len(values))
     db.execute(f"INSERT INTO jobs ({names}) VALUES ({marks})", tuple(values.values()))  # noqa: S608 - our own field names
     old = "SELECT number FROM jobs WHERE domain = ? ORDER BY number DESC LIMIT -1 OFFSET ?"
@@ -65,13 +88,17 @@ def count_unended(db: sqlite3.Connection, domain: str) -> int:
     return int(db.execute(query, (domain,)).fetchone()[0])
 
 
-def update(db: sqlite3.Connection, job_id: str, changes: dict[str, Any], token: int | None = None) -> JobRecord:
+def update(
+    db: sqlite3.Connection, job_id: str, changes: dict[str, Any], token: int | None = None
+) -> JobRecord:
     """Change fields; the job's end is announced, and ends its lease."""
     job = get(db, job_id)
     if token is not None and token != job.token:
         raise JobTaken(job_id, token)
     ends = changes.get("status") in ENDED
-    values = changes | {name: json.dumps(changes[name]) for name in _JSON if changes.get(name) is not None}
+    values = changes | {
+        name: json.dumps(changes[name]) for name in _JSON if changes.get(name) is not None
+    }
     values |= {"updated_at": now()} | ({"lease": 0.0} if ends else {})
     assigned = ", ".join(f"{name} = ?" for name in values)
     db.execute(f"UPDATE jobs SET {assigned} WHERE id = ?", (*values.values(), job_id))  # noqa: S608 - names of fields, given in code
@@ -81,13 +108,15 @@ def update(db: sqlite3.Connection, job_id: str, changes: dict[str, Any], token: 
 
 
 def claimable(db: sqlite3.Connection) -> str | None:
-    """Return the next job to claim: of the first jobs of all domains that nobody holds, the longest unserved domain's.
+    """Return the next job to claim: of the first jobs of all domains that nobody holds, the longest
+    unserved domain's.
 
     The largest token among a domain's jobs says when it was served last.
     """
-    query = f"""SELECT jobs.id FROM (SELECT min(number) AS number FROM jobs WHERE {_OPEN} GROUP BY domain)
-      JOIN jobs USING (number) WHERE jobs.lease <= ?
-      ORDER BY (SELECT max(token) FROM jobs AS served WHERE served.domain = jobs.domain), number LIMIT 1"""  # noqa: S608 - constants
+    first = f"SELECT min(number) AS number FROM jobs WHERE {_OPEN} GROUP BY domain"  # noqa: S608 - constants
+    query = f"""SELECT jobs.id FROM ({first}) JOIN jobs USING (number) WHERE jobs.lease <= ?
+      ORDER BY (SELECT max(token) FROM jobs AS served WHERE served.domain = jobs.domain), number
+      LIMIT 1"""  # noqa: S608 - constants
     found = db.execute(query, (time.time(),)).fetchone()
     return None if found is None else str(found[0])
 
@@ -97,7 +126,12 @@ def claim(db: sqlite3.Connection, owner: str, lease_s: float) -> JobRecord | Non
     job_id = claimable(db)
     if job_id is None:
         return None
-    changes = {"status": "running", "owner": owner, "token": count_up(db, "token"), "lease": time.time() + lease_s}
+    changes = {
+        "status": "running",
+        "owner": owner,
+        "token": count_up(db, "token"),
+        "lease": time.time() + lease_s,
+    }
     return update(db, job_id, changes)
 
 

@@ -1,1 +1,4 @@
-"""What goes over the wire: requests, answers, problems. It imports in milliseconds, without torch."""
+"""What goes over the wire: requests, answers, problems.
+
+It imports in milliseconds, without torch.
+"""

@@ -1,4 +1,6 @@
-"""A long JSON array, read element by element: no thread that parses it holds the interpreter for long."""
+"""A long JSON array, read element by element:
+no thread that parses it holds the interpreter for long.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +12,9 @@ from mmap import mmap
 WINDOW = 2 * 1024
 """Bytes that one step looks at, a tenth of a millisecond; others run between two steps.
 
-The event loop gives the interpreter up every 50 us where threads want it, and gets it back when the step of one of them
-has ended: with four readers and steps of some milliseconds a request waited for 0.4 s in all.
+The event loop gives the interpreter up every 50 us where threads want it, and gets it back when the
+step of one of them has ended: with four readers and steps of some milliseconds a request waited for
+0.4 s in all.
 """
 
 MAX_DEPTH = 200
@@ -25,7 +28,9 @@ _SPACE = re.compile(rb"[ \t\r\n]*+")
 _STRING = re.compile(_TEXT, re.DOTALL)
 _OUTSIDE = re.compile(rb'[^",\[\]{}]*+')
 _INSIDE = re.compile(rb'(?:[^"\[\]{}]++|' + _TEXT + rb"|" + _FLAT + rb")*+", re.DOTALL)
-"""As much of an element as opens and closes nothing but lists and objects without others in them."""
+"""As much of an element as opens and closes nothing
+but lists and objects without others in them.
+"""
 
 
 def spans(content: bytes | mmap) -> Iterator[tuple[int, int]]:
@@ -59,7 +64,9 @@ def _after_space(content: bytes | mmap, place: int) -> int:
 
 
 def _end(content: bytes | mmap, place: int) -> int:
-    """Return where the element that begins here ends: at a comma or a bracket that is not its own."""
+    """Return where the element that begins here ends:
+    at a comma or a bracket that is not its own.
+    """
     while following := content[place : place + 1]:
         end = _end_of_part(content, place, following)
         if end == place:
@@ -97,7 +104,9 @@ def _end_of_nested(content: bytes | mmap, place: int) -> int:
             depth += 1 if following in b"[{" else -1
             place += 1
         if depth > MAX_DEPTH:
-            raise ValueError(f"more than {MAX_DEPTH} lists and objects in each other at byte {place}")
+            raise ValueError(
+                f"more than {MAX_DEPTH} lists and objects in each other at byte {place}"
+            )
     return place
 
 

@@ -1,4 +1,6 @@
-"""From errors to answers: RFC 9457 problem details, found through one table and the error's base classes."""
+"""From errors to answers: RFC 9457 problem details,
+found through one table and the error's base classes.
+"""
 
 from __future__ import annotations
 
@@ -30,15 +32,25 @@ class Problem:
     headers: dict[str, str] = field(default_factory=dict)
 
 
-def problem(status: int, code: str, title: str, detail: str, errors: list[dict[str, Any]] | None = None) -> Problem:
+def problem(
+    status: int, code: str, title: str, detail: str, errors: list[dict[str, Any]] | None = None
+) -> Problem:
     """Build the body that every error answer has; the request id is added on the way out."""
     shown = clip(detail, MAX_DETAIL)
-    body = {"type": f"urn:swaprec:{code}", "title": title, "status": status, "detail": shown, "code": code}
+    body = {
+        "type": f"urn:swaprec:{code}",
+        "title": title,
+        "status": status,
+        "detail": shown,
+        "code": code,
+    }
     return Problem(status, body | ({"errors": _cut(errors)} if errors else {}))
 
 
 def _cut(errors: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the first errors, each with places of a bounded length: whoever sends a body does not size the answer."""
+    """Return the first errors, each with places of a bounded length:
+    whoever sends a body does not size the answer.
+    """
     shown = [_cut_one(error) for error in errors[:MAX_ERRORS]]
     rest = len(errors) - MAX_ERRORS
     return [*shown, {"loc": [], "msg": f"and {rest} more"}] if rest > 0 else shown
@@ -54,20 +66,31 @@ def _cut_part(part: Any) -> Any:
 
 
 def problem_of(error: BaseException) -> Problem:
-    """Return the problem of an error; what is in no table is an internal error without its inside."""
+    """Return the problem of an error;
+    what is in no table is an internal error without its inside.
+    """
     for kind in type(error).__mro__:
         if kind in _TABLE:
             return _TABLE[kind](error)
-    return problem(500, "internal", "Internal error", "something went wrong here; the log has it under the request id")
+    return problem(
+        500,
+        "internal",
+        "Internal error",
+        "something went wrong here; the log has it under the request id",
+    )
 
 
 def is_expected(error: BaseException) -> bool:
-    """Whether an error has an answer of its own: it says all there is to say, without a traceback."""
+    """Whether an error has an answer of its own:
+    it says all there is to say, without a traceback.
+    """
     return bool(problem_of(error).body["code"] != "internal")
 
 
 def one_line(text: str) -> str:
-    """Return a text as one line of the log, shortened; what clients sent cannot begin another line."""
+    """Return a text as one line of the log,
+    shortened; what clients sent cannot begin another line.
+    """
     line = " ".join(text.split())
     return line if len(line) <= MAX_LINE else f"{line[:MAX_LINE]}…"
 
@@ -99,6 +122,7 @@ def _plain(status: int, code: str, title: str) -> Callable[[Any], Problem]:
     return lambda error: problem(status, code, title, str(error))
 
 
+# A kept one: of a request it is a 422.
 _TABLE: Mapping[type[BaseException], Callable[[Any], Problem]] = {
     ServiceError: _service,
     store.BundleError: _bundle,
@@ -111,5 +135,5 @@ _TABLE: Mapping[type[BaseException], Callable[[Any], Problem]] = {
     store.VersionInUse: _plain(409, "version_in_use", "Version in use"),
     store.NothingBefore: _plain(409, "conflict", "Conflict"),
     store.StoreDamaged: _plain(503, "store_damaged", "Store damaged"),
-    ImageError: _plain(500, "picture_unreadable", "Picture unreadable"),  # a kept one: of a request it is a 422
+    ImageError: _plain(500, "picture_unreadable", "Picture unreadable"),
 }

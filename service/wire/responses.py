@@ -17,7 +17,8 @@ from typing_extensions import TypedDict
 T = TypeVar("T")
 VersionName = int | Literal["none"]
 
-_EXACT = ConfigDict(extra="forbid")  # a field that is answered and not documented is an error, not dropped
+# A field that is answered and not documented is an error, not dropped.
+_EXACT = ConfigDict(extra="forbid")
 
 
 class Page(TypedDict, Generic[T]):
@@ -58,7 +59,10 @@ class Recommendation(TypedDict):
     unknown_items: list[str]
     fallback: Fallback
     degraded: Annotated[
-        bool, Field(description="State does not answer: the catalog may be behind, metadata may be missing.")
+        bool,
+        Field(
+            description="State does not answer: the catalog may be behind, metadata may be missing."
+        ),
     ]
     timing_ms: NotRequired[dict[str, float]]
 
@@ -115,7 +119,9 @@ class Comparison(TypedDict):
     domain: str
     k: int
     arms: list[Arm]
-    overlap_at_k: Annotated[list[list[float]], Field(description="Share of common items, arm by arm.")]
+    overlap_at_k: Annotated[
+        list[list[float]], Field(description="Share of common items, arm by arm.")
+    ]
     moved: Annotated[list[Moved], Field(description="Items whose ranks differ, best rank first.")]
     unknown_items: list[str]
 
@@ -131,12 +137,17 @@ class Job(TypedDict):
     stage: str
     done: int
     total: int
-    eta_s: Annotated[float | None, Field(description="Seconds that this stage will still take, at its pace until now.")]
+    eta_s: Annotated[
+        float | None,
+        Field(description="Seconds that this stage will still take, at its pace until now."),
+    ]
     result: dict[str, Any] | None
     error: dict[str, Any] | None
     created_at: str
     updated_at: str
-    cancelling: Annotated[bool, Field(description="Somebody cancelled it; it ends at its next step.")]
+    cancelling: Annotated[
+        bool, Field(description="Somebody cancelled it; it ends at its next step.")
+    ]
 
 
 class AdapterCard(TypedDict):
@@ -155,8 +166,10 @@ class AdapterCard(TypedDict):
     curves: Annotated[
         dict[str, list[float]],
         Field(
-            description="`loss` of each epoch (of `loss_epoch`, if given), `hr` and `ndcg` of each `epoch` validated; "
-            "at most some 800 points each."
+            description=(
+                "`loss` of each epoch (of `loss_epoch`, if given), `hr` and `ndcg` of each `epoch`"
+                " validated; at most some 800 points each."
+            )
         ),
     ]
     created_at: str
@@ -166,7 +179,10 @@ class AdapterCard(TypedDict):
     canary_since: NotRequired[str | None]
     pinned: NotRequired[bool]
     damaged: NotRequired[
-        Annotated[list[str], Field(description="Fields that cannot be shown, and are empty; the version may serve.")]
+        Annotated[
+            list[str],
+            Field(description="Fields that cannot be shown, and are empty; the version may serve."),
+        ]
     ]
     job: NotRequired[Annotated[Job, Field(description="With `activate=true`.")]]
 
@@ -185,18 +201,29 @@ class Domain(TypedDict):
     status: Literal["ready", "loading", "broken"]
     reason: NotRequired[Annotated[str, Field(description="Why it does not answer.")]]
     in_memory: NotRequired[
-        Annotated[bool, Field(description="False: evicted to keep the memory budget; the next request loads it.")]
+        Annotated[
+            bool,
+            Field(
+                description="False: evicted to keep the memory budget; the next request loads it."
+            ),
+        ]
     ]
     live_version: NotRequired[VersionName]
     canary_version: NotRequired[VersionName | None]
-    canary_percent: NotRequired[Annotated[int, Field(description="Share of the users that the canary answers.")]]
-    canary_since: NotRequired[Annotated[str | None, Field(description="When the canary got this share.")]]
+    canary_percent: NotRequired[
+        Annotated[int, Field(description="Share of the users that the canary answers.")]
+    ]
+    canary_since: NotRequired[
+        Annotated[str | None, Field(description="When the canary got this share.")]
+    ]
     previous_version: NotRequired[VersionName | None]
     pinned_versions: NotRequired[list[int]]
     index_generation: NotRequired[int]
     searchable_items: NotRequired[int]
     index: NotRequired[
-        Annotated[dict[str, Any], Field(description="Its kind; recall and tuning if it is approximate.")]
+        Annotated[
+            dict[str, Any], Field(description="Its kind; recall and tuning if it is approximate.")
+        ]
     ]
     memory_bytes: NotRequired[dict[str, int]]
 
@@ -209,7 +236,10 @@ class RolledBack(TypedDict):
     digest: str
     index_generation: int
     skipped_versions: NotRequired[
-        Annotated[list[int], Field(description="Deleted versions of the history that a rollback went past.")]
+        Annotated[
+            list[int],
+            Field(description="Deleted versions of the history that a rollback went past."),
+        ]
     ]
 
 
@@ -258,8 +288,12 @@ class ImportReport(TypedDict):
     unchanged: int
     rejected_count: int
     rejected: list[RejectedRow]
-    rejected_kinds: NotRequired[Annotated[dict[str, RejectedKind], Field(description="All of them, by reason.")]]
-    warnings: NotRequired[Annotated[list[RowsWarning], Field(description="About rows that were stored.")]]
+    rejected_kinds: NotRequired[
+        Annotated[dict[str, RejectedKind], Field(description="All of them, by reason.")]
+    ]
+    warnings: NotRequired[
+        Annotated[list[RowsWarning], Field(description="About rows that were stored.")]
+    ]
 
 
 class ProbeCount(TypedDict):
@@ -296,7 +330,9 @@ class Readiness(TypedDict):
     status: Literal["ready", "loading"]
     loading: dict[str, str]
     broken: dict[str, str]
-    degraded: Annotated[dict[str, str], Field(description="What is missing while recommendations go on.")]
+    degraded: Annotated[
+        dict[str, str], Field(description="What is missing while recommendations go on.")
+    ]
 
 
 class StateInfo(TypedDict):

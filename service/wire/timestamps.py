@@ -23,18 +23,25 @@ def parse_timestamp(value: object) -> float | None:
         return _from_text(value)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ValueError(f"{quote(value)} is no time: {EXPECTED}")  # noqa: TRY004 - pydantic reports a ValueError
-    if not abs(value) <= LATEST_S:  # so is NaN, and a whole number that no float holds can be compared
-        hint = "; these look like milliseconds: divide them by 1000" if abs(value) > LATEST_S else ""
+    # So is NaN, and a whole number that no float holds can be compared.
+    if not abs(value) <= LATEST_S:
+        hint = (
+            "; these look like milliseconds: divide them by 1000" if abs(value) > LATEST_S else ""
+        )
         raise ValueError(f"{quote(value)} is no time: {EXPECTED}{hint}")
     return float(value)
 
 
 def _from_text(text: str) -> float:
     if text.replace(".", "", 1).isdecimal():
-        raise ValueError(f"{quote(text)} is no time: {EXPECTED}; send seconds as a number, without quotation marks")
+        raise ValueError(
+            f"{quote(text)} is no time: {EXPECTED}; send seconds as a number, without quotation"
+            " marks"
+        )
     try:
         found = datetime.fromisoformat(text)
     except ValueError:
         raise ValueError(f"{quote(text)} is no time: {EXPECTED}") from None
-    # Not datetime.timestamp of the time as it is: one without an offset would be in this machine's zone.
+    # Not datetime.timestamp of the time as it is: one without an offset would be in this machine's
+    # zone.
     return (found if found.tzinfo is not None else found.replace(tzinfo=UTC)).timestamp()

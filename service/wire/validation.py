@@ -1,7 +1,9 @@
-"""From pydantic's errors to plain ones: the place as the client wrote it, what was given, and what is expected.
+"""From pydantic's errors to plain ones: the place as the client wrote it, what was given, and what
+is expected.
 
-Alternatives of a union are tagged in the schemas (`|id`, `|list`, `|object:item_id`): of those that fail, only the
-one is explained that the value looks like. Nothing of this runs where a body is valid.
+Alternatives of a union are tagged in the schemas (`|id`, `|list`, `|object:item_id`): of those that
+fail, only the one is explained that the value looks like. Nothing of this runs where a body is
+valid.
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ ErrorPlace = tuple[int | str, ...]
 PlainError = dict[str, Any]
 
 
-def plain_errors(errors: Sequence[Mapping[str, Any]], value: object, fields: Sequence[str] = ()) -> list[PlainError]:
+def plain_errors(
+    errors: Sequence[Mapping[str, Any]], value: object, fields: Sequence[str] = ()
+) -> list[PlainError]:
     """Return one error `{loc, msg}` for each wrong value.
 
     Args:
@@ -39,7 +43,9 @@ def plain_errors(errors: Sequence[Mapping[str, Any]], value: object, fields: Seq
         given = _at(value, place)
         for error in _most_fitting(group, len(place), given):
             loc = tuple(part for part in error["loc"] if not _is_tag(part))
-            sentence = _sentence(error, loc, error.get("input") if value is None else _at(value, loc), fields)
+            sentence = _sentence(
+                error, loc, error.get("input") if value is None else _at(value, loc), fields
+            )
             found.append({"loc": list(loc), "msg": sentence})
     return found
 
@@ -57,14 +63,20 @@ def invalid_request(found: Sequence[PlainError]) -> InvalidRequest:
 def summary(found: Sequence[PlainError]) -> str:
     """Return the detail of an answer: the error itself where there is one, else how many."""
     first: str = found[0]["msg"]
-    return first if len(found) == 1 else f"{len(found):,} values are not as expected; the first: {first}"
+    return (
+        first
+        if len(found) == 1
+        else f"{len(found):,} values are not as expected; the first: {first}"
+    )
 
 
 def path(loc: Sequence[int | str]) -> str:
     """Write a place as a client would: `history[0].item_id`."""
     shown = ""
     for part in loc:
-        shown += f"[{part}]" if isinstance(part, int) else f".{_name(part)}" if shown else _name(part)
+        shown += (
+            f"[{part}]" if isinstance(part, int) else f".{_name(part)}" if shown else _name(part)
+        )
     return shown or "the body"
 
 
@@ -85,15 +97,23 @@ def _before_tag(loc: ErrorPlace) -> ErrorPlace:
 def _at(value: Any, loc: ErrorPlace) -> Any:
     """Return what stands at a place, None where there is none."""
     for part in loc:
-        is_there = part in value if isinstance(value, dict) else isinstance(value, list) and part in range(len(value))
+        is_there = (
+            part in value
+            if isinstance(value, dict)
+            else isinstance(value, list) and part in range(len(value))
+        )
         if not is_there:
             return None
         value = value[part]
     return value
 
 
-def _most_fitting(group: list[Mapping[str, Any]], depth: int, given: object) -> list[Mapping[str, Any]]:
-    """Return the errors of the alternative that a value looks like; a single one where it looks like none."""
+def _most_fitting(
+    group: list[Mapping[str, Any]], depth: int, given: object
+) -> list[Mapping[str, Any]]:
+    """Return the errors of the alternative that a value looks like;
+    a single one where it looks like none.
+    """
     if not any(len(error["loc"]) > depth and _is_tag(error["loc"][depth]) for error in group):
         return group
     branches: dict[str, list[Mapping[str, Any]]] = {}
@@ -101,15 +121,31 @@ def _most_fitting(group: list[Mapping[str, Any]], depth: int, given: object) -> 
         branches.setdefault(error["loc"][depth], []).append(error)
     named = [tag for tag in branches if _looks_like(given, tag)]
     if not named:
-        return [{**group[0], "loc": group[0]["loc"][:depth], "type": "union", "ctx": {"tags": list(branches)}}]
+        return [
+            {
+                **group[0],
+                "loc": group[0]["loc"][:depth],
+                "type": "union",
+                "ctx": {"tags": list(branches)},
+            }
+        ]
     chosen = branches[named[0]]
     inner = [error for error in chosen if not _is_root_mismatch(error, depth)]
     if not inner:
-        return [{**chosen[-1], "loc": chosen[-1]["loc"][:depth], "type": "union", "ctx": {"tags": list(branches)}}]
+        return [
+            {
+                **chosen[-1],
+                "loc": chosen[-1]["loc"][:depth],
+                "type": "union",
+                "ctx": {"tags": list(branches)},
+            }
+        ]
     return _unnested(inner, depth + 1, given)
 
 
-def _unnested(errors: list[Mapping[str, Any]], depth: int, given: object) -> list[Mapping[str, Any]]:
+def _unnested(
+    errors: list[Mapping[str, Any]], depth: int, given: object
+) -> list[Mapping[str, Any]]:
     """Do the same for unions further inside."""
     places: dict[ErrorPlace, list[Mapping[str, Any]]] = {}
     for error in errors:
@@ -129,7 +165,9 @@ def _is_root_mismatch(error: Mapping[str, Any], depth: int) -> bool:
 
 def _looks_like(given: object, tag: str) -> bool:
     kind, _, keys = tag.removeprefix(TAG).partition(":")
-    return _KIND_OF.get(kind, kind) == _kind(given) and (not keys or any(key in given for key in keys.split(",")))  # type: ignore[operator]
+    if _KIND_OF.get(kind, kind) != _kind(given):
+        return False
+    return not keys or (isinstance(given, dict) and any(key in given for key in keys.split(",")))
 
 
 def _kind(value: object) -> str:
@@ -152,7 +190,9 @@ _KINDS: tuple[tuple[type, str], ...] = (
 )
 
 
-def _sentence(error: Mapping[str, Any], loc: ErrorPlace, given: object, fields: Sequence[str]) -> str:
+def _sentence(
+    error: Mapping[str, Any], loc: ErrorPlace, given: object, fields: Sequence[str]
+) -> str:
     kind, context = error["type"], error.get("ctx", {})
     subject = path(loc[1:] if loc[:1] in (("query",), ("path",)) else loc)
     if kind == "missing":
@@ -222,7 +262,9 @@ def _object(_: object, __: Mapping[str, Any]) -> str:
     return "an object"
 
 
-def _bound(words: str, name: str, one: str = "", more: str = "") -> Callable[[object, Mapping[str, Any]], str]:
+def _bound(
+    words: str, name: str, one: str = "", more: str = ""
+) -> Callable[[object, Mapping[str, Any]], str]:
     def expected(_: object, context: Mapping[str, Any]) -> str:
         limit = context[name]
         number = f"{limit:g}" if isinstance(limit, float) else str(limit)
@@ -268,5 +310,7 @@ _EXPECTED: dict[str, Callable[[object, Mapping[str, Any]], str]] = {
     "literal_error": _literal,
 }
 
-MISMATCHES = {name for name in _EXPECTED if name.endswith(("_type", "_parsing", "_from_float"))} | {"literal_error"}
+MISMATCHES = {name for name in _EXPECTED if name.endswith(("_type", "_parsing", "_from_float"))} | {
+    "literal_error"
+}
 """Errors that say of a whole value that it is of another kind."""

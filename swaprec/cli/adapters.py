@@ -28,15 +28,27 @@ from swaprec.grid import plain
 if TYPE_CHECKING:
     from swaprec.publish import Published
 
-versions = typer.Typer(help="Versions of a domain: list, show, download, delete.", no_args_is_help=True)
-VersionArgument = Annotated[int, typer.Argument(help="Which version.", autocompletion=complete_version)]
+versions = typer.Typer(
+    help="Versions of a domain: list, show, download, delete.", no_args_is_help=True
+)
+VersionArgument = Annotated[
+    int, typer.Argument(help="Which version.", autocompletion=complete_version)
+]
 
 
 def push(
-    bundle: Annotated[Path, typer.Argument(help="A bundle, or the folder of the run that made it.")],
-    catalog: Annotated[bool, typer.Option("--catalog", help="Also load the run's catalog into the domain.")] = False,
-    activate: Annotated[bool, typer.Option("--activate", help="Make it live and wait for it.")] = False,
-    create: Annotated[bool, typer.Option("--create", help="Create the domain if it does not exist.")] = False,
+    bundle: Annotated[
+        Path, typer.Argument(help="A bundle, or the folder of the run that made it.")
+    ],
+    catalog: Annotated[
+        bool, typer.Option("--catalog", help="Also load the run's catalog into the domain.")
+    ] = False,
+    activate: Annotated[
+        bool, typer.Option("--activate", help="Make it live and wait for it.")
+    ] = False,
+    create: Annotated[
+        bool, typer.Option("--create", help="Create the domain if it does not exist.")
+    ] = False,
     url: Url = LOCAL,
     key: KeyOption = "",
     as_json: AsJson = False,
@@ -45,20 +57,27 @@ def push(
     from swaprec.publish import push
 
     with Client(url, key) as client:
-        done = push(client, bundle, catalog=catalog, activate=activate, create=create, console=show.talk())
+        done = push(
+            client, bundle, catalog=catalog, activate=activate, create=create, console=show.talk()
+        )
     _say_published(done, as_json=as_json)
 
 
 def publish(
     run: Annotated[Path, typer.Argument(help="A run's folder, or one that --to wrote.")],
-    to: Annotated[Path | None, typer.Option(help="Write a folder to publish from later, instead of a service.")] = None,
+    to: Annotated[
+        Path | None,
+        typer.Option(help="Write a folder to publish from later, instead of a service."),
+    ] = None,
     activate: Annotated[bool, typer.Option(help="Make it live and wait for it.")] = True,
     create: Annotated[bool, typer.Option(help="Create the domain if it does not exist.")] = True,
     url: Url = LOCAL,
     key: KeyOption = "",
     as_json: AsJson = False,
 ) -> None:
-    """Hand a run over: its catalog, its bundle and held-out probes, to a service or into a folder."""
+    """Hand a run over: its catalog, its bundle and held-out probes,
+    to a service or into a folder.
+    """
     from swaprec.publish import handover, to_folder
     from swaprec.publish import publish as bring
 
@@ -74,7 +93,9 @@ def publish(
 
 def probe(
     domain: DomainArgument,
-    version: Annotated[str | None, typer.Option(help="A number, or none; the live one if not given.")] = None,
+    version: Annotated[
+        str | None, typer.Option(help="A number, or none; the live one if not given.")
+    ] = None,
     url: Url = LOCAL,
     key: KeyOption = "",
     as_json: AsJson = False,
@@ -86,16 +107,27 @@ def probe(
     if as_json:
         show.emit_json(found)
         return
-    rows = [(name, f"{value:.4f}" if isinstance(value, float) else str(value)) for name, value in found.items()]
+    rows = [
+        (name, f"{value:.4f}" if isinstance(value, float) else str(value))
+        for name, value in found.items()
+    ]
     show.data().print(show.table("", ("", ""), rows))
 
 
 def activate(
     domain: DomainArgument,
-    version: Annotated[str, typer.Argument(help="A number, or none.", autocompletion=complete_version)],
-    canary: Annotated[int, typer.Option(help="Answer so many of a hundred users only.", min=0, max=99)] = 0,
-    min_hr10: Annotated[float | None, typer.Option(help="Least HR@10 on the domain's probes.")] = None,
-    max_drop: Annotated[float | None, typer.Option(help="Most that HR@10 may be below the live version's.")] = None,
+    version: Annotated[
+        str, typer.Argument(help="A number, or none.", autocompletion=complete_version)
+    ],
+    canary: Annotated[
+        int, typer.Option(help="Answer so many of a hundred users only.", min=0, max=99)
+    ] = 0,
+    min_hr10: Annotated[
+        float | None, typer.Option(help="Least HR@10 on the domain's probes.")
+    ] = None,
+    max_drop: Annotated[
+        float | None, typer.Option(help="Most that HR@10 may be below the live version's.")
+    ] = None,
     url: Url = LOCAL,
     key: KeyOption = "",
     as_json: AsJson = False,
@@ -105,17 +137,26 @@ def activate(
     asked = {"min_hr10": min_hr10, "max_drop": max_drop}
     gate = {name: value for name, value in asked.items() if value is not None} or None
     with Client(url, key) as client:
-        job = client.activate(domain, wanted, show.JobLines(show.talk()), canary_percent=canary, gate=gate)
+        job = client.activate(
+            domain, wanted, show.JobLines(show.talk()), canary_percent=canary, gate=gate
+        )
     if as_json:
         show.emit_json(job)
     elif canary:
-        typer.echo(f"{domain}@{version} is a canary for {canary} % of the users; the others get the live version")
+        typer.echo(
+            f"{domain}@{version} is a canary for {canary} % of the users; the others get the live"
+            " version"
+        )
     else:
         typer.echo(f"{domain}@{version}")
 
 
 def promote(
-    domain: DomainArgument, version: VersionArgument, url: Url = LOCAL, key: KeyOption = "", as_json: AsJson = False
+    domain: DomainArgument,
+    version: VersionArgument,
+    url: Url = LOCAL,
+    key: KeyOption = "",
+    as_json: AsJson = False,
 ) -> None:
     """Make a canary live for everybody, at once."""
     with Client(url, key) as client:
@@ -126,8 +167,12 @@ def promote(
         typer.echo(f"{domain}@{answer['version']}")
 
 
-def rollback(domain: DomainArgument, url: Url = LOCAL, key: KeyOption = "", as_json: AsJson = False) -> None:
-    """Go back, at once: end a canary or, without one, return to the version before; again: further back."""
+def rollback(
+    domain: DomainArgument, url: Url = LOCAL, key: KeyOption = "", as_json: AsJson = False
+) -> None:
+    """Go back, at once: end a canary or,
+    without one, return to the version before; again: further back.
+    """
     with Client(url, key) as client:
         answer = client.rollback(domain)
     if as_json:
@@ -159,13 +204,16 @@ def pin_version(
 @versions.command("list")
 def list_versions(
     domain: Annotated[
-        str | None, typer.Argument(help="Which domain; all if not given.", autocompletion=complete_domain)
+        str | None,
+        typer.Argument(help="Which domain; all if not given.", autocompletion=complete_domain),
     ] = None,
     url: Url = LOCAL,
     key: KeyOption = "",
     as_json: AsJson = False,
 ) -> None:
-    """List versions with their metrics and what these were measured on; a star marks what is live."""
+    """List versions with their metrics and what these
+    were measured on; a star marks what is live.
+    """
     with Client(url, key) as client:
         cards = client.versions(domain)
     if as_json:
@@ -178,7 +226,11 @@ def list_versions(
 
 @versions.command("show")
 def show_version(
-    domain: DomainArgument, version: VersionArgument, url: Url = LOCAL, key: KeyOption = "", as_json: AsJson = False
+    domain: DomainArgument,
+    version: VersionArgument,
+    url: Url = LOCAL,
+    key: KeyOption = "",
+    as_json: AsJson = False,
 ) -> None:
     """Show a version's card: kind, parameters, metrics, digest, bytes."""
     with Client(url, key) as client:
@@ -231,7 +283,9 @@ def _say_figures(card: AdapterCard) -> None:
 
 
 def _say_published(done: Published, *, as_json: bool) -> None:
-    """Say which version it is; where rows of the catalog were rejected the command ends with another code."""
+    """Say which version it is; where rows of the catalog
+    were rejected the command ends with another code.
+    """
     _say_figures(done.card)
     if as_json:
         show.emit_json(done.card)

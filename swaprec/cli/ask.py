@@ -18,10 +18,12 @@ from swaprec.errors import USAGE, Stop
 
 KOption = Annotated[int, typer.Option("-k", help="How many.")]
 Texts = Annotated[
-    list[str] | None, typer.Option("--text", help="A text that no catalog has; the newest of the history.")
+    list[str] | None,
+    typer.Option("--text", help="A text that no catalog has; the newest of the history."),
 ]
 Images = Annotated[
-    list[Path] | None, typer.Option("--image", help="A picture that no catalog has; the newest of the history.")
+    list[Path] | None,
+    typer.Option("--image", help="A picture that no catalog has; the newest of the history."),
 ]
 
 
@@ -64,7 +66,11 @@ def similar(
     as_json: AsJson = False,
 ) -> None:
     """Find the items nearest to an item, a text or a picture."""
-    raw = {name: value for one in _raw([text] if text else (), [image] if image else ()) for name, value in one.items()}
+    raw = {
+        name: value
+        for one in _raw([text] if text else (), [image] if image else ())
+        for name, value in one.items()
+    }
     if (item is None) == (not raw):
         raise Stop("expected either an item, or --text or --image", code=USAGE)
     with Client(url, key) as client:
@@ -73,7 +79,12 @@ def similar(
         show.emit_json(answer)
         return
     rows = [
-        (one["rank"], one["item_id"], str(one.get("metadata", {}).get("title", "")), f"{one['score']:.3f}")
+        (
+            one["rank"],
+            one["item_id"],
+            str(one.get("metadata", {}).get("title", "")),
+            f"{one['score']:.3f}",
+        )
         for one in answer["items"]
     ]
     title = f"{domain}, version {answer['version']}"
@@ -84,7 +95,8 @@ def compare(
     domain: DomainArgument,
     history: HistoryArgument = None,
     arms: Annotated[
-        list[str] | None, typer.Option("--arm", help="A version, none, or popular; all in memory if not given.")
+        list[str] | None,
+        typer.Option("--arm", help="A version, none, or popular; all in memory if not given."),
     ] = None,
     k: KOption = 10,
     url: Url = LOCAL,
@@ -93,7 +105,9 @@ def compare(
 ) -> None:
     """Show what several versions recommend, side by side."""
     with Client(url, key) as client:
-        answer = client.compare(domain, history or [], [_arm(arm) for arm in arms or ()], k, ["metadata"])
+        answer = client.compare(
+            domain, history or [], [_arm(arm) for arm in arms or ()], k, ["metadata"]
+        )
     if as_json:
         show.emit_json(answer)
     else:
@@ -107,7 +121,11 @@ def parse_version(text: str) -> int | str:
         Stop: neither a number nor none.
     """
     if text != "none" and not text.isdecimal():
-        raise Stop(f"version {text!r}: expected a number or none", "swaprec versions list shows them", USAGE)
+        raise Stop(
+            f"version {text!r}: expected a number or none",
+            "swaprec versions list shows them",
+            USAGE,
+        )
     return text if text == "none" else int(text)
 
 
@@ -129,11 +147,17 @@ def _arm(text: str) -> ArmFields:
 def _show(answer: Comparison) -> None:
     names = [arm["name"] for arm in answer["arms"]]
     columns = [[_title(item) or item["item_id"] for item in arm["items"]] for arm in answer["arms"]]
-    table = [(place + 1, *(_at(column, place) for column in columns)) for place in range(answer["k"])]
+    table = [
+        (place + 1, *(_at(column, place) for column in columns)) for place in range(answer["k"])
+    ]
     show.data().print(show.table(answer["domain"], ("rank", *names), table, right=(0,)))
     shares = [[f"{share:.2f}" for share in row] for row in answer["overlap_at_k"]]
     overlaps = [(name, *row) for name, row in zip(names, shares, strict=True)]
-    show.data().print(show.table(f"overlap at {answer['k']}", ("", *names), overlaps, right=range(1, len(names) + 1)))
+    show.data().print(
+        show.table(
+            f"overlap at {answer['k']}", ("", *names), overlaps, right=range(1, len(names) + 1)
+        )
+    )
 
 
 def _at(column: Sequence[str], place: int) -> str:

@@ -51,14 +51,18 @@ def list_domains(url: Url = LOCAL, key: KeyOption = "", as_json: AsJson = False)
 
 
 @domains.command("show")
-def show_domain(domain: DomainArgument, url: Url = LOCAL, key: KeyOption = "", as_json: AsJson = False) -> None:
+def show_domain(
+    domain: DomainArgument, url: Url = LOCAL, key: KeyOption = "", as_json: AsJson = False
+) -> None:
     """Show a domain: what it answers from, what a rollback returns to, what it takes."""
     with Client(url, key) as client:
         found = client.domain(domain)
     if as_json:
         show.emit_json(found)
         return
-    memory = ", ".join(f"{part} {show.bytes_text(size)}" for part, size in found.get("memory_bytes", {}).items())
+    memory = ", ".join(
+        f"{part} {show.bytes_text(size)}" for part, size in found.get("memory_bytes", {}).items()
+    )
     rows = [
         ("domain", domain + (f" ({found['title']})" if found["title"] else "")),
         ("status", found["status"] + (f": {found['reason']}" if "reason" in found else "")),
@@ -79,7 +83,8 @@ def create(
     domain: DomainArgument,
     title: Annotated[str, typer.Option(help="A title for people.")] = "",
     backbone: Annotated[
-        str | None, typer.Option(help="Fingerprint or folder's name; needed where several are loaded.")
+        str | None,
+        typer.Option(help="Fingerprint or folder's name; needed where several are loaded."),
     ] = None,
     url: Url = LOCAL,
     key: KeyOption = "",
@@ -96,12 +101,19 @@ def create(
 
 @domains.command()
 def delete(
-    domain: DomainArgument, yes: Yes = False, url: Url = LOCAL, key: KeyOption = "", as_json: AsJson = False
+    domain: DomainArgument,
+    yes: Yes = False,
+    url: Url = LOCAL,
+    key: KeyOption = "",
+    as_json: AsJson = False,
 ) -> None:
     """Delete a domain with its items, versions and vectors."""
     with Client(url, key) as client:
         found = client.domain(domain)
-        confirm(f"Delete {domain} with {found['items']:,} items and {len(found['versions'])} versions?", yes=yes)
+        confirm(
+            f"Delete {domain} with {found['items']:,} items and {len(found['versions'])} versions?",
+            yes=yes,
+        )
         client.delete_domain(domain)
     if as_json:
         show.emit_json({"deleted": domain})
@@ -109,7 +121,11 @@ def delete(
 
 @items.command("list")
 def list_items(
-    domain: DomainArgument, limit: Limit = 20, url: Url = LOCAL, key: KeyOption = "", as_json: AsJson = False
+    domain: DomainArgument,
+    limit: Limit = 20,
+    url: Url = LOCAL,
+    key: KeyOption = "",
+    as_json: AsJson = False,
 ) -> None:
     """List items in the order in which they came."""
     with Client(url, key) as client:
@@ -166,24 +182,33 @@ def load_items(
     domain: DomainArgument,
     file: Annotated[
         Path,
-        typer.Argument(help=".ndjson, .json, .csv or .parquet, also .gz; a folder of parts; - is NDJSON from stdin."),
+        typer.Argument(
+            help=(
+                ".ndjson, .json, .csv or .parquet, also .gz; a folder of parts; - is NDJSON from"
+                " stdin."
+            )
+        ),
     ],
     images: Annotated[
-        Path | None, typer.Option(help="Folder or zip with the pictures that the column image names.")
+        Path | None,
+        typer.Option(help="Folder or zip with the pictures that the column image names."),
     ] = None,
     column: Annotated[
-        list[str] | None, typer.Option(help="FIELD=COLUMN: read another column as a field; may be given again.")
+        list[str] | None,
+        typer.Option(help="FIELD=COLUMN: read another column as a field; may be given again."),
     ] = None,
-    encoding: Annotated[str, typer.Option(help="Of the file, such as latin-1 or utf-16.")] = "utf-8",
+    encoding: Annotated[
+        str, typer.Option(help="Of the file, such as latin-1 or utf-16.")
+    ] = "utf-8",
     url: Url = LOCAL,
     key: KeyOption = "",
     as_json: AsJson = False,
 ) -> None:
     """Add or change items from a file and wait until they are searchable.
 
-    Columns item_id, title, text, category, timestamp, popularity and available are the item's own; others become
-    attributes. What has no column stays as it is stored; an empty cell gives a field its default. With rows that were
-    rejected the exit code is 5, or 2 where all were.
+    Columns item_id, title, text, category, timestamp, popularity and available are the item's own;
+    others become attributes. What has no column stays as it is stored; an empty cell gives a field
+    its default. With rows that were rejected the exit code is 5, or 2 where all were.
     """
     from swaprec.row_log import RowLog
     from swaprec.rows import hints, parse_columns, read_rows, with_pictures
@@ -203,6 +228,13 @@ def load_items(
         show.emit_json(report)
     else:
         counts = ("accepted", "updated", "unchanged", "rejected")
-        numbers = [report["accepted"], report["updated"], report["unchanged"], report["rejected_count"]]
-        typer.echo(", ".join(f"{number:,} {name}" for number, name in zip(numbers, counts, strict=True)))
+        numbers = [
+            report["accepted"],
+            report["updated"],
+            report["unchanged"],
+            report["rejected_count"],
+        ]
+        typer.echo(
+            ", ".join(f"{number:,} {name}" for number, name in zip(numbers, counts, strict=True))
+        )
     check_complete(report, str(file))

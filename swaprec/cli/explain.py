@@ -1,4 +1,6 @@
-"""From any error to exit code, message and one hint: nobody sees a traceback who did not ask for it."""
+"""From any error to exit code, message and one hint:
+nobody sees a traceback who did not ask for it.
+"""
 
 from __future__ import annotations
 
@@ -23,13 +25,19 @@ HINTS = {
     "queue_full": "wait a second",
     "domain_loading": "wait until GET /readyz answers 200",
     "state_unavailable": "the service's Redis does not answer; once it does, send it again",
-    "state_lost": "bring back the Redis that the service wrote to; docs/configuration.md, State in Redis",
+    "state_lost": (
+        "bring back the Redis that the service wrote to; docs/configuration.md, State in Redis"
+    ),
     "out_of_space": "make room in the service's data folder, or in its Redis; nothing was changed",
-    "unauthorized": "--key or SWAPREC_KEY names a key; on the service's machine swaprec keys add makes one",
+    "unauthorized": (
+        "--key or SWAPREC_KEY names a key; on the service's machine swaprec keys add makes one"
+    ),
     "forbidden": "swaprec keys add --scope … makes a key that may",
     "internal": "the service's log has it",
 }
-"""What to do about what the service refuses, by the problem's code, where its detail does not say."""
+"""What to do about what the service refuses,
+by the problem's code, where its detail does not say.
+"""
 
 _OURS = ("training.", "transrec.", "service.", "adapters_store.")
 
@@ -65,9 +73,13 @@ def _with(code: int, hint: str) -> Callable[[Any], Explained]:
 _KINDS: dict[type[Exception] | str, Callable[[Any], Explained]] = {
     Stop: lambda error: (error.code, str(error), error.hint),
     ProxyUnusable: _with(USAGE, ""),
-    Unreachable: _with(UNREACHABLE, "swaprec serve starts one; --url or SWAPREC_URL says where it is"),
+    Unreachable: _with(
+        UNREACHABLE, "swaprec serve starts one; --url or SWAPREC_URL says where it is"
+    ),
     ProblemError: _problem,
-    ModuleNotFoundError: _with(MISSING_EXTRA, "pip install 'swaprec[serve,train]' brings every package"),
+    ModuleNotFoundError: _with(
+        MISSING_EXTRA, "pip install 'swaprec[serve,train]' brings every package"
+    ),
     "ConfigError": _with(USAGE, "docs/training.md lists every key of a run's file"),
     "InvalidSettings": _with(USAGE, "docs/configuration.md lists every setting"),
     "Exposed": _with(USAGE, ""),

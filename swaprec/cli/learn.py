@@ -44,7 +44,13 @@ def train(
             console.print(said)
         show.emit_json(result.report | {"artifact": str(result.artifact)})
         return
-    rows = [(loaded.domain, show.interval(result.report["test"]), f"{result.report['test']['ndcg']:.4f}")]
+    rows = [
+        (
+            loaded.domain,
+            show.interval(result.report["test"]),
+            f"{result.report['test']['ndcg']:.4f}",
+        )
+    ]
     for name, report in result.report["baselines"].items():
         rows.append((format_baseline(name), show.interval(report), f"{report['ndcg']:.4f}"))
     show.data().print(show.table("", ("", "HR@10 [95 %]", "NDCG@10"), rows, right=(2,)))
@@ -56,8 +62,12 @@ def train(
 
 def evaluate(
     run: Annotated[Path, typer.Argument(help="A run's folder, or its TOML file.")],
-    overrides: Annotated[list[str] | None, typer.Argument(help="section.key=value …, with a TOML file.")] = None,
-    against: Annotated[str | None, typer.Option(help="Ask this service too, and compare.", callback=address)] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="section.key=value …, with a TOML file.")
+    ] = None,
+    against: Annotated[
+        str | None, typer.Option(help="Ask this service too, and compare.", callback=address)
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Evaluate a run on its held-out users.
@@ -75,15 +85,23 @@ def evaluate(
         show.emit_json(compared)
     else:
         rows = [
-            (side, show.interval(compared[side]), f"{compared[side]['ndcg']:.4f}", compared[side]["tied_users"])
+            (
+                side,
+                show.interval(compared[side]),
+                f"{compared[side]['ndcg']:.4f}",
+                compared[side]["tied_users"],
+            )
             for side in ("offline", "served")
             if side in compared
         ]
-        show.data().print(show.table("", ("", "HR@10 [95 %]", "NDCG@10", "tied"), rows, right=(2, 3)))
+        show.data().print(
+            show.table("", ("", "HR@10 [95 %]", "NDCG@10", "tied"), rows, right=(2, 3))
+        )
         _say_basis(compared, console)
     if against is not None and not compared["agrees"]:
         raise Stop(
-            f"the two sides differ by {compared['difference']:.4f}", "is the same bundle live, in the same dtype?"
+            f"the two sides differ by {compared['difference']:.4f}",
+            "is the same bundle live, in the same dtype?",
         )
 
 
@@ -92,7 +110,9 @@ def _say_basis(compared: Mapping[str, Any], console: Console) -> None:
     from training.figures import compare_with_baselines, describe_basis
 
     users, digest = compared["offline"]["users"], compared["data_digest"]
-    console.print(f"measured on {describe_basis(compared['items'], users, compared['seed'], digest)}")
+    console.print(
+        f"measured on {describe_basis(compared['items'], users, compared['seed'], digest)}"
+    )
     said = compare_with_baselines(compared["offline"], compared["baselines"])
     if said:
         console.print(said)
@@ -104,15 +124,21 @@ def _spent(report: Mapping[str, Any]) -> str:
     parts = [f"{report['seconds']:,.0f} s for {report['epochs']} epochs"]
     if report["stretches"] > 1:
         last, epochs = report["last_stretch_seconds"], report["last_stretch_epochs"]
-        parts.append(f"in {report['stretches']} stretches, the last of {last:,.0f} s for {epochs} epochs")
+        parts.append(
+            f"in {report['stretches']} stretches, the last of {last:,.0f} s for {epochs} epochs"
+        )
     parts.append(f"peak memory {peak:,.0f} MB, {peak - floor:,.0f} of it for this run")
     return ", ".join(parts)
 
 
 def params(
-    spec: Annotated[Path, typer.Argument(help="A run's TOML file, or one with the tables [item] and [user].")],
+    spec: Annotated[
+        Path, typer.Argument(help="A run's TOML file, or one with the tables [item] and [user].")
+    ],
     backbone: Annotated[Path | None, typer.Option(help="Count on this backbone folder.")] = None,
-    like: Annotated[str | None, typer.Option(help="Count on bert-base, roberta-base, minilm or vit-base.")] = None,
+    like: Annotated[
+        str | None, typer.Option(help="Count on bert-base, roberta-base, minilm or vit-base.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Count what an adapter trains, and its share of full fine-tuning."""
@@ -124,17 +150,30 @@ def params(
         return
     rows = [
         (name, f"{number:,}", f"{number / counted.full:.2%}")
-        for name, number in (("item", counted.item), ("user", counted.user), ("total", counted.total))
+        for name, number in (
+            ("item", counted.item),
+            ("user", counted.user),
+            ("total", counted.total),
+        )
     ]
     show.data().print(
-        show.table("", ("", "trains", "of full"), [*rows, ("full", f"{counted.full:,}", "100.00%")], right=(1, 2))
+        show.table(
+            "",
+            ("", "trains", "of full"),
+            [*rows, ("full", f"{counted.full:,}", "100.00%")],
+            right=(1, 2),
+        )
     )
 
 
 def import_peft(
-    folder: Annotated[Path, typer.Argument(help="Folder with adapter_config.json and adapter_model.safetensors.")],
+    folder: Annotated[
+        Path, typer.Argument(help="Folder with adapter_config.json and adapter_model.safetensors.")
+    ],
     output: Annotated[Path, typer.Argument(help="The bundle to write, a .safetensors file.")],
-    backbone: Annotated[Path, typer.Option(help="Folder of the backbone whose item encoder it was trained for.")],
+    backbone: Annotated[
+        Path, typer.Option(help="Folder of the backbone whose item encoder it was trained for.")
+    ],
     domain: Annotated[str, typer.Option(help="The domain it is for.")],
     as_json: AsJson = False,
 ) -> None:
@@ -159,20 +198,29 @@ def import_log(
         ),
     ],
     source: Annotated[Path, typer.Argument(help="Folder of the log.")],
-    destination: Annotated[Path, typer.Argument(help="Folder for items.parquet and interactions.parquet.")],
+    destination: Annotated[
+        Path, typer.Argument(help="Folder for items.parquet and interactions.parquet.")
+    ],
     column: Annotated[
-        list[str] | None, typer.Option(metavar="OURS=THEIRS", help="Name of a column in the files: title=Title.")
+        list[str] | None,
+        typer.Option(metavar="OURS=THEIRS", help="Name of a column in the files: title=Title."),
     ] = None,
-    time_format: Annotated[str, typer.Option(help="Form of times in text, such as %d/%m/%Y %H:%M.")] = "",
+    time_format: Annotated[
+        str, typer.Option(help="Form of times in text, such as %d/%m/%Y %H:%M.")
+    ] = "",
     keep_duplicates: Annotated[
-        bool, typer.Option("--keep-duplicates", help="Keep interactions of one user, item and time.")
+        bool,
+        typer.Option("--keep-duplicates", help="Keep interactions of one user, item and time."),
     ] = False,
-    allow_rejected: Annotated[bool, typer.Option("--allow-rejected", help="Exit 0 though rows were rejected.")] = False,
+    allow_rejected: Annotated[
+        bool, typer.Option("--allow-rejected", help="Exit 0 though rows were rejected.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Bring an interaction log into the canonical form.
 
-    Rows with something wrong are counted and left out; the exit code is then 5, unless --allow-rejected.
+    Rows with something wrong are counted and left out; the exit code is then 5, unless
+    --allow-rejected.
     """
     from training.cleaning import clean
     from training.importers import canonical, read_tables
@@ -183,14 +231,20 @@ def import_log(
     _check_form(time_format)
     rejected = Rejections()
     with _counts_before_errors(), counted(source, rejected):
-        tables = clean(read_tables(form, source, columns, rejected), time_format, keep_duplicates=keep_duplicates)
+        tables = clean(
+            read_tables(form, source, columns, rejected),
+            time_format,
+            keep_duplicates=keep_duplicates,
+        )
         counts = canonical.write(tables, destination)
     _print_counts(rejected)
     if as_json:
         found = {"rejected": rejected.to_json(), "notes": rejected.notes_to_json()}
         show.emit_json(counts | found)
     else:
-        typer.echo(f"{counts['items']} items, {counts['interactions']} interactions in {destination}")
+        typer.echo(
+            f"{counts['items']} items, {counts['interactions']} interactions in {destination}"
+        )
     if rejected.total and not allow_rejected:
         raise Stop(
             f"{rejected.total} rows were rejected; all others are in {destination}",
@@ -209,10 +263,18 @@ def _columns(given: Sequence[str]) -> dict[str, str]:
 
     pairs = [one.partition("=") for one in given]
     ours = [our.strip() for our, _, _ in pairs]
-    problems = [f"--column {one}" for one, (_, equals, _) in zip(given, pairs, strict=True) if not equals]
-    problems += [f"--column {our}=… is given twice" for our in sorted(set(ours)) if ours.count(our) > 1]
+    problems = [
+        f"--column {one}" for one, (_, equals, _) in zip(given, pairs, strict=True) if not equals
+    ]
+    problems += [
+        f"--column {our}=… is given twice" for our in sorted(set(ours)) if ours.count(our) > 1
+    ]
     if problems:
-        raise Stop("; ".join(problems), "expected our name and the file's, such as --column title=Title", USAGE)
+        raise Stop(
+            "; ".join(problems),
+            "expected our name and the file's, such as --column title=Title",
+            USAGE,
+        )
     columns = {our: their.strip() for our, (_, _, their) in zip(ours, pairs, strict=True)}
     try:
         check_mapping(columns)

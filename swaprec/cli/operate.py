@@ -21,14 +21,22 @@ JobId = Annotated[str, typer.Argument(help="The job's id, or its beginning.")]
 
 def demo(
     folder: Annotated[Path, typer.Option(help="Where everything is kept.")] = Path(".swaprec/demo"),
-    port: Annotated[int, typer.Option(help="Port of the service; a free one is taken if it is busy.")] = 8000,
+    port: Annotated[
+        int, typer.Option(help="Port of the service; a free one is taken if it is busy.")
+    ] = 8000,
     keep: Annotated[bool, typer.Option(help="Leave the service up at the end.")] = True,
     stop: Annotated[bool, typer.Option("--stop", help="End the demo's service.")] = False,
     url: Annotated[
-        str | None, typer.Option(envvar="SWAPREC_DEMO_URL", help="Fill this service; start none.", callback=address)
+        str | None,
+        typer.Option(
+            envvar="SWAPREC_DEMO_URL", help="Fill this service; start none.", callback=address
+        ),
     ] = None,
     data: Annotated[
-        Path, typer.Option(envvar="SWAPREC_DATA", help="Data folder of the service at --url, to put a backbone in.")
+        Path,
+        typer.Option(
+            envvar="SWAPREC_DATA", help="Data folder of the service at --url, to put a backbone in."
+        ),
     ] = Path(".swaprec"),
     as_json: AsJson = False,
 ) -> None:
@@ -41,12 +49,22 @@ def demo(
         if as_json:
             show.emit_json({"stopped": ended})
         return
-    with needing("swaprec demo", "train") if url is not None else needing("swaprec demo", "serve", "train"):
+    with (
+        needing("swaprec demo", "train")
+        if url is not None
+        else needing("swaprec demo", "serve", "train")
+    ):
         from swaprec.demo import Running
         from swaprec.demo import demo as run_demo
 
         running = Running(url, data) if url is not None else None
-        report = run_demo(folder.absolute(), port, show.talk() if as_json else show.data(), keep=keep, running=running)
+        report = run_demo(
+            folder.absolute(),
+            port,
+            show.talk() if as_json else show.data(),
+            keep=keep,
+            running=running,
+        )
     if as_json:
         show.emit_json(report)
 
@@ -56,9 +74,14 @@ def seed(
     key: KeyOption = "",
     folder: Annotated[Path, typer.Option(help="Where everything is kept.")] = Path(".swaprec/demo"),
     data: Annotated[
-        Path, typer.Option(envvar="SWAPREC_DATA", help="Data folder of the service, to put a backbone in.")
+        Path,
+        typer.Option(
+            envvar="SWAPREC_DATA", help="Data folder of the service, to put a backbone in."
+        ),
     ] = Path(".swaprec"),
-    on: Annotated[bool, typer.Option("--on/--off", envvar="SWAPREC_SEED", help="Whether to do anything.")] = True,
+    on: Annotated[
+        bool, typer.Option("--on/--off", envvar="SWAPREC_SEED", help="Whether to do anything.")
+    ] = True,
     as_json: AsJson = False,
 ) -> None:
     """Fill a service that has no domain: invented news as adressa, and films.
@@ -97,10 +120,14 @@ def serve(
 
 
 def doctor(
-    data: Annotated[Path | None, typer.Option(help="Data folder; SWAPREC_DATA if not given.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Data folder; SWAPREC_DATA if not given.")
+    ] = None,
     url: Annotated[
         str | None,
-        typer.Option(envvar="SWAPREC_URL", help="A running service to ask what it has.", callback=address),
+        typer.Option(
+            envvar="SWAPREC_URL", help="A running service to ask what it has.", callback=address
+        ),
     ] = None,
     key: KeyOption = "",
     as_json: AsJson = False,
@@ -122,10 +149,15 @@ def doctor(
 
 
 def restore(
-    data: Annotated[Path | None, typer.Option(help="Data folder; SWAPREC_DATA if not given.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Data folder; SWAPREC_DATA if not given.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Bring catalogs back into a state that was lost, from the snapshots in the data folder. No service may run."""
+    """Bring catalogs back into a state that was lost, from the snapshots in the data folder.
+
+    No service may run.
+    """
     from service.errors import StateError
     from service.settings import Settings
     from swaprec.restore import restore as restore_all
@@ -158,9 +190,12 @@ def cancel_job(job: JobId, url: Url = LOCAL, key: KeyOption = "", as_json: AsJso
 @jobs.command("list")
 def list_jobs(
     domain: Annotated[
-        str | None, typer.Argument(help="Which domain; all if not given.", autocompletion=complete_domain)
+        str | None,
+        typer.Argument(help="Which domain; all if not given.", autocompletion=complete_domain),
     ] = None,
-    limit: Annotated[int, typer.Option("-n", "--limit", help="How many at most.", min=1, max=1000)] = 20,
+    limit: Annotated[
+        int, typer.Option("-n", "--limit", help="How many at most.", min=1, max=1000)
+    ] = 20,
     url: Url = LOCAL,
     key: KeyOption = "",
     as_json: AsJson = False,
@@ -182,7 +217,9 @@ def list_jobs(
         )
         for one in found
     ]
-    show.data().print(show.table("", ("job", "kind", "domain", "status", "progress", "updated"), rows))
+    show.data().print(
+        show.table("", ("job", "kind", "domain", "status", "progress", "updated"), rows)
+    )
 
 
 @jobs.command("show")
@@ -193,15 +230,27 @@ def show_job(job: JobId, url: Url = LOCAL, key: KeyOption = "", as_json: AsJson 
     if as_json:
         show.emit_json(found)
         return
-    rows: list[tuple[str, object]] = [(name, found[name]) for name in ("id", "kind", "domain", "status")]
-    rows += [("progress", show.progress(found)), ("created", found["created_at"]), ("updated", found["updated_at"])]
-    for name, part in (("detail", found["detail"]), ("result", found["result"]), ("error", found["error"])):
+    rows: list[tuple[str, object]] = [
+        (name, found[name]) for name in ("id", "kind", "domain", "status")
+    ]
+    rows += [
+        ("progress", show.progress(found)),
+        ("created", found["created_at"]),
+        ("updated", found["updated_at"]),
+    ]
+    for name, part in (
+        ("detail", found["detail"]),
+        ("result", found["result"]),
+        ("error", found["error"]),
+    ):
         rows += [(f"{name}.{field}", value) for field, value in (part or {}).items()]
     show.data().print(show.table("", ("", ""), rows))
 
 
 @jobs.command("wait")
-def wait_for_job(job: JobId, url: Url = LOCAL, key: KeyOption = "", as_json: AsJson = False) -> None:
+def wait_for_job(
+    job: JobId, url: Url = LOCAL, key: KeyOption = "", as_json: AsJson = False
+) -> None:
     """Wait until a job ended; the exit code says whether it succeeded."""
     with Client(url, key) as client:
         found = client.wait(client.job(_whole(client, job)), show.JobLines(show.talk()))

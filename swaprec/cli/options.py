@@ -27,7 +27,9 @@ def complete_domain(incomplete: str) -> list[str]:
     """Offer the domains of the service at `SWAPREC_URL`, none where it does not answer at once."""
     try:
         with Client(timeout=COMPLETION_S) as client:
-            return [one["domain"] for one in client.domains() if one["domain"].startswith(incomplete)]
+            return [
+                one["domain"] for one in client.domains() if one["domain"].startswith(incomplete)
+            ]
     except (ProblemError, Unreachable, ValueError):
         return []
 
@@ -36,7 +38,10 @@ def complete_version(context: typer.Context, incomplete: str) -> list[str]:
     """Offer the versions of the domain that stands before."""
     try:
         with Client(timeout=COMPLETION_S) as client:
-            versions = ["none", *(str(one["version"]) for one in client.versions(context.params.get("domain")))]
+            versions = [
+                "none",
+                *(str(one["version"]) for one in client.versions(context.params.get("domain"))),
+            ]
             return [one for one in versions if one.startswith(incomplete)]
     except (ProblemError, Unreachable, ValueError):
         return []
@@ -56,24 +61,43 @@ def complete_experiment(incomplete: str) -> list[str]:
     paths = [
         f"{path}/" if path.is_dir() else str(path)
         for path in found
-        if path.name.startswith(beginning) and path.name[0] != "." and (path.is_dir() or path.suffix == ".toml")
+        if path.name.startswith(beginning)
+        and path.name[0] != "."
+        and (path.is_dir() or path.suffix == ".toml")
     ]
     return [*(name for name in packaged() if name.startswith(incomplete)), *paths]
 
 
-Url = Annotated[str, typer.Option(envvar="SWAPREC_URL", help="Address of the service.", callback=address)]
+Url = Annotated[
+    str, typer.Option(envvar="SWAPREC_URL", help="Address of the service.", callback=address)
+]
 KeyOption = Annotated[
     str,
     typer.Option(
-        "--key", envvar="SWAPREC_KEY", help="Token of a key, where the service needs one.", show_default=False
+        "--key",
+        envvar="SWAPREC_KEY",
+        help="Token of a key, where the service needs one.",
+        show_default=False,
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
-DomainArgument = Annotated[str, typer.Argument(help="Which domain.", autocompletion=complete_domain)]
+DomainArgument = Annotated[
+    str, typer.Argument(help="Which domain.", autocompletion=complete_domain)
+]
 HistoryArgument = Annotated[list[str] | None, typer.Argument(help="Item ids, oldest first.")]
 
-__all__ = ["LOCAL", "AsJson", "DomainArgument", "HistoryArgument", "KeyOption", "Url", "Yes", "address", "confirm"]
+__all__ = [
+    "LOCAL",
+    "AsJson",
+    "DomainArgument",
+    "HistoryArgument",
+    "KeyOption",
+    "Url",
+    "Yes",
+    "address",
+    "confirm",
+]
 
 
 def confirm(question: str, *, yes: bool) -> None:
@@ -87,6 +111,8 @@ def confirm(question: str, *, yes: bool) -> None:
     try:
         agreed = typer.confirm(question, err=True)
     except typer.Abort as error:
-        raise Stop(f"{question} Nobody answered: nothing was done", "--yes answers", USAGE) from error
+        raise Stop(
+            f"{question} Nobody answered: nothing was done", "--yes answers", USAGE
+        ) from error
     if not agreed:
         raise Stop("nothing was done")

@@ -24,12 +24,15 @@ FileArgument = Annotated[
     ),
 ]
 Overrides = Annotated[
-    list[str] | None, typer.Argument(help="key=value on the file, such as base.train.epochs=2 or seeds=[0]")
+    list[str] | None,
+    typer.Argument(help="key=value on the file, such as base.train.epochs=2 or seeds=[0]"),
 ]
 Data = Annotated[Path, typer.Option(help="Where relative data folders start.")]
 Out = Annotated[Path | None, typer.Option(help="Folder for the runs; runs/NAME without it.")]
 JobsOption = Annotated[int, typer.Option(min=1, help="Runs at once; they share the cores.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Keep what is finished, go on with what is not.")]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Keep what is finished, go on with what is not.")
+]
 
 
 def experiment(
@@ -39,12 +42,15 @@ def experiment(
     out: Out = None,
     jobs: JobsOption = 1,
     resume: Resume = False,
-    only: Annotated[list[str] | None, typer.Option(help="axis=choice,choice: leave the others out.")] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(help="axis=choice,choice: leave the others out.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Run an experiment: every combination of its axes, each run a process of its own.
 
-    With a [search] in the file the smallest adapter within its margin of the best is searched instead.
+    With a [search] in the file the smallest adapter within its margin of the best is searched
+    instead.
     """
     from swaprec.experiment import check_data, run_experiment
     from swaprec.search import run_search
@@ -53,7 +59,11 @@ def experiment(
     path = _file(file)
     output = (out or Path("runs") / path.stem).resolve()
     if not resume and (output / "experiment.json").exists():
-        raise Stop(f"{output} holds an experiment", "--resume goes on with it, --out names another folder", USAGE)
+        raise Stop(
+            f"{output} holds an experiment",
+            "--resume goes on with it, --out names another folder",
+            USAGE,
+        )
     plan = load_experiment(path, data.resolve(), output, overrides or (), _choices(only or []))
     check_data(plan)
     console, command = show.talk(), shlex.join(["swaprec", *sys.argv[1:]])
@@ -63,19 +73,37 @@ def experiment(
         found = run_search(plan, plan.search, output, jobs, console)
     if as_json:
         failed, kept = tally.failed, tally.kept
-        show.emit_json({"output": str(output), "done": tally.done, "kept": kept, "failed": failed, "search": found})
+        show.emit_json(
+            {
+                "output": str(output),
+                "done": tally.done,
+                "kept": kept,
+                "failed": failed,
+                "search": found,
+            }
+        )
     else:
         if found is not None:
-            show.data().print(show.table("", ("", ""), [(key, _number(value)) for key, value in found.items()]))
-        typer.echo(f"{len(tally.done)} done, {len(tally.kept)} kept, {len(tally.failed)} failed in {output}")
+            show.data().print(
+                show.table("", ("", ""), [(key, _number(value)) for key, value in found.items()])
+            )
+        typer.echo(
+            f"{len(tally.done)} done, {len(tally.kept)} kept, {len(tally.failed)} failed in"
+            f" {output}"
+        )
     if tally.failed:
         name, why = next(iter(tally.failed.items()))
-        raise Stop(f"{len(tally.failed)} runs failed, the first {name}: {why}", "mend it and run again with --resume")
+        raise Stop(
+            f"{len(tally.failed)} runs failed, the first {name}: {why}",
+            "mend it and run again with --resume",
+        )
 
 
 def report(
     runs: Annotated[list[Path], typer.Argument(help="Folders of runs or experiments.")],
-    out: Annotated[Path, typer.Option(help="Folder for report.html and report.md.")] = Path("report"),
+    out: Annotated[Path, typer.Option(help="Folder for report.html and report.md.")] = Path(
+        "report"
+    ),
     as_json: AsJson = False,
 ) -> None:
     """Show what came of runs: one page without network, and Markdown."""
@@ -103,7 +131,11 @@ def _choices(only: list[str]) -> Mapping[str, list[str]]:
     for entry in only:
         axis, equals, names = entry.partition("=")
         if not equals or not names:
-            raise Stop(f"--only {entry}: expected axis=choice,choice", "for example --only method=houlsby,lora", USAGE)
+            raise Stop(
+                f"--only {entry}: expected axis=choice,choice",
+                "for example --only method=houlsby,lora",
+                USAGE,
+            )
         chosen[axis] = names.split(",")
     return chosen
 

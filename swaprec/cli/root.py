@@ -34,7 +34,10 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def swaprec(
     _: Annotated[
-        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", callback=_print_version, is_eager=True
+        ),
     ] = False,
 ) -> None:
     """Serve many recommendation domains from one frozen model, each a hot-swapped adapter."""
@@ -82,7 +85,10 @@ _EXTRAS: dict[str, tuple[Extra, ...]] = {
     "experiment": ("train",),
     "report": ("train",),
 }
-"""What commands need beside the client. Others need nothing, or an extra for some of their inputs."""
+"""What commands need beside the client.
+
+Others need nothing, or an extra for some of their inputs.
+"""
 
 for name, command in _COMMANDS.items():
     app.command(name)(command_needing(command, name, *_EXTRAS.get(name, ())))
@@ -91,8 +97,11 @@ for name, group in _GROUPS.items():
 
 
 def main() -> None:
-    """Run a command; whatever goes wrong ends in a message, a hint and an exit code, never in a traceback."""
-    # Read when torch loads. Threads that spin while they wait make training several times slower on a busy machine.
+    """Run a command; whatever goes wrong ends in a message,
+    a hint and an exit code, never in a traceback.
+    """
+    # Read when torch loads. Threads that spin while they wait make training several times slower on
+    # a busy machine.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if os.environ.get("SWAPREC_DEBUG") == "1":
         app()

@@ -1,4 +1,6 @@
-"""The Python client: `Client("http://127.0.0.1:8000").recommend("movies", ["i1", "i2"])`, and the same for asyncio."""
+"""The Python client: `Client("http://127.0.0.1:8000").recommend("movies",
+["i1", "i2"])`, and the same for asyncio.
+"""
 
 from __future__ import annotations
 

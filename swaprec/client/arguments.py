@@ -1,4 +1,6 @@
-"""What the client checks of its arguments before anything is sent, as the service would: ids, histories, lists."""
+"""What the client checks of its arguments before anything is sent,
+as the service would: ids, histories, lists.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +18,18 @@ HistoryValue = str | Mapping[str, Any]
 def unsendable(message: str) -> Unsendable:
     """Return the error of an argument, as the service would answer it."""
     errors = [{"loc": [], "msg": message}]
-    return Unsendable({"status": 422, "code": "invalid_request", "detail": message, "errors": errors})
+    return Unsendable(
+        {"status": 422, "code": "invalid_request", "detail": message, "errors": errors}
+    )
 
 
 def unencodable(name: str, value: str, error: UnicodeEncodeError) -> Unsendable:
     """Return the error of a text that has no form in UTF-8."""
     code = f"U+{ord(value[error.start]):04X}"
-    return unsendable(f"{name}: {quote(value)} has {code} at {error.start}: half a surrogate pair is no Unicode text")
+    return unsendable(
+        f"{name}: {quote(value)} has {code} at {error.start}: half a surrogate pair is no Unicode"
+        " text"
+    )
 
 
 def check_encodable(value: object, name: str) -> None:
@@ -83,7 +90,8 @@ def entries(given: Iterable[HistoryValue], name: str) -> list[HistoryValue]:
 
 
 def as_list(given: Any, name: str, example: str) -> list[Any]:
-    """Return the members of a list, a tuple or what yields them; a text is not taken for a list of its letters.
+    """Return the members of a list, a tuple or what yields them; a text is not taken for a list of
+    its letters.
 
     Raises:
         Unsendable: it is one, or has no order.
@@ -103,13 +111,20 @@ def check_wishes(wishes: Mapping[str, Any]) -> Mapping[str, Any]:
         checked_id(wishes["user_id"], "user_id")
     excluded = wishes.get("exclude")
     if isinstance(excluded, Mapping) and "item_ids" in excluded:
-        ids = [checked_id(one, f"exclude.item_ids[{n}]") for n, one in enumerate(_ids(excluded["item_ids"]))]
+        ids = [
+            checked_id(one, f"exclude.item_ids[{n}]")
+            for n, one in enumerate(_ids(excluded["item_ids"]))
+        ]
         return {**wishes, "exclude": {**excluded, "item_ids": ids}}
     return wishes
 
 
 def _ids(given: object) -> list[Any]:
-    return as_list(sorted(given) if isinstance(given, (set, frozenset)) else given, "exclude.item_ids", '["1", "2"]')
+    return as_list(
+        sorted(given) if isinstance(given, (set, frozenset)) else given,
+        "exclude.item_ids",
+        '["1", "2"]',
+    )
 
 
 def check_probes(probes: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

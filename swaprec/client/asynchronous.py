@@ -50,18 +50,21 @@ RowFields = Mapping[str, Any]
 
 
 class AsyncClient:
-    """A connection to a service; an asynchronous context manager. Methods and errors are those of `Client`.
+    """A connection to a service; an asynchronous context manager. Methods and errors are those of
+    `Client`.
 
     Args:
         url: address; `SWAPREC_URL` if not given, else http://127.0.0.1:8000.
         key: token of a key; `SWAPREC_KEY` if not given.
         timeout: seconds that one step of a request may take.
 
-    Raises (every method):
-        ProblemError: the service refused, in a subclass for each status; Unreachable: nobody answers there.
+    Raises (every method): ProblemError: the service refused, in a subclass for each status;
+    Unreachable: nobody answers there.
     """
 
-    def __init__(self, url: str | None = None, key: str | None = None, timeout: float = 60.0) -> None:
+    def __init__(
+        self, url: str | None = None, key: str | None = None, timeout: float = 60.0
+    ) -> None:
         self._http = open_http(httpx.AsyncClient, url, key, timeout)
         self.url = str(self._http.base_url).rstrip("/")
 
@@ -69,7 +72,10 @@ class AsyncClient:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         await self.close()
 
@@ -80,7 +86,9 @@ class AsyncClient:
     async def recommend(
         self, domain: str, history: Sequence[HistoryValue], k: int = 10, **wishes: Any
     ) -> Recommendation:
-        """Recommend `k` items to a history, oldest first; further fields of the request as keywords."""
+        """Recommend `k` items to a history,
+        oldest first; further fields of the request as keywords.
+        """
         return await self._do(calls.recommend(domain, history, k, wishes))
 
     async def compare(
@@ -91,10 +99,14 @@ class AsyncClient:
         k: int = 10,
         include: Sequence[str] = (),
     ) -> Comparison:
-        """Answer one history by several arms, such as `{"version": 3}` or `{"strategy": "popular"}`."""
+        """Answer one history by several arms,
+        such as `{"version": 3}` or `{"strategy": "popular"}`.
+        """
         return await self._do(calls.compare(domain, history, arms, k, include))
 
-    async def similar(self, domain: str, query: HistoryValue, k: int = 10, include: Sequence[str] = ()) -> Similar:
+    async def similar(
+        self, domain: str, query: HistoryValue, k: int = 10, include: Sequence[str] = ()
+    ) -> Similar:
         """Find the `k` items nearest to one, or to `{"text": …}`, `{"image_b64": …}` or both."""
         return await self._do(calls.similar(domain, query, k, include))
 
@@ -123,18 +135,23 @@ class AsyncClient:
         return await self._do(calls.rollback(domain))
 
     async def import_items(
-        self, domain: str, items: Iterable[RowFields] | AsyncIterable[RowFields], on_job: OnJob | None = None
+        self,
+        domain: str,
+        items: Iterable[RowFields] | AsyncIterable[RowFields],
+        on_job: OnJob | None = None,
     ) -> ImportReport:
         """Stream items to a domain; returns the report once all of them are searchable.
 
-        What a row does not name of an item stays as it is stored; None gives it its default. Rows that cannot be
-        stored, or not even sent, are in the report.
+        What a row does not name of an item stays as it is stored; None gives it its default. Rows
+        that cannot be stored, or not even sent, are in the report.
 
         Raises:
             TypeError: `items` holds no rows; nothing was sent.
         """
         sending = Sending(items)
-        job = await self.wait(await self._do(calls.import_items(domain, sending.chunks_async())), on_job)
+        job = await self.wait(
+            await self._do(calls.import_items(domain, sending.chunks_async())), on_job
+        )
         report: Any = job["result"]
         return sending.complete(report)
 
@@ -157,7 +174,9 @@ class AsyncClient:
         """Return how many probes are kept for a domain."""
         return (await self._do(calls.count_probes(domain)))["probes"]
 
-    async def evaluate(self, domain: str, version: VersionName | None = None, k: int = 10) -> Evaluated:
+    async def evaluate(
+        self, domain: str, version: VersionName | None = None, k: int = 10
+    ) -> Evaluated:
         """Evaluate a version, the live one if none is named, on the domain's probes."""
         return await self._do(calls.evaluate(domain, version, k))
 
@@ -188,13 +207,16 @@ class AsyncClient:
     ) -> AdapterCard:
         """Upload a bundle; with `activate` wait until it is live. Returns the version's card.
 
-        `gate` are thresholds that it must reach on the domain's probes, such as `{"max_drop": 0.05}`.
+        `gate` are thresholds that it must reach on the domain's probes, such as `{"max_drop":
+        0.05}`.
 
         Raises:
             ProblemError: also when the activation fails; the old version then goes on serving.
         """
         with bundle.open("rb") as file:
-            card = await self._do(calls.upload((bundle.name, file), activate=activate, create=create, gate=gate))
+            card = await self._do(
+                calls.upload((bundle.name, file), activate=activate, create=create, gate=gate)
+            )
         if "job" in card:
             await self.wait(card.pop("job"), on_job)
         return card
@@ -211,7 +233,8 @@ class AsyncClient:
         """Fetch a version's bundle, compare its digest with the card's, and put it at `path`.
 
         Raises:
-            OSError: it cannot be written, or what came is not what the card names; `path` is as it was.
+            OSError: it cannot be written, or what came is not what the card names; `path` is as it
+                was.
         """
         digest = (await self.version(domain, version))["digest"]
         with Download(path, digest) as part:

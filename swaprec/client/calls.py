@@ -46,7 +46,9 @@ NDJSON = "application/x-ndjson"
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[T]):
-    """One request whose answer is a JSON object of type T; `repeatable` where sending it twice does no harm."""
+    """One request whose answer is a JSON object of type T;
+    `repeatable` where sending it twice does no harm.
+    """
 
     method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
     path: str
@@ -54,14 +56,22 @@ class Call(Generic[T]):
     request: dict[str, Any] = field(default_factory=dict)
 
 
-def recommend(domain: str, history: Sequence[HistoryValue], k: int, wishes: Mapping[str, Any]) -> Call[Recommendation]:
+def recommend(
+    domain: str, history: Sequence[HistoryValue], k: int, wishes: Mapping[str, Any]
+) -> Call[Recommendation]:
     """`POST /recommend`: it changes nothing, so that it may be repeated."""
     body = {"history": entries(history, "history"), "k": k, **check_wishes(wishes)}
-    return Call("POST", "/recommend", repeatable=True, request={"params": {"domain": domain}, "json": body})
+    return Call(
+        "POST", "/recommend", repeatable=True, request={"params": {"domain": domain}, "json": body}
+    )
 
 
 def compare(
-    domain: str, history: Sequence[HistoryValue], arms: Sequence[ArmFields], k: int, include: Sequence[str]
+    domain: str,
+    history: Sequence[HistoryValue],
+    arms: Sequence[ArmFields],
+    k: int,
+    include: Sequence[str],
 ) -> Call[Comparison]:
     """`POST /compare`."""
     body = {
@@ -70,7 +80,9 @@ def compare(
         "k": k,
         "include": as_list(include, "include", '["metadata"]'),
     }
-    return Call("POST", "/compare", repeatable=True, request={"params": {"domain": domain}, "json": body})
+    return Call(
+        "POST", "/compare", repeatable=True, request={"params": {"domain": domain}, "json": body}
+    )
 
 
 def similar(domain: str, query: HistoryValue, k: int, include: Sequence[str]) -> Call[Similar]:
@@ -78,19 +90,26 @@ def similar(domain: str, query: HistoryValue, k: int, include: Sequence[str]) ->
     checked = entry(query, "query")
     named = {"item_id": checked} if isinstance(checked, str) else checked
     body = {**named, "k": k, "include": as_list(include, "include", '["metadata"]')}
-    return Call("POST", "/similar", repeatable=True, request={"params": {"domain": domain}, "json": body})
+    return Call(
+        "POST", "/similar", repeatable=True, request={"params": {"domain": domain}, "json": body}
+    )
 
 
 def embed(domain: str, items: Sequence[HistoryValue]) -> Call[Embedded]:
     """`POST /embed`."""
     body = {"items": entries(items, "items")}
-    return Call("POST", "/embed", repeatable=True, request={"params": {"domain": domain}, "json": body})
+    return Call(
+        "POST", "/embed", repeatable=True, request={"params": {"domain": domain}, "json": body}
+    )
 
 
 def put_domain(domain: str, title: str, backbone: str | None) -> Call[Domain]:
     """`PUT /domains/{domain}`."""
     return Call(
-        "PUT", f"/domains/{_part(domain)}", repeatable=True, request={"json": {"title": title, "backbone": backbone}}
+        "PUT",
+        f"/domains/{_part(domain)}",
+        repeatable=True,
+        request={"json": {"title": title, "backbone": backbone}},
     )
 
 
@@ -115,14 +134,21 @@ def rollback(domain: str) -> Call[RolledBack]:
 
 
 def import_items(domain: str, content: object) -> Call[Job]:
-    """`POST /domains/{domain}/items`, as a job, since embedding may take longer than a connection waits."""
+    """`POST /domains/{domain}/items`,
+    as a job, since embedding may take longer than a connection waits.
+    """
     request = {"params": {"wait": "false"}, "content": content, "headers": {"Content-Type": NDJSON}}
     return Call("POST", f"/domains/{_part(domain)}/items", request=request)
 
 
 def put_probes(domain: str, probes: Sequence[Mapping[str, Any]]) -> Call[ProbeCount]:
     """`PUT /domains/{domain}/probes`."""
-    return Call("PUT", f"/domains/{_part(domain)}/probes", repeatable=True, request={"json": check_probes(probes)})
+    return Call(
+        "PUT",
+        f"/domains/{_part(domain)}/probes",
+        repeatable=True,
+        request={"json": check_probes(probes)},
+    )
 
 
 def count_probes(domain: str) -> Call[ProbeCount]:
@@ -133,13 +159,19 @@ def count_probes(domain: str) -> Call[ProbeCount]:
 def evaluate(domain: str, version: VersionName | None, k: int) -> Call[Evaluated]:
     """`POST /domains/{domain}/evaluate`."""
     body = {"version": version, "k": k}
-    return Call("POST", f"/domains/{_part(domain)}/evaluate", repeatable=True, request={"json": body})
+    return Call(
+        "POST", f"/domains/{_part(domain)}/evaluate", repeatable=True, request={"json": body}
+    )
 
 
 def items(domain: str, limit: int, cursor: str | None) -> Call[Page[Item]]:
     """`GET /domains/{domain}/items`."""
-    params: dict[str, str | int] = {"limit": limit} if cursor is None else {"limit": limit, "cursor": cursor}
-    return Call("GET", f"/domains/{_part(domain)}/items", repeatable=True, request={"params": params})
+    params: dict[str, str | int] = (
+        {"limit": limit} if cursor is None else {"limit": limit, "cursor": cursor}
+    )
+    return Call(
+        "GET", f"/domains/{_part(domain)}/items", repeatable=True, request={"params": params}
+    )
 
 
 def item(domain: str, item_id: str) -> Call[Item]:
@@ -196,11 +228,18 @@ def delete_version(domain: str, number: int) -> Call[None]:
 
 
 def activate(
-    domain: str, version: VersionName, canary_percent: int = 0, gate: Mapping[str, float] | None = None
+    domain: str,
+    version: VersionName,
+    canary_percent: int = 0,
+    gate: Mapping[str, float] | None = None,
 ) -> Call[Job]:
     """`POST /adapters/{domain}/versions/{version}/activate`."""
     wanted = {"canary_percent": canary_percent, "gate": None if gate is None else dict(gate)}
-    return Call("POST", f"/adapters/{_part(domain)}/versions/{_part(str(version))}/activate", request={"json": wanted})
+    return Call(
+        "POST",
+        f"/adapters/{_part(domain)}/versions/{_part(str(version))}/activate",
+        request={"json": wanted},
+    )
 
 
 def promote(domain: str, number: int) -> Call[RolledBack]:
@@ -216,7 +255,9 @@ def pin(domain: str, number: int, *, pinned: bool) -> Call[AdapterCard]:
 
 def jobs(domain: str | None, limit: int) -> Call[Page[Job]]:
     """`GET /jobs`."""
-    params: dict[str, str | int] = {"limit": limit} if domain is None else {"limit": limit, "domain": domain}
+    params: dict[str, str | int] = (
+        {"limit": limit} if domain is None else {"limit": limit, "domain": domain}
+    )
     return Call("GET", "/jobs", repeatable=True, request={"params": params})
 
 
@@ -251,4 +292,5 @@ def _part(name: str) -> str:
         quoted = quote(name, safe="")
     except UnicodeEncodeError as error:
         raise unencodable("a name", name, error) from error
-    return quoted.replace(".", "%2E") if quoted in (".", "..") else quoted  # which would be taken for folders
+    # Ids "." and ".." would be taken for folders.
+    return quoted.replace(".", "%2E") if quoted in (".", "..") else quoted

@@ -27,7 +27,10 @@ class Download:
         self._file.write(chunk)
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         """Move the file to its place.
 
@@ -38,7 +41,9 @@ class Download:
         try:
             if error is None:
                 if self._sum.hexdigest() != self._digest:
-                    raise OSError(f"what came for {self._path} is not what the card names: try again")
+                    raise OSError(
+                        f"what came for {self._path} is not what the card names: try again"
+                    )
                 self._part.rename(self._path)
         finally:
             self._part.unlink(missing_ok=True)

@@ -1,4 +1,6 @@
-"""Items on their way to a service: a line of NDJSON each; what cannot be sent is reported with what was refused."""
+"""Items on their way to a service:
+a line of NDJSON each; what cannot be sent is reported with what was refused.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,9 @@ class Sending:
         yield b"".join(lines)
 
     async def chunks_async(self) -> AsyncIterator[bytes]:
-        """Yield the rows, also of an iterator that is asynchronous; of such a one a line at a time."""
+        """Yield the rows, also of an iterator that is asynchronous;
+        of such a one a line at a time.
+        """
         if isinstance(self._rows, AsyncIterable):
             async for row in self._rows:
                 for line in self._line(row):
@@ -54,7 +58,9 @@ class Sending:
                 yield chunk
 
     def complete(self, report: ImportReport) -> ImportReport:
-        """Return a service's report with the rows that were not sent: all rows are counted as they were given."""
+        """Return a service's report with the rows that were not sent:
+        all rows are counted as they were given.
+        """
         if not self._left_out:
             return report
         refused = [self._renumbered(row) for row in report["rejected"]]
@@ -62,7 +68,9 @@ class Sending:
         first = self._listed[0]
         kind = {"index": first["index"], "item_id": first["item_id"], "detail": first["detail"]}
         mine = cast("RejectedKind", {"count": len(self._left_out), **kind})
-        theirs = {name: self._renumbered(one) for name, one in report.get("rejected_kinds", {}).items()}
+        theirs = {
+            name: self._renumbered(one) for name, one in report.get("rejected_kinds", {}).items()
+        }
         return {
             **report,
             "rejected_count": report["rejected_count"] + len(self._left_out),
@@ -85,13 +93,17 @@ class Sending:
         if len(self._listed) < MAX_LISTED:
             item_id = row.get("item_id") if isinstance(row, Mapping) else None
             shown = str(item_id)[:MAX_ID] if isinstance(item_id, str | int) else None
-            self._listed.append({"index": number, "item_id": shown, "code": UNSENDABLE, "detail": why[:MAX_DETAIL]})
+            self._listed.append(
+                {"index": number, "item_id": shown, "code": UNSENDABLE, "detail": why[:MAX_DETAIL]}
+            )
 
     def _renumbered(self, row: R) -> R:
         return cast("R", {**row, "index": self._given(row["index"])})
 
     def _given(self, sent: int) -> int:
-        """Return the number, among the rows that were given, of a row by its number among those that were sent."""
+        """Return the number, among the rows that were given,
+        of a row by its number among those that were sent.
+        """
         low, high = sent, sent + len(self._left_out)
         while low < high:
             middle = (low + high) // 2
@@ -108,4 +120,7 @@ def _check(rows: object) -> None:
         if hasattr(rows, method) and hasattr(rows, "columns"):
             raise TypeError(f"items: a data frame is no iterable of rows: give its {hint}")
     if isinstance(rows, Mapping | str | bytes) or not isinstance(rows, Iterable | AsyncIterable):
-        raise TypeError(f"items: expected rows such as [{{'item_id': …, 'title': …}}], got {type(rows).__name__}")
+        raise TypeError(
+            "items: expected rows such as [{'item_id': …, 'title': …}], got"
+            f" {type(rows).__name__}"
+        )

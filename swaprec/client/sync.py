@@ -56,11 +56,13 @@ class Client:
         key: token of a key; `SWAPREC_KEY` if not given.
         timeout: seconds that one step of a request may take.
 
-    Raises (every method):
-        ProblemError: the service refused, in a subclass for each status; Unreachable: nobody answers there.
+    Raises (every method): ProblemError: the service refused, in a subclass for each status;
+    Unreachable: nobody answers there.
     """
 
-    def __init__(self, url: str | None = None, key: str | None = None, timeout: float = 60.0) -> None:
+    def __init__(
+        self, url: str | None = None, key: str | None = None, timeout: float = 60.0
+    ) -> None:
         self._http = open_http(httpx.Client, url, key, timeout)
         self.url = str(self._http.base_url).rstrip("/")
 
@@ -68,7 +70,10 @@ class Client:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.close()
 
@@ -76,8 +81,12 @@ class Client:
         """Close the connection."""
         self._http.close()
 
-    def recommend(self, domain: str, history: Sequence[HistoryValue], k: int = 10, **wishes: Any) -> Recommendation:
-        """Recommend `k` items to a history, oldest first; further fields of the request as keywords."""
+    def recommend(
+        self, domain: str, history: Sequence[HistoryValue], k: int = 10, **wishes: Any
+    ) -> Recommendation:
+        """Recommend `k` items to a history,
+        oldest first; further fields of the request as keywords.
+        """
         return self._do(calls.recommend(domain, history, k, wishes))
 
     def compare(
@@ -88,10 +97,14 @@ class Client:
         k: int = 10,
         include: Sequence[str] = (),
     ) -> Comparison:
-        """Answer one history by several arms, such as `{"version": 3}` or `{"strategy": "popular"}`."""
+        """Answer one history by several arms,
+        such as `{"version": 3}` or `{"strategy": "popular"}`.
+        """
         return self._do(calls.compare(domain, history, arms, k, include))
 
-    def similar(self, domain: str, query: HistoryValue, k: int = 10, include: Sequence[str] = ()) -> Similar:
+    def similar(
+        self, domain: str, query: HistoryValue, k: int = 10, include: Sequence[str] = ()
+    ) -> Similar:
         """Find the `k` items nearest to one, or to `{"text": …}`, `{"image_b64": …}` or both."""
         return self._do(calls.similar(domain, query, k, include))
 
@@ -124,8 +137,8 @@ class Client:
     ) -> ImportReport:
         """Stream items to a domain; returns the report once all of them are searchable.
 
-        What a row does not name of an item stays as it is stored; None gives it its default. Rows that cannot be
-        stored, or not even sent, are in the report.
+        What a row does not name of an item stays as it is stored; None gives it its default. Rows
+        that cannot be stored, or not even sent, are in the report.
 
         Raises:
             TypeError: `items` holds no rows; nothing was sent.
@@ -184,13 +197,16 @@ class Client:
     ) -> AdapterCard:
         """Upload a bundle; with `activate` wait until it is live. Returns the version's card.
 
-        `gate` are thresholds that it must reach on the domain's probes, such as `{"max_drop": 0.05}`.
+        `gate` are thresholds that it must reach on the domain's probes, such as `{"max_drop":
+        0.05}`.
 
         Raises:
             ProblemError: also when the activation fails; the old version then goes on serving.
         """
         with bundle.open("rb") as file:
-            card = self._do(calls.upload((bundle.name, file), activate=activate, create=create, gate=gate))
+            card = self._do(
+                calls.upload((bundle.name, file), activate=activate, create=create, gate=gate)
+            )
         if "job" in card:
             self.wait(card.pop("job"), on_job)
         return card
@@ -207,10 +223,14 @@ class Client:
         """Fetch a version's bundle, compare its digest with the card's, and put it at `path`.
 
         Raises:
-            OSError: it cannot be written, or what came is not what the card names; `path` is as it was.
+            OSError: it cannot be written, or what came is not what the card names; `path` is as it
+                was.
         """
         digest = self.version(domain, version)["digest"]
-        with Download(path, digest) as part, self._http.stream("GET", calls.file_path(domain, version)) as answer:
+        with (
+            Download(path, digest) as part,
+            self._http.stream("GET", calls.file_path(domain, version)) as answer,
+        ):
             if answer.is_error:
                 answer.read()
                 raise refusal(answer)

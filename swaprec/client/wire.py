@@ -20,7 +20,9 @@ from swaprec.errors import ProblemError, ProxyUnusable, Unreachable, problem_err
 H = TypeVar("H")
 
 LOCAL = "http://127.0.0.1:8000"
-PROXIES = tuple(name for one in ("all_proxy", "http_proxy", "https_proxy") for name in (one.upper(), one))
+PROXIES = tuple(
+    name for one in ("all_proxy", "http_proxy", "https_proxy") for name in (one.upper(), one)
+)
 PAUSES_S = (0.1, 0.4, 1.0)
 LONGEST_PAUSE_S = 5.0
 BEFORE_SENDING = (httpx.ConnectError, httpx.ConnectTimeout)
@@ -30,7 +32,8 @@ DONE = ("succeeded", "failed", "cancelled")
 
 
 def options(url: str | None, key: str | None, timeout: float) -> dict[str, Any]:
-    """Return how to open a connection; what is not given comes from `SWAPREC_URL` and `SWAPREC_KEY`.
+    """Return how to open a connection; what is not given comes from `SWAPREC_URL` and
+    `SWAPREC_KEY`.
 
     Raises:
         ValueError: no address, or a key that is none.
@@ -39,7 +42,8 @@ def options(url: str | None, key: str | None, timeout: float) -> dict[str, Any]:
     token = os.environ.get("SWAPREC_KEY", "") if key is None else key
     if not token.isascii():
         raise ValueError(
-            "the key has characters that no key has: expected the ASCII text that was printed when it was made"
+            "the key has characters that no key has: expected the ASCII text that was printed when"
+            " it was made"
         )
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     # A proxy of the environment does not reach this machine's own services.
@@ -67,13 +71,20 @@ def open_http(kind: Callable[..., H], url: str | None, key: str | None, timeout:
     try:
         return kind(**given)
     except (ImportError, ValueError, httpx.InvalidURL) as error:
-        # httpx prepares every proxy that the environment names, also one that this host would not be reached by.
+        # httpx prepares every proxy that the environment names, also one that this host would not
+        # be reached by.
         if proxy_bypass(httpx.URL(given["base_url"]).host):
             return kind(**(given | {"trust_env": False}))
         needs_socks = isinstance(error, ImportError)
-        what = "a SOCKS proxy, which needs pip install 'httpx[socks]'" if needs_socks else f"no usable proxy ({error})"
+        what = (
+            "a SOCKS proxy, which needs pip install 'httpx[socks]'"
+            if needs_socks
+            else f"no usable proxy ({error})"
+        )
         named = ", ".join(name for name in PROXIES if os.environ.get(name)) or "ALL_PROXY"
-        why = f"the environment names {what}; install it, unset {named}, or add the host to NO_PROXY"
+        why = (
+            f"the environment names {what}; install it, unset {named}, or add the host to NO_PROXY"
+        )
         raise ProxyUnusable(given["base_url"], why) from error
 
 
@@ -110,8 +121,9 @@ def named_texts(call: Call[Any]) -> Iterator[None]:
 class Attempts:
     """Decides after each attempt of a call whether to go on: what may be repeated is, a few times.
 
-    A connection that could not be made sent nothing: any call is tried again. One that broke later, or a service that
-    is busy and says when to come back, is tried again where the call may be repeated.
+    A connection that could not be made sent nothing: any call is tried again. One that broke later,
+    or a service that is busy and says when to come back, is tried again where the call may be
+    repeated.
     """
 
     def __init__(self, url: str, call: Call[Any]) -> None:
@@ -152,7 +164,10 @@ def body_of(url: str, call: Call[Any], answer: httpx.Response) -> Any:
         return None
     body = _json(answer)
     if not isinstance(body, dict):
-        raise Unreachable(url, f"what answers there is something else ({call.method} {call.path} is no JSON object)")
+        raise Unreachable(
+            url,
+            f"what answers there is something else ({call.method} {call.path} is no JSON object)",
+        )
     return body
 
 
@@ -178,7 +193,12 @@ def refusal(answer: httpx.Response) -> ProblemError:
 
 def unfinished(job: Job) -> ProblemError:
     """Return the error of a job that ended without success."""
-    cancelled = {"status": 409, "code": "cancelled", "title": "Cancelled", "detail": f"job {job['id']} was cancelled"}
+    cancelled = {
+        "status": 409,
+        "code": "cancelled",
+        "title": "Cancelled",
+        "detail": f"job {job['id']} was cancelled",
+    }
     return problem_error(job["error"] or cancelled)
 
 

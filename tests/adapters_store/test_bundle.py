@@ -24,7 +24,10 @@ MANIFEST = Manifest(
     dtype="float32",
     metrics={"test": {"hr": 0.3}},
 )
-TENSORS = {"item.0.ffn.down.weight": np.ones((4, 8), np.float32), "item.0.ffn.down.bias": np.zeros(4, np.float32)}
+TENSORS = {
+    "item.0.ffn.down.weight": np.ones((4, 8), np.float32),
+    "item.0.ffn.down.bias": np.zeros(4, np.float32),
+}
 SHAPES = {name: value.shape for name, value in TENSORS.items()}
 
 
@@ -98,7 +101,9 @@ def test_every_problem_of_a_bundle_is_in_one_answer(tmp_path: Path) -> None:
 
 def test_not_finite_values_are_counted_by_tensor(tmp_path: Path) -> None:
     write_bundle(
-        tmp_path / "nan.safetensors", MANIFEST, {**TENSORS, "item.0.ffn.down.bias": np.array([0, np.nan, np.inf, 1])}
+        tmp_path / "nan.safetensors",
+        MANIFEST,
+        {**TENSORS, "item.0.ffn.down.bias": np.array([0, np.nan, np.inf, 1])},
     )
     problems = check_bundle(read_bundle(tmp_path / "nan.safetensors"), SHAPES, "f" * 64)
     assert [problem.detail for problem in problems] == [

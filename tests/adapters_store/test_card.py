@@ -7,8 +7,12 @@ import pytest
 from adapters_store.bundle import Manifest
 from adapters_store.card import make_card, read_card
 
-MANIFEST = Manifest("movies", "houlsby", {}, "f" * 64, "float32", parameters={"total": 3}, metrics={"hr": 0.5})
-CARD = make_card("movies", 2, MANIFEST, digest="d" * 64, size=9, uploaded_at="2026-01-01T00:00:00.000Z")
+MANIFEST = Manifest(
+    "movies", "houlsby", {}, "f" * 64, "float32", parameters={"total": 3}, metrics={"hr": 0.5}
+)
+CARD = make_card(
+    "movies", 2, MANIFEST, digest="d" * 64, size=9, uploaded_at="2026-01-01T00:00:00.000Z"
+)
 
 
 def test_a_card_survives_the_file_and_names_no_damage() -> None:
@@ -29,7 +33,9 @@ def test_a_card_survives_the_file_and_names_no_damage() -> None:
     ],
     ids=range(7),
 )
-def test_a_field_that_cannot_be_shown_is_empty_and_named_and_the_others_stay(field: str, bad: object) -> None:
+def test_a_field_that_cannot_be_shown_is_empty_and_named_and_the_others_stay(
+    field: str, bad: object
+) -> None:
     read = read_card(json.dumps(CARD.to_json() | {field: bad}).encode(), "movies", 2)
     assert read.damaged == (field,)
     shown = read.to_json()

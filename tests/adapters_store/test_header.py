@@ -1,4 +1,6 @@
-"""A header is read as a safetensors writer wrote it; whatever else a file holds is refused by a documented error."""
+"""A header is read as a safetensors writer wrote it;
+whatever else a file holds is refused by a documented error.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ TENSORS = st.dictionaries(
 )
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
     max_leaves=8,
 )
 NUMBERS = st.integers(-1, 40) | st.integers() | JSON
@@ -62,7 +66,9 @@ def with_header(raw: bytes, data: bytes) -> bytes:
 
 
 def read_or_refuse(content: bytes) -> Header | None:
-    """Read a header, None where it is refused; any other error fails the test, and so does a refusal without words."""
+    """Read a header, None where it is refused;
+    any other error fails the test, and so does a refusal without words.
+    """
     refusal: BundleError | UnsupportedFormat
     with file_of(content) as path:
         try:
@@ -88,7 +94,8 @@ def assert_it_tiles(header: Header, size: int) -> None:
 def test_what_safetensors_writes_is_read_as_it_was_meant(
     tensors: dict[str, np.ndarray], metadata: dict[str, str]
 ) -> None:
-    # Where neither tensors nor metadata are given, safetensors writes broken JSON: an empty table is left out.
+    # Where neither tensors nor metadata are given, safetensors writes broken JSON: an empty table
+    # is left out.
     content = save(tensors, metadata or None)
     with file_of(content) as path:
         header = read_header(path)
@@ -120,7 +127,9 @@ def test_any_bytes_in_the_place_of_the_header_are_read_or_refused(raw: bytes, da
 
 
 @given(ENTRIES, st.binary(max_size=40))
-def test_any_json_in_the_place_of_the_header_is_read_or_refused(entries: dict[str, Any], data: bytes) -> None:
+def test_any_json_in_the_place_of_the_header_is_read_or_refused(
+    entries: dict[str, Any], data: bytes
+) -> None:
     content = with_header(json.dumps(entries).encode(), data)
     header = read_or_refuse(content)
     if header is not None:
@@ -128,13 +137,17 @@ def test_any_json_in_the_place_of_the_header_is_read_or_refused(entries: dict[st
 
 
 @given(TENSORS.filter(bool), st.data())
-def test_a_file_that_lost_its_end_is_refused(tensors: dict[str, np.ndarray], data: st.DataObject) -> None:
+def test_a_file_that_lost_its_end_is_refused(
+    tensors: dict[str, np.ndarray], data: st.DataObject
+) -> None:
     content = save(tensors)
     assert read_or_refuse(content[: data.draw(st.integers(0, len(content) - 1))]) is None
 
 
 @given(TENSORS, st.data())
-def test_one_damaged_byte_is_read_or_refused(tensors: dict[str, np.ndarray], data: st.DataObject) -> None:
+def test_one_damaged_byte_is_read_or_refused(
+    tensors: dict[str, np.ndarray], data: st.DataObject
+) -> None:
     content = bytearray(save(tensors, {"swaprec": "1"}))
     content[data.draw(st.integers(0, len(content) - 1))] ^= data.draw(st.integers(1, 255))
     header = read_or_refuse(bytes(content))

@@ -40,14 +40,21 @@ def test_an_activation_log_that_is_lost_with_its_copy_is_an_error_until_a_versio
     store.record_activation("movies", 1, "activate")
     for name in ("activations.jsonl", "current.json"):
         harm(store.folder / "movies" / name, damage)
-    for ask in (store.current, store.live, store.rollback, lambda domain: store.record_canary(domain, 1, 5, "canary")):
+    for ask in (
+        store.current,
+        store.live,
+        store.rollback,
+        lambda domain: store.record_canary(domain, 1, 5, "canary"),
+    ):
         with pytest.raises(StoreDamaged, match="Activate a version"):
             ask("movies")
     store.record_activation("movies", 1, "activate")
     assert Store(store.folder).live("movies") == 1
 
 
-def test_an_error_that_lists_the_last_versions_says_how_many_there_are(store: Store, tmp_path: Path) -> None:
+def test_an_error_that_lists_the_last_versions_says_how_many_there_are(
+    store: Store, tmp_path: Path
+) -> None:
     for value in range(1, 23):
         store.add("movies", make(tmp_path, float(value)), accept)
         if value == 20:
@@ -78,19 +85,25 @@ def test_a_domain_whose_whole_folder_is_missing_is_missed_and_one_that_was_remov
     assert lost_logs(store.folder) == []
 
 
-def test_a_damaged_copy_of_the_current_activation_costs_nothing(store: Store, tmp_path: Path) -> None:
+def test_a_damaged_copy_of_the_current_activation_costs_nothing(
+    store: Store, tmp_path: Path
+) -> None:
     store.add("movies", make(tmp_path, 1.0), accept)
     store.record_activation("movies", 1, "activate")
     harm(store.folder / "movies" / "current.json", "zeroed")
     assert store.live("movies") == 1
 
 
-def test_a_domain_whose_versions_were_never_activated_answers_from_none(store: Store, tmp_path: Path) -> None:
+def test_a_domain_whose_versions_were_never_activated_answers_from_none(
+    store: Store, tmp_path: Path
+) -> None:
     store.add("movies", make(tmp_path, 1.0), accept)
     assert store.live("movies") is None
 
 
-def test_a_store_of_an_earlier_version_gets_its_copies_when_it_is_opened(store: Store, tmp_path: Path) -> None:
+def test_a_store_of_an_earlier_version_gets_its_copies_when_it_is_opened(
+    store: Store, tmp_path: Path
+) -> None:
     store.add("movies", make(tmp_path, 1.0), accept)
     store.record_activation("movies", 1, "activate")
     store.add("books", make(tmp_path, 2.0, "books"), accept)

@@ -6,17 +6,34 @@ from adapters_store.errors import InvalidId
 from adapters_store.names import MAX_ID_BYTES, check_id
 from adapters_store.quoting import quote
 
-CONTROLS = ["\n", "\r", "\t", "\0", "\x1f", "\x7f", "\x85", "\x9f", "\u2028", "\u2029", "\ud800", "\udfff"]
+CONTROLS = [
+    "\n",
+    "\r",
+    "\t",
+    "\0",
+    "\x1f",
+    "\x7f",
+    "\x85",
+    "\x9f",
+    "\u2028",
+    "\u2029",
+    "\ud800",
+    "\udfff",
+]
 
 
 @pytest.mark.parametrize("control", CONTROLS, ids=ascii)
 @pytest.mark.parametrize("place", ["{}i3", "i{}3", "i3{}"])
-def test_an_id_with_a_control_character_is_refused_wherever_it_stands(place: str, control: str) -> None:
+def test_an_id_with_a_control_character_is_refused_wherever_it_stands(
+    place: str, control: str
+) -> None:
     with pytest.raises(InvalidId, match=f"U\\+{ord(control):04X}"):
         check_id(place.format(control))
 
 
-@pytest.mark.parametrize("value", ["i3", " ", "a/b", "..", "%0A", "é" * 128, "日本", "👩‍🎬", "x" * MAX_ID_BYTES])
+@pytest.mark.parametrize(
+    "value", ["i3", " ", "a/b", "..", "%0A", "é" * 128, "日本", "👩‍🎬", "x" * MAX_ID_BYTES]
+)
 def test_every_other_text_up_to_256_bytes_is_an_id(value: str) -> None:
     assert check_id(value) == value
 
@@ -28,7 +45,8 @@ def test_the_limits_are_bytes(value: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "says"), [(1, 'send "1"'), (True, "no text"), (1.5, "no text"), (None, "no text"), ([], "no text")]
+    ("value", "says"),
+    [(1, 'send "1"'), (True, "no text"), (1.5, "no text"), (None, "no text"), ([], "no text")],
 )
 def test_what_is_no_text_is_refused_with_what_to_send(value: object, says: str) -> None:
     with pytest.raises(InvalidId, match=says):

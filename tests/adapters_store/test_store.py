@@ -36,7 +36,11 @@ def make(folder: Path, value: float, domain: str = "movies") -> Path:
 
 
 def files(folder: Path) -> set[str]:
-    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and path.name != ".lock"}
+    return {
+        str(path.relative_to(folder))
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != ".lock"
+    }
 
 
 @pytest.fixture
@@ -51,7 +55,9 @@ def test_versions_count_up_and_keep_their_bytes(store: Store, tmp_path: Path) ->
     assert [card.version for card in Store(store.folder).versions("movies")] == [1, 2]
 
 
-def test_the_same_bytes_again_are_the_version_they_already_are(store: Store, tmp_path: Path) -> None:
+def test_the_same_bytes_again_are_the_version_they_already_are(
+    store: Store, tmp_path: Path
+) -> None:
     store.add("movies", make(tmp_path, 1.0), accept)
     again = store.add("movies", make(tmp_path, 1.0), accept)
     assert (again.version, again.created) == (1, False)
@@ -125,7 +131,9 @@ def test_a_deleted_number_is_never_given_again(store: Store, tmp_path: Path) -> 
         store.bundle_path("movies", 2)
 
 
-def test_the_live_version_and_the_one_before_cannot_be_deleted(store: Store, tmp_path: Path) -> None:
+def test_the_live_version_and_the_one_before_cannot_be_deleted(
+    store: Store, tmp_path: Path
+) -> None:
     for value in (1.0, 2.0, 3.0):
         store.add("movies", make(tmp_path, value), accept)
     for version in (1, 2):
@@ -140,7 +148,11 @@ def test_the_live_version_and_the_one_before_cannot_be_deleted(store: Store, tmp
 
 
 def test_before_any_activation_the_frozen_backbone_is_live(store: Store) -> None:
-    assert (store.live("movies"), store.current("movies").previous, store.activations("movies")) == (None, None, [])
+    assert (
+        store.live("movies"),
+        store.current("movies").previous,
+        store.activations("movies"),
+    ) == (None, None, [])
 
 
 def test_an_activation_of_a_version_that_is_not_there_is_refused(store: Store) -> None:
@@ -149,7 +161,9 @@ def test_an_activation_of_a_version_that_is_not_there_is_refused(store: Store) -
     assert store.activations("movies") == []
 
 
-def test_a_line_torn_by_a_crash_is_no_activation_and_the_next_one_repairs_it(store: Store, tmp_path: Path) -> None:
+def test_a_line_torn_by_a_crash_is_no_activation_and_the_next_one_repairs_it(
+    store: Store, tmp_path: Path
+) -> None:
     store.add("movies", make(tmp_path, 1.0), accept)
     store.record_activation("movies", 1, "activate")
     log = store.folder / "movies" / "activations.jsonl"
@@ -166,7 +180,13 @@ def test_the_last_line_of_a_log_says_where_a_domain_stands(store: Store, tmp_pat
         store.record_activation("movies", version, "activate")
     store.record_canary("movies", 3, 20, "canary")
     activation = store.current("movies")
-    assert (activation.version, activation.previous, activation.canary, activation.percent, activation.number) == (
+    assert (
+        activation.version,
+        activation.previous,
+        activation.canary,
+        activation.percent,
+        activation.number,
+    ) == (
         2,
         1,
         3,
@@ -178,7 +198,9 @@ def test_the_last_line_of_a_log_says_where_a_domain_stands(store: Store, tmp_pat
     assert store.activations("movies")[-1] == activation
 
 
-def test_a_rollback_takes_back_the_canary_first_then_the_live_version(store: Store, tmp_path: Path) -> None:
+def test_a_rollback_takes_back_the_canary_first_then_the_live_version(
+    store: Store, tmp_path: Path
+) -> None:
     for value in (1.0, 2.0):
         store.add("movies", make(tmp_path, value), accept)
     with pytest.raises(NothingBefore):
@@ -186,7 +208,10 @@ def test_a_rollback_takes_back_the_canary_first_then_the_live_version(store: Sto
     store.record_activation("movies", 1, "activate")
     store.record_canary("movies", 2, 5, "canary")
     back = [store.rollback("movies").activation for _ in range(2)]
-    assert [(one.version, one.previous, one.percent) for one in back] == [(1, None, 0), (None, None, 0)]
+    assert [(one.version, one.previous, one.percent) for one in back] == [
+        (1, None, 0),
+        (None, None, 0),
+    ]
     with pytest.raises(NothingBefore, match="it has 1, 2"):
         store.rollback("movies")
 
@@ -223,7 +248,9 @@ def test_what_a_rollback_would_return_to_next_is_not_deleted(store: Store, tmp_p
     store.delete("movies", 3)
 
 
-def test_a_rollback_after_a_promotion_returns_to_what_was_live_before_the_canary(store: Store, tmp_path: Path) -> None:
+def test_a_rollback_after_a_promotion_returns_to_what_was_live_before_the_canary(
+    store: Store, tmp_path: Path
+) -> None:
     for value in (1.0, 2.0):
         store.add("movies", make(tmp_path, value), accept)
     store.record_activation("movies", 1, "activate")
@@ -232,13 +259,20 @@ def test_a_rollback_after_a_promotion_returns_to_what_was_live_before_the_canary
     assert [store.rollback("movies").activation.version for _ in range(2)] == [1, None]
 
 
-def test_promoting_a_canary_ends_it_and_keeps_the_old_version_to_go_back_to(store: Store, tmp_path: Path) -> None:
+def test_promoting_a_canary_ends_it_and_keeps_the_old_version_to_go_back_to(
+    store: Store, tmp_path: Path
+) -> None:
     for value in (1.0, 2.0):
         store.add("movies", make(tmp_path, value), accept)
     store.record_activation("movies", 1, "activate")
     store.record_canary("movies", 2, 5, "canary")
     activation = store.record_activation("movies", 2, "promote")
-    assert (activation.version, activation.previous, activation.canary, activation.percent) == (2, 1, None, 0)
+    assert (activation.version, activation.previous, activation.canary, activation.percent) == (
+        2,
+        1,
+        None,
+        0,
+    )
 
 
 def test_a_log_of_the_first_format_reads_as_it_did(store: Store, tmp_path: Path) -> None:
@@ -300,11 +334,15 @@ except OutOfSpace as error:
 
 
 def test_a_full_disk_is_one_clear_error_and_leaves_nothing(store: Store, tmp_path: Path) -> None:
-    # A limit on file size is the full disk that a test can have: the write fails with EFBIG half-way.
+    # A limit on file size is the full disk that a test can have: the write fails with EFBIG
+    # half-way.
     path = tmp_path / "big.safetensors"
     write_bundle(path, MANIFEST, {"a": np.zeros(100_000, np.float32)})
     done = subprocess.run(
-        [sys.executable, "-c", FULL_DISK, str(store.folder), str(path)], capture_output=True, text=True, check=True
+        [sys.executable, "-c", FULL_DISK, str(store.folder), str(path)],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert done.stdout.startswith("OutOfSpace no room left on the disk")
     assert files(store.folder) == set()

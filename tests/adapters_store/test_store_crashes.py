@@ -1,4 +1,6 @@
-"""`kill -9` of a writer at random moments: nothing acknowledged is lost, the store opens by itself."""
+"""`kill -9` of a writer at random moments:
+nothing acknowledged is lost, the store opens by itself.
+"""
 
 from __future__ import annotations
 
@@ -35,9 +37,17 @@ def test_killed_at_twenty_random_moments_nothing_acknowledged_is_lost(tmp_path: 
     acknowledged: dict[int, int] = {}
     live = 0
     for turn in range(200):
-        if turn >= 20 and len(acknowledged) > 20:  # a busy machine gets less done before it is killed
+        # A busy machine gets less done before it is killed.
+        if turn >= 20 and len(acknowledged) > 20:
             break
-        command = [sys.executable, "-c", WRITER, str(tmp_path / "store"), str(tmp_path / "in"), str(turn * 10_000)]
+        command = [
+            sys.executable,
+            "-c",
+            WRITER,
+            str(tmp_path / "store"),
+            str(tmp_path / "in"),
+            str(turn * 10_000),
+        ]
         writer = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert writer.stdout is not None
         assert writer.stdout.readline() == "ready\n"

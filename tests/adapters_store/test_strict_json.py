@@ -27,7 +27,9 @@ from adapters_store.strict_json import MAX_COMMAS, MAX_DEPTH, check_value, parse
     ],
     ids=range(15),
 )
-def test_what_other_readers_stumble_over_is_refused_with_a_short_reason(text: str | bytes, says: str) -> None:
+def test_what_other_readers_stumble_over_is_refused_with_a_short_reason(
+    text: str | bytes, says: str
+) -> None:
     with pytest.raises(ValueError, match=says) as caught:
         parse_object(text)
     assert len(str(caught.value)) < 200
@@ -44,7 +46,9 @@ def test_a_value_that_was_parsed_elsewhere_is_checked_too(value: object) -> None
         check_value(value)
 
 
-@pytest.mark.parametrize("value", ["x" * 10**6, list(range(10**6)), {n: n for n in range(10**4)}, "\ud800é🎬" * 99])
+@pytest.mark.parametrize(
+    "value", ["x" * 10**6, list(range(10**6)), {n: n for n in range(10**4)}, "\ud800é🎬" * 99]
+)
 def test_a_quoted_value_is_short_and_printable(value: object) -> None:
     assert len(quote(value)) <= MAX_QUOTED
     assert quote(value).isprintable()

@@ -16,7 +16,9 @@ PORT = 18099
 
 @pytest.fixture
 def yardstick() -> Iterator[int]:
-    process = subprocess.Popen([sys.executable, "-m", "benchmarks.noop", str(PORT)], stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.noop", str(PORT)], stderr=subprocess.DEVNULL
+    )
     for _ in range(200):
         try:
             httpx.post(f"http://127.0.0.1:{PORT}/noop")

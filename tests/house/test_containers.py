@@ -1,4 +1,6 @@
-"""What the container files promise: on this machine only, nothing writable but volumes, nobody is root."""
+"""What the container files promise:
+on this machine only, nothing writable but volumes, nobody is root.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,9 @@ def test_a_service_is_hardened(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_a_service_is_published_on_this_machine_only_and_keeps_data_in_named_volumes(name: str) -> None:
+def test_a_service_is_published_on_this_machine_only_and_keeps_data_in_named_volumes(
+    name: str,
+) -> None:
     service = SERVICES[name]
     assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
     volumes = {volume.split(":")[0] for volume in service["volumes"]}
@@ -58,7 +62,9 @@ def test_the_service_gets_only_what_it_knows() -> None:
     known = {f"SWAPREC_{name.upper()}" for name in Settings.model_fields} | {"REDIS_URL", "HOME"}
     # what commands read
     known |= {"SWAPREC_URL", "SWAPREC_DEMO_URL", "SWAPREC_KEY", "SWAPREC_SEED", "SWAPREC_WHEELS"}
-    environment = set(SERVICES["swaprec"]["environment"]) | set(re.findall(r"\b(SWAPREC_\w+)=", DOCKERFILE))
+    environment = set(SERVICES["swaprec"]["environment"]) | set(
+        re.findall(r"\b(SWAPREC_\w+)=", DOCKERFILE)
+    )
     assert environment <= known
     assert SERVICES["swaprec"]["environment"]["SWAPREC_INSECURE"] == "${SWAPREC_INSECURE:-1}"
 
@@ -85,7 +91,9 @@ def test_the_image_runs_one_process_as_somebody_and_checks_its_life() -> None:
 def test_the_image_is_built_from_the_packages_and_nothing_else() -> None:
     assert IGNORED[1] == "*"
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
-    packages = {name.rstrip("*") for name in project["tool"]["setuptools"]["packages"]["find"]["include"]}
+    packages = {
+        name.rstrip("*") for name in project["tool"]["setuptools"]["packages"]["find"]["include"]
+    }
     kept = {line[1:] for line in IGNORED if line.startswith("!")}
     assert kept == {*packages, "pyproject.toml", "constraints.txt", "README.md", "LICENSE"}
 

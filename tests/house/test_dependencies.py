@@ -1,4 +1,5 @@
-"""What is installed is what is declared: pins for all of it, and no import in the tests that nobody declared.
+"""What is installed is what is declared: pins for all of it, and no import in the tests that nobody
+declared.
 
 deptry asks the same of the packages, in `make lint`; tests may import what only development needs.
 """

@@ -34,7 +34,9 @@ def code(path: Path) -> list[str]:
     """Lines of a document's fenced blocks, and its inline code."""
     content = path.read_text("utf-8")
     fenced = re.findall(r"^```\w*\n(.*?)^```", content, re.MULTILINE | re.DOTALL)
-    inline = re.findall(r"`([^`\n]+)`", re.sub(r"^```\w*\n.*?^```", "", content, flags=re.MULTILINE | re.DOTALL))
+    inline = re.findall(
+        r"`([^`\n]+)`", re.sub(r"^```\w*\n.*?^```", "", content, flags=re.MULTILINE | re.DOTALL)
+    )
     return [line.strip() for block in fenced for line in block.splitlines()] + inline
 
 
@@ -49,7 +51,11 @@ def test_every_command_of_a_document_exists_with_its_options(path: Path) -> None
             if hasattr(command, "commands") and inner is not None:
                 assert inner[1] in command.commands, f"{path.name}: {line}"
                 command = command.commands[inner[1]]
-            known = {option for parameter in command.params for option in [*parameter.opts, *parameter.secondary_opts]}
+            known = {
+                option
+                for parameter in command.params
+                for option in [*parameter.opts, *parameter.secondary_opts]
+            }
             known |= {"--help", "--install-completion"}
             assert set(re.findall(r"(?<= )--[a-z-]+", rest)) <= known, f"{path.name}: {line}"
         if found := re.match(r"make ((?:[a-z]+ ?)+)", line):
@@ -80,7 +86,9 @@ def test_the_readme_names_both_commands() -> None:
 def test_every_request_of_a_document_has_a_route(name: str) -> None:
     patterns = [re.compile(re.sub(r"\{[^}]+\}", "[^/]+", path) + "$") for _, path in routes()]
     for path in re.findall(r"http://127\.0\.0\.1:8000(/[\w/.-]*)", text(name)):
-        assert path in ("/docs", "/openapi.json") or any(pattern.match(path) for pattern in patterns), f"{name}: {path}"
+        assert path in ("/docs", "/openapi.json") or any(
+            pattern.match(path) for pattern in patterns
+        ), f"{name}: {path}"
 
 
 def test_the_api_document_lists_exactly_the_routes() -> None:
@@ -91,7 +99,11 @@ def test_the_api_document_lists_exactly_the_routes() -> None:
 
 
 def test_the_table_of_settings_is_the_class() -> None:
-    rows = dict(re.findall(r"^\| `([A-Z_]+)` \| [^|]+ \| (.+) \|$", text("docs/configuration.md"), re.MULTILINE))
+    rows = dict(
+        re.findall(
+            r"^\| `([A-Z_]+)` \| [^|]+ \| (.+) \|$", text("docs/configuration.md"), re.MULTILINE
+        )
+    )
     assert rows == {
         str(field.validation_alias or f"SWAPREC_{name.upper()}"): field.description
         for name, field in Settings.model_fields.items()
@@ -100,9 +112,16 @@ def test_the_table_of_settings_is_the_class() -> None:
 
 def test_the_table_of_a_run_file_names_every_key() -> None:
     table = text("docs/training.md")
-    for section, model in (("", RunConfig), ("data", DataConfig), ("backbone", BackboneSource), ("train", TrainConfig)):
+    for section, model in (
+        ("", RunConfig),
+        ("data", DataConfig),
+        ("backbone", BackboneSource),
+        ("train", TrainConfig),
+    ):
         for key in model.model_fields.keys() - {"data", "backbone", "train", "adapter"}:
-            assert f"`{section}.{key}`" in table or f"`.{key}`" in table or f"`{key}`" in table, f"{section}.{key}"
+            assert f"`{section}.{key}`" in table or f"`.{key}`" in table or f"`{key}`" in table, (
+                f"{section}.{key}"
+            )
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
@@ -132,8 +151,12 @@ def test_the_architecture_names_files_and_functions_that_exist() -> None:
     named = re.findall(r"`([\w/]+\.py)(?:: (\w+)(?:\.(\w+))?)?`", text("docs/architecture.md"))
     assert len(named) > 30
     for path, *names in named:
-        file = next((file for file in (ROOT / "service" / path, ROOT / path) if file.is_file()), None)
+        file = next(
+            (file for file in (ROOT / "service" / path, ROOT / path) if file.is_file()), None
+        )
         assert file is not None, path
         source = file.read_text("utf-8")
         for name in filter(None, names):
-            assert re.search(rf"\b(def|class) {name}\b|^{name}\b", source, re.MULTILINE), f"{path}: {name}"
+            assert re.search(rf"\b(def|class) {name}\b|^{name}\b", source, re.MULTILINE), (
+                f"{path}: {name}"
+            )

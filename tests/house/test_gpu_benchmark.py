@@ -23,7 +23,11 @@ def run(out: Path, *options: str) -> tuple[int, dict[str, Any], dict[str, Any]]:
         env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
     )
     assert done.stdout, done.stderr
-    return done.returncode, json.loads(done.stdout.splitlines()[-1]), json.loads(out.read_text("utf-8"))
+    return (
+        done.returncode,
+        json.loads(done.stdout.splitlines()[-1]),
+        json.loads(out.read_text("utf-8")),
+    )
 
 
 @pytest.mark.slow
@@ -44,7 +48,8 @@ def test_a_section_that_fails_is_written_down(tmp_path: Path) -> None:
 
 def test_the_operations_of_an_encoder_are_those_of_its_products() -> None:
     one_block = EncoderSize(1, 4, 8, 2)
-    # At 3 tokens: keys and values, query and output of the first token, its scores and sums, its MLP.
+    # At 3 tokens: keys and values, query and output of the first token, its scores and sums, its
+    # MLP.
     assert one_block.flops(3) == 2 * (3 * 2 * 16 + 2 * 16 + 2 * 3 * 4 + 2 * 4 * 8)
     whole = EncoderSize(2, 4, 8, 2).flops(3) - one_block.flops(3)
     assert whole == 3 * 2 * (4 * 16 + 2 * 3 * 4 + 2 * 4 * 8)

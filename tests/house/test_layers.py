@@ -47,7 +47,9 @@ ROOMS: dict[str, set[str]] = {
         *("recommend", "rollout", "state", "telemetry", "wire"),
     },
 }
-"""Each room, or module at the top of `service/`, and what it may import; `app`, `server` and `workers` import all."""
+"""Each room, or module at the top of `service/`,
+and what it may import; `app`, `server` and `workers` import all.
+"""
 TOP = {"app", "server", "workers"}
 MAX_FLOORS = 13
 MAX_ARROWS = 110
@@ -66,7 +68,8 @@ def imports(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}:{node.lineno}: imports are absolute"
             for alias in node.names:
-                # A module that is named is imported itself; a package's face that only hands it on is not asked.
+                # A module that is named is imported itself; a package's face that only hands it on
+                # is not asked.
                 inner = f"{node.module}.{alias.name}"
                 found.add(inner if is_module(inner) else node.module or "")
     return found
@@ -121,8 +124,14 @@ def room_arrows() -> dict[str, set[str]]:
 
 def test_every_room_imports_only_what_it_may() -> None:
     arrows = room_arrows()
-    assert arrows.keys() == ROOMS.keys() | TOP, "a new room, or module at the top, needs a line in ROOMS"
-    wrong = {f"{room} imports {name}" for room, allowed in ROOMS.items() for name in arrows[room] - allowed - EVERYBODY}
+    assert arrows.keys() == ROOMS.keys() | TOP, (
+        "a new room, or module at the top, needs a line in ROOMS"
+    )
+    wrong = {
+        f"{room} imports {name}"
+        for room, allowed in ROOMS.items()
+        for name in arrows[room] - allowed - EVERYBODY
+    }
     assert not wrong
 
 

@@ -12,7 +12,11 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
-FORMS = [path for path in sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml")) if path.stem != "config"]
+FORMS = [
+    path
+    for path in sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml"))
+    if path.stem != "config"
+]
 MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
 TARGETS = set(re.findall(r"^([a-z]+):", MAKEFILE, re.MULTILINE))
 WIDGETS = {"markdown", "textarea", "input", "dropdown", "checkboxes"}
@@ -44,7 +48,9 @@ def test_the_ci_runs_what_a_contributor_runs_on_the_oldest_python() -> None:
     runs = " ".join(step.get("run", "") for step in steps(workflow))
     assert [word for word in runs.split() if word != "make"] == ["install", "lint", "test"]
     [python] = [step["with"] for step in steps(workflow) if "setup-python" in step.get("uses", "")]
-    oldest = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["requires-python"]
+    oldest = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"][
+        "requires-python"
+    ]
     assert f">={python['python-version']}" == oldest
     assert (ROOT / python["cache-dependency-path"]).is_file()
 
@@ -73,7 +79,11 @@ def test_hooks_are_local_and_run_the_tools_of_make_lint() -> None:
     linted = MAKEFILE.partition("\nlint:")[2].partition("\n\n")[0]
     for command in re.findall(r"\$\(BIN\)/(.+)", linted):
         tool = command.removesuffix(" .")
-        assert any(entry.removeprefix(".venv/bin/").startswith(tool) for entry in entries.values()), tool
-    named = [word for entry in entries.values() for word in entry.split() if word.startswith("tests/")]
+        assert any(
+            entry.removeprefix(".venv/bin/").startswith(tool) for entry in entries.values()
+        ), tool
+    named = [
+        word for entry in entries.values() for word in entry.split() if word.startswith("tests/")
+    ]
     assert named
     assert all((ROOT / name).is_file() for name in named)

@@ -31,16 +31,25 @@ REFUSED = [
     Refused(("idlest",), "least_recent"),
     Refused(("revive", "revived"), "restore"),
     Refused(("spoil", "spoils", "spoiled"), "invalidate"),
-    # These are everyday words elsewhere: the rest of a text, a thread that is woken, a file that is kept.
+    # These are everyday words elsewhere: the rest of a text, a thread that is woken, a file that is
+    # kept.
     Refused(("rest",), "evict", ("service/live",)),
     Refused(("wake", "wakes", "woken"), "load", ("service/live",)),
     Refused(("kept",), "cached", ("service/live",)),
     Refused(("asked",), "touch", ("service/live",)),
     Refused(("settle", "settled", "settling"), "enforce_budget", ("service/live",)),
     # Elsewhere a fold may be one of a cross-validation.
-    Refused(("fold", "folds", "folded", "unfolded"), "compact, Compactor, compaction", ("service", "swaprec")),
+    Refused(
+        ("fold", "folds", "folded", "unfolded"),
+        "compact, Compactor, compaction",
+        ("service", "swaprec"),
+    ),
     Refused(("brought", "flipped"), "a verb in its base form", ("service",)),
-    Refused(("told", "tell", "tells"), "on_progress, visibility, message", ("service", "swaprec", "training")),
+    Refused(
+        ("told", "tell", "tells"),
+        "on_progress, visibility, message",
+        ("service", "swaprec", "training"),
+    ),
     Refused(("withdrawal", "withdrawals", "withdrawn"), "removals, removed"),
     Refused(("patiently",), "retry_until_available"),
     Refused(("despite",), "tolerate"),
@@ -50,7 +59,9 @@ REFUSED = [
     Refused(("elsewhere",), "in_worker", ("service",)),
     Refused(("beside",), "a name of what it is: temporary, concat_…, atomic_…"),
 ]
-"""Serialized names (SQL columns, Redis fields, kinds of jobs) are strings, not names, and stay as they are."""
+"""Serialized names (SQL columns,
+Redis fields, kinds of jobs) are strings, not names, and stay as they are.
+"""
 
 ALLOWED = {
     ("service/live/follower.py", "wake"): "Jobs.wake() wakes a thread that waits for jobs",
@@ -61,7 +72,11 @@ ALLOWED = {
 def names_in(source: str) -> set[str]:
     """Return all identifiers of a module: what it defines and what it uses."""
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
-    return {token.string for token in tokens if token.type == tokenize.NAME and not keyword.iskeyword(token.string)}
+    return {
+        token.string
+        for token in tokens
+        if token.type == tokenize.NAME and not keyword.iskeyword(token.string)
+    }
 
 
 def words_of(name: str) -> list[str]:
@@ -89,17 +104,25 @@ def test_names_are_the_fields_words(package: str) -> None:
     files = sorted((ROOT / package).rglob("*.py"))
     assert files, f"there is no package {package}"
     found = [
-        one for file in files for one in refused_in(file.relative_to(ROOT).as_posix(), file.read_text(encoding="utf-8"))
+        one
+        for file in files
+        for one in refused_in(file.relative_to(ROOT).as_posix(), file.read_text(encoding="utf-8"))
     ]
     assert not found, "\n".join(found)
 
 
 def test_a_refused_word_is_found_in_every_kind_of_name_and_in_no_text() -> None:
     source = (
-        'class _Standing:\n    """A standing."""\n\n    born_at = "born"\n\n    def checkBorn(self, FOLD_ROWS): ...\n'
+        'class _Standing:\n    """A standing."""\n\n    born_at = "born"\n\n    def checkBorn(self,'
+        " FOLD_ROWS): ...\n"
     )
     found = refused_in("service/live/x.py", source)
-    assert [one.split(": ")[1] for one in found] == ["FOLD_ROWS", "_Standing", "born_at", "checkBorn"]
+    assert [one.split(": ")[1] for one in found] == [
+        "FOLD_ROWS",
+        "_Standing",
+        "born_at",
+        "checkBorn",
+    ]
 
 
 def test_everyday_words_are_refused_only_where_they_had_another_meaning() -> None:
@@ -109,4 +132,6 @@ def test_everyday_words_are_refused_only_where_they_had_another_meaning() -> Non
 
 def test_an_exception_is_needed() -> None:
     for path, name in ALLOWED:
-        assert name in names_in((ROOT / path).read_text(encoding="utf-8")), f"{path} has no {name} any more"
+        assert name in names_in((ROOT / path).read_text(encoding="utf-8")), (
+            f"{path} has no {name} any more"
+        )

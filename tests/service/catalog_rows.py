@@ -11,7 +11,9 @@ PAGE = 2000
 
 @dataclass(frozen=True, slots=True)
 class CatalogRows:
-    """The items of a catalog in the order of their rows; `incarnation` tells apart domains of one name."""
+    """The items of a catalog in the order of their rows;
+    `incarnation` tells apart domains of one name.
+    """
 
     generation: int
     incarnation: str
@@ -41,5 +43,8 @@ def read_catalog(state: State, domain: str) -> CatalogRows:
     while page := state.list_items(domain, found[-1][0] if found else -1, PAGE):
         found += page
     return CatalogRows(
-        generation, state.get_domain(domain).incarnation, [row for row, _ in found], [item for _, item in found]
+        generation,
+        state.get_domain(domain).incarnation,
+        [row for row, _ in found],
+        [item for _, item in found],
     )

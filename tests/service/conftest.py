@@ -27,10 +27,13 @@ from tests.tiny import tiny_adapter, tiny_backbone, tiny_bundle, tiny_texts
 from transrec.backbone import Backbone
 
 JOB_S = 60.0
-"""Seconds that a job may need on a machine that is busy: some start a process and load torch in it."""
+"""Seconds that a job may need on a machine that is busy:
+some start a process and load torch in it.
+"""
 
 ITEMS: list[dict[str, Any]] = [
-    {"item_id": f"i{n}", "title": text, "popularity": n % 7} for n, text in enumerate(tiny_texts(60))
+    {"item_id": f"i{n}", "title": text, "popularity": n % 7}
+    for n, text in enumerate(tiny_texts(60))
 ]
 
 
@@ -41,7 +44,9 @@ _APPS: WeakKeyDictionary[httpx.Client, FastAPI] = WeakKeyDictionary()
 
 @contextmanager
 def running(settings: Settings, token: str = "") -> Iterator[httpx.Client]:
-    """Serve in a thread until the block ends; yields a client, which sends the token if there is one."""
+    """Serve in a thread until the block ends;
+    yields a client, which sends the token if there is one.
+    """
     listener = listen(settings)
     app = create_app(settings)
     server = uvicorn.Server(server_config(settings, app))

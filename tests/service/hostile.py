@@ -1,4 +1,6 @@
-"""Hostile bundles: each a file made from an honest one, with the status and the code of its answer."""
+"""Hostile bundles: each a file made from an honest one,
+with the status and the code of its answer.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +59,9 @@ class Honest:
 
     def with_name(self, name: str) -> bytes:
         """Give one tensor another name."""
-        return self.with_header({name if key == NAME else key: entry for key, entry in self.header.items()})
+        return self.with_header(
+            {name if key == NAME else key: entry for key, entry in self.header.items()}
+        )
 
     def with_values(self, values: np.ndarray[Any, Any], dtype: str = "F32") -> bytes:
         """Replace all data by one tensor's, and the others by none."""
@@ -68,7 +72,9 @@ class Honest:
 
     def with_spec(self, **user: Any) -> bytes:
         """Change the user side of the spec."""
-        return self.with_fields(spec=self.manifest["spec"] | {"user": {"kind": "houlsby", "hidden": 4} | user})
+        return self.with_fields(
+            spec=self.manifest["spec"] | {"user": {"kind": "houlsby", "hidden": 4} | user}
+        )
 
     def content(self) -> bytes:
         """Put the honest bundle together."""
@@ -77,7 +83,11 @@ class Honest:
 
 def part(name: str, value: bytes, more: str = "") -> bytes:
     """Write one part of a form with boundary x."""
-    return f'--x\r\nContent-Disposition: form-data; name="{name}"{more}\r\n\r\n'.encode() + value + b"\r\n"
+    return (
+        f'--x\r\nContent-Disposition: form-data; name="{name}"{more}\r\n\r\n'.encode()
+        + value
+        + b"\r\n"
+    )
 
 
 def form(content: bytes, *others: bytes) -> bytes:
@@ -105,8 +115,17 @@ def many_tensors(honest: Honest, count: int) -> bytes:
 
 
 DIGITS = "9" * 4300
-HUGE_SHAPES = [f'"t{n}":{{"dtype":"F32","shape":[{DIGITS}],"data_offsets":[0,4]}}' for n in range(460)]
+HUGE_SHAPES = [
+    f'"t{n}":{{"dtype":"F32","shape":[{DIGITS}],"data_offsets":[0,4]}}' for n in range(460)
+]
 NINES = "9" * 19
+
+
+def shaped(dimensions: int) -> str:
+    """Return a tensor's header entry with a shape of so many long numbers."""
+    shape = ",".join([NINES] * dimensions)
+    return f'{{"dtype":"F32","shape":[{shape}],"data_offsets":[0,4]}}'
+
 
 Build = Callable[[Honest], bytes]
 FILES: dict[str, tuple[Build, tuple[int, str]]] = {
@@ -123,44 +142,64 @@ FILES: dict[str, tuple[Build, tuple[int, str]]] = {
     "truncated header": (lambda h: h.content()[:60], BAD),
     "trailing bytes": (lambda h: h.content() + b"more", BAD),
     "header length 2^63": (lambda _: (1 << 63).to_bytes(8, "little") + b"{}", FOREIGN),
-    "header over the limit": (lambda h: h.with_raw(json.dumps(h.header).encode() + b" " * (1 << 20)), BAD),
+    "header over the limit": (
+        lambda h: h.with_raw(json.dumps(h.header).encode() + b" " * (1 << 20)),
+        BAD,
+    ),
     "utf-16 header": (lambda h: h.with_raw(json.dumps(h.header).encode("utf-16")), BAD),
-    "utf-8 header with a mark": (lambda h: h.with_raw(b"\xef\xbb\xbf" + json.dumps(h.header).encode()), BAD),
+    "utf-8 header with a mark": (
+        lambda h: h.with_raw(b"\xef\xbb\xbf" + json.dumps(h.header).encode()),
+        BAD,
+    ),
     "latin-1 header": (lambda h: h.with_raw(b'{"\xe9": 1}'), BAD),
     "header is a list": (lambda h: h.with_raw(b"[1, 2, 3]"), BAD),
     "header is no json": (lambda h: h.with_raw(b"{nope}"), BAD),
     "header has a key twice": (lambda h: h.with_raw(b'{"a": 1, "a": 2}'), BAD),
-    "header is nested deep": (lambda h: h.with_raw(b'{"a":' * 100_000 + b"1" + b"}" * 100_000), BAD),
-    "header is lists deep": (lambda h: h.with_raw(b'{"a":' + b"[" * 500_000 + b"]" * 400_000 + b"}"), BAD),
-    "digits without end": (lambda h: h.with_raw(f"{{{','.join(HUGE_SHAPES[:200])}}}".encode()), BAD),
-    "digits without end, 2 MB": (lambda h: h.with_raw(f"{{{','.join(HUGE_SHAPES)}}}".encode()), BAD),
+    "header is nested deep": (
+        lambda h: h.with_raw(b'{"a":' * 100_000 + b"1" + b"}" * 100_000),
+        BAD,
+    ),
+    "header is lists deep": (
+        lambda h: h.with_raw(b'{"a":' + b"[" * 500_000 + b"]" * 400_000 + b"}"),
+        BAD,
+    ),
+    "digits without end": (
+        lambda h: h.with_raw(f"{{{','.join(HUGE_SHAPES[:200])}}}".encode()),
+        BAD,
+    ),
+    "digits without end, 2 MB": (
+        lambda h: h.with_raw(f"{{{','.join(HUGE_SHAPES)}}}".encode()),
+        BAD,
+    ),
     "65 dimensions of 19 digits": (
-        lambda h: h.with_raw(
-            f'{{"a":{{"dtype":"F32","shape":[{",".join([NINES] * 65)}],"data_offsets":[0,4]}}}}'.encode()
-        ),
+        lambda h: h.with_raw(f'{{"a":{shaped(65)}}}'.encode()),
         BAD,
     ),
     "two thousand shapes of 8 x 19 digits": (
         lambda h: h.with_raw(
-            "{{{}}}".format(
-                ",".join(
-                    f'"{n}":{{"dtype":"F32","shape":[{",".join([NINES] * 8)}],"data_offsets":[0,4]}}'
-                    for n in range(2000)
-                )
-            ).encode()
+            "{{{}}}".format(",".join(f'"{n}":{shaped(8)}' for n in range(2000))).encode()
         ),
         BAD,
     ),
     "sixty thousand numbers": (lambda h: h.with_raw(b'{"a":[' + b"0," * 60_000 + b"0]}"), BAD),
     "sixty thousand empty lists": (lambda h: h.with_raw(b'{"a":[' + b"[]," * 60_000 + b"0]}"), BAD),
     "half a million numbers": (lambda h: h.with_raw(b'{"a":[' + b"0," * 500_000 + b"0]}"), BAD),
-    "1e400 in a shape": (lambda h: h.with_raw(b'{"a":{"dtype":"F32","shape":[1e400],"data_offsets":[0,4]}}'), BAD),
+    "1e400 in a shape": (
+        lambda h: h.with_raw(b'{"a":{"dtype":"F32","shape":[1e400],"data_offsets":[0,4]}}'),
+        BAD,
+    ),
     "two thousand tensors": (lambda h: many_tensors(h, 2000), BAD),
     "five thousand tensors": (lambda h: many_tensors(h, 5000), BAD),
     "250,000 tensors": (lambda h: many_tensors(h, 250_000), BAD),
     "metadata is a list": (lambda h: h.with_header(h.header | {"__metadata__": []}), BAD),
-    "metadata holds numbers": (lambda h: h.with_header(h.header | {"__metadata__": {"swaprec": 1}}), BAD),
-    "metadata is missing": (lambda h: h.with_header({k: v for k, v in h.header.items() if k[0] != "_"}), BAD),
+    "metadata holds numbers": (
+        lambda h: h.with_header(h.header | {"__metadata__": {"swaprec": 1}}),
+        BAD,
+    ),
+    "metadata is missing": (
+        lambda h: h.with_header({k: v for k, v in h.header.items() if k[0] != "_"}),
+        BAD,
+    ),
     "tensor is null": (lambda h: h.with_header(h.header | {NAME: None}), BAD),
     "tensor has a stranger's key": (lambda h: h.with_entry(extra=1), BAD),
     "dtype is a list": (lambda h: h.with_entry(dtype=["F32"]), BAD),
@@ -195,21 +234,32 @@ FILES: dict[str, tuple[Build, tuple[int, str]]] = {
     "manifest is missing": (lambda h: h.with_header(h.header | {"__metadata__": {}}), BAD),
     "manifest is empty": (lambda h: h.with_text(""), BAD),
     "manifest is a list": (lambda h: h.with_text("[]"), BAD),
-    "manifest is nested deep": (lambda h: h.with_text('{"config":' + "[" * 60_000 + "]" * 60_000 + "}"), BAD),
-    "manifest is nested 20 deep": (lambda h: h.with_fields(config={"a": json.loads("[" * 20 + "]" * 20)}), BAD),
+    "manifest is nested deep": (
+        lambda h: h.with_text('{"config":' + "[" * 60_000 + "]" * 60_000 + "}"),
+        BAD,
+    ),
+    "manifest is nested 20 deep": (
+        lambda h: h.with_fields(config={"a": json.loads("[" * 20 + "]" * 20)}),
+        BAD,
+    ),
     "manifest has a key twice": (lambda h: h.with_text('{"domain": "a", "domain": "movies"}'), BAD),
     "manifest has long numbers": (lambda h: h.with_text('{"max_history": ' + DIGITS + "}"), BAD),
     "manifest is large": (lambda h: h.with_fields(anything="x" * 300_000), BAD),
     "format 2": (lambda h: h.with_fields(format=2), BAD),
     "format true": (lambda h: h.with_fields(format=True), BAD),
-    "format missing": (lambda h: h.with_text(json.dumps({k: v for k, v in h.manifest.items() if k != "format"})), BAD),
+    "format missing": (
+        lambda h: h.with_text(json.dumps({k: v for k, v in h.manifest.items() if k != "format"})),
+        BAD,
+    ),
     "kind is half a surrogate": (lambda h: h.with_fields(kind="\ud800"), BAD),
     "kind is null": (lambda h: h.with_fields(kind=None), BAD),
     "kind is long": (lambda h: h.with_fields(kind="k" * 10_000), BAD),
     "curves hold text": (lambda h: h.with_fields(curves={"a": "x"}), BAD),
     "curves hold NaN": (lambda h: h.with_fields(curves={"loss": [float("nan")]}), BAD),
     "curves hold 1e400": (
-        lambda h: h.with_text(json.dumps(h.manifest | {"curves": {"a": [7]}}).replace("7", "1e400")),
+        lambda h: h.with_text(
+            json.dumps(h.manifest | {"curves": {"a": [7]}}).replace("7", "1e400")
+        ),
         BAD,
     ),
     "curves are many": (lambda h: h.with_fields(curves={str(n): [1.0] for n in range(1000)}), BAD),
@@ -220,7 +270,10 @@ FILES: dict[str, tuple[Build, tuple[int, str]]] = {
     "metrics of 15 MB": (lambda h: h.with_fields(metrics={"a": "y" * 15_000_000}), BAD),
     "metrics are a list": (lambda h: h.with_fields(metrics=[1]), BAD),
     "parameters are text": (lambda h: h.with_fields(parameters={"total": "many"}), BAD),
-    "parameters are many": (lambda h: h.with_fields(parameters={str(n): n for n in range(200)}), BAD),
+    "parameters are many": (
+        lambda h: h.with_fields(parameters={str(n): n for n in range(200)}),
+        BAD,
+    ),
     "max_history is text": (lambda h: h.with_fields(max_history="6"), BAD),
     "max_history is true": (lambda h: h.with_fields(max_history=True), BAD),
     "max_history is negative": (lambda h: h.with_fields(max_history=-1), BAD),
@@ -249,7 +302,13 @@ FILES: dict[str, tuple[Build, tuple[int, str]]] = {
     "spec of many tokens": (lambda h: h.with_spec(kind="prefix", hidden=None, tokens=65_536), BAD),
     "spec is large": (lambda h: h.with_fields(spec={"item": {"kind": "x" * 20_000}}), BAD),
     "values overflow float32": (lambda h: h.with_values(np.full(16, 1e300), "F64"), BAD),
-    "values overflow float16": (lambda h: h.with_values(np.full(16, np.inf, np.float16), "F16"), BAD),
-    "values are NaN": (lambda h: h.with_header(h.header, np.full(len(h.data) // 4, np.nan, "f4").tobytes()), BAD),
+    "values overflow float16": (
+        lambda h: h.with_values(np.full(16, np.inf, np.float16), "F16"),
+        BAD,
+    ),
+    "values are NaN": (
+        lambda h: h.with_header(h.header, np.full(len(h.data) // 4, np.nan, "f4").tobytes()),
+        BAD,
+    ),
 }
 """The file, in a form that is as it should be."""

@@ -1,4 +1,5 @@
-"""Writes to state and store until it is killed, and says in one line each what it is about to do and what was done.
+"""Writes to state and store until it is killed, and says in one line each what it is about to do
+and what was done.
 
 `kill_writer.py BACKEND FOLDER URL SEED`. Without torch: it starts in a moment.
 """
@@ -36,17 +37,28 @@ Done = dict[str, Any]
 
 def keys_of(names: Sequence[str]) -> KeyBytes:
     """Return keys [n, 16] of names."""
-    return as_keys([hashlib.blake2b(name.encode(), digest_size=KEY_BYTES).digest() for name in names])
+    return as_keys(
+        [hashlib.blake2b(name.encode(), digest_size=KEY_BYTES).digest() for name in names]
+    )
 
 
 def vectors_of(names: Sequence[str]) -> NDArray[np.float32]:
     """Return vectors [n, d] that tell of which name each is."""
-    seeds = [int.from_bytes(hashlib.blake2b(name.encode(), digest_size=4).digest(), "big") for name in names]
-    return np.array([np.random.default_rng(seed).random(WIDTH) for seed in seeds], np.float32).reshape(-1, WIDTH)
+    seeds = [
+        int.from_bytes(hashlib.blake2b(name.encode(), digest_size=4).digest(), "big")
+        for name in names
+    ]
+    return np.array(
+        [np.random.default_rng(seed).random(WIDTH) for seed in seeds], np.float32
+    ).reshape(-1, WIDTH)
 
 
 def open_state(backend: str, folder: Path, url: str) -> State:
-    return SqliteState(folder) if backend == "sqlite" else RedisState(url, folder, Store(folder / "adapters").domains())
+    return (
+        SqliteState(folder)
+        if backend == "sqlite"
+        else RedisState(url, folder, Store(folder / "adapters").domains())
+    )
 
 
 class Writer:
@@ -107,7 +119,11 @@ class Writer:
         return do
 
     def domain(self) -> Callable[[], Done]:
-        name, title, delete = f"d{self.rng.randrange(3)}", f"{self.seed}-{self.turn}", self.rng.random() < 0.4
+        name, title, delete = (
+            f"d{self.rng.randrange(3)}",
+            f"{self.seed}-{self.turn}",
+            self.rng.random() < 0.4,
+        )
         say("begin", {"what": "domain", "name": name, "title": None if delete else title})
 
         def do() -> Done:
@@ -126,11 +142,18 @@ class Writer:
         def do() -> Done:
             record, generation = self.state.get_domain(DOMAIN), self.state.generation(DOMAIN)
             found = self.state.list_items(DOMAIN, -1, 1000)
-            rows, ids = np.array([row for row, _ in found], np.int64), [item.item_id for _, item in found]
-            catalog = Catalog(generation, rows, ids, np.zeros(len(ids)), np.ones(len(ids), np.bool_))
+            rows, ids = (
+                np.array([row for row, _ in found], np.int64),
+                [item.item_id for _, item in found],
+            )
+            catalog = Catalog(
+                generation, rows, ids, np.zeros(len(ids)), np.ones(len(ids), np.bool_)
+            )
             with self.bases.writing(record, catalog, self.turn, WIDTH) as base:
                 if ids:
-                    base.vectors(DIGEST, "float32")[base.places] = vectors_of([f"{generation} {name}" for name in ids])
+                    base.vectors(DIGEST, "float32")[base.places] = vectors_of(
+                        [f"{generation} {name}" for name in ids]
+                    )
             self.bases.keep(record)
             return {"generation": generation}
 
@@ -161,7 +184,9 @@ class Writer:
         say("begin", {"what": "version", "value": value})
 
         def do() -> Done:
-            manifest = Manifest(domain=DOMAIN, kind="houlsby", spec={}, backbone="f", dtype="float32")
+            manifest = Manifest(
+                domain=DOMAIN, kind="houlsby", spec={}, backbone="f", dtype="float32"
+            )
             write_bundle(self.source, manifest, {"a": np.array(value * 500, np.float32)})
             added = self.store.add(DOMAIN, self.source, lambda _: [])
             self.store.record_activation(DOMAIN, added.version, "activate")

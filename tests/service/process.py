@@ -18,7 +18,13 @@ START_S = 180
 
 def start(data: Path, port: int, **more: str) -> subprocess.Popen[bytes]:
     """Start `swaprec serve` with more of an environment, and wait until it answers."""
-    environment = {**os.environ, "SWAPREC_DATA": str(data), "SWAPREC_PORT": str(port), "OMP_NUM_THREADS": "1", **more}
+    environment = {
+        **os.environ,
+        "SWAPREC_DATA": str(data),
+        "SWAPREC_PORT": str(port),
+        "OMP_NUM_THREADS": "1",
+        **more,
+    }
     process = subprocess.Popen(
         [sys.executable, "-m", "swaprec", "serve"],
         env=environment,

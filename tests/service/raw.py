@@ -37,10 +37,16 @@ def ask(
         connection.putrequest(method, path, skip_accept_encoding=True)
         sent = {"Content-Length": str(len(body)), "Content-Type": kind} if body else {}
         sent |= {"Authorization": f"Bearer {token}"} if token else {}
-        for name, value in (sent | {name.replace("_", "-"): value for name, value in headers.items()}).items():
+        for name, value in (
+            sent | {name.replace("_", "-"): value for name, value in headers.items()}
+        ).items():
             connection.putheader(name, value)
         connection.endheaders(body or None)
         answer = connection.getresponse()
-        return Answer(answer.status, answer.read(), {name.lower(): value for name, value in answer.getheaders()})
+        return Answer(
+            answer.status,
+            answer.read(),
+            {name.lower(): value for name, value in answer.getheaders()},
+        )
     finally:
         connection.close()

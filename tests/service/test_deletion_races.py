@@ -50,14 +50,20 @@ for _ in sys.stdin:
 """
 
 
-def test_an_upload_of_another_process_never_outlives_the_deletion_of_its_domain(tmp_path: Path) -> None:
+def test_an_upload_of_another_process_never_outlives_the_deletion_of_its_domain(
+    tmp_path: Path,
+) -> None:
     bundle = tmp_path / "a.safetensors"
-    manifest = Manifest(domain="movies", kind="houlsby", spec={}, backbone="f" * 64, dtype="float32")
+    manifest = Manifest(
+        domain="movies", kind="houlsby", spec={}, backbone="f" * 64, dtype="float32"
+    )
     write_bundle(bundle, manifest, {"a": np.zeros(3, np.float32)})
     state, store = SqliteState(tmp_path), Store(tmp_path / "adapters")
     command = [sys.executable, "-c", UPLOADER, str(tmp_path), str(bundle)]
     outcomes: list[str] = []
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
         assert other.stdin is not None
         assert other.stdout is not None
         for _ in range(ROUNDS):
@@ -66,7 +72,9 @@ def test_an_upload_of_another_process_never_outlives_the_deletion_of_its_domain(
             other.stdin.write("go\n")
             other.stdin.flush()
             assert other.stdout.readline() == "read\n"
-            store.remove_domain("movies", lambda: state.delete_domain("movies"), fence(state, record))
+            store.remove_domain(
+                "movies", lambda: state.delete_domain("movies"), fence(state, record)
+            )
             outcomes.append(other.stdout.readline().strip())
             state.put_domain(MOVIES)
             assert store.versions("movies") == []
@@ -108,13 +116,19 @@ def test_state_refuses_what_is_written_for_an_earlier_domain_of_the_name(state: 
     ):
         with pytest.raises(DomainNotFound):
             write()
-    assert (state.count_items("movies"), state.probes("movies"), state.jobs("movies")) == (0, [], [])
+    assert (state.count_items("movies"), state.probes("movies"), state.jobs("movies")) == (
+        0,
+        [],
+        [],
+    )
     now = state.get_domain("movies").incarnation
     assert state.upsert_items("movies", [item], "changed", now).accepted == 1
     assert state.create_job("import", "movies", {}, None, now).domain == "movies"
 
 
-def test_an_import_that_was_sent_to_the_deleted_domain_is_refused(client: httpx.Client, tmp_path: Path) -> None:
+def test_an_import_that_was_sent_to_the_deleted_domain_is_refused(
+    client: httpx.Client, tmp_path: Path
+) -> None:
     client.put("/domains/movies", json={})
     components = components_of(client)
     incarnation = components.state.get_domain("movies").incarnation
@@ -147,7 +161,9 @@ def test_a_removal_ends_where_somebody_who_waits_to_write_makes_its_lock_anew(
     state.close()
 
 
-@pytest.mark.parametrize("error", [FileNotFoundError("vectors/movies"), RuntimeError("1 vectors were lost")])
+@pytest.mark.parametrize(
+    "error", [FileNotFoundError("vectors/movies"), RuntimeError("1 vectors were lost")]
+)
 def test_items_whose_vectors_go_with_their_domain_are_refused_as_of_a_removed_domain(
     client: httpx.Client, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
@@ -196,7 +212,9 @@ def test_a_flip_of_the_deleted_domain_is_not_written_into_the_new_one(tmp_path: 
     state.close()
 
 
-def test_a_snapshot_that_is_taken_while_its_domain_is_deleted_is_not_left_for_a_restore(tmp_path: Path) -> None:
+def test_a_snapshot_that_is_taken_while_its_domain_is_deleted_is_not_left_for_a_restore(
+    tmp_path: Path,
+) -> None:
     state, snapshots = SqliteState(tmp_path), Snapshots(tmp_path / "snapshots")
     state.put_domain(MOVIES)
     state.upsert_items("movies", [StoredItem("i1", "a film")])
@@ -213,7 +231,9 @@ def test_a_snapshot_that_is_taken_while_its_domain_is_deleted_is_not_left_for_a_
     state.close()
 
 
-def test_a_removal_that_was_killed_half_way_is_ended_and_one_that_did_not_happen_is_not(tmp_path: Path) -> None:
+def test_a_removal_that_was_killed_half_way_is_ended_and_one_that_did_not_happen_is_not(
+    tmp_path: Path,
+) -> None:
     state, store = SqliteState(tmp_path), Store(tmp_path / "adapters")
 
     def killed() -> None:

@@ -1,4 +1,5 @@
-"""What disks, operators and other programs do to the data folder: clear answers, and nothing acknowledged is lost.
+"""What disks, operators and other programs do to the data folder: clear answers, and nothing
+acknowledged is lost.
 
 Killed processes are in `test_kill.py` and `test_kill_service.py`.
 """
@@ -26,7 +27,14 @@ from service.state.sqlite import SqliteState
 from swaprec.doctor import examine
 from swaprec.restore import restore
 from tests.damage import harm
-from tests.service.conftest import MakeBundle, activate, components_of, running, wait_for_job, wait_until
+from tests.service.conftest import (
+    MakeBundle,
+    activate,
+    components_of,
+    running,
+    wait_for_job,
+    wait_until,
+)
 
 ASKED = {"history": ["i1", "i2"], "k": 8}
 ITEM = {"title": "film the 7"}
@@ -35,7 +43,10 @@ ITEM = {"title": "film the 7"}
 def fill(client: httpx.Client, *bundles: Path) -> None:
     """Make a domain of thirty items with activated versions."""
     client.put("/domains/movies", json={})
-    client.post("/domains/movies/items", json=[{"item_id": f"i{n}", "title": f"film {n}"} for n in range(30)])
+    client.post(
+        "/domains/movies/items",
+        json=[{"item_id": f"i{n}", "title": f"film {n}"} for n in range(30)],
+    )
     for bundle in bundles:
         activate(client, bundle)
 
@@ -73,7 +84,11 @@ def locked(path: Path) -> Iterator[None]:
 
 STATE_FAULTS: list[tuple[str, Callable[[Path], object], set[str]]] = [
     ("removed", lambda path: path.rename(path.with_name("kept.db")), {"state_lost"}),
-    ("emptied", lambda path: os.truncate(path, 0), {"state_lost", "state_damaged", "state_unavailable"}),
+    (
+        "emptied",
+        lambda path: os.truncate(path, 0),
+        {"state_lost", "state_damaged", "state_unavailable"},
+    ),
     ("overwritten", overwrite, {"state_damaged"}),
     ("replaced", replace, {"state_lost"}),
 ]
@@ -81,7 +96,10 @@ STATE_FAULTS: list[tuple[str, Callable[[Path], object], set[str]]] = [
 
 @pytest.mark.parametrize(("fault", "codes"), [pytest.param(f, c, id=n) for n, f, c in STATE_FAULTS])
 def test_a_state_file_that_is_lost_or_damaged_while_serving_refuses_writes_and_answers_from_memory(
-    settings: Settings, fault: Callable[[Path], object], codes: set[str], monkeypatch: pytest.MonkeyPatch
+    settings: Settings,
+    fault: Callable[[Path], object],
+    codes: set[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(sqlite_file, "LOOK_EVERY_S", 0.0)
     with running(settings) as client:
@@ -111,7 +129,10 @@ def test_a_locked_state_file_is_unavailable_until_it_is_let_go_of(
                 client.post("/adapters/movies/versions/none/activate"),
                 client.delete("/domains/movies"),
             ):
-                assert (refused.status_code, refused.json()["code"]) == (503, "state_unavailable"), refused.text
+                assert (refused.status_code, refused.json()["code"]) == (
+                    503,
+                    "state_unavailable",
+                ), refused.text
                 assert refused.headers["retry-after"]
                 assert "locked" in refused.json()["detail"]
             assert answer(client) == before
@@ -120,7 +141,9 @@ def test_a_locked_state_file_is_unavailable_until_it_is_let_go_of(
         assert client.get("/readyz").json()["degraded"] == {}
 
 
-def test_state_that_may_not_be_written_or_is_full_says_so_and_changes_nothing(tmp_path: Path) -> None:
+def test_state_that_may_not_be_written_or_is_full_says_so_and_changes_nothing(
+    tmp_path: Path,
+) -> None:
     state = SqliteState(tmp_path)
     state.put_domain(DomainRecord("movies", "f" * 64))
     db = state.file.connection()
@@ -156,7 +179,9 @@ def test_a_state_that_is_damaged_before_the_start_is_named_and_not_taken_for_a_n
     assert (found.state, "swaprec restore" in found.found + found.advice) == ("bad", True)
 
 
-def test_a_lost_state_is_restored_with_its_versions_and_what_was_live(settings: Settings, bundle: MakeBundle) -> None:
+def test_a_lost_state_is_restored_with_its_versions_and_what_was_live(
+    settings: Settings, bundle: MakeBundle
+) -> None:
     with running(settings) as client:
         fill(client, bundle(1), bundle(2))
         components_of(client).reconciler.request_compaction("movies")
@@ -168,7 +193,9 @@ def test_a_lost_state_is_restored_with_its_versions_and_what_was_live(settings: 
     with pytest.raises(StateError, match=r"state_lost.*movies.*swaprec restore"):
         open_state(settings)
     assert not (settings.data / "state.db").exists()
-    assert [(one.domain, one.what, one.items) for one in restore(settings)] == [("movies", "restored", 30)]
+    assert [(one.domain, one.what, one.items) for one in restore(settings)] == [
+        ("movies", "restored", 30)
+    ]
     with running(settings) as client:
         assert answer(client) == before
         assert client.get("/domains/movies").json()["previous_version"] == 1
@@ -240,7 +267,9 @@ def test_an_activation_log_that_is_lost_with_its_copy_is_named_until_a_version_i
         assert client.get("/readyz").json()["broken"].keys() == {"movies"}
         assert client.get("/domains/movies").json()["status"] == "broken"
         assert client.post("/recommend?domain=books", json={"history": []}).status_code == 200
-        assert [card["version"] for card in client.get("/adapters?domain=movies").json()["items"]] == [1]
+        assert [
+            card["version"] for card in client.get("/adapters?domain=movies").json()["items"]
+        ] == [1]
         assert client.post("/domains/movies/rollback").status_code == 503
         job = wait_for_job(client, client.post("/adapters/movies/versions/1/activate").json())
         assert job["status"] == "succeeded", job
@@ -249,9 +278,15 @@ def test_an_activation_log_that_is_lost_with_its_copy_is_named_until_a_version_i
 
 @pytest.mark.parametrize(
     ("name", "damage"),
-    [(name, damage) for name in ("bundle.safetensors", "card.json") for damage in ("deleted", "zeroed", "cut")],
+    [
+        (name, damage)
+        for name in ("bundle.safetensors", "card.json")
+        for damage in ("deleted", "zeroed", "cut")
+    ],
 )
-def test_a_damaged_version_is_an_error_that_says_so_and_hides_no_other(tmp_path: Path, name: str, damage: str) -> None:
+def test_a_damaged_version_is_an_error_that_says_so_and_hides_no_other(
+    tmp_path: Path, name: str, damage: str
+) -> None:
     from adapters_store.store import Store
     from tests.adapters_store.test_store import accept, make
 
@@ -266,7 +301,9 @@ def test_a_damaged_version_is_an_error_that_says_so_and_hides_no_other(tmp_path:
     assert store.add("movies", make(tmp_path, 3.0), accept).version == 3
 
 
-def test_a_mapped_file_that_is_cut_is_let_go_of_and_built_anew(settings: Settings, bundle: MakeBundle) -> None:
+def test_a_mapped_file_that_is_cut_is_let_go_of_and_built_anew(
+    settings: Settings, bundle: MakeBundle
+) -> None:
     with running(settings) as client:
         fill(client, bundle(1))
         components = components_of(client)
@@ -295,11 +332,20 @@ def test_a_version_that_verification_refuses_fails_its_job_with_the_reason(
         fitting = bundle(1)
         from transrec.backbone import Backbone
 
-        path = tiny_bundle(fitting, Backbone.load(settings.data / "backbones" / "tiny", "cpu"), "movies", overflowing)
+        path = tiny_bundle(
+            fitting,
+            Backbone.load(settings.data / "backbones" / "tiny", "cpu"),
+            "movies",
+            overflowing,
+        )
         with path.open("rb") as file:
             given = client.post("/adapters", files={"file": file}, data={"activate": "true"})
         job = wait_for_job(client, given.json()["job"])
-    assert (job["status"], job["error"]["status"], job["error"]["code"]) == ("failed", 422, "verification_failed")
+    assert (job["status"], job["error"]["status"], job["error"]["code"]) == (
+        "failed",
+        422,
+        "verification_failed",
+    )
     assert "not finite" in job["error"]["detail"] or "overflows" in job["error"]["detail"]
     records = [record for record in caplog.records if job["id"] in record.getMessage()]
     assert [(record.levelname, record.exc_info) for record in records] == [("WARNING", None)]

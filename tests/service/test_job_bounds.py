@@ -15,12 +15,22 @@ NDJSON = {"Content-Type": "application/x-ndjson"}
 ROW = b'{"item_id": "new", "title": "storm"}\n'
 Submit = Callable[[httpx.Client, Path], httpx.Response]
 ASKS: dict[str, Submit] = {
-    "import": lambda client, _: client.post("/domains/movies/items?wait=false", content=ROW, headers=NDJSON),
-    "large import": lambda client, _: client.post("/domains/movies/items", content=ROW * 40_000, headers=NDJSON),
-    "item": lambda client, _: client.put("/domains/movies/items/new?wait=false", json={"title": "storm"}),
-    "change": lambda client, _: client.patch("/domains/movies/items/i1?wait=false", json={"available": False}),
+    "import": lambda client, _: client.post(
+        "/domains/movies/items?wait=false", content=ROW, headers=NDJSON
+    ),
+    "large import": lambda client, _: client.post(
+        "/domains/movies/items", content=ROW * 40_000, headers=NDJSON
+    ),
+    "item": lambda client, _: client.put(
+        "/domains/movies/items/new?wait=false", json={"title": "storm"}
+    ),
+    "change": lambda client, _: client.patch(
+        "/domains/movies/items/i1?wait=false", json={"available": False}
+    ),
     "bundle": lambda client, path: upload(client, path, activate="true"),
-    "activation": lambda client, _: client.post("/adapters/movies/versions/none/activate", json={"gate": {}}),
+    "activation": lambda client, _: client.post(
+        "/adapters/movies/versions/none/activate", json={"gate": {}}
+    ),
 }
 
 
@@ -39,7 +49,9 @@ def test_a_job_too_many_is_refused_and_nothing_is_left(
     assert [job.kind for job in components.state.jobs("movies") if job.kind != "fold"] == []
 
 
-def test_another_domain_and_small_imports_go_on(movies: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_domain_and_small_imports_go_on(
+    movies: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert movies.put("/domains/books", json={}).status_code == 201
     components = components_of(movies)
     components.jobs.stop()

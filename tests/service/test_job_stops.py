@@ -48,7 +48,9 @@ def begin(components: Components, body: str) -> JobRecord:
     """Begin to import a body that takes long."""
     path = components.settings.data / "imports" / "body.ndjson.part"
     BODIES[body](path)
-    job = components.imports.submit("movies", path, components.state.get_domain("movies").incarnation)
+    job = components.imports.submit(
+        "movies", path, components.state.get_domain("movies").incarnation
+    )
     wait_until(lambda: components.state.get_job(job.id).stage == "import")
     time.sleep(0.2)
     return job
@@ -68,7 +70,9 @@ def test_an_import_that_stores_nothing_is_cancelled_soon(components: Components,
 
 
 @pytest.mark.parametrize("body", BODIES)
-def test_an_import_that_stores_nothing_stops_with_the_service(components: Components, body: str) -> None:
+def test_an_import_that_stores_nothing_stops_with_the_service(
+    components: Components, body: str
+) -> None:
     job = begin(components, body)
     asked = time.monotonic()
     components.jobs.close()
@@ -83,7 +87,9 @@ def test_an_import_whose_domain_is_removed_ends_and_its_body_goes(components: Co
     wait_until(lambda: left_behind(components) == [], SOON_S + 1)
 
 
-def test_refused_rows_that_were_reported_are_not_read_again_after_a_stop(components: Components) -> None:
+def test_refused_rows_that_were_reported_are_not_read_again_after_a_stop(
+    components: Components,
+) -> None:
     job = begin(components, "refused rows")
     wait_until(lambda: (components.state.get_job(job.id).result or {}).get("position", 0) > 0)
     components.jobs.close()
@@ -93,7 +99,9 @@ def test_refused_rows_that_were_reported_are_not_read_again_after_a_stop(compone
 
 
 def begin_silent(components: Components, kind: str, detail: dict[str, object]) -> JobRecord:
-    """Begin a job that waits for the process that builds, which says nothing: it is stopped while it starts."""
+    """Begin a job that waits for the process that builds,
+    which says nothing: it is stopped while it starts.
+    """
     items = [StoredItem(f"i{number}", text) for number, text in enumerate(tiny_texts(60))]
     components.state.upsert_items("movies", items, "later")
     job = components.jobs.submit(kind, "movies", detail)
@@ -111,7 +119,9 @@ SILENT: dict[str, dict[str, object]] = {
 
 
 @pytest.mark.parametrize("kind", SILENT)
-def test_a_job_ends_soon_also_while_the_process_that_builds_says_nothing(components: Components, kind: str) -> None:
+def test_a_job_ends_soon_also_while_the_process_that_builds_says_nothing(
+    components: Components, kind: str
+) -> None:
     job = begin_silent(components, kind, SILENT[kind])
     components.jobs.cancel(job.id)
     wait_until(lambda: components.state.get_job(job.id).ended, SOON_S)
@@ -120,7 +130,9 @@ def test_a_job_ends_soon_also_while_the_process_that_builds_says_nothing(compone
 
 
 def test_a_job_that_waits_for_its_turn_to_build_is_cancelled_soon(components: Components) -> None:
-    components.state.put_domain(DomainRecord("books", components.state.get_domain("movies").backbone))
+    components.state.put_domain(
+        DomainRecord("books", components.state.get_domain("movies").backbone)
+    )
     items = [StoredItem(f"i{number}", f"storm {number}") for number in range(60)]
     components.state.upsert_items("books", items, "later")
     begin_silent(components, "fold", {})

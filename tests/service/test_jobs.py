@@ -70,7 +70,9 @@ def test_how_far_a_job_is_that_runs_here_is_known_and_what_stops_with_the_servic
     assert state.get_job(job.id).status == "queued", "it failed with the service, not by itself"
 
 
-def test_a_running_job_estimates_how_long_its_stage_will_take_and_one_that_ended_does_not(state: SqliteState) -> None:
+def test_a_running_job_estimates_how_long_its_stage_will_take_and_one_that_ended_does_not(
+    state: SqliteState,
+) -> None:
     reported, go_on = threading.Event(), threading.Event()
 
     def count(_: JobRecord, progress: Progress) -> dict[str, Any]:
@@ -87,7 +89,8 @@ def test_a_running_job_estimates_how_long_its_stage_will_take_and_one_that_ended
     assert job.eta_s is None
     jobs.start()
     assert reported.wait(10)
-    assert 0.3 <= (state.get_job(job.id).eta_s or 0) < 20  # three quarters, at the pace of the first one
+    # Three quarters, at the pace of the first one.
+    assert 0.3 <= (state.get_job(job.id).eta_s or 0) < 20
     go_on.set()
     wait_until(lambda: state.get_job(job.id).ended)
     jobs.close()
@@ -107,7 +110,9 @@ def test_jobs_of_a_domain_run_in_the_order_in_which_they_were_asked_for(state: S
 
     jobs = Jobs(state, "one")
     jobs.kinds["note"] = note
-    first, second = (jobs.submit("note", "movies", {"name": name, "wait": False}) for name in ("first", "second"))
+    first, second = (
+        jobs.submit("note", "movies", {"name": name, "wait": False}) for name in ("first", "second")
+    )
     jobs.start()
     other = jobs.submit("note", "books", {"name": "other", "wait": False})
     wait_until(lambda: state.get_job(other.id).ended)
@@ -125,7 +130,10 @@ def test_the_end_of_a_job_is_reported_once_it_is_written_down(state: SqliteState
     def refuse(_: JobRecord, __: Progress) -> dict[str, Any]:
         raise PayloadTooLarge("too much")
 
-    jobs.kinds["refuse"], jobs.after["refuse"] = refuse, lambda job: reported.append(state.get_job(job.id).status)
+    jobs.kinds["refuse"], jobs.after["refuse"] = (
+        refuse,
+        lambda job: reported.append(state.get_job(job.id).status),
+    )
     jobs.start()
     jobs.submit("refuse", "movies", {})
     wait_until(lambda: reported != [])
@@ -177,7 +185,9 @@ def test_an_interrupted_import_goes_on_at_the_next_start_and_what_nobody_wants_i
         wait_until(lambda: list(shelf.iterdir()) == [])
 
 
-def test_a_queued_job_that_is_cancelled_never_runs_and_a_running_one_ends_at_its_next_step(state: SqliteState) -> None:
+def test_a_queued_job_that_is_cancelled_never_runs_and_a_running_one_ends_at_its_next_step(
+    state: SqliteState,
+) -> None:
     going, reported = threading.Event(), list[str]()
 
     def work(_: JobRecord, progress: Progress) -> dict[str, Any]:
@@ -271,7 +281,9 @@ def test_a_long_job_keeps_its_lease(state: SqliteState, monkeypatch: pytest.Monk
 
 
 class Pausing(SqliteState):
-    """State whose leases run out before they are renewed, as those of a process that stood still have."""
+    """State whose leases run out before they are renewed,
+    as those of a process that stood still have.
+    """
 
     looks = 0
 
@@ -283,7 +295,9 @@ class Pausing(SqliteState):
         return super().renew_job(job_id, token, lease_s / 20)
 
 
-def test_a_process_does_not_take_its_own_job_from_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_does_not_take_its_own_job_from_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("service.jobs.POLL_S", 0.4)
     state = Pausing(tmp_path)
     state.put_domain(DomainRecord("movies", "f"))
@@ -334,7 +348,9 @@ class Full(SqliteState):
             raise OutOfSpace("no room")
 
 
-def test_jobs_go_on_when_a_full_disk_has_room_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_jobs_go_on_when_a_full_disk_has_room_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("service.jobs.POLL_S", 0.05)
     state = Full(tmp_path)
     state.put_domain(DomainRecord("movies", "f"))
@@ -400,7 +416,9 @@ def test_a_job_that_was_cancelled_while_its_process_died_is_not_resumed(state: S
     assert (state.get_job(job.id).status, done) == ("cancelled", [])
 
 
-def test_a_gate_that_is_asked_when_the_service_stops_keeps_it_from_nothing(state: SqliteState) -> None:
+def test_a_gate_that_is_asked_when_the_service_stops_keeps_it_from_nothing(
+    state: SqliteState,
+) -> None:
     job = state.create_job("activate", "movies", {})
     closing, loop = threading.Event(), asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)

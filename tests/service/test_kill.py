@@ -1,7 +1,8 @@
-"""`kill -9` of a writer, and of its Redis, at random moments: nothing acknowledged is lost, the next start just works.
+"""`kill -9` of a writer, and of its Redis, at random moments: nothing acknowledged is lost, the
+next start just works.
 
-Ten rounds a backend; `SWAPREC_KILL_ROUNDS=200` makes it more, `SWAPREC_KILL_SEED` makes them others. With `-s` it
-prints what it saw.
+Ten rounds a backend; `SWAPREC_KILL_ROUNDS=200` makes it more, `SWAPREC_KILL_SEED` makes them
+others. With `-s` it prints what it saw.
 """
 
 from __future__ import annotations
@@ -111,7 +112,9 @@ class KnownState:
         return self.open if self.open is not None and self.open["what"] == what else None
 
     def compare_derived(self, state: State, folder: Path) -> None:
-        """Hold bases, segments and the snapshot against what was acknowledged: each is whole, or is not there."""
+        """Hold bases, segments and the snapshot against what was acknowledged:
+        each is whole, or is not there.
+        """
         record = state.get_domain(DOMAIN)
         newest = Bases(folder / "bases").newest(record, DIGEST, "float32", None)
         assert newest is not None or self.base < 0
@@ -119,9 +122,13 @@ class KnownState:
             base, vectors, _ = newest
             assert base.generation >= self.base, "a base that was acknowledged is gone"
             names = [base.ids[row] for row in range(len(base.ids))]
-            assert np.array_equal(vectors, vectors_of([f"{base.generation} {name}" for name in names]))
+            assert np.array_equal(
+                vectors, vectors_of([f"{base.generation} {name}" for name in names])
+            )
         out = np.zeros((len(self.named), WIDTH), np.float32)
-        assert Segments(folder / "segments", WIDTH).look_up(keys_of(self.named), out).all(), "a vector is lost"
+        assert Segments(folder / "segments", WIDTH).look_up(keys_of(self.named), out).all(), (
+            "a vector is lost"
+        )
         assert np.array_equal(out, vectors_of(self.named))
         snapshots = Snapshots(folder / "snapshots")
         for card in snapshots.all():
@@ -147,12 +154,16 @@ class KnownState:
         assert there == self.texts, "whole or not at all"
         places = dict(zip(rows.ids, rows.rows, strict=True))
         assert self.rows.items() <= places.items(), "an item keeps its row"
-        assert all(row > self.last_row for name, row in places.items() if name not in self.rows), "a row is given once"
+        assert all(row > self.last_row for name, row in places.items() if name not in self.rows), (
+            "a row is given once"
+        )
         assert len(there) == len(rows.ids), "an id has one row"
         removals = state.removals(DOMAIN, 0, rows.incarnation)
         assert removals is not None
         self.ever |= there.keys()
-        assert set(removals.deleted) == self.ever - there.keys(), "what was deleted is known, and nothing else"
+        assert set(removals.deleted) == self.ever - there.keys(), (
+            "what was deleted is known, and nothing else"
+        )
         assert set(removals.unavailable) == {
             name for name, shown in zip(rows.ids, rows.available, strict=True) if not shown
         }
@@ -172,7 +183,8 @@ class KnownState:
             if cut["name"] in there:
                 texts = read_catalog(state, cut["name"]).texts
                 assert texts in ([], [self.domains.get(cut["name"])], [cut["title"]])
-                state.delete_domain(cut["name"])  # half made: two writes were one step of the writer
+                # Half made: two writes were one step of the writer.
+                state.delete_domain(cut["name"])
             self.domains[cut["name"]] = None
 
     def _compare_jobs(self, state: State) -> None:
@@ -180,7 +192,9 @@ class KnownState:
         assert self.jobs.keys() <= there.keys()
         for job_id, stage in self.jobs.items():
             found = there[job_id].stage or there[job_id].detail["stage"]
-            assert found == stage or (cut is not None and cut["job"] == job_id and found == cut["stage"])
+            assert found == stage or (
+                cut is not None and cut["job"] == job_id and found == cut["stage"]
+            )
             self.jobs[job_id] = found
         for job_id in there.keys() - self.jobs.keys():
             assert cut is not None, "a job that nobody acknowledged"
@@ -218,7 +232,11 @@ def start(backend: str, folder: Path, url: str, seed: int) -> subprocess.Popen[s
 def kill(writer: subprocess.Popen[str], server: RedisServer | None, rng: random.Random) -> str:
     """Kill the writer at a random moment, or its Redis before; returns how."""
     time.sleep(rng.uniform(0.0, 0.2))
-    how = rng.choice(["writer", "redis, then writer", "redis, and later writer"]) if server is not None else "writer"
+    how = (
+        rng.choice(["writer", "redis, then writer", "redis, and later writer"])
+        if server is not None
+        else "writer"
+    )
     if how != "writer":
         assert server is not None
         server.kill()
@@ -249,7 +267,12 @@ def test_killed_at_random_moments_nothing_acknowledged_is_lost(
         known.compare_derived(state, tmp_path)
         known.compare(state, Store(tmp_path / "adapters"))
         state.close()
-    sys.stdout.write(f"\n{name}: {ROUNDS} rounds, seed {SEED}: {dict(ways)}, acknowledged {dict(known.seen)}\n")
+    sys.stdout.write(
+        f"\n{name}: {ROUNDS} rounds, seed {SEED}: {dict(ways)}, acknowledged {dict(known.seen)}\n"
+    )
     assert sum(known.seen.values()) > 10 * ROUNDS
     store = Store(tmp_path / "adapters")
-    assert all(store.open(DOMAIN, one).tensors["a"][:2].tolist() == value for one, value in known.versions.items())
+    assert all(
+        store.open(DOMAIN, one).tensors["a"][:2].tolist() == value
+        for one, value in known.versions.items()
+    )

@@ -1,8 +1,9 @@
-"""`kill -9` of workers, of the building process and of the whole service, at random moments while it is written to.
+"""`kill -9` of workers, of the building process and of the whole service, at random moments while
+it is written to.
 
-Three rounds; `SWAPREC_KILL_SERVICE_ROUNDS=30` makes it more, `SWAPREC_KILL_SEED` makes them others. With `-s` it prints
-what it saw. After each round the catalog must be what was acknowledged, and every worker must answer as the version
-that it names does offline.
+Three rounds; `SWAPREC_KILL_SERVICE_ROUNDS=30` makes it more, `SWAPREC_KILL_SEED` makes them others.
+With `-s` it prints what it saw. After each round the catalog must be what was acknowledged, and
+every worker must answer as the version that it names does offline.
 """
 
 from __future__ import annotations
@@ -89,14 +90,21 @@ class KilledService:
 
     def kill(self, rng: random.Random) -> str:
         """Kill one process, or all of them; returns what was killed."""
-        what, until = rng.choice(["worker", "builder", "all", "builder"]), time.monotonic() + TIMEOUT_S
+        what, until = (
+            rng.choice(["worker", "builder", "all", "builder"]),
+            time.monotonic() + TIMEOUT_S,
+        )
         there = self.family()
         while what == "builder" and not self._builds(there):  # it is to be killed while it works
             if time.monotonic() > until:
                 what = "worker"
             time.sleep(0.005)
             there = self.family()
-        victims = list(there) if what == "all" else [rng.choice([pid for pid, kind in there.items() if kind == what])]
+        victims = (
+            list(there)
+            if what == "all"
+            else [rng.choice([pid for pid, kind in there.items() if kind == what])]
+        )
         for pid in victims:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -157,19 +165,31 @@ def _children(pid: int) -> list[int]:
 
 def _nanoseconds(pid: int) -> int:
     """Return how long any thread of a process has had a processor."""
-    return sum(int(path.read_text().split()[0]) for path in Path(f"/proc/{pid}/task").glob("*/schedstat"))
+    return sum(
+        int(path.read_text().split()[0]) for path in Path(f"/proc/{pid}/task").glob("*/schedstat")
+    )
 
 
 class KillClient:
     """Does things at random, one after the other, and writes down what was acknowledged."""
 
-    def __init__(self, url: str, folder: Path, backbone: Backbone, known: KnownAnswers, rng: random.Random) -> None:
+    def __init__(
+        self, url: str, folder: Path, backbone: Backbone, known: KnownAnswers, rng: random.Random
+    ) -> None:
         self._http = httpx.Client(base_url=url, timeout=60)
         self._folder, self._backbone, self._known, self._rng = folder, backbone, known, rng
 
     def go_on(self, over: threading.Event) -> None:
         """Do things until asked to stop, or until the service is gone."""
-        things = [self._put, self._delete, self._bulk, self._import, self._upload, self._flip, self._rollback]
+        things = [
+            self._put,
+            self._delete,
+            self._bulk,
+            self._import,
+            self._upload,
+            self._flip,
+            self._rollback,
+        ]
         with suppress(Killed):
             while not over.is_set():
                 thing = self._rng.choice(things)
@@ -190,7 +210,9 @@ class KillClient:
         names = self._rng.sample(range(IDS), count)
         return {f"i{name}": " ".join([*self._rng.choices(WORDS, k=4), str(mark)]) for name in names}
 
-    def _change(self, titles: Titles, call: Callable[[], httpx.Response], *codes: int) -> httpx.Response:
+    def _change(
+        self, titles: Titles, call: Callable[[], httpx.Response], *codes: int
+    ) -> httpx.Response:
         """Do what changes items; acknowledged when the answer is here."""
         self._known.cut_titles = titles
         answer = self._ask(call)
@@ -208,7 +230,9 @@ class KillClient:
         there = [name for name, title in self._known.titles.items() if title is not None]
         if there:
             name = self._rng.choice(there)
-            self._change({name: None}, lambda: self._http.delete(f"/domains/movies/items/{name}"), 204)
+            self._change(
+                {name: None}, lambda: self._http.delete(f"/domains/movies/items/{name}"), 204
+            )
 
     def _bulk(self) -> None:
         titles = self._titled(200)
@@ -217,10 +241,14 @@ class KillClient:
 
     def _import(self) -> None:
         titles = self._titled(900)
-        lines = "".join(json.dumps({"item_id": name, "title": title}) + "\n" for name, title in titles.items())
+        lines = "".join(
+            json.dumps({"item_id": name, "title": title}) + "\n" for name, title in titles.items()
+        )
         kind = {"Content-Type": "application/x-ndjson"}
         place = "/domains/movies/items?wait=false"
-        job = self._change({**titles}, lambda: self._http.post(place, content=lines, headers=kind), 202)
+        job = self._change(
+            {**titles}, lambda: self._http.post(place, content=lines, headers=kind), 202
+        )
         self._wait(job.json())
 
     def _upload(self) -> None:
@@ -259,19 +287,30 @@ class KillClient:
         assert job["status"] == "succeeded", job
 
 
-def compare(client: httpx.Client, known: KnownAnswers, backbone: Backbone, histories: random.Random) -> None:
-    """Hold what a worker answers against what must be there; what was cut off is known from here on."""
-    wait_until(lambda: all(job["status"] not in ("queued", "running") for job in _jobs(client)), 120)
+def compare(
+    client: httpx.Client, known: KnownAnswers, backbone: Backbone, histories: random.Random
+) -> None:
+    """Hold what a worker answers against what must be there;
+    what was cut off is known from here on.
+    """
+    wait_until(
+        lambda: all(job["status"] not in ("queued", "running") for job in _jobs(client)), 120
+    )
     there = _titles(client)
     expected = {name: title for name, title in known.titles.items() if title is not None}
-    done = {name: title for name, title in (known.titles | known.cut_titles).items() if title is not None}
+    done = {
+        name: title
+        for name, title in (known.titles | known.cut_titles).items()
+        if title is not None
+    }
     assert there in (expected, done), _difference(there, expected)
     live = _number(client.get("/domains/movies").json()["live_version"])
     assert live in {known.live, *known.cut_live}
     wait_until(lambda: client.get("/domains/movies").json()["searchable_items"] == len(there), 60)
     if len(there) >= 5:
         offline = OfflineAnswers(backbone, there, None if live is None else known.seeds[live])
-        wait_until(lambda: offline.agrees(client, live, histories), 10)  # with what it has not applied yet
+        # With what it has not applied yet.
+        wait_until(lambda: offline.agrees(client, live, histories), 10)
     known.titles = {**known.titles, **{name: there.get(name) for name in known.cut_titles}}
     known.live, known.cut_titles, known.cut_live = live, {}, set()
 
@@ -285,15 +324,22 @@ class OfflineAnswers:
         self._places = {name: place for place, name in enumerate(self._names)}
         dtype = resolve_dtype("auto", "cpu") if adapter is None else "float32"
         self._tolerance = 1e-4 if dtype == "float32" else 1e-2
-        self._vectors = embed(backbone, [Content(title) for title in titles.values()], adapter, dtype=dtype)
+        self._vectors = embed(
+            backbone, [Content(title) for title in titles.values()], adapter, dtype=dtype
+        )
         self._side = None if adapter is None else adapter.user
 
     def agrees(self, client: httpx.Client, live: int | None, rng: random.Random) -> bool:
         """Whether three histories are answered by the version with what it answers here."""
-        return all(self._agrees(client, live, rng.sample(range(len(self._names)), 5)) for _ in range(3))
+        return all(
+            self._agrees(client, live, rng.sample(range(len(self._names)), 5)) for _ in range(3)
+        )
 
     def _agrees(self, client: httpx.Client, live: int | None, rows: list[int]) -> bool:
-        [scores] = encode_users(self._encoder, [np.array(rows)], self._vectors, self._side) @ self._vectors.T
+        [scores] = (
+            encode_users(self._encoder, [np.array(rows)], self._vectors, self._side)
+            @ self._vectors.T
+        )
         scores[rows] = -np.inf
         asked = {"history": [self._names[row] for row in rows], "k": K}
         answer = client.post("/recommend?domain=movies", json=asked).json()
@@ -328,7 +374,10 @@ def _difference(there: dict[str, str], expected: dict[str, str]) -> str:
     lost = [name for name in expected if name not in there]
     extra = [name for name in there if name not in expected]
     other = [name for name in there if name in expected and there[name] != expected[name]]
-    return f"lost {lost[:5]} ({len(lost)}), not asked for {extra[:5]} ({len(extra)}), other {other[:5]} ({len(other)})"
+    return (
+        f"lost {lost[:5]} ({len(lost)}), not asked for {extra[:5]} ({len(extra)}), other"
+        f" {other[:5]} ({len(other)})"
+    )
 
 
 def _number(version: int | str) -> int | None:
@@ -358,7 +407,9 @@ def killed(service: KilledService, client: KillClient, rng: random.Random) -> st
 
 
 @pytest.mark.slow
-def test_whatever_is_killed_what_was_acknowledged_is_there_and_answers_are_right(tmp_path: Path) -> None:
+def test_whatever_is_killed_what_was_acknowledged_is_there_and_answers_are_right(
+    tmp_path: Path,
+) -> None:
     data, known, rng = tmp_path / "data", KnownAnswers(), random.Random(SEED)
     backbone = tiny_backbone(data / "backbones" / "tiny")
     service, kills = KilledService(data), Counter[str]()
@@ -366,7 +417,9 @@ def test_whatever_is_killed_what_was_acknowledged_is_there_and_answers_are_right
         with httpx.Client(base_url=service.url, timeout=60) as http:
             assert http.put("/domains/movies", json={}).status_code == 201
         for number in range(ROUNDS):
-            client = KillClient(service.url, tmp_path, backbone, known, random.Random(1000 * SEED + number))
+            client = KillClient(
+                service.url, tmp_path, backbone, known, random.Random(1000 * SEED + number)
+            )
             kills[killed(service, client, rng)] += 1
             with service.healed() as workers:
                 for worker in workers:

@@ -20,7 +20,10 @@ from tests.service.redis_server import RedisServer
 from tests.service.test_crashes import free_port
 from tests.tiny import tiny_adapter, tiny_backbone, tiny_bundle, tiny_texts
 
-ITEMS = [{"item_id": f"i{n}", "title": text, "popularity": n % 7} for n, text in enumerate(tiny_texts(300))]
+ITEMS = [
+    {"item_id": f"i{n}", "title": text, "popularity": n % 7}
+    for n, text in enumerate(tiny_texts(300))
+]
 BundleOf = Callable[[int], Path]
 
 
@@ -55,7 +58,9 @@ class Replica:
 
     def ask(self, **wishes: Any) -> dict[str, Any]:
         """Recommend."""
-        answer = self.http.post("/recommend?domain=movies", json={"history": ["i0", "i1"], "k": 400, **wishes})
+        answer = self.http.post(
+            "/recommend?domain=movies", json={"history": ["i0", "i1"], "k": 400, **wishes}
+        )
         assert answer.status_code == 200, answer.text
         found: dict[str, Any] = answer.json()
         return found
@@ -67,17 +72,25 @@ class Replica:
     def lag(self) -> float:
         """Return the age of the oldest change that it has not applied."""
         lines = self.http.get("/metrics").text.splitlines()
-        return float(next(line for line in lines if line.startswith("swaprec_replica_lag_seconds ")).split()[1])
+        return float(
+            next(line for line in lines if line.startswith("swaprec_replica_lag_seconds ")).split()[
+                1
+            ]
+        )
 
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> BundleOf:
     backbone = tiny_backbone(tmp_path / "data" / "backbones" / "tiny")
-    return lambda seed: tiny_bundle(tmp_path / f"{seed}.safetensors", backbone, "movies", tiny_adapter(backbone, seed))
+    return lambda seed: tiny_bundle(
+        tmp_path / f"{seed}.safetensors", backbone, "movies", tiny_adapter(backbone, seed)
+    )
 
 
 @pytest.fixture
-def replicas(tmp_path: Path, bundle: BundleOf, own_redis: RedisServer) -> Iterator[tuple[Replica, Replica]]:
+def replicas(
+    tmp_path: Path, bundle: BundleOf, own_redis: RedisServer
+) -> Iterator[tuple[Replica, Replica]]:
     """Two replicas that answer from version 1 of 300 items."""
     made = bundle(1)
     one = Replica(tmp_path / "data", own_redis.url)
@@ -120,7 +133,9 @@ def test_what_one_replica_does_the_other_answers_from_within_a_second(
     wait_until(lambda: "i7" not in one.ids(), 10)
 
     assert upload(other.http, bundle(2)).status_code == 201
-    job = other.http.post("/adapters/movies/versions/2/activate", json={"canary_percent": 50}).json()
+    job = other.http.post(
+        "/adapters/movies/versions/2/activate", json={"canary_percent": 50}
+    ).json()
     assert wait_for_job(one.http, job)["status"] == "succeeded"
     wait_until(lambda: one.http.get("/domains/movies").json()["canary_version"] == 2, 10)
     users = [f"u{number}" for number in range(20)]
@@ -134,7 +149,12 @@ def test_what_one_replica_does_the_other_answers_from_within_a_second(
     assert one.ids() == other.ids()
     assert {"i5", "i7"}.isdisjoint(one.ids())
     assert one.http.delete("/domains/movies").status_code == 204
-    wait_until(lambda: other.http.post("/recommend?domain=movies", json={"history": []}).status_code == 404, 10)
+    wait_until(
+        lambda: (
+            other.http.post("/recommend?domain=movies", json={"history": []}).status_code == 404
+        ),
+        10,
+    )
 
 
 @pytest.mark.slow
@@ -155,7 +175,9 @@ def test_a_replica_that_was_cut_off_comes_to_where_the_other_is(
     assert other.http.post("/recommend?domain=books", json={"history": []}).status_code == 200
     wait_until(lambda: other.lag() == 0.0, 2)
     other.http.post("/domains/movies/rollback")
-    assert "i3" not in other.ids(), "what was deleted stays gone when the version before answers again"
+    assert "i3" not in other.ids(), (
+        "what was deleted stays gone when the version before answers again"
+    )
 
 
 @pytest.mark.slow

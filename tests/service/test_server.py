@@ -21,11 +21,15 @@ def test_a_job_under_sigterm_stops_at_a_step_and_the_next_process_ends_it(tmp_pa
     tiny_backbone(tmp_path / "backbones" / "tiny")
     port = free_port()
     first = start(tmp_path, port)
-    lines = "".join(json.dumps({"item_id": f"i{n}", "title": f"the storm {n}"}) + "\n" for n in range(ITEMS))
+    lines = "".join(
+        json.dumps({"item_id": f"i{n}", "title": f"the storm {n}"}) + "\n" for n in range(ITEMS)
+    )
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
         client.put("/domains/movies", json={})
         accepted = client.post(
-            "/domains/movies/items?wait=false", content=lines, headers={"Content-Type": "application/x-ndjson"}
+            "/domains/movies/items?wait=false",
+            content=lines,
+            headers={"Content-Type": "application/x-ndjson"},
         )
         assert accepted.status_code == 202
     first.send_signal(signal.SIGTERM)

@@ -36,17 +36,25 @@ def test_every_wrong_setting_is_named_with_its_variable_its_value_and_what_is_ex
         Settings()
     problems = str(caught.value).split("; ")
     for name, value in WRONG.items():
-        assert [one for one in problems if variable(name) in one and f'"{value}"' in one and "expected" in one], name
+        assert [
+            one
+            for one in problems
+            if variable(name) in one and f'"{value}"' in one and "expected" in one
+        ], name
     assert "enableServiceLinks: false" in str(caught.value)
 
 
-def test_an_empty_variable_is_an_unset_one_for_every_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_variable_is_an_unset_one_for_every_setting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     for name in Settings.model_fields:
         monkeypatch.setenv(variable(name), "")
     assert Settings() == Settings.model_construct()
 
 
-def test_a_variable_that_is_no_setting_is_named_with_the_nearest_one_and_service_links_are_left_alone() -> None:
+def test_an_unknown_variable_is_named_with_the_nearest_setting_and_service_links_are_ignored() -> (
+    None
+):
     links = {
         "SWAPREC_SERVICE_HOST": "10.0.0.1",
         "SWAPREC_SERVICE_PORT_HTTP": "8000",
@@ -55,7 +63,13 @@ def test_a_variable_that_is_no_setting_is_named_with_the_nearest_one_and_service
         "SWAPREC_REDIS_PORT": "tcp://10.0.0.2:6379",
         "SWAPREC_REDIS_SERVICE_HOST": "10.0.0.2",
     }
-    others = {"SWAPREC_URL": "http://a", "SWAPREC_KEY": "k", "SWAPREC_PORT": "1", "SWAPREC_EMPTY": "", "PATH": "/bin"}
+    others = {
+        "SWAPREC_URL": "http://a",
+        "SWAPREC_KEY": "k",
+        "SWAPREC_PORT": "1",
+        "SWAPREC_EMPTY": "",
+        "PATH": "/bin",
+    }
     assert unknown_variables(links | others) == []
     [prot, queue] = unknown_variables({"SWAPREC_PROT": "9000", "SWAPREC_MAXQUEUE": "3"})[::-1]
     assert "did you mean SWAPREC_PORT?" in prot
@@ -85,7 +99,11 @@ def test_locations_are_right_behind_a_proxy_that_strips_a_prefix_and_one_that_do
 ) -> None:
     assert backbone.fingerprint
     caplog.set_level(logging.ERROR)
-    forged = {"Host": "inside:8000", "X_Forwarded_Host": "evil.example", "X_Forwarded_Prefix": "/evil"}
+    forged = {
+        "Host": "inside:8000",
+        "X_Forwarded_Host": "evil.example",
+        "X_Forwarded_Prefix": "/evil",
+    }
     with running(Settings(data=tmp_path / "data", port=0, root_path="/recs/")) as client:
         assert client.put("/domains/movies", json={}).status_code == 201
         for prefix in ("", "/recs"):

@@ -1,4 +1,6 @@
-"""10,000 requests over two domains during 50 flips: every answer is the offline answer of the version it names."""
+"""10,000 requests over two domains during 50 flips:
+every answer is the offline answer of the version it names.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,12 @@ def offline(backbone: Backbone, asked: list[list[int]]) -> Expected:
         for version in (1, 2):
             adapter = tiny_adapter(backbone, 10 * place + version)
             vectors = embed(backbone, TEXTS, adapter, dtype="float32")
-            users = encode_users(backbone.model.user_encoder, [np.array(rows) for rows in asked], vectors, adapter.user)
+            users = encode_users(
+                backbone.model.user_encoder,
+                [np.array(rows) for rows in asked],
+                vectors,
+                adapter.user,
+            )
             table = users @ vectors.T
             for line, rows in zip(table, asked, strict=True):
                 line[rows] = -np.inf
@@ -47,9 +54,11 @@ def offline(backbone: Backbone, asked: list[list[int]]) -> Expected:
 
 
 def wrong(answer: dict[str, Any], scores: np.ndarray) -> bool:
-    """Whether an answer is not the ranking of these scores; neighbours closer than 1e-4 may stand either way.
+    """Whether an answer is not the ranking of these scores; neighbours closer than 1e-4 may stand
+    either way.
 
-    Scores near zero are differences of sums near one: there the float32 rounding of those sums is what is allowed.
+    Scores near zero are differences of sums near one: there the float32 rounding of those sums is
+    what is allowed.
     """
     order = np.argsort(-scores)[:K]
     rounding = 1e-5 * np.abs(scores[np.isfinite(scores)]).max()
@@ -72,11 +81,14 @@ def test_every_answer_under_swaps_is_the_offline_answer_of_its_version(tmp_path:
         for place, domain in enumerate(DOMAINS):
             client.put(f"/domains/{domain}", json={})
             client.post(
-                f"/domains/{domain}/items", json=[{"item_id": f"i{n}", "title": t} for n, t in enumerate(TEXTS)]
+                f"/domains/{domain}/items",
+                json=[{"item_id": f"i{n}", "title": t} for n, t in enumerate(TEXTS)],
             )
             for version in (1, 2):
                 adapter = tiny_adapter(backbone, 10 * place + version)
-                activate(client, tiny_bundle(tmp_path / f"{domain}{version}", backbone, domain, adapter))
+                activate(
+                    client, tiny_bundle(tmp_path / f"{domain}{version}", backbone, domain, adapter)
+                )
         done = threading.Event()
 
         def ask(connection: int) -> list[str]:
@@ -99,7 +111,8 @@ def test_every_answer_under_swaps_is_the_offline_answer_of_its_version(tmp_path:
             flips = 0
             while not done.is_set() or flips < FLIPS:
                 domain = DOMAINS[flips % 2]
-                if flips // 2 % 2:  # by activation of a prepared version: a rollback does not return to what it left
+                # By activation of a prepared version: a rollback does not return to what it left.
+                if flips // 2 % 2:
                     target = 3 - client.get(f"/domains/{domain}").json()["live_version"]
                     answer = client.post(f"/adapters/{domain}/versions/{target}/activate")
                     assert wait_for_job(client, answer.json())["status"] == "succeeded"

@@ -18,7 +18,10 @@ from tests.service.process import listens, start
 from tests.service.test_crashes import free_port
 from tests.tiny import tiny_adapter, tiny_backbone, tiny_bundle, tiny_texts
 
-ITEMS = [{"item_id": f"i{n}", "title": text, "popularity": n % 7} for n, text in enumerate(tiny_texts(300))]
+ITEMS = [
+    {"item_id": f"i{n}", "title": text, "popularity": n % 7}
+    for n, text in enumerate(tiny_texts(300))
+]
 BundleOf = Callable[[int], Path]
 
 
@@ -34,10 +37,16 @@ class Workers:
         """Return the workers' process ids."""
         parent = self.process.pid
         children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
-        return [int(child) for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+        return [
+            int(child)
+            for child in children
+            if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()
+        ]
 
     def clients(self) -> dict[str, httpx.Client]:
-        """Connect until both workers have answered; returns a connection to each, by the worker's name."""
+        """Connect until both workers have answered;
+        returns a connection to each, by the worker's name.
+        """
         found: dict[str, httpx.Client] = {}
 
         def both() -> bool:
@@ -72,7 +81,9 @@ class Workers:
 @pytest.fixture
 def bundle(tmp_path: Path) -> BundleOf:
     backbone = tiny_backbone(tmp_path / "data" / "backbones" / "tiny")
-    return lambda seed: tiny_bundle(tmp_path / f"{seed}.safetensors", backbone, "movies", tiny_adapter(backbone, seed))
+    return lambda seed: tiny_bundle(
+        tmp_path / f"{seed}.safetensors", backbone, "movies", tiny_adapter(backbone, seed)
+    )
 
 
 @contextmanager
@@ -87,7 +98,9 @@ def two_workers(data: Path) -> Iterator[Workers]:
 
 def ask(client: httpx.Client, **wishes: Any) -> dict[str, Any]:
     """Recommend."""
-    answer = client.post("/recommend?domain=movies", json={"history": ["i0", "i1"], "k": 400, **wishes})
+    answer = client.post(
+        "/recommend?domain=movies", json={"history": ["i0", "i1"], "k": 400, **wishes}
+    )
     assert answer.status_code == 200, answer.text
     found: dict[str, Any] = answer.json()
     return found
@@ -99,7 +112,9 @@ def ids(answer: dict[str, Any]) -> list[str]:
 
 
 @pytest.mark.slow
-def test_what_one_worker_does_the_other_answers_from_within_a_second(tmp_path: Path, bundle: BundleOf) -> None:
+def test_what_one_worker_does_the_other_answers_from_within_a_second(
+    tmp_path: Path, bundle: BundleOf
+) -> None:
     made = [bundle(seed) for seed in (1, 2)]
     with two_workers(tmp_path / "data") as workers:
         one, other = workers.clients().values()
@@ -123,7 +138,9 @@ def test_what_one_worker_does_the_other_answers_from_within_a_second(tmp_path: P
         assert wait_for_job(other, job)["status"] == "succeeded"
         users = [f"u{number}" for number in range(30)]
         wait_until(lambda: one.get("/domains/movies").json()["canary_version"] == 2, 10)
-        drawn = [[ask(client, user_id=user, k=1)["version"] for user in users] for client in (one, other)]
+        drawn = [
+            [ask(client, user_id=user, k=1)["version"] for user in users] for client in (one, other)
+        ]
         assert drawn[0] == drawn[1]
         assert set(drawn[0]) == {1, 2}
         one.post("/adapters/movies/versions/2/promote")
@@ -133,7 +150,10 @@ def test_what_one_worker_does_the_other_answers_from_within_a_second(tmp_path: P
         wait_until(lambda: ask(one)["version"] == 1, 10)
         assert {"i7"}.isdisjoint(ids(ask(one)))
         assert one.delete("/domains/movies").status_code == 204
-        wait_until(lambda: other.post("/recommend?domain=movies", json={"history": []}).status_code == 404, 10)
+        wait_until(
+            lambda: other.post("/recommend?domain=movies", json={"history": []}).status_code == 404,
+            10,
+        )
 
 
 @pytest.mark.slow
@@ -141,7 +161,9 @@ def test_during_a_large_import_what_one_worker_changes_is_in_the_other_s_answers
     tmp_path: Path, bundle: BundleOf
 ) -> None:
     assert bundle(1)  # which makes the backbone
-    lines = "".join(f'{{"item_id": "much{n}", "title": "film {n}"}}\n' for n in range(BULK_IMPORT_ROWS + 40_000))
+    lines = "".join(
+        f'{{"item_id": "much{n}", "title": "film {n}"}}\n' for n in range(BULK_IMPORT_ROWS + 40_000)
+    )
     with two_workers(tmp_path / "data") as workers:
         one, other = workers.clients().values()
         one.put("/domains/movies", json={})
@@ -181,9 +203,13 @@ def test_a_worker_that_is_killed_comes_back_and_converges_while_the_other_answer
         before = ids(ask(one))
         victim = workers.pids()[0]
         os.kill(victim, signal.SIGKILL)
-        with httpx.Client(base_url=workers.url, timeout=30, transport=httpx.HTTPTransport(retries=2)) as client:
+        with httpx.Client(
+            base_url=workers.url, timeout=30, transport=httpx.HTTPTransport(retries=2)
+        ) as client:
             for number in range(20):
-                assert client.put(f"/domains/movies/items/late{number}", json={"title": f"Late {number}"}).is_success
+                assert client.put(
+                    f"/domains/movies/items/late{number}", json={"title": f"Late {number}"}
+                ).is_success
             activate(client, made[1])
             client.delete("/domains/movies/items/i3")
         wait_until(lambda: len(workers.pids()) == 2 and victim not in workers.pids(), 30)
@@ -195,7 +221,9 @@ def test_a_worker_that_is_killed_comes_back_and_converges_while_the_other_answer
 
 
 @pytest.mark.slow
-def test_an_activation_whose_worker_is_killed_is_finished_by_another(tmp_path: Path, bundle: BundleOf) -> None:
+def test_an_activation_whose_worker_is_killed_is_finished_by_another(
+    tmp_path: Path, bundle: BundleOf
+) -> None:
     made = bundle(1)
     with two_workers(tmp_path / "data") as workers:
         clients = workers.clients()
@@ -205,12 +233,19 @@ def test_an_activation_whose_worker_is_killed_is_finished_by_another(tmp_path: P
         assert one.post("/domains/movies/items", json=many).json()["accepted"] == 3000
         answer = upload(one, made, activate="true").json()["job"]
         state = tmp_path / "data"
-        wait_until(lambda: one.get(f"/jobs/{answer['id']}").json()["stage"] in ("embed", "index", "verify"), 20)
+        wait_until(
+            lambda: (
+                one.get(f"/jobs/{answer['id']}").json()["stage"] in ("embed", "index", "verify")
+            ),
+            20,
+        )
         owner = _owner(state, answer["id"])
         pid = int(owner.split("-")[-2])
         assert pid in workers.pids()
         os.kill(pid, signal.SIGKILL)
-        with httpx.Client(base_url=workers.url, timeout=30, transport=httpx.HTTPTransport(retries=3)) as client:
+        with httpx.Client(
+            base_url=workers.url, timeout=30, transport=httpx.HTTPTransport(retries=3)
+        ) as client:
             wait_until(lambda: _status(client, answer["id"]) == "succeeded", 60)
             assert _owner(state, answer["id"]) != owner
         for client in workers.clients().values():

@@ -38,7 +38,16 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     }
     adapter = {"item": {"kind": "houlsby", "hidden": 8}, "user": {"kind": "houlsby", "hidden": 4}}
     train = {"epochs": 6, "lr": 5e-3, "loss": "full_softmax"}
-    run(parse_config({**raw, "backbone": {"folder": str(folder / "backbone")}, "adapter": adapter, "train": train}))
+    run(
+        parse_config(
+            {
+                **raw,
+                "backbone": {"folder": str(folder / "backbone")},
+                "adapter": adapter,
+                "train": train,
+            }
+        )
+    )
     return World(folder / "run", folder / "backbone", folder / "log")
 
 

@@ -1,4 +1,6 @@
-"""The command line within this process: a start of Python and torch takes seconds, the commands themselves none."""
+"""The command line within this process:
+a start of Python and torch takes seconds, the commands themselves none.
+"""
 
 from __future__ import annotations
 

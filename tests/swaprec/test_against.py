@@ -53,29 +53,43 @@ def test_a_service_without_the_whole_catalog_is_named_and_not_measured(
     assert "--catalog" in caught.value.hint
 
 
-def test_a_service_without_any_item_is_named_too(client: Client, world: World, dataset: Dataset) -> None:
+def test_a_service_without_any_item_is_named_too(
+    client: Client, world: World, dataset: Dataset
+) -> None:
     digest = serve_part(client, world, dataset, first=len(dataset.texts))
     with pytest.raises(Stop, match="does not serve the data set's catalog"):
         compare({}, dataset, client, "walk", digest)
 
 
-def test_another_bundle_is_named_with_both_digests(client: Client, world: World, dataset: Dataset) -> None:
+def test_another_bundle_is_named_with_both_digests(
+    client: Client, world: World, dataset: Dataset
+) -> None:
     digest = serve_part(client, world, dataset, first=0)
-    with pytest.raises(Stop, match=f"version 1 \\({digest[:12]}\\), the run's bundle is 0123456789ab"):
+    with pytest.raises(
+        Stop, match=f"version 1 \\({digest[:12]}\\), the run's bundle is 0123456789ab"
+    ):
         compare({}, dataset, client, "walk", "0123456789abcdef")
 
 
 def test_sides_that_differ_by_more_than_a_thousandth_do_not_agree() -> None:
-    names = [f"{measure}{bound}" for measure in ("hr", "ndcg") for bound in ("", "_optimistic", "_pessimistic")]
+    names = [
+        f"{measure}{bound}"
+        for measure in ("hr", "ndcg")
+        for bound in ("", "_optimistic", "_pessimistic")
+    ]
     offline = dict.fromkeys(names, 0.3)
     assert OfflineComparison(offline, {**offline, "ndcg": 0.3009}).agrees
     assert not OfflineComparison(offline, {**offline, "hr_pessimistic": 0.2985}).agrees
 
 
-def test_a_service_or_domain_that_is_not_there_is_known_before_anything_is_computed(url: str, tmp_path: Path) -> None:
+def test_a_service_or_domain_that_is_not_there_is_known_before_anything_is_computed(
+    url: str, tmp_path: Path
+) -> None:
     config = tmp_path / "run.toml"
     config.write_text(
-        'stage = "adapt"\ndomain = "walk"\noutput = "o"\ndata.folder = "d"\nbackbone.folder = "b"\n', "utf-8"
+        'stage = "adapt"\ndomain = "walk"\noutput = "o"\ndata.folder = "d"\nbackbone.folder ='
+        ' "b"\n',
+        "utf-8",
     )
     with pytest.raises(ProblemError, match="domain_not_found"):
         evaluate_run(config, (), url, talk())

@@ -30,7 +30,9 @@ def any_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def test_a_started_service_answers_until_it_is_stopped_from_its_folder(folder: Path, world: World) -> None:
+def test_a_started_service_answers_until_it_is_stopped_from_its_folder(
+    folder: Path, world: World
+) -> None:
     wanted = any_port()
     server = background.start(folder, folder / "data", world.backbone, wanted)
     assert server.port == wanted
@@ -60,7 +62,9 @@ def test_a_process_that_began_at_another_time_is_left_alone(folder: Path) -> Non
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
         server = background.Server(process.pid, 1, background._began(process.pid))
         assert server.began > 0
-        (folder / background.FILE).write_text(json.dumps(asdict(replace(server, began=server.began - 1))), "utf-8")
+        (folder / background.FILE).write_text(
+            json.dumps(asdict(replace(server, began=server.began - 1))), "utf-8"
+        )
         assert not background.stop(folder)
         time.sleep(0.1)
         assert process.poll() is None

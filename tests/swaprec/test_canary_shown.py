@@ -18,8 +18,17 @@ DOMAIN = {
 
 
 def card(version: int, **roles: object) -> AdapterCard:
-    about: dict[str, Any] = dict.fromkeys(("kind", "backbone", "dtype", "data_digest", "digest"), "")
-    about |= {"domain": "walk", "version": version, "size": 1, "parameters": {}, "metrics": {}, "curves": {}}
+    about: dict[str, Any] = dict.fromkeys(
+        ("kind", "backbone", "dtype", "data_digest", "digest"), ""
+    )
+    about |= {
+        "domain": "walk",
+        "version": version,
+        "size": 1,
+        "parameters": {},
+        "metrics": {},
+        "curves": {},
+    }
     return cast("AdapterCard", about | {"created_at": "", "uploaded_at": ""} | roles)
 
 
@@ -32,6 +41,8 @@ def test_domains_show_the_share_of_a_canary_and_since_when() -> None:
 def test_versions_show_which_is_a_canary() -> None:
     cards = [card(1, live=True, canary_percent=0), card(2, live=False, **DOMAIN)]
     assert [row[0] for row in list_rows(cards)] == ["walk@1*", "walk@2 10%"]
-    assert "walk@2 is a canary, for 10 % of the users, since 2026-01-02 03:04:05" in list_notes(cards)
+    assert "walk@2 is a canary, for 10 % of the users, since 2026-01-02 03:04:05" in list_notes(
+        cards
+    )
     assert ("canary", "10 % of the users, since 2026-01-02 03:04:05") in card_rows(cards[1])
     assert "canary" not in dict(card_rows(cards[0]))

@@ -17,27 +17,40 @@ from transrec.backbone import Backbone
 
 
 def hr(value: float) -> dict[str, float]:
-    return {"hr": value, "hr_low": value - 0.01, "hr_high": value + 0.01, "ndcg": value / 2, "users": 60}
+    return {
+        "hr": value,
+        "hr_low": value - 0.01,
+        "hr_high": value + 0.01,
+        "ndcg": value / 2,
+        "users": 60,
+    }
 
 
 def make(path: Path, world: World, seed: int, digest: str, metrics: dict[str, Any]) -> Path:
     """Write a bundle of the world's backbone that says of itself what it is given."""
     backbone = Backbone.load(world.backbone)
     adapter = tiny_adapter(backbone, seed)
-    return tiny_bundle(path / f"{seed}.safetensors", backbone, "walk", adapter, data_digest=digest, metrics=metrics)
+    return tiny_bundle(
+        path / f"{seed}.safetensors", backbone, "walk", adapter, data_digest=digest, metrics=metrics
+    )
 
 
 def test_figures_of_different_data_are_marked_and_those_below_a_baseline_said_to_be(
     url: str, client: Client, world: World, tmp_path: Path
 ) -> None:
     client.put_domain("walk")
-    low = {"test": hr(0.1), "baselines": {"none": hr(0.3), "item_knn": hr(0.105)}, "items": 1200, "seed": 7}
+    low = {
+        "test": hr(0.1),
+        "baselines": {"none": hr(0.3), "item_knn": hr(0.105)},
+        "items": 1200,
+        "seed": 7,
+    }
     high = {"test": hr(0.4), "baselines": {"none": hr(0.3)}, "items": 16859}
     client.push(make(tmp_path, world, 1, "aa11bb22cc", low))
     client.push(make(tmp_path, world, 2, "dd33ee44ff", high))
     sentence = (
-        "walk@1: HR@10 0.1000 [0.0900, 0.1100] is below none (0.3000) and not better than item-kNN (0.1050) "
-        "within the 95 % intervals."
+        "walk@1: HR@10 0.1000 [0.0900, 0.1100] is below none (0.3000) and not better than item-kNN"
+        " (0.1050) within the 95 % intervals."
     )
     piped = invoke("versions", "list", SWAPREC_URL=url)
     rows = piped.stdout.splitlines()
@@ -58,11 +71,15 @@ def test_figures_of_different_data_are_marked_and_those_below_a_baseline_said_to
     assert json.loads(pushed.stdout)["version"] == 3
 
 
-def test_a_trained_run_says_what_it_was_measured_on_when_it_is_published(url: str, world: World) -> None:
+def test_a_trained_run_says_what_it_was_measured_on_when_it_is_published(
+    url: str, world: World
+) -> None:
     done = invoke("publish", world.run, "--url", url)
     report = json.loads((world.run / "result.json").read_text("utf-8"))
     line = next(line for line in done.stderr.splitlines() if line.startswith("HR@10"))
-    assert line.endswith(f"measured on 60 users, 40 items, seed 0, data {report['data']['digest'][:8]}")
+    assert line.endswith(
+        f"measured on 60 users, 40 items, seed 0, data {report['data']['digest'][:8]}"
+    )
 
 
 def test_numbers_of_a_strangers_manifest_do_not_fill_the_screen() -> None:

@@ -24,7 +24,11 @@ def commands() -> list[tuple[str, ...]]:
     return [
         words
         for name, command in COMMANDS.items()
-        for words in ([(name, inner) for inner in command.commands] if hasattr(command, "commands") else [(name,)])
+        for words in (
+            [(name, inner) for inner in command.commands]
+            if hasattr(command, "commands")
+            else [(name,)]
+        )
     ]
 
 
@@ -95,21 +99,35 @@ def test_an_import_says_what_it_could_not_use(tmp_path: Path) -> None:
     (tmp_path / "users.tsv").write_text("U1\tN1 N2 N9\nbroken\n", "utf-8")
     (tmp_path / "items.tsv").write_text("N1\tEn\nN2\tTo\n", "utf-8")
     done = swaprec("import", "adapter4rec", tmp_path, tmp_path / "out")
-    assert (done.returncode, done.stdout.startswith("2 items, 2 interactions in")) == (REJECTED, True)
+    assert (done.returncode, done.stdout.startswith("2 items, 2 interactions in")) == (
+        REJECTED,
+        True,
+    )
     first, *_, last, hint = done.stderr.splitlines()
     assert first == "not used: 1 times: users.tsv: no two fields, for example line 2: broken"
     assert "1 times: interaction with an item that the catalog lacks, for example N9" in done.stderr
     assert last.startswith("error: 2 rows were rejected; all others are in")
     assert "--allow-rejected" in hint
-    accepted = swaprec("import", "adapter4rec", tmp_path, tmp_path / "out", "--allow-rejected", "--json")
-    assert (accepted.returncode, json.loads(accepted.stdout)["rejected"]["users.tsv: no two fields"]["count"]) == (0, 1)
-    counts = json.loads(swaprec("import", "canonical", tmp_path / "out", tmp_path / "again", "--json").stdout)
+    accepted = swaprec(
+        "import", "adapter4rec", tmp_path, tmp_path / "out", "--allow-rejected", "--json"
+    )
+    assert (
+        accepted.returncode,
+        json.loads(accepted.stdout)["rejected"]["users.tsv: no two fields"]["count"],
+    ) == (0, 1)
+    counts = json.loads(
+        swaprec("import", "canonical", tmp_path / "out", tmp_path / "again", "--json").stdout
+    )
     assert (counts["items"], counts["rejected"]) == (2, {})
 
 
-def test_what_was_counted_of_a_log_is_said_before_the_error_that_ends_its_import(tmp_path: Path) -> None:
+def test_what_was_counted_of_a_log_is_said_before_the_error_that_ends_its_import(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "items.csv").write_text("item_id,Title\n1,\n", "utf-8")
-    (tmp_path / "interactions.csv").write_text("user_id,item_id,timestamp\nu,1,01/12/2024\n", "utf-8")
+    (tmp_path / "interactions.csv").write_text(
+        "user_id,item_id,timestamp\nu,1,01/12/2024\n", "utf-8"
+    )
     done = swaprec("import", "csv", tmp_path, tmp_path / "out", "--column", "title=Title")
     assert (done.returncode, done.stdout) == (FAILED, "")
     assert done.stderr.splitlines()[0] == "not used: 1 times: item without a title, for example 1"
@@ -127,13 +145,29 @@ def test_what_was_counted_of_a_log_is_said_before_the_error_that_ends_its_import
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
-        (("recommend", "walk", "--url", "http://127.0.0.1:9"), UNREACHABLE, "swaprec serve starts one"),
-        (("recommend", "walk", "--url", "walk"), USAGE, "expected for example http://127.0.0.1:8000"),
-        (("evaluate", ".", "--against", "127.0.0.1:80"), USAGE, "expected for example http://127.0.0.1:8000"),
+        (
+            ("recommend", "walk", "--url", "http://127.0.0.1:9"),
+            UNREACHABLE,
+            "swaprec serve starts one",
+        ),
+        (
+            ("recommend", "walk", "--url", "walk"),
+            USAGE,
+            "expected for example http://127.0.0.1:8000",
+        ),
+        (
+            ("evaluate", ".", "--against", "127.0.0.1:80"),
+            USAGE,
+            "expected for example http://127.0.0.1:8000",
+        ),
         (("train", "nowhere.toml"), USAGE, "nowhere.toml: there is no such file"),
         (("push", "nowhere"), USAGE, "nowhere is not there"),
         (("evaluate", "nowhere"), USAGE, "nowhere is not the folder of a run"),
-        (("import", "excel", ".", "out"), FAILED, "expected one of canonical, csv, adapter4rec, recbole"),
+        (
+            ("import", "excel", ".", "out"),
+            FAILED,
+            "expected one of canonical, csv, adapter4rec, recbole",
+        ),
         (("serve", "--host", "0.0.0.0"), USAGE, "SWAPREC_INSECURE=1"),  # noqa: S104 - the point
         (("recomend",), USAGE, "No such command"),
     ],
@@ -161,8 +195,13 @@ def test_every_command_explains_itself_quickly_and_without_torch() -> None:
         done = CliRunner().invoke(app, [*words, "--help"])
         assert done.exit_code == 0
         assert "--help" in done.output
-    code = "import sys, swaprec.cli; print(sorted({'torch', 'transformers', 'polars', 'fastapi'} & set(sys.modules)))"
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    code = (
+        "import sys, swaprec.cli; print(sorted({'torch', 'transformers', 'polars', 'fastapi'} &"
+        " set(sys.modules)))"
+    )
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
     assert loaded == "[]\n"
 
 
@@ -173,15 +212,20 @@ def test_every_command_that_answers_answers_in_json() -> None:
             assert "--json" in CliRunner().invoke(app, [*words, "--help"]).output, words
 
 
-def test_ctrl_c_ends_a_training_with_its_own_code_and_no_traceback(world: World, tmp_path: Path) -> None:
+def test_ctrl_c_ends_a_training_with_its_own_code_and_no_traceback(
+    world: World, tmp_path: Path
+) -> None:
     config = tmp_path / "run.toml"
     config.write_text(
-        f'stage = "adapt"\ndomain = "walk"\noutput = "run"\ndata.folder = "{world.log}"\n'
-        f'backbone.folder = "{world.backbone}"\nadapter.user.kind = "houlsby"\ntrain.epochs = 100000\n',
+        'stage = "adapt"\ndomain = "walk"\noutput = "run"\ndata.folder ='
+        f' "{world.log}"\nbackbone.folder = "{world.backbone}"\nadapter.user.kind ='
+        ' "houlsby"\ntrain.epochs = 100000\n',
         "utf-8",
     )
     command = [sys.executable, "-m", "swaprec", "train", str(config)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
         assert process.stderr is not None
         assert any("epoch 2/" in line for line in process.stderr), "it ended before it trained"
         process.send_signal(signal.SIGINT)
@@ -192,6 +236,8 @@ def test_ctrl_c_ends_a_training_with_its_own_code_and_no_traceback(world: World,
 
 
 def test_a_proxy_does_not_stand_before_a_service_on_this_machine(url: str) -> None:
-    proxies = dict.fromkeys(("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"), "http://127.0.0.1:9")
+    proxies = dict.fromkeys(
+        ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"), "http://127.0.0.1:9"
+    )
     done = swaprec("recommend", "nowhere", "i1", "--url", url, **proxies, NO_PROXY="", no_proxy="")
     assert done.returncode == REFUSED, done.stderr

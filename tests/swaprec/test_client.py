@@ -34,7 +34,9 @@ ITEMS = [{"item_id": f"i{n}", "title": f"film {n}"} for n in range(40)]
 def test_a_domain_is_made_filled_asked_and_removed(client: Client) -> None:
     client.put_domain("walk", title="Walk")
     assert client.import_items("walk", ITEMS)["accepted"] == 40
-    assert [item["item_id"] for item in client.items("walk", limit=7)] == [item["item_id"] for item in ITEMS]
+    assert [item["item_id"] for item in client.items("walk", limit=7)] == [
+        item["item_id"] for item in ITEMS
+    ]
     assert client.item("walk", "i3")["text"] == "film 3"
     answer = client.recommend("walk", ["i1", "i2"], k=3, include=["metadata"])
     assert [item["rank"] for item in answer["items"]] == [1, 2, 3]
@@ -47,7 +49,11 @@ def test_a_bundle_is_pushed_activated_rolled_back_and_deleted(client: Client, wo
     client.put_domain("walk")
     client.import_items("walk", ITEMS)
     steps: list[str] = []
-    card = client.push(world.run / "bundle.safetensors", activate=True, on_job=lambda job: steps.append(job["status"]))
+    card = client.push(
+        world.run / "bundle.safetensors",
+        activate=True,
+        on_job=lambda job: steps.append(job["status"]),
+    )
     assert steps[-1] == "succeeded"
     assert client.recommend("walk", ["i1"])["version"] == card["version"] == 1
     assert client.version("walk", 1)["live"]
@@ -97,7 +103,10 @@ def test_a_comparison_has_a_column_an_arm(client: Client, world: World) -> None:
     client.push(world.run / "bundle.safetensors", activate=True)
     near = client.similar("walk", "i1", k=3)
     assert near["items"][0]["item_id"] != "i1"
-    assert client.embed("walk", ["i1", {"text": "film"}])["vectors"][0] == client.embed("walk", ["i1"])["vectors"][0]
+    assert (
+        client.embed("walk", ["i1", {"text": "film"}])["vectors"][0]
+        == client.embed("walk", ["i1"])["vectors"][0]
+    )
     assert not client.recommend("walk", ["i1", {"text": "film the 3"}], k=3)["fallback"]["used"]
     compared = client.compare("walk", ["i1"], [{"version": 1}, {"version": "none"}], k=3)
     assert [arm["version"] for arm in compared["arms"]] == [1, "none"]
@@ -188,19 +197,27 @@ def test_the_same_from_asyncio(url: str, world: World, tmp_path: Path) -> None:
             await client.put_domain("walk", title="Walk")
             assert (await client.import_items("walk", ITEMS[:20]))["accepted"] == 20
             assert (await client.import_items("walk", rows()))["accepted"] == 20
-            assert [item["item_id"] async for item in client.items("walk", limit=7)] == [i["item_id"] for i in ITEMS]
+            assert [item["item_id"] async for item in client.items("walk", limit=7)] == [
+                i["item_id"] for i in ITEMS
+            ]
             assert (await client.item("walk", "i3"))["text"] == "film 3"
             bundle = world.run / "bundle.safetensors"
-            card = await client.push(bundle, activate=True, on_job=lambda job: steps.append(job["status"]))
+            card = await client.push(
+                bundle, activate=True, on_job=lambda job: steps.append(job["status"])
+            )
             assert (card["version"], steps[-1]) == (1, "succeeded")
-            several = await asyncio.gather(*(client.recommend("walk", [f"i{n}"], k=3) for n in range(16)))
+            several = await asyncio.gather(
+                *(client.recommend("walk", [f"i{n}"], k=3) for n in range(16))
+            )
             assert {answer["version"] for answer in several} == {1}
             assert len((await client.compare("walk", ["i1"]))["arms"]) == 3
             assert len((await client.similar("walk", {"text": "film"}, k=4))["items"]) == 4
             assert len((await client.embed("walk", ["i1"]))["vectors"][0]) == 16
             assert (await client.version("walk", 1))["live"]
             assert [one["version"] for one in await client.versions("walk")] == [1]
-            assert (await client.download("walk", 1, tmp_path / "b")).read_bytes() == bundle.read_bytes()
+            assert (
+                await client.download("walk", 1, tmp_path / "b")
+            ).read_bytes() == bundle.read_bytes()
             assert (await client.activate("walk", "none"))["status"] == "succeeded"
             assert (await client.rollback("walk"))["version"] == 1
             assert (await client.job((await client.jobs())[0]["id"]))["status"] == "succeeded"
@@ -221,7 +238,9 @@ def test_the_same_from_asyncio(url: str, world: World, tmp_path: Path) -> None:
 
 def test_both_clients_have_the_same_methods() -> None:
     def methods(kind: type) -> dict[str, list[str]]:
-        public = {name: value for name, value in vars(kind).items() if name[0] != "_" and callable(value)}
+        public = {
+            name: value for name, value in vars(kind).items() if name[0] != "_" and callable(value)
+        }
         return {name: list(inspect.signature(value).parameters) for name, value in public.items()}
 
     assert methods(Client) == methods(AsyncClient)
@@ -242,11 +261,20 @@ def test_every_route_has_a_method_of_the_client() -> None:
         "changes": {},
     }
     for make in vars(calls).values():
-        if inspect.isfunction(make) and make.__module__ == calls.__name__ and "Call[" in str(make.__annotations__):
+        if (
+            inspect.isfunction(make)
+            and make.__module__ == calls.__name__
+            and "Call[" in str(make.__annotations__)
+        ):
             given = {name: everything.get(name, ()) for name in inspect.signature(make).parameters}
             call = make(**given)
             asked.add((call.method, call.path))
-    asked |= {("GET", calls.file_path("x", 1)), ("GET", "/jobs/x/events"), ("GET", "/metrics"), ("GET", "/livez")}
+    asked |= {
+        ("GET", calls.file_path("x", 1)),
+        ("GET", "/jobs/x/events"),
+        ("GET", "/metrics"),
+        ("GET", "/livez"),
+    }
     paths = create_app(Settings()).openapi()["paths"]
     filled = {
         (method.upper(), re.sub(r"\{version\}", "1", re.sub(r"\{(?!version)[^}]+\}", "x", path)))

@@ -63,7 +63,10 @@ def test_versions_go_live_and_back(walk: str, tmp_path: Path) -> None:
 def test_domains_are_made_shown_and_removed(walk: str) -> None:
     env = {"SWAPREC_URL": walk}
     assert read("domains", "create", "books", "--title", "Books", **env) == "books\n"
-    assert [one["domain"] for one in json.loads(read("domains", "list", "--json", **env))] == ["books", "walk"]
+    assert [one["domain"] for one in json.loads(read("domains", "list", "--json", **env))] == [
+        "books",
+        "walk",
+    ]
     shown = read("domains", "show", "walk", **env)
     assert "40 stored, 40 searchable" in shown
     asked = swaprec("domains", "delete", "books", **env)
@@ -79,11 +82,15 @@ def test_items_are_loaded_from_every_form(walk: str, tmp_path: Path) -> None:
     rows = [{"item_id": "n1", "title": "å new film", "year": 1999, "popularity": 3.5}]
     (tmp_path / "a.ndjson").write_text("\n" + json.dumps(rows[0]) + "\n", "utf-8")
     (tmp_path / "b.json").write_text(json.dumps([{**rows[0], "item_id": "n2"}]), "utf-8-sig")
-    (tmp_path / "c.csv").write_text('item_id,title,year,popularity\nn3,"a film, again",1999,3.5\n', "utf-8")
+    (tmp_path / "c.csv").write_text(
+        'item_id,title,year,popularity\nn3,"a film, again",1999,3.5\n', "utf-8"
+    )
     pl.DataFrame([{**rows[0], "item_id": 4, "text": None}]).write_parquet(tmp_path / "d.parquet")
     for name in ("a.ndjson", "b.json", "c.csv", "d.parquet"):
         assert read("items", "load", "walk", tmp_path / name, **env).startswith("1 accepted")
-    assert read("items", "load", "walk", tmp_path / "c.csv", **env).startswith("0 accepted, 0 updated, 1 unchanged")
+    assert read("items", "load", "walk", tmp_path / "c.csv", **env).startswith(
+        "0 accepted, 0 updated, 1 unchanged"
+    )
     for item_id in ("n1", "n2", "n3", "4"):
         item = json.loads(read("items", "show", "walk", item_id, "--json", **env))
         assert (str(item["metadata"]["year"]), item["popularity"]) == ("1999", 3.5)
@@ -92,8 +99,21 @@ def test_items_are_loaded_from_every_form(walk: str, tmp_path: Path) -> None:
 
 
 def test_items_come_from_a_pipe(walk: str) -> None:
-    command = [sys.executable, "-m", "swaprec", "items", "load", "walk", "-", "--url", walk, "--json"]
-    done = subprocess.run(command, input=b'{"item_id": "p1", "title": "piped"}\n', capture_output=True, check=True)
+    command = [
+        sys.executable,
+        "-m",
+        "swaprec",
+        "items",
+        "load",
+        "walk",
+        "-",
+        "--url",
+        walk,
+        "--json",
+    ]
+    done = subprocess.run(
+        command, input=b'{"item_id": "p1", "title": "piped"}\n', capture_output=True, check=True
+    )
     assert json.loads(done.stdout)["accepted"] == 1
 
 
@@ -117,17 +137,25 @@ def test_a_file_that_cannot_be_read_is_named(
 
 
 def test_rows_that_the_service_refuses_are_reported(walk: str, tmp_path: Path) -> None:
-    (tmp_path / "x.csv").write_text("item_id,title,popularity\nq1,,\nq2,fine,many\nq3,fine,1\n", "utf-8")
+    (tmp_path / "x.csv").write_text(
+        "item_id,title,popularity\nq1,,\nq2,fine,many\nq3,fine,1\n", "utf-8"
+    )
     done = swaprec("items", "load", "walk", tmp_path / "x.csv", "--url", walk)
     assert done.stdout == "1 accepted, 0 updated, 0 unchanged, 2 rejected\n"
     assert "not loaded: row 0 (q1)" in done.stderr
 
 
 def test_texts_and_pictures_are_asked_with(walk: str, tmp_path: Path) -> None:
-    found = json.loads(read("similar", "walk", "--text", "film the 3", "-k", "3", "--json", SWAPREC_URL=walk))
+    found = json.loads(
+        read("similar", "walk", "--text", "film the 3", "-k", "3", "--json", SWAPREC_URL=walk)
+    )
     assert len(found["items"]) == 3
-    assert found["items"][0]["item_id"] in read("similar", "walk", "--text", "film the 3", SWAPREC_URL=walk)
-    answer = json.loads(read("recommend", "walk", "i1", "--text", "film the 3", "--json", SWAPREC_URL=walk))
+    assert found["items"][0]["item_id"] in read(
+        "similar", "walk", "--text", "film the 3", SWAPREC_URL=walk
+    )
+    answer = json.loads(
+        read("recommend", "walk", "i1", "--text", "film the 3", "--json", SWAPREC_URL=walk)
+    )
     assert answer["history_used"] == 2
     (tmp_path / "film.png").write_bytes(tiny_picture(1))
     refused = swaprec("recommend", "walk", "--image", str(tmp_path / "film.png"), "--url", walk)
@@ -187,7 +215,9 @@ def test_keys_are_made_used_listed_and_revoked(tmp_path: Path, world: World) -> 
 
 def test_a_reader_that_has_seen_enough_is_no_error(walk: str) -> None:
     command = f"{sys.executable} -m swaprec items list walk -n 1000 --json --url {walk} | head -n 1"
-    done = subprocess.run(["/bin/bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["/bin/bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False
+    )
     assert done.stdout == "[\n"
     assert done.stderr == ""
 
@@ -202,7 +232,9 @@ def test_completion_offers_commands_domains_and_versions(walk: str) -> None:
             "SWAPREC_URL": walk,
         }
         command = Path(sys.executable).with_name("swaprec")
-        return subprocess.run([command], env=env, capture_output=True, text=True, check=False).stdout.split()
+        return subprocess.run(
+            [command], env=env, capture_output=True, text=True, check=False
+        ).stdout.split()
 
     assert offered("swaprec reco", 1) == ["recommend"]
     assert offered("swaprec recommend ", 2) == ["walk"]
@@ -213,8 +245,12 @@ def test_the_doctor_finds_a_healthy_place_healthy(walk: str, tmp_path: Path, wor
     env = {"SWAPREC_DATA": str(tmp_path / "data"), "SWAPREC_BACKBONES": str(world.backbone)}
     found = json.loads(read("doctor", "--json", **env, SWAPREC_PORT=walk.rpartition(":")[2]))
     states = {one["what"]: one["state"] for one in found}
-    assert states["service"] == states["state"] == states["data folder"] == states["backbones"] == "ok"
-    assert "a service runs from this folder" in next(one["found"] for one in found if one["what"] == "lock")
+    assert (
+        states["service"] == states["state"] == states["data folder"] == states["backbones"] == "ok"
+    )
+    assert "a service runs from this folder" in next(
+        one["found"] for one in found if one["what"] == "lock"
+    )
     shown = read("doctor", **env, SWAPREC_PORT="1")
     assert "domains: 1, items: 40" in " ".join(shown.split())
 
@@ -225,7 +261,11 @@ def test_the_doctor_knocks_at_redis(tmp_path: Path) -> None:
         found = json.loads(read("doctor", "--json", **env, REDIS_URL=server.url))
     assert "appendonly on" in next(one["found"] for one in found if one["what"] == "state")
     offline = swaprec("doctor", **env, REDIS_URL="redis://user:secret@127.0.0.1:9/0")
-    assert (offline.returncode, "secret" in offline.stdout, "correct REDIS_URL" in offline.stdout) == (
+    assert (
+        offline.returncode,
+        "secret" in offline.stdout,
+        "correct REDIS_URL" in offline.stdout,
+    ) == (
         FAILED,
         False,
         True,
@@ -249,7 +289,13 @@ def test_the_doctor_says_what_is_wrong_and_what_to_do(tmp_path: Path, world: Wor
     assert {what for what, one in found.items() if one["state"] == "warning"} >= {"keys", "threads"}
     assert all(one["advice"] for one in found.values() if one["state"] != "ok")
     assert "not right: state, backbones" in done.stderr
-    exposed = swaprec("doctor", "--json", SWAPREC_HOST="0.0.0.0", SWAPREC_DATA=str(tmp_path / "new"), SWAPREC_PORT="0")  # noqa: S104 - the point
+    exposed = swaprec(
+        "doctor",
+        "--json",
+        SWAPREC_HOST="0.0.0.0",  # noqa: S104 - the point
+        SWAPREC_DATA=str(tmp_path / "new"),
+        SWAPREC_PORT="0",
+    )
     assert "SWAPREC_INSECURE=1" in exposed.stdout
     assert not (tmp_path / "new").exists()
     wrong = swaprec("doctor", SWAPREC_PORT="many")

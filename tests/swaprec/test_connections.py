@@ -16,12 +16,19 @@ BODY = b'{"items": []}'
 
 
 def reply(status: bytes, body: bytes) -> bytes:
-    return b"HTTP/1.1 %s\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s" % (status, len(body), body)
+    return b"HTTP/1.1 %s\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s" % (
+        status,
+        len(body),
+        body,
+    )
 
 
 @contextmanager
 def answering(*replies: bytes) -> Iterator[tuple[str, list[bytes]]]:
-    """Take one connection a reply; an empty reply hangs up. Yields the address and what was asked."""
+    """Take one connection a reply; an empty reply hangs up.
+
+    Yields the address and what was asked.
+    """
     asked: list[bytes] = []
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
@@ -76,7 +83,10 @@ def test_a_refused_connection_is_tried_again_since_nothing_was_sent() -> None:
 
 
 def test_a_refusal_is_not_repeated_and_need_not_be_json() -> None:
-    with answering(reply(b"502 Bad Gateway", b"proxy"), reply(b"200 OK", BODY)) as (url, asked), Client(url) as client:
+    with (
+        answering(reply(b"502 Bad Gateway", b"proxy"), reply(b"200 OK", BODY)) as (url, asked),
+        Client(url) as client,
+    ):
         with pytest.raises(ProblemError) as caught:
             client.domains()
         assert (caught.value.status, caught.value.detail) == (502, "proxy")
@@ -93,7 +103,9 @@ def test_another_program_at_the_address_is_said_plainly(body: bytes) -> None:
         client.info()
 
 
-@pytest.mark.parametrize("url", ["", "foo", "127.0.0.1:8000", "ftp://host", "http://", "http://[::1"])
+@pytest.mark.parametrize(
+    "url", ["", "foo", "127.0.0.1:8000", "ftp://host", "http://", "http://[::1"]
+)
 def test_what_is_no_address_is_refused_before_anything_is_sent(url: str) -> None:
     with pytest.raises(ValueError, match="expected for example http"):
         Client(url)
@@ -104,7 +116,9 @@ def test_an_address_may_end_with_a_slash() -> None:
 
 
 def test_a_busy_service_is_asked_again_when_it_says_when() -> None:
-    busy = b"HTTP/1.1 429 Busy\r\nRetry-After: 0\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}"
+    busy = (
+        b"HTTP/1.1 429 Busy\r\nRetry-After: 0\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}"
+    )
     with answering(busy, busy, reply(b"200 OK", BODY)) as (url, asked), Client(url) as client:
         assert dict(client.recommend("walk", [])) == {"items": []}
         assert len(asked) == 3

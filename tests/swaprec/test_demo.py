@@ -92,7 +92,9 @@ def domain_of(world: World) -> DemoDomain:
     return DemoDomain("walk", load_dataset(config.data), result, "Walks")
 
 
-def test_a_domain_is_filled_and_shown_with_the_film_that_was_watched_next(client: Client, world: World) -> None:
+def test_a_domain_is_filled_and_shown_with_the_film_that_was_watched_next(
+    client: Client, world: World
+) -> None:
     domain, output = domain_of(world), console()
     publish(client, domain, output)
     report = show(client, [domain], output)
@@ -107,10 +109,15 @@ def test_a_domain_is_filled_and_shown_with_the_film_that_was_watched_next(client
     assert max(map(len, said(output).splitlines())) <= 80
 
 
-def test_a_running_service_is_filled_with_a_backbone_that_it_had_not_seen(world: World, tmp_path: Path) -> None:
+def test_a_running_service_is_filled_with_a_backbone_that_it_had_not_seen(
+    world: World, tmp_path: Path
+) -> None:
     domain, output = domain_of(world), console()
     source = replace(domain.result, artifact=world.backbone)
-    with running(Settings(data=tmp_path / "data", port=0)) as http, Client(str(http.base_url)) as client:
+    with (
+        running(Settings(data=tmp_path / "data", port=0)) as http,
+        Client(str(http.base_url)) as client,
+    ):
         assert client.info()["backbones"] == []
         shelved = shelve(source, tmp_path / "data" / "backbones")
         assert shelve(source, tmp_path / "data" / "backbones") == shelved
@@ -126,7 +133,9 @@ def test_a_service_that_does_not_run_is_noticed_before_anything_is_fetched(tmp_p
     assert not (tmp_path / "demo").exists()
 
 
-def test_the_swap_is_answered_by_both_versions_and_ends_where_it_began(client: Client, world: World) -> None:
+def test_the_swap_is_answered_by_both_versions_and_ends_where_it_began(
+    client: Client, world: World
+) -> None:
     domain, output = domain_of(world), console()
     publish(client, domain, output)
     answers = swap_under_requests(client, domain, output)["answers"]
@@ -141,7 +150,10 @@ def test_a_service_that_does_not_answer_the_runs_bundle_stops_the_demo(
     domain, output = domain_of(world), console()
     publish(client, domain, output)
     backbone = Backbone.load(world.backbone)
-    client.push(tiny_bundle(tmp_path / "other.safetensors", backbone, "walk", tiny_adapter(backbone)), activate=True)
+    client.push(
+        tiny_bundle(tmp_path / "other.safetensors", backbone, "walk", tiny_adapter(backbone)),
+        activate=True,
+    )
     with pytest.raises(Stop, match="walk answers from version 2"):
         show(client, [domain], output)
 
@@ -149,7 +161,9 @@ def test_a_service_that_does_not_answer_the_runs_bundle_stops_the_demo(
 def test_a_failed_request_stops_the_demo(client: Client, world: World) -> None:
     publish(client, domain_of(world), console())
     with pytest.raises(Stop, match="failed: 422"):
-        swap_under_requests(client, replace(domain_of(world), dataset=with_an_impossible_id(world)), console())
+        swap_under_requests(
+            client, replace(domain_of(world), dataset=with_an_impossible_id(world)), console()
+        )
 
 
 def with_an_impossible_id(world: World) -> Dataset:

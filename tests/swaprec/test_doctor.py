@@ -47,7 +47,9 @@ def test_an_address_where_nobody_answers_is_bad_and_the_rest_is_looked_at(tmp_pa
     assert found["python"]["state"] == "ok"
 
 
-def test_a_key_that_may_not_see_everything_is_named_as_the_reason(tmp_path: Path, world: World) -> None:
+def test_a_key_that_may_not_see_everything_is_named_as_the_reason(
+    tmp_path: Path, world: World
+) -> None:
     data = tmp_path / "guarded"
     keys = KeyFile(data / "keys.json")
     root = keys.add("root", "admin")[1]
@@ -56,4 +58,6 @@ def test_a_key_that_may_not_see_everything_is_named_as_the_reason(tmp_path: Path
         states = {one.what: one for one in examine(tmp_path, url, "")}
         assert states["service"].state == "warning"
         assert "SWAPREC_KEY names a key" in states["service"].advice
-        assert {one.what: one.state for one in examine(tmp_path, url, root)}["service backbones"] == "ok"
+        assert {one.what: one.state for one in examine(tmp_path, url, root)}[
+            "service backbones"
+        ] == "ok"

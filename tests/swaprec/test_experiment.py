@@ -73,13 +73,17 @@ def command(folder: Path, *words: str) -> list[str]:
 
 def swaprec(line: list[str], **more: Any) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.run(line, capture_output=True, text=True, timeout=400, check=False, env=environment, **more)
+    return subprocess.run(
+        line, capture_output=True, text=True, timeout=400, check=False, env=environment, **more
+    )
 
 
 @pytest.fixture(scope="module")
 def done(folder: Path) -> Path:
     """The experiment, run once."""
-    line = command(folder, str(folder / "kinds.toml"), "--out", str(folder / "out"), "--jobs", "2", "--json")
+    line = command(
+        folder, str(folder / "kinds.toml"), "--out", str(folder / "out"), "--jobs", "2", "--json"
+    )
     finished = swaprec(line)
     assert finished.returncode == 0, finished.stderr
     summary = json.loads(finished.stdout)
@@ -88,7 +92,9 @@ def done(folder: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_all_runs_leave_their_results_and_a_second_time_nothing_runs(folder: Path, done: Path) -> None:
+def test_all_runs_leave_their_results_and_a_second_time_nothing_runs(
+    folder: Path, done: Path
+) -> None:
     assert sorted(path.parent.name for path in done.glob("*/result.json")) == [
         "walk-full-s0",
         "walk-houlsby-s0",
@@ -106,7 +112,11 @@ def test_all_runs_leave_their_results_and_a_second_time_nothing_runs(folder: Pat
 
 @pytest.mark.slow
 def test_a_failed_run_does_not_stop_the_others_and_is_named(folder: Path, tmp_path: Path) -> None:
-    words = ["base.train.epochs=1", "axes.method.houlsby.train.lr=1e30", "axes.method.houlsby.train.epochs=30"]
+    words = [
+        "base.train.epochs=1",
+        "axes.method.houlsby.train.lr=1e30",
+        "axes.method.houlsby.train.epochs=30",
+    ]
     line = command(folder, str(folder / "kinds.toml"), *words, "--out", str(tmp_path / "out"))
     failed = swaprec([*line, "--only", "method=houlsby,user_only", "--json"])
     summary = json.loads(failed.stdout)
@@ -117,18 +127,33 @@ def test_a_failed_run_does_not_stop_the_others_and_is_named(folder: Path, tmp_pa
 
 
 @pytest.mark.slow
-def test_killed_at_any_moment_it_resumes_to_the_same_numbers(folder: Path, done: Path, tmp_path: Path) -> None:
-    line = command(folder, str(folder / "kinds.toml"), "--out", str(tmp_path / "out"), "--only", "method=houlsby")
+def test_killed_at_any_moment_it_resumes_to_the_same_numbers(
+    folder: Path, done: Path, tmp_path: Path
+) -> None:
+    line = command(
+        folder,
+        str(folder / "kinds.toml"),
+        "--out",
+        str(tmp_path / "out"),
+        "--only",
+        "method=houlsby",
+    )
     for wait in (6.0, 9.0):
         process = subprocess.Popen(
-            [*line, "--resume"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+            [*line, "--resume"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
         )
         time.sleep(wait)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     assert swaprec([*line, "--resume"]).returncode == 0
     for name in ("walk-houlsby-s0", "walk-houlsby-s1"):
-        one, two = (json.loads((where / name / "result.json").read_text("utf-8")) for where in (done, tmp_path / "out"))
+        one, two = (
+            json.loads((where / name / "result.json").read_text("utf-8"))
+            for where in (done, tmp_path / "out")
+        )
         assert one["test"] == two["test"]
         assert one["curves"] == two["curves"]
 
@@ -137,7 +162,10 @@ def test_killed_at_any_moment_it_resumes_to_the_same_numbers(folder: Path, done:
 def test_a_search_returns_the_smallest_of_the_good_ones(folder: Path, tmp_path: Path) -> None:
     line = command(folder, str(folder / "search.toml"), "--out", str(tmp_path / "out"), "--json")
     found = json.loads(swaprec(line).stdout)["search"]
-    results = [json.loads(path.read_text("utf-8")) for path in (tmp_path / "out" / "trials").glob("*/result.json")]
+    results = [
+        json.loads(path.read_text("utf-8"))
+        for path in (tmp_path / "out" / "trials").glob("*/result.json")
+    ]
     assert found["trials"] == 4
     best = max(max(result["curves"]["hr"]) for result in results)
     near = [result for result in results if max(result["curves"]["hr"]) >= 0.8 * best]
@@ -164,8 +192,12 @@ class _Page(HTMLParser):
 
 
 @pytest.mark.slow
-def test_the_report_is_one_page_that_fetches_nothing_and_shows_every_number(done: Path, tmp_path: Path) -> None:
-    finished = swaprec([sys.executable, "-m", "swaprec", "report", str(done), "--out", str(tmp_path), "--json"])
+def test_the_report_is_one_page_that_fetches_nothing_and_shows_every_number(
+    done: Path, tmp_path: Path
+) -> None:
+    finished = swaprec(
+        [sys.executable, "-m", "swaprec", "report", str(done), "--out", str(tmp_path), "--json"]
+    )
     assert finished.returncode == 0, finished.stderr
     summary = json.loads(finished.stdout)
     assert summary["runs"] == 6
@@ -188,6 +220,16 @@ def test_the_report_is_one_page_that_fetches_nothing_and_shows_every_number(done
 
 
 def test_a_folder_without_results_is_named(tmp_path: Path) -> None:
-    failed = swaprec([sys.executable, "-m", "swaprec", "report", str(tmp_path), "--out", str(tmp_path / "report")])
+    failed = swaprec(
+        [
+            sys.executable,
+            "-m",
+            "swaprec",
+            "report",
+            str(tmp_path),
+            "--out",
+            str(tmp_path / "report"),
+        ]
+    )
     assert failed.returncode != 0
     assert "no result.json below" in failed.stderr

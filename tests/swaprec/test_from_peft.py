@@ -23,13 +23,20 @@ from transrec.backbone import Backbone
 from transrec.text_encoder import Tokens
 
 # peft asks a model for a name that transformers has since changed.
-pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"
+)
 
 TITLES = ("one two three", "four", "five six seven eight nine ten")
 
 
 def _peft(
-    checkpoint: Path, folder: Path, encoder: Any = None, *, targets: Sequence[str] = ("query", "value"), **more: Any
+    checkpoint: Path,
+    folder: Path,
+    encoder: Any = None,
+    *,
+    targets: Sequence[str] = ("query", "value"),
+    **more: Any,
 ) -> Path:
     """Save a LoRA whose updates are all far from zero."""
     config = LoraConfig(**{"r": 4, "lora_alpha": 6, "target_modules": list(targets), **more})
@@ -56,18 +63,28 @@ def _import(checkpoint: Path, folder: Path) -> Path:
     [{}, {"targets": ["query"]}, {"use_rslora": True, "r": 3}, {"layers_to_transform": [2]}],
     ids=["plain", "query_only", "rslora", "one_layer"],
 )
-def test_its_states_are_pefts_own(write: Callable[[Path], Path], settings: dict[str, Any], tmp_path: Path) -> None:
+def test_its_states_are_pefts_own(
+    write: Callable[[Path], Path], settings: dict[str, Any], tmp_path: Path
+) -> None:
     checkpoint = write(tmp_path / "checkpoint")
     folder = _peft(checkpoint, tmp_path / "peft", **settings)
     backbone = Backbone.load(_import(checkpoint, folder), "cpu")
     bundle = read_bundle(tmp_path / "bundle.safetensors")
-    adapter = Adapter.from_tensors(AdapterSpec.parse(bundle.manifest.spec), backbone.shape, bundle.tensors)
+    adapter = Adapter.from_tensors(
+        AdapterSpec.parse(bundle.manifest.spec), backbone.shape, bundle.tensors
+    )
 
-    encoded = AutoTokenizer.from_pretrained(checkpoint)(list(TITLES), padding=True, return_tensors="pt")
+    encoded = AutoTokenizer.from_pretrained(checkpoint)(
+        list(TITLES), padding=True, return_tensors="pt"
+    )
     encoder = AutoModel.from_pretrained(checkpoint).eval()
     with torch.no_grad():
         plain = encoder(**encoded).last_hidden_state[:, 0]
-        theirs = PeftModel.from_pretrained(encoder, str(folder)).eval()(**encoded).last_hidden_state[:, 0]
+        theirs = (
+            PeftModel.from_pretrained(encoder, str(folder))
+            .eval()(**encoded)
+            .last_hidden_state[:, 0]
+        )
         ours, frozen = (_states(backbone, side) for side in (adapter, None))
     assert (frozen - plain).abs().max() < 1e-5
     assert (ours - theirs).abs().max() < 1e-5
@@ -80,17 +97,24 @@ def test_a_lora_of_an_image_encoder_is_pefts_own(mae: bool, tmp_path: Path) -> N
     library = ViTMAEModel if mae else ViTModel
     more: dict[str, Any] = {"mask_ratio": 0.0} if mae else {"add_pooling_layer": False}
     folder = _peft(
-        checkpoint, tmp_path / "peft", library.from_pretrained(checkpoint, **more), targets=["q_proj", "v_proj"]
+        checkpoint,
+        tmp_path / "peft",
+        library.from_pretrained(checkpoint, **more),
+        targets=["q_proj", "v_proj"],
     )
     backbone = Backbone.from_encoder(image=str(checkpoint))
     backbone.save(tmp_path / "backbone")
     bundle_from_peft(folder, tmp_path / "backbone", "movies", tmp_path / "bundle.safetensors")
     bundle = read_bundle(tmp_path / "bundle.safetensors")
-    adapter = Adapter.from_tensors(AdapterSpec.parse(bundle.manifest.spec), backbone.shape, bundle.tensors)
+    adapter = Adapter.from_tensors(
+        AdapterSpec.parse(bundle.manifest.spec), backbone.shape, bundle.tensors
+    )
     pixels = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8)
     encoder = backbone.model.image_encoder
     assert encoder is not None
-    wrapped = PeftModel.from_pretrained(library.from_pretrained(checkpoint, **more), str(folder)).eval()
+    wrapped = PeftModel.from_pretrained(
+        library.from_pretrained(checkpoint, **more), str(folder)
+    ).eval()
     with torch.no_grad():
         theirs = wrapped(encoder._normal(pixels)).last_hidden_state[:, 0]
         assert (encoder(pixels, adapter.item) - theirs).abs().max() < 1e-5
@@ -99,13 +123,18 @@ def test_a_lora_of_an_image_encoder_is_pefts_own(mae: bool, tmp_path: Path) -> N
 
 def _states(backbone: Backbone, adapter: Adapter | None) -> torch.Tensor:
     encoder, side = backbone.model.item_encoder, adapter.item if adapter else None
-    return torch.cat([encoder(Tokens(torch.tensor([ids])), side) for ids in backbone.tokenize(TITLES)])
+    return torch.cat(
+        [encoder(Tokens(torch.tensor([ids])), side) for ids in backbone.tokenize(TITLES)]
+    )
 
 
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"targets": ["query", "key"]}, "attention.self.key.lora_A.weight: expected LoRA weights of query and value"),
+        (
+            {"targets": ["query", "key"]},
+            "attention.self.key.lora_A.weight: expected LoRA weights of query and value",
+        ),
         ({"bias": "lora_only"}, "bias 'lora_only': expected 'none'"),
         ({"use_dora": True}, "use_dora True: expected False"),
         ({"rank_pattern": {"query": 2}}, "rank_pattern {'query': 2}: expected {}"),
@@ -120,8 +149,14 @@ def test_what_is_more_than_lora_of_query_and_value_is_refused(
 
 def test_one_for_another_encoder_is_refused(tmp_path: Path) -> None:
     folder = _peft(bert_checkpoint(tmp_path / "checkpoint"), tmp_path / "peft")
-    tensors = {name: value[..., :7] for name, value in load_file(folder / "adapter_model.safetensors").items()}
-    save_file({name: value.contiguous() for name, value in tensors.items()}, folder / "adapter_model.safetensors")
+    tensors = {
+        name: value[..., :7]
+        for name, value in load_file(folder / "adapter_model.safetensors").items()
+    }
+    save_file(
+        {name: value.contiguous() for name, value in tensors.items()},
+        folder / "adapter_model.safetensors",
+    )
     assert "item.0.query.a: expected [4, 24], got [4, 7]" in _refused(folder, tmp_path)
 
 
@@ -136,16 +171,27 @@ def test_a_folder_that_is_none_says_what_it_lacks(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("how", ["pissa", "pissa_niter_16", "olora", "PiSSA"])
-def test_one_whose_pretrained_weights_were_changed_is_refused_by_name(how: str, tmp_path: Path) -> None:
-    folder = _peft(bert_checkpoint(tmp_path / "checkpoint"), tmp_path / "peft", init_lora_weights=how.lower())
+def test_one_whose_pretrained_weights_were_changed_is_refused_by_name(
+    how: str, tmp_path: Path
+) -> None:
+    folder = _peft(
+        bert_checkpoint(tmp_path / "checkpoint"), tmp_path / "peft", init_lora_weights=how.lower()
+    )
     says = _refused(_with(folder, init_lora_weights=how), tmp_path)
-    assert f"init_lora_weights '{how}': PiSSA, OLoRA, CorDA, LoftQ and their like change the pretrained weights" in says
+    assert (
+        f"init_lora_weights '{how}': PiSSA, OLoRA, CorDA, LoftQ and their like change the"
+        " pretrained weights" in says
+    )
     assert "path_initial_model_for_weight_conversion" in says
 
 
 @pytest.mark.parametrize("how", ["gaussian", "orthogonal", True, False])
-def test_one_that_began_otherwise_on_the_same_weights_is_taken(how: str | bool, tmp_path: Path) -> None:
-    folder = _peft(bert_checkpoint(tmp_path / "checkpoint"), tmp_path / "peft", init_lora_weights=how)
+def test_one_that_began_otherwise_on_the_same_weights_is_taken(
+    how: str | bool, tmp_path: Path
+) -> None:
+    folder = _peft(
+        bert_checkpoint(tmp_path / "checkpoint"), tmp_path / "peft", init_lora_weights=how
+    )
     _import(tmp_path / "checkpoint", folder)
     assert read_bundle(tmp_path / "bundle.safetensors").manifest.kind == "item:lora+user:none"
 
@@ -154,12 +200,19 @@ def test_two_towers_whose_layers_have_one_name_are_refused(tmp_path: Path) -> No
     folder = _peft(bert_checkpoint(tmp_path / "checkpoint"), tmp_path / "peft")
     tensors = load_file(folder / "adapter_model.safetensors")
     both = {
-        name.replace("model.encoder", f"model.{tower}.encoder"): tensors[name] for name in tensors for tower in "ab"
+        name.replace("model.encoder", f"model.{tower}.encoder"): tensors[name]
+        for name in tensors
+        for tower in "ab"
     }
-    save_file({name: value.clone() for name, value in both.items()}, folder / "adapter_model.safetensors")
+    save_file(
+        {name: value.clone() for name, value in both.items()}, folder / "adapter_model.safetensors"
+    )
     says = _refused(folder, tmp_path)
     assert "model.a.encoder.layer.0.attention.self.query.lora_A.weight and " in says
-    assert "model.b.encoder.layer.0.attention.self.query.lora_A.weight are the same layer of two towers" in says
+    assert (
+        "model.b.encoder.layer.0.attention.self.query.lora_A.weight are the same layer of two"
+        " towers" in says
+    )
     assert says.endswith("and 2 problems more")
 
 
@@ -203,7 +256,9 @@ def test_every_problem_is_named_at_once(tmp_path: Path) -> None:
     tensors[third] = tensors[third] / 0
     del tensors[fourth]
     save_file({name: value.clone() for name, value in tensors.items()}, path)
-    (folder / "adapter_config.json").write_text('{"peft_type": "LORA", "bias": "all", "r": 4}', "utf-8")
+    (folder / "adapter_config.json").write_text(
+        '{"peft_type": "LORA", "bias": "all", "r": 4}', "utf-8"
+    )
     says = _refused(folder, tmp_path)
     for part in (
         "bias 'all': expected 'none'",
@@ -248,10 +303,14 @@ def _with(folder: Path, **changes: Any) -> Path:
 
 
 def test_by_hand_it_becomes_a_bundle_of_its_domain(tmp_path: Path) -> None:
-    checkpoint, backbone, output = (tmp_path / name for name in ("checkpoint", "backbone", "bundle.safetensors"))
+    checkpoint, backbone, output = (
+        tmp_path / name for name in ("checkpoint", "backbone", "bundle.safetensors")
+    )
     folder = _peft(bert_checkpoint(checkpoint), tmp_path / "peft")
     Backbone.from_encoder(str(checkpoint)).save(backbone)
-    done = swaprec("import-peft", str(folder), str(output), "--backbone", str(backbone), "--domain", "movies")
+    done = swaprec(
+        "import-peft", str(folder), str(output), "--backbone", str(backbone), "--domain", "movies"
+    )
     assert (done.returncode, done.stdout.strip()) == (0, str(output)), done.stderr
     assert "lora of rank 4 on layers [0, 1, 2]" in done.stderr
     assert read_bundle(output).manifest.domain == "movies"

@@ -13,7 +13,10 @@ from swaprec.grid import fit_widths
 from swaprec.show import table
 
 REASON = "the adapter collapsed: 60 probes are answered with 3 different items of 40 possible ones"
-ROWS = [("9f86d081884c", "activate", "films", "failed", REASON), ("60303ae22b99", "import", "books", "running", "90 %")]
+ROWS = [
+    ("9f86d081884c", "activate", "films", "failed", REASON),
+    ("60303ae22b99", "import", "books", "running", "90 %"),
+]
 COLUMNS = ("job", "kind", "domain", "status", "progress")
 
 

@@ -52,15 +52,28 @@ def grounds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ground]:
 def run_of(kind: str, ground: Ground, output: Path) -> RunConfig:
     """A short run of a kind."""
     images = {"images": str(ground.log / "images.zip")} if "image" in ground.modalities else {}
-    data = {"folder": str(ground.log), "text": "{title}" if "text" in ground.modalities else "", **images}
-    raw = {"stage": "adapt", "domain": f"{ground.backbone.name}-{kind}", "output": str(output), "data": data}
+    data = {
+        "folder": str(ground.log),
+        "text": "{title}" if "text" in ground.modalities else "",
+        **images,
+    }
+    raw = {
+        "stage": "adapt",
+        "domain": f"{ground.backbone.name}-{kind}",
+        "output": str(output),
+        "data": data,
+    }
     train = {"epochs": 2, "lr": 5e-3, "loss": "full_softmax", "embed_dtype": "float32"}
     adapter = tiny_spec(kind).to_json()
-    return parse_config({**raw, "backbone": {"folder": str(ground.backbone)}, "adapter": adapter, "train": train})
+    return parse_config(
+        {**raw, "backbone": {"folder": str(ground.backbone)}, "adapter": adapter, "train": train}
+    )
 
 
 @pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory, grounds: dict[str, Ground]) -> Iterator[Client]:
+def service(
+    tmp_path_factory: pytest.TempPathFactory, grounds: dict[str, Ground]
+) -> Iterator[Client]:
     """One service that has loaded all three backbones."""
     backbones = tuple(ground.backbone for ground in grounds.values())
     settings = Settings(data=tmp_path_factory.mktemp("kinds"), backbones=backbones, port=0)
@@ -90,9 +103,13 @@ def test_a_kind_trains_goes_live_and_answers_with_the_offline_rank_lists(
     names = dataset.items["item_id"].to_list()
     for history, user in zip(histories, users, strict=True):
         answer = service.recommend(config.domain, [names[row] for row in history], k=8)
-        offline = [row for row in (-(vectors @ user)).argsort(kind="stable") if row not in history][:8]
+        offline = [row for row in (-(vectors @ user)).argsort(kind="stable") if row not in history][
+            :8
+        ]
         served = [item["score"] for item in answer["items"]]
-        assert served == pytest.approx([float(vectors[row] @ user) for row in offline], rel=1e-4, abs=1e-5)
+        assert served == pytest.approx(
+            [float(vectors[row] @ user) for row in offline], rel=1e-4, abs=1e-5
+        )
     compared = evaluate_run(tmp_path / "run", (), service.url, talk())
     assert compared["agrees"], compared
     assert compared["difference"] == 0.0
@@ -100,13 +117,28 @@ def test_a_kind_trains_goes_live_and_answers_with_the_offline_rank_lists(
 
 def test_a_backbone_pretrained_with_cpc_serves(tmp_path: Path) -> None:
     log, checkpoint = tiny_log(tmp_path / "log"), bert_checkpoint(tmp_path / "bert")
-    data, train = {"folder": str(log)}, {"epochs": 5, "lr": 5e-3, "loss": "cpc", "embed_dtype": "float32"}
+    data, train = (
+        {"folder": str(log)},
+        {"epochs": 5, "lr": 5e-3, "loss": "cpc", "embed_dtype": "float32"},
+    )
     sizes = {"encoder": str(checkpoint), "width": 16, "max_history": 6, "max_tokens": 12}
     raw = {"stage": "pretrain", "output": str(tmp_path / "source"), "data": data, "backbone": sizes}
-    raw["train"] = train | {"train_encoder": True, "encoder_lr": 3e-3}  # a random encoder tells titles hardly apart
+    # A random encoder tells titles hardly apart.
+    raw["train"] = train | {
+        "train_encoder": True,
+        "encoder_lr": 3e-3,
+    }
     source = run(parse_config(raw)).artifact
-    raw = {"stage": "adapt", "domain": "cpc", "output": str(tmp_path / "run"), "data": data, "train": train}
-    config = parse_config(raw | {"backbone": {"folder": str(source)}, "adapter": tiny_spec("houlsby").to_json()})
+    raw = {
+        "stage": "adapt",
+        "domain": "cpc",
+        "output": str(tmp_path / "run"),
+        "data": data,
+        "train": train,
+    }
+    config = parse_config(
+        raw | {"backbone": {"folder": str(source)}, "adapter": tiny_spec("houlsby").to_json()}
+    )
     result = run(config)
     settings = Settings(data=tmp_path / "data", backbones=(source,), port=0)
     with running(settings) as http, Client(str(http.base_url)) as client:
@@ -121,7 +153,9 @@ def test_a_backbone_pretrained_with_cpc_serves(tmp_path: Path) -> None:
 def test_titles_with_abstracts_train_and_serve_as_offline(tmp_path: Path) -> None:
     log, checkpoint = tiny_log(tmp_path / "log"), bert_checkpoint(tmp_path / "bert")
     items = pl.read_parquet(log / "items.parquet")
-    abstracts = ["" if n % 5 == 0 else f"news {'of the storm ' * (n % 3)}{n}" for n in range(items.height)]
+    abstracts = [
+        "" if n % 5 == 0 else f"news {'of the storm ' * (n % 3)}{n}" for n in range(items.height)
+    ]
     items.with_columns(pl.Series("abstract", abstracts)).write_parquet(log / "items.parquet")
     data = {"folder": str(log), "text": ["{title}", "{abstract}"]}
     train = {"epochs": 5, "lr": 5e-3, "loss": "full_softmax", "embed_dtype": "float32"}
@@ -129,8 +163,16 @@ def test_titles_with_abstracts_train_and_serve_as_offline(tmp_path: Path) -> Non
     raw = {"stage": "pretrain", "output": str(tmp_path / "source"), "data": data, "backbone": sizes}
     raw["train"] = train | {"train_encoder": True, "encoder_lr": 3e-3}
     source = run(parse_config(raw)).artifact
-    raw = {"stage": "adapt", "domain": "news", "output": str(tmp_path / "run"), "data": data, "train": train}
-    config = parse_config(raw | {"backbone": {"folder": str(source)}, "adapter": tiny_spec("houlsby").to_json()})
+    raw = {
+        "stage": "adapt",
+        "domain": "news",
+        "output": str(tmp_path / "run"),
+        "data": data,
+        "train": train,
+    }
+    config = parse_config(
+        raw | {"backbone": {"folder": str(source)}, "adapter": tiny_spec("houlsby").to_json()}
+    )
     result = run(config)
     settings = Settings(data=tmp_path / "data", backbones=(source,), port=0)
     with running(settings) as http, Client(str(http.base_url)) as client:
@@ -141,7 +183,10 @@ def test_titles_with_abstracts_train_and_serve_as_offline(tmp_path: Path) -> Non
         assert client.item("news", "i1")["text"] == [items["title"][1], abstracts[1]]
         assert client.item("news", "i5")["text"] == items["title"][5]
         cold = {"text": [items["title"][1], abstracts[1]]}
-        by_text, by_id = (client.recommend("news", [entry], k=5, exclude={"seen": False}) for entry in (cold, "i1"))
+        by_text, by_id = (
+            client.recommend("news", [entry], k=5, exclude={"seen": False})
+            for entry in (cold, "i1")
+        )
         assert [one["score"] for one in by_text["items"]] == pytest.approx(
             [one["score"] for one in by_id["items"]], rel=1e-4
         )
@@ -152,5 +197,7 @@ def test_titles_with_abstracts_train_and_serve_as_offline(tmp_path: Path) -> Non
 
 def test_a_limit_for_each_attribute_is_needed() -> None:
     data, backbone = {"folder": "x", "text": ["{a}", "{b}"]}, {"encoder": "e"}
-    with pytest.raises(ConfigError, match=r"data\.text has 2 attributes, give a limit for each of them"):
+    with pytest.raises(
+        ConfigError, match=r"data\.text has 2 attributes, give a limit for each of them"
+    ):
         parse_config({"stage": "pretrain", "output": "x", "data": data, "backbone": backbone})

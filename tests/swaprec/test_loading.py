@@ -1,4 +1,6 @@
-"""Items that are loaded, imported and published: rejected rows are reported, counted, and end in another exit code."""
+"""Items that are loaded, imported and published:
+rejected rows are reported, counted, and end in another exit code.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,11 @@ def test_an_id_with_a_newline_does_not_break_the_line_that_names_it() -> None:
 
 MIXED: list[Any] = [
     {"item_id": 1, "title": "One", "price": float("nan")},
-    {"item_id": "2", "title": "Two", "attributes": {"price": float("nan"), "released": date(2020, 1, 2)}},
+    {
+        "item_id": "2",
+        "title": "Two",
+        "attributes": {"price": float("nan"), "released": date(2020, 1, 2)},
+    },
     {"item_id": "3", "title": object()},
     "4",
     {"item_id": "5"},
@@ -81,26 +87,47 @@ def test_the_asynchronous_client_reports_the_same(films: Client, streams: bool) 
 
 
 @pytest.mark.parametrize(
-    "given", [{"item_id": "a"}, "a", pl.DataFrame({"item_id": ["a"]}), 3], ids=lambda one: str(type(one))
+    "given",
+    [{"item_id": "a"}, "a", pl.DataFrame({"item_id": ["a"]}), 3],
+    ids=lambda one: str(type(one)),
 )
-def test_what_holds_no_rows_is_refused_plainly_before_anything_is_sent(films: Client, given: Any) -> None:
+def test_what_holds_no_rows_is_refused_plainly_before_anything_is_sent(
+    films: Client, given: Any
+) -> None:
     with pytest.raises(TypeError, match="items: "):
         films.import_items("films", given)
     assert films.jobs("films") == []
 
 
 def test_a_single_item_is_sent_as_rows_are(films: Client) -> None:
-    films.put_item("films", "a", {"title": 1984, "attributes": {"price": float("nan"), "released": date(2020, 1, 2)}})
+    films.put_item(
+        "films",
+        "a",
+        {"title": 1984, "attributes": {"price": float("nan"), "released": date(2020, 1, 2)}},
+    )
     assert films.item("films", "a")["metadata"] == {"title": "1984", "released": "2020-01-02"}
     with pytest.raises(ValueError, match=r"title: .* has no form in JSON"):
         films.put_item("films", "a", {"title": object()})
 
 
-def test_a_file_with_rejected_rows_is_loaded_and_ends_in_its_own_code(films: Client, tmp_path: Path) -> None:
-    lines = ["item_id,title,popularity,available", "a,Storm,1,no", "b,,1,", "c,x,-1,", "d,x,-2,", 'e,"x,1,', "f,x,1,so"]
+def test_a_file_with_rejected_rows_is_loaded_and_ends_in_its_own_code(
+    films: Client, tmp_path: Path
+) -> None:
+    lines = [
+        "item_id,title,popularity,available",
+        "a,Storm,1,no",
+        "b,,1,",
+        "c,x,-1,",
+        "d,x,-2,",
+        'e,"x,1,',
+        "f,x,1,so",
+    ]
     (tmp_path / "x.csv").write_text("\n".join(lines) + "\n")
     done = swaprec("items", "load", "films", tmp_path / "x.csv", "--url", films.url)
-    assert (done.returncode, done.stdout) == (REJECTED, "1 accepted, 0 updated, 0 unchanged, 5 rejected\n")
+    assert (done.returncode, done.stdout) == (
+        REJECTED,
+        "1 accepted, 0 updated, 0 unchanged, 5 rejected\n",
+    )
     printed = " ".join(done.stderr.split())
     assert "(c): popularity is -1.0: expected at least 0" in printed
     assert "and 1 more like it" in printed
@@ -132,30 +159,41 @@ def test_rows_that_repeat_an_id_are_counted_with_their_lines_and_the_last_one_is
         ('item_id,title\na,"b\n', "the only row was rejected"),
     ],
 )
-def test_a_file_of_which_nothing_is_loaded_is_an_error(films: Client, tmp_path: Path, content: str, says: str) -> None:
+def test_a_file_of_which_nothing_is_loaded_is_an_error(
+    films: Client, tmp_path: Path, content: str, says: str
+) -> None:
     (tmp_path / "x.csv").write_text(content)
     done = swaprec("items", "load", "films", tmp_path / "x.csv", "--url", films.url)
     assert (done.returncode, says in " ".join(done.stderr.split())) == (USAGE, True), done.stderr
 
 
-def test_rejected_rows_are_reported_before_the_service_refuses(client: Client, tmp_path: Path) -> None:
+def test_rejected_rows_are_reported_before_the_service_refuses(
+    client: Client, tmp_path: Path
+) -> None:
     (tmp_path / "x.ndjson").write_text('{"item_id": "a"}\n[]\n')
     done = swaprec("items", "load", "nowhere", tmp_path / "x.ndjson", "--url", client.url)
     assert done.stderr.index("is no JSON object") < done.stderr.index("domain_not_found")
 
 
-def bad_catalog(world: World, folder: Path, rows: list[dict[str, Any]], *, keep: bool = True) -> HandOver:
+def bad_catalog(
+    world: World, folder: Path, rows: list[dict[str, Any]], *, keep: bool = True
+) -> HandOver:
     """Hand the run over with other rows in its catalog."""
     place = to_folder(handover(world.run), folder)
     before = (place / "items.ndjson").read_text("utf-8") if keep else ""
-    (place / "items.ndjson").write_text(before + "".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    (place / "items.ndjson").write_text(
+        before + "".join(json.dumps(row) + "\n" for row in rows), "utf-8"
+    )
     return handover(place)
 
 
 def test_a_catalog_with_holes_is_published_whole_and_its_rejected_rows_are_reported(
     client: Client, world: World, tmp_path: Path
 ) -> None:
-    holes = [{"item_id": f"nan{n}", "title": "x", "attributes": {"price": float("nan")}} for n in range(3)]
+    holes = [
+        {"item_id": f"nan{n}", "title": "x", "attributes": {"price": float("nan")}}
+        for n in range(3)
+    ]
     given = bad_catalog(world, tmp_path, [*holes, {"item_id": "bad"}, {"item_id": "worse"}])
     console = Console(record=True, width=200)
     done = publish(client, given, activate=True, create=True, console=console)
@@ -163,7 +201,9 @@ def test_a_catalog_with_holes_is_published_whole_and_its_rejected_rows_are_repor
     assert client.domain("walk")["items"] == 43
     printed = console.export_text()
     assert "43 items new, 0 changed, 2 rejected" in printed
-    assert "(bad): title or text is needed: it is what the model reads (and 1 more like it)" in printed
+    assert (
+        "(bad): title or text is needed: it is what the model reads (and 1 more like it)" in printed
+    )
     with pytest.raises(Stop, match="2 of 45 rows") as error:
         done.check()
     assert error.value.code == REJECTED
@@ -181,9 +221,15 @@ def test_a_catalog_that_the_tokenizer_does_not_know_is_published_with_a_warning(
     assert "warning: 100% of the tokens of these texts are unknown" in console.export_text()
 
 
-def test_a_catalog_with_a_value_that_json_lacks_is_not_handed_over_in_part(world: World, tmp_path: Path) -> None:
-    given = bad_catalog(world, tmp_path, [{"item_id": "odd", "title": "x", "attributes": {"price": float("inf")}}])
-    with pytest.raises(Stop, match="item 'odd' of the catalog cannot be written: attributes: inf is infinite"):
+def test_a_catalog_with_a_value_that_json_lacks_is_not_handed_over_in_part(
+    world: World, tmp_path: Path
+) -> None:
+    given = bad_catalog(
+        world, tmp_path, [{"item_id": "odd", "title": "x", "attributes": {"price": float("inf")}}]
+    )
+    with pytest.raises(
+        Stop, match="item 'odd' of the catalog cannot be written: attributes: inf is infinite"
+    ):
         to_folder(given, tmp_path / "second")
     assert list((tmp_path / "second").iterdir()) == []
 
@@ -197,7 +243,9 @@ def test_nothing_is_published_of_a_catalog_of_which_no_row_is_stored(
     assert client.versions("walk") == []
 
 
-def test_an_unavailable_item_stays_unavailable_when_its_run_is_published_again(client: Client, world: World) -> None:
+def test_an_unavailable_item_stays_unavailable_when_its_run_is_published_again(
+    client: Client, world: World
+) -> None:
     console = Console(quiet=True)
     publish(client, handover(world.run), activate=False, create=True, console=console)
     item_id = next(client.items("walk"))["item_id"]

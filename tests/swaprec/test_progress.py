@@ -23,13 +23,23 @@ def test_an_evaluation_says_what_it_does_on_stderr_and_its_basis(url: str, world
     invoke("push", world.run, "--catalog", "--create", "--activate", "--url", url)
     done = invoke("evaluate", world.run, "--against", url)
     assert done.exit_code == 0, done.output
-    for stage in ("read the data", "embed 40 items with the adapter", "rank for 60 users", f"ask {url} for 60 users"):
+    for stage in (
+        "read the data",
+        "embed 40 items with the adapter",
+        "rank for 60 users",
+        f"ask {url} for 60 users",
+    ):
         assert f"walk: {stage}" in done.stderr
         assert stage not in done.stdout
     assert "measured on 60 users, 40 items, seed 0, data " in done.stderr
     alone = invoke("evaluate", world.run, "--json")
     assert alone.stderr == ""
-    assert json.loads(alone.stdout)["baselines"].keys() == {"none", "popularity", "recent_popularity", "item_knn"}
+    assert json.loads(alone.stdout)["baselines"].keys() == {
+        "none",
+        "popularity",
+        "recent_popularity",
+        "item_knn",
+    }
 
 
 def test_a_stage_that_takes_long_says_how_far_it_is_where_there_is_no_terminal(
@@ -49,8 +59,17 @@ def test_a_stage_that_takes_long_says_how_far_it_is_where_there_is_no_terminal(
     ]
 
 
-def test_an_experiment_without_its_data_names_all_that_is_missing_and_begins_nothing(tmp_path: Path) -> None:
-    words: list[str | Path] = ["experiment", "7-scale", "--data", tmp_path / "none", "--out", tmp_path / "out"]
+def test_an_experiment_without_its_data_names_all_that_is_missing_and_begins_nothing(
+    tmp_path: Path,
+) -> None:
+    words: list[str | Path] = [
+        "experiment",
+        "7-scale",
+        "--data",
+        tmp_path / "none",
+        "--out",
+        tmp_path / "out",
+    ]
     done = invoke(*words)
     assert done.exit_code != 0
     said = str(done.exception)
@@ -67,14 +86,25 @@ def test_an_experiment_without_its_data_names_all_that_is_missing_and_begins_not
         ("swaprec experiment 3-", ["3-capacity", "3-search"]),
     ],
 )
-def test_a_shell_completes_forms_of_logs_and_packaged_experiments(line: str, offered: list[str]) -> None:
-    env = {**os.environ, "_SWAPREC_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": "2"}
+def test_a_shell_completes_forms_of_logs_and_packaged_experiments(
+    line: str, offered: list[str]
+) -> None:
+    env = {
+        **os.environ,
+        "_SWAPREC_COMPLETE": "complete_bash",
+        "COMP_WORDS": line,
+        "COMP_CWORD": "2",
+    }
     command = [Path(sys.executable).with_name("swaprec")]
-    found = subprocess.run(command, env=env, capture_output=True, text=True, check=False).stdout.split()
+    found = subprocess.run(
+        command, env=env, capture_output=True, text=True, check=False
+    ).stdout.split()
     assert sorted(found) == sorted(offered)
 
 
-def test_completion_offers_files_beside_the_packaged_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_completion_offers_files_beside_the_packaged_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from swaprec.cli.options import complete_experiment
 
     (tmp_path / "mine.toml").write_text("", "utf-8")

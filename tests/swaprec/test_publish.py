@@ -19,7 +19,11 @@ from training.data import load_dataset
 
 def swaprec(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "swaprec", *words], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-m", "swaprec", *words],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
 
 

@@ -1,4 +1,6 @@
-"""Files of items in every usual form: each column goes to its field, and what cannot be read is counted and named."""
+"""Files of items in every usual form:
+each column goes to its field, and what cannot be read is counted and named.
+"""
 
 from __future__ import annotations
 
@@ -57,8 +59,12 @@ def written(folder: Path, form: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize("form", [".ndjson", ".json", ".csv", ".tsv", ".parquet", ".ndjson.gz", ".json.gz", ".csv.gz"])
-def test_every_field_that_the_api_knows_goes_to_its_field_from_every_form(tmp_path: Path, form: str) -> None:
+@pytest.mark.parametrize(
+    "form", [".ndjson", ".json", ".csv", ".tsv", ".parquet", ".ndjson.gz", ".json.gz", ".csv.gz"]
+)
+def test_every_field_that_the_api_knows_goes_to_its_field_from_every_form(
+    tmp_path: Path, form: str
+) -> None:
     [item] = items(written(tmp_path, form))
     assert str(item.pop("attributes")["year"]) == "1999"
     assert item == {name: value for name, value in ROW.items() if name != "year"}
@@ -66,15 +72,27 @@ def test_every_field_that_the_api_knows_goes_to_its_field_from_every_form(tmp_pa
 
 @pytest.mark.parametrize(
     ("given", "read"),
-    [("true", True), ("NO", False), ("1", True), ("0", False), (" yes ", True), ("1.0", True), ("0.00", False)],
+    [
+        ("true", True),
+        ("NO", False),
+        ("1", True),
+        ("0", False),
+        (" yes ", True),
+        ("1.0", True),
+        ("0.00", False),
+    ],
 )
 def test_availability_is_read_from_text(tmp_path: Path, given: str, read: bool) -> None:
     [item] = items(csv_file(tmp_path, f"item_id,title,available\na,x,{given}\n"))
     assert item["available"] is read
 
 
-@pytest.mark.parametrize(("given", "read"), [("1", True), ("0", False), ("1.0", True), ("0.0", False), ("2", 2)])
-def test_availability_is_read_from_numbers_of_json(tmp_path: Path, given: str, read: object) -> None:
+@pytest.mark.parametrize(
+    ("given", "read"), [("1", True), ("0", False), ("1.0", True), ("0.0", False), ("2", 2)]
+)
+def test_availability_is_read_from_numbers_of_json(
+    tmp_path: Path, given: str, read: object
+) -> None:
     path = csv_file(tmp_path, f'{{"item_id": "a", "available": {given}}}\n', "x.ndjson")
     [item] = items(path)
     assert (item["available"], type(item["available"])) == (read, type(read))
@@ -135,7 +153,9 @@ def test_a_data_frame_of_any_types_is_read(tmp_path: Path) -> None:
         None,
         {"x": None},
     )
-    assert log.lines() == ["ids are numbers with a point, such as 1.0: they are read without it, as 1"]
+    assert log.lines() == [
+        "ids are numbers with a point, such as 1.0: they are read without it, as 1"
+    ]
 
 
 def test_ids_of_a_csv_lose_their_point_only_where_all_are_whole(tmp_path: Path) -> None:
@@ -167,7 +187,15 @@ def test_ids_in_scientific_notation_are_kept_and_named_once(tmp_path: Path) -> N
         (f'2,"{"x" * 140_000}",c\n', None, ["1", "2", "3", "4"]),
         ("\n  \n", None, ["1", "3", "4"]),
     ],
-    ids=["quote inside", "open quote", "long", "trailing comma", "newline in quotes", "long field", "blank lines"],
+    ids=[
+        "quote inside",
+        "open quote",
+        "long",
+        "trailing comma",
+        "newline in quotes",
+        "long field",
+        "blank lines",
+    ],
 )
 def test_a_bad_row_of_a_csv_costs_itself_and_not_the_rest(
     tmp_path: Path, bad: str, kind: str | None, left: list[str]
@@ -183,7 +211,9 @@ def test_a_short_row_is_reported_with_what_it_has(tmp_path: Path) -> None:
     log = RowLog()
     path = csv_file(tmp_path, "item_id,title,category\n1,One\n2,Two,c\n")
     assert items(path, log)[0] == {"item_id": "1", "title": "One"}
-    assert log.lines() == [f"1 row has fewer fields than the header, such as: {path}, line 2 ends before category"]
+    assert log.lines() == [
+        f"1 row has fewer fields than the header, such as: {path}, line 2 ends before category"
+    ]
 
 
 def test_blanks_around_names_and_ids_and_other_delimiters_are_read(tmp_path: Path) -> None:
@@ -198,7 +228,12 @@ def test_blanks_around_names_and_ids_and_other_delimiters_are_read(tmp_path: Pat
 
 
 def test_entities_of_html_are_decoded_in_texts_and_not_in_ids(tmp_path: Path) -> None:
-    row = {"item_id": "a&amp;b", "title": "R&amp;B &#39;n&#x27; AT&T", "text": ["&lt;b&gt;", "x"], "url": "?a&amp;b"}
+    row = {
+        "item_id": "a&amp;b",
+        "title": "R&amp;B &#39;n&#x27; AT&T",
+        "text": ["&lt;b&gt;", "x"],
+        "url": "?a&amp;b",
+    }
     (tmp_path / "x.ndjson").write_text(json.dumps(row))
     [item] = items(tmp_path / "x.ndjson")
     assert item == {
@@ -209,7 +244,9 @@ def test_entities_of_html_are_decoded_in_texts_and_not_in_ids(tmp_path: Path) ->
     }
 
 
-def test_text_in_another_encoding_is_named_by_line_and_byte_and_read_when_it_is_said(tmp_path: Path) -> None:
+def test_text_in_another_encoding_is_named_by_line_and_byte_and_read_when_it_is_said(
+    tmp_path: Path,
+) -> None:
     for name, content in (
         ("x.csv", "item_id,title\n1,x\n2,Café\n"),
         ("x.ndjson", '{"item_id": "2"}\n{"title": "é"}\n'),
@@ -231,8 +268,13 @@ def test_text_in_another_encoding_is_named_by_line_and_byte_and_read_when_it_is_
 
 def test_lines_that_are_no_objects_are_counted_and_the_others_read(tmp_path: Path) -> None:
     log = RowLog()
-    (tmp_path / "x.ndjson").write_text('{"item_id": "a"}\n{"item_id": \n[1]\n{"item_id": "b", "p": NaN}\n')
-    assert items(tmp_path / "x.ndjson", log) == [{"item_id": "a"}, {"item_id": "b", "attributes": {"p": None}}]
+    (tmp_path / "x.ndjson").write_text(
+        '{"item_id": "a"}\n{"item_id": \n[1]\n{"item_id": "b", "p": NaN}\n'
+    )
+    assert items(tmp_path / "x.ndjson", log) == [
+        {"item_id": "a"},
+        {"item_id": "b", "attributes": {"p": None}},
+    ]
     assert list(log.rejected.counts.values()) == [1, 1]
     assert "line 2 is not JSON" in log.lines()[0]
     assert "line 3 is no JSON object" in log.lines()[1]
@@ -304,7 +346,10 @@ def test_another_column_is_read_as_a_field_and_the_likely_one_is_named(tmp_path:
         items(path)
     assert "--column item_id=movieId" in error.value.hint
     log = RowLog()
-    assert items(path, log, columns=parse_columns(["item_id=movieId"]))[0]["attributes"]["Title"] == "One"
+    assert (
+        items(path, log, columns=parse_columns(["item_id=movieId"]))[0]["attributes"]["Title"]
+        == "One"
+    )
     assert [hint.rpartition(": ")[2] for hint in hints(log)] == [
         "--column title=Title reads it as the item's title",
         "--column available=Is_Available reads it as the item's available",
@@ -313,6 +358,9 @@ def test_another_column_is_read_as_a_field_and_the_likely_one_is_named(tmp_path:
     assert items(path, columns=columns) == [{"item_id": "1", "title": "One", "available": False}]
     with pytest.raises(Stop) as error:
         items(path, columns={"item_id": "movieId", "title": "Titel"})
-    assert ("no column Titel" in str(error.value), "--column title=Title" in error.value.hint) == (True, True)
+    assert ("no column Titel" in str(error.value), "--column title=Title" in error.value.hint) == (
+        True,
+        True,
+    )
     with pytest.raises(Stop, match="FIELD=COLUMN"):
         parse_columns(["title"])

@@ -42,7 +42,11 @@ def small(folder: Path) -> Recipe:
         orient="row",
     )
     log = pl.DataFrame(
-        [(f"u{user}", str((user + 7 * step) % 90), step) for user in range(40) for step in range(30)],
+        [
+            (f"u{user}", str((user + 7 * step) % 90), step)
+            for user in range(40)
+            for step in range(30)
+        ],
         schema=["user_id", "item_id", "timestamp"],
         orient="row",
     )
@@ -57,7 +61,10 @@ def small(folder: Path) -> Recipe:
 
 @pytest.fixture
 def empty(tmp_path: Path) -> Iterator[Client]:
-    with running(Settings(data=tmp_path / "data", port=0)) as http, Client(str(http.base_url)) as client:
+    with (
+        running(Settings(data=tmp_path / "data", port=0)) as http,
+        Client(str(http.base_url)) as client,
+    ):
         yield client
 
 

@@ -16,7 +16,9 @@ def shown(thing: object, **options: Any) -> str:
     return console.file.getvalue()
 
 
-@pytest.mark.parametrize("title", ["Alien [bold]cut[/bold]", "Odd [/] title", "Up :smile: again", "[link=x]y[/link]"])
+@pytest.mark.parametrize(
+    "title", ["Alien [bold]cut[/bold]", "Odd [/] title", "Up :smile: again", "[link=x]y[/link]"]
+)
 def test_a_title_is_shown_as_it_is_whatever_is_in_it(title: str) -> None:
     assert title in shown(table("", ("title",), [(title,)]))
     assert f"Film {title}" in shown(line("Film", f" {title}"))
@@ -31,7 +33,8 @@ def test_what_is_said_is_text_too(console: object, capsys: pytest.CaptureFixture
 
 
 @pytest.mark.parametrize(
-    ("size", "text"), [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (5 << 20, "5.0 MiB"), (3 << 30, "3.0 GiB")]
+    ("size", "text"),
+    [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (5 << 20, "5.0 MiB"), (3 << 30, "3.0 GiB")],
 )
 def test_bytes_are_written_for_people(size: int, text: str) -> None:
     assert bytes_text(size) == text
@@ -44,7 +47,9 @@ def test_only_the_widest_column_is_wrapped() -> None:
     assert max(map(len, lines)) <= 80
     assert lines[1].startswith("   1  N51706  Four flight attendants")
     assert lines[1].endswith("  1.234")
-    assert " ".join(" ".join(lines[1:-1]).split()).replace(" 1.234", "") == f"1 N51706 {title.strip()}"
+    assert (
+        " ".join(" ".join(lines[1:-1]).split()).replace(" 1.234", "") == f"1 N51706 {title.strip()}"
+    )
     assert lines[-1].split() == ["10", "N5", "x"]
     assert shown(table("", ("rank", "item"), [])).split() == ["rank", "item"]
 
@@ -52,6 +57,11 @@ def test_only_the_widest_column_is_wrapped() -> None:
 def test_a_pipe_has_no_width_unless_columns_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("COLUMNS", raising=False)
     assert width(io.StringIO()) == UNLIMITED_COLUMNS
-    for given, expected in (("80", 80), ("5", 20), ("many", UNLIMITED_COLUMNS), ("0", UNLIMITED_COLUMNS)):
+    for given, expected in (
+        ("80", 80),
+        ("5", 20),
+        ("many", UNLIMITED_COLUMNS),
+        ("0", UNLIMITED_COLUMNS),
+    ):
         monkeypatch.setenv("COLUMNS", given)
         assert width(io.StringIO()) == expected

@@ -1,4 +1,6 @@
-"""`pip install swaprec` alone: the client and the command line work without what its extras bring."""
+"""`pip install swaprec` alone: the client and the
+command line work without what its extras bring.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +64,9 @@ sys.meta_path.insert(0, Refuse)
 def python(code: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """Run Python in a process that has nothing of the extras."""
     command = [sys.executable, "-c", REFUSE + code, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60, check=False)
+    return subprocess.run(
+        command, capture_output=True, text=True, cwd=ROOT, timeout=60, check=False
+    )
 
 
 def swaprec(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -70,11 +74,23 @@ def swaprec(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_extras_bring_what_is_refused_here() -> None:
-    assert {"torch", "transformers", "numpy", "polars", "faiss", "fastapi", "safetensors", "pyarrow"} <= ABSENT
+    assert {
+        "torch",
+        "transformers",
+        "numpy",
+        "polars",
+        "faiss",
+        "fastapi",
+        "safetensors",
+        "pyarrow",
+    } <= ABSENT
 
 
 def test_the_client_is_imported_without_the_extras() -> None:
-    done = python("from swaprec import AsyncClient, Client, ProblemError; import swaprec.cli; Client().close()")
+    done = python(
+        "from swaprec import AsyncClient, Client, ProblemError; import swaprec.cli;"
+        " Client().close()"
+    )
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -90,8 +106,13 @@ def test_commands_ask_a_service_without_the_extras(client: Client, tmp_path: Pat
     (tmp_path / "pictures").mkdir()
     client.put_domain("films", "Films")
     at = ("--url", client.url)
-    loaded = swaprec("items", "load", "films", tmp_path / "films.csv", "--images", tmp_path / "pictures", *at)
-    assert (loaded.returncode, loaded.stdout) == (0, "2 accepted, 0 updated, 0 unchanged, 0 rejected\n")
+    loaded = swaprec(
+        "items", "load", "films", tmp_path / "films.csv", "--images", tmp_path / "pictures", *at
+    )
+    assert (loaded.returncode, loaded.stdout) == (
+        0,
+        "2 accepted, 0 updated, 0 unchanged, 0 rejected\n",
+    )
     for command, said in (
         (("domains", "list"), "Films"),
         (("domains", "show", "films"), "2 stored"),
@@ -104,7 +125,9 @@ def test_commands_ask_a_service_without_the_extras(client: Client, tmp_path: Pat
         assert (done.returncode, said in done.stdout, done.stderr) == (0, True, "")
 
 
-def test_a_folder_of_a_run_is_published_without_the_extras(client: Client, world: World, tmp_path: Path) -> None:
+def test_a_folder_of_a_run_is_published_without_the_extras(
+    client: Client, world: World, tmp_path: Path
+) -> None:
     place = to_folder(handover(world.run), tmp_path)
     done = swaprec("publish", place, "--url", client.url)
     assert (done.returncode, done.stdout) == (0, "walk@1\n"), done.stderr
@@ -142,7 +165,8 @@ def test_a_command_says_in_one_line_which_extra_it_needs(command: str, extras: s
     done = swaprec(*command.split())
     name = command.split(maxsplit=1)[0]
     assert (
-        done.stderr == f"error: swaprec {name} needs packages that are not installed: pip install 'swaprec[{extras}]'\n"
+        done.stderr == f"error: swaprec {name} needs packages that are not installed: pip install"
+        f" 'swaprec[{extras}]'\n"
     )
     assert (done.returncode, done.stdout) == (MISSING_EXTRA, "")
 
@@ -152,7 +176,10 @@ def test_a_parquet_file_needs_an_extra_and_says_so(client: Client, tmp_path: Pat
     (tmp_path / "x.parquet").write_bytes(b"PAR1")
     done = swaprec("items", "load", "films", tmp_path / "x.parquet", "--url", client.url)
     assert done.returncode == MISSING_EXTRA
-    assert done.stderr == "error: a Parquet file needs packages that are not installed: pip install 'swaprec[train]'\n"
+    assert (
+        done.stderr == "error: a Parquet file needs packages that are not installed: pip install"
+        " 'swaprec[train]'\n"
+    )
 
 
 def test_a_run_is_published_only_with_the_extra(world: World) -> None:
@@ -160,7 +187,8 @@ def test_a_run_is_published_only_with_the_extra(world: World) -> None:
     assert done.returncode == MISSING_EXTRA
     assert (
         done.stderr
-        == "error: the run of a bundle needs packages that are not installed: pip install 'swaprec[train]'\n"
+        == "error: the run of a bundle needs packages that are not installed: pip install"
+        " 'swaprec[train]'\n"
     )
 
 

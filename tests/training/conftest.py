@@ -22,8 +22,8 @@ ITEMS, USERS = 40, 60
 def tiny_log(folder: Path, seed: int = 0, modalities: Sequence[Modality] = ("text",)) -> Path:
     """Users walk through the catalog in small steps: the next item is near the last one.
 
-    Where images are wanted they lie in `images.zip`, and the items have a column `image`; of a pair some items have
-    one of the two only.
+    Where images are wanted they lie in `images.zip`, and the items have a column `image`; of a pair
+    some items have one of the two only.
     """
     rng = np.random.default_rng(seed)
     rows = []
@@ -39,7 +39,13 @@ def tiny_log(folder: Path, seed: int = 0, modalities: Sequence[Modality] = ("tex
         if "text" in modalities:
             items = items.with_columns(pl.Series("title", [content.text for content in contents]))
         items = items.with_columns(
-            pl.Series("image", [None if content.image is None else f"{n}.png" for n, content in enumerate(contents)]),
+            pl.Series(
+                "image",
+                [
+                    None if content.image is None else f"{n}.png"
+                    for n, content in enumerate(contents)
+                ],
+            ),
         )
     canonical.write(Tables(items, log), folder)
     if "image" in modalities:

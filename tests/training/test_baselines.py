@@ -23,7 +23,9 @@ def test_item_knn_is_the_shrunk_cosine_of_co_occurrence_recent_items_first() -> 
     found = item_knn(histories, 5)(histories).numpy()
     for user, row in enumerate(histories):
         weights = {item: DECAY ** (len(row) - 1 - place) for place, item in enumerate(row.tolist())}
-        assert np.allclose(found[user], sum(weights[item] * cosine[item] for item in weights), atol=1e-6)
+        assert np.allclose(
+            found[user], sum(weights[item] * cosine[item] for item in weights), atol=1e-6
+        )
 
 
 def test_a_log_that_repeats_its_neighbours_is_learnt_by_item_knn(log: Path) -> None:

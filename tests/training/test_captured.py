@@ -21,14 +21,20 @@ from transrec.gpu import GPU_FAST
 
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
 @pytest.mark.parametrize("loss", ["bce", "cpc"])
-@pytest.mark.parametrize("item", [{"kind": "houlsby"}, {"kind": "lora", "layers": [1]}, {"kind": "side"}], ids=str)
+@pytest.mark.parametrize(
+    "item", [{"kind": "houlsby"}, {"kind": "lora", "layers": [1]}, {"kind": "side"}], ids=str
+)
 def test_a_padded_step_has_the_loss_and_the_gradients_of_the_trainers_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, item: dict[str, Any], loss: str, pooling: Any
 ) -> None:
     backbone = tiny_backbone(pooling=pooling)
     adapter = Adapter.create(AdapterSpec.parse({"item": item}), backbone.shape, seed=0)
-    states = item_states(backbone, tiny_contents(30), adapter.item, tmp_path, keep="float32", dtype="float32")
-    subject = Subject(backbone, adapter, states, nn.ModuleDict({"adapter": adapter}), {"adapter": 1e-3})
+    states = item_states(
+        backbone, tiny_contents(30), adapter.item, tmp_path, keep="float32", dtype="float32"
+    )
+    subject = Subject(
+        backbone, adapter, states, nn.ModuleDict({"adapter": adapter}), {"adapter": 1e-3}
+    )
     rng = np.random.default_rng(0)
     sequences = [rng.integers(0, 30, size) for size in (2, 5, 9, 3)]
     windows = cut_windows(sequences, backbone.config.max_history, "last")

@@ -43,21 +43,30 @@ def test_a_byte_order_mark_before_a_file_is_no_part_of_it(tmp_path: Path) -> Non
 def test_columns_and_the_form_of_times_are_settings_of_the_data(tmp_path: Path) -> None:
     more = '[data]\ntime_format = "%d/%m/%Y"\nkeep_duplicates = true\ncolumns = { title = "Title" }'
     data = load_config(written(tmp_path, GOOD.replace("[data]", more))).data
-    assert (data.columns, data.time_format, data.keep_duplicates) == ({"title": "Title"}, "%d/%m/%Y", True)
-    with pytest.raises(ConfigError, match=r"data\.columns: title=Name, item_id=Name: .* each column once"):
+    assert (data.columns, data.time_format, data.keep_duplicates) == (
+        {"title": "Title"},
+        "%d/%m/%Y",
+        True,
+    )
+    with pytest.raises(
+        ConfigError, match=r"data\.columns: title=Name, item_id=Name: .* each column once"
+    ):
         load_config(written(tmp_path, GOOD), ['data.columns={title="Name", item_id="Name"}'])
 
 
 def test_overrides_are_toml_values_or_plain_strings(tmp_path: Path) -> None:
     config = load_config(
-        written(tmp_path, GOOD), ["train.epochs=3", "train.loss=bce", 'domain="books"', "data.where={column='genres'}"]
+        written(tmp_path, GOOD),
+        ["train.epochs=3", "train.loss=bce", 'domain="books"', "data.where={column='genres'}"],
     )
     assert (config.train.epochs, config.train.loss, config.domain) == (3, "bce", "books")
     assert config.data.where is not None
 
 
 def test_every_problem_is_named_at_once_a_misspelled_key_with_the_nearest(tmp_path: Path) -> None:
-    wrong = GOOD.replace("[data]", "[data]\nfoldr = 1\nmin_interactions = 1").replace('"houlsby"', '"hulsby"')
+    wrong = GOOD.replace("[data]", "[data]\nfoldr = 1\nmin_interactions = 1").replace(
+        '"houlsby"', '"hulsby"'
+    )
     with pytest.raises(ConfigError) as caught:
         load_config(written(tmp_path, wrong + "[train]\nepoch = 3\nlr = -1\n[unheard]\n"))
     text = str(caught.value)

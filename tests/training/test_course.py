@@ -84,7 +84,12 @@ class Slow(Interrupting):
 def test_the_curves_of_ten_thousand_epochs_fit_into_a_bundle(best_epoch: int) -> None:
     epochs = list(range(1, 10_001))
     values = [1 / 3 + epoch / 7e5 for epoch in epochs]
-    whole: dict[str, list[float]] = {"loss": values, "epoch": list(epochs), "hr": values, "ndcg": values}
+    whole: dict[str, list[float]] = {
+        "loss": values,
+        "epoch": list(epochs),
+        "hr": values,
+        "ndcg": values,
+    }
     thin = thin_curves(whole, best_epoch)
     manifest = Manifest("movies", "houlsby", {}, "f" * 64, "float32", curves=thin)
     assert "curves" not in find_flaws(manifest.to_json())
@@ -97,6 +102,11 @@ def test_the_curves_of_ten_thousand_epochs_fit_into_a_bundle(best_epoch: int) ->
 
 
 def test_short_curves_are_kept_whole() -> None:
-    whole: dict[str, list[float]] = {"loss": [3.0, 2.0, 1.0], "epoch": [2, 3], "hr": [0.1, 0.2], "ndcg": [0.1, 0.1]}
+    whole: dict[str, list[float]] = {
+        "loss": [3.0, 2.0, 1.0],
+        "epoch": [2, 3],
+        "hr": [0.1, 0.2],
+        "ndcg": [0.1, 0.1],
+    }
     assert thin_curves(whole, 3) == whole
     assert thin_curves({"loss": [], "epoch": [], "hr": [], "ndcg": []}, 0)["loss"] == []

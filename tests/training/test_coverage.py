@@ -1,4 +1,6 @@
-"""A run says at its start how much of the texts the tokenizer does not know, and its result holds it."""
+"""A run says at its start how much of the texts the
+tokenizer does not know, and its result holds it.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ def test_the_share_of_unknown_tokens_is_reported_before_the_training_and_in_its_
     folder = tiny_log(tmp_path / "log")
     if thai:
         items = pl.read_parquet(folder / "items.parquet")
-        titles = pl.Series("title", [f"เรื่อง {chr(0x0E01 + number)}" for number in range(items.height)])
+        titles = pl.Series(
+            "title", [f"เรื่อง {chr(0x0E01 + number)}" for number in range(items.height)]
+        )
         items.with_columns(titles).write_parquet(folder / "items.parquet")
     tiny_backbone(tmp_path / "backbone")
     raw = {
@@ -42,4 +46,6 @@ def test_the_share_of_unknown_tokens_is_reported_before_the_training_and_in_its_
     printed = console.export_text()
     assert says in printed
     assert printed.index(says) < printed.index("epoch 1/1")
-    assert json.loads((tmp_path / "run" / "result.json").read_text("utf-8"))["unknown_tokens"] == share
+    assert (
+        json.loads((tmp_path / "run" / "result.json").read_text("utf-8"))["unknown_tokens"] == share
+    )

@@ -19,12 +19,17 @@ def test_value_and_gradients_are_those_of_torch_whatever_the_block(
     items = torch.randn(7, 4, dtype=torch.float64, generator=generator, requires_grad=True)
     targets = torch.randint(7, (11,), generator=generator)
     bias = torch.randn(7, dtype=torch.float64, generator=generator)
-    hidden, line = torch.rand(3, 7, generator=generator) < 0.4, torch.randint(3, (11,), generator=generator)
+    hidden, line = (
+        torch.rand(3, 7, generator=generator) < 0.4,
+        torch.randint(3, (11,), generator=generator),
+    )
     scores = users @ items.T
     more = {}
     if masked:
         more = {"bias": bias, "hidden": hidden, "line": line}
-        scores = (scores + bias).masked_fill(hidden[line].scatter(1, targets[:, None], value=False), -torch.inf)
+        scores = (scores + bias).masked_fill(
+            hidden[line].scatter(1, targets[:, None], value=False), -torch.inf
+        )
     expected = F.cross_entropy(scores, targets)
     wanted = torch.autograd.grad(3 * expected, [users, items])
     found = cross_entropy(users, items, targets, **more)

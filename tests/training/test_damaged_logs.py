@@ -1,4 +1,6 @@
-"""Logs as people have them: blanks, stray quotes, floats, strange times; what is lost is said, the rest is kept."""
+"""Logs as people have them: blanks,
+stray quotes, floats, strange times; what is lost is said, the rest is kept.
+"""
 
 from __future__ import annotations
 
@@ -88,7 +90,10 @@ def test_short_and_long_rows_are_counted_with_an_example(tmp_path: Path) -> None
     tables = imported(csv_log(tmp_path, "user_id,item_id,timestamp\nu,2,1\nu,4\nu,4,3\n", items))
     assert tables.items["item_id"].to_list() == ["2", "4"]
     assert rows(tables) == [("u", "2"), ("u", "4")]
-    assert tables.rejected.counts == {"items.csv: 3 fields expected": 2, "interactions.csv: 3 fields expected": 1}
+    assert tables.rejected.counts == {
+        "items.csv: 3 fields expected": 2,
+        "interactions.csv: 3 fields expected": 1,
+    }
     assert tables.rejected.examples["items.csv: 3 fields expected"] == "line 2: 1,One"
 
 
@@ -103,7 +108,9 @@ def test_a_field_may_be_longer_than_the_csv_modules_limit(tmp_path: Path) -> Non
 def test_another_encoding_is_named_with_its_line(tmp_path: Path) -> None:
     csv_log(tmp_path, "user_id,item_id\nu,1\n")
     (tmp_path / "items.csv").write_bytes(b"item_id,title\n1,One\n2,Caf\xe9\n")
-    with pytest.raises(DataError, match=r"items\.csv is not UTF-8 \(line 3, byte 6 of it\): convert it"):
+    with pytest.raises(
+        DataError, match=r"items\.csv is not UTF-8 \(line 3, byte 6 of it\): convert it"
+    ):
         imported(tmp_path)
 
 
@@ -116,7 +123,9 @@ def test_ids_of_whole_floats_are_read_as_numbers_on_both_sides(tmp_path: Path) -
         "2 times: user_id that is written as a whole float, for example 7.0 is read as 7",
         "2 times: item_id that is written as a whole float, for example 1.0 is read as 1",
     ]
-    catalog = imported(csv_log(tmp_path / "catalog", "user_id,item_id\nu,1\n", "item_id,title\n1.0,One\n2.0,Two\n"))
+    catalog = imported(
+        csv_log(tmp_path / "catalog", "user_id,item_id\nu,1\n", "item_id,title\n1.0,One\n2.0,Two\n")
+    )
     assert (catalog.items["item_id"].to_list(), rows(catalog)) == (["1", "2"], [("u", "1")])
 
 
@@ -133,8 +142,9 @@ def test_ids_in_scientific_notation_are_kept_and_noted(tmp_path: Path, given: st
     assert rows(tables) == [(given, given), (given, "1")]
     assert tables.rejected.total == 0
     counts = {kind.partition(":")[0]: count for kind, count in tables.rejected.counts.items()}
+    # Of the catalog and of the log.
     assert counts == {
-        "item_id that looks like a number in scientific notation": 2,  # of the catalog and of the log
+        "item_id that looks like a number in scientific notation": (2),
         "user_id that looks like a number in scientific notation": 2,
     }
     assert all(f"for example {given}" in note for note in tables.rejected.notes())
@@ -142,12 +152,16 @@ def test_ids_in_scientific_notation_are_kept_and_noted(tmp_path: Path, given: st
 
 @pytest.mark.parametrize("given", ["1e", "e5", "12e4", "1e1234", "1.e5", "1e5a"])
 def test_ids_that_no_spreadsheet_writes_are_not_noted(tmp_path: Path, given: str) -> None:
-    tables = imported(csv_log(tmp_path, f"user_id,item_id,timestamp\nu,{given},1\n", f"{ITEMS}{given},Four\n"))
+    tables = imported(
+        csv_log(tmp_path, f"user_id,item_id,timestamp\nu,{given},1\n", f"{ITEMS}{given},Four\n")
+    )
     assert (rows(tables), tables.rejected.counts) == ([("u", given)], {})
 
 
 def test_parquet_files_may_hold_ids_as_floats(tmp_path: Path) -> None:
-    pl.DataFrame({"item_id": [1, 2], "title": ["One", "Two"]}).write_parquet(tmp_path / "items.parquet")
+    pl.DataFrame({"item_id": [1, 2], "title": ["One", "Two"]}).write_parquet(
+        tmp_path / "items.parquet"
+    )
     log = {"user_id": [7.0, 7.0, None], "item_id": [1.0, 2.0, 1.5], "timestamp": [1, 2, 3]}
     pl.DataFrame(log).write_parquet(tmp_path / "interactions.parquet")
     tables = imported(tmp_path, "canonical")
@@ -159,9 +173,15 @@ def test_parquet_files_may_hold_ids_as_floats(tmp_path: Path) -> None:
 def test_a_folder_of_parts_is_one_table(tmp_path: Path) -> None:
     for name, frames in (
         ("items", [pl.DataFrame({"item_id": [1, 2], "title": ["One", "Two"]})]),
-        ("interactions", [pl.DataFrame({"user_id": [7], "item_id": [n], "timestamp": [n]}) for n in (1, 2)]),
+        (
+            "interactions",
+            [pl.DataFrame({"user_id": [7], "item_id": [n], "timestamp": [n]}) for n in (1, 2)],
+        ),
     ):
-        for form, write in (("parquet", pl.DataFrame.write_parquet), ("csv", pl.DataFrame.write_csv)):
+        for form, write in (
+            ("parquet", pl.DataFrame.write_parquet),
+            ("csv", pl.DataFrame.write_csv),
+        ):
             folder = tmp_path / form / f"{name}.{form}"
             folder.mkdir(parents=True)
             (folder / "_SUCCESS").touch()
@@ -177,7 +197,9 @@ def test_a_folder_of_parts_is_one_table(tmp_path: Path) -> None:
 
 
 def test_columns_of_other_names_are_mapped(tmp_path: Path) -> None:
-    folder = csv_log(tmp_path, "Visitor,movie,when\nu,1,2024-01-01\n", "movie,Title,title\n1,One,old\n")
+    folder = csv_log(
+        tmp_path, "Visitor,movie,when\nu,1,2024-01-01\n", "movie,Title,title\n1,One,old\n"
+    )
     mapping = {"user_id": "Visitor", "item_id": "movie", "title": "Title", "timestamp": "when"}
     tables = imported(folder, **mapping)
     assert tables.items.rows() == [("1", "One")]
@@ -207,7 +229,9 @@ def test_a_column_that_is_missing_is_named_with_the_nearest(tmp_path: Path) -> N
         "--column user_id=userId --column item_id=Item_ID",
     ):
         assert part in str(caught.value)
-    with pytest.raises(DataError, match="column title=Name: no file has 'Name'; file of items has movieId, Titel"):
+    with pytest.raises(
+        DataError, match="column title=Name: no file has 'Name'; file of items has movieId, Titel"
+    ):
         imported(folder, title="Name")
     with pytest.raises(DataError, match=r"separated by ';', expected commas"):
         imported(csv_log(tmp_path, "user_id;item_id\nu;1\n"))
@@ -217,28 +241,38 @@ def test_a_column_that_is_missing_is_named_with_the_nearest(tmp_path: Path) -> N
 
 def test_an_optional_column_under_another_name_is_noted(tmp_path: Path) -> None:
     folder = csv_log(
-        tmp_path / "csv", "user_id,item_id,Time\nu,1,2\nu,2,1\n", "item_id,title,Image\n1,One,a.jpg\n2,Two,b\n"
+        tmp_path / "csv",
+        "user_id,item_id,Time\nu,1,2\nu,2,1\n",
+        "item_id,title,Image\n1,One,a.jpg\n2,Two,b\n",
     )
     unread = imported(folder)
     image, time = unread.rejected.notes()
     assert "the file of items has no column image, items without a title are left out" in image
     assert "--column image=Image reads Image as it" in image
-    assert "the file of interactions has no column timestamp, the order of the file is taken" in time
+    assert (
+        "the file of interactions has no column timestamp, the order of the file is taken" in time
+    )
     assert "--column timestamp=Time reads Time as it" in time
     assert unread.rejected.total == 0
     mapped = imported(folder, timestamp="Time", image="Image")
     assert mapped.rejected.notes() == []
     assert mapped.interactions["timestamp"].to_list() == [2, 1]
     (tmp_path / "x.item").write_text("item_id:token\ttitle:token_seq\n1\tOne\n", "utf-8")
-    (tmp_path / "x.inter").write_text("user_id:token\titem_id:token\tTimestamp:float\nu\t1\t5\n", "utf-8")
+    (tmp_path / "x.inter").write_text(
+        "user_id:token\titem_id:token\tTimestamp:float\nu\t1\t5\n", "utf-8"
+    )
     [note] = imported(tmp_path, "recbole").rejected.notes()
     assert "--column timestamp=Timestamp" in note
 
 
 def test_a_catalog_of_parquet_takes_the_mapping_too(tmp_path: Path) -> None:
     pl.DataFrame({"item_id": [1], "Title": ["One"]}).write_parquet(tmp_path / "items.parquet")
-    pl.DataFrame({"user_id": [7], "item_id": [1], "timestamp": [1]}).write_parquet(tmp_path / "interactions.parquet")
-    with pytest.raises(DataError, match=r"items\.parquet lacks title; it has item_id, Title .*--column title=Title"):
+    pl.DataFrame({"user_id": [7], "item_id": [1], "timestamp": [1]}).write_parquet(
+        tmp_path / "interactions.parquet"
+    )
+    with pytest.raises(
+        DataError, match=r"items\.parquet lacks title; it has item_id, Title .*--column title=Title"
+    ):
         imported(tmp_path, "canonical")
     assert imported(tmp_path, "canonical", title="Title").items["title"].to_list() == ["One"]
 
@@ -255,42 +289,79 @@ def test_repeated_interactions_are_counted_and_dropped_unless_they_are_kept(tmp_
 def test_a_repetition_across_chunks_is_one_too(tmp_path: Path) -> None:
     times = [*range(CHUNK), CHUNK - 1, CHUNK]
     pl.DataFrame({"item_id": [1], "title": ["One"]}).write_parquet(tmp_path / "items.parquet")
-    log = pl.DataFrame({"user_id": [7] * len(times), "item_id": [1] * len(times), "timestamp": times})
+    log = pl.DataFrame(
+        {"user_id": [7] * len(times), "item_id": [1] * len(times), "timestamp": times}
+    )
     log.write_parquet(tmp_path / "interactions.parquet")
     tables = imported(tmp_path, "canonical")
     assert (tables.interactions.height, tables.rejected.counts) == (CHUNK + 1, {REPEATED: 1})
 
 
 def test_entities_of_titles_are_decoded_once(tmp_path: Path) -> None:
-    items = "item_id,title\n1,Salt &amp; Pepper &#39;n&#x27; more\n2,AT&T; &nothing; &amp;lt; a & b\n3,Plain\n"
+    items = (
+        "item_id,title\n1,Salt &amp; Pepper &#39;n&#x27; more\n2,AT&T; &nothing; &amp;lt; a &"
+        " b\n3,Plain\n"
+    )
     tables = imported(csv_log(tmp_path, "user_id,item_id\nu,1\n", items))
-    assert tables.items["title"].to_list() == ["Salt & Pepper 'n' more", "AT&T; &nothing; &lt; a & b", "Plain"]
+    assert tables.items["title"].to_list() == [
+        "Salt & Pepper 'n' more",
+        "AT&T; &nothing; &lt; a & b",
+        "Plain",
+    ]
     assert tables.rejected.total == 0
 
 
 @pytest.mark.parametrize(
     ("items", "log", "says"),
     [
-        ("item_id,title\n", "user_id,item_id,timestamp\n", "the catalog holds no items, .*; the log holds no interac"),
-        ("item_id,title\n", "user_id,item_id,timestamp\nu,1,1\n", "the catalog holds no items, at most a header$"),
+        (
+            "item_id,title\n",
+            "user_id,item_id,timestamp\n",
+            "the catalog holds no items, .*; the log holds no interac",
+        ),
+        (
+            "item_id,title\n",
+            "user_id,item_id,timestamp\nu,1,1\n",
+            "the catalog holds no items, at most a header$",
+        ),
         (ITEMS, "user_id,item_id,timestamp\n", "the log holds no interactions"),
-        ("item_id,title\n1,\n2,\n", "user_id,item_id,timestamp\nu,1,1\n", "none of the 2 items .*without a title"),
-        (ITEMS, "user_id,item_id,timestamp\n,1,1\n,2,1\n", "none of the 2 interactions .*without a user"),
-        (ITEMS, "user_id,item_id,timestamp\nu,1,\nu,2,\n", "interactions.csv: 3 fields expected|without a usable"),
+        (
+            "item_id,title\n1,\n2,\n",
+            "user_id,item_id,timestamp\nu,1,1\n",
+            "none of the 2 items .*without a title",
+        ),
+        (
+            ITEMS,
+            "user_id,item_id,timestamp\n,1,1\n,2,1\n",
+            "none of the 2 interactions .*without a user",
+        ),
+        (
+            ITEMS,
+            "user_id,item_id,timestamp\nu,1,\nu,2,\n",
+            "interactions.csv: 3 fields expected|without a usable",
+        ),
         (ITEMS, "user_id,item_id,timestamp\nu,1\nu,2\n", "the log holds no interactions"),
         ("", "", r"items\.csv: expected a header .*interactions\.csv: expected a header"),
     ],
 )
-def test_a_log_of_which_nothing_can_be_used_says_so(tmp_path: Path, items: str, log: str, says: str) -> None:
+def test_a_log_of_which_nothing_can_be_used_says_so(
+    tmp_path: Path, items: str, log: str, says: str
+) -> None:
     with pytest.raises(DataError, match=says):
         canonical.write(clean(read_tables("csv", csv_log(tmp_path, log, items))), tmp_path / "out")
     assert not list((tmp_path / "out").glob("*.parquet"))
 
 
 def test_a_column_of_nulls_is_no_title(tmp_path: Path) -> None:
-    pl.DataFrame({"item_id": [1, 2], "title": [None, None]}).write_parquet(tmp_path / "items.parquet")
-    pl.DataFrame({"user_id": [7], "item_id": [1], "timestamp": [1]}).write_parquet(tmp_path / "interactions.parquet")
-    with pytest.raises(DataError, match="none of the 2 items can be used: most often item without a title"):
+    pl.DataFrame({"item_id": [1, 2], "title": [None, None]}).write_parquet(
+        tmp_path / "items.parquet"
+    )
+    pl.DataFrame({"user_id": [7], "item_id": [1], "timestamp": [1]}).write_parquet(
+        tmp_path / "interactions.parquet"
+    )
+    with pytest.raises(
+        DataError, match="none of the 2 items can be used: most often item without a title"
+    ):
         imported(tmp_path, "canonical")
 
 
@@ -306,8 +377,13 @@ def test_an_item_that_was_left_out_is_not_one_that_the_catalog_lacks(tmp_path: P
 
 
 def test_what_public_data_sets_are_known_to_lack_is_a_note(tmp_path: Path) -> None:
-    events = [{"userId": "u", "id": name, "title": title, "time": 1} for name, title in (("a", "A"), ("b", ""))]
-    (tmp_path / "20170101").write_text("".join(json.dumps(event) + "\n" for event in events), "utf-8")
+    events = [
+        {"userId": "u", "id": name, "title": title, "time": 1}
+        for name, title in (("a", "A"), ("b", ""))
+    ]
+    (tmp_path / "20170101").write_text(
+        "".join(json.dumps(event) + "\n" for event in events), "utf-8"
+    )
     tables = imported(tmp_path, "adressa")
     assert (tables.rejected.total, len(tables.rejected.notes())) == (0, 2)
     (tmp_path / "20170102").write_bytes(b'{"userId": "u", "id": "a", "time": "soon"}\n\xff\n[1]\n')
@@ -321,13 +397,16 @@ def test_what_public_data_sets_are_known_to_lack_is_a_note(tmp_path: Path) -> No
 def test_times_in_quotes_are_numbers(tmp_path: Path) -> None:
     first = {"userId": "u", "id": "a", "title": "A", "time": 1483225227}
     second = {"userId": "u", "id": "b", "title": "B", "time": "1483225226"}
-    (tmp_path / "20170101").write_bytes(b"\xef\xbb\xbf" + f"{json.dumps(first)}\n{json.dumps(second)}\n".encode())
+    (tmp_path / "20170101").write_bytes(
+        b"\xef\xbb\xbf" + f"{json.dumps(first)}\n{json.dumps(second)}\n".encode()
+    )
     tables = imported(tmp_path, "adressa")
     assert tables.interactions.sort("timestamp")["item_id"].to_list() == ["b", "a"]
     assert tables.rejected.counts == {}
-    assert [whole_number(one) for one in ("7", "7.0", 7.9, "x", True, float("nan"), "9" * 400, 10**400, None)] == [
-        *(7, 7, 7, None, None, None, None, None, None)
-    ]
+    assert [
+        whole_number(one)
+        for one in ("7", "7.0", 7.9, "x", True, float("nan"), "9" * 400, 10**400, None)
+    ] == [*(7, 7, 7, None, None, None, None, None, None)]
 
 
 def test_amazons_first_edition_of_python_dicts_is_read(tmp_path: Path) -> None:
@@ -339,8 +418,13 @@ def test_amazons_first_edition_of_python_dicts_is_read(tmp_path: Path) -> None:
         '{"asin": "A3", "title": "half \\ud83d pair"}',
     ]
     (tmp_path / "meta_tools.json").write_text("\n".join(lines), "utf-8")
-    reviews = [{"reviewerID": "U", "asin": name, "unixReviewTime": time} for name, time in (("A2", "2"), ("A1", 1))]
-    (tmp_path / "music_tools.JSON").write_text("".join(json.dumps(row) + "\n" for row in reviews), "utf-8")
+    reviews = [
+        {"reviewerID": "U", "asin": name, "unixReviewTime": time}
+        for name, time in (("A2", "2"), ("A1", 1))
+    ]
+    (tmp_path / "music_tools.JSON").write_text(
+        "".join(json.dumps(row) + "\n" for row in reviews), "utf-8"
+    )
     tables = imported(tmp_path, "amazon")
     assert tables.items["title"].to_list() == ["Hammer", r"Joe's \/ saw", "half ? pair"]
     assert tables.interactions.sort("timestamp")["item_id"].to_list() == ["A1", "A2"]
@@ -355,7 +439,9 @@ def test_json_that_is_too_deep_is_one_bad_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
-def test_the_titles_of_movielens_are_read_in_the_encoding_of_their_release(tmp_path: Path, encoding: str) -> None:
+def test_the_titles_of_movielens_are_read_in_the_encoding_of_their_release(
+    tmp_path: Path, encoding: str
+) -> None:
     (tmp_path / "movies.dat").write_bytes("1::Amélie (2001)::Comedy\n".encode(encoding))
     (tmp_path / "ratings.dat").write_text("1::1::5::838985046\n", "utf-8")
     assert imported(tmp_path, "movielens").items["title"].to_list() == ["Amélie (2001)"]
@@ -376,16 +462,40 @@ def test_days_without_a_date_are_counted(tmp_path: Path) -> None:
     (tmp_path / "transactions_train.csv").write_text(days, "utf-8")
     tables = imported(tmp_path, "hm")
     assert tables.interactions.height == 1
-    assert tables.rejected.to_json() == {"interaction without a usable timestamp": {"count": 1, "example": "c"}}
+    assert tables.rejected.to_json() == {
+        "interaction without a usable timestamp": {"count": 1, "example": "c"}
+    }
     assert tables.rejected.counts["article that is bought again on the same day"] == 1
 
 
 @pytest.mark.parametrize("form", READERS)
 def test_a_folder_of_empty_files_is_a_plain_error(tmp_path: Path, form: str) -> None:
     names = (
-        *("items.csv", "interactions.csv", "items.parquet", "interactions.parquet", "x.item", "x.inter"),
-        *("x_users.tsv", "x_items.tsv", "news.tsv", "behaviors.tsv", "meta_x.json", "x.json", "movies.csv"),
-        *("ratings.csv", "articles.csv", "transactions_train.csv", "a_titles.csv", "a_pairs.csv", "y_item.csv"),
+        *(
+            "items.csv",
+            "interactions.csv",
+            "items.parquet",
+            "interactions.parquet",
+            "x.item",
+            "x.inter",
+        ),
+        *(
+            "x_users.tsv",
+            "x_items.tsv",
+            "news.tsv",
+            "behaviors.tsv",
+            "meta_x.json",
+            "x.json",
+            "movies.csv",
+        ),
+        *(
+            "ratings.csv",
+            "articles.csv",
+            "transactions_train.csv",
+            "a_titles.csv",
+            "a_pairs.csv",
+            "y_item.csv",
+        ),
         "y_pair.csv",
     )
     for name in names:
@@ -410,4 +520,6 @@ def test_ids_that_the_service_refuses_are_rejected_before_a_run_trains_on_them(b
     log = pl.DataFrame({"user_id": ["u"], "item_id": ["1"], "timestamp": [1]})
     cleaned = clean(Tables(items, log))
     assert cleaned.items["item_id"].to_list() == ["1", "é" * 128]
-    assert [one for one in cleaned.rejected.lines() if "control characters or over 256 bytes" in one]
+    assert [
+        one for one in cleaned.rejected.lines() if "control characters or over 256 bytes" in one
+    ]

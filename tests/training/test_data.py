@@ -15,7 +15,9 @@ LOG = [("u1", name, time) for time, name in enumerate("abcde")]
 LOG += [("u2", name, 9 - time) for time, name in enumerate("edcba")]
 
 
-def write(folder: Path, log: list[tuple[str, str, int]], items: dict[str, list[str | None]] | None = None) -> Path:
+def write(
+    folder: Path, log: list[tuple[str, str, int]], items: dict[str, list[str | None]] | None = None
+) -> Path:
     columns = items or {"item_id": list("abcdef"), "title": [f"film {name}" for name in "abcdef"]}
     frame = pl.DataFrame(log, schema=["user_id", "item_id", "timestamp"], orient="row")
     canonical.write(Tables(pl.DataFrame(columns), frame), folder)
@@ -64,7 +66,9 @@ def test_a_log_of_another_catalog_is_an_error(tmp_path: Path) -> None:
 
 def test_a_filter_chooses_items_by_the_words_of_a_column(tmp_path: Path) -> None:
     genres = ["Drama", "Comedy|Drama", "Comedy", "Action", "Comedy", None]
-    folder = write(tmp_path, LOG * 3, {"item_id": list("abcdef"), "title": list("abcdef"), "genres": genres})
+    folder = write(
+        tmp_path, LOG * 3, {"item_id": list("abcdef"), "title": list("abcdef"), "genres": genres}
+    )
 
     def ids(column: str = "genres", **words: list[str]) -> list[str]:
         where = WhereConfig(column=column, **words)
@@ -80,7 +84,9 @@ def test_a_filter_chooses_items_by_the_words_of_a_column(tmp_path: Path) -> None
 def test_texts_are_made_of_columns(tmp_path: Path) -> None:
     items = pl.DataFrame({"item_id": ["a"], "title": ["Up"], "year": [2009], "genres": [None]})
     assert item_texts(items, "{title} ({year}) {genres}") == ["Up (2009) "]
-    with pytest.raises(DataError, match="names director; the items have item_id, title, year, genres"):
+    with pytest.raises(
+        DataError, match="names director; the items have item_id, title, year, genres"
+    ):
         item_texts(items, "{title} {director}")
     assert tmp_path.exists()
 
@@ -92,13 +98,34 @@ def test_the_digest_depends_on_texts_and_histories(tmp_path: Path) -> None:
     assert first != load(write(tmp_path / "d", [*LOG, ("u1", "f", 60)])).digest
 
 
-def test_repetitions_far_apart_are_dropped_and_targets_in_histories_are_warned_of(tmp_path: Path) -> None:
+def test_repetitions_far_apart_are_dropped_and_targets_in_histories_are_warned_of(
+    tmp_path: Path,
+) -> None:
     log = [(user, name, time) for user in ("u1", "u2") for time, name in enumerate("aabbccdd")]
     folder = write(tmp_path, [*log, *log])
     dataset = load(folder)
     assert dataset.rejected.counts[REPEATED] == len(log)
-    assert repeated_targets(dataset).startswith("2 of 2 users' last items stand in their histories already")
-    assert load(folder, keep_duplicates=True).sequences[0].tolist() == [0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3]
+    assert repeated_targets(dataset).startswith(
+        "2 of 2 users' last items stand in their histories already"
+    )
+    assert load(folder, keep_duplicates=True).sequences[0].tolist() == [
+        0,
+        0,
+        0,
+        0,
+        1,
+        1,
+        1,
+        1,
+        2,
+        2,
+        2,
+        2,
+        3,
+        3,
+        3,
+        3,
+    ]
     assert repeated_targets(load(write(tmp_path / "b", LOG))) == ""
 
 
@@ -122,7 +149,9 @@ def test_no_user_left_is_an_error(tmp_path: Path) -> None:
         ("items.parquet", b"no parquet", "is no Parquet file"),
     ],
 )
-def test_a_broken_folder_is_named(tmp_path: Path, name: str, content: bytes | None, says: str) -> None:
+def test_a_broken_folder_is_named(
+    tmp_path: Path, name: str, content: bytes | None, says: str
+) -> None:
     path = write(tmp_path, LOG) / name
     path.unlink()
     if content is not None:
@@ -142,7 +171,12 @@ def test_the_papers_files_are_read(tmp_path: Path) -> None:
     (tmp_path / "adressa_users.tsv").write_text("U1\tN1 N2 N3\nU2\tN3\nbroken\n", "utf-8")
     (tmp_path / "adressa_news.tsv").write_text("N1\tEn tittel\nN2\tTo\nN3\tTre\nN4\t\n", "utf-8")
     tables = read_tables("adapter4rec", tmp_path)
-    assert tables.interactions.rows() == [("U1", "N1", 0), ("U1", "N2", 1), ("U1", "N3", 2), ("U2", "N3", 0)]
+    assert tables.interactions.rows() == [
+        ("U1", "N1", 0),
+        ("U1", "N2", 1),
+        ("U1", "N3", 2),
+        ("U2", "N3", 0),
+    ]
     assert tables.items["title"].to_list() == ["En tittel", "To", "Tre", ""]
     assert tables.rejected.counts == {"adressa_users.tsv: no two fields": 1}
     dataset = load(tmp_path, format="adapter4rec", min_interactions=3)
@@ -155,18 +189,27 @@ def test_recbole_files_are_read_by_their_typed_header(tmp_path: Path) -> None:
         "user_id:token\titem_id:token\trating:float\ttimestamp:float\n1\t7\t3\t881250949\n1\t8\t5\tlater\n1\t9\n",
         "utf-8",
     )
-    (tmp_path / "x.item").write_text("item_id:token\tmovie_title:token_seq\tclass:token_seq\n7\tUp\tComedy\n", "utf-8")
+    (tmp_path / "x.item").write_text(
+        "item_id:token\tmovie_title:token_seq\tclass:token_seq\n7\tUp\tComedy\n", "utf-8"
+    )
     tables = read_tables("recbole", tmp_path)
     assert tables.interactions.rows() == [("1", "7", "881250949"), ("1", "8", "later")]
     assert tables.items.rows() == [("7", "Up", "Comedy")]
     tables = clean(tables)
     assert tables.interactions.rows() == [("1", "7", 881250949.0)]
-    assert tables.rejected.counts == {"x.inter: 4 fields expected": 1, "interaction without a usable timestamp": 1}
+    assert tables.rejected.counts == {
+        "x.inter: 4 fields expected": 1,
+        "interaction without a usable timestamp": 1,
+    }
 
 
 def test_csv_files_keep_quoted_commas_and_newlines(tmp_path: Path) -> None:
-    (tmp_path / "items.csv").write_text('item_id,name,category\n07,"Up, and\naway",film\n8,Jaws\n', "utf-8")
-    (tmp_path / "interactions.csv").write_text("user_id,item_id,timestamp\nu,07,2026-11-23T10:00:00\n", "utf-8")
+    (tmp_path / "items.csv").write_text(
+        'item_id,name,category\n07,"Up, and\naway",film\n8,Jaws\n', "utf-8"
+    )
+    (tmp_path / "interactions.csv").write_text(
+        "user_id,item_id,timestamp\nu,07,2026-11-23T10:00:00\n", "utf-8"
+    )
     tables = read_tables("csv", tmp_path)
     assert tables.items.rows() == [("07", "Up, and\naway", "film")]
     assert tables.items.columns == ["item_id", "title", "category"]
@@ -182,12 +225,22 @@ def test_csv_files_keep_quoted_commas_and_newlines(tmp_path: Path) -> None:
             "user,item_id\n",
             "items lacks item_id; it has id, title; the file of interactions lacks user_id",
         ),
-        ("", "user_id,item_id\n", "items.csv: expected a header of different names, got an empty file"),
+        (
+            "",
+            "user_id,item_id\n",
+            "items.csv: expected a header of different names, got an empty file",
+        ),
         ("item_id,item_id\n", "", "got item_id, item_id"),
-        ('item_id,"title\n1,a\n', "user_id,item_id\n", 'items.csv: expected a header .* got item_id,"title'),
+        (
+            'item_id,"title\n1,a\n',
+            "user_id,item_id\n",
+            'items.csv: expected a header .* got item_id,"title',
+        ),
     ],
 )
-def test_csv_files_that_cannot_be_read_say_where_and_why(tmp_path: Path, items: str, log: str, says: str) -> None:
+def test_csv_files_that_cannot_be_read_say_where_and_why(
+    tmp_path: Path, items: str, log: str, says: str
+) -> None:
     (tmp_path / "items.csv").write_text(items, "utf-8")
     (tmp_path / "interactions.csv").write_text(log, "utf-8")
     with pytest.raises(DataError, match=says):
@@ -204,7 +257,9 @@ def test_a_user_with_two_lines_keeps_the_first(tmp_path: Path) -> None:
 
 def test_only_a_newline_ends_a_line_and_another_encoding_is_named(tmp_path: Path) -> None:
     (tmp_path / "x.inter").write_bytes(b"\xef\xbb\xbfuser_id:token\titem_id:token\r\n1\t7\r\n")
-    (tmp_path / "x.item").write_text("item_id:token\ttitle:token_seq\n7\tUp\u2028and\x0caway\n", "utf-8")
+    (tmp_path / "x.item").write_text(
+        "item_id:token\ttitle:token_seq\n7\tUp\u2028and\x0caway\n", "utf-8"
+    )
     tables = read_tables("recbole", tmp_path)
     assert tables.items["title"].to_list() == ["Up\u2028and\x0caway"]
     assert tables.interactions.select("user_id", "item_id").rows() == [("1", "7")]
@@ -216,7 +271,9 @@ def test_only_a_newline_ends_a_line_and_another_encoding_is_named(tmp_path: Path
 def interactions(times: list[object], kind: pl.DataType | None = None) -> Tables:
     items = pl.DataFrame({"item_id": ["a"], "title": ["x"]})
     users = [f"u{place}" for place in range(len(times))]
-    log = pl.DataFrame({"user_id": users, "item_id": "a", "timestamp": pl.Series(times, dtype=kind, strict=False)})
+    log = pl.DataFrame(
+        {"user_id": users, "item_id": "a", "timestamp": pl.Series(times, dtype=kind, strict=False)}
+    )
     return Tables(items, log)
 
 
@@ -246,7 +303,11 @@ def test_times_that_nobody_can_read_are_an_error() -> None:
 def test_rows_without_an_id_are_counted() -> None:
     items = pl.DataFrame({"item_id": ["a", None, ""], "title": ["x", "y", "z"]})
     rows = [("u1", "a", 1), (None, "a", 2), ("u2", None, 3), ("u3", " ", 4)]
-    log = pl.DataFrame(rows, schema={"user_id": pl.String, "item_id": pl.String, "timestamp": pl.Int64}, orient="row")
+    log = pl.DataFrame(
+        rows,
+        schema={"user_id": pl.String, "item_id": pl.String, "timestamp": pl.Int64},
+        orient="row",
+    )
     tables = clean(Tables(items, log))
     assert tables.interactions.rows() == [("u1", "a", 1)]
     assert tables.rejected.counts == {
@@ -262,7 +323,10 @@ def test_columns_of_lists_serve_texts_and_filters(tmp_path: Path) -> None:
     frame = pl.DataFrame({"item_id": list("abcdef"), "title": list("abcdef"), "genres": genres})
     frame.write_parquet(tmp_path / "items.parquet")
     dataset = load(
-        tmp_path, text="{title} {genres}", min_interactions=3, where=WhereConfig(column="genres", none=["Drama"])
+        tmp_path,
+        text="{title} {genres}",
+        min_interactions=3,
+        where=WhereConfig(column="genres", none=["Drama"]),
     )
     assert dataset.texts == ["c Comedy", "d ", "e ", "f Action"]
 
@@ -287,7 +351,13 @@ def test_an_import_can_be_written_in_the_canonical_form(tmp_path: Path) -> None:
     ("form", "says"),
     [
         ("excel", "expected one of canonical"),
-        ("csv", "items.csv is not there: expected one file of items, .*; .*expected one file of interactions"),
+        (
+            "csv",
+            (
+                "items.csv is not there: expected one file of items, .*; .*expected one file of"
+                " interactions"
+            ),
+        ),
         ("recbole", "expected one item file"),
     ],
 )

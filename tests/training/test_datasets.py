@@ -17,12 +17,16 @@ from training.names import FORMS, packaged
 
 def test_every_missing_folder_of_all_runs_is_named_once_with_how_to_get_it(tmp_path: Path) -> None:
     data = tmp_path / "data"
-    plan = load_experiment(packaged()["1-text"], data, tmp_path / "out", ["base.backbone.encoder=./no/such/minilm"])
+    plan = load_experiment(
+        packaged()["1-text"], data, tmp_path / "out", ["base.backbone.encoder=./no/such/minilm"]
+    )
     runs = [(run.name, run.config) for run in [*plan.sources.values(), *plan.runs]]
     lines = find_missing(runs)
     assert len(lines) == 3
     films, encoder, instruments = lines
-    assert films.startswith(f"{data.resolve() / 'ml_1m_posters'} is not there; sources/films_sasrec, ")
+    assert films.startswith(
+        f"{data.resolve() / 'ml_1m_posters'} is not there; sources/films_sasrec, "
+    )
     assert "swaprec import movielens ml-1m" in films
     assert "need it: " in films
     assert f"swaprec import amazon FOLDER {data.resolve()}/amazon_instruments" in instruments
@@ -33,16 +37,19 @@ def test_every_missing_folder_of_all_runs_is_named_once_with_how_to_get_it(tmp_p
 
 def test_pictures_that_are_missing_from_a_folder_that_is_there_are_named(tmp_path: Path) -> None:
     plan = load_experiment(write(tmp_path), tmp_path, tmp_path / "out")
-    assert [line.partition(" is not there")[0] for line in find_missing((r.name, r.config) for r in plan.runs)] == [
-        str(tmp_path.resolve() / "log")
-    ]
+    assert [
+        line.partition(" is not there")[0]
+        for line in find_missing((r.name, r.config) for r in plan.runs)
+    ] == [str(tmp_path.resolve() / "log")]
     tiny_log(tmp_path / "log")
     (line,) = find_missing((run.name, run.config) for run in plan.runs)
     assert line.startswith(f"{tmp_path.resolve() / 'log' / 'images.zip'} is not there")
 
 
 @pytest.mark.parametrize("name", list(packaged()))
-def test_every_data_set_of_a_packaged_experiment_is_explained_on_its_page(name: str, tmp_path: Path) -> None:
+def test_every_data_set_of_a_packaged_experiment_is_explained_on_its_page(
+    name: str, tmp_path: Path
+) -> None:
     plan = load_experiment(packaged()[name], tmp_path, tmp_path / "out")
     folders = {run.config.data.folder.name for run in [*plan.sources.values(), *plan.runs]}
     page = (Path(__file__).parents[2] / "docs" / "experiments.md").read_text("utf-8")

@@ -18,7 +18,12 @@ def test_a_figure_above_all_baselines_needs_no_sentence() -> None:
 
 
 def test_the_baselines_that_a_figure_misses_are_named_strongest_first_in_one_sentence() -> None:
-    baselines = {"none": hr(0.1), "popularity": hr(0.21), "recent_popularity": hr(0.27), "item_knn": hr(0.31)}
+    baselines = {
+        "none": hr(0.1),
+        "popularity": hr(0.21),
+        "recent_popularity": hr(0.27),
+        "item_knn": hr(0.31),
+    }
     said = compare_with_baselines(hr(0.22), baselines)
     assert said == (
         "HR@10 0.2200 [0.2000, 0.2400] is below item-kNN (0.3100) and recent popularity (0.2700) "
@@ -55,7 +60,10 @@ def test_what_is_no_number_is_left_out(test: Any, baselines: Any) -> None:
 
 
 def test_a_figure_names_users_items_seed_and_data() -> None:
-    assert describe_basis(16_859, 6_040, 0, "3f2a91c4aa") == "6,040 users, 16,859 items, seed 0, data 3f2a91c4"
+    assert (
+        describe_basis(16_859, 6_040, 0, "3f2a91c4aa")
+        == "6,040 users, 16,859 items, seed 0, data 3f2a91c4"
+    )
     assert describe_basis(users=60) == "60 users"
     assert describe_metrics({"test": {"users": 60}}, "") == "60 users"
     assert describe_metrics({"test": "good", "items": "many", "seed": None}, "") == ""

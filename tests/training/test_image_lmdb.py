@@ -40,7 +40,9 @@ def found(path: Path, name: str) -> Picture:
 
 @pytest.mark.parametrize("folder", [False, True], ids=["file", "folder"])
 @pytest.mark.parametrize("protocol", [2, 3, None, pickle.HIGHEST_PROTOCOL])
-def test_the_pixels_come_back_as_they_were_stored(tmp_path: Path, protocol: int | None, folder: bool) -> None:
+def test_the_pixels_come_back_as_they_were_stored(
+    tmp_path: Path, protocol: int | None, folder: bool
+) -> None:
     path = written(tmp_path / "hm.lmdb", {"v1": pickled(protocol=protocol)}, folder=folder)
     picture = found(path, "v1.jpg")
     check(picture.read(), picture.name)
@@ -51,7 +53,10 @@ def test_the_pixels_come_back_as_they_were_stored(tmp_path: Path, protocol: int 
 
 def test_a_large_picture_comes_back(tmp_path: Path) -> None:
     large = np.random.default_rng(1).integers(0, 256, (400, 300, 3), np.uint8)
-    path = written(tmp_path / "images.lmdb", {"v1": pickled(pixels=large), "v2": pickled(pixels=large, protocol=2)})
+    path = written(
+        tmp_path / "images.lmdb",
+        {"v1": pickled(pixels=large), "v2": pickled(pixels=large, protocol=2)},
+    )
     assert np.array_equal(np.asarray(decode(found(path, "v1.jpg").read())), large)
     assert found(path, "v1.jpg") == found(path, "v2.jpg"), "a picture is known by its pixels"
 
@@ -60,7 +65,9 @@ def test_an_item_is_found_by_its_id_and_by_the_number_in_it(tmp_path: Path) -> N
     other = pickled(pixels=PIXELS[::-1])
     path = written(tmp_path / "hm.lmdb", {"27903": pickled(27903), "v5": pickled("v5"), "5": other})
     assert found(path, "v27903.jpg") == found(path, "27903")
-    assert found(path, "v5.jpg") == found(path, "v27903.jpg"), "the id itself comes before the number in it"
+    assert found(path, "v5.jpg") == found(path, "v27903.jpg"), (
+        "the id itself comes before the number in it"
+    )
 
 
 @pytest.mark.parametrize("name", ["v9.jpg", "nine", "v" * 600, ".."])
@@ -69,12 +76,16 @@ def test_an_id_that_is_missing_has_no_picture(tmp_path: Path, name: str) -> None
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-def test_a_pickle_that_names_something_else_is_refused_and_not_run(tmp_path: Path, protocol: int) -> None:
+def test_a_pickle_that_names_something_else_is_refused_and_not_run(
+    tmp_path: Path, protocol: int
+) -> None:
     proof = tmp_path / "ran"
     hidden = LMDB_Image(PIXELS, Runs(f"touch {proof}"))
     for bad in (Runs(f"touch {proof}"), hidden):
         path = written(tmp_path / f"{type(bad).__name__}.lmdb", {"v1": pickle.dumps(bad, protocol)})
-        with pytest.raises(ImageError, match=r"v1\.jpg: the pickle names (posix\.system|copy_?reg\._reconstructor)"):
+        with pytest.raises(
+            ImageError, match=r"v1\.jpg: the pickle names (posix\.system|copy_?reg\._reconstructor)"
+        ):
             Pictures(path).find("v1.jpg")
     assert not proof.exists()
     pickle.loads(pickle.dumps(hidden, protocol))  # noqa: S301 - shows that it would have run
@@ -102,11 +113,25 @@ def test_nothing_is_imported() -> None:
         (b"\x80\x04h\x07.", "damaged or truncated"),
         (b"\x80\x04K\x01K\x02\x86K\x01\x86.", "a pair of something else"),
         (b"\x80\x04K\x01K\x02\x93.", "a name that is no text"),
-        (b"\x80\x02c_codecs\nencode\nX\x01\x00\x00\x00aX\x05\x00\x00\x00utf-8\x86R.", "a call other than"),
+        (
+            b"\x80\x02c_codecs\nencode\nX\x01\x00\x00\x00aX\x05\x00\x00\x00utf-8\x86R.",
+            "a call other than",
+        ),
         (b"\x80\x02c_codecs\nencode\n)\x81.", "an object that is no LMDB_Image"),
     ],
     ids=[
-        *("in_the_tail", "in_the_pixels", "empty", "text", "list", "str", "array", "too_many", "underflow", "memo"),
+        *(
+            "in_the_tail",
+            "in_the_pixels",
+            "empty",
+            "text",
+            "list",
+            "str",
+            "array",
+            "too_many",
+            "underflow",
+            "memo",
+        ),
         *("nested", "name", "codec", "object"),
     ],
 )
@@ -163,7 +188,8 @@ def test_a_value_that_is_too_large_is_refused_before_it_is_copied(
 
 @pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
 def test_all_of_a_picture_is_read(protocol: int) -> None:
-    large = np.zeros((300, 70_000, 3), np.uint8)  # wide numbers, and bytes outside of the pickle's frames
+    # Wide numbers, and bytes outside of the pickle's frames.
+    large = np.zeros((300, 70_000, 3), np.uint8)
     assert values_of(pickled(2**40, large, protocol)) == vars(LMDB_Image(large, 2**40))
     assert len(list(pickletools.genops(pickled(2**40, large, protocol)))) < image_lmdb.MAX_OPCODES
 
@@ -182,7 +208,9 @@ def test_an_lmdb_that_is_cut_off_is_refused_before_a_page_is_missed(tmp_path: Pa
         Pictures(path)
 
 
-def test_without_the_package_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_package_it_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = written(tmp_path / "images.lmdb", {"v1": pickled()})
     monkeypatch.setitem(sys.modules, "lmdb", None)
     with pytest.raises(ImageError, match=r"pip install 'swaprec\[train\]'"):

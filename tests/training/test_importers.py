@@ -36,8 +36,14 @@ def test_every_form_can_be_named_in_a_run_file() -> None:
 
 def test_mind(tmp_path: Path) -> None:
     news = "N1\tsports\tsoccer\tA cup\tText\thttps://a\t[]\t[]\nN2\tnews\tworld\tA storm\t\thttps://b\t[]\t[]\n"
-    more = "N3\tnews\tworld\tA vote\t\thttps://c\t[]\t[]\nN1\tsports\tsoccer\tA cup\t\t\t\t\nbroken line\n"
-    seen = "1\tU1\t11/15/2019 8:55:22 PM\tN3 N1\tN2-1 N3-0\n2\tU1\t11/15/2019 9:55:22 AM\tN3\tN1-0 N2-0\n"
+    more = (
+        "N3\tnews\tworld\tA vote\t\thttps://c\t[]\t[]\nN1\tsports\tsoccer\tA cup\t\t\t\t\nbroken"
+        " line\n"
+    )
+    seen = (
+        "1\tU1\t11/15/2019 8:55:22 PM\tN3 N1\tN2-1 N3-0\n2\tU1\t11/15/2019 9:55:22 AM\tN3\tN1-0"
+        " N2-0\n"
+    )
     later = "3\tU2\t11/16/2019 12:00:01 AM\t\tN3-1 N1-1\n4\tU3\tnot a time\tN1\tN2-1\n"
     for name, rows, behaviors in (("MINDsmall_train", news, seen), ("MINDsmall_dev", more, later)):
         (tmp_path / name).mkdir()
@@ -67,7 +73,12 @@ def test_amazon(tmp_path: Path, year: int, packed: bool) -> None:
         ]
     else:
         meta = [
-            {"parent_asin": "B1", "title": "A pipette", "store": "Lab", "main_category": "Industrial"},
+            {
+                "parent_asin": "B1",
+                "title": "A pipette",
+                "store": "Lab",
+                "main_category": "Industrial",
+            },
             {"parent_asin": "B2", "title": "Tape", "main_category": None},
         ]
         reviews = [
@@ -77,7 +88,9 @@ def test_amazon(tmp_path: Path, year: int, packed: bool) -> None:
     end = ".gz" if packed else ""
     for name, rows in ((f"meta_Scientific.jsonl{end}", meta), (f"Scientific.jsonl{end}", reviews)):
         content = "".join(json.dumps(row) + "\n" for row in rows) + "{not json\n"
-        (tmp_path / name).write_bytes(gzip.compress(content.encode()) if packed else content.encode())
+        (tmp_path / name).write_bytes(
+            gzip.compress(content.encode()) if packed else content.encode()
+        )
     tables = read_tables("amazon", tmp_path)
     assert titles_of(tables) == {"B1": "A pipette", "B2": "Tape"}
     assert tables.items["category"].to_list() == ["Industrial", None]
@@ -129,19 +142,31 @@ def test_movielens_25m(tmp_path: Path) -> None:
 
 
 def test_rows_of_another_length_are_counted_and_the_rest_is_read(tmp_path: Path) -> None:
-    (tmp_path / "movies.csv").write_text("movieId,title,genres\n1,Heat,Crime\n2,Casino, The,Crime\n", "utf-8")
+    (tmp_path / "movies.csv").write_text(
+        "movieId,title,genres\n1,Heat,Crime\n2,Casino, The,Crime\n", "utf-8"
+    )
     rows = "1,1,5.0,10\n1,1,5.0,11,more\n1,1\n"
     (tmp_path / "ratings.csv").write_text(f"userId,movieId,rating,timestamp\n{rows}", "utf-8")
     tables = read_tables("movielens", tmp_path)
     assert titles_of(tables) == {"1": "Heat"}
     assert log_of(tables) == {"1": ["1"]}
-    assert tables.rejected.counts == {"movies.csv: 3 fields expected": 1, "ratings.csv: 4 fields expected": 2}
+    assert tables.rejected.counts == {
+        "movies.csv: 3 fields expected": 1,
+        "ratings.csv: 4 fields expected": 2,
+    }
     assert "Casino" in tables.rejected.examples["movies.csv: 3 fields expected"]
 
 
 def test_adressa(tmp_path: Path) -> None:
     first = [
-        {"userId": "cx:1", "id": "a", "title": "Storm i Trondheim", "time": 1483225202, "eventId": 1, "activeTime": 7},
+        {
+            "userId": "cx:1",
+            "id": "a",
+            "title": "Storm i Trondheim",
+            "time": 1483225202,
+            "eventId": 1,
+            "activeTime": 7,
+        },
         {"userId": "cx:1", "time": 1483225203, "url": "http://adressa.no"},
     ]
     second = [
@@ -179,7 +204,9 @@ def test_hm(tmp_path: Path) -> None:
     assert tables.items["description"].to_list()[0] == "Jersey top, narrow straps"
     assert log_of(tables) == {"c1": ["0108775015", "0108775044"]}
     first, *purchases = bought.splitlines()
-    (tmp_path / "transactions_train.csv").write_text("\n".join([first, *reversed(purchases)]), "utf-8")
+    (tmp_path / "transactions_train.csv").write_text(
+        "\n".join([first, *reversed(purchases)]), "utf-8"
+    )
     with pytest.raises(DataError, match="the days are not in order; sort the rows by t_dat"):
         log_of(read_tables("hm", tmp_path))
 
@@ -191,7 +218,9 @@ def test_what_recurs_on_a_day_counts_once_also_across_chunks(tmp_path: Path) -> 
         "utf-8",
     )
     rows = [f"2018-09-20,c{place % (count - 3)},1" for place in range(count)] + ["2018-09-21,c0,1"]
-    (tmp_path / "transactions_train.csv").write_text("t_dat,customer_id,article_id\n" + "\n".join(rows), "utf-8")
+    (tmp_path / "transactions_train.csv").write_text(
+        "t_dat,customer_id,article_id\n" + "\n".join(rows), "utf-8"
+    )
     assert clean(read_tables("hm", tmp_path)).interactions.height == count - 2
 
 
@@ -201,7 +230,9 @@ def test_a_log_of_several_chunks_is_read_whole_and_its_bad_rows_are_counted(tmp_
     rows[CHUNK + 7] = "1,1,1,1,1"
     rows[CHUNK + 9] = "8,9,4.0,1"
     rows[CHUNK + 11] = "8,1,4.0,never"
-    (tmp_path / "ratings.csv").write_text("userId,movieId,rating,timestamp\n" + "\n".join(rows), "utf-8")
+    (tmp_path / "ratings.csv").write_text(
+        "userId,movieId,rating,timestamp\n" + "\n".join(rows), "utf-8"
+    )
     tables = clean(read_tables("movielens", tmp_path))
     counts = canonical.write(tables, tmp_path / "out")
     assert counts == {"items": 1, "interactions": 2 * CHUNK - 3}
@@ -222,11 +253,16 @@ def test_an_import_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="1 of 1 interactions name items that the catalog lacks"):
         canonical.write(clean(read_tables("movielens", tmp_path)), tmp_path / "out")
     assert read_tables("canonical", tmp_path / "out").interactions.height == 1
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["interactions.parquet", "items.parquet"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "interactions.parquet",
+        "items.parquet",
+    ]
 
 
 def test_microlens(tmp_path: Path) -> None:
-    (tmp_path / "MicroLens-50k_titles.csv").write_text('item,title\n1,"Cats, and more"\n2,Dogs\n', "utf-8")
+    (tmp_path / "MicroLens-50k_titles.csv").write_text(
+        'item,title\n1,"Cats, and more"\n2,Dogs\n', "utf-8"
+    )
     (tmp_path / "MicroLens-50k_pairs.csv").write_text(
         "user,item,timestamp\n36121,2,1583378629552\n36121,1,1583378629000\n", "utf-8"
     )
@@ -237,8 +273,12 @@ def test_microlens(tmp_path: Path) -> None:
 
 
 def test_microlens_without_a_header_and_with_quotes_that_do_not_match(tmp_path: Path) -> None:
-    (tmp_path / "MicroLens-1M_title.csv").write_text('1,"Cats, and more"\n2,5" of "dogs\n3\n', "utf-8")
-    (tmp_path / "MicroLens-1M_pairs.csv").write_text("user,item,timestamp\n9,2,20\n9,1,10\n", "utf-8")
+    (tmp_path / "MicroLens-1M_title.csv").write_text(
+        '1,"Cats, and more"\n2,5" of "dogs\n3\n', "utf-8"
+    )
+    (tmp_path / "MicroLens-1M_pairs.csv").write_text(
+        "user,item,timestamp\n9,2,20\n9,1,10\n", "utf-8"
+    )
     tables = read_tables("microlens", tmp_path)
     assert titles_of(tables) == {"1": "Cats, and more", "2": '5" of "dogs'}
     assert log_of(tables) == {"9": ["1", "2"]}
@@ -249,7 +289,11 @@ def test_the_papers_image_data_sets_name_items_only(tmp_path: Path) -> None:
     (tmp_path / "hm_items.tsv").write_text("v1\nv2\n\nv3\tA title\n", "utf-8")
     (tmp_path / "hm_users.tsv").write_text("u1\tv2 v1\n", "utf-8")
     tables = read_tables("adapter4rec", tmp_path)
-    assert tables.items.rows() == [("v1", "", "v1.jpg"), ("v2", "", "v2.jpg"), ("v3", "A title", "v3.jpg")]
+    assert tables.items.rows() == [
+        ("v1", "", "v1.jpg"),
+        ("v2", "", "v2.jpg"),
+        ("v3", "A title", "v3.jpg"),
+    ]
     assert log_of(tables) == {"u1": ["v2", "v1"]}
 
 
@@ -276,7 +320,10 @@ FOODS = 'v1,"韩国菜,好吃","Korean food, ""tasty"""\nv2,面条,Noodles\nv3,�
 
 @pytest.mark.parametrize(
     "pairs",
-    ["v2,u1,1640\nv1,u1,1630\nv1,u2,1650\nv9,u2,1660\n", "u1,v2,1640\nu1,v1,1630\nu2,v1,1650\nu2,v9,1660\n"],
+    [
+        "v2,u1,1640\nv1,u1,1630\nv1,u2,1650\nv9,u2,1660\n",
+        "u1,v2,1640\nu1,v1,1630\nu2,v1,1650\nu2,v9,1660\n",
+    ],
     ids=["item_first", "user_first"],
 )
 def test_ninerec(tmp_path: Path, pairs: str) -> None:
@@ -294,7 +341,9 @@ def test_ninerec(tmp_path: Path, pairs: str) -> None:
 def test_ninerec_without_times_has_its_order_from_the_sequences(tmp_path: Path) -> None:
     (tmp_path / "QB_item.csv").write_text(FOODS, "utf-8")
     (tmp_path / "QB_pair.csv").write_text("v1,u1\nv2,u1\nv1,u2\n", "utf-8")
-    with pytest.raises(DataError, match=r"expected one \*_pair\.csv with times, or file of sequences"):
+    with pytest.raises(
+        DataError, match=r"expected one \*_pair\.csv with times, or file of sequences"
+    ):
         read_tables("ninerec", tmp_path)
     (tmp_path / "QB_behaviour.tsv").write_text("u1\tv2 v1\nu2\tv1\nu3\n", "utf-8")
     tables = read_tables("ninerec", tmp_path)
@@ -314,7 +363,9 @@ def test_ninerec_rows_of_another_length_are_counted(tmp_path: Path) -> None:
 @pytest.mark.parametrize("items", ["", "v1\tA title\n"], ids=["empty", "tabs"])
 def test_ninerec_items_of_another_form_are_named(tmp_path: Path, items: str) -> None:
     (tmp_path / "DY_item.csv").write_text(items, "utf-8")
-    with pytest.raises(DataError, match=r"DY_item\.csv: expected rows of item_id, title, title_en, found"):
+    with pytest.raises(
+        DataError, match=r"DY_item\.csv: expected rows of item_id, title, title_en, found"
+    ):
         read_tables("ninerec", tmp_path)
 
 
@@ -331,14 +382,18 @@ def test_ninerec_items_of_another_form_are_named(tmp_path: Path, items: str) -> 
         ("ninerec", "expected one file of items"),
     ],
 )
-def test_a_folder_of_something_else_says_what_is_expected(tmp_path: Path, form: str, says: str) -> None:
+def test_a_folder_of_something_else_says_what_is_expected(
+    tmp_path: Path, form: str, says: str
+) -> None:
     with pytest.raises(DataError, match=says):
         read_tables(form, tmp_path)
 
 
 def test_a_column_that_is_missing_is_named_with_those_that_are_there(tmp_path: Path) -> None:
     (tmp_path / "articles.csv").write_text("article_id,name\n1,x\n", "utf-8")
-    with pytest.raises(DataError, match=r"articles\.csv lacks prod_name, .*; it has article_id, name"):
+    with pytest.raises(
+        DataError, match=r"articles\.csv lacks prod_name, .*; it has article_id, name"
+    ):
         read_tables("hm", tmp_path)
 
 

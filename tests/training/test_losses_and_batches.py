@@ -8,7 +8,12 @@ import torch.nn.functional as F
 from training.batches import Candidates, batches, cut_windows
 from training.losses import Predictions, bce, full_softmax, in_batch_debiased
 
-SEQUENCES = [np.array([3, 1, 4, 1, 5, 9, 2]), np.array([6, 5]), np.array([7]), np.array([8, 0, 8, 0])]
+SEQUENCES = [
+    np.array([3, 1, 4, 1, 5, 9, 2]),
+    np.array([6, 5]),
+    np.array([7]),
+    np.array([8, 0, 8, 0]),
+]
 
 
 def predictions() -> Predictions:
@@ -35,7 +40,9 @@ def test_bce_is_the_papers_two_means() -> None:
     for b, t in positions(batch):
         positive.append(F.softplus(-(batch.users[b, t] @ batch.items[batch.targets[b, t]])))
         negative.append(F.softplus(batch.users[b, t] @ batch.items[batch.negatives[b, t]]))
-    assert bce(batch).item() == pytest.approx(float(sum(positive) / 5 + sum(negative) / 5), rel=1e-6)
+    assert bce(batch).item() == pytest.approx(
+        float(sum(positive) / 5 + sum(negative) / 5), rel=1e-6
+    )
 
 
 def test_in_batch_masks_the_users_own_other_items_and_corrects_for_popularity() -> None:
@@ -50,13 +57,16 @@ def test_in_batch_masks_the_users_own_other_items_and_corrects_for_popularity() 
         ]
         values = torch.tensor([value for value, _ in logits])
         terms.append(torch.logsumexp(values, 0) - next(value for value, i in logits if i == target))
-    assert in_batch_debiased(batch).item() == pytest.approx(float(sum(terms) / len(terms)), rel=1e-5)
+    assert in_batch_debiased(batch).item() == pytest.approx(
+        float(sum(terms) / len(terms)), rel=1e-5
+    )
 
 
 def test_full_softmax_is_cross_entropy_over_everything() -> None:
     batch = predictions()
     terms = [
-        torch.logsumexp(batch.items @ batch.users[b, t], 0) - batch.users[b, t] @ batch.items[batch.targets[b, t]]
+        torch.logsumexp(batch.items @ batch.users[b, t], 0)
+        - batch.users[b, t] @ batch.items[batch.targets[b, t]]
         for b, t in positions(batch)
     ]
     assert full_softmax(batch).item() == pytest.approx(float(sum(terms) / len(terms)), rel=1e-5)
@@ -88,7 +98,9 @@ def test_a_batch_holds_its_distinct_items_and_points_at_them(candidates: Candida
         rows = batch.distinct[batch.windows]
         for row, real, own in zip(rows, batch.real, batch.own, strict=True):
             user = next(s for s in SEQUENCES if set(row[real].tolist()) <= set(s.tolist()))
-            assert set(batch.distinct[own].tolist()) == set(user.tolist()) & set(batch.distinct.tolist())
+            assert set(batch.distinct[own].tolist()) == set(user.tolist()) & set(
+                batch.distinct.tolist()
+            )
         if candidates == "catalog":
             assert batch.distinct.tolist() == list(range(12))
         if candidates == "batch":
@@ -99,12 +111,20 @@ def test_negatives_are_never_the_users_own_and_every_other_item_occurs() -> None
     windows = cut_windows(SEQUENCES[:1], 6, "last")
     drawn: set[int] = set()
     for seed in range(60):
-        batch = next(batches(windows, SEQUENCES[:1], 12, 4, np.random.default_rng(seed), "negatives"))
+        batch = next(
+            batches(windows, SEQUENCES[:1], 12, 4, np.random.default_rng(seed), "negatives")
+        )
         drawn |= set(batch.distinct[batch.negatives[batch.real[:, 1:]]].tolist())
     assert drawn == set(range(12)) - set(SEQUENCES[0].tolist())
 
 
 def test_an_epochs_order_depends_on_its_generator_alone() -> None:
     windows = cut_windows(SEQUENCES, 3, "all")
-    one, two = (list(batches(windows, SEQUENCES, 12, 2, np.random.default_rng([7, 3]), "negatives")) for _ in range(2))
-    assert all(np.array_equal(a.distinct[a.windows], b.distinct[b.windows]) for a, b in zip(one, two, strict=True))
+    one, two = (
+        list(batches(windows, SEQUENCES, 12, 2, np.random.default_rng([7, 3]), "negatives"))
+        for _ in range(2)
+    )
+    assert all(
+        np.array_equal(a.distinct[a.windows], b.distinct[b.windows])
+        for a, b in zip(one, two, strict=True)
+    )

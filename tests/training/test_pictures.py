@@ -36,13 +36,19 @@ def test_pictures_of_a_folder_and_of_a_zip_are_found_by_name(tmp_path: Path, zip
 
 def test_a_zip_whose_files_have_equal_names_is_asked_by_their_folders(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "images.zip", "w") as archive:
-        for number, member in enumerate(("images/010/1.png", "images/020/1.png", "images/010/2.png")):
+        for number, member in enumerate(
+            ("images/010/1.png", "images/020/1.png", "images/010/2.png")
+        ):
             archive.writestr(member, tiny_picture(number))
     pictures = Pictures(tmp_path / "images.zip")
     assert pictures.find("020/1.png") == Picture.of(tiny_picture(1))
-    assert pictures.find("images/010/2.png") == pictures.find("2.png") == Picture.of(tiny_picture(2))
+    assert (
+        pictures.find("images/010/2.png") == pictures.find("2.png") == Picture.of(tiny_picture(2))
+    )
     assert pictures.find("10/2.png") is None
-    with pytest.raises(ImageError, match=r"images\.zip holds images/010/1\.png and images/020/1\.png: name one"):
+    with pytest.raises(
+        ImageError, match=r"images\.zip holds images/010/1\.png and images/020/1\.png: name one"
+    ):
         pictures.find("1.png")
 
 

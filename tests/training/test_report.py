@@ -26,7 +26,16 @@ from training.report.rows import collect
 from training.result import write_result
 
 METHODS = (
-    *("houlsby", "houlsby_parallel", "pfeiffer", "compacter", "k_adapter", "lora", "prompt", "prefix"),
+    *(
+        "houlsby",
+        "houlsby_parallel",
+        "pfeiffer",
+        "compacter",
+        "k_adapter",
+        "lora",
+        "prompt",
+        "prefix",
+    ),
     *("bitfit", "layer_norm", "side", "user_only", "full", "scratch"),
 )
 
@@ -47,21 +56,39 @@ def hr(value: float, margin: float = 0.02) -> dict[str, float]:
 
 
 def write_run(folder: Path, dataset: Dataset, number: int = 0, seed: int = 0, **facts: Any) -> None:
-    """Write a finished run as the trainer does; close values, so that names have to be kept apart."""
+    """Write a finished run as the trainer does;
+    close values, so that names have to be kept apart.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     config = config_of(folder, folder, seed=seed)
     (folder / "config.json").write_text(config.model_dump_json(), "utf-8")
     value = 0.28 - 0.004 * (number % 5) - 0.06 * (number % 3 == 2)
     epochs = [2.0, 4.0, 6.0]
-    curves = {"loss": [1.0], "epoch": epochs, "hr": [value - 0.1, value - 0.03, value], "ndcg": [0.1] * 3}
-    course = Course(epoch=6, seconds=9.0 + number, memory_mb=900.0, memory_floor_mb=300.0, curves=curves)
-    baselines = {"none": hr(0.16), "popularity": hr(0.162), "recent_popularity": hr(0.167), "item_knn": hr(0.31)}
+    curves = {
+        "loss": [1.0],
+        "epoch": epochs,
+        "hr": [value - 0.1, value - 0.03, value],
+        "ndcg": [0.1] * 3,
+    }
+    course = Course(
+        epoch=6, seconds=9.0 + number, memory_mb=900.0, memory_floor_mb=300.0, curves=curves
+    )
+    baselines = {
+        "none": hr(0.16),
+        "popularity": hr(0.162),
+        "recent_popularity": hr(0.167),
+        "item_knn": hr(0.31),
+    }
     known = {"kind": "houlsby", "parameters": {"total": 10_000 * (1 + number % 4)}, **facts}
     write_result(config, dataset, course, 10.0 + number % 6, hr(value), baselines, known)
 
 
 def experiment(
-    folder: Path, dataset: Dataset, methods: Sequence[str], panels: Sequence[str] = ("films",), **more: Any
+    folder: Path,
+    dataset: Dataset,
+    methods: Sequence[str],
+    panels: Sequence[str] = ("films",),
+    **more: Any,
 ) -> Path:
     """Write an experiment whose runs are all finished."""
     runs = []
@@ -75,12 +102,19 @@ def experiment(
 
 
 def describe(folder: Path, runs: Sequence[Mapping[str, Any]], **more: Any) -> None:
-    content = {"title": "Kinds", "question": "Which?", "command": "swaprec experiment kinds", "sources": []}
+    content = {
+        "title": "Kinds",
+        "question": "Which?",
+        "command": "swaprec experiment kinds",
+        "sources": [],
+    }
     (folder / "experiment.json").write_text(json.dumps({**content, "runs": runs, **more}), "utf-8")
 
 
 def names_in(figure: Figure) -> list[tuple[Annotation, Bbox]]:
-    """The names beside the points of a drawn figure and the boxes of their words, without the leaders."""
+    """The names beside the points of a drawn figure
+    and the boxes of their words, without the leaders.
+    """
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     found = [one for axis in figure.axes for one in axis.texts if isinstance(one, Annotation)]
@@ -88,7 +122,8 @@ def names_in(figure: Figure) -> list[tuple[Annotation, Bbox]]:
 
 
 @pytest.mark.parametrize(
-    ("count", "panels"), [(2, ("films",)), (6, ("films", "instruments", "news")), (14, ("films", "news"))]
+    ("count", "panels"),
+    [(2, ("films",)), (6, ("films", "instruments", "news")), (14, ("films", "news"))],
 )
 def test_no_name_covers_another_or_leaves_its_frame(
     tmp_path: Path, dataset: Dataset, count: int, panels: tuple[str, ...]
@@ -134,7 +169,9 @@ def test_every_row_lies_whole_within_its_frame_and_each_legend_name_is_written_o
     assert len(intervals.legends) == 1
 
 
-def test_runs_without_a_result_are_named_with_how_far_they_came(tmp_path: Path, dataset: Dataset) -> None:
+def test_runs_without_a_result_are_named_with_how_far_they_came(
+    tmp_path: Path, dataset: Dataset
+) -> None:
     out = experiment(tmp_path / "out", dataset, METHODS[:2])
     runs = json.loads((out / "experiment.json").read_text("utf-8"))["runs"]
     begun, failed = out / "films-lora-s0", out / "films-side-s0"
@@ -142,15 +179,26 @@ def test_runs_without_a_result_are_named_with_how_far_they_came(tmp_path: Path, 
         folder.mkdir()
         (folder / "config.json").write_text(config_of(folder, folder).model_dump_json(), "utf-8")
     (begun / "metrics.jsonl").write_text('{"epoch": 1}\n{"epoch": 2}\n{"epo', "utf-8")
-    (failed / "log.txt").write_text("walk: cache\nerror: out of memory in epoch 1: lower train.batch_size\n", "utf-8")
+    (failed / "log.txt").write_text(
+        "walk: cache\nerror: out of memory in epoch 1: lower train.batch_size\n", "utf-8"
+    )
     for method in ("lora", "side", "prompt"):
-        runs.append({"name": f"films-{method}-s0", "choices": {"source": "films", "method": method}, "seed": 0})
+        runs.append(
+            {
+                "name": f"films-{method}-s0",
+                "choices": {"source": "films", "method": method},
+                "seed": 0,
+            }
+        )
     describe(out, runs, sources=["films"])
     written = write_report([out], tmp_path / "report")
     expected = [
         "sources/films has not begun",
         "films-lora-s0 is not finished: 2 of 6 epochs",
-        "films-side-s0 failed after 0 of 6 epochs: out of memory in epoch 1: lower train.batch_size",
+        (
+            "films-side-s0 failed after 0 of 6 epochs: out of memory in epoch 1: lower"
+            " train.batch_size"
+        ),
         "films-prompt-s0 has not begun",
     ]
     assert (written.runs, written.unfinished) == (2, expected)
@@ -171,18 +219,27 @@ def test_loose_runs_are_distinguished_by_their_path_and_unfinished_ones_are_name
     (cut / "backbone" / "config.json").write_text('{"user": {}}', "utf-8")
     (cut / "config.json").write_text(config_of(cut, cut).model_dump_json(), "utf-8")
     (section,) = collect([tmp_path])
-    assert [(row.name, len(row.results)) for row in section.rows] == [("monday/run", 1), ("tuesday/run", 1)]
+    assert [(row.name, len(row.results)) for row in section.rows] == [
+        ("monday/run", 1),
+        ("tuesday/run", 1),
+    ]
     assert section.unfinished == ["wednesday/run is not finished: 0 of 6 epochs"]
 
 
 def test_where_no_run_is_finished_the_error_says_how_far_each_came(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "config.json").write_text(config_of(tmp_path, tmp_path).model_dump_json(), "utf-8")
-    with pytest.raises(FileNotFoundError, match=r"no result\.json below .*run is not finished: 0 of 6 epochs"):
+    (tmp_path / "run" / "config.json").write_text(
+        config_of(tmp_path, tmp_path).model_dump_json(), "utf-8"
+    )
+    with pytest.raises(
+        FileNotFoundError, match=r"no result\.json below .*run is not finished: 0 of 6 epochs"
+    ):
         write_report([tmp_path], tmp_path / "report")
 
 
-def test_experiments_of_one_title_have_sections_and_pictures_of_their_own(tmp_path: Path, dataset: Dataset) -> None:
+def test_experiments_of_one_title_have_sections_and_pictures_of_their_own(
+    tmp_path: Path, dataset: Dataset
+) -> None:
     for name in ("first", "second"):
         experiment(tmp_path / "runs" / name, dataset, METHODS[:2])
     # The same folder, named twice, is shown once.
@@ -195,18 +252,26 @@ def test_experiments_of_one_title_have_sections_and_pictures_of_their_own(tmp_pa
     assert all(f'id="{section.id}"' in html for section in sections)
 
 
-def test_every_command_is_shown_and_each_panel_says_what_it_was_measured_on(tmp_path: Path, dataset: Dataset) -> None:
+def test_every_command_is_shown_and_each_panel_says_what_it_was_measured_on(
+    tmp_path: Path, dataset: Dataset
+) -> None:
     commands = ["swaprec experiment kinds --only method=lora", "swaprec experiment kinds --resume"]
     out = experiment(tmp_path / "out", dataset, METHODS[:2], commands=commands)
     written = write_report([out], tmp_path / "report")
     html, markdown = written.html.read_text("utf-8"), written.markdown.read_text("utf-8")
     basis = f"Measured on 60 users, 40 items, data {dataset.digest[:8]}; seed 0."
-    for text in [*commands, basis, "is not better than item-kNN (0.3100) within the 95 % intervals."]:
+    for text in [
+        *commands,
+        basis,
+        "is not better than item-kNN (0.3100) within the 95 % intervals.",
+    ]:
         assert text in html
         assert text in markdown
 
 
-def test_rows_of_different_data_are_said_to_be_incomparable(tmp_path: Path, dataset: Dataset) -> None:
+def test_rows_of_different_data_are_said_to_be_incomparable(
+    tmp_path: Path, dataset: Dataset
+) -> None:
     other = load_dataset(config_of(tiny_log(tmp_path / "other", seed=5), tmp_path).data)
     write_run(tmp_path / "runs" / "one", dataset, 0)
     write_run(tmp_path / "runs" / "two", other, 1)
@@ -220,5 +285,8 @@ def test_a_resumed_run_says_so(tmp_path: Path, dataset: Dataset) -> None:
     write_run(tmp_path / "run", dataset)
     path = tmp_path / "run" / "result.json"
     result = json.loads(path.read_text("utf-8"))
-    path.write_text(json.dumps(result | {"seconds": 260.0, "stretches": 2, "last_stretch_seconds": 12.0}), "utf-8")
+    path.write_text(
+        json.dumps(result | {"seconds": 260.0, "stretches": 2, "last_stretch_seconds": 12.0}),
+        "utf-8",
+    )
     assert "its 260 s are of 2 stretches, the last of 12 s" in to_html(collect([tmp_path]))

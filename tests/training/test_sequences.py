@@ -1,4 +1,6 @@
-"""RecBole's sequential form: every item of a history counts once, however often the rows repeat it."""
+"""RecBole's sequential form: every item of a history counts once,
+however often the rows repeat it.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ HEADER = "user_id:token\titem_id_list:token_seq\titem_id:token\n"
 
 
 def write(folder: Path, **splits: str) -> Path:
-    (folder / "x.item").write_text("item_id:token\ttitle:token_seq\n" + "".join(f"{n}\tT{n}\n" for n in "abcdef"))
+    (folder / "x.item").write_text(
+        "item_id:token\ttitle:token_seq\n" + "".join(f"{n}\tT{n}\n" for n in "abcdef")
+    )
     for split, rows in splits.items():
         name = f"x.{split}.inter" if split != "all" else "x.inter"
         (folder / name).write_text(rows, "utf-8")
@@ -30,7 +34,9 @@ def histories(folder: Path) -> dict[str, str]:
     return found
 
 
-def test_the_three_files_of_a_benchmark_are_one_log_in_which_each_event_counts_once(tmp_path: Path) -> None:
+def test_the_three_files_of_a_benchmark_are_one_log_in_which_each_event_counts_once(
+    tmp_path: Path,
+) -> None:
     train = f"{HEADER}1\ta\tb\n1\ta b\tc\n2\tc\ta\n"
     valid = f"{HEADER}1\ta b c\td\n2\tc a\tb\n"
     test = f"{HEADER}1\ta b c d\te\n2\tc a b\td\n"
@@ -59,13 +65,24 @@ def test_rows_of_a_user_are_laid_over_each_other(rows: list[str], found: str) ->
 
 
 def test_one_file_of_sequences_of_sessions_is_read(tmp_path: Path) -> None:
-    rows = "session_id:token\titem_id:token\titem_id_list:token_seq\n7\tb\ta\n7\te\tc d\n8\ta\t\n9\t\t\nbad\n"
+    rows = (
+        "session_id:token\titem_id:token\titem_id_list:token_seq\n7\tb\ta\n7\te\tc"
+        " d\n8\ta\t\n9\t\t\nbad\n"
+    )
     folder = write(tmp_path, all=rows)
     assert histories(folder) == {"7": "abcde", "8": "a"}
     tables = read_tables("recbole", folder)
     list(tables.chunks())
-    assert tables.rejected.to_json().keys() == {"x.inter: 3 fields expected", "sequence without items"}
-    assert tables.rejected.notes_to_json()["sequence that continues no earlier one of its user"]["example"] == "7"
+    assert tables.rejected.to_json().keys() == {
+        "x.inter: 3 fields expected",
+        "sequence without items",
+    }
+    assert (
+        tables.rejected.notes_to_json()["sequence that continues no earlier one of its user"][
+            "example"
+        ]
+        == "7"
+    )
 
 
 def test_a_column_of_items_that_is_a_sequence_itself_is_read(tmp_path: Path) -> None:
@@ -75,7 +92,9 @@ def test_a_column_of_items_that_is_a_sequence_itself_is_read(tmp_path: Path) -> 
 
 def test_splits_of_plain_interactions_follow_each_other(tmp_path: Path) -> None:
     header = "user_id:token\titem_id:token\n"
-    folder = write(tmp_path, train=f"{header}1\ta\n1\tb\n", test=f"{header}1\td\n", valid=f"{header}1\tc\n")
+    folder = write(
+        tmp_path, train=f"{header}1\ta\n1\tb\n", test=f"{header}1\td\n", valid=f"{header}1\tc\n"
+    )
     assert histories(folder) == {"1": "abcd"}
 
 
@@ -89,5 +108,7 @@ def test_columns_may_have_other_names(tmp_path: Path) -> None:
 
 def test_files_that_are_no_splits_of_one_log_are_named(tmp_path: Path) -> None:
     folder = write(tmp_path, train=HEADER, other=HEADER)
-    with pytest.raises(DataError, match=r"or X\.train\.inter, .* found x\.other\.inter, x\.train\.inter"):
+    with pytest.raises(
+        DataError, match=r"or X\.train\.inter, .* found x\.other\.inter, x\.train\.inter"
+    ):
         read_tables("recbole", folder)

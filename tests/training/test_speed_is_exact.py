@@ -1,4 +1,6 @@
-"""What the trainer leaves out changes nothing: against encoding every occurrence, padded, from the first layer on."""
+"""What the trainer leaves out changes nothing:
+against encoding every occurrence, padded, from the first layer on.
+"""
 
 from __future__ import annotations
 
@@ -33,13 +35,21 @@ def test_the_loss_its_gradients_and_fifty_steps_are_those_of_the_papers_scheme(
         subject = subject_of(backbone, dataset, HOULSBY, tmp_path / "cache", "float32")
         run = scheme(subject, dataset)
         run.loss(chosen[0]).backward()
-        gradients.append({name: weight.grad.clone() for name, weight in named(subject) if weight.grad is not None})
+        gradients.append(
+            {
+                name: weight.grad.clone()
+                for name, weight in named(subject)
+                if weight.grad is not None
+            }
+        )
         optimizer = torch.optim.Adam(subject.trained.parameters(), lr=1e-3)
         losses.append([step(run.loss, optimizer, chosen[number % 2]) for number in range(50)])
     theirs, own = gradients
     assert set(theirs) == set(own) == {name for name, _ in named(subject)}
     for name, gradient in theirs.items():
-        assert (own[name] - gradient).abs().max() <= 1e-5 * max(float(gradient.abs().max()), 1e-6), name
+        assert (own[name] - gradient).abs().max() <= 1e-5 * max(
+            float(gradient.abs().max()), 1e-6
+        ), name
     assert losses[0][0] == pytest.approx(losses[1][0], rel=1e-5)
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
     assert losses[0][-1] < losses[0][0]

@@ -26,11 +26,20 @@ def launch(
 ) -> subprocess.CompletedProcess[str]:
     described = folder / "run.json"
     described.write_text(config.model_dump_json(), "utf-8")
-    line = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    line = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        str(processes),
+    ]
     environment = os.environ | {"PYTHONPATH": str(FOLDER.parents[1]), "OMP_NUM_THREADS": "1"}
     environment |= {"DIE_AFTER": str(die_after)} if die_after else {}
     script = [str(FOLDER / "two_processes.py"), str(described), *words]
-    return subprocess.run([*line, *script], capture_output=True, text=True, timeout=300, check=False, env=environment)
+    return subprocess.run(
+        [*line, *script], capture_output=True, text=True, timeout=300, check=False, env=environment
+    )
 
 
 @pytest.mark.slow
@@ -45,12 +54,16 @@ def test_two_processes_take_the_steps_of_one(log: Path, tmp_path: Path, loss: st
     assert done.stdout.count("done") == 2
     report = json.loads((tmp_path / "together" / "result.json").read_text("utf-8"))
     assert report["processes"] == 2
-    first, second = zip(report["curves"]["loss"], alone.report["curves"]["loss"], strict=True)  # a step an epoch
+    # A step an epoch.
+    first, second = zip(report["curves"]["loss"], alone.report["curves"]["loss"], strict=True)
     assert first[0] == pytest.approx(first[1], rel=1e-6)
-    assert second[0] == pytest.approx(second[1], rel=1e-4)  # Adam makes much of the least of gradients
+    # Adam makes much of the least of gradients.
+    assert second[0] == pytest.approx(second[1], rel=1e-4)
     tensors = read_bundle(tmp_path / "together" / "bundle.safetensors").tensors
     for name, value in read_bundle(alone.artifact).tensors.items():
-        torch.testing.assert_close(torch.tensor(tensors[name]), torch.tensor(value), rtol=1e-2, atol=1e-3)
+        torch.testing.assert_close(
+            torch.tensor(tensors[name]), torch.tensor(value), rtol=1e-2, atol=1e-3
+        )
 
 
 @pytest.mark.slow
@@ -62,7 +75,9 @@ def test_several_processes_resume_bit_for_bit_and_only_as_many(log: Path, tmp_pa
     assert launch(cut, tmp_path, die_after=2).returncode != 0
     assert not (tmp_path / "cut" / "result.json").exists()
     assert launch(cut, tmp_path, "--resume").returncode == 0
-    wanted, found = (read_bundle(tmp_path / name / "bundle.safetensors").tensors for name in ("whole", "cut"))
+    wanted, found = (
+        read_bundle(tmp_path / name / "bundle.safetensors").tensors for name in ("whole", "cut")
+    )
     assert all((found[name] == value).all() for name, value in wanted.items())
     again = launch(whole, tmp_path, "--resume", processes=1)
     assert again.returncode != 0

@@ -1,4 +1,6 @@
-"""Times in text are read in the form that the whole column has; what is ambiguous is refused, not guessed."""
+"""Times in text are read in the form that the whole column has;
+what is ambiguous is refused, not guessed.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +23,15 @@ def read(times: Sequence[str | None], form: str = "") -> list[str | None]:
 
 
 def test_a_day_above_twelve_decides_for_the_whole_column() -> None:
-    assert read(["13/01/2024", " 1/2/2024 10:05", None]) == ["2024-01-13 00:00:00", "2024-02-01 10:05:00", None]
-    assert read(["01/13/2024", "1/2/2024 10:05:09"]) == ["2024-01-13 00:00:00", "2024-01-02 10:05:09"]
+    assert read(["13/01/2024", " 1/2/2024 10:05", None]) == [
+        "2024-01-13 00:00:00",
+        "2024-02-01 10:05:00",
+        None,
+    ]
+    assert read(["01/13/2024", "1/2/2024 10:05:09"]) == [
+        "2024-01-13 00:00:00",
+        "2024-01-02 10:05:09",
+    ]
     assert read(["31.12.2024", "01.02.2024"]) == ["2024-12-31 00:00:00", "2024-02-01 00:00:00"]
     assert read(["1-31-2024", "never"]) == ["2024-01-31 00:00:00", None]
 
@@ -32,9 +41,13 @@ def test_times_before_and_after_noon_are_read() -> None:
     assert read(times) == ["2024-01-13 22:00:00", "2024-02-03 00:00:30", "2024-01-02 01:05:00"]
 
 
-@pytest.mark.parametrize("times", [["01/12/2024 10:00", "02/03/2024 11:00"], ["01/12/2024"], ["1.2.2024 1:00 PM"]])
+@pytest.mark.parametrize(
+    "times", [["01/12/2024 10:00", "02/03/2024 11:00"], ["01/12/2024"], ["1.2.2024 1:00 PM"]]
+)
 def test_what_can_be_day_or_month_is_refused_until_a_form_is_given(times: list[str]) -> None:
-    with pytest.raises(DataError, match=r"can be day/month or month/day, and no row decides it: .*--time-format"):
+    with pytest.raises(
+        DataError, match=r"can be day/month or month/day, and no row decides it: .*--time-format"
+    ):
         read(times)
 
 
@@ -44,16 +57,33 @@ def test_rows_that_contradict_each_other_are_refused() -> None:
 
 
 def test_a_form_that_is_given_decides() -> None:
-    assert read(["01/12/2024", "02/03/2024"], "%m/%d/%Y") == ["2024-01-12 00:00:00", "2024-02-03 00:00:00"]
+    assert read(["01/12/2024", "02/03/2024"], "%m/%d/%Y") == [
+        "2024-01-12 00:00:00",
+        "2024-02-03 00:00:00",
+    ]
     assert read(["01/12/2024", "x"], "%d/%m/%Y") == ["2024-12-01 00:00:00", None]
     assert read(["5 Jan 24 10:00 +0200"], "%d %b %y %H:%M %z") == ["2024-01-05 08:00:00"]
-    with pytest.raises(DataError, match="text such as '2024-01-12': expected times of the form %d/%m/%Y"):
+    with pytest.raises(
+        DataError, match="text such as '2024-01-12': expected times of the form %d/%m/%Y"
+    ):
         read(["2024-01-12"], "%d/%m/%Y")
 
 
 def test_iso_dates_of_several_forms_are_read() -> None:
-    times = ["x", "2024-01-02", "2024-01-02T10:00:00Z", "2024-01-02 10:00", "2024-01-02 10:00:00.5", "01/02/2024"]
-    days = ["2024-01-02 00:00:00", "2024-01-02 10:00:00", "2024-01-02 10:00:00", "2024-01-02 10:00:00.500000"]
+    times = [
+        "x",
+        "2024-01-02",
+        "2024-01-02T10:00:00Z",
+        "2024-01-02 10:00",
+        "2024-01-02 10:00:00.5",
+        "01/02/2024",
+    ]
+    days = [
+        "2024-01-02 00:00:00",
+        "2024-01-02 10:00:00",
+        "2024-01-02 10:00:00",
+        "2024-01-02 10:00:00.500000",
+    ]
     assert read(times) == [None, *days, None]
 
 
@@ -65,4 +95,7 @@ def test_a_form_that_gives_no_date_is_refused(form: str, tmp_path: Path) -> None
     raw = {"stage": "ids", "output": str(tmp_path), "data": data}
     with pytest.raises(ConfigError) as caught:
         parse_config(raw)
-    assert [problem.partition(":")[0] for problem in caught.value.problems] == ["data.columns", "data.time_format"]
+    assert [problem.partition(":")[0] for problem in caught.value.problems] == [
+        "data.columns",
+        "data.time_format",
+    ]

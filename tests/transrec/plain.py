@@ -1,4 +1,5 @@
-"""The network and every kind of adapter once more, in the plainest form: one row, one position, one head at a time.
+"""The network and every kind of adapter once more, in the plainest form: one row, one position, one
+head at a time.
 
 Nothing here is shared with the product but the names of the tensors.
 """
@@ -17,7 +18,9 @@ TensorList = list[Tensor]
 
 @dataclass
 class Plain:
-    """One encoder's weights and one side's adapter, both by name; `see(t)` are the positions that t may attend to."""
+    """One encoder's weights and one side's adapter,
+    both by name; `see(t)` are the positions that t may attend to.
+    """
 
     weights: Mapping[str, Tensor]
     adapter: Mapping[str, Tensor]
@@ -39,23 +42,36 @@ class Plain:
 
     def block(self, layer: int, x: TensorList, see: Callable[[int], Sequence[int]]) -> TensorList:
         first, second = f"{layer}.attention_norm", f"{layer}.ffn_norm"
-        heard = self.attend(layer, [self.norm(first, own) for own in x] if self.pre_norm else x, see)
+        heard = self.attend(
+            layer, [self.norm(first, own) for own in x] if self.pre_norm else x, see
+        )
         out = []
         for own, said in zip(x, heard, strict=True):
             a = own + self.adapted(layer, "attention", own, said)
             inside = a = a if self.pre_norm else self.norm(first, a)
             if self.pre_norm:
                 inside = self.norm(second, a)
-            h = self.linear(f"{layer}.ffn_out", self.activation(self.linear(f"{layer}.ffn_in", inside)))
+            h = self.linear(
+                f"{layer}.ffn_out", self.activation(self.linear(f"{layer}.ffn_in", inside))
+            )
             y = a + self.adapted(layer, "ffn", a, h)
             out.append(y if self.pre_norm else self.norm(second, y))
         return out
 
     def attend(self, layer: int, x: TensorList, see: Callable[[int], Sequence[int]]) -> TensorList:
-        q, k, v = ([self.linear(f"{layer}.{name}", own) for own in x] for name in ("query", "key", "value"))
-        more = [] if self.kind != "prefix" else list(range(len(x), len(x) + len(self.adapter[f"{layer}.keys"])))
+        q, k, v = (
+            [self.linear(f"{layer}.{name}", own) for own in x] for name in ("query", "key", "value")
+        )
+        more = (
+            []
+            if self.kind != "prefix"
+            else list(range(len(x), len(x) + len(self.adapter[f"{layer}.keys"])))
+        )
         if more:
-            k, v = k + list(self.adapter[f"{layer}.keys"]), v + list(self.adapter[f"{layer}.values"])
+            k, v = (
+                k + list(self.adapter[f"{layer}.keys"]),
+                v + list(self.adapter[f"{layer}.values"]),
+            )
         width = len(x[0]) // self.heads
         out = []
         for t in range(len(x)):
@@ -67,7 +83,10 @@ class Plain:
                 shares = torch.exp(scores - scores.max())
                 shares = shares / shares.sum()
                 parts.append(
-                    sum((share * v[s][part] for share, s in zip(shares, seen, strict=True)), torch.zeros(width))
+                    sum(
+                        (share * v[s][part] for share, s in zip(shares, seen, strict=True)),
+                        torch.zeros(width),
+                    )
                 )
             out.append(self.linear(f"{layer}.attention_out", torch.cat(parts)))
         return out
@@ -89,12 +108,19 @@ class Plain:
 
     def norm(self, place: str, x: Tensor) -> Tensor:
         name = "norm" if place == "outside.norm" else f"blocks.{place}"
-        weight = self.weights[f"{name}.weight"] + self.adapter.get(f"norms.{place}.weight", torch.zeros(()))
-        bias = self.weights[f"{name}.bias"] + self.adapter.get(f"norms.{place}.bias", torch.zeros(()))
+        weight = self.weights[f"{name}.weight"] + self.adapter.get(
+            f"norms.{place}.weight", torch.zeros(())
+        )
+        bias = self.weights[f"{name}.bias"] + self.adapter.get(
+            f"norms.{place}.bias", torch.zeros(())
+        )
         bias = bias + self.adapter.get(f"biases.{place}.bias", torch.zeros(()))
         if self.kind == "whole":
             inside = "outside" if place == "outside.norm" else place
-            weight, bias = weight + self.whole(f"{inside}.weight"), bias + self.whole(f"{inside}.bias")
+            weight, bias = (
+                weight + self.whole(f"{inside}.weight"),
+                bias + self.whole(f"{inside}.bias"),
+            )
         centred = x - x.mean()
         return centred / torch.sqrt((centred**2).mean() + self.eps) * weight + bias
 
@@ -103,9 +129,15 @@ class Plain:
         if f"{name}.down.bias" not in self.adapter:
             return h
         down, up = self.matrix(f"{name}.down"), self.matrix(f"{name}.up")
-        inner = down @ (x if self.kind == "houlsby_parallel" else h) + self.adapter[f"{name}.down.bias"]
+        inner = (
+            down @ (x if self.kind == "houlsby_parallel" else h) + self.adapter[f"{name}.down.bias"]
+        )
         if self.kind == "compacter":  # the GELU that is approximated by tanh
-            inner = 0.5 * inner * (1 + torch.tanh(math.sqrt(2 / math.pi) * (inner + 0.044715 * inner**3)))
+            inner = (
+                0.5
+                * inner
+                * (1 + torch.tanh(math.sqrt(2 / math.pi) * (inner + 0.044715 * inner**3)))
+            )
         else:
             inner = torch.stack([value if value > 0 else torch.zeros(()) for value in inner])
         return h + up @ inner + self.adapter[f"{name}.up.bias"]
@@ -125,7 +157,10 @@ class Plain:
         z = [torch.zeros_like(own) for own in states[0]]
         for number, state in states_of(self.adapter, states[:-1]):
             inputs = [own + before for own, before in zip(state, z, strict=True)]
-            inner = [self.adapter[f"{number}.down.weight"] @ x + self.adapter[f"{number}.down.bias"] for x in inputs]
+            inner = [
+                self.adapter[f"{number}.down.weight"] @ x + self.adapter[f"{number}.down.bias"]
+                for x in inputs
+            ]
             own = {name.removeprefix(f"{number}."): value for name, value in self.adapter.items()}
             blocks = Plain(own, {}, "none", 2, heads, eps, torch.relu)
             inner = blocks.run(inner, see)[-1]
@@ -135,9 +170,15 @@ class Plain:
         return [combine @ torch.cat([h, own]) + bias for h, own in zip(states[-1], z, strict=True)]
 
 
-def states_of(adapter: Mapping[str, Tensor], states: list[TensorList]) -> list[tuple[int, TensorList]]:
+def states_of(
+    adapter: Mapping[str, Tensor], states: list[TensorList]
+) -> list[tuple[int, TensorList]]:
     """The states that the numbered parts of an adapter read, lowest first."""
-    return [(number, state) for number, state in enumerate(states) if any(n.startswith(f"{number}.") for n in adapter)]
+    return [
+        (number, state)
+        for number, state in enumerate(states)
+        if any(n.startswith(f"{number}.") for n in adapter)
+    ]
 
 
 def gelu(x: Tensor) -> Tensor:

@@ -26,7 +26,10 @@ MINILM = adapter_shape(LIKE["minilm"])
 
 def houlsby(item: int = 64, user: int = 16, **side: object) -> AdapterSpec:
     return AdapterSpec.parse(
-        {"item": {"kind": "houlsby", "hidden": item, **side}, "user": {"kind": "houlsby", "hidden": user}}
+        {
+            "item": {"kind": "houlsby", "hidden": item, **side},
+            "user": {"kind": "houlsby", "hidden": user},
+        }
     )
 
 
@@ -41,7 +44,9 @@ def houlsby(item: int = 64, user: int = 16, **side: object) -> AdapterSpec:
         (MINILM, 64, 603_712),
     ],
 )
-def test_houlsby_has_as_many_parameters_as_the_authors_modules(shape: AdapterShape, item: int, total: int) -> None:
+def test_houlsby_has_as_many_parameters_as_the_authors_modules(
+    shape: AdapterShape, item: int, total: int
+) -> None:
     count = count_parameters(houlsby(item), shape)
     assert (count.total, count.user) == (total, 8_512)
 
@@ -61,7 +66,13 @@ def test_a_spec_survives_its_json() -> None:
 
 def test_every_problem_of_a_spec_is_named_at_once() -> None:
     with pytest.raises(SpecError) as caught:
-        AdapterSpec.parse({"item": {"kind": "lore", "hiden": 4, "hidden": 0}, "usr": {}, "user": {"layers": "top"}})
+        AdapterSpec.parse(
+            {
+                "item": {"kind": "lore", "hiden": 4, "hidden": 0},
+                "usr": {},
+                "user": {"layers": "top"},
+            }
+        )
     text = str(caught.value)
     assert len(caught.value.problems) == 5
     assert all(word in text for word in ("usr", "hiden", "'lore'", "item.hidden", "'top'"))
@@ -80,7 +91,9 @@ def test_an_adapter_survives_its_tensors() -> None:
     backbone = tiny_backbone()
     adapter = tiny_adapter(backbone, seed=3)
     again = Adapter.from_tensors(adapter.spec, backbone.shape, adapter.to_tensors())
-    assert all(torch.equal(value, again.to_tensors()[name]) for name, value in adapter.to_tensors().items())
+    assert all(
+        torch.equal(value, again.to_tensors()[name]) for name, value in adapter.to_tensors().items()
+    )
     assert set(adapter.to_tensors()) == set(expected_tensors(adapter.spec, backbone.shape))
 
 
@@ -106,7 +119,10 @@ def test_a_bottleneck_is_the_formula() -> None:
     h = torch.randn(2, 5, 6)
     down, up = module.down, module.up
     written_out = torch.stack(
-        [v + up.weight @ torch.clamp(down.weight @ v + down.bias, min=0) + up.bias for v in h.reshape(-1, 6)]
+        [
+            v + up.weight @ torch.clamp(down.weight @ v + down.bias, min=0) + up.bias
+            for v in h.reshape(-1, 6)
+        ]
     ).reshape(h.shape)
     assert torch.allclose(module(h), written_out, atol=1e-6)
 
@@ -129,10 +145,16 @@ def test_rows_of_different_adapters_in_one_forward_equal_one_by_one() -> None:
     for last_only in (False, True):
         together = encoder(vectors, mask, bank.rows(index), last_only=last_only)
         for row, slot in enumerate(index.tolist()):
-            alone = encoder(vectors[row : row + 1], mask[row : row + 1], sides[slot], last_only=last_only)
+            alone = encoder(
+                vectors[row : row + 1], mask[row : row + 1], sides[slot], last_only=last_only
+            )
             assert torch.allclose(together[row], alone[0], atol=1e-5)
             assert slot == 0 or not torch.allclose(
-                alone, encoder(vectors[row : row + 1], mask[row : row + 1], unchanged, last_only=last_only), atol=1e-3
+                alone,
+                encoder(
+                    vectors[row : row + 1], mask[row : row + 1], unchanged, last_only=last_only
+                ),
+                atol=1e-3,
             )
 
 
@@ -140,7 +162,10 @@ def test_rows_of_different_adapters_in_one_forward_equal_one_by_one() -> None:
 def test_rows_in_the_order_of_their_adapters_equal_rows_one_by_one(index: list[int]) -> None:
     backbone = tiny_backbone()
     kinds = ["houlsby", "pfeiffer", "compacter", "houlsby_parallel", "houlsby"]
-    sides = [None, *(tiny_adapter(backbone, seed, tiny_spec(kind)).item for seed, kind in enumerate(kinds))]
+    sides = [
+        None,
+        *(tiny_adapter(backbone, seed, tiny_spec(kind)).item for seed, kind in enumerate(kinds)),
+    ]
     bank = stack(sides, backbone.shape.items[0])  # type: ignore[arg-type]
     encoder, ids = backbone.model.item_encoder, torch.randint(5, 40, (len(index), 6))
     order, adapt = bank.blocks(index)
@@ -148,7 +173,9 @@ def test_rows_in_the_order_of_their_adapters_equal_rows_one_by_one(index: list[i
     with torch.inference_mode():
         together = encoder(Tokens(ids[order]), adapt)
         for found, row in zip(together, order, strict=True):
-            assert torch.allclose(found, encoder(Tokens(ids[row : row + 1]), sides[index[row]])[0], atol=1e-5)
+            assert torch.allclose(
+                found, encoder(Tokens(ids[row : row + 1]), sides[index[row]])[0], atol=1e-5
+            )
 
 
 def test_a_slot_written_over_with_nothing_is_none_again() -> None:
@@ -163,7 +190,9 @@ def test_a_table_that_grew_answers_as_before() -> None:
     backbone = tiny_backbone()
     bank = stack([None, tiny_adapter(backbone).user], backbone.shape.user)
     h, index = torch.randn(1, 4, 16), torch.tensor([1])
-    assert torch.equal(bank.resized(8, 4).rows(index).after(0, "ffn", h, h), bank.rows(index).after(0, "ffn", h, h))
+    assert torch.equal(
+        bank.resized(8, 4).rows(index).after(0, "ffn", h, h), bank.rows(index).after(0, "ffn", h, h)
+    )
     wider = bank.resized(2, 9).rows(index).after(0, "ffn", h, h)
     assert torch.allclose(wider, bank.rows(index).after(0, "ffn", h, h), atol=1e-6)
 

@@ -1,4 +1,6 @@
-"""Items whose text has several attributes, such as title and abstract: encoded one by one, and averaged."""
+"""Items whose text has several attributes,
+such as title and abstract: encoded one by one, and averaged.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,10 @@ from transrec.errors import ContentError
 from transrec.text_encoder import Tokens
 
 LIMITS = (5, 12)
-TITLE, ABSTRACT = "film the storm in oslo", "the news of the violin and of all that the storm had left behind"
+TITLE, ABSTRACT = (
+    "film the storm in oslo",
+    "the news of the violin and of all that the storm had left behind",
+)
 
 
 def two(**more: Any) -> Backbone:
@@ -31,7 +36,9 @@ def two(**more: Any) -> Backbone:
 def pooled(backbone: Backbone, text: str, limit: int, side: Any) -> torch.Tensor:
     """The encoder's output for one attribute by itself."""
     alone = Backbone(replace(backbone.config, max_tokens=limit), backbone.model, backbone.tokenizer)
-    found: torch.Tensor = backbone.model.item_encoder(Tokens(torch.tensor(alone.tokenize([text]))), side)
+    found: torch.Tensor = backbone.model.item_encoder(
+        Tokens(torch.tensor(alone.tokenize([text]))), side
+    )
     return found
 
 
@@ -43,7 +50,8 @@ def test_an_item_is_the_average_of_its_attributes(kind: str, pooling: Any) -> No
     found = embed(backbone, [Content(joined([TITLE, ABSTRACT]))], adapter, dtype="float32")[0]
     with torch.inference_mode():
         parts = [
-            pooled(backbone, text, limit, adapter.item) for text, limit in zip((TITLE, ABSTRACT), LIMITS, strict=True)
+            pooled(backbone, text, limit, adapter.item)
+            for text, limit in zip((TITLE, ABSTRACT), LIMITS, strict=True)
         ]
         expected = backbone.model.project((parts[0] + parts[1]) / 2, adapter.item)[0]
     assert np.allclose(found, expected.numpy(), atol=1e-5)
@@ -51,10 +59,17 @@ def test_an_item_is_the_average_of_its_attributes(kind: str, pooling: Any) -> No
 
 def test_an_attribute_that_is_missing_does_not_count() -> None:
     backbone = two()
-    texts = [joined([TITLE]), joined([TITLE, ""]), joined(["", ABSTRACT]), joined([TITLE, ABSTRACT])]
+    texts = [
+        joined([TITLE]),
+        joined([TITLE, ""]),
+        joined(["", ABSTRACT]),
+        joined([TITLE, ABSTRACT]),
+    ]
     assert texts[0] == texts[1] == TITLE
     title, _, abstract, both = embed(backbone, texts, dtype="float32")
-    alone = Backbone(replace(backbone.config, max_tokens=LIMITS[0]), backbone.model, backbone.tokenizer)
+    alone = Backbone(
+        replace(backbone.config, max_tokens=LIMITS[0]), backbone.model, backbone.tokenizer
+    )
     assert np.allclose(title, embed(alone, [TITLE], dtype="float32")[0], atol=1e-6)
     assert not np.allclose(abstract, title, atol=1e-3)
     assert not np.allclose(both, title, atol=1e-3)
@@ -70,7 +85,9 @@ def test_more_attributes_than_are_read_are_refused() -> None:
 @pytest.mark.parametrize("kind", TINY_KINDS)
 def test_the_trainer_sees_the_same_states(kind: str, tmp_path: Path) -> None:
     backbone = two()
-    contents = [Content(joined([one.text, ABSTRACT[: 5 * n]])) for n, one in enumerate(tiny_contents(9))]
+    contents = [
+        Content(joined([one.text, ABSTRACT[: 5 * n]])) for n, one in enumerate(tiny_contents(9))
+    ]
     side = tiny_adapter(backbone, spec=tiny_spec(kind)).item
     states = item_states(backbone, contents, side, tmp_path, keep="float32", dtype="float32")
     inputs, rows = backbone.inputs(contents), np.array([4, 0, 8, 3])

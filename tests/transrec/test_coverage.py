@@ -25,7 +25,9 @@ THAI = "ภาพยนตร์ เรื่อง ก"
     ],
     ids=["known", "unknown", "some", "long", "attributes", "empty", "none"],
 )
-def test_the_share_counts_tokens_of_texts_and_no_special_ones(texts: list[str], share: float) -> None:
+def test_the_share_counts_tokens_of_texts_and_no_special_ones(
+    texts: list[str], share: float
+) -> None:
     assert tiny_backbone().unknown_share(texts) == pytest.approx(share)
 
 

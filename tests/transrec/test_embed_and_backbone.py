@@ -15,7 +15,9 @@ from transrec.inputs import TextInputs, batches
 from transrec.text_encoder import Tokens
 
 
-def test_a_saved_backbone_loads_with_its_fingerprint_and_gives_the_same_vectors(tmp_path: Path) -> None:
+def test_a_saved_backbone_loads_with_its_fingerprint_and_gives_the_same_vectors(
+    tmp_path: Path,
+) -> None:
     made = tiny_backbone(tmp_path / "one")
     again = Backbone.load(tmp_path / "one", device="cpu")
     assert len(again.fingerprint) == 64
@@ -87,7 +89,9 @@ def test_bfloat16_is_close_to_float32() -> None:
     backbone = tiny_backbone()
     adapter = tiny_adapter(backbone, scale=0.1)
     texts = tiny_texts(20)
-    exact, fast = (embed(backbone, texts, adapter, dtype=dtype) for dtype in ("float32", "bfloat16"))
+    exact, fast = (
+        embed(backbone, texts, adapter, dtype=dtype) for dtype in ("float32", "bfloat16")
+    )
     cosine = (exact * fast).sum(1) / np.linalg.norm(exact, axis=1) / np.linalg.norm(fast, axis=1)
     assert cosine.min() > 0.99
     assert not np.array_equal(exact, fast)
@@ -95,7 +99,11 @@ def test_bfloat16_is_close_to_float32() -> None:
 
 def test_progress_counts_distinct_items_to_the_end() -> None:
     reported: list[tuple[int, int]] = []
-    embed(tiny_backbone(), [*tiny_texts(10), "film 1"], progress=lambda done, total: reported.append((done, total)))
+    embed(
+        tiny_backbone(),
+        [*tiny_texts(10), "film 1"],
+        progress=lambda done, total: reported.append((done, total)),
+    )
     assert reported[-1] == (10, 10) or reported[-1] == (11, 11)
     assert [done for done, _ in reported] == sorted(done for done, _ in reported)
 
@@ -121,11 +129,17 @@ def test_an_unknown_dtype_is_refused() -> None:
         resolve_dtype("float16", "cpu")
 
 
-def test_a_backbone_that_was_loaded_embeds_one_item_as_the_one_that_was_saved(tmp_path: Path) -> None:
+def test_a_backbone_that_was_loaded_embeds_one_item_as_the_one_that_was_saved(
+    tmp_path: Path,
+) -> None:
     saved = tiny_backbone(tmp_path / "tiny")
     loaded = Backbone.load(tmp_path / "tiny", "cpu")
     assert {value.data_ptr() % 64 for value in loaded.model.state_dict().values()} == {0}
     file = (tmp_path / "tiny" / "model.safetensors").read_bytes()
-    assert (8 + int.from_bytes(file[:8], "little")) % 64 == 0, "mapped weights of round sizes need no copy"
+    assert (8 + int.from_bytes(file[:8], "little")) % 64 == 0, (
+        "mapped weights of round sizes need no copy"
+    )
     for text in ("film", "storm over the night"):
-        assert np.array_equal(embed(saved, [text], dtype="float32"), embed(loaded, [text], dtype="float32"))
+        assert np.array_equal(
+            embed(saved, [text], dtype="float32"), embed(loaded, [text], dtype="float32")
+        )

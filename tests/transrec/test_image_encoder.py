@@ -26,7 +26,9 @@ from transrec.errors import BackboneError
 from transrec.image_encoder import ImageEncoder
 from transrec.images import decode, pixels
 
-PICTURES = [tiny_picture(number, size) for number, size in enumerate([(40, 32), (32, 50), (90, 90)])]
+PICTURES = [
+    tiny_picture(number, size) for number, size in enumerate([(40, 32), (32, 50), (90, 90)])
+]
 
 
 def ours(folder: Path, pooling: Any = "cls") -> ImageEncoder:
@@ -49,18 +51,28 @@ def opened() -> list[Image.Image]:
 def test_a_vit_of_transformers(tmp_path: Path, pooling: Any, qkv_bias: bool) -> None:
     folder = vit_checkpoint(tmp_path / "vit", qkv_bias=qkv_bias)
     encoder = ours(folder, pooling)
-    given = ViTImageProcessorPil.from_pretrained(folder)(opened(), return_tensors="pt")["pixel_values"]
+    given = ViTImageProcessorPil.from_pretrained(folder)(opened(), return_tensors="pt")[
+        "pixel_values"
+    ]
     with torch.inference_mode():
-        states = ViTModel.from_pretrained(folder, add_pooling_layer=False).eval()(given).last_hidden_state
+        states = (
+            ViTModel.from_pretrained(folder, add_pooling_layer=False)
+            .eval()(given)
+            .last_hidden_state
+        )
         found = encoder(pixels_of(encoder))
-    assert torch.allclose(found, states[:, 0] if pooling == "cls" else states[:, 1:].mean(1), atol=1e-5)
+    assert torch.allclose(
+        found, states[:, 0] if pooling == "cls" else states[:, 1:].mean(1), atol=1e-5
+    )
 
 
 def test_an_mae_sees_every_patch_whatever_its_config_says(tmp_path: Path) -> None:
     folder = mae_checkpoint(tmp_path / "mae")
     encoder = ours(folder)
     library = ViTMAEModel.from_pretrained(folder, mask_ratio=0.0).eval()
-    given = ViTImageProcessorPil.from_pretrained(folder)(opened(), return_tensors="pt")["pixel_values"]
+    given = ViTImageProcessorPil.from_pretrained(folder)(opened(), return_tensors="pt")[
+        "pixel_values"
+    ]
     with torch.inference_mode():
         expected = library(given).last_hidden_state[:, 0]
         assert torch.allclose(encoder(pixels_of(encoder)), expected, atol=1e-5)
@@ -84,7 +96,9 @@ def test_vision_transformers_of_timm(tmp_path: Path, name: str, more: dict[str, 
     library: Any = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
     prepare = create_transform(**resolve_model_data_config(library))
     with torch.inference_mode():
-        expected = library.forward_features(torch.stack([prepare(image) for image in opened()]))[:, 0]
+        expected = library.forward_features(torch.stack([prepare(image) for image in opened()]))[
+            :, 0
+        ]
         assert torch.allclose(encoder(pixels_of(encoder)), expected, atol=1e-5)
 
 
@@ -96,7 +110,9 @@ def test_vision_transformers_of_timm(tmp_path: Path, name: str, more: dict[str, 
         ("vit_tiny_patch16_224", {"pre_norm": True}, "a norm before the blocks"),
     ],
 )
-def test_what_our_blocks_do_not_compute_is_refused(tmp_path: Path, name: str, more: Any, says: str) -> None:
+def test_what_our_blocks_do_not_compute_is_refused(
+    tmp_path: Path, name: str, more: Any, says: str
+) -> None:
     folder = timm_checkpoint(tmp_path / "timm", name, **more)
     with pytest.raises(BackboneError, match=says):
         Backbone.from_encoder(image=str(folder))
@@ -115,7 +131,9 @@ def test_a_checkpoint_that_lacks_weights_is_refused(tmp_path: Path) -> None:
     state = load_file(folder / "model.safetensors")
     lost = next(name for name in state if name.endswith("1.intermediate.dense.weight"))
     save_file(
-        {name: value for name, value in state.items() if name != lost}, folder / "model.safetensors", {"format": "pt"}
+        {name: value for name, value in state.items() if name != lost},
+        folder / "model.safetensors",
+        {"format": "pt"},
     )
     with pytest.raises(BackboneError, match=r"lacks weights: .*1\.mlp\.fc1\.weight"):
         Backbone.from_encoder(image=str(folder))
@@ -124,10 +142,16 @@ def test_a_checkpoint_that_lacks_weights_is_refused(tmp_path: Path) -> None:
 def test_a_processor_that_crops_is_followed(tmp_path: Path) -> None:
     folder = vit_checkpoint(tmp_path / "vit")
     config = json.loads((folder / "preprocessor_config.json").read_text("utf-8"))
-    config |= {"size": {"shortest_edge": 40}, "do_center_crop": True, "crop_size": {"height": 32, "width": 32}}
+    config |= {
+        "size": {"shortest_edge": 40},
+        "do_center_crop": True,
+        "crop_size": {"height": 32, "width": 32},
+    }
     (folder / "preprocessor_config.json").write_text(json.dumps(config), "utf-8")
     encoder = ours(folder)
-    given = ViTImageProcessorPil.from_pretrained(folder)(opened(), return_tensors="pt")["pixel_values"]
+    given = ViTImageProcessorPil.from_pretrained(folder)(opened(), return_tensors="pt")[
+        "pixel_values"
+    ]
     assert torch.allclose(encoder._normal(pixels_of(encoder)), given, atol=1e-5)
 
 
@@ -135,7 +159,10 @@ def test_a_backbone_of_images_survives_its_folder(tmp_path: Path) -> None:
     backbone = Backbone.from_encoder(image=str(vit_checkpoint(tmp_path / "vit")))
     backbone.save(tmp_path / "backbone")
     again = Backbone.load(tmp_path / "backbone", "cpu")
-    assert sorted(path.name for path in (tmp_path / "backbone").iterdir()) == ["config.json", "model.safetensors"]
+    assert sorted(path.name for path in (tmp_path / "backbone").iterdir()) == [
+        "config.json",
+        "model.safetensors",
+    ]
     assert again.config == backbone.config
     contents = [Content(image=Picture.of(picture)) for picture in PICTURES]
     first, second = (one.inputs(contents).load(np.arange(3), "cpu") for one in (backbone, again))
@@ -145,7 +172,9 @@ def test_a_backbone_of_images_survives_its_folder(tmp_path: Path) -> None:
 
 def test_from_scratch_takes_sizes_and_draws_weights_by_the_seed(tmp_path: Path) -> None:
     folder = vit_checkpoint(tmp_path / "vit")
-    made = [Backbone.from_encoder(image=str(folder), from_scratch=True, seed=seed) for seed in (1, 1, 2)]
+    made = [
+        Backbone.from_encoder(image=str(folder), from_scratch=True, seed=seed) for seed in (1, 1, 2)
+    ]
     weights = [one.model.state_dict()["item_encoder.blocks.0.query.weight"] for one in made]
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
@@ -163,4 +192,6 @@ def test_images_of_different_domains_in_one_forward_equal_one_by_one() -> None:
     with torch.inference_mode():
         together = encoder(images, bank.rows(index))
         for row, slot in enumerate(index.tolist()):
-            assert torch.allclose(together[row], encoder(images[row : row + 1], sides[slot])[0], atol=1e-5)
+            assert torch.allclose(
+                together[row], encoder(images[row : row + 1], sides[slot])[0], atol=1e-5
+            )

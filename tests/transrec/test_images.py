@@ -58,7 +58,9 @@ def grey(depth: int) -> Image.Image:
 
 
 def test_grey_of_sixteen_bits_is_as_bright_as_grey_of_eight() -> None:
-    coarse, fine = (np.asarray(decode(written(grey(depth), "PNG"))).astype(int) for depth in (8, 16))
+    coarse, fine = (
+        np.asarray(decode(written(grey(depth), "PNG"))).astype(int) for depth in (8, 16)
+    )
     assert abs(coarse - fine).max() <= 1
     assert fine.min() == 0
     assert fine.max() == 255
@@ -83,7 +85,9 @@ def palette() -> Image.Image:
     ],
     ids=["palette", "palette with shares", "GIF", "grey with alpha", "one bit", "CMYK"],
 )
-def test_every_mode_shows_what_a_browser_shows(content: bytes, corner: object, rest: object) -> None:
+def test_every_mode_shows_what_a_browser_shows(
+    content: bytes, corner: object, rest: object
+) -> None:
     image = decode(content)
     assert np.abs(np.array(image.getpixel((0, 0))) - corner).max() <= 2
     assert np.abs(np.array(image.getpixel((3, 3))) - rest).max() <= 2
@@ -98,7 +102,10 @@ def test_of_an_animation_the_first_frame_is_read() -> None:
 
 def test_a_picture_is_the_same_in_strips_and_in_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
     noise = np.random.default_rng(5).integers(0, 256, (37, 23, 4), np.uint8)
-    for content in (written(Image.fromarray(noise), "PNG"), written(Image.fromarray(noise[..., 0]), "PNG")):
+    for content in (
+        written(Image.fromarray(noise), "PNG"),
+        written(Image.fromarray(noise[..., 0]), "PNG"),
+    ):
         whole = decode(content)
         monkeypatch.setattr(images, "STRIP_PIXELS", 50)
         assert decode(content).tobytes() == whole.tobytes()
@@ -106,10 +113,17 @@ def test_a_picture_is_the_same_in_strips_and_in_one_piece(monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("interpolation", ["nearest", "bilinear", "bicubic", "lanczos"])
-def test_of_a_strip_only_the_crop_is_scaled(monkeypatch: pytest.MonkeyPatch, interpolation: Any) -> None:
+def test_of_a_strip_only_the_crop_is_scaled(
+    monkeypatch: pytest.MonkeyPatch, interpolation: Any
+) -> None:
     across = np.linspace(0, 255, 3000)
-    strip = np.stack([np.tile(across, (60, 1)), np.tile(np.arange(60.0)[:, None] * 4, (1, 3000))] * 2, -1)[..., :3]
-    image, wanted = Image.fromarray(strip.astype(np.uint8)), Preprocessing(224, 256, "crop", interpolation)
+    strip = np.stack(
+        [np.tile(across, (60, 1)), np.tile(np.arange(60.0)[:, None] * 4, (1, 3000))] * 2, -1
+    )[..., :3]
+    image, wanted = (
+        Image.fromarray(strip.astype(np.uint8)),
+        Preprocessing(224, 256, "crop", interpolation),
+    )
     whole = pixels(image, wanted).astype(int)
     monkeypatch.setattr(images, "LARGE_PIXELS", 1000)
     assert abs(whole - pixels(image, wanted).astype(int)).max() <= 1
@@ -121,7 +135,9 @@ def test_of_a_strip_only_the_crop_is_scaled(monkeypatch: pytest.MonkeyPatch, int
 
 
 def test_a_large_jpeg_is_unpacked_at_the_scale_that_is_needed() -> None:
-    content = written(Image.effect_noise((1000, 750), 60).resize((4000, 3000)).convert("RGB"), "JPEG")
+    content = written(
+        Image.effect_noise((1000, 750), 60).resize((4000, 3000)).convert("RGB"), "JPEG"
+    )
     wanted = Preprocessing(224, 256, "crop")
     assert decode(content, least=256).size == (1000, 750)
     assert decode(content).size == (4000, 3000)
@@ -144,7 +160,9 @@ def test_whatever_is_damaged_is_an_image_error() -> None:
     source = Image.open(io.BytesIO(tiny_picture(4, (40, 30))))
     for form in ("PNG", "JPEG", "WEBP", "GIF", "BMP"):
         content = written(source, form, **({} if form in ("GIF", "BMP") else {"exif": exif}))
-        outcomes = [outcome(read, damage(content, rng)) for _ in range(150) for read in (decode, check)]
+        outcomes = [
+            outcome(read, damage(content, rng)) for _ in range(150) for read in (decode, check)
+        ]
         assert set(outcomes) <= {"read", "refused"}
         assert "refused" in outcomes
 
@@ -176,7 +194,10 @@ def outcome(read: Callable[[bytes], object], content: bytes) -> str:
         (b"%PDF-1.4 ...", "film.jpg: not a picture"),
         (written(Image.new("RGB", (9, 7)), "TIFF"), "film.jpg: not a picture"),
         (tiny_picture(1, (64, 64))[:-2000], "film.jpg: damaged or truncated"),
-        (written(Image.effect_noise((64, 64), 50), "JPEG")[:-600], "film.jpg: damaged or truncated"),
+        (
+            written(Image.effect_noise((64, 64), 50), "JPEG")[:-600],
+            "film.jpg: damaged or truncated",
+        ),
         (b"x" * (images.MAX_BYTES + 1), "bytes, at most"),
     ],
     ids=["empty", "pdf", "tiff", "truncated_png", "truncated_jpeg", "too_large"],
@@ -189,14 +210,22 @@ def test_what_is_no_whole_picture_is_refused_by_name(
 
 
 @pytest.mark.parametrize("size", [(20_000, 20_000), (40_000, 1)])
-def test_a_small_file_of_many_pixels_is_refused_before_it_is_unpacked(size: tuple[int, int]) -> None:
+def test_a_small_file_of_many_pixels_is_refused_before_it_is_unpacked(
+    size: tuple[int, int],
+) -> None:
     with pytest.raises(ImageError, match="pixels"):
         decode(written(Image.new("1", size), "PNG"))
 
 
 def test_equal_contents_have_equal_keys_and_others_have_not() -> None:
     one, same, other = (Picture.of(tiny_picture(number)) for number in (1, 1, 2))
-    contents = [Content("a"), Content("a", one), Content("", one), Content("a", other), Content("b", one)]
+    contents = [
+        Content("a"),
+        Content("a", one),
+        Content("", one),
+        Content("a", other),
+        Content("b", one),
+    ]
     assert len({content.key() for content in contents}) == 5
     assert Content("a", one) == Content("a", same)
     assert Content("a", one).key() == Content("a", same).key()

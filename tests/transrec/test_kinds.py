@@ -20,7 +20,15 @@ from tests.tiny import (
     tiny_spec,
     tiny_texts,
 )
-from transrec.adapters import KINDS, Adapter, AdapterShape, AdapterSpec, SpecError, count_parameters, expected_tensors
+from transrec.adapters import (
+    KINDS,
+    Adapter,
+    AdapterShape,
+    AdapterSpec,
+    SpecError,
+    count_parameters,
+    expected_tensors,
+)
 from transrec.backbone import Backbone, adapter_shape
 from transrec.embed import embed
 from transrec.inputs import batches
@@ -52,7 +60,9 @@ def test_every_kind_is_in_these_tests() -> None:
         ("compacter", MINILM, 17_152),
     ],
 )
-def test_parameters_are_as_many_as_the_authors_modules_have(kind: str, shape: AdapterShape, total: int) -> None:
+def test_parameters_are_as_many_as_the_authors_modules_have(
+    kind: str, shape: AdapterShape, total: int
+) -> None:
     spec = AdapterSpec.parse({"item": {"kind": kind}, "user": {"kind": kind}})
     assert count_parameters(spec, shape).total == total
 
@@ -80,7 +90,9 @@ def test_a_fresh_adapter_of_these_kinds_is_none(kind: str, modalities: Modalitie
         assert np.allclose(embed(backbone, contents, adapter, dtype="float32"), vectors, atol=1e-6)
     if kind not in ITEM_ONLY:
         encoder = backbone.model.user_encoder
-        plain, adapted = (encode_users(encoder, [np.arange(5)], vectors, side) for side in (None, adapter.user))
+        plain, adapted = (
+            encode_users(encoder, [np.arange(5)], vectors, side) for side in (None, adapter.user)
+        )
         assert np.allclose(plain, adapted, atol=1e-6)
 
 
@@ -114,7 +126,9 @@ def test_no_earlier_position_sees_a_later_item_or_a_pad(kind: str) -> None:
         assert torch.allclose(encoder(later, mask, side)[0, 2:5], before[0, 2:5], atol=1e-6)
         assert not torch.allclose(encoder(later, mask, side)[0, 5], before[0, 5], atol=1e-3)
         assert torch.allclose(encoder(pads, mask, side)[0, 2:], before[0, 2:], atol=1e-6)
-        assert torch.allclose(encoder(vectors, mask, side, last_only=True), before[:, -1], atol=1e-6)
+        assert torch.allclose(
+            encoder(vectors, mask, side, last_only=True), before[:, -1], atol=1e-6
+        )
 
 
 def test_the_authors_k_adapter_leaks_the_future() -> None:
@@ -125,20 +139,30 @@ def test_the_authors_k_adapter_leaks_the_future() -> None:
     later = vectors.clone()
     later[0, 5] = torch.randn(16)
     with torch.inference_mode():
-        assert not torch.allclose(encoder(later, mask, side)[0, 2], encoder(vectors, mask, side)[0, 2], atol=1e-4)
+        assert not torch.allclose(
+            encoder(later, mask, side)[0, 2], encoder(vectors, mask, side)[0, 2], atol=1e-4
+        )
 
 
 @pytest.mark.parametrize("modalities", MODALITIES)
 @pytest.mark.parametrize("kind", TINY_KINDS)
-def test_a_step_changes_the_specs_tensors_and_nothing_else_bit_for_bit(kind: str, modalities: Modalities) -> None:
+def test_a_step_changes_the_specs_tensors_and_nothing_else_bit_for_bit(
+    kind: str, modalities: Modalities
+) -> None:
     backbone = tiny_backbone(modalities=modalities)
     # Of this seed no bottleneck is dead on these few items.
-    adapter = tiny_adapter(backbone, seed=2, spec=tiny_spec(kind)).requires_grad_(requires_grad=True)
+    adapter = tiny_adapter(backbone, seed=2, spec=tiny_spec(kind)).requires_grad_(
+        requires_grad=True
+    )
     frozen = {name: value.clone() for name, value in backbone.model.state_dict().items()}
     before = adapter.to_tensors()
     _step(backbone, adapter)
-    assert all(torch.equal(value, frozen[name]) for name, value in backbone.model.state_dict().items())
-    assert {name for name, value in adapter.to_tensors().items() if not torch.equal(value, before[name])} == set(before)
+    assert all(
+        torch.equal(value, frozen[name]) for name, value in backbone.model.state_dict().items()
+    )
+    assert {
+        name for name, value in adapter.to_tensors().items() if not torch.equal(value, before[name])
+    } == set(before)
     assert all(parameter.grad is None for parameter in backbone.model.parameters())
 
 
@@ -146,7 +170,10 @@ def _step(backbone: Backbone, adapter: Adapter) -> None:
     optimizer = torch.optim.Adam(adapter.parameters(), lr=1e-2)
     inputs = backbone.inputs(tiny_contents(24, backbone.config.modalities))
     for _ in range(2):  # a zero factor lets no gradient through to its partner in the first step
-        pooled = [backbone.model.item_encoder(inputs.load(rows, "cpu"), adapter.item) for rows in batches(inputs)]
+        pooled = [
+            backbone.model.item_encoder(inputs.load(rows, "cpu"), adapter.item)
+            for rows in batches(inputs)
+        ]
         items = backbone.model.project(torch.cat(pooled), adapter.item).view(4, 6, 16)
         users = backbone.model.user_encoder(items, torch.ones(4, 6, dtype=torch.bool), adapter.user)
         optimizer.zero_grad()
@@ -156,7 +183,9 @@ def _step(backbone: Backbone, adapter: Adapter) -> None:
 
 @pytest.mark.parametrize("modalities", MODALITIES)
 @pytest.mark.parametrize("kind", TINY_KINDS)
-def test_the_form_that_serves_equals_the_form_that_trains(kind: str, modalities: Modalities) -> None:
+def test_the_form_that_serves_equals_the_form_that_trains(
+    kind: str, modalities: Modalities
+) -> None:
     backbone = tiny_backbone(modalities=modalities)
     adapter = tiny_adapter(backbone, spec=tiny_spec(kind))
     encoder, users = backbone.model.item_encoder, backbone.model.user_encoder
@@ -167,7 +196,9 @@ def test_the_form_that_serves_equals_the_form_that_trains(kind: str, modalities:
         for rows in batches(inputs):
             given = inputs.load(rows, "cpu")
             trained = backbone.model.project(encoder(given, adapter.item), adapter.item)
-            assert torch.allclose(trained, backbone.model.project(encoder(given, serving), serving), atol=1e-5)
+            assert torch.allclose(
+                trained, backbone.model.project(encoder(given, serving), serving), atol=1e-5
+            )
         served = users(vectors, mask, adapter.user.for_serving(users))
         assert torch.allclose(users(vectors, mask, adapter.user), served, atol=1e-5)
 
@@ -190,7 +221,10 @@ def test_layer_norms_train_where_the_spec_says_so(kind: str) -> None:
     [
         ({"item": {"kind": "houlsby", "tokens": 3}}, "item.tokens: kind houlsby does not use it"),
         ({"user": {"kind": "prompt"}}, "user.kind: prompt makes no sense on the user side"),
-        ({"item": {"kind": "whole"}}, "item.kind: whole makes no sense on the item side: .* full fine-tuning"),
+        (
+            {"item": {"kind": "whole"}},
+            "item.kind: whole makes no sense on the item side: .* full fine-tuning",
+        ),
         ({"item": {"kind": "side", "compat": "adapter4rec"}}, "item.compat: expected one of iisan"),
         ({"item": {"kind": "lora", "alpha": 0}}, "item.alpha: expected a positive number"),
         ({"item": {"kind": "adapter"}}, "expected one of houlsby, "),
@@ -201,8 +235,12 @@ def test_a_spec_that_makes_no_sense_says_why(side: dict[str, Any], says: str) ->
         AdapterSpec.parse(side)
 
 
-@pytest.mark.parametrize(("kind", "more"), [("compacter", {"hidden": 6}), ("k_adapter", {"heads": 3})])
-def test_numbers_that_do_not_fit_the_encoder_are_named_for_both_sides(kind: str, more: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("kind", "more"), [("compacter", {"hidden": 6}), ("k_adapter", {"heads": 3})]
+)
+def test_numbers_that_do_not_fit_the_encoder_are_named_for_both_sides(
+    kind: str, more: dict[str, Any]
+) -> None:
     spec = tiny_spec(kind)
     spec = AdapterSpec(replace(spec.item, **more), replace(spec.user, **more))
     with pytest.raises(SpecError) as caught:
@@ -212,12 +250,16 @@ def test_numbers_that_do_not_fit_the_encoder_are_named_for_both_sides(kind: str,
 
 @pytest.mark.parametrize("modalities", MODALITIES)
 @pytest.mark.parametrize("kind", TINY_KINDS)
-def test_an_item_has_one_vector_whatever_it_is_embedded_with(kind: str, modalities: Modalities) -> None:
+def test_an_item_has_one_vector_whatever_it_is_embedded_with(
+    kind: str, modalities: Modalities
+) -> None:
     backbone = tiny_backbone(modalities=modalities)
     adapter = tiny_adapter(backbone, spec=tiny_spec(kind))
     contents = tiny_contents(13, modalities)
     together = embed(backbone, contents, adapter, dtype="float32")
-    alone = np.concatenate([embed(backbone, [content], adapter, dtype="float32") for content in contents])
+    alone = np.concatenate(
+        [embed(backbone, [content], adapter, dtype="float32") for content in contents]
+    )
     assert np.allclose(together, alone, atol=1e-5)
     assert len(np.unique(together, axis=0)) == len(contents)
     plain = embed(backbone, contents, dtype="float32")
@@ -225,13 +267,22 @@ def test_an_item_has_one_vector_whatever_it_is_embedded_with(kind: str, modaliti
 
 
 def test_the_authors_prompt_overwrites_words_and_is_refused_on_images() -> None:
-    with pytest.raises(SpecError, match=r"item\.compat: adapter4rec overwrites words, and images have none"):
-        Adapter.create(tiny_spec("prompt", compat="adapter4rec"), tiny_backbone(modalities=("image",)).shape, seed=0)
+    with pytest.raises(
+        SpecError, match=r"item\.compat: adapter4rec overwrites words, and images have none"
+    ):
+        Adapter.create(
+            tiny_spec("prompt", compat="adapter4rec"),
+            tiny_backbone(modalities=("image",)).shape,
+            seed=0,
+        )
 
 
 def test_whole_is_as_large_as_the_user_encoder_and_comes_with_iisans_towers() -> None:
     spec = AdapterSpec.parse({"item": {"kind": "side", "compat": "iisan"}})
     assert spec.user.kind == "whole"
     assert count_parameters(spec, BERT_BASE).user == 100_864
-    assert AdapterSpec.parse({"item": spec.to_json()["item"], "user": {"kind": "none"}}).user.kind == "none"
+    assert (
+        AdapterSpec.parse({"item": spec.to_json()["item"], "user": {"kind": "none"}}).user.kind
+        == "none"
+    )
     assert AdapterSpec.parse(spec.to_json()) == spec

@@ -19,7 +19,11 @@ USER_EPS = 1e-6
 
 
 def side(adapter: Adapter, name: str) -> dict[str, Tensor]:
-    own = {key.removeprefix(f"{name}."): t for key, t in adapter.to_tensors().items() if key.startswith(f"{name}.")}
+    own = {
+        key.removeprefix(f"{name}."): t
+        for key, t in adapter.to_tensors().items()
+        if key.startswith(f"{name}.")
+    }
     shared = adapter.to_tensors().get("item.rule")  # a compacter's rule is one for both sides
     return own if shared is None else {**own, "rule": shared}
 
@@ -27,7 +31,9 @@ def side(adapter: Adapter, name: str) -> dict[str, Tensor]:
 def plain(weights: Mapping[str, Tensor], adapter: Adapter, name: str, eps: float) -> Plain:
     spec = getattr(adapter.spec, name)
     activation = gelu if name == "item" else torch.relu
-    return Plain(weights, side(adapter, name), spec.kind, 2, 2, eps, activation, spec.alpha / spec.hidden)
+    return Plain(
+        weights, side(adapter, name), spec.kind, 2, 2, eps, activation, spec.alpha / spec.hidden
+    )
 
 
 def plain_item(backbone: Backbone, adapter: Adapter, ids: list[int]) -> Tensor:
@@ -38,7 +44,9 @@ def plain_item(backbone: Backbone, adapter: Adapter, ids: list[int]) -> Tensor:
     x = [
         net.norm(
             "outside.norm",
-            weights["word.weight"][i] + weights["position.weight"][t] + weights["token_type.weight"][0],
+            weights["word.weight"][i]
+            + weights["position.weight"][t]
+            + weights["token_type.weight"][0],
         )
         for t, i in enumerate(ids)
     ]
@@ -49,7 +57,9 @@ def plain_item(backbone: Backbone, adapter: Adapter, ids: list[int]) -> Tensor:
 
 def plain_image(backbone: Backbone, adapter: Adapter, pixels: Tensor) -> Tensor:
     """The vector of one picture, `pixels [3, S, S]`."""
-    weights = {name: value.detach() for name, value in backbone.model.item_encoder.state_dict().items()}
+    weights = {
+        name: value.detach() for name, value in backbone.model.item_encoder.state_dict().items()
+    }
     net = plain(weights, adapter, "item", 1e-6)
     net.pre_norm = True
     normal = (pixels.float() / 255 - 0.5) / 0.5
@@ -102,8 +112,12 @@ def test_a_picture_is_what_the_plain_form_says(kind: str) -> None:
     adapter = tiny_adapter(backbone, spec=tiny_spec(kind))
     pixels = torch.randint(0, 256, (1, 3, 16, 16), dtype=torch.uint8)
     with torch.inference_mode():
-        found = backbone.model.project(backbone.model.item_encoder(pixels, adapter.item), adapter.item)[0]
-        assert torch.allclose(found, plain_image(backbone, adapter, pixels[0]), atol=1e-4, rtol=1e-4)
+        found = backbone.model.project(
+            backbone.model.item_encoder(pixels, adapter.item), adapter.item
+        )[0]
+        assert torch.allclose(
+            found, plain_image(backbone, adapter, pixels[0]), atol=1e-4, rtol=1e-4
+        )
 
 
 @pytest.mark.parametrize("kind", [kind for kind in TINY_KINDS if kind not in ITEM_ONLY])

@@ -6,7 +6,9 @@ import pytest
 from transrec.metrics import Ranks, bootstrap_interval, hit_rate, ndcg, rank_targets, summarise
 
 
-def ranks_by_sorting(users: np.ndarray, items: np.ndarray, targets: np.ndarray, seen: list[np.ndarray]) -> list[int]:
+def ranks_by_sorting(
+    users: np.ndarray, items: np.ndarray, targets: np.ndarray, seen: list[np.ndarray]
+) -> list[int]:
     """The authors' way: one sort a user."""
     ranks = []
     for user, target, removed in zip(users, targets, seen, strict=True):
@@ -18,7 +20,10 @@ def ranks_by_sorting(users: np.ndarray, items: np.ndarray, targets: np.ndarray, 
 
 def test_ranks_equal_those_of_sorting_each_users_scores() -> None:
     rng = np.random.default_rng(0)
-    users, items = rng.standard_normal((50, 8), np.float32), rng.standard_normal((200, 8), np.float32)
+    users, items = (
+        rng.standard_normal((50, 8), np.float32),
+        rng.standard_normal((200, 8), np.float32),
+    )
     targets = rng.integers(0, 200, 50)
     seen = [rng.integers(0, 200, rng.integers(0, 30)) for _ in range(50)]
     seen[7] = np.array([targets[7], targets[7], 3])
@@ -29,7 +34,9 @@ def test_ranks_equal_those_of_sorting_each_users_scores() -> None:
 
 def test_ties_count_half_and_are_bounded_on_both_sides() -> None:
     items = np.array([[2.0], [1.0], [1.0], [1.0], [0.5]], np.float32)
-    found = rank_targets(np.ones((1, 1), np.float32), items, np.array([2]), [np.array([], np.int64)])
+    found = rank_targets(
+        np.ones((1, 1), np.float32), items, np.array([2]), [np.array([], np.int64)]
+    )
     assert (found.expected[0], found.optimistic[0], found.pessimistic[0]) == (3.0, 2.0, 4.0)
 
 
@@ -46,7 +53,9 @@ def test_measures_are_their_formulas() -> None:
 
 
 def test_a_repeated_target_is_a_miss_under_masking_and_counted_when_kept() -> None:
-    report = summarise(Ranks(np.array([0, 0, 40]), np.zeros(3, np.int64)), np.array([True, False, False]))
+    report = summarise(
+        Ranks(np.array([0, 0, 40]), np.zeros(3, np.int64)), np.array([True, False, False])
+    )
     assert report["hr"] == pytest.approx(1 / 3)
     assert report["hr_target_kept"] == pytest.approx(2 / 3)
     assert report["repeated_users"] == 1
@@ -54,7 +63,11 @@ def test_a_repeated_target_is_a_miss_under_masking_and_counted_when_kept() -> No
 
 def test_tied_rows_are_reported_at_best_and_at_worst() -> None:
     report = summarise(Ranks(np.array([8, 0]), np.array([5, 0])), np.array([False, False]))
-    assert (report["hr_optimistic"], report["hr_pessimistic"], report["tied_users"]) == (1.0, 0.5, 1)
+    assert (report["hr_optimistic"], report["hr_pessimistic"], report["tied_users"]) == (
+        1.0,
+        0.5,
+        1,
+    )
 
 
 def test_the_interval_holds_the_mean_and_narrows_with_users() -> None:
@@ -67,5 +80,7 @@ def test_the_interval_holds_the_mean_and_narrows_with_users() -> None:
 
 
 def test_no_users_give_zeros_not_an_error() -> None:
-    empty = rank_targets(np.zeros((0, 4), np.float32), np.zeros((3, 4), np.float32), np.zeros(0, np.int64), [])
+    empty = rank_targets(
+        np.zeros((0, 4), np.float32), np.zeros((3, 4), np.float32), np.zeros(0, np.int64), []
+    )
     assert summarise(empty, np.zeros(0, np.bool_))["hr"] == 0.0

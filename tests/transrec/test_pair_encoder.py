@@ -39,7 +39,9 @@ def test_what_is_missing_adds_nothing(pair: Backbone) -> None:
         of_image = h_image @ projection.weight[:, text.width :].T
         expected = [of_text, of_image, of_text + of_image]
         for vector, change in zip(found, expected, strict=True):
-            assert np.allclose(vector, torch.nn.functional.gelu(change + projection.bias)[0].numpy(), atol=1e-5)
+            assert np.allclose(
+                vector, torch.nn.functional.gelu(change + projection.bias)[0].numpy(), atol=1e-5
+            )
 
 
 def test_a_tower_of_what_is_missing_adds_nothing(pair: Backbone) -> None:
@@ -50,7 +52,11 @@ def test_a_tower_of_what_is_missing_adds_nothing(pair: Backbone) -> None:
     width = 16
     weight, bias = towers.out.weight, towers.out.bias
     with torch.no_grad():
-        for name, blocks in (("t", (1, 2)), ("i", (0, 2))):  # without these towers nothing changes for such an item
+        # Without these towers nothing changes for such an item.
+        for name, blocks in (
+            ("t", (1, 2)),
+            ("i", (0, 2)),
+        ):
             kept = weight.clone()
             for block in blocks:
                 weight[:, block * width : (block + 1) * width] = 0
@@ -71,7 +77,9 @@ def test_a_pair_trains_as_much_as_its_two_encoders(pair: Backbone) -> None:
     shapes = [tiny_backbone(modalities=(modality,)).shape for modality in BOTH]
     for kind in ("houlsby", "pfeiffer", "lora", "bitfit", "layer_norm", "prefix", "k_adapter"):
         spec = tiny_spec(kind)
-        assert count_parameters(spec, pair.shape).item == sum(count_parameters(spec, one).item for one in shapes)
+        assert count_parameters(spec, pair.shape).item == sum(
+            count_parameters(spec, one).item for one in shapes
+        )
     spec = tiny_spec("compacter")  # one rule for all
     both = sum(count_parameters(spec, one).item for one in shapes)
     assert count_parameters(spec, pair.shape).item == both - 4**3

@@ -1,4 +1,6 @@
-"""A spec is read from any plain value: the same again after it was written, or refused with every problem named."""
+"""A spec is read from any plain value:
+the same again after it was written, or refused with every problem named.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ COUNTS = st.integers(1, 65_536)
 RIGHT: dict[str, st.SearchStrategy[Any]] = {
     "hidden": COUNTS,
     "positions": st.sampled_from(get_args(Positions)),
-    "layers": st.sampled_from(get_args(Named)) | COUNTS | st.lists(st.integers(0, 100), min_size=1, max_size=4),
+    "layers": st.sampled_from(get_args(Named))
+    | COUNTS
+    | st.lists(st.integers(0, 100), min_size=1, max_size=4),
     "train_layer_norm": st.booleans(),
     "alpha": st.floats(0, 65_535, exclude_min=True) | st.integers(1, 65_535),
     "n": COUNTS,
@@ -34,10 +38,17 @@ WRONG: dict[str, Any] = {
     "heads": 2.0,
 }
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.sampled_from([*KINDS]),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=8)
+    | st.sampled_from([*KINDS]),
     lambda inner: (
         st.lists(inner, max_size=3)
-        | st.dictionaries(st.sampled_from(["item", "user", "kind", "compat", *RIGHT]) | st.text(max_size=5), inner)
+        | st.dictionaries(
+            st.sampled_from(["item", "user", "kind", "compat", *RIGHT]) | st.text(max_size=5), inner
+        )
     ),
     max_leaves=12,
 )
@@ -46,7 +57,11 @@ JSON = st.recursive(
 @st.composite
 def sides(draw: st.DrawFn, side: Side) -> dict[str, Any]:
     """Settings that are right for a side."""
-    fitting = [kind for kind in KINDS.values() if not (kind.item_only if side == "user" else kind.user_only)]
+    fitting = [
+        kind
+        for kind in KINDS.values()
+        if not (kind.item_only if side == "user" else kind.user_only)
+    ]
     kind = draw(st.sampled_from(fitting))
     strategies = {key: RIGHT[key] for key in kind.keys if key in RIGHT}
     if kind.compats:
@@ -82,7 +97,9 @@ def test_any_plain_value_is_read_or_refused_with_its_problems(value: dict[str, A
 
 
 @given(sides("item"), st.data())
-def test_every_wrong_setting_is_named_in_one_error(value: dict[str, Any], data: st.DataObject) -> None:
+def test_every_wrong_setting_is_named_in_one_error(
+    value: dict[str, Any], data: st.DataObject
+) -> None:
     known = [key for key in WRONG if key in KINDS[value["kind"]].keys]
     assume(known)
     wrong = data.draw(st.lists(st.sampled_from(known), min_size=1, unique=True))

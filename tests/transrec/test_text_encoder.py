@@ -52,8 +52,12 @@ def test_a_checkpoint_of_another_architecture_is_refused_by_name(tmp_path: Path)
         Backbone.from_encoder(str(tmp_path))
 
 
-def test_a_checkpoint_that_is_not_there_is_an_error_that_says_what_was_expected(tmp_path: Path) -> None:
-    with pytest.raises(BackboneError, match="folder of a BERT or RoBERTa checkpoint, or its hub name"):
+def test_a_checkpoint_that_is_not_there_is_an_error_that_says_what_was_expected(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(
+        BackboneError, match="folder of a BERT or RoBERTa checkpoint, or its hub name"
+    ):
         Backbone.from_encoder(str(tmp_path / "nowhere"))
 
 
@@ -62,7 +66,8 @@ def test_a_checkpoint_that_is_not_there_is_an_error_that_says_what_was_expected(
 def test_from_a_cached_prefix_the_output_is_the_same(pooling: Any, layers: Any) -> None:
     backbone = tiny_backbone(pooling=pooling)
     side = tiny_adapter(
-        backbone, spec=AdapterSpec.parse({"item": {"kind": "houlsby", "hidden": 8, "layers": layers}})
+        backbone,
+        spec=AdapterSpec.parse({"item": {"kind": "houlsby", "hidden": 8, "layers": layers}}),
     ).item
     first = side.spec.chosen(2)[0]
     encoder = backbone.model.text_encoder
@@ -70,7 +75,9 @@ def test_from_a_cached_prefix_the_output_is_the_same(pooling: Any, layers: Any) 
     tokens = Tokens(torch.randint(5, len(WORDS), (3, 7)))
     with torch.inference_mode():
         assert torch.allclose(
-            encoder.suffix(encoder.prefix(tokens, first), first, side), encoder(tokens, side), atol=1e-6
+            encoder.suffix(encoder.prefix(tokens, first), first, side),
+            encoder(tokens, side),
+            atol=1e-6,
         )
         assert not torch.allclose(encoder(tokens, side), encoder(tokens), atol=1e-3)
 
@@ -82,7 +89,9 @@ def test_padding_changes_no_output() -> None:
     ids = torch.randint(5, len(WORDS), (2, 5))
     padded = torch.cat([ids, torch.zeros(2, 3, dtype=torch.int64)], 1)
     with torch.inference_mode():
-        assert torch.allclose(encoder(Tokens(padded, padded != 0), side), encoder(Tokens(ids), side), atol=1e-6)
+        assert torch.allclose(
+            encoder(Tokens(padded, padded != 0), side), encoder(Tokens(ids), side), atol=1e-6
+        )
 
 
 def test_items_of_different_domains_in_one_forward_equal_one_by_one() -> None:
@@ -97,7 +106,9 @@ def test_items_of_different_domains_in_one_forward_equal_one_by_one() -> None:
         order, blocks = bank.blocks(index.tolist())
         assert torch.allclose(encoder(Tokens(ids[order]), blocks), together[order], atol=1e-5)
         for row, slot in enumerate(index.tolist()):
-            assert torch.allclose(together[row], encoder(Tokens(ids[row : row + 1]), sides[slot])[0], atol=1e-5)
+            assert torch.allclose(
+                together[row], encoder(Tokens(ids[row : row + 1]), sides[slot])[0], atol=1e-5
+            )
 
 
 def test_texts_are_cut_to_the_token_limit_with_their_specials() -> None:
@@ -107,11 +118,15 @@ def test_texts_are_cut_to_the_token_limit_with_their_specials() -> None:
     assert all(row[0] == WORDS.index("[CLS]") and row[-1] == WORDS.index("[SEP]") for row in rows)
 
 
-def test_a_checkpoint_that_lacks_weights_is_refused_instead_of_filled_at_random(bert: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_that_lacks_weights_is_refused_instead_of_filled_at_random(
+    bert: Path, tmp_path: Path
+) -> None:
     state = load_file(bert / "model.safetensors")
     del state["encoder.layer.1.output.dense.weight"]
     for file in bert.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
     save_file(state, tmp_path / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(BackboneError, match=r"lacks weights: encoder\.layer\.1\.output\.dense\.weight"):
+    with pytest.raises(
+        BackboneError, match=r"lacks weights: encoder\.layer\.1\.output\.dense\.weight"
+    ):
         Backbone.from_encoder(str(tmp_path))

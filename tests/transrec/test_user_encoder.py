@@ -41,13 +41,17 @@ def test_the_last_position_alone_equals_the_last_of_all() -> None:
     encoder = tiny_backbone().model.user_encoder
     vectors, mask = torch.randn(3, 6, 16), torch.ones(3, 6, dtype=torch.bool)
     mask[1, :4] = False
-    assert torch.allclose(encoder(vectors, mask, last_only=True), encoder(vectors, mask)[:, -1], atol=1e-6)
+    assert torch.allclose(
+        encoder(vectors, mask, last_only=True), encoder(vectors, mask)[:, -1], atol=1e-6
+    )
 
 
 def test_one_head_written_out_by_hand_gives_the_same_block() -> None:
     encoder = UserEncoder(UserShape(width=4, history=3, heads=1, blocks=1)).eval()
     block: Any = encoder.blocks[0]
-    x = torch.nn.functional.layer_norm(torch.randn(1, 3, 4) + encoder.position.weight, (4,), eps=1e-6)
+    x = torch.nn.functional.layer_norm(
+        torch.randn(1, 3, 4) + encoder.position.weight, (4,), eps=1e-6
+    )
     q, k, v = (linear(x)[0] for linear in (block.query, block.key, block.value))
     rows = []
     for t in range(3):

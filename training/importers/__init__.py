@@ -22,7 +22,9 @@ from training.importers.tables import DataError, Source, Tables
 from training.rejections import NAMELESS, OF_NAMELESS, Rejections
 
 LEFT_OUT = {NAMELESS, OF_NAMELESS}
-"""What the public data sets are known to contain: of them it is a note, of a person's own log it is rejected."""
+"""What the public data sets are known to contain:
+of them it is a note, of a person's own log it is rejected.
+"""
 
 READERS: dict[str, Callable[[Source], Tables]] = {
     "canonical": canonical.read,
@@ -45,7 +47,10 @@ MAPPED = ("canonical", "csv", "recbole")
 
 
 def read_tables(
-    form: str, folder: Path, columns: Mapping[str, str] | None = None, rejected: Rejections | None = None
+    form: str,
+    folder: Path,
+    columns: Mapping[str, str] | None = None,
+    rejected: Rejections | None = None,
 ) -> Tables:
     """Read a log in one of the known forms.
 
@@ -61,7 +66,9 @@ def read_tables(
     if form not in READERS:
         raise DataError(f"format {form!r}: expected one of {', '.join(READERS)}")
     if columns and form not in MAPPED:
-        raise DataError(f"columns are given for {', '.join(MAPPED)}; the format {form} has its publisher's")
+        raise DataError(
+            f"columns are given for {', '.join(MAPPED)}; the format {form} has its publisher's"
+        )
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder")
     source = Source(folder, columns or {}, Rejections() if rejected is None else rejected)

@@ -1,7 +1,9 @@
-"""The paper's files: `*users*.tsv` (`user<TAB>item item …`) and `*items*.tsv` or `*news*.tsv` (`item<TAB>title`).
+"""The paper's files: `*users*.tsv` (`user<TAB>item item …`) and `*items*.tsv` or `*news*.tsv`
+(`item<TAB>title`).
 
-A user's items stand oldest first; their place in the line is the timestamp. The files of their image data sets hold ids
-alone: the column `image` names `ITEM.jpg`, in a folder, a zip, or their LMDB.
+A user's items stand oldest first; their place in the line is the timestamp. The files of their
+image data sets hold ids alone: the column `image` names `ITEM.jpg`, in a folder, a zip, or their
+LMDB.
 """
 
 from __future__ import annotations
@@ -22,9 +24,13 @@ def read(source: Source) -> Tables:
         DataError: not exactly one of each.
     """
     folder, rejected = source.folder, source.rejected
-    items = list(_items(one_file(folder, "*[in][te][ew][ms]*.tsv", "file of items or news"), rejected))
+    items = list(
+        _items(one_file(folder, "*[in][te][ew][ms]*.tsv", "file of items or news"), rejected)
+    )
     log = sequences(one_file(folder, "*users*.tsv", "file of users"), rejected)
-    catalog = pl.DataFrame(items, schema=dict.fromkeys(("item_id", "title", "image"), pl.String), orient="row")
+    catalog = pl.DataFrame(
+        items, schema=dict.fromkeys(("item_id", "title", "image"), pl.String), orient="row"
+    )
     return Tables(catalog, log, rejected)
 
 

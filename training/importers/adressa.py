@@ -1,7 +1,8 @@
-"""Adressa: files of one JSON event a line (`userId`, `id`, `title`, `time`), one file a day; every file is read.
+"""Adressa: files of one JSON event a line (`userId`, `id`, `title`, `time`), one file a day; every
+file is read.
 
-Visits of pages that are no article have no `id`: they are counted. An article's title is the first that an
-event names.
+Visits of pages that are no article have no `id`: they are counted. An article's title is the first
+that an event names.
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ def read(source: Source) -> Tables:
         for row in _events(paths, Rejections())
     )
     return Tables(
-        pl.DataFrame(list(titles.items()), schema={"item_id": pl.String, "title": pl.String}, orient="row"),
+        pl.DataFrame(
+            list(titles.items()), schema={"item_id": pl.String, "title": pl.String}, orient="row"
+        ),
         in_chunks(log, {"user_id": pl.String, "item_id": pl.String, "timestamp": pl.Int64}),
         rejected,
     )

@@ -1,7 +1,8 @@
-"""Amazon reviews, one category: a file of reviews and one of metadata (`meta_*`), JSON lines, `.gz` or not.
+"""Amazon reviews, one category: a file of reviews and one of metadata (`meta_*`), JSON lines, `.gz`
+or not.
 
-All editions: of 2014 (lines may be Python dicts) and 2018 (`reviewerID`, `asin`, `unixReviewTime`), and of 2023
-(`user_id`, `parent_asin`, `timestamp`).
+All editions: of 2014 (lines may be Python dicts) and 2018 (`reviewerID`, `asin`, `unixReviewTime`),
+and of 2023 (`user_id`, `parent_asin`, `timestamp`).
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ def read(source: Source) -> Tables:
 
 def _files(folder: Path) -> tuple[Path, Path]:
     """Find the file of metadata and that of reviews, whatever the case of their names."""
-    found = [path for path in sorted(folder.iterdir()) if path.is_file() and _is_json(path.name.lower())]
+    found = [
+        path for path in sorted(folder.iterdir()) if path.is_file() and _is_json(path.name.lower())
+    ]
     meta = [path for path in found if path.name.lower().startswith("meta_")]
     reviews = [path for path in found if path not in meta]
     problems = [

@@ -1,4 +1,5 @@
-"""The canonical form: `items.parquet` (item_id, title, …) and `interactions.parquet` (user_id, item_id, timestamp).
+"""The canonical form: `items.parquet` (item_id, title, …) and `interactions.parquet` (user_id,
+item_id, timestamp).
 
 Either may be a folder of parts, as Spark writes it.
 """
@@ -26,7 +27,8 @@ def read(source: Source) -> Tables:
     """Read a canonical folder.
 
     Raises:
-        DataError: a file is missing or unreadable, or lacks a column; with the problems of both files.
+        DataError: a file is missing or unreadable, or lacks a column; with the problems of both
+            files.
     """
     scans: dict[str, pl.LazyFrame] = {}
     problems: list[str] = []
@@ -43,8 +45,13 @@ def read(source: Source) -> Tables:
         scans[name] = scan.select(pl.col(their).alias(our) for their, our in renamed.items())
         problems += missing(f"{name}.parquet", list(renamed.values()), _COLUMNS[name])
     refuse(source.folder, problems)
-    refuse(source.folder, [problem for name in _COLUMNS for problem in _strange(name, scans[name].collect_schema())])
-    note_unread("items.parquet", scans["items"].collect_schema().names(), OPTIONAL_ITEMS, source.rejected)
+    refuse(
+        source.folder,
+        [problem for name in _COLUMNS for problem in _strange(name, scans[name].collect_schema())],
+    )
+    note_unread(
+        "items.parquet", scans["items"].collect_schema().names(), OPTIONAL_ITEMS, source.rejected
+    )
     items, log = (_with_texts(scans[name], name, source.rejected) for name in _COLUMNS)
     return Tables(
         pl.concat(list(_batches(source.folder / "items.parquet", items))),
@@ -54,7 +61,10 @@ def read(source: Source) -> Tables:
 
 
 def write(tables: Tables, folder: Path) -> dict[str, int]:
-    """Write both files, each beside its place first; a chunk of the log at a time. Returns how many rows each has."""
+    """Write both files, each beside its place first; a chunk of the log at a time.
+
+    Returns how many rows each has.
+    """
     with (
         atomic_file(folder / "interactions.parquet", sync=False) as interactions,
         atomic_file(folder / "items.parquet", sync=False) as items,
@@ -79,7 +89,9 @@ def _batches(path: Path, log: pl.LazyFrame) -> Iterator[pl.DataFrame]:
         yield log.head(0).collect()
         yield from log.collect_batches(chunk_size=CHUNK)
     except PolarsError as error:
-        raise DataError(f"{path} cannot be read: {str(error).splitlines()[0]}; write or fetch it again") from error
+        raise DataError(
+            f"{path} cannot be read: {str(error).splitlines()[0]}; write or fetch it again"
+        ) from error
 
 
 def _scan(path: Path) -> pl.LazyFrame:
@@ -96,7 +108,11 @@ def _strange(name: str, schema: pl.Schema) -> list[str]:
     """Return the problems of columns that hold no ids or titles."""
     texts = [column for column in _COLUMNS[name] if column != "timestamp"]
     strange = [f"{column} is {schema[column]}" for column in texts if not _is_text(schema[column])]
-    return [f"{name}.parquet: ids and titles must be texts or numbers: {', '.join(strange)}"] if strange else []
+    return (
+        [f"{name}.parquet: ids and titles must be texts or numbers: {', '.join(strange)}"]
+        if strange
+        else []
+    )
 
 
 def _is_text(kind: pl.DataType) -> bool:
@@ -109,13 +125,19 @@ def _with_texts(frame: pl.LazyFrame, name: str, rejected: Rejections) -> pl.Lazy
     for column in _COLUMNS[name]:
         if column.endswith("_id") and schema[column].is_float():
             rows = frame.select(pl.len()).collect().item()
-            rejected.note(f"{column} of a column of floats in {name}.parquet", rows, "1.0 is read as 1")
-    return frame.with_columns(_as_text(column, schema[column]) for column in _COLUMNS[name] if column != "timestamp")
+            rejected.note(
+                f"{column} of a column of floats in {name}.parquet", rows, "1.0 is read as 1"
+            )
+    return frame.with_columns(
+        _as_text(column, schema[column]) for column in _COLUMNS[name] if column != "timestamp"
+    )
 
 
 def _as_text(column: str, kind: pl.DataType) -> pl.Expr:
     values = pl.col(column)
     if not kind.is_float():
         return values.cast(pl.String, strict=kind != pl.Binary)
-    whole = pl.when(values == values.round(0)).then(values.cast(pl.Int64, strict=False).cast(pl.String))
+    whole = pl.when(values == values.round(0)).then(
+        values.cast(pl.Int64, strict=False).cast(pl.String)
+    )
     return pl.when(values.is_finite()).then(pl.coalesce(whole, values.cast(pl.String)))

@@ -10,10 +10,41 @@ from training.importers.tables import DataError
 from training.rejections import Rejections
 
 _KNOWN_AS = {
-    "user_id": ("user", "uid", "customer", "customerid", "reviewerid", "visitorid", "memberid", "session", "sessionid"),
-    "item_id": ("item", "iid", "movieid", "articleid", "productid", "asin", "parentasin", "newsid", "videoid", "sku"),
+    "user_id": (
+        "user",
+        "uid",
+        "customer",
+        "customerid",
+        "reviewerid",
+        "visitorid",
+        "memberid",
+        "session",
+        "sessionid",
+    ),
+    "item_id": (
+        "item",
+        "iid",
+        "movieid",
+        "articleid",
+        "productid",
+        "asin",
+        "parentasin",
+        "newsid",
+        "videoid",
+        "sku",
+    ),
     "title": ("name", "itemname", "productname", "movietitle", "headline", "text", "label"),
-    "timestamp": ("time", "date", "datetime", "ts", "createdat", "eventtime", "unixtime", "unixreviewtime", "tdat"),
+    "timestamp": (
+        "time",
+        "date",
+        "datetime",
+        "ts",
+        "createdat",
+        "eventtime",
+        "unixtime",
+        "unixreviewtime",
+        "tdat",
+    ),
 }
 _MAX_NAMED = 30
 _MAX_NAME = 60
@@ -25,10 +56,12 @@ def ours(names: Sequence[str], columns: Mapping[str, str]) -> dict[str, str]:
 
     Args:
         names: the file's columns.
-        columns: our name of a column to its name in the files, of which one may write it in another case; a column of
-            our name there gives way.
+        columns: our name of a column to its name in the files, of which one may write it in another
+            case; a column of our name there gives way.
     """
-    theirs = {name: our for our, their in columns.items() if (name := _found(their, names)) is not None}
+    theirs = {
+        name: our for our, their in columns.items() if (name := _found(their, names)) is not None
+    }
     taken = set(theirs.values())
     return {name: theirs.get(name, name) for name in names if name in theirs or name not in taken}
 
@@ -40,16 +73,23 @@ def check_mapping(columns: Mapping[str, str]) -> None:
         ValueError: an empty name, or a column of the files that is given twice.
     """
     theirs = list(columns.values())
-    problems = [f"{our}={their}" for our, their in columns.items() if not our or not their or theirs.count(their) > 1]
+    problems = [
+        f"{our}={their}"
+        for our, their in columns.items()
+        if not our or not their or theirs.count(their) > 1
+    ]
     if problems:
-        raise ValueError(f"{', '.join(problems[:_MAX_NAMED])}: expected our name and theirs, each column once")
+        raise ValueError(
+            f"{', '.join(problems[:_MAX_NAMED])}: expected our name and theirs, each column once"
+        )
 
 
 def check_columns(columns: Mapping[str, str], files: Mapping[str, Sequence[str]]) -> list[str]:
     """Return the problems of a mapping: columns that no file has."""
     known = [name for names in files.values() for name in names]
     return [
-        f"column {our}={their}: no file has {their!r}; {'; '.join(_has(what, names) for what, names in files.items())}"
+        f"column {our}={their}: no file has {their!r};"
+        f" {'; '.join(_has(what, names) for what, names in files.items())}"
         for our, their in columns.items()
         if _found(their, known) is None
     ]
@@ -61,11 +101,17 @@ def missing(what: str, names: Sequence[str], needed: Sequence[str]) -> list[str]
     if not lacks:
         return []
     hints = [f"{name}={near}" for name in lacks if (near := nearest(name, names)) is not None]
-    hint = f" (if that is it: {' '.join(f'--column {hint}' for hint in hints)}, or [data.columns])" if hints else ""
+    hint = (
+        f" (if that is it: {' '.join(f'--column {hint}' for hint in hints)}, or [data.columns])"
+        if hints
+        else ""
+    )
     return [f"{what} lacks {', '.join(lacks)}; {_has('it', names)}{hint or _separator(names)}"]
 
 
-def note_unread(what: str, names: Sequence[str], optional: Mapping[str, str], rejected: Rejections) -> None:
+def note_unread(
+    what: str, names: Sequence[str], optional: Mapping[str, str], rejected: Rejections
+) -> None:
     """Note each optional column that a header lacks and probably has under another name.
 
     Args:
@@ -77,7 +123,11 @@ def note_unread(what: str, names: Sequence[str], optional: Mapping[str, str], re
     for name, effect in optional.items():
         near = None if name in names else nearest(name, names)
         if near is not None:
-            rejected.note(f"{what} has no column {name}, {effect}", 1, f"--column {name}={near} reads {near} as it")
+            rejected.note(
+                f"{what} has no column {name}, {effect}",
+                1,
+                f"--column {name}={near} reads {near} as it",
+            )
 
 
 def _found(their: str, names: Sequence[str]) -> str | None:

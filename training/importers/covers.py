@@ -1,4 +1,5 @@
-"""Data sets of video covers: MicroLens (`*_pairs.csv`, `*_titles.csv`) and PixelRec (interactions and item features).
+"""Data sets of video covers: MicroLens (`*_pairs.csv`, `*_titles.csv`) and PixelRec (interactions
+and item features).
 
 A cover is `ITEM.jpg`; the column `image` names it.
 """
@@ -17,7 +18,10 @@ from training.rejections import Rejections
 
 _LOG = ("user_id", "item_id", "timestamp")
 _MORE = ("description",)
-_TITLES, _TAGS = {"item": "item_id", "title": "title"}, {"item_id": "item_id", "title": "title", "tag": "tag"}
+_TITLES, _TAGS = (
+    {"item": "item_id", "title": "title"},
+    {"item_id": "item_id", "title": "title", "tag": "tag"},
+)
 
 
 def read_microlens(source: Source) -> Tables:
@@ -27,15 +31,22 @@ def read_microlens(source: Source) -> Tables:
         DataError: not exactly one of each.
     """
     folder, rejected = source.folder, source.rejected
-    titles, pairs = one_file(folder, "*title*.csv", "file of titles"), one_file(folder, "*pairs.csv", "file of pairs")
-    log = csv_chunks(pairs, {"user": "user_id", "item": "item_id", "timestamp": "timestamp"}, rejected)
+    titles, pairs = (
+        one_file(folder, "*title*.csv", "file of titles"),
+        one_file(folder, "*pairs.csv", "file of pairs"),
+    )
+    log = csv_chunks(
+        pairs, {"user": "user_id", "item": "item_id", "timestamp": "timestamp"}, rejected
+    )
     named = set(_TITLES) <= set(_header(titles))
     items = csv_frame(titles, _TITLES, rejected) if named else _by_line(titles, rejected)
     return _with_covers(items, log, rejected)
 
 
 def _by_line(path: Path, rejected: Rejections) -> pl.DataFrame:
-    """Read `item,title` lines as the larger releases have them: no header, and quotes that do not match."""
+    """Read `item,title` lines as the larger releases have them:
+    no header, and quotes that do not match.
+    """
     rows = []
     for number, line in enumerate(lines_of(path), 1):
         item, comma, title = line.partition(",")
@@ -47,7 +58,8 @@ def _by_line(path: Path, rejected: Rejections) -> pl.DataFrame:
 
 
 def read_pixelrec(source: Source) -> Tables:
-    """Read interactions and item features: of all CSV files here or below, the ones with these columns.
+    """Read interactions and item features: of all CSV files here or below, the ones with these
+    columns.
 
     Raises:
         DataError: not exactly one of each.
@@ -59,8 +71,8 @@ def read_pixelrec(source: Source) -> Tables:
     if len(logs) != 1 or len(infos) != 1:
         names = ", ".join(path.name for path in headers) or "no CSV file"
         raise DataError(
-            f"{folder}: expected one file item_id,user_id,timestamp and one of item features, found {names}"
-            f"{gzip_hint(folder, '*.csv')}"
+            f"{folder}: expected one file item_id,user_id,timestamp and one of item features, found"
+            f" {names}{gzip_hint(folder, '*.csv')}"
         )
     log = csv_chunks(logs[0], {name: name for name in _LOG}, rejected)
     more = [name for name in _MORE if name in headers[infos[0]]]

@@ -1,4 +1,5 @@
-"""Two CSV files with a header: `items.csv` (item_id, title, …) and `interactions.csv` (user_id, item_id, timestamp).
+"""Two CSV files with a header: `items.csv` (item_id, title, …) and `interactions.csv` (user_id,
+item_id, timestamp).
 
 Either may be a folder of parts, each with its header.
 """
@@ -38,10 +39,12 @@ _TAIL_BYTES = 1 << 16
 def read(source: Source) -> Tables:
     """Read the two files of a folder; quoted fields may hold commas and newlines.
 
-    Without a column `timestamp` the order of the file is the order of events; a column that is probably meant is noted.
+    Without a column `timestamp` the order of the file is the order of events; a column that is
+    probably meant is noted.
 
     Raises:
-        DataError: a file is missing or not UTF-8, has no header, or lacks a column; with the problems of both.
+        DataError: a file is missing or not UTF-8, has no header, or lacks a column; with the
+            problems of both.
     """
     items, log = (source.folder / f"{name}.csv" for name in ("items", "interactions"))
     headers: dict[str, list[str]] = {}
@@ -78,11 +81,18 @@ def titled(names: Mapping[str, str]) -> dict[str, str]:
 def csv_frame(path: Path, columns: Mapping[str, str], rejected: Rejections) -> pl.DataFrame:
     """Read a whole CSV file, as `csv_chunks` does."""
     chunks = list(csv_chunks(path, columns, rejected))
-    return pl.concat(chunks) if chunks else pl.DataFrame(schema=dict.fromkeys(columns.values(), pl.String))
+    return (
+        pl.concat(chunks)
+        if chunks
+        else pl.DataFrame(schema=dict.fromkeys(columns.values(), pl.String))
+    )
 
 
-def csv_chunks(path: Path, columns: Mapping[str, str], rejected: Rejections) -> Iterator[pl.DataFrame]:
-    """Read columns of a CSV file with a header, as texts, under our names; a row of another length is rejected.
+def csv_chunks(
+    path: Path, columns: Mapping[str, str], rejected: Rejections
+) -> Iterator[pl.DataFrame]:
+    """Read columns of a CSV file with a header, as texts, under our names; a row of another length
+    is rejected.
 
     Raises:
         DataError: it is not there or no CSV, or lacks a column.
@@ -99,7 +109,9 @@ def csv_chunks(path: Path, columns: Mapping[str, str], rejected: Rejections) -> 
     )
 
 
-def headless_chunks(path: Path, names: Sequence[str], rejected: Rejections) -> Iterator[pl.DataFrame]:
+def headless_chunks(
+    path: Path, names: Sequence[str], rejected: Rejections
+) -> Iterator[pl.DataFrame]:
     """Read a CSV file without a header, as texts; a row of another length is rejected.
 
     Raises:
@@ -116,8 +128,12 @@ def headless_chunks(path: Path, names: Sequence[str], rejected: Rejections) -> I
 def _chunks(
     path: Path, name: str, rejected: Rejections, names: Sequence[str], *, has_header: bool
 ) -> Iterator[pl.DataFrame]:
-    """Read by polars or, where it cannot read some row, row by row, so that bad ones are counted."""
-    scan = pl.scan_csv(path, infer_schema=False, has_header=has_header, new_columns=list(names), glob=False)
+    """Read by polars or, where it cannot read some row,
+    row by row, so that bad ones are counted.
+    """
+    scan = pl.scan_csv(
+        path, infer_schema=False, has_header=has_header, new_columns=list(names), glob=False
+    )
     blank = _is_regular(scan, path, names)
     if blank is None:
         rows = rows_of_length(path, len(names), name, rejected, skip=int(has_header))
@@ -129,10 +145,12 @@ def _chunks(
 
 
 def _is_regular(scan: pl.LazyFrame, path: Path, names: Sequence[str]) -> int | None:
-    """Return how many blank lines end a file that polars reads as it is, None where it has to be read row by row.
+    """Return how many blank lines end a file that polars reads as it is, None where it has to be
+    read row by row.
 
-    Polars may lose rows before the one that it stumbles over: therefore the whole file is tried first. It fills up
-    rows that are short: where the last column has gaps that are no blank lines at the end, rows are counted one by one.
+    Polars may lose rows before the one that it stumbles over: therefore the whole file is tried
+    first. It fills up rows that are short: where the last column has gaps that are no blank lines
+    at the end, rows are counted one by one.
     """
     last = names[-1]
     try:
@@ -141,7 +159,11 @@ def _is_regular(scan: pl.LazyFrame, path: Path, names: Sequence[str]) -> int | N
             return None
         if gaps[last][0] == gaps[_ROWS][0]:
             return 0
-        blank = scan.select(pl.all_horizontal(pl.all().is_null()).sum()).collect(engine="streaming").item()
+        blank = (
+            scan.select(pl.all_horizontal(pl.all().is_null()).sum())
+            .collect(engine="streaming")
+            .item()
+        )
     except PolarsError:
         return None
     regular = gaps[_ROWS][0] - gaps[last][0] == blank == _blank_lines_at_end(path)

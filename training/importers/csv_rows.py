@@ -16,7 +16,8 @@ BAD_QUOTES = "quotes that do not match"
 def rows_of_length(
     path: Path, length: int, name: str, rejected: Rejections, *, skip: int
 ) -> Iterator[list[str | None]]:
-    """Yield the rows that have `length` fields, None for empty ones; others are rejected, blank lines are skipped.
+    """Yield the rows that have `length` fields, None for empty ones; others are rejected, blank
+    lines are skipped.
 
     Args:
         path: the file.
@@ -40,7 +41,8 @@ def rows_of_length(
 
 
 def records(path: Path, width: int | None = None) -> Iterator[Record]:
-    """Yield each record; its fields are None where quotes do not match, or swallow lines and do not make `width`.
+    """Yield each record; its fields are None where quotes do not match, or swallow lines and do not
+    make `width`.
 
     Raises:
         DataError: it is not UTF-8.
@@ -60,7 +62,9 @@ def header_of(path: Path) -> list[str]:
     """
     _, line, fields = next(records(path), (0, "", []))
     if "\r" in line:
-        raise DataError(f"{path}: its lines end with carriage returns alone: convert them to newlines")
+        raise DataError(
+            f"{path}: its lines end with carriage returns alone: convert them to newlines"
+        )
     names = [name.strip() for name in fields or ()]
     if not names or len(set(names)) < len(names) or not all(names):
         found = ", ".join(names) or line[:MAX_SHOWN] or "an empty file"

@@ -1,7 +1,8 @@
-"""H&M Personalized Fashion as Kaggle packs it: `articles.csv`, `transactions_train.csv` and the folder `images`.
+"""H&M Personalized Fashion as Kaggle packs it: `articles.csv`, `transactions_train.csv` and the
+folder `images`.
 
-An article's picture is `images/010/0108775015.jpg`; the column `image` names it below `images`. An article that is
-bought several times on a day counts once.
+An article's picture is `images/010/0108775015.jpg`; the column `image` names it below `images`. An
+article that is bought several times on a day counts once.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ def read(source: Source) -> Tables:
 
 
 def _once_a_day(log: Iterator[pl.DataFrame], rejected: Rejections) -> Iterator[pl.DataFrame]:
-    """Drop and count what recurs on a day: the log is in the order of days, so that only a chunk's last one can go on.
+    """Drop and count what recurs on a day: the log is in the order of days, so that only a chunk's
+    last one can go on.
 
     Raises:
         DataError: the days are not in order.
@@ -49,10 +51,18 @@ def _once_a_day(log: Iterator[pl.DataFrame], rejected: Rejections) -> Iterator[p
     for chunk in log:
         rows = pl.concat([open_day, chunk]) if open_day.height else chunk
         if not rows["timestamp"].is_sorted():
-            raise DataError("transactions_train.csv: the days are not in order; sort the rows by t_dat")
+            raise DataError(
+                "transactions_train.csv: the days are not in order; sort the rows by t_dat"
+            )
         once = rows.unique(maintain_order=True)
-        example = rows.filter(rows.is_duplicated())["item_id"].first() if once.height < rows.height else ""
-        rejected.note("article that is bought again on the same day", rows.height - once.height, example)
+        example = (
+            rows.filter(rows.is_duplicated())["item_id"].first()
+            if once.height < rows.height
+            else ""
+        )
+        rejected.note(
+            "article that is bought again on the same day", rows.height - once.height, example
+        )
         last = pl.col("timestamp").eq_missing(pl.col("timestamp").last())
         yield once.filter(last.not_())
         open_day = once.filter(last)

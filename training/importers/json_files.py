@@ -20,7 +20,9 @@ MAX_LITERAL = 1 << 20
 MAX_TIME = 1 << 62
 
 
-def json_lines(path: Path, rejected: Rejections, *, literals: bool = False, name: str = "") -> Iterator[dict[str, Any]]:
+def json_lines(
+    path: Path, rejected: Rejections, *, literals: bool = False, name: str = ""
+) -> Iterator[dict[str, Any]]:
     """Yield the objects of a file of JSON lines; what is none is rejected.
 
     Args:
@@ -36,7 +38,9 @@ def json_lines(path: Path, rejected: Rejections, *, literals: bool = False, name
     try:
         with opened(path, "rb") as file:
             for number, line in enumerate(file, 1):
-                value = _object(line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line, literals=literals)
+                value = _object(
+                    line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line, literals=literals
+                )
                 if isinstance(value, dict):
                     yield value
                 else:
@@ -53,12 +57,15 @@ def _reject(rejected: Rejections, name: str, why: str, place: str, line: bytes) 
 
 
 def whole_number(value: object) -> int | None:
-    """Return a time that JSON gives as a number, or as its digits in quotes; None for anything else."""
+    """Return a time that JSON gives as a number,
+    or as its digits in quotes; None for anything else.
+    """
     if isinstance(value, str):
         value = _number(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return int(value) if abs(value) < MAX_TIME else None  # not of NaN; a number that no float holds can be compared
+    # Not of NaN; a number that no float holds can be compared.
+    return int(value) if abs(value) < MAX_TIME else None
 
 
 def text_of(value: object) -> str | None:

@@ -1,7 +1,7 @@
 """MIND: `news.tsv` and `behaviors.tsv`, of one split or of several in folders of their own.
 
-A user's history stands in each impression, without times: it counts as one second apart, before the first impression.
-Clicks of an impression (`N123-1`) follow at its time.
+A user's history stands in each impression, without times: it counts as one second apart, before the
+first impression. Clicks of an impression (`N123-1`) follow at its time.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ def read(source: Source) -> Tables:
     """
     folder, rejected = source.folder, source.rejected
     news = pl.concat([rows_of(path, _NEWS, rejected) for path in _found(folder, "news.tsv")])
-    seen = pl.concat([rows_of(path, _BEHAVIORS, rejected) for path in _found(folder, "behaviors.tsv")])
+    seen = pl.concat(
+        [rows_of(path, _BEHAVIORS, rejected) for path in _found(folder, "behaviors.tsv")]
+    )
     seen = seen.with_columns(pl.col("time").str.to_datetime(_TIME, strict=False).dt.epoch("s"))
     log = pl.concat([_histories(seen), _clicks(seen)]).sort("timestamp", maintain_order=True)
     return Tables(news.unique(maintain_order=True), log, rejected)
@@ -34,18 +36,23 @@ def read(source: Source) -> Tables:
 def _histories(seen: pl.DataFrame) -> pl.DataFrame:
     """One row an item of each user's longest history."""
     first = seen.group_by("user_id", maintain_order=True).agg(
-        pl.col("time").min(), pl.col("history").sort_by(pl.col("history").str.len_chars(), descending=True).first()
+        pl.col("time").min(),
+        pl.col("history").sort_by(pl.col("history").str.len_chars(), descending=True).first(),
     )
     items = first.with_columns(pl.col("history").str.split(" ")).with_columns(
         (pl.col("time") - pl.col("history").list.len()).alias("start")
     )
-    rows = items.with_columns(pl.int_ranges(pl.col("history").list.len()).alias("place")).explode("history", "place")
+    rows = items.with_columns(pl.int_ranges(pl.col("history").list.len()).alias("place")).explode(
+        "history", "place"
+    )
     rows = rows.filter(pl.col("history").is_not_null() & (pl.col("history") != ""))
     return rows.select("user_id", item_id="history", timestamp=pl.col("start") + pl.col("place"))
 
 
 def _clicks(seen: pl.DataFrame) -> pl.DataFrame:
-    rows = seen.select("user_id", timestamp="time", item_id=pl.col("shown").str.split(" ")).explode("item_id")
+    rows = seen.select("user_id", timestamp="time", item_id=pl.col("shown").str.split(" ")).explode(
+        "item_id"
+    )
     clicked = rows.filter(pl.col("item_id").str.ends_with("-1"))
     return clicked.select("user_id", pl.col("item_id").str.head(-2), "timestamp")
 
@@ -54,5 +61,8 @@ def _found(folder: Path, name: str) -> list[Path]:
     paths = sorted(folder.rglob(name))
     if not paths:
         hint = gzip_hint(folder, name)
-        raise DataError(f"{folder}: no {name} in it or below: unpack MINDsmall_train.zip and the others there{hint}")
+        raise DataError(
+            f"{folder}: no {name} in it or below: unpack MINDsmall_train.zip and the others"
+            f" there{hint}"
+        )
     return paths

@@ -1,4 +1,6 @@
-"""MovieLens as GroupLens packs it: 100K (`u.data`), 1M and 10M (`ratings.dat`), 20M and later (`ratings.csv`)."""
+"""MovieLens as GroupLens packs it:
+100K (`u.data`), 1M and 10M (`ratings.dat`), 20M and later (`ratings.csv`).
+"""
 
 from __future__ import annotations
 
@@ -56,9 +58,13 @@ def read(source: Source) -> Tables:
         if (folder / name).is_file():
             items, log = of(folder, rejected)
             time = pl.col("timestamp").cast(pl.Int64, strict=False)
-            return Tables(items, (chunk.with_columns(time).select(LOG_COLUMNS) for chunk in log), rejected)
+            return Tables(
+                items, (chunk.with_columns(time).select(LOG_COLUMNS) for chunk in log), rejected
+            )
     hint = "".join(gzip_hint(folder, name) for name in ("u.data", "ratings.dat", "ratings.csv"))
-    raise DataError(f"{folder}: no u.data, ratings.dat or ratings.csv: this is no MovieLens release{hint}")
+    raise DataError(
+        f"{folder}: no u.data, ratings.dat or ratings.csv: this is no MovieLens release{hint}"
+    )
 
 
 def _hundred(folder: Path, rejected: Rejections) -> tuple[pl.DataFrame, Iterator[pl.DataFrame]]:
@@ -67,16 +73,24 @@ def _hundred(folder: Path, rejected: Rejections) -> tuple[pl.DataFrame, Iterator
     items = rows_of(catalog, names, rejected, "|", utf8_or_latin1(catalog))
     flags = [pl.when(pl.col(genre) == "1").then(pl.lit(genre)) for genre in _GENRES]
     genres = pl.concat_str(flags, separator="|", ignore_nulls=True).alias("genres")
-    return items.select("item_id", "title", genres), chunks_of(folder / "u.data", _RATINGS, rejected)
+    return items.select("item_id", "title", genres), chunks_of(
+        folder / "u.data", _RATINGS, rejected
+    )
 
 
 def _million(folder: Path, rejected: Rejections) -> tuple[pl.DataFrame, Iterator[pl.DataFrame]]:
     catalog = there(folder / "movies.dat")  # of 1M in Latin-1, of 10M in UTF-8
-    items = rows_of(catalog, ("item_id", "title", "genres"), rejected, "::", utf8_or_latin1(catalog))
+    items = rows_of(
+        catalog, ("item_id", "title", "genres"), rejected, "::", utf8_or_latin1(catalog)
+    )
     return items, chunks_of(folder / "ratings.dat", _RATINGS, rejected, "::")
 
 
 def _later(folder: Path, rejected: Rejections) -> tuple[pl.DataFrame, Iterator[pl.DataFrame]]:
-    items = csv_frame(folder / "movies.csv", {"movieId": "item_id", "title": "title", "genres": "genres"}, rejected)
+    items = csv_frame(
+        folder / "movies.csv",
+        {"movieId": "item_id", "title": "title", "genres": "genres"},
+        rejected,
+    )
     names = {"userId": "user_id", "movieId": "item_id", "timestamp": "timestamp"}
     return items, csv_chunks(folder / "ratings.csv", names, rejected)

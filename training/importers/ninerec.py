@@ -1,7 +1,9 @@
-"""NineRec, one of its data sets: `*_item.csv`, `*_pair.csv`, `*_behaviour.tsv` and the covers `*_cover/ITEM.jpg`.
+"""NineRec, one of its data sets: `*_item.csv`, `*_pair.csv`, `*_behaviour.tsv` and the covers
+`*_cover/ITEM.jpg`.
 
-The CSV files have no header. `title` is the text as published, in Chinese, `title_en` its translation. The pairs of QB
-and TN have no times: there the sequences `user<TAB>item item …` give the order.
+The CSV files have no header. `title` is the text as published, in Chinese, `title_en` its
+translation. The pairs of QB and TN have no times: there the sequences `user<TAB>item item …` give
+the order.
 """
 
 from __future__ import annotations
@@ -21,16 +23,22 @@ def read(source: Source) -> Tables:
     """Read items, and pairs with their times or else sequences.
 
     Raises:
-        DataError: not exactly one file of items, or neither pairs with times nor one file of sequences.
+        DataError: not exactly one file of items, or neither pairs with times nor one file of
+            sequences.
     """
     folder, rejected = source.folder, source.rejected
     names = ("item_id", "title", "title_en")
-    items = pl.concat(list(headless_chunks(one_file(folder, "*_item.csv", "file of items"), names, rejected)))
+    items = pl.concat(
+        list(headless_chunks(one_file(folder, "*_item.csv", "file of items"), names, rejected))
+    )
     timed = [path for path in folder.glob("*_pair.csv") if _has_times(path)]
     if len(timed) == 1:
         log = _pairs(timed[0], items, rejected)
     else:
-        log = sequences(one_file(folder, "*_behaviour.tsv", "*_pair.csv with times, or file of sequences"), rejected)
+        log = sequences(
+            one_file(folder, "*_behaviour.tsv", "*_pair.csv with times, or file of sequences"),
+            rejected,
+        )
     return Tables(items.with_columns((pl.col("item_id") + ".jpg").alias("image")), log, rejected)
 
 
@@ -40,7 +48,8 @@ def _has_times(path: Path) -> bool:
 
 
 def _pairs(path: Path, items: pl.DataFrame, rejected: Rejections) -> Iterator[pl.DataFrame]:
-    """Read rows item, user, time; where the catalog knows the second column better, it is the item's.
+    """Read rows item, user, time; where the catalog knows the second column better, it is the
+    item's.
 
     The publisher's page says user first, the code beside it reads the item first.
     """

@@ -1,7 +1,9 @@
-"""RecBole atomic files: `*.inter` and `*.item`, tab-separated, with a typed header (`item_id:token`).
+"""RecBole atomic files: `*.inter` and `*.item`, tab-separated, with a typed header
+(`item_id:token`).
 
-The interactions may be split in `X.train.inter`, `X.valid.inter` and `X.test.inter`, as benchmark data sets are. Their
-sequential form has a column `item_id_list:token_seq`: `training.importers.sequences` reads it.
+The interactions may be split in `X.train.inter`, `X.valid.inter` and `X.test.inter`, as benchmark
+data sets are. Their sequential form has a column `item_id_list:token_seq`:
+`training.importers.sequences` reads it.
 """
 
 from __future__ import annotations
@@ -44,18 +46,32 @@ def read(source: Source) -> Tables:
     names[items] = titled(names[items])
     sequence = _sequence(types[logs[0]], names[logs[0]])
     if sequence is not None:
-        names = {path: one if path == items else _in_sequences(one, sequence) for path, one in names.items()}
+        names = {
+            path: one if path == items else _in_sequences(one, sequence)
+            for path, one in names.items()
+        }
     needed = ("user_id", "item_id" if sequence is None else SEQUENCE)
     problems = check_columns(source.columns, {path.name: list(types[path]) for path in types})
-    problems += missing(f"the item file {items.name}", list(names[items].values()), ("item_id", "title"))
+    problems += missing(
+        f"the item file {items.name}", list(names[items].values()), ("item_id", "title")
+    )
     for path in logs:
         problems += missing(f"the interaction file {path.name}", list(names[path].values()), needed)
     refuse(source.folder, problems)
-    note_unread(f"the item file {items.name}", list(names[items].values()), OPTIONAL_ITEMS, source.rejected)
+    note_unread(
+        f"the item file {items.name}", list(names[items].values()), OPTIONAL_ITEMS, source.rejected
+    )
     for path in logs if sequence is None else []:
-        note_unread(f"the interaction file {path.name}", list(names[path].values()), OPTIONAL_LOG, source.rejected)
+        note_unread(
+            f"the interaction file {path.name}",
+            list(names[path].values()),
+            OPTIONAL_LOG,
+            source.rejected,
+        )
     catalog = pl.concat(list(_chunks(items, names[items], source.rejected)))
-    log: Iterator[pl.DataFrame] = (chunk for path in logs for chunk in _chunks(path, names[path], source.rejected))
+    log: Iterator[pl.DataFrame] = (
+        chunk for path in logs for chunk in _chunks(path, names[path], source.rejected)
+    )
     if sequence is not None:
         return Tables(catalog, unrolled(log, source.rejected), source.rejected)
     timed = all("timestamp" in names[path].values() for path in logs)
@@ -74,8 +90,8 @@ def _logs(folder: Path) -> list[Path]:
         return splits
     names = ", ".join(path.name for path in found) or "none"
     raise DataError(
-        f"{folder}: expected one interaction file (*.inter), or X.train.inter, X.valid.inter and X.test.inter, "
-        f"found {names}{'' if found else gzip_hint(folder, '*.inter')}"
+        f"{folder}: expected one interaction file (*.inter), or X.train.inter, X.valid.inter and"
+        f" X.test.inter, found {names}{'' if found else gzip_hint(folder, '*.inter')}"
     )
 
 
@@ -91,7 +107,9 @@ def _types(path: Path) -> dict[str, str]:
 
 
 def _sequence(types: dict[str, str], names: dict[str, str]) -> str | None:
-    """Return the column that holds histories, by its name in the file; None where a row is one interaction."""
+    """Return the column that holds histories,
+    by its name in the file; None where a row is one interaction.
+    """
     item = next((their for their, our in names.items() if our == "item_id"), "item_id")
     if types.get(item) == _MANY:
         return item

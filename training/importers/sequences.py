@@ -1,9 +1,10 @@
 """Histories in a column, `a b c` before the item `d`, become interactions, each of them once.
 
-A row says: after the items of `item_id_list` came `item_id`. Such files repeat a user's history in row after row, each
-time one item longer, or as a window that moves on. Therefore rows of a user are laid over each other: what the user's
-sequence already contains is nothing new, what continues its end is added, and what has nothing in common with its end
-is a further session after it. The place in the sequence becomes the timestamp.
+A row says: after the items of `item_id_list` came `item_id`. Such files repeat a user's history in
+row after row, each time one item longer, or as a window that moves on. Therefore rows of a user are
+laid over each other: what the user's sequence already contains is nothing new, what continues its
+end is added, and what has nothing in common with its end is a further session after it. The place
+in the sequence becomes the timestamp.
 """
 
 from __future__ import annotations
@@ -21,13 +22,18 @@ _FURTHER = "sequence that continues no earlier one of its user"
 
 
 def unrolled(log: Iterator[pl.DataFrame], rejected: Rejections) -> Iterator[pl.DataFrame]:
-    """Yield interactions of rows `user_id`, `item_id_list` and, where there is one, the `item_id` that came next.
+    """Yield interactions of rows `user_id`, `item_id_list` and, where there is one, the `item_id`
+    that came next.
 
     All users' sequences are in memory until the last row was read.
     """
     users: dict[str, UserHistory] = {}
     for chunk in log:
-        targets = chunk["item_id"] if "item_id" in chunk.columns else pl.repeat("", chunk.height, eager=True)
+        targets = (
+            chunk["item_id"]
+            if "item_id" in chunk.columns
+            else pl.repeat("", chunk.height, eager=True)
+        )
         for user, listed, target in zip(chunk["user_id"], chunk[SEQUENCE], targets, strict=True):
             row = [sys.intern(item) for item in f"{listed or ''} {target or ''}".split()]
             if not row:
@@ -36,7 +42,11 @@ def unrolled(log: Iterator[pl.DataFrame], rejected: Rejections) -> Iterator[pl.D
             history = users.setdefault((user or "").strip(), UserHistory())
             if not history.extend(row):
                 rejected.note(_FURTHER, 1, user)
-    rows = ((user, item, place) for user, history in users.items() for place, item in enumerate(history.items))
+    rows = (
+        (user, item, place)
+        for user, history in users.items()
+        for place, item in enumerate(history.items)
+    )
     yield from in_chunks(rows, {"user_id": pl.String, "item_id": pl.String, "timestamp": pl.Int64})
 
 
@@ -48,7 +58,9 @@ class UserHistory:
         self._seen: set[str] = set()
 
     def extend(self, row: Sequence[str]) -> bool:
-        """Add what a row has beyond this history; returns whether it overlaps, as the first row does."""
+        """Add what a row has beyond this history;
+        returns whether it overlaps, as the first row does.
+        """
         row = list(row)
         if self._contains(row):
             return True

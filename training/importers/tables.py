@@ -60,14 +60,19 @@ LOG_COLUMNS = ("user_id", "item_id", "timestamp")
 
 
 class Tables:
-    """A log as read: the whole catalog, and the interactions in chunks, so that a long log needs no memory.
+    """A log as read: the whole catalog, and the interactions in chunks, so that a long log needs no
+    memory.
 
-    `items` has `item_id`, `title` and further columns, the interactions have `user_id`, `item_id`, `timestamp`, in the
-    file's order. All ids and texts are strings. `rejected` is complete once the chunks were read.
+    `items` has `item_id`, `title` and further columns, the interactions have `user_id`, `item_id`,
+    `timestamp`, in the file's order. All ids and texts are strings. `rejected` is complete once the
+    chunks were read.
     """
 
     def __init__(
-        self, items: pl.DataFrame, log: pl.DataFrame | Iterator[pl.DataFrame], rejected: Rejections | None = None
+        self,
+        items: pl.DataFrame,
+        log: pl.DataFrame | Iterator[pl.DataFrame],
+        rejected: Rejections | None = None,
     ) -> None:
         self.items = items
         self.rejected = rejected or Rejections()
@@ -88,7 +93,9 @@ class Tables:
         return self._log
 
 
-def in_chunks(rows: Iterable[Sequence[Any]], schema: Mapping[str, type[pl.DataType]]) -> Iterator[pl.DataFrame]:
+def in_chunks(
+    rows: Iterable[Sequence[Any]], schema: Mapping[str, type[pl.DataType]]
+) -> Iterator[pl.DataFrame]:
     """Gather rows into frames; at least one, so that the columns are known."""
     source = iter(rows)
     first = True
@@ -98,7 +105,9 @@ def in_chunks(rows: Iterable[Sequence[Any]], schema: Mapping[str, type[pl.DataTy
 
 
 def numbered(log: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
-    """Add the place in the file as `timestamp`: where a log has no times, its order is the order of events."""
+    """Add the place in the file as `timestamp`:
+    where a log has no times, its order is the order of events.
+    """
     done = 0
     for chunk in log:
         yield chunk.with_row_index("timestamp", offset=done)
@@ -123,7 +132,9 @@ GZIP = b"\x1f\x8b"
 
 
 def gzip_hint(folder: Path, pattern: str) -> str:
-    """Return what to do where a file is missing that lies there compressed; empty where none does."""
+    """Return what to do where a file is missing that
+    lies there compressed; empty where none does.
+    """
     found = sorted(path.relative_to(folder) for path in folder.rglob(f"{pattern}.gz"))
     return f"; {found[0]} is compressed by gzip: unpack it with gunzip" if found else ""
 
@@ -139,7 +150,9 @@ def not_utf8(path: Path) -> DataError:
                 line.decode("utf-8")
             except UnicodeDecodeError as error:
                 where = f"line {number}, byte {error.start + 1} of it"
-                return DataError(f"{path} is not UTF-8 ({where}): convert it, for example with iconv -t UTF-8")
+                return DataError(
+                    f"{path} is not UTF-8 ({where}): convert it, for example with iconv -t UTF-8"
+                )
     return DataError(f"{path} is not UTF-8: convert it, for example with iconv -t UTF-8")
 
 
@@ -163,9 +176,13 @@ def files_of(path: Path, what: str) -> list[Path]:
         return [path]
     if not path.is_dir():
         hint = gzip_hint(path.parent, path.name)
-        raise DataError(f"{path} is not there: expected one {what}, or a folder with its parts{hint}")
+        raise DataError(
+            f"{path} is not there: expected one {what}, or a folder with its parts{hint}"
+        )
     inside = (part.relative_to(path) for part in sorted(path.rglob("*")) if part.is_file())
-    found = [path / name for name in inside if not any(one.startswith((".", "_")) for one in name.parts)]
+    found = [
+        path / name for name in inside if not any(one.startswith((".", "_")) for one in name.parts)
+    ]
     if not found:
         raise DataError(f"{path} is a folder without parts of a {what}")
     return found
@@ -186,7 +203,11 @@ def one_file(folder: Path, pattern: str, what: str) -> Path:
 
 
 def rows_of(
-    path: Path, names: Sequence[str], rejected: Rejections, separator: str = "\t", encoding: str = "utf-8-sig"
+    path: Path,
+    names: Sequence[str],
+    rejected: Rejections,
+    separator: str = "\t",
+    encoding: str = "utf-8-sig",
 ) -> pl.DataFrame:
     """Read a whole file without a header, as `chunks_of` does.
 
@@ -197,9 +218,14 @@ def rows_of(
 
 
 def chunks_of(
-    path: Path, names: Sequence[str], rejected: Rejections, separator: str = "\t", encoding: str = "utf-8-sig"
+    path: Path,
+    names: Sequence[str],
+    rejected: Rejections,
+    separator: str = "\t",
+    encoding: str = "utf-8-sig",
 ) -> Iterator[pl.DataFrame]:
-    """Read a file without a header, one row a line; further fields of a line are left out, shorter lines rejected.
+    """Read a file without a header, one row a line; further fields of a line are left out, shorter
+    lines rejected.
 
     Raises:
         DataError: it is not there, or not in that encoding.
@@ -211,7 +237,9 @@ def chunks_of(
             if len(fields) >= len(names):
                 yield fields[: len(names)]
             elif line.strip():
-                rejected.add(f"{path.name}: {len(names)} fields expected", 1, f"line {number}: {line}")
+                rejected.add(
+                    f"{path.name}: {len(names)} fields expected", 1, f"line {number}: {line}"
+                )
 
     return in_chunks(rows(), dict.fromkeys(names, pl.String))
 

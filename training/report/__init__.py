@@ -15,7 +15,9 @@ __all__ = ["Written", "write_report"]
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """Where a report lies, how many runs it shows, and what it says of those that have no result."""
+    """Where a report lies, how many runs it shows,
+    and what it says of those that have no result.
+    """
 
     html: Path
     markdown: Path
@@ -39,4 +41,6 @@ def write_report(folders: Sequence[Path], output: Path) -> Written:
     html.write_text(to_html(sections), "utf-8")
     markdown.write_text(to_markdown(sections, output / "plots"), "utf-8")
     runs = sum(len(row.results) for section in sections for row in section.rows)
-    return Written(html, markdown, runs, [line for section in sections for line in section.unfinished])
+    return Written(
+        html, markdown, runs, [line for section in sections for line in section.unfinished]
+    )

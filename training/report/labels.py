@@ -1,4 +1,6 @@
-"""Names beside points: each stands where it covers neither another name nor a point, and within the axes."""
+"""Names beside points: each stands where it covers
+neither another name nor a point, and within the axes.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
 DISTANCES = (6.0, 14.0, 24.0, 36.0, 50.0, 66.0)
-"""From the point, in points of 1/72 inch; from the second on a thin line leads from the name to its point."""
+"""From the point, in points of 1/72 inch;
+from the second on a thin line leads from the name to its point.
+"""
 DIRECTIONS = (0, 45, -45, 90, -90, 180, 135, -135, 20, -20, 160, -160, 65, -65, 115, -115)
 FONT_SIZE = 8
 POINT_RADIUS = 4.0
@@ -29,7 +33,9 @@ Candidate = tuple[Bbox, tuple[float, float], bool]
 
 
 def name_points(figure: Figure, named: Sequence[tuple[Axes, Sequence[Point]]]) -> None:
-    """Write the names of all points, after everything else is drawn: the layout must not move any more."""
+    """Write the names of all points,
+    after everything else is drawn: the layout must not move any more.
+    """
     if not isinstance(figure.canvas, FigureCanvasAgg):
         FigureCanvasAgg(figure)
     figure.draw_without_rendering()
@@ -70,7 +76,9 @@ def _size(figure: Figure, axis: Axes, name: str) -> tuple[float, float]:
     return box.width, box.height
 
 
-def _candidates(point: Sequence[float], width: float, height: float, scale: float) -> Iterator[Candidate]:
+def _candidates(
+    point: Sequence[float], width: float, height: float, scale: float
+) -> Iterator[Candidate]:
     """Yield places around a point, the nearest first."""
     for distance in DISTANCES:
         for degrees in DIRECTIONS:
@@ -83,7 +91,9 @@ def _candidates(point: Sequence[float], width: float, height: float, scale: floa
 
 
 def _best(candidates: Iterator[Candidate], others: Sequence[Bbox], frame: Bbox) -> Candidate:
-    """Return the first, nearest candidate that is free; where none is, the one that covers least."""
+    """Return the first, nearest candidate that is free;
+    where none is, the one that covers least.
+    """
     first = next(candidates)
     best, least = first, np.inf
     for candidate in chain([first], candidates):

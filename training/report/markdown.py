@@ -10,11 +10,23 @@ from training.report.plots import plots
 from training.report.rows import Row, Section, baselines, measured_on, own_baselines
 from training.report.signs import signs
 
-HEADER = ("", "HR@10 [95 %]", "seeds", "NDCG@10", "trains", "s", "s an epoch", "MB above floor", "TPME")
+HEADER = (
+    "",
+    "HR@10 [95 %]",
+    "seeds",
+    "NDCG@10",
+    "trains",
+    "s",
+    "s an epoch",
+    "MB above floor",
+    "TPME",
+)
 
 
 def to_markdown(sections: Sequence[Section], pictures: Path) -> str:
-    """Write sections; their plots become SVG files in `pictures`, which lies beside the Markdown."""
+    """Write sections; their plots become SVG files in `pictures`,
+    which lies beside the Markdown.
+    """
     pictures.mkdir(parents=True, exist_ok=True)
     return "\n".join(line for section in sections for line in _section(section, pictures))
 
@@ -24,7 +36,12 @@ def _section(section: Section, pictures: Path) -> list[str]:
     if section.commands:
         lines += ["```sh", *section.commands, "```", ""]
     if section.unfinished:
-        lines += ["Not finished, and in no table:", "", *(f"- {line}" for line in section.unfinished), ""]
+        lines += [
+            "Not finished, and in no table:",
+            "",
+            *(f"- {line}" for line in section.unfinished),
+            "",
+        ]
     for panel, rows in section.panels.items():
         lines += [*([f"### {panel}", ""] if panel else []), *_table(rows), "", basis(rows), ""]
     found = list(signs(section))
@@ -68,4 +85,7 @@ def basis(rows: Sequence[Row]) -> str:
     """Write what the figures of a panel were measured on, and with which seeds."""
     seeds = sorted({result["seed"] for row in rows for result in row.results})
     listed = ", ".join(map(str, seeds))
-    return f"Measured on {' or '.join(measured_on(rows))}; {'seeds' if len(seeds) > 1 else 'seed'} {listed}."
+    return (
+        f"Measured on {' or '.join(measured_on(rows))}; {'seeds' if len(seeds) > 1 else 'seed'}"
+        f" {listed}."
+    )

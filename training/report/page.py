@@ -18,8 +18,15 @@ from training.report.signs import signs
 def to_html(sections: Sequence[Section]) -> str:
     """Write the page."""
     loader = PackageLoader("training.report", ".")
-    page = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True).get_template("page.html")
-    commits = {result.get("commit", "")[:12] for section in sections for row in section.rows for result in row.results}
+    page = Environment(
+        loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True
+    ).get_template("page.html")
+    commits = {
+        result.get("commit", "")[:12]
+        for section in sections
+        for row in section.rows
+        for result in row.results
+    }
     return page.render(
         sections=[_section(section) for section in sections],
         header=HEADER,
@@ -31,7 +38,9 @@ def to_html(sections: Sequence[Section]) -> str:
 
 
 def _section(section: Section) -> dict[str, object]:
-    best = {panel: max(round(row.hr[0], 4) for row in rows) for panel, rows in section.panels.items()}
+    best = {
+        panel: max(round(row.hr[0], 4) for row in rows) for panel, rows in section.panels.items()
+    }
     return {
         "id": section.id,
         "title": section.title,
@@ -43,7 +52,11 @@ def _section(section: Section) -> dict[str, object]:
                 "name": panel,
                 "basis": basis(rows),
                 "rows": [
-                    {"cells": cells(row), "best": round(row.hr[0], 4) == best[panel], "runs": row.commands}
+                    {
+                        "cells": cells(row),
+                        "best": round(row.hr[0], 4) == best[panel],
+                        "runs": row.commands,
+                    }
                     for row in rows
                 ],
                 "baselines": [

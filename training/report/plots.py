@@ -21,11 +21,24 @@ from training.report.signs import capacities
 mpl.use("Agg")
 INK, GRID, MARK = "#1f2933", "#e4e7eb", "#0b6e99"
 NARROW, CLOSE = 100, 5
-"""Within the first ratio an axis needs more numbers than powers of ten, within the second evenly spaced ones."""
+"""Within the first ratio an axis needs more numbers than powers of ten,
+within the second evenly spaced ones.
+"""
 CROWDED = 6
 """So many names fit a panel of the usual height."""
 DASHES = ("-", "--", ":")
-COLOURS = ("#0b6e99", "#d9730d", "#448361", "#9065b0", "#c14c8a", "#9f6b53", "#cb912f", "#787774", "#d44c47", "#337ea9")
+COLOURS = (
+    "#0b6e99",
+    "#d9730d",
+    "#448361",
+    "#9065b0",
+    "#c14c8a",
+    "#9f6b53",
+    "#cb912f",
+    "#787774",
+    "#d44c47",
+    "#337ea9",
+)
 _plain = FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 100 else f"{value:g}")  # noqa: PLR2004
 LINES = {
     "none": (":", "#d9730d"),
@@ -66,9 +79,15 @@ def figures(section: Section) -> Iterator[tuple[str, Figure]]:
     with mpl.rc_context(STYLE):
         yield "HR@10 with 95 % intervals over users; lines are baselines", _intervals(section)
         if len({row.parameters for row in section.rows}) > 1:
-            yield "What trains against HR@10", _against(section, "trained parameters", lambda row: row.parameters)
+            yield (
+                "What trains against HR@10",
+                _against(section, "trained parameters", lambda row: row.parameters),
+            )
         if len(section.rows) > 1:
-            yield "Time against HR@10", _against(section, "seconds", lambda row: row.mean("seconds"))
+            yield (
+                "Time against HR@10",
+                _against(section, "seconds", lambda row: row.mean("seconds")),
+            )
         sweep = [rows for rows in section.panels.values() if len(capacities(rows)) > 2]  # noqa: PLR2004 - a curve
         if sweep:
             yield "Hidden size against HR@10", _capacity(sweep)
@@ -78,8 +97,12 @@ def figures(section: Section) -> Iterator[tuple[str, Figure]]:
 def _intervals(section: Section) -> Figure:
     panels = section.panels
     heights = [len(rows) + 1 for rows in panels.values()]
-    figure = Figure(figsize=(8, 0.26 * sum(heights) + 0.55 * len(heights) + 0.6), layout="constrained")
-    axes = list(figure.subplots(len(panels), 1, squeeze=False, sharex=True, height_ratios=heights)[:, 0])
+    figure = Figure(
+        figsize=(8, 0.26 * sum(heights) + 0.55 * len(heights) + 0.6), layout="constrained"
+    )
+    axes = list(
+        figure.subplots(len(panels), 1, squeeze=False, sharex=True, height_ratios=heights)[:, 0]
+    )
     for axis, (panel, rows) in zip(axes, panels.items(), strict=True):
         for place, row in enumerate(rows):
             hr, low, high = row.hr
@@ -88,9 +111,12 @@ def _intervals(section: Section) -> Figure:
             axis.plot(hr, place, "o", color=MARK, markersize=6)
         for name, (hr, _, _) in baselines(rows).items():
             style, colour = LINES[name]
-            axis.axvline(hr, color=colour, linestyle=style, linewidth=1.2, label=format_baseline(name))
+            axis.axvline(
+                hr, color=colour, linestyle=style, linewidth=1.2, label=format_baseline(name)
+            )
         axis.set(yticks=range(len(rows)), yticklabels=[row.name for row in rows], title=panel)
-        axis.set_ylim(len(rows) - 0.4, -0.6)  # a whole row is inside the frame, the first one on top
+        # A whole row is inside the frame, the first one on top.
+        axis.set_ylim(len(rows) - 0.4, -0.6)
     _start_at_zero(axes, "x")
     axes[-1].set_xlabel("HR@10")
     _one_legend(figure, axes)
@@ -127,9 +153,14 @@ def _number_axis(axis: Axes, values: Sequence[float]) -> None:
 
 
 def _start_at_zero(axes: Sequence[Axes], side: Literal["x", "y"]) -> None:
-    """Begin a shared scale at zero and end it above all that is drawn; not before all is: it ends the scaling."""
+    """Begin a shared scale at zero and end it above all that is drawn;
+    not before all is: it ends the scaling.
+    """
     tops = [getattr(axis.dataLim, f"{side}1") for axis in axes]
-    ends = {"left" if side == "x" else "bottom": 0.0, "right" if side == "x" else "top": 1.06 * max(*tops, 1e-3)}
+    ends = {
+        "left" if side == "x" else "bottom": 0.0,
+        "right" if side == "x" else "top": 1.06 * max(*tops, 1e-3),
+    }
     for axis in axes:
         getattr(axis, f"set_{side}lim")(**ends)
 
@@ -142,7 +173,9 @@ def _one_legend(figure: Figure, axes: Sequence[Axes], columns: int = 4) -> None:
             handles.setdefault(name, handle)
     if handles:
         names = list(handles)
-        figure.legend(list(handles.values()), names, loc="outside lower left", ncols=min(columns, len(names)))
+        figure.legend(
+            list(handles.values()), names, loc="outside lower left", ncols=min(columns, len(names))
+        )
 
 
 def _capacity(sweep: Sequence[Sequence[Row]]) -> Figure:
@@ -150,14 +183,28 @@ def _capacity(sweep: Sequence[Sequence[Row]]) -> Figure:
     axis = figure.subplots()
     every: set[int] = set()
     for rows, colour in zip(sweep, COLOURS, strict=False):
-        ordered = sorted(zip([size for size, _ in capacities(rows)], rows, strict=True), key=lambda pair: pair[0])
+        ordered = sorted(
+            zip([size for size, _ in capacities(rows)], rows, strict=True), key=lambda pair: pair[0]
+        )
         sizes = [size for size, _ in ordered]
         every |= set(sizes)
         lows, highs = [row.hr[1] for _, row in ordered], [row.hr[2] for _, row in ordered]
         axis.fill_between(sizes, lows, highs, color=colour, alpha=0.15, linewidth=0)
-        axis.plot(sizes, [row.hr[0] for _, row in ordered], "o-", color=colour, label=rows[0].panel or None)
+        axis.plot(
+            sizes,
+            [row.hr[0] for _, row in ordered],
+            "o-",
+            color=colour,
+            label=rows[0].panel or None,
+        )
     ticks = sorted(every)
-    axis.set(xscale="log", xlabel="hidden size of the item side", ylabel="HR@10", xticks=ticks, xticklabels=ticks)
+    axis.set(
+        xscale="log",
+        xlabel="hidden size of the item side",
+        ylabel="HR@10",
+        xticks=ticks,
+        xticklabels=ticks,
+    )
     axis.minorticks_off()
     _start_at_zero([axis], "y")
     _one_legend(figure, [axis], columns=2)

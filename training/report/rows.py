@@ -48,20 +48,25 @@ class Row:
     @property
     def memory(self) -> float:
         """Peak memory above what the process held before, in MB."""
-        return self.mean("peak_memory_mb") - fmean(result.get("memory_floor_mb", 0.0) for result in self.results)
+        return self.mean("peak_memory_mb") - fmean(
+            result.get("memory_floor_mb", 0.0) for result in self.results
+        )
 
     @property
     def seeds(self) -> list[float]:
         """HR@10 of each seed, in the order of the seeds."""
-        return [result["test"]["hr"] for result in sorted(self.results, key=lambda result: result["seed"])]
+        return [
+            result["test"]["hr"]
+            for result in sorted(self.results, key=lambda result: result["seed"])
+        ]
 
 
 @dataclass(slots=True)
 class Section:
     """An experiment, or the runs of a folder that are of none.
 
-    `commands` are the lines that ran it, the first one first; `unfinished` says of each run without a result how far it
-    came; `id` is unique within a report.
+    `commands` are the lines that ran it, the first one first; `unfinished` says of each run without
+    a result how far it came; `id` is unique within a report.
     """
 
     title: str
@@ -83,7 +88,9 @@ class Section:
 
 def measured_on(rows: Sequence[Row]) -> list[str]:
     """Return what the rows of a panel were measured on: one entry where they may be compared."""
-    described = [describe_report({**result, "seed": None}) for row in rows for result in row.results]
+    described = [
+        describe_report({**result, "seed": None}) for row in rows for result in row.results
+    ]
     return list(dict.fromkeys(described))
 
 
@@ -93,7 +100,9 @@ def baselines(rows: Sequence[Row]) -> dict[str, tuple[float, float, float]]:
 
 
 def own_baselines(rows: Sequence[Row]) -> dict[str, tuple[float, float, float]]:
-    """HR@10 and interval of baselines that differ from row to row, as `none` does where each row has its own source."""
+    """HR@10 and interval of baselines that differ from row to row,
+    as `none` does where each row has its own source.
+    """
     return {
         f"{format_baseline(name)} of {row.name}": _measured([row])[name][0]
         for name, values in _measured(rows).items()
@@ -104,7 +113,9 @@ def own_baselines(rows: Sequence[Row]) -> dict[str, tuple[float, float, float]]:
 
 
 def _measured(rows: Sequence[Row]) -> dict[str, list[tuple[float, float, float]]]:
-    """List what the first run of each row says of a baseline: other seeds may have other sources."""
+    """List what the first run of each row says of a baseline:
+    other seeds may have other sources.
+    """
     found: dict[str, list[tuple[float, float, float]]] = {}
     for row in rows:
         for name in BASELINES:
@@ -123,7 +134,9 @@ def collect(folders: Sequence[Path]) -> list[Section]:
     sections: list[Section] = []
     seen: list[Path] = []
     for folder in folders:
-        experiments = [path.parent for path in sorted(folder.rglob(EXPERIMENT)) if not _is_below(path, seen)]
+        experiments = [
+            path.parent for path in sorted(folder.rglob(EXPERIMENT)) if not _is_below(path, seen)
+        ]
         sections += [_experiment(path) for path in experiments]
         seen += experiments
         alone = [path for path in runs_below(folder) if not _is_below(path, seen)]
@@ -132,8 +145,14 @@ def collect(folders: Sequence[Path]) -> list[Section]:
             seen += alone
     if not any(section.rows for section in sections):
         names = ", ".join(map(str, folders))
-        unfinished = "; ".join(line for section in sections for line in section.unfinished[:MAX_NAMED])
-        why = f"unfinished are {unfinished}" if unfinished else "swaprec train and swaprec experiment write them"
+        unfinished = "; ".join(
+            line for section in sections for line in section.unfinished[:MAX_NAMED]
+        )
+        why = (
+            f"unfinished are {unfinished}"
+            if unfinished
+            else "swaprec train and swaprec experiment write them"
+        )
         raise FileNotFoundError(f"no {RESULT} below {names}: {why}")
     _make_distinct(sections)
     for section in sections:
@@ -181,7 +200,8 @@ def _experiment(folder: Path) -> Section:
     for path in sorted((folder / "trials").glob(f"*/{CONFIG}")):
         _add(rows, "trials", path.parent.name, path.parent)
         names.append(f"trials/{path.parent.name}")
-    if (folder / "search.db").exists():  # the runs of a search are its trials; what the file lists is only their base
+    # The runs of a search are its trials; what the file lists is only their base.
+    if (folder / "search.db").exists():
         names = [name for name in names if (folder / name).is_dir()]
     lines = [how_far(folder / name, name) for name in names]
     commands = described.get("commands") or [described["command"]]
@@ -219,13 +239,25 @@ def _add(rows: dict[tuple[str, str], Row], panel: str, name: str, folder: Path) 
 
 
 def _rate(rows: Sequence[Row]) -> None:
-    """Set TPME of the rows of a panel: each measure min-max normalised over them, so it needs two rows."""
-    measures = [[row.mean("seconds_an_epoch"), float(row.parameters), row.memory] for row in rows if _timed(row)]
+    """Set TPME of the rows of a panel:
+    each measure min-max normalised over them, so it needs two rows.
+    """
+    measures = [
+        [row.mean("seconds_an_epoch"), float(row.parameters), row.memory]
+        for row in rows
+        if _timed(row)
+    ]
     if len(measures) < 2:  # noqa: PLR2004 - there is nothing to compare
         return
-    lows, highs = [min(column) for column in zip(*measures, strict=True)], [max(c) for c in zip(*measures, strict=True)]
+    lows, highs = (
+        [min(column) for column in zip(*measures, strict=True)],
+        [max(c) for c in zip(*measures, strict=True)],
+    )
     for row, values in zip([row for row in rows if _timed(row)], measures, strict=True):
-        parts = [(value - low) / (high - low or 1) for value, low, high in zip(values, lows, highs, strict=True)]
+        parts = [
+            (value - low) / (high - low or 1)
+            for value, low, high in zip(values, lows, highs, strict=True)
+        ]
         row.tpme = sum(weight * part for weight, part in zip(TPME, parts, strict=True))
 
 

@@ -17,7 +17,10 @@ def signs(section: Section) -> Iterator[str]:
         known = baselines(rows)
         bases = measured_on(rows)
         if len(bases) > 1:
-            yield f"{where}the rows were measured on different data ({'; '.join(bases)}): they are not comparable"
+            yield (
+                f"{where}the rows were measured on different data ({'; '.join(bases)}): they are"
+                " not comparable"
+            )
         for row in rows:
             said = compare_with_baselines(_report(row.hr), _reports(known | baselines([row])))
             if said:
@@ -41,8 +44,9 @@ def _of(row: Row) -> Iterator[str]:
     for result in row.results:
         if result.get("stretches", 1) > 1:
             yield (
-                f"(seed {result['seed']}) was resumed: its {result['seconds']:,.0f} s are of {result['stretches']} "
-                f"stretches, the last of {result['last_stretch_seconds']:,.0f} s"
+                f"(seed {result['seed']}) was resumed: its {result['seconds']:,.0f} s are of"
+                f" {result['stretches']} stretches, the last of"
+                f" {result['last_stretch_seconds']:,.0f} s"
             )
 
 
@@ -55,7 +59,9 @@ def _report(values: tuple[float, float, float]) -> dict[str, float]:
 
 
 def _rising(row: Row) -> bool:
-    """Whether the best validation is the last one, by more than a hundredth above the one before."""
+    """Whether the best validation is the last one,
+    by more than a hundredth above the one before.
+    """
     ends = [result["curves"]["hr"][-2:] for result in row.results]
     return all(len(pair) == 2 and pair[1] > 1.01 * pair[0] for pair in ends)  # noqa: PLR2004 - last and before
 
@@ -69,7 +75,11 @@ def _still_growing(rows: Sequence[Row]) -> Iterator[str]:
 def capacities(rows: Sequence[Row]) -> list[tuple[int, float]]:
     """Hidden sizes of the item side and HR@10, of rows that differ in nothing else."""
     specs = [(row, row.results[0].get("spec")) for row in rows]
-    sized = [(row, spec["item"]["hidden"], spec) for row, spec in specs if spec and "hidden" in spec["item"]]
+    sized = [
+        (row, spec["item"]["hidden"], spec)
+        for row, spec in specs
+        if spec and "hidden" in spec["item"]
+    ]
     rest = {repr({**spec, "item": {**spec["item"], "hidden": 0}}) for _, _, spec in sized}
     different = len({hidden for _, hidden, _ in sized}) == len(rows)
     return [(hidden, row.hr[0]) for row, hidden, _ in sized] if len(rest) == 1 and different else []

@@ -1,7 +1,8 @@
 """Adapters: what trains in a domain, given by a spec and handed to the encoders as an argument.
 
-A kind is one class: it extends `SideAdapter`, names itself and the settings it reads, answers the questions of the
-seam (`transrec.seam`) that concern it, and enters by `register`. The modules named here hold all kinds.
+A kind is one class: it extends `SideAdapter`, names itself and the settings it reads, answers the
+questions of the seam (`transrec.seam`) that concern it, and enters by `register`. The modules named
+here hold all kinds.
 """
 
 from __future__ import annotations
@@ -19,7 +20,15 @@ from transrec.adapters.bank import AdapterBank, gathers, stack
 from transrec.adapters.bottlenecks import Bottleneck, Bottlenecks, Compacter
 from transrec.adapters.chains import PairedTowers
 from transrec.adapters.side import EVERYTHING, Merged, Paired, Reach, SideAdapter
-from transrec.adapters.spec import KINDS, AdapterShape, AdapterSpec, SideShape, SideSpec, SpecError, user_side
+from transrec.adapters.spec import (
+    KINDS,
+    AdapterShape,
+    AdapterSpec,
+    SideShape,
+    SideSpec,
+    SpecError,
+    user_side,
+)
 from transrec.seam import Adapt, Place, unchanged
 
 __all__ = [

@@ -52,7 +52,9 @@ class Adapter(nn.Module):
             return cls(spec, shape)
 
     @classmethod
-    def from_tensors(cls, spec: AdapterSpec, shape: AdapterShape, tensors: Mapping[str, Any]) -> Adapter:
+    def from_tensors(
+        cls, spec: AdapterSpec, shape: AdapterShape, tensors: Mapping[str, Any]
+    ) -> Adapter:
         """Build an adapter from named tensors or arrays, frozen.
 
         Raises:
@@ -71,15 +73,22 @@ class Adapter(nn.Module):
         ]
         if problems:
             raise SpecError(problems)
-        adapter.load_state_dict({name: value.float().clone() for name, value in given.items()}, assign=True)
+        adapter.load_state_dict(
+            {name: value.float().clone() for name, value in given.items()}, assign=True
+        )
         return adapter.requires_grad_(requires_grad=False).eval()
 
     def to_tensors(self) -> dict[str, Tensor]:
         """Return copies of the tensors by name, for example `item.5.attention.down.weight`."""
-        return {name: value.detach().cpu().clone().contiguous() for name, value in self.state_dict().items()}
+        return {
+            name: value.detach().cpu().clone().contiguous()
+            for name, value in self.state_dict().items()
+        }
 
 
-def _build(spec: SideSpec, shapes: Sequence[SideShape], problems: list[str]) -> SideAdapter | Paired | None:
+def _build(
+    spec: SideSpec, shapes: Sequence[SideShape], problems: list[str]
+) -> SideAdapter | Paired | None:
     kind = cast("type[SideAdapter]", KINDS[spec.kind])
     try:
         return kind.for_pair(spec, *shapes) if len(shapes) > 1 else kind(spec, shapes[0])
@@ -93,7 +102,9 @@ def _sizes(adapter: Adapter) -> dict[str, tuple[int, ...]]:
 
 
 def expected_tensors(spec: AdapterSpec, shape: AdapterShape) -> dict[str, tuple[int, ...]]:
-    """Return the names and shapes that a bundle of this spec must hold on a backbone of this shape."""
+    """Return the names and shapes that a bundle of
+    this spec must hold on a backbone of this shape.
+    """
     with undrawn():
         return _sizes(Adapter(spec, shape))
 
@@ -118,7 +129,9 @@ def count_parameters(spec: AdapterSpec, shape: AdapterShape) -> ParameterCount:
     """
     with undrawn():
         adapter = Adapter(spec, shape)
-    item, user = (sum(weight.numel() for weight in side.parameters()) for side in (adapter.item, adapter.user))
+    item, user = (
+        sum(weight.numel() for weight in side.parameters()) for side in (adapter.item, adapter.user)
+    )
     return ParameterCount(item=item, user=user)
 
 
@@ -138,4 +151,6 @@ def measure_weights(spec: AdapterSpec, shape: AdapterShape) -> WeightBytes:
     """
     with undrawn():
         adapter = Adapter(spec, shape)
-        return WeightBytes(item=4 * adapter.item.count_served(), user=4 * adapter.user.count_served())
+        return WeightBytes(
+            item=4 * adapter.item.count_served(), user=4 * adapter.user.count_served()
+        )

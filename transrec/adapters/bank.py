@@ -20,9 +20,10 @@ from transrec.seam import PLACES, Adapt, Place
 class AdapterBank(nn.Module):
     """A fixed table of bottleneck adapters of one side; rows of a batch gather their own.
 
-    A slot of zeros is `none`: `U σ(0) + 0` adds nothing. Smaller hidden sizes and missing places are zero-padded,
-    which is exact since σ(0) = 0. Tables are `[slots, H, r]` and `[slots, r, H]` by layer and place, so that what is
-    gathered multiplies without a transpose, and each lies by itself: strided ones multiply half as fast.
+    A slot of zeros is `none`: `U σ(0) + 0` adds nothing. Smaller hidden sizes and missing places
+    are zero-padded, which is exact since σ(0) = 0. Tables are `[slots, H, r]` and `[slots, r, H]`
+    by layer and place, so that what is gathered multiplies without a transpose, and each lies by
+    itself: strided ones multiply half as fast.
     """
 
     def __init__(self, layers: int, width: int, hidden: int, slots: int) -> None:
@@ -38,10 +39,12 @@ class AdapterBank(nn.Module):
 
     @torch.no_grad()
     def write(self, slot: int, adapter: SideAdapter | None) -> None:
-        """Put an adapter into a slot, `None` for zeros. The caller knows that no row in flight uses the slot.
+        """Put an adapter into a slot, `None` for zeros. The caller knows that no row in flight uses
+        the slot.
 
         Raises:
-            ValueError: the adapter is no set of bottlenecks, or its hidden size is larger than the table's.
+            ValueError: the adapter is no set of bottlenecks, or its hidden size is larger than the
+                table's.
         """
         for table in (self.down, self.down_bias, self.up, self.up_bias, self.forms):
             table[:, slot].zero_()
@@ -51,7 +54,10 @@ class AdapterBank(nn.Module):
 
     def _write(self, slot: int, adapter: Bottlenecks) -> None:
         if adapter.spec.hidden > self.hidden:
-            raise ValueError(f"an adapter of hidden size {adapter.spec.hidden} does not fit a table of {self.hidden}")
+            raise ValueError(
+                f"an adapter of hidden size {adapter.spec.hidden} does not fit a table of"
+                f" {self.hidden}"
+            )
         for layer in range(self.layers):
             for place in PLACES:
                 bottleneck = adapter.bottleneck(layer, place)
@@ -67,14 +73,18 @@ class AdapterBank(nn.Module):
         self.forms[place, slot] = torch.tensor(bottleneck.form).view(-1, 1, 1)
 
     def rows(self, index: Tensor) -> Adapt:
-        """Return the argument for an encoder whose row b uses the adapter in slot `index[b]`; `index` is `[B]`."""
+        """Return the argument for an encoder whose row b uses
+        the adapter in slot `index[b]`; `index` is `[B]`.
+        """
         return _Rows(self, index)
 
     def blocks(self, index: Sequence[int]) -> tuple[list[int], Adapt]:
-        """Return an order of the rows, and the argument for an encoder whose rows are in that order.
+        """Return an order of the rows, and the argument for an encoder whose rows are in that
+        order.
 
-        Rows of one adapter then stand together and its weights are read once for all of them, without a copy where
-        the slots are neighbours: for wide encoders, where gathering a copy for each row costs more than the product.
+        Rows of one adapter then stand together and its weights are read once for all of them,
+        without a copy where the slots are neighbours: for wide encoders, where gathering a copy for
+        each row costs more than the product.
         """
         rows_by_slot: dict[int, list[int]] = {}
         for place, slot in enumerate(index):
@@ -88,7 +98,8 @@ class AdapterBank(nn.Module):
         return [place for _, places in ordered for place in places], _Blocks(self, blocks)
 
     def arrange(self, index: Sequence[int]) -> tuple[list[int] | None, Adapt]:
-        """Return what is cheapest for a narrow encoder: blocks where all adapters have equally many rows, else rows.
+        """Return what is cheapest for a narrow encoder: blocks where all adapters have equally many
+        rows, else rows.
 
         The order is None where rows stay as they are.
         """
@@ -105,12 +116,22 @@ class AdapterBank(nn.Module):
     def places(self) -> list[_Weights]:
         """Return every place's tables [slots, …], as views."""
         forms = self.forms.unbind(0) if not self.plain else [None] * len(self.forms)
-        tables = (self.down.unbind(0), self.down_bias.unbind(0), self.up.unbind(0), self.up_bias.unbind(0), forms)
+        tables = (
+            self.down.unbind(0),
+            self.down_bias.unbind(0),
+            self.up.unbind(0),
+            self.up_bias.unbind(0),
+            forms,
+        )
         return [_Weights(*found) for found in zip(*tables, strict=True)]
 
     def resized(self, slots: int, hidden: int) -> AdapterBank:
-        """Return a table of another size that begins with a copy of this one; what does not fit is left out."""
-        bank = AdapterBank(self.layers, self.width, hidden, slots).to(self.down.device, self.down.dtype)
+        """Return a table of another size that begins with a copy of this one;
+        what does not fit is left out.
+        """
+        bank = AdapterBank(self.layers, self.width, hidden, slots).to(
+            self.down.device, self.down.dtype
+        )
         rows = min(slots, self.slots)
         used = min(hidden, self.hidden)
         bank.down[:, :rows, :, :used] = self.down[:, :rows, :, :used]
@@ -123,7 +144,9 @@ class AdapterBank(nn.Module):
 
 
 class _Weights(NamedTuple):
-    """Bottlenecks of a place: `down [G, H, r]`, `up [G, r, H]`, their biases, forms `[G, 4, 1, 1]` or None: plain."""
+    """Bottlenecks of a place: `down [G,
+    H, r]`, `up [G, r, H]`, their biases, forms `[G, 4, 1, 1]` or None: plain.
+    """
 
     down: Tensor
     down_bias: Tensor
@@ -132,10 +155,17 @@ class _Weights(NamedTuple):
     forms: Tensor | None
 
     def adapt(self, chosen: slice | Tensor, x: Tensor, h: Tensor) -> Tensor:
-        """Adapt `h [G, T, H]`, the output of a sublayer whose input was `x [G, T, H]`, by the chosen bottlenecks."""
+        """Adapt `h [G, T, H]`, the output of a sublayer whose input was `x [G,
+        T, H]`, by the chosen bottlenecks.
+        """
         down, down_bias, up, up_bias = self.down, self.down_bias, self.up, self.up_bias
         if isinstance(chosen, slice):  # neighbours: no copy
-            down, down_bias, up, up_bias = down[chosen], down_bias[chosen], up[chosen], up_bias[chosen]
+            down, down_bias, up, up_bias = (
+                down[chosen],
+                down_bias[chosen],
+                up[chosen],
+                up_bias[chosen],
+            )
         else:
             down, down_bias = down.index_select(0, chosen), down_bias.index_select(0, chosen)
             up, up_bias = up.index_select(0, chosen), up_bias.index_select(0, chosen)
@@ -203,7 +233,9 @@ def gathered(adapter: SideAdapter) -> Bottlenecks:
     """
     found = adapter.materialised() if isinstance(adapter, Compacter) else adapter
     if not isinstance(found, Bottlenecks) or found.trains_norms:
-        raise ValueError(f"kind {adapter.spec.kind} is not gathered per row: {adapter.spec.to_json()}")
+        raise ValueError(
+            f"kind {adapter.spec.kind} is not gathered per row: {adapter.spec.to_json()}"
+        )
     return found
 
 

@@ -1,7 +1,7 @@
 """Bottlenecks after or beside sublayers.
 
-houlsby (Houlsby et al. 2019), houlsby_parallel, pfeiffer (Pfeiffer et al. 2021), compacter (Karimi Mahabadi et al.
-2021); arXiv 2305.15036, section 3.
+houlsby (Houlsby et al. 2019), houlsby_parallel, pfeiffer (Pfeiffer et al. 2021), compacter (Karimi
+Mahabadi et al. 2021); arXiv 2305.15036, section 3.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ RULE_STD = 1e-4
 
 
 class Form(NamedTuple):
-    """How a bottleneck's change `U σ(D ·)` meets a sublayer of input x and output h. The plain one: `h + U relu(D h)`.
+    """How a bottleneck's change `U σ(D ·)` meets a sublayer of input x and output h. The plain one:
+    `h + U relu(D h)`.
 
     Attributes:
         parallel: it reads x instead of h.
@@ -55,11 +56,23 @@ class Bottleneck(nn.Module):
             nn.init.zeros_(linear.bias)
 
     def forward(self, h: Tensor, x: Tensor | None = None) -> Tensor:
-        """Adapt `h [..., H]`, the output of a sublayer whose input was `x [..., H]` (read by some forms only)."""
-        return meet(self.form, self.down.weight, self.down.bias, self.up.weight, self.up.bias, h, h if x is None else x)
+        """Adapt `h [..., H]`, the output of a sublayer whose input was `x [...,
+        H]` (read by some forms only).
+        """
+        return meet(
+            self.form,
+            self.down.weight,
+            self.down.bias,
+            self.up.weight,
+            self.up.bias,
+            h,
+            h if x is None else x,
+        )
 
 
-def meet(form: Form, down: Tensor, down_bias: Tensor, up: Tensor, up_bias: Tensor, h: Tensor, x: Tensor) -> Tensor:
+def meet(
+    form: Form, down: Tensor, down_bias: Tensor, up: Tensor, up_bias: Tensor, h: Tensor, x: Tensor
+) -> Tensor:
     """Run one bottleneck; `down [r, H]` and `up [H, r]` as a linear has them."""
     z = F.linear(x if form.parallel else h, down, down_bias)
     z = F.gelu(z, approximate="tanh") if form.gelu else z.relu()
@@ -69,7 +82,9 @@ def meet(form: Form, down: Tensor, down_bias: Tensor, up: Tensor, up_bias: Tenso
 
 
 class Bottlenecks(SideAdapter):
-    """One side's bottlenecks by layer and place, named `5.attention.down.weight`; elsewhere `h` passes unchanged."""
+    """One side's bottlenecks by layer and place,
+    named `5.attention.down.weight`; elsewhere `h` passes unchanged.
+    """
 
     def __init__(self, spec: SideSpec, shape: SideShape) -> None:
         super().__init__(spec, shape)
@@ -121,7 +136,10 @@ class Houlsby(Bottlenecks):
 
 @register
 class HoulsbyParallel(Bottlenecks):
-    """`x + sub(x) + U σ(D x)` beside each sublayer. The authors' own `+ x` inside makes it two x."""
+    """`x + sub(x) + U σ(D x)` beside each sublayer.
+
+    The authors' own `+ x` inside makes it two x.
+    """
 
     kind = "houlsby_parallel"
     keys = _HOULSBY
@@ -148,7 +166,9 @@ class Pfeiffer(Bottlenecks):
 
 
 class KroneckerLinear(nn.Module):
-    """The factors of `W = Σ_k A_k ⊗ (s_k t_kᵀ) [in, out]`, s and t xavier-uniform with gain √2, and a zero bias."""
+    """The factors of `W = Σ_k A_k ⊗ (s_k t_kᵀ) [in,
+    out]`, s and t xavier-uniform with gain √2, and a zero bias.
+    """
 
     def __init__(self, inputs: int, outputs: int, n: int) -> None:
         super().__init__()
@@ -162,16 +182,18 @@ class KroneckerLinear(nn.Module):
     def weight(self, rule: Tensor) -> Tensor:
         """Return Wᵀ [out, in], as a linear has it, under the shared `rule [n, n, n]`."""
         blocks = self.s @ self.t  # [n, in/n, out/n]
-        product = torch.einsum("kab,kio->aibo", rule, blocks)  # A_k[a, b] · block_k[i, o], summed over k
+        # A_k[a, b] · block_k[i, o], summed over k.
+        product = torch.einsum("kab,kio->aibo", rule, blocks)
         return product.reshape(self.s.shape[0] * self.s.shape[1], -1).T
 
 
 @register
 class Compacter(SideAdapter):
-    """Houlsby's places with Kronecker-factored weights; the rule A is one for all layers and for both sides.
+    """Houlsby's places with Kronecker-factored weights; the rule A is one for all layers and for
+    both sides.
 
-    A is drawn from N(0, 1e-4²). Where both sides have it with one n, the item side holds A and the user side uses it.
-    Authors' form: without the residual around the bottleneck.
+    A is drawn from N(0, 1e-4²). Where both sides have it with one n, the item side holds A and the
+    user side uses it. Authors' form: without the residual around the bottleneck.
     """
 
     kind = "compacter"
@@ -183,7 +205,9 @@ class Compacter(SideAdapter):
         self.form = Form(alone=spec.compat is not None, gelu=True)
         rule = nn.Parameter(torch.randn(spec.n, spec.n, spec.n) * RULE_STD)
         self.register_parameter("rule", rule)
-        self._owner: tuple[Compacter] | None = None  # in a tuple: what the item side owns is not listed twice
+        self._owner: tuple[Compacter] | None = (
+            None  # in a tuple: what the item side owns is not listed twice
+        )
         for layer in self.layers:
             places: dict[str, nn.Module] = {
                 place: nn.ModuleDict(
@@ -200,7 +224,9 @@ class Compacter(SideAdapter):
     def misfits(cls, spec: SideSpec, shape: SideShape) -> list[str]:
         """N must divide both sizes of a weight."""
         sizes = (("hidden", spec.hidden), ("the encoder's width", shape.width))
-        return [f"n: {spec.n} does not divide {name} {size}" for name, size in sizes if size % spec.n]
+        return [
+            f"n: {spec.n} does not divide {name} {size}" for name, size in sizes if size % spec.n
+        ]
 
     def share(self, item: SideAdapter) -> None:
         """Use the item side's rule."""

@@ -1,4 +1,6 @@
-"""Kinds beside the encoder that read its states: k_adapter (Wang et al. 2021), side (after IISAN, arXiv 2404.02059)."""
+"""Kinds beside the encoder that read its states:
+k_adapter (Wang et al. 2021), side (after IISAN, arXiv 2404.02059).
+"""
 
 from __future__ import annotations
 
@@ -44,17 +46,24 @@ class KBlock(nn.Module):
 
 @register
 class KAdapter(SideAdapter):
-    """A chain of K blocks beside the encoder: `z_1 = K(s_1)`, `z_k = K(s_k + z_{k−1})`, then `Linear(2H → H)[h ; z]`.
+    """A chain of K blocks beside the encoder: `z_1 = K(s_1)`, `z_k = K(s_k + z_{k−1})`, then
+    `Linear(2H → H)[h ; z]`.
 
-    On the item side s are the outputs of the chosen layers (the first and the last unless the spec says otherwise), on
-    the user side the inputs of the blocks; h is the encoder's output. Inside K the encoder's own mask holds, causal
-    and over padding; the last linear begins as the identity on h, so that the whole begins as none.
-    Authors' form: no mask inside K, which leaks the future, and a random last linear.
+    On the item side s are the outputs of the chosen layers (the first and the last unless the spec
+    says otherwise), on the user side the inputs of the blocks; h is the encoder's output. Inside K
+    the encoder's own mask holds, causal and over padding; the last linear begins as the identity on
+    h, so that the whole begins as none. Authors' form: no mask inside K, which leaks the future,
+    and a random last linear.
     """
 
     kind = "k_adapter"
     packs = False
-    keys: ClassVar = {"hidden": (192, 16), "heads": (12, 2), "layers": ("ends", "all"), "compat": (None, None)}
+    keys: ClassVar = {
+        "hidden": (192, 16),
+        "heads": (12, 2),
+        "layers": ("ends", "all"),
+        "compat": (None, None),
+    }
     compats = ("adapter4rec",)
 
     def __init__(self, spec: SideSpec, shape: SideShape) -> None:
@@ -76,10 +85,18 @@ class KAdapter(SideAdapter):
     @classmethod
     def misfits(cls, spec: SideSpec, _shape: SideShape) -> list[str]:
         """The heads share the hidden size."""
-        return [f"hidden: {spec.hidden} cannot be shared by {spec.heads} heads"] if spec.hidden % spec.heads else []
+        return (
+            [f"hidden: {spec.hidden} cannot be shared by {spec.heads} heads"]
+            if spec.hidden % spec.heads
+            else []
+        )
 
-    def leave(self, x: Tensor, states: States, mask: Tensor | None, pool: Callable[[Tensor], Tensor]) -> Tensor:
-        """Combine the encoder's output with the chain's and pool; the output may be that of the last position alone."""
+    def leave(
+        self, x: Tensor, states: States, mask: Tensor | None, pool: Callable[[Tensor], Tensor]
+    ) -> Tensor:
+        """Combine the encoder's output with the chain's and pool;
+        the output may be that of the last position alone.
+        """
         inside = mask if self.spec.compat is None else None
         z: Tensor | None = None
         for layer, number in zip(self.layers, self._states, strict=True):
@@ -89,11 +106,13 @@ class KAdapter(SideAdapter):
         return pool(self.combine(torch.cat([x, z[:, -x.shape[1] :]], -1)))
 
     def _reach(self) -> Reach | None:
-        return EVERYTHING  # it changes no state, but it reads those of all tokens: only the tokens can be cached
+        # It changes no state, but it reads those of all tokens: only the tokens can be cached.
+        return EVERYTHING
 
 
 class Tower(nn.Module):
-    """`z_k = A_k(g_k h_k + (1 − g_k) z_{k−1})` over pooled states h_k, z_0 = 0, then `Linear(H → d)`.
+    """`z_k = A_k(g_k h_k + (1 − g_k) z_{k−1})` over pooled states h_k, z_0 = 0, then `Linear(H →
+    d)`.
 
     g = sigmoid(θ / 0.1), θ = 0 at first; A_k are bottlenecks.
     """
@@ -119,7 +138,9 @@ class Tower(nn.Module):
 
 
 class CrossTower(Tower):
-    """`z_k = A_k(g_k h_k + (1 − g_k) P i_k + z_{k−1})`: text states h_k meet image states i_k, brought to H_t by P."""
+    """`z_k = A_k(g_k h_k + (1 − g_k) P i_k + z_{k−1})`:
+    text states h_k meet image states i_k, brought to H_t by P.
+    """
 
     def __init__(self, levels: int, widths: tuple[int, int], hidden: int, vector: int) -> None:
         super().__init__(levels, widths[0], hidden, vector)
@@ -127,7 +148,9 @@ class CrossTower(Tower):
         nn.init.xavier_normal_(self.meet.weight)
 
     def climb(self, text: Tensor, image: Tensor) -> Tensor:
-        """Climb over `text [n, S_t, H_t]` and `image [n, S_i, H_i]`, matched from the top, to [n, d]."""
+        """Climb over `text [n, S_t, H_t]` and `image [n,
+        S_i, H_i]`, matched from the top, to [n, d].
+        """
         count = len(self.levels)
         text, image = text[:, -count:], self.meet(image[:, -count:])
         z = torch.zeros_like(text[:, 0])
@@ -140,13 +163,17 @@ class CrossTower(Tower):
 class SideTower(SideAdapter):
     """A tower over the frozen encoder's pooled states.
 
-    The item vector is the backbone's own plus `W tower`, W [d, d] zero at first: it begins as none. No gradient enters
-    the encoder, so its states are computed once for each item.
-    `compat = "iisan"`: the tower replaces the backbone's own vector.
+    The item vector is the backbone's own plus `W tower`, W [d, d] zero at first: it begins as none.
+    No gradient enters the encoder, so its states are computed once for each item. `compat =
+    "iisan"`: the tower replaces the backbone's own vector.
     """
 
     kind = "side"
-    keys: ClassVar = {"hidden": (64, 16), "layers": ("every_second", "every_second"), "compat": (None, None)}
+    keys: ClassVar = {
+        "hidden": (64, 16),
+        "layers": ("every_second", "every_second"),
+        "compat": (None, None),
+    }
     compats = ("iisan",)
     item_only = "a tower reads the item encoder's layers, and its states are cached for each item"
 
@@ -163,8 +190,13 @@ class SideTower(SideAdapter):
         """Build three towers: text, image, and one across."""
         return PairedTowers(spec, cls(spec, text), cls(spec, image))
 
-    def leave(self, x: Tensor, states: States, _mask: Tensor | None, pool: Callable[[Tensor], Tensor]) -> Tensor:
-        """Pool each state that is read: [n, S + 1, H], the encoder's own output last. Nothing trained runs yet."""
+    def leave(
+        self, x: Tensor, states: States, _mask: Tensor | None, pool: Callable[[Tensor], Tensor]
+    ) -> Tensor:
+        """Pool each state that is read: [n, S + 1, H], the encoder's own output last.
+
+        Nothing trained runs yet.
+        """
         return torch.stack([*(pool(states[number]) for number in self._states), pool(x)], 1)
 
     def vector(self, pooled: Tensor, project: Callable[[Tensor], Tensor]) -> Tensor:
@@ -177,7 +209,8 @@ class SideTower(SideAdapter):
 
 
 class PairedTowers(Paired):
-    """Towers over the states of both encoders of a pair, and one across; `W [text ; image ; cross]` is added.
+    """Towers over the states of both encoders of a pair, and one across; `W [text ; image ; cross]`
+    is added.
 
     An item that has no text, or no image, has a zero in place of that tower and of the one across.
     """
@@ -191,11 +224,15 @@ class PairedTowers(Paired):
             del side.out  # theirs is one
 
     def vector(self, pooled: Tensor, project: Callable[[Tensor], Tensor]) -> Tensor:
-        """Climb all towers over `pooled [n, (S_t + 1) H_t + (S_i + 1) H_i]` to item vectors [n, d]."""
+        """Climb all towers over `pooled [n,
+        (S_t + 1) H_t + (S_i + 1) H_i]` to item vectors [n, d].
+        """
         cut = self.text.leaves * self.text.shape.width
         text = pooled[:, :cut].reshape(len(pooled), self.text.leaves, self.text.shape.width)
         image = pooled[:, cut:].reshape(len(pooled), self.image.leaves, self.image.shape.width)
-        has_text, has_image = (part.abs().sum((1, 2), keepdim=True)[:, 0] > 0 for part in (text, image))
+        has_text, has_image = (
+            part.abs().sum((1, 2), keepdim=True)[:, 0] > 0 for part in (text, image)
+        )
         towers = [
             self._tower(self.text)(text[:, :-1]) * has_text,
             self._tower(self.image)(image[:, :-1]) * has_image,
@@ -211,7 +248,9 @@ class PairedTowers(Paired):
 
 
 def _zero_linear(inputs: int, outputs: int, spec: SideSpec) -> nn.Linear:
-    """Make the linear that adds a tower: zero at first, or, where the tower replaces the vector, random."""
+    """Make the linear that adds a tower:
+    zero at first, or, where the tower replaces the vector, random.
+    """
     linear = nn.Linear(inputs, outputs)
     nn.init.zeros_(linear.bias)
     (nn.init.zeros_ if spec.compat is None else nn.init.xavier_normal_)(linear.weight)

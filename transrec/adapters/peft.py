@@ -69,7 +69,9 @@ _MAX_RANK = 65_536
 
 
 class PeftError(ValueError):
-    """A checkpoint that is no LoRA of query and value; `problems` lists everything that stands against it."""
+    """A checkpoint that is no LoRA of query and value;
+    `problems` lists everything that stands against it.
+    """
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("; ".join(problems))
@@ -108,7 +110,9 @@ _Key = tuple[int, str, str]
 
 
 def _named(tensors: Mapping[str, Tensor]) -> tuple[dict[_Key, list[str]], list[str]]:
-    """Return the names of tensors by what they are, and the problems of those that are something else."""
+    """Return the names of tensors by what they are,
+    and the problems of those that are something else.
+    """
     named: dict[_Key, list[str]] = {}
     strange: dict[str, None] = {}
     for name in tensors:
@@ -124,7 +128,8 @@ def _named(tensors: Mapping[str, Tensor]) -> tuple[dict[_Key, list[str]], list[s
 def _twice(named: Mapping[_Key, list[str]]) -> list[str]:
     """Name tensors that would be one: two towers of a model, or two adapters."""
     return [
-        f"{' and '.join(names)} are the same layer of two towers or adapters: import a checkpoint of one"
+        f"{' and '.join(names)} are the same layer of two towers or adapters: import a checkpoint"
+        " of one"
         for names in named.values()
         if len(names) > 1
     ]
@@ -142,7 +147,10 @@ def _misshapen(name: str, tensor: Tensor, rank: int | None) -> list[str]:
     """Return the problems of a half: A is [r, width], B [width, r], of finite floats."""
     problems = []
     if tensor.dtype not in _FLOATS:
-        problems.append(f"{name}: {str(tensor.dtype).removeprefix('torch.')}, expected floats of 16, 32 or 64 bits")
+        problems.append(
+            f"{name}: {str(tensor.dtype).removeprefix('torch.')}, expected floats of 16, 32 or 64"
+            " bits"
+        )
     elif not bool(torch.isfinite(tensor).all()):
         problems.append(f"{name}: holds values that are not finite")
     place = 0 if ".lora_A." in name else 1
@@ -166,13 +174,18 @@ def _problems(config: object) -> list[str]:
     ]
     problems += _initialised(config.get("init_lora_weights", True))
     problems += [
-        f"{key} {_shown(value)}: it changes the output" for key, value in config.items() if _is_more(key, value)
+        f"{key} {_shown(value)}: it changes the output"
+        for key, value in config.items()
+        if _is_more(key, value)
     ]
     if _rank(config) is None:
         problems.append(f"r {_given(config, 'r')}: expected a whole number from 1 to {_MAX_RANK}")
     alpha = config.get("lora_alpha")
     if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not 0 < alpha < _MAX_RANK:
-        problems.append(f"lora_alpha {_given(config, 'lora_alpha')}: expected a positive number under {_MAX_RANK}")
+        problems.append(
+            f"lora_alpha {_given(config, 'lora_alpha')}: expected a positive number under"
+            f" {_MAX_RANK}"
+        )
     if not _is_one_of(config.get("use_rslora"), (True, False, None)):
         problems.append(f"use_rslora {_shown(config['use_rslora'])}: expected true or false")
     return problems
@@ -182,16 +195,23 @@ def _initialised(how: object) -> list[str]:
     if _is_one_of(how.lower() if isinstance(how, str) else how, _KEPT_BASE):
         return []
     changed = (
-        f"init_lora_weights {_shown(how)}: PiSSA, OLoRA, CorDA, LoftQ and their like change the pretrained weights, so "
-        "that this update does not fit them; convert it to plain LoRA where it was trained, with "
-        "save_pretrained(folder, path_initial_model_for_weight_conversion=…) of peft (not for LoftQ: train that anew)"
+        f"init_lora_weights {_shown(how)}: PiSSA, OLoRA, CorDA, LoftQ and their like change the"
+        " pretrained weights, so that this update does not fit them; convert it to plain LoRA"
+        " where it was trained, with save_pretrained(folder,"
+        " path_initial_model_for_weight_conversion=…) of peft (not for LoftQ: train that anew)"
     )
     return [changed]
 
 
 def _is_more(key: object, value: object) -> bool:
-    """Return whether a setting that is not listed here is in use; of later releases of peft, for example."""
-    return key not in _PLAIN and key not in _SILENT and value not in (None, False, 0, "", "none", [], {})
+    """Return whether a setting that is not listed here is in use;
+    of later releases of peft, for example.
+    """
+    return (
+        key not in _PLAIN
+        and key not in _SILENT
+        and value not in (None, False, 0, "", "none", [], {})
+    )
 
 
 def _is_one_of(value: object, allowed: tuple[Any, ...]) -> bool:
@@ -218,7 +238,9 @@ def _bounded(problems: list[str]) -> list[str]:
     return problems if more <= 0 else [*problems[:MAX_NAMED], f"and {more} problems more"]
 
 
-def _side(config: Mapping[str, Any], found: Mapping[_Key, Tensor]) -> tuple[SideSpec, dict[str, Tensor]]:
+def _side(
+    config: Mapping[str, Any], found: Mapping[_Key, Tensor]
+) -> tuple[SideSpec, dict[str, Tensor]]:
     layers = tuple(sorted({layer for layer, _, _ in found}))
     some = next(tensor for (_, _, half), tensor in found.items() if half == "a")
     rank, width = some.shape

@@ -1,4 +1,6 @@
-"""One side's adapter: the class that every kind extends, and the shifts of weights that several kinds share."""
+"""One side's adapter: the class that every kind extends,
+and the shifts of weights that several kinds share.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +20,11 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 class Reach(NamedTuple):
-    """From where on an item encoder's states change: below block `layer` nothing does, −1: not even the embeddings do.
+    """From where on an item encoder's states change: below block `layer` nothing does, −1: not even
+    the embeddings do.
 
-    With `attention`, the attention of block `layer` is itself still frozen: what changes comes after it.
+    With `attention`, the attention of block `layer` is itself still frozen: what changes comes
+    after it.
     """
 
     layer: int
@@ -31,7 +35,8 @@ EVERYTHING = Reach(OUTSIDE, attention=False)
 
 
 class SideAdapter(Adapt, nn.Module):
-    """What trains on one side. A kind extends this, names itself, and overrides the seam's questions it answers.
+    """What trains on one side. A kind extends this, names itself, and overrides the seam's
+    questions it answers.
 
     Raises:
         SpecError: a spec whose numbers do not fit the encoder.
@@ -66,18 +71,28 @@ class SideAdapter(Adapt, nn.Module):
     def norm(self, layer: int, name: str, norm: nn.Module, x: Tensor) -> Tensor:
         """Run a layer norm on `x [..., H]`, shifted where the spec trains it."""
         shift = self.norms.find(layer, name) if self.trains_norms else None
-        return cast("Tensor", norm(x)) if shift is None else shift.norm(cast("nn.LayerNorm", norm), x)
+        return (
+            cast("Tensor", norm(x)) if shift is None else shift.norm(cast("nn.LayerNorm", norm), x)
+        )
 
     def reach(self) -> Reach | None:
-        """From where on the encoder's states change; None where they never do. A kind overrides `_reach`."""
+        """From where on the encoder's states change; None where they never do.
+
+        A kind overrides `_reach`.
+        """
         return self._norms_reach() if self.trains_norms else self._reach()
 
     def _norms_reach(self) -> Reach:
         """From where on shifted layer norms change states."""
         own = self._reach()
-        if own is None or own == EVERYTHING or (self.spec.layers == "all" and not self.shape.pre_norm):
+        if (
+            own is None
+            or own == EVERYTHING
+            or (self.spec.layers == "all" and not self.shape.pre_norm)
+        ):
             return EVERYTHING
-        # A pre-norm block normalises before its attention; the norm outside the blocks comes last there.
+        # A pre-norm block normalises before its attention; the norm outside the blocks comes last
+        # there.
         return Reach(self.layers[0], attention=False) if self.shape.pre_norm else own
 
     def _reach(self) -> Reach | None:
@@ -94,15 +109,21 @@ class SideAdapter(Adapt, nn.Module):
         return placed(self, weight.device, weight.dtype)
 
     def count_served(self) -> int:
-        """Count the weights of the form that serves, without those of the encoder that it merges into."""
+        """Count the weights of the form that serves,
+        without those of the encoder that it merges into.
+        """
         return count_weights(self)
 
     def share(self, other: SideAdapter) -> None:
-        """Take from a side that was built before what both have in common; told once, when the adapter is built."""
+        """Take from a side that was built before what both have in common;
+        told once, when the adapter is built.
+        """
 
     @classmethod
     def for_pair(cls, spec: SideSpec, text: SideShape, image: SideShape) -> SideAdapter | Paired:
-        """Build this kind for a pair of item encoders: on each of them by itself, unless a kind knows better."""
+        """Build this kind for a pair of item encoders:
+        on each of them by itself, unless a kind knows better.
+        """
         return Paired(spec, cls(spec, text), cls(spec, image))
 
     def _norm_places(self) -> list[tuple[int, str]]:
@@ -139,7 +160,9 @@ class Paired(Adapt, nn.Module):
         return placed(self, weight.device, weight.dtype)
 
     def count_served(self) -> int:
-        """Count the weights of the form that serves: both adapters', and what the pair has beside them."""
+        """Count the weights of the form that serves:
+        both adapters', and what the pair has beside them.
+        """
         own = count_weights(self) - count_weights(self.text) - count_weights(self.image)
         return own + self.text.count_served() + self.image.count_served()
 
@@ -176,7 +199,9 @@ def register(kind: type[Chosen]) -> type[Chosen]:
 
 
 class Shift(nn.Module):
-    """What is added to a linear's bias, or to a layer norm's weight and bias; zeros at first, which begins as none."""
+    """What is added to a linear's bias,
+    or to a layer norm's weight and bias; zeros at first, which begins as none.
+    """
 
     def __init__(self, size: int, *, weight: bool) -> None:
         super().__init__()
@@ -194,13 +219,18 @@ class Shift(nn.Module):
 
     def shifted(self, part: nn.Linear | nn.LayerNorm) -> tuple[Tensor, Tensor]:
         """Return weight and bias with what is added."""
-        return part.weight if self.weight is None else part.weight + self.weight, part.bias + self.bias
+        return (
+            part.weight if self.weight is None else part.weight + self.weight,
+            part.bias + self.bias,
+        )
 
 
 class Shifts(nn.Module):
     """Shifts by layer and name, for example `5.ffn_norm.bias` and `outside.norm.weight`."""
 
-    def __init__(self, places: list[tuple[int, str]], shape: SideShape, *, weights: bool = False) -> None:
+    def __init__(
+        self, places: list[tuple[int, str]], shape: SideShape, *, weights: bool = False
+    ) -> None:
         super().__init__()
         self.places = places
         for layer, name in places:
@@ -232,17 +262,24 @@ def _key(layer: int) -> str:
 
 
 class Merged(Adapt):
-    """Weights of the encoder with an adapter's change added, by place: what serves a kind that changes weights only."""
+    """Weights of the encoder with an adapter's change added,
+    by place: what serves a kind that changes weights only.
+    """
 
     def __init__(self, table: Mapping[tuple[int, str], tuple[Tensor, Tensor | None]]) -> None:
         self._table = {
-            place: (weight.detach(), None if bias is None else bias.detach()) for place, (weight, bias) in table.items()
+            place: (weight.detach(), None if bias is None else bias.detach())
+            for place, (weight, bias) in table.items()
         }
 
     def linear(self, layer: int, name: str, linear: nn.Module, x: Tensor) -> Tensor:
         """Run the merged linear where there is one."""
         found = self._table.get((layer, name))
-        return super().linear(layer, name, linear, x) if found is None else F.linear(x, found[0], found[1])
+        return (
+            super().linear(layer, name, linear, x)
+            if found is None
+            else F.linear(x, found[0], found[1])
+        )
 
     def norm(self, layer: int, name: str, norm: nn.Module, x: Tensor) -> Tensor:
         """Run the merged layer norm where there is one."""

@@ -51,8 +51,10 @@ class SideSpec:
         kind: name in `KINDS`.
         hidden: bottleneck width, or rank.
         positions: the sublayers that are followed by a bottleneck.
-        layers: all; the first and the last (`ends`); every second from the top; a number of last ones; or a list.
-        train_layer_norm: whether the layer norms of those layers train too (with `all`, the one outside them as well).
+        layers: all; the first and the last (`ends`); every second from the top; a number of last
+            ones; or a list.
+        train_layer_norm: whether the layer norms of those layers train too (with `all`, the one
+            outside them as well).
         compat: whose departure from the method is reproduced; None is the method.
         alpha: of lora, whose update is scaled by alpha / hidden.
         n: of compacter, the number of Kronecker factors.
@@ -80,7 +82,11 @@ class SideSpec:
         if self.kind == "none":
             return ()
         if isinstance(self.layers, str):
-            named = {"all": range(layers), "ends": {0, layers - 1}, "every_second": range(layers - 1, -1, -2)}
+            named = {
+                "all": range(layers),
+                "ends": {0, layers - 1},
+                "every_second": range(layers - 1, -1, -2),
+            }
             return tuple(sorted(named[self.layers]))
         if isinstance(self.layers, int):
             if self.layers > layers:
@@ -96,7 +102,10 @@ class SideSpec:
         values = {key: getattr(self, key) for key in KINDS[self.kind].keys}
         if isinstance(values.get("layers"), tuple):
             values["layers"] = list(values["layers"])
-        return {"kind": self.kind, **{key: value for key, value in values.items() if value is not None}}
+        return {
+            "kind": self.kind,
+            **{key: value for key, value in values.items() if value is not None},
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,12 +127,15 @@ class AdapterSpec:
         Raises:
             SpecError: with every problem of the value.
         """
-        problems = [f"unknown side {name!r}, expected item or user" for name in value if name not in SIDES]
+        problems = [
+            f"unknown side {name!r}, expected item or user" for name in value if name not in SIDES
+        ]
         sides = {side: _parse_side(side, value.get(side, {}), problems) for side in SIDES}
         if problems:
             raise SpecError(problems)
         if sides["item"].compat == "iisan" and not value.get("user"):
-            sides["user"] = _parse_side("user", {"kind": "whole"}, problems)  # there the user encoder trains, too
+            # There the user encoder trains, too.
+            sides["user"] = _parse_side("user", {"kind": "whole"}, problems)
         return cls(**sides)
 
     @property
@@ -132,7 +144,9 @@ class AdapterSpec:
         kinds = {side.kind for side in (self.item, self.user)}
         if len(kinds) == 1:
             return kinds.pop()
-        return "+".join(f"{name}:{side.kind}" for name, side in (("item", self.item), ("user", self.user)))
+        return "+".join(
+            f"{name}:{side.kind}" for name, side in (("item", self.item), ("user", self.user))
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return the spec as plain JSON; `parse` reads it back."""
@@ -165,18 +179,24 @@ class SideShape:
 
     @property
     def pre_norm(self) -> bool:
-        """Whether its blocks normalise before their sublayers, and once more after the last: image encoders do."""
+        """Whether its blocks normalise before their sublayers,
+        and once more after the last: image encoders do.
+        """
         return self.modality == "image"
 
 
 def user_side(blocks: int, width: int, history: int) -> SideShape:
     """Return the user encoder's sizes; its attention has no biases."""
-    return SideShape("user", blocks, width, 4 * width, width, ("ffn_in", "ffn_out"), history=history)
+    return SideShape(
+        "user", blocks, width, 4 * width, width, ("ffn_in", "ffn_out"), history=history
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class AdapterShape:
-    """The sizes of a backbone that an adapter must fit: its item encoders, text before image, and its user encoder."""
+    """The sizes of a backbone that an adapter must fit:
+    its item encoders, text before image, and its user encoder.
+    """
 
     items: tuple[SideShape, ...]
     user: SideShape
@@ -186,7 +206,9 @@ def _parse_side(side: Side, value: object, problems: list[str]) -> SideSpec:
     if not isinstance(value, Mapping):
         problems.append(f"{side}: expected a table of settings, got {value!r}")
         return SideSpec()
-    given = {key: tuple(found) if isinstance(found, list) else found for key, found in value.items()}
+    given = {
+        key: tuple(found) if isinstance(found, list) else found for key, found in value.items()
+    }
     name = given.pop("kind", "none")
     kind = KINDS.get(name) if isinstance(name, str) else None
     if kind is None:
@@ -200,13 +222,21 @@ def _parse_side(side: Side, value: object, problems: list[str]) -> SideSpec:
 
 
 def _misplaced(side: Side, kind: type[Kind] | None, given: Mapping[str, Any]) -> list[str]:
-    """Name the keys that nobody knows, those that this kind does not read, and a kind on the wrong side."""
+    """Name the keys that nobody knows,
+    those that this kind does not read, and a kind on the wrong side.
+    """
     problems = []
     reads = list(kind.keys) if kind is not None else list(_RULES)
     for key in given:
         if key not in _RULES:
-            problems.append(f"{side}.{key}: unknown key, expected one of {', '.join(['kind', *reads])}")
-        elif kind is not None and key not in reads and not (kind.kind == "none" and key in _ONCE_WRITTEN):
+            problems.append(
+                f"{side}.{key}: unknown key, expected one of {', '.join(['kind', *reads])}"
+            )
+        elif (
+            kind is not None
+            and key not in reads
+            and not (kind.kind == "none" and key in _ONCE_WRITTEN)
+        ):
             knows = f"it reads {', '.join(reads)}" if reads else "it reads nothing"
             problems.append(f"{side}.{key}: kind {kind.kind} does not use it, {knows}")
     if kind is not None and side == "user" and kind.item_only:
@@ -223,7 +253,12 @@ def _wrong(side: Side, kind: type[Kind] | None, given: Mapping[str, Any]) -> lis
         if key in given and not holds(given[key])
     ]
     compat = given.get("compat")
-    if kind is not None and isinstance(compat, str) and "compat" in kind.keys and compat not in kind.compats:
+    if (
+        kind is not None
+        and isinstance(compat, str)
+        and "compat" in kind.keys
+        and compat not in kind.compats
+    ):
         problems.append(f"{side}.compat: expected one of {', '.join(kind.compats)}, got {compat!r}")
     return problems
 
@@ -233,7 +268,11 @@ def _is_count(value: object) -> bool:
 
 
 def _is_layers(value: object) -> bool:
-    listed = isinstance(value, tuple) and len(value) > 0 and all(type(v) is int and v >= 0 for v in value)
+    listed = (
+        isinstance(value, tuple)
+        and len(value) > 0
+        and all(type(v) is int and v >= 0 for v in value)
+    )
     return (isinstance(value, str) and value in get_args(Named)) or _is_count(value) or listed
 
 
@@ -242,7 +281,9 @@ def _is_scale(value: object) -> bool:
 
 
 _LARGEST = 65_536
-"""A spec comes with an upload: no number in it may ask for more memory than any real adapter has."""
+"""A spec comes with an upload: no number in it
+may ask for more memory than any real adapter has.
+"""
 
 _ONCE_WRITTEN = ("hidden", "positions", "layers")
 """Keys that bundles of the first releases hold beside the kind `none`."""
@@ -255,7 +296,10 @@ _RULES: dict[str, tuple[Callable[[object], bool], str]] = {
     ),
     "layers": (
         _is_layers,
-        f"expected one of {', '.join(get_args(Named))}, a number of last layers, or a list of layer numbers",
+        (
+            f"expected one of {', '.join(get_args(Named))}, a number of last layers, or a list of"
+            " layer numbers"
+        ),
     ),
     "train_layer_norm": (lambda v: isinstance(v, bool), "expected true or false"),
     "compat": (lambda v: isinstance(v, str), "expected a name"),

@@ -1,4 +1,6 @@
-"""Kinds that add learned tokens: prompt (Lester et al. 2021) at the input, prefix (Li and Liang 2021) in layers."""
+"""Kinds that add learned tokens:
+prompt (Lester et al. 2021) at the input, prefix (Li and Liang 2021) in layers.
+"""
 
 from __future__ import annotations
 
@@ -18,16 +20,24 @@ TOKEN_STD = 0.02
 class Prompt(SideAdapter):
     """Learned tokens beside those of the text, drawn from N(0, 0.02²).
 
-    They are laid behind the text, not before it: attention does not see order, a title keeps its positions, CLS stays
-    first, and the tokens have no position of their own. They are no part of a mean pooling.
-    Authors' form: they overwrite the first word embeddings, so that a title of fewer words is lost.
+    They are laid behind the text, not before it: attention does not see order, a title keeps its
+    positions, CLS stays first, and the tokens have no position of their own. They are no part of a
+    mean pooling. Authors' form: they overwrite the first word embeddings, so that a title of fewer
+    words is lost.
     """
 
     kind = "prompt"
-    keys: ClassVar = {"tokens": (30, 30), "train_layer_norm": (False, False), "compat": (None, None)}
+    keys: ClassVar = {
+        "tokens": (30, 30),
+        "train_layer_norm": (False, False),
+        "compat": (None, None),
+    }
     compats = ("adapter4rec",)
     packs = False
-    item_only = "its tokens are items, each at its place in time, and a learned one would be an item nobody touched"
+    item_only = (
+        "its tokens are items, each at its place in time, and a learned one would be an item nobody"
+        " touched"
+    )
 
     def __init__(self, spec: SideSpec, shape: SideShape) -> None:
         super().__init__(spec, shape)
@@ -51,7 +61,9 @@ class Prompt(SideAdapter):
         if self.spec.compat is not None:
             return x, mask
         added = self.tokens.expand(len(x), -1, -1)
-        return torch.cat([x, added], 1), None if mask is None else F.pad(mask, (0, len(self.tokens)), value=True)
+        return torch.cat([x, added], 1), None if mask is None else F.pad(
+            mask, (0, len(self.tokens)), value=True
+        )
 
     def _reach(self) -> Reach | None:
         return EVERYTHING
@@ -68,11 +80,17 @@ class KeysValues(nn.Module):
 
 @register
 class Prefix(SideAdapter):
-    """Learned keys and values before those of every chosen layer; each token, or item, may attend to them."""
+    """Learned keys and values before those of every chosen layer;
+    each token, or item, may attend to them.
+    """
 
     kind = "prefix"
     packs = False
-    keys: ClassVar = {"tokens": (30, 10), "layers": ("all", "all"), "train_layer_norm": (False, False)}
+    keys: ClassVar = {
+        "tokens": (30, 10),
+        "layers": ("all", "all"),
+        "train_layer_norm": (False, False),
+    }
 
     def __init__(self, spec: SideSpec, shape: SideShape) -> None:
         super().__init__(spec, shape)
@@ -82,7 +100,9 @@ class Prefix(SideAdapter):
     def extend(
         self, layer: int, keys: Tensor, values: Tensor, mask: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Lay the layer's own before `keys, values [n, heads, T, H/heads]`; the mask lets everybody see them."""
+        """Lay the layer's own before `keys,
+        values [n, heads, T, H/heads]`; the mask lets everybody see them.
+        """
         learned = cast("KeysValues | None", self._modules.get(str(layer)))
         if learned is None:
             return keys, values, mask
@@ -98,6 +118,8 @@ class Prefix(SideAdapter):
 
 
 def _like(learned: Tensor, others: Tensor) -> Tensor:
-    """Split learned vectors [P, H] into the heads of `others [n, heads, T, H/heads]`: [n, heads, P, H/heads]."""
+    """Split learned vectors [P, H] into the heads of `others [n,
+    heads, T, H/heads]`: [n, heads, P, H/heads].
+    """
     n, heads, _, width = others.shape
     return learned.view(-1, heads, width).transpose(0, 1).expand(n, -1, -1, -1)

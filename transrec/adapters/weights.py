@@ -1,4 +1,6 @@
-"""Kinds that change the encoder's own weights: lora (Hu et al. 2022), bitfit (Ben Zaken et al. 2022), layer_norm."""
+"""Kinds that change the encoder's own weights:
+lora (Hu et al. 2022), bitfit (Ben Zaken et al. 2022), layer_norm.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ UPDATED = ("query", "value")
 
 
 class LowRank(nn.Module):
-    """The update `B A x`, A [r, H] kaiming-uniform, B [H, r] zero; in the authors' form beside a new frozen linear."""
+    """The update `B A x`, A [r, H] kaiming-uniform,
+    B [H, r] zero; in the authors' form beside a new frozen linear.
+    """
 
     def __init__(self, width: int, rank: int, *, replaces: bool, biased: bool) -> None:
         super().__init__()
@@ -33,14 +37,20 @@ class LowRank(nn.Module):
 
     def base(self, linear: nn.Linear) -> tuple[Tensor, Tensor | None]:
         """Return the weights that are updated: the encoder's, or those that replace them."""
-        return (self.frozen_weight, self.frozen_bias) if self.replaces else (linear.weight, linear.bias)
+        return (
+            (self.frozen_weight, self.frozen_bias)
+            if self.replaces
+            else (linear.weight, linear.bias)
+        )
 
 
 @register
 class LoRA(SideAdapter):
-    """`W x + (alpha / r) B A x` for query and value, r = `hidden`. It begins as none, and it merges into W.
+    """`W x + (alpha / r) B A x` for query and value, r = `hidden`. It begins as none, and it merges
+    into W.
 
-    Authors' form: query and value are new random weights, frozen, so that the pretrained ones are lost.
+    Authors' form: query and value are new random weights, frozen, so that the pretrained ones are
+    lost.
     """
 
     kind = "lora"
@@ -59,7 +69,9 @@ class LoRA(SideAdapter):
         replaces = spec.compat is not None
         for layer in self.layers:
             named = {
-                name: LowRank(shape.width, spec.hidden, replaces=replaces, biased=name in shape.biased)
+                name: LowRank(
+                    shape.width, spec.hidden, replaces=replaces, biased=name in shape.biased
+                )
                 for name in UPDATED
             }
             self.add_module(str(layer), nn.ModuleDict(named))
@@ -87,7 +99,10 @@ class LoRA(SideAdapter):
                 update = placed(update, like.device, torch.float32)
                 weight, bias = update.base(linear)
                 merged = torch.addmm(weight.float(), update.b, update.a, alpha=self.scale)
-                table[layer, name] = merged.to(like.dtype), None if bias is None else bias.to(like.dtype)
+                table[layer, name] = (
+                    merged.to(like.dtype),
+                    None if bias is None else bias.to(like.dtype),
+                )
         return Merged(table)
 
     def _find(self, layer: int, name: str) -> LowRank | None:
@@ -97,7 +112,8 @@ class LoRA(SideAdapter):
 
 @register
 class BitFit(SideAdapter):
-    """Every bias that the chosen layers have, of linears and layer norms; with `all`, the outer norm's too.
+    """Every bias that the chosen layers have, of linears and layer norms; with `all`, the outer
+    norm's too.
 
     A bundle holds what is added to a bias, not the bias: it begins as none.
     """
@@ -107,7 +123,9 @@ class BitFit(SideAdapter):
 
     def __init__(self, spec: SideSpec, shape: SideShape) -> None:
         super().__init__(spec, shape)
-        places = [(layer, name) for layer in self.layers for name in LINEARS if name in shape.biased]
+        places = [
+            (layer, name) for layer in self.layers for name in LINEARS if name in shape.biased
+        ]
         # Where the layer norms train as a whole, their biases are among `norms` already.
         norms = [] if spec.train_layer_norm else self._norm_places()
         self.biases = Shifts(places + norms, shape)
@@ -115,17 +133,26 @@ class BitFit(SideAdapter):
     def linear(self, layer: int, name: str, linear: nn.Module, x: Tensor) -> Tensor:
         """Run a linear with its shifted bias."""
         shift = self.biases.find(layer, name)
-        return super().linear(layer, name, linear, x) if shift is None else shift.linear(cast("nn.Linear", linear), x)
+        return (
+            super().linear(layer, name, linear, x)
+            if shift is None
+            else shift.linear(cast("nn.Linear", linear), x)
+        )
 
     def norm(self, layer: int, name: str, norm: nn.Module, x: Tensor) -> Tensor:
         """Run a layer norm with its shifted bias."""
         shift = self.biases.find(layer, name)
-        return super().norm(layer, name, norm, x) if shift is None else shift.norm(cast("nn.LayerNorm", norm), x)
+        return (
+            super().norm(layer, name, norm, x)
+            if shift is None
+            else shift.norm(cast("nn.LayerNorm", norm), x)
+        )
 
     def _reach(self) -> Reach | None:
         if self.spec.layers == "all" and not self.shape.pre_norm:
             return EVERYTHING
-        # An encoder without biases in its attention would be frozen up to its output; most have them.
+        # An encoder without biases in its attention would be frozen up to its output; most have
+        # them.
         return Reach(self.layers[0], attention=False)
 
     def for_serving(self, encoder: Encoder) -> Adapt:
@@ -136,7 +163,10 @@ class BitFit(SideAdapter):
 
 @register
 class LayerNormTuning(SideAdapter):
-    """Weights and biases of the layer norms; with `all`, the one outside the blocks too. It begins as none."""
+    """Weights and biases of the layer norms; with `all`, the one outside the blocks too.
+
+    It begins as none.
+    """
 
     kind = "layer_norm"
     keys: ClassVar = {"layers": ("all", "all")}
@@ -165,24 +195,33 @@ class Change(nn.Module):
 
 @register
 class Whole(SideAdapter):
-    """Every weight of the user encoder, positions included: full tuning of that side. It begins as none.
+    """Every weight of the user encoder, positions included: full tuning of that side. It begins as
+    none.
 
-    A bundle holds what is added. IISAN trains its user encoder beside the towers: `compat = "iisan"` on the item side
-    takes this kind on the user side, unless the spec names another.
+    A bundle holds what is added. IISAN trains its user encoder beside the towers: `compat =
+    "iisan"` on the item side takes this kind on the user side, unless the spec names another.
     """
 
     kind = "whole"
-    user_only = "an item encoder that trains as a whole is full fine-tuning, stage finetune, not an adapter"
+    user_only = (
+        "an item encoder that trains as a whole is full fine-tuning, stage finetune, not an adapter"
+    )
 
     def __init__(self, spec: SideSpec, shape: SideShape) -> None:
         super().__init__(spec, shape)
         width = shape.width
-        sizes = {"ffn_in": (shape.ffn, width), "ffn_out": (width, shape.ffn), **dict.fromkeys(NORMS, (width,))}
+        sizes = {
+            "ffn_in": (shape.ffn, width),
+            "ffn_out": (width, shape.ffn),
+            **dict.fromkeys(NORMS, (width,)),
+        }
         self.positions = nn.Parameter(torch.zeros(shape.history, width))
         self.outside = Change((width,), biased=True)
         for layer in self.layers:
             parts = {
-                name: Change(sizes.get(name, (width, width)), biased=name in NORMS or name in shape.biased)
+                name: Change(
+                    sizes.get(name, (width, width)), biased=name in NORMS or name in shape.biased
+                )
                 for name in (*LINEARS, *NORMS)
             }
             self.add_module(str(layer), nn.ModuleDict(parts))
@@ -196,12 +235,17 @@ class Whole(SideAdapter):
         norm = cast("nn.LayerNorm", norm)
         if layer == OUTSIDE:
             x = x + self.positions[-x.shape[1] :]
-        return F.layer_norm(x, norm.normalized_shape, *self._change(layer, name).changed(norm), norm.eps)
+        return F.layer_norm(
+            x, norm.normalized_shape, *self._change(layer, name).changed(norm), norm.eps
+        )
 
     def for_serving(self, encoder: Encoder) -> Adapt:
         """Return the merged weights."""
         own = self.like(encoder)
-        places = [(OUTSIDE, "norm"), *((layer, name) for layer in self.layers for name in (*LINEARS, *NORMS))]
+        places = [
+            (OUTSIDE, "norm"),
+            *((layer, name) for layer in self.layers for name in (*LINEARS, *NORMS)),
+        ]
         table = {}
         for layer, name in places:
             part = encoder.parts(layer)[name]
@@ -211,17 +255,23 @@ class Whole(SideAdapter):
 
     def _change(self, layer: int, name: str) -> Change:
         return (
-            self.outside if layer == OUTSIDE else cast("Change", cast("nn.ModuleDict", self._modules[str(layer)])[name])
+            self.outside
+            if layer == OUTSIDE
+            else cast("Change", cast("nn.ModuleDict", self._modules[str(layer)])[name])
         )
 
 
 class _MergedWhole(Merged):
     """Merged weights, and positions that are added before the first norm."""
 
-    def __init__(self, table: Mapping[tuple[int, str], tuple[Tensor, Tensor | None]], positions: Tensor) -> None:
+    def __init__(
+        self, table: Mapping[tuple[int, str], tuple[Tensor, Tensor | None]], positions: Tensor
+    ) -> None:
         super().__init__(table)
         self._positions = positions
 
     def norm(self, layer: int, name: str, norm: nn.Module, x: Tensor) -> Tensor:
         """Run the merged layer norm, before the first block with the positions' change."""
-        return super().norm(layer, name, norm, x + self._positions[-x.shape[1] :] if layer == OUTSIDE else x)
+        return super().norm(
+            layer, name, norm, x + self._positions[-x.shape[1] :] if layer == OUTSIDE else x
+        )

@@ -60,7 +60,9 @@ _NUMBER = re.compile("[1-9][0-9]{0,17}")
 
 
 def _number(text: str) -> int:
-    """Read a version of a path: no sign, blank or leading zero, so that each version has one path."""
+    """Read a version of a path: no sign,
+    blank or leading zero, so that each version has one path.
+    """
     if not _NUMBER.fullmatch(text):
         raise ValueError(f"{quote(text)} is no version: expected a whole number from 1")
     return int(text)
@@ -85,12 +87,19 @@ async def post_adapter(
     request: Request,
     components: ComponentsDep,
     key: Caller,
-    domain: Annotated[str | None, Query(description="Must agree with the manifest, if given.")] = None,
+    domain: Annotated[
+        str | None, Query(description="Must agree with the manifest, if given.")
+    ] = None,
 ) -> Response:
-    """Stream a bundle in, check it against the domain's backbone, and keep it as the domain's next version."""
+    """Stream a bundle in, check it against the domain's backbone,
+    and keep it as the domain's next version.
+    """
     limit = components.settings.max_bundle_bytes
     refuse_long(request, limit + MAX_FORM_BYTES)
-    with components.receiving.one_of(f"bundles by {key.name}"), components.store.receive(limit) as upload:
+    with (
+        components.receiving.one_of(f"bundles by {key.name}"),
+        components.store.receive(limit) as upload,
+    ):
         form = UploadForm(upload)
         await form.read(request.headers.get("content-type", ""), stream(request))
         activate, create = form.flag("activate"), form.flag("create")
@@ -113,7 +122,11 @@ def list_versions(
     components: ComponentsDep, key: Caller, domain: Annotated[str | None, Query()] = None
 ) -> dict[str, Any]:
     """Return the cards of all versions, or of a domain's, and which are live."""
-    names = [domain] if domain is not None else [one.name for one in components.state.domains() if key.covers(one.name)]
+    names = (
+        [domain]
+        if domain is not None
+        else [one.name for one in components.state.domains() if key.covers(one.name)]
+    )
     cards: list[dict[str, Any]] = []
     for name in names:
         components.state.get_domain(name)
@@ -133,7 +146,9 @@ def get_version(domain: str, version: VersionNumber, components: ComponentsDep) 
     _VERSION,
     summary="Pin a version",
     response_model=AdapterCard,
-    openapi_extra={"requestBody": {"content": {"application/json": {"schema": PinBody.model_json_schema()}}}},
+    openapi_extra={
+        "requestBody": {"content": {"application/json": {"schema": PinBody.model_json_schema()}}}
+    },
     responses=problems(400, 404, 409, 413, 422, 507),
 )
 async def patch_version(
@@ -143,7 +158,9 @@ async def patch_version(
     await run_in_threadpool(components.state.get_domain, domain)
     body = await read_body(request, components.settings.max_body_bytes)
     wanted = parse_body(PinBody, body, '{"pinned": true}')
-    await run_in_threadpool(partial(components.activator.pin, domain, version, pinned=wanted.pinned))
+    await run_in_threadpool(
+        partial(components.activator.pin, domain, version, pinned=wanted.pinned)
+    )
     return await run_in_threadpool(get_version, domain, version, components)
 
 
@@ -161,7 +178,11 @@ def get_file(domain: str, version: VersionNumber, components: ComponentsDep) -> 
 
 
 @router.delete(
-    _VERSION, summary="Delete a version", status_code=204, response_class=Response, responses=problems(404, 409)
+    _VERSION,
+    summary="Delete a version",
+    status_code=204,
+    response_class=Response,
+    responses=problems(404, 409),
 )
 def delete_version(domain: str, version: VersionNumber, components: ComponentsDep) -> None:
     """Delete a version that is neither live nor pinned nor what a rollback returns to."""
@@ -180,17 +201,23 @@ def delete_version(domain: str, version: VersionNumber, components: ComponentsDe
         **problems(400, 404, 409, 413, 422, 429),
     },
 )
-async def activate_version(domain: str, version: str, request: Request, components: ComponentsDep) -> Response:
-    """Make a version (or `none`) live, as a job: load, embed, index, verify, gate, flip. The body may be empty.
+async def activate_version(
+    domain: str, version: str, request: Request, components: ComponentsDep
+) -> Response:
+    """Make a version (or `none`) live, as a job: load, embed, index, verify, gate, flip. The body
+    may be empty.
 
-    A version whose vectors lie ready is a flip: it is live when the answer comes, and the job has ended.
+    A version whose vectors lie ready is a flip: it is live when the answer comes, and the job has
+    ended.
     """
     if version != NONE and not _NUMBER.fullmatch(version):
         msg = f"{quote(version)} is no version: expected a whole number from 1, or none"
         raise InvalidRequest(msg, [{"loc": ["path", "version"], "msg": msg}])
     await run_in_threadpool(components.state.get_domain, domain)
     body = await read_body(request, components.settings.max_body_bytes)
-    wanted = parse_body(ActivateRequest, body or b"{}", '{"canary_percent": 10, "gate": {"max_drop": 0.05}}')
+    wanted = parse_body(
+        ActivateRequest, body or b"{}", '{"canary_percent": 10, "gate": {"max_drop": 0.05}}'
+    )
     number = None if version == NONE else int(version)
     job = await run_in_threadpool(components.activator.submit, domain, number, wanted)
     return _json(job.to_json(), 200 if job.ended else 202, {"Location": f"/jobs/{job.id}"})
@@ -202,7 +229,9 @@ async def activate_version(domain: str, version: str, request: Request, componen
     response_model=RolledBack,
     responses=problems(404, 409, 503),
 )
-def promote_version(domain: str, version: VersionNumber, components: ComponentsDep) -> dict[str, Any]:
+def promote_version(
+    domain: str, version: VersionNumber, components: ComponentsDep
+) -> dict[str, Any]:
     """Answer everybody from the version that was a canary, at once."""
     live = components.activator.promote(domain, version).live
     return {
@@ -223,7 +252,14 @@ def _agreed(queried: str | None, field: str | None) -> str | None:
     return field if queried is None else queried
 
 
-def _add(components: Components, key: Key, sealed: Sealed, domain: str | None, create: bool, activate: bool) -> Added:
+def _add(
+    components: Components,
+    key: Key,
+    sealed: Sealed,
+    domain: str | None,
+    create: bool,
+    activate: bool,
+) -> Added:
     """Check and keep a bundle; the domain is the manifest's."""
     bundle = open_bundle(sealed.path, sealed.digest)
     name = bundle.manifest.domain if domain is None else domain
@@ -234,15 +270,20 @@ def _add(components: Components, key: Key, sealed: Sealed, domain: str | None, c
     record = components.state.get_domain(name)
     if activate:  # a bundle is not kept where the job that makes it live is refused
         components.jobs.check_room(name)
-    return components.store.add(name, sealed, components.versions.check_upload(record), fence(components.state, record))
+    return components.store.add(
+        name, sealed, components.versions.check_upload(record), fence(components.state, record)
+    )
 
 
 def _create(components: Components, name: str, bundle: Bundle) -> None:
-    """Create the domain of a bundle that will be accepted; for one that will not, nothing is created."""
+    """Create the domain of a bundle that will be accepted;
+    for one that will not, nothing is created.
+    """
     manifest = bundle.manifest
     if name != manifest.domain:
         raise InvalidRequest(
-            f"the manifest names domain {manifest.domain!r}, the upload {quote(name)}: nothing was created",
+            f"the manifest names domain {manifest.domain!r}, the upload {quote(name)}: nothing was"
+            " created",
             [{"loc": ["body", "domain"], "msg": f"the manifest has {manifest.domain!r}"}],
         )
     check_domain_name(name)

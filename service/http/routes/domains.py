@@ -31,7 +31,11 @@ router = APIRouter(prefix="/domains", tags=["domains"])
 def list_domains(components: ComponentsDep, key: Caller) -> dict[str, Any]:
     """Return every domain with what it answers from."""
     return {
-        "items": [_card(components, record) for record in components.state.domains() if key.covers(record.name)],
+        "items": [
+            _card(components, record)
+            for record in components.state.domains()
+            if key.covers(record.name)
+        ],
         "next_cursor": None,
     }
 
@@ -47,13 +51,23 @@ def get_domain(domain: str, components: ComponentsDep) -> dict[str, Any]:
     summary="Create or change a domain",
     response_model=Domain,
     openapi_extra={"requestBody": _BODY},
-    responses={201: {"model": Domain, "description": "It was created."}, **problems(400, 409, 413, 422, 507)},
+    responses={
+        201: {"model": Domain, "description": "It was created."},
+        **problems(400, 409, 413, 422, 507),
+    },
 )
-async def put_domain(domain: str, request: Request, components: ComponentsDep, response: Response) -> dict[str, Any]:
-    """Create a domain, which then answers under `none`; doing it again changes its title. The body may be empty."""
+async def put_domain(
+    domain: str, request: Request, components: ComponentsDep, response: Response
+) -> dict[str, Any]:
+    """Create a domain, which then answers under `none`; doing it again changes its title.
+
+    The body may be empty.
+    """
     check_domain_name(domain)
     body = parse_body(
-        DomainBody, await read_body(request, components.settings.max_body_bytes) or b"{}", '{"title": "Films"}'
+        DomainBody,
+        await read_body(request, components.settings.max_body_bytes) or b"{}",
+        '{"title": "Films"}',
     )
     created = await run_in_threadpool(create_domain, components, domain, body)
     response.status_code = 201 if created else 200
@@ -61,7 +75,11 @@ async def put_domain(domain: str, request: Request, components: ComponentsDep, r
 
 
 @router.delete(
-    "/{domain}", summary="Delete a domain", status_code=204, response_class=Response, responses=problems(404)
+    "/{domain}",
+    summary="Delete a domain",
+    status_code=204,
+    response_class=Response,
+    responses=problems(404),
 )
 def delete_domain(domain: str, components: ComponentsDep) -> None:
     """Delete a domain, its items, versions and vectors."""
@@ -91,7 +109,8 @@ def create_domain(components: Components, name: str, body: DomainBody) -> bool:
     """Create a domain, or change its title; return whether it was created.
 
     Raises:
-        InvalidName; BackboneNotFound: none or several fit; RequestConflict: it runs another backbone already.
+        InvalidName; BackboneNotFound: none or several fit; RequestConflict: it runs another
+            backbone already.
     """
     check_domain_name(name)
     known = next((record for record in components.state.domains() if record.name == name), None)
@@ -99,7 +118,8 @@ def create_domain(components: Components, name: str, body: DomainBody) -> bool:
         fingerprint = find_backbone(components, body.backbone)
         if known is not None and known.backbone != fingerprint:
             raise RequestConflict(
-                f"{name} runs backbone {known.backbone[:12]}; its versions fit no other: make another domain"
+                f"{name} runs backbone {known.backbone[:12]}; its versions fit no other: make"
+                " another domain"
             )
     else:
         fingerprint = known.backbone
@@ -114,7 +134,8 @@ def create_domain(components: Components, name: str, body: DomainBody) -> bool:
 
 
 def find_backbone(components: Components, wanted: str | None) -> str:
-    """Return the fingerprint that a name, a beginning, or nothing stands for; before giving up, look for new folders.
+    """Return the fingerprint that a name, a beginning, or nothing stands for; before giving up,
+    look for new folders.
 
     Raises:
         BackboneNotFound: none or several do.
@@ -125,14 +146,26 @@ def find_backbone(components: Components, wanted: str | None) -> str:
     if len(fitting) == 1:
         return fitting[0]
     loaded = components.engines.names()
-    there = ", ".join(f"{name} ({fingerprint[:12]})" for fingerprint, name in loaded.items()) or "none"
-    what = "no backbone named" if wanted is None else f"backbone {wanted!r} fits {len(fitting)} of them"
-    hint = "" if fitting else "; put its folder, as `swaprec train` makes it, into backbones/ of the data folder"
+    there = (
+        ", ".join(f"{name} ({fingerprint[:12]})" for fingerprint, name in loaded.items()) or "none"
+    )
+    what = (
+        "no backbone named"
+        if wanted is None
+        else f"backbone {wanted!r} fits {len(fitting)} of them"
+    )
+    hint = (
+        ""
+        if fitting
+        else "; put its folder, as `swaprec train` makes it, into backbones/ of the data folder"
+    )
     raise BackboneNotFound(f"{what}; loaded: {there}{hint}")
 
 
 def _fitting(components: Components, wanted: str | None) -> list[str]:
-    """Return the fingerprints that fit: a unique name fits one backbone, a folder's name all that share it."""
+    """Return the fingerprints that fit:
+    a unique name fits one backbone, a folder's name all that share it.
+    """
     names = components.engines.names()
     exact = [fingerprint for fingerprint, name in names.items() if name == wanted]
     return exact or [
@@ -168,7 +201,9 @@ def _describe_deployment(deployment: Deployment) -> dict[str, Any]:
         "in_memory": True,
         "live_version": version_name(live.version),
         "previous_version": None if previous is None else version_name(previous.version),
-        "canary_version": None if deployment.canary is None else version_name(deployment.canary.version),
+        "canary_version": None
+        if deployment.canary is None
+        else version_name(deployment.canary.version),
         "canary_percent": deployment.percent,
         "pinned_versions": [version_name(value.version) for value in deployment.pinned],
         "index_generation": live.index_generation,
@@ -195,7 +230,9 @@ def _describe_evicted(components: Components, name: str) -> dict[str, Any]:
         "status": "ready",
         "in_memory": False,
         "live_version": version_name(activation.version),
-        "previous_version": version_name(activation.previous) if activation.previous != activation.version else None,
+        "previous_version": version_name(activation.previous)
+        if activation.previous != activation.version
+        else None,
         "canary_version": version_name(activation.canary) if activation.percent else None,
         "canary_percent": activation.percent,
         "canary_since": activation.at if activation.percent else None,

@@ -52,10 +52,17 @@ _ONE, _PATCH = _item_body(ItemBody), _item_body(ItemPatch)
 _QUEUED: dict[int | str, dict[str, Any]] = {
     202: {"model": Job, "description": "It is kept, and embedded and stored by a job."}
 }
-Wait = Annotated[bool, Query(description="False: answer with a job as soon as the body is checked and kept.")]
-ItemIdPath = Annotated[str, Path(description="1 to 256 bytes, no control characters."), AfterValidator(check_id)]
+Wait = Annotated[
+    bool, Query(description="False: answer with a job as soon as the body is checked and kept.")
+]
+ItemIdPath = Annotated[
+    str, Path(description="1 to 256 bytes, no control characters."), AfterValidator(check_id)
+]
 _ITEMS = {"type": "array", "items": {"type": "object"}}
-_BODY = {"required": True, "content": {"application/json": {"schema": _ITEMS}, NDJSON: {"schema": {"type": "string"}}}}
+_BODY = {
+    "required": True,
+    "content": {"application/json": {"schema": _ITEMS}, NDJSON: {"schema": {"type": "string"}}},
+}
 
 
 @router.post(
@@ -74,13 +81,17 @@ async def post_items(
     components: ComponentsDep,
     wait: Wait = True,
 ) -> Response:
-    """Store a JSON array, or NDJSON with one item a line; 200 once all of it is searchable, 202 with a job if large."""
+    """Store a JSON array, or NDJSON with one item a line;
+    200 once all of it is searchable, 202 with a job if large.
+    """
     # Before the body is taken: what cannot be searched is not stored.
     deployment = await run_in_threadpool(components.live.get, domain)
     incarnation = deployment.live.incarnation
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind not in ("application/json", NDJSON):
-        raise UnsupportedMedia(f"content type {kind or 'missing'!r}: expected application/json or {NDJSON}")
+        raise UnsupportedMedia(
+            f"content type {kind or 'missing'!r}: expected application/json or {NDJSON}"
+        )
     limit = components.settings.max_import_bytes
     refuse_long(request, limit)
     if not wait or _is_large(request, components.settings.import_job_bytes):
@@ -88,17 +99,27 @@ async def post_items(
     with components.receiving.one_of(f"items of {domain}"):
         spooled = await components.imports.spool(stream(request), limit, ndjson=kind == NDJSON)
     if not wait or spooled.stat().st_size > components.settings.import_job_bytes:
-        return _queued(await run_in_threadpool(components.imports.submit, domain, spooled, incarnation))
+        return _queued(
+            await run_in_threadpool(components.imports.submit, domain, spooled, incarnation)
+        )
     try:
         may_have_pictures = "image" in deployment.live.engine.backbone.config.modalities
-        run = partial(components.reader.pictures.run_of, domain) if may_have_pictures else run_in_threadpool
-        report = await run(partial(components.imports.run, domain, spooled, ImportRun(incarnation=incarnation)))
+        run = (
+            partial(components.reader.pictures.run_of, domain)
+            if may_have_pictures
+            else run_in_threadpool
+        )
+        report = await run(
+            partial(components.imports.run, domain, spooled, ImportRun(incarnation=incarnation))
+        )
     finally:
         spooled.unlink(missing_ok=True)
     return _json(report.to_json(), 200)
 
 
-@router.get("", summary="List items", response_model=Page[responses.Item], responses=problems(404, 422))
+@router.get(
+    "", summary="List items", response_model=Page[responses.Item], responses=problems(404, 422)
+)
 def list_items(
     domain: str,
     components: ComponentsDep,
@@ -108,14 +129,20 @@ def list_items(
     """Return a page of the catalog, in the order in which items came."""
     if cursor is not None and not _CURSOR.fullmatch(cursor):
         raise InvalidRequest(
-            "cursor: expected the next_cursor of a page", [{"loc": ["query", "cursor"], "msg": cursor}]
+            "cursor: expected the next_cursor of a page",
+            [{"loc": ["query", "cursor"], "msg": cursor}],
         )
     found = components.state.list_items(domain, int(cursor) if cursor is not None else -1, limit)
     following = str(found[-1][0]) if len(found) == limit else None
     return {"items": [_shown(item) for _, item in found], "next_cursor": following}
 
 
-@router.get("/{item_id:path}", summary="Show an item", response_model=responses.Item, responses=problems(404))
+@router.get(
+    "/{item_id:path}",
+    summary="Show an item",
+    response_model=responses.Item,
+    responses=problems(404),
+)
 def get_item(domain: str, item_id: ItemIdPath, components: ComponentsDep) -> dict[str, Any]:
     """Return an item as it is stored."""
     return _shown(components.writer.get(domain, item_id))
@@ -143,14 +170,22 @@ async def put_item(
         item_reader = components.versions.item_reader(domain)
         item = _readable(lambda: item_reader.item(given))
         item_reader.settle()
-        return item, bool(components.writer.upsert(domain, [item], incarnation=incarnation).accepted)
+        return item, bool(
+            components.writer.upsert(domain, [item], incarnation=incarnation).accepted
+        )
 
     run = _runner(components, domain, given.image_b64)
     if not wait:
         await run(lambda: _readable(lambda: components.versions.item_reader(domain).item(given)))
-        return _queued(await run_in_threadpool(components.imports.submit_item, domain, given, incarnation))
+        return _queued(
+            await run_in_threadpool(components.imports.submit_item, domain, given, incarnation)
+        )
     item, added = await run(store)
-    return _json(_shown(item), 201 if added else 200, {"Location": f"/domains/{domain}/items/{_quoted(item_id)}"})
+    return _json(
+        _shown(item),
+        201 if added else 200,
+        {"Location": f"/domains/{domain}/items/{_quoted(item_id)}"},
+    )
 
 
 @router.patch(
@@ -186,7 +221,11 @@ async def patch_item(
     run = _runner(components, domain, patch.image_b64)
     if not wait:
         await run(check)
-        return _queued(await run_in_threadpool(components.imports.submit_patch, domain, item_id, patch, incarnation))
+        return _queued(
+            await run_in_threadpool(
+                components.imports.submit_patch, domain, item_id, patch, incarnation
+            )
+        )
     return _json(_shown(await run(change)), 200)
 
 
@@ -200,18 +239,24 @@ async def patch_item(
 def delete_item(domain: str, item_id: str, components: ComponentsDep) -> None:
     """Delete an item: it is gone from the next answer."""
     if not components.writer.delete(domain, [item_id]).deleted:
-        check_id(item_id)  # only now: what was stored before there was the check can still be deleted
+        # Only now: what was stored before there was the check can still be deleted.
+        check_id(item_id)
         raise ItemNotFound(f"{domain} has no item {item_id!r}")
 
 
 def _quoted(item_id: str) -> str:
     part = quote(item_id, safe="")
-    return part.replace(".", "%2E") if part in (".", "..") else part  # which would be taken for folders
+    # Ids "." and ".." would be taken for folders.
+    return part.replace(".", "%2E") if part in (".", "..") else part
 
 
-def _runner(components: Components, domain: str, picture: str | None) -> Callable[[Callable[[], T]], Awaitable[T]]:
+def _runner(
+    components: Components, domain: str, picture: str | None
+) -> Callable[[Callable[[], T]], Awaitable[T]]:
     """Return what calls in a thread: one of those for pictures, if there is a picture."""
-    return run_in_threadpool if picture is None else partial(components.reader.pictures.run_of, domain)
+    return (
+        run_in_threadpool if picture is None else partial(components.reader.pictures.run_of, domain)
+    )
 
 
 def _is_large(request: Request, inline_bytes: int) -> bool:
@@ -229,7 +274,9 @@ def _named(body: bytes, item_id: str) -> ItemBody:
     given = parse_body(_Object, body, '{"title": "Heat (1995)"}').root
     if given.setdefault("item_id", item_id) != item_id:
         msg = f"the address names {item_id!r}"
-        raise InvalidRequest(f"item_id: {msg}, the body another item", [{"loc": ["item_id"], "msg": msg}])
+        raise InvalidRequest(
+            f"item_id: {msg}, the body another item", [{"loc": ["item_id"], "msg": msg}]
+        )
     return parse_body(ItemBody, json.dumps(given).encode(), '{"title": "Heat (1995)"}')
 
 
@@ -242,8 +289,14 @@ def _readable(made: Callable[[], StoredItem]) -> StoredItem:
 
 def _shown(item: StoredItem) -> dict[str, Any]:
     shown = {"item_id": item.item_id, "text": as_attributes(item.text), "image": item.image}
-    return shown | {"popularity": item.popularity, "available": item.available, "metadata": item.metadata}
+    return shown | {
+        "popularity": item.popularity,
+        "available": item.available,
+        "metadata": item.metadata,
+    }
 
 
 def _json(value: object, status: int, headers: dict[str, str] | None = None) -> Response:
-    return Response(json.dumps(value, ensure_ascii=False).encode(), status, headers, "application/json")
+    return Response(
+        json.dumps(value, ensure_ascii=False).encode(), status, headers, "application/json"
+    )

@@ -27,7 +27,11 @@ def list_jobs(
 ) -> dict[str, Any]:
     """Return jobs, newest first."""
     asked = key.domains if domain is None and key.domains else (domain,)
-    found = sorted((job for name in asked for job in components.state.jobs(name, limit)), key=_created, reverse=True)
+    found = sorted(
+        (job for name in asked for job in components.state.jobs(name, limit)),
+        key=_created,
+        reverse=True,
+    )
     return {"items": [job.to_json() for job in found[:limit]], "next_cursor": None}
 
 
@@ -35,7 +39,9 @@ def _created(job: JobRecord) -> str:
     return job.created_at
 
 
-@router.get("/{job_id}", summary="Show a job", response_model=responses.Job, responses=problems(404))
+@router.get(
+    "/{job_id}", summary="Show a job", response_model=responses.Job, responses=problems(404)
+)
 def get_job(job_id: str, components: ComponentsDep, key: Caller) -> dict[str, Any]:
     """Return status, stage, progress, result or error of a job."""
     job = components.state.get_job(job_id)
@@ -43,9 +49,13 @@ def get_job(job_id: str, components: ComponentsDep, key: Caller) -> dict[str, An
     return job.to_json()
 
 
-@router.delete("/{job_id}", summary="Cancel a job", response_model=responses.Job, responses=problems(404, 409))
+@router.delete(
+    "/{job_id}", summary="Cancel a job", response_model=responses.Job, responses=problems(404, 409)
+)
 def cancel_job(job_id: str, components: ComponentsDep, key: Caller) -> dict[str, Any]:
-    """Cancel a queued job at once, a running one at its next step; what it had begun is not seen by anyone."""
+    """Cancel a queued job at once, a running one at its next step;
+    what it had begun is not seen by anyone.
+    """
     key.check("write", components.state.get_job(job_id).domain)
     return components.jobs.cancel(job_id).to_json()
 
@@ -59,11 +69,13 @@ def cancel_job(job_id: str, components: ComponentsDep, key: Caller) -> dict[str,
         **problems(404, 429),
     },
 )
-async def follow_job(job_id: str, request: Request, components: ComponentsDep, key: Caller) -> Response:
+async def follow_job(
+    job_id: str, request: Request, components: ComponentsDep, key: Caller
+) -> Response:
     """Send the job whenever it changed, as server-sent events, until it ended.
 
-    A stream that ends before, since the service stops, the key was revoked or the domain removed, says so in an event
-    `end`, with a problem as its data.
+    A stream that ends before, since the service stops, the key was revoked or the domain removed,
+    says so in an event `end`, with a problem as its data.
     """
     job = await run_in_threadpool(components.state.get_job, job_id)
     key.check("read", job.domain)

@@ -25,11 +25,12 @@ async def livez() -> dict[str, str]:
 
 @router.get("/readyz", summary="Can it answer?", response_model=Readiness, responses=problems(503))
 async def readyz(components: ComponentsDep, response: Response) -> dict[str, Any]:
-    """Answer 200 once the domains that were live before the start are live again; a later activation changes nothing.
+    """Answer 200 once the domains that were live before the start are live again; a later
+    activation changes nothing.
 
-    A domain that cannot be restored is named and keeps no other from being served. With its state gone the service
-    still answers recommendations: it stays ready, and says what it lacks under `degraded`. So it does where its state
-    lacks domains that the data folder knows.
+    A domain that cannot be restored is named and keeps no other from being served. With its state
+    gone the service still answers recommendations: it stays ready, and says what it lacks under
+    `degraded`. So it does where its state lacks domains that the data folder knows.
     """
     loading = components.live.loading
     response.status_code = 503 if loading else 200
@@ -68,7 +69,9 @@ async def metrics(components: ComponentsDep) -> Response:
 
 @router.get("/info", summary="What runs here", response_model=Info)
 def info(components: ComponentsDep) -> dict[str, Any]:
-    """Return version, state, backbones with their device and size, and the memory of each domain by part."""
+    """Return version, state, backbones with their device and size,
+    and the memory of each domain by part.
+    """
     names = components.engines.names()
     deployments = sorted(components.live.all(), key=lambda deployment: deployment.live.domain)
     return {

@@ -1,4 +1,6 @@
-"""`/domains/{domain}/probes` and `/domains/{domain}/evaluate`: held-out histories, and what a version makes of them."""
+"""`/domains/{domain}/probes` and `/domains/{domain}/evaluate`:
+held-out histories, and what a version makes of them.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,10 @@ from service.recommend.probes import evaluate
 from service.wire.requests import EvaluateRequest
 from service.wire.responses import Evaluated, ProbeCount
 
-_BODY = {"required": True, "content": {"application/json": {"schema": {"type": "array", "items": {"type": "object"}}}}}
+_BODY = {
+    "required": True,
+    "content": {"application/json": {"schema": {"type": "array", "items": {"type": "object"}}}},
+}
 _VERSION = {"content": {"application/json": {"schema": EvaluateRequest.model_json_schema()}}}
 
 router = APIRouter(prefix="/domains/{domain}", tags=["probes"])
@@ -30,7 +35,8 @@ router = APIRouter(prefix="/domains/{domain}", tags=["probes"])
     responses=problems(400, 404, 413, 422, 507),
 )
 async def put_probes(domain: str, request: Request, components: ComponentsDep) -> dict[str, Any]:
-    """Keep a JSON array of `{history, target}`, in place of what was kept; an empty array removes all.
+    """Keep a JSON array of `{history, target}`, in place of what was kept; an empty array removes
+    all.
 
     A canary that had to pass a gate is judged by the new ones, as a job.
     """
@@ -43,7 +49,12 @@ async def put_probes(domain: str, request: Request, components: ComponentsDep) -
     return {"domain": domain, "probes": len(probes)}
 
 
-@router.get("/probes", summary="Count the held-out probes", response_model=ProbeCount, responses=problems(404))
+@router.get(
+    "/probes",
+    summary="Count the held-out probes",
+    response_model=ProbeCount,
+    responses=problems(404),
+)
 def count_probes(domain: str, components: ComponentsDep) -> dict[str, Any]:
     """Return how many probes a domain has."""
     return {"domain": domain, "probes": len(components.state.probes(domain))}
@@ -57,7 +68,8 @@ def count_probes(domain: str, components: ComponentsDep) -> dict[str, Any]:
     responses=problems(400, 404, 409, 413, 422, 429),
 )
 async def evaluate_version(domain: str, request: Request, components: ComponentsDep) -> Evaluated:
-    """Return HR@k and NDCG@k of a version that is in memory, the live one if none is named, through the live path.
+    """Return HR@k and NDCG@k of a version that is in memory, the live one if none is named, through
+    the live path.
 
     Recommendations go first, so that it takes longer beside many of them.
     """
@@ -69,6 +81,7 @@ async def evaluate_version(domain: str, request: Request, components: Components
         probes = await run_in_threadpool(components.state.probes, domain)
         if not probes:
             raise RequestConflict(
-                f"{domain} has no probes: PUT /domains/{domain}/probes, or swaprec publish, gives it some"
+                f"{domain} has no probes: PUT /domains/{domain}/probes, or swaprec publish, gives"
+                " it some"
             )
         return await evaluate(value, probes, components.reader, wanted.k, request.is_disconnected)

@@ -35,9 +35,13 @@ def _expects(body: type[BaseModel]) -> dict[str, Any]:
     responses=problems(400, 404, 409, 413, 422, 429, 503),
 )
 async def post_recommend(
-    request: Request, components: ComponentsDep, domain: Annotated[str, Query(description="Which domain.")]
+    request: Request,
+    components: ComponentsDep,
+    domain: Annotated[str, Query(description="Which domain.")],
 ) -> Response:
-    """Answer from the domain's live value; the answer names the version and index generation that produced it."""
+    """Answer from the domain's live value;
+    the answer names the version and index generation that produced it.
+    """
     try:
         deployment = await components.residency.get(domain)
         body = await read_body(request, components.settings.max_body_bytes)
@@ -62,7 +66,9 @@ async def post_recommend(
     responses=problems(400, 404, 409, 413, 422, 429, 503),
 )
 async def post_compare(
-    request: Request, components: ComponentsDep, domain: Annotated[str, Query(description="Which domain.")]
+    request: Request,
+    components: ComponentsDep,
+    domain: Annotated[str, Query(description="Which domain.")],
 ) -> Response:
     """Answer one history by every arm, with how much they agree and what moved."""
     deployment = await components.residency.get(domain)
@@ -80,12 +86,18 @@ async def post_compare(
     responses=problems(400, 404, 409, 413, 422, 429, 503),
 )
 async def post_similar(
-    request: Request, components: ComponentsDep, domain: Annotated[str, Query(description="Which domain.")]
+    request: Request,
+    components: ComponentsDep,
+    domain: Annotated[str, Query(description="Which domain.")],
 ) -> Response:
-    """Answer with the nearest items of the live value; a text or picture is encoded with its adapter."""
+    """Answer with the nearest items of the live value;
+    a text or picture is encoded with its adapter.
+    """
     deployment = await components.residency.get(domain)
     wanted = parse_body(
-        SimilarRequest, await read_body(request, components.settings.max_body_bytes), '{"item_id": "n101"}'
+        SimilarRequest,
+        await read_body(request, components.settings.max_body_bytes),
+        '{"item_id": "n101"}',
     )
     return _answer(await similar(_live(deployment, wanted.version), wanted, components.reader))
 
@@ -98,21 +110,31 @@ async def post_similar(
     responses=problems(400, 404, 409, 413, 422, 429, 503),
 )
 async def post_embed(
-    request: Request, components: ComponentsDep, domain: Annotated[str, Query(description="Which domain.")]
+    request: Request,
+    components: ComponentsDep,
+    domain: Annotated[str, Query(description="Which domain.")],
 ) -> Response:
-    """Encode with the adapter of the live value; an item's own vector is the one that is searched."""
+    """Encode with the adapter of the live value;
+    an item's own vector is the one that is searched.
+    """
     deployment = await components.residency.get(domain)
     example = '{"items": ["n101", {"text": "Storm closes roads"}]}'
-    wanted = parse_body(EmbedRequest, await read_body(request, components.settings.max_body_bytes), example)
+    wanted = parse_body(
+        EmbedRequest, await read_body(request, components.settings.max_body_bytes), example
+    )
     return _answer(await embed(_live(deployment, wanted.version), wanted, components.reader))
 
 
-async def _recommended(components: Components, deployment: Deployment, wanted: RecommendRequest) -> dict[str, Any]:
+async def _recommended(
+    components: Components, deployment: Deployment, wanted: RecommendRequest
+) -> dict[str, Any]:
     if wanted.version is not None:
         return await recommend(deployment.get(wanted.version), wanted, components.reader)
     if deployment.canary is None:
         return await recommend(deployment.live, wanted, components.reader)
-    return await components.canaries.recommend(deployment, deployment.canary, wanted, components.reader)
+    return await components.canaries.recommend(
+        deployment, deployment.canary, wanted, components.reader
+    )
 
 
 def _live(deployment: Deployment, version: int | str | None) -> LiveDomain:
@@ -121,4 +143,7 @@ def _live(deployment: Deployment, version: int | str | None) -> LiveDomain:
 
 
 def _answer(value: object) -> Response:
-    return Response(json.dumps(value, ensure_ascii=False, allow_nan=False).encode(), media_type="application/json")
+    return Response(
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode(),
+        media_type="application/json",
+    )

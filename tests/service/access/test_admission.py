@@ -164,7 +164,9 @@ def test_a_body_in_many_parts_is_answered_as_one_in_one_part(movies: httpx.Clien
     assert asked["items"] == movies.post("/recommend?domain=movies", json=BODY).json()["items"]
 
 
-def test_a_flood_is_refused_with_a_problem_and_the_probes_answer(settings: Settings, backbone: Backbone) -> None:
+def test_a_flood_is_refused_with_a_problem_and_the_probes_answer(
+    settings: Settings, backbone: Backbone
+) -> None:
     assert backbone.fingerprint
     with running(settings.model_copy(update={"max_queue": 2})) as client:
         client.put("/domains/movies", json={})

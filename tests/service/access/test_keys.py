@@ -45,7 +45,9 @@ def test_a_key_is_known_by_its_token_and_kept_as_a_hash(file: KeyFile) -> None:
     assert file.read() == [key]
 
 
-@pytest.mark.parametrize("change", [str.upper, lambda t: t[:-1], lambda t: t + "x", lambda t: t[:4], lambda t: t[3:]])
+@pytest.mark.parametrize(
+    "change", [str.upper, lambda t: t[:-1], lambda t: t + "x", lambda t: t[:4], lambda t: t[3:]]
+)
 def test_another_token_is_not(file: KeyFile, change: Callable[[str], str]) -> None:
     token = file.add("reader", "read")[1]
     with pytest.raises(KeyInvalid):
@@ -73,7 +75,9 @@ def test_a_scope_includes_those_before_it_and_domains_limit_it(file: KeyFile) ->
         key.check("read", "news")
 
 
-def test_keys_are_followed_while_the_service_runs(file: KeyFile, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keys_are_followed_while_the_service_runs(
+    file: KeyFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(keys, "LOOK_EVERY_S", 0.0)
     first, token = file.add("first", "read")
     known = Keys(file, required=False)
@@ -84,7 +88,9 @@ def test_keys_are_followed_while_the_service_runs(file: KeyFile, monkeypatch: py
         known.caller(f"Bearer {token}")
 
 
-def test_when_the_last_key_is_revoked_nobody_gets_in(file: KeyFile, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_when_the_last_key_is_revoked_nobody_gets_in(
+    file: KeyFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(keys, "LOOK_EVERY_S", 0.0)
     only, token = file.add("only", "admin")
     known = Keys(file, required=False)
@@ -109,8 +115,12 @@ def test_a_file_that_is_damaged_meanwhile_changes_nothing(
     assert "go on being valid" in caplog.text
 
 
-@pytest.mark.parametrize("content", ["[{", "{}", '[{"id": "a"}]', '[{"id": "a", "name": "b", "scope": "root"}]'])
-def test_a_damaged_file_keeps_the_service_from_starting(settings: Settings, file: KeyFile, content: str) -> None:
+@pytest.mark.parametrize(
+    "content", ["[{", "{}", '[{"id": "a"}]', '[{"id": "a", "name": "b", "scope": "root"}]']
+)
+def test_a_damaged_file_keeps_the_service_from_starting(
+    settings: Settings, file: KeyFile, content: str
+) -> None:
     file.path.write_text(content, "utf-8")
     with pytest.raises(StateError, match="restore it, or remove it"):
         open_keys(settings)
@@ -154,13 +164,17 @@ def test_every_route_says_what_it_needs() -> None:
         for method in methods
         if not is_open(path)
     }
-    assert all(paths[path][method.lower()]["x-scope"] == scope for (method, path), scope in needed.items())
+    assert all(
+        paths[path][method.lower()]["x-scope"] == scope for (method, path), scope in needed.items()
+    )
     assert all("401" in paths[path][method.lower()]["responses"] for method, path in needed)
     assert {route for route, scope in needed.items() if scope == "admin"} == {
         ("PUT", "/domains/{domain}"),
         ("DELETE", "/domains/{domain}"),
     }
-    assert {path for (method, path), scope in needed.items() if method == "POST" and scope == "read"} <= {
+    assert {
+        path for (method, path), scope in needed.items() if method == "POST" and scope == "read"
+    } <= {
         "/recommend",
         "/compare",
         "/similar",
@@ -208,8 +222,12 @@ def test_a_key_of_one_domain_sees_and_touches_no_other(
     token = file.add("films", "write", ["movies"])[1]
     headers = bearer(token)
     wait_until(lambda: guarded.get("/domains", headers=headers).status_code == 200)
-    assert [one["domain"] for one in guarded.get("/domains", headers=headers).json()["items"]] == ["movies"]
-    assert {one["domain"] for one in guarded.get("/jobs", headers=headers).json()["items"]} <= {"movies"}
+    assert [one["domain"] for one in guarded.get("/domains", headers=headers).json()["items"]] == [
+        "movies"
+    ]
+    assert {one["domain"] for one in guarded.get("/jobs", headers=headers).json()["items"]} <= {
+        "movies"
+    }
     guarded.headers.update(headers)
     assert guarded.post("/recommend?domain=movies", json={"history": ["i1"]}).status_code == 200
     refused = [
@@ -227,12 +245,16 @@ def test_a_key_of_one_domain_sees_and_touches_no_other(
         upload(guarded, bundle(1, "books")),
         upload(guarded, bundle(1, "news"), create="true"),
     ]
-    assert [(one.status_code, one.json()["code"]) for one in refused] == [(403, "forbidden")] * len(refused)
+    assert [(one.status_code, one.json()["code"]) for one in refused] == [(403, "forbidden")] * len(
+        refused
+    )
     assert upload(guarded, bundle(1)).status_code == 201
     assert guarded.get("/adapters").json()["items"][0]["domain"] == "movies"
 
 
-def test_a_key_does_not_learn_which_other_domains_exist(guarded: httpx.Client, file: KeyFile) -> None:
+def test_a_key_does_not_learn_which_other_domains_exist(
+    guarded: httpx.Client, file: KeyFile
+) -> None:
     guarded.put("/domains/books", json={})
     headers = bearer(file.add("films", "read", ["movies"])[1])
     wait_until(lambda: guarded.get("/domains", headers=headers).status_code == 200)

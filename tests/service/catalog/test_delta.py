@@ -16,7 +16,9 @@ WIDTH = 3
 BASE = ("a", "b", "c", "d")
 NAMES = (*BASE, "e", "f", "g")
 Fate = tuple[float, bool] | None
-"""What became of an item: its popularity and whether it is available, or None where it was deleted."""
+"""What became of an item: its popularity and whether
+it is available, or None where it was deleted.
+"""
 Model = dict[str, tuple[list[float], float, bool]]
 FATES = st.dictionaries(
     st.sampled_from(NAMES),
@@ -39,7 +41,9 @@ class Batch:
             for place, (name, fate) in enumerate(fates.items())
             if fate is not None
         ]
-        deleted = [(place, name) for place, (name, fate) in enumerate(fates.items()) if fate is None]
+        deleted = [
+            (place, name) for place, (name, fate) in enumerate(fates.items()) if fate is None
+        ]
         vectors = np.array([vector_of(item) for item in upserted], np.float32).reshape(-1, WIDTH)
         return cls(Changes(generation, upserted, deleted), vectors)
 
@@ -52,7 +56,10 @@ def content_of(delta: Delta) -> Model:
     """The delta's items, by what its arrays say at their places."""
     vectors = delta.vectors.tolist()
     popularity, available = delta.popularity.tolist(), delta.available.tolist()
-    return {name: (vectors[place], popularity[place], available[place]) for name, place in delta.places.items()}
+    return {
+        name: (vectors[place], popularity[place], available[place])
+        for name, place in delta.places.items()
+    }
 
 
 def as_kept(item: ChangedItem) -> tuple[list[float], float, bool]:

@@ -21,14 +21,20 @@ WIDTH = 32
 def clustered(count: int, seed: int = 0) -> np.ndarray:
     rng = np.random.default_rng(seed)
     centres = np.random.default_rng(9).standard_normal((400, WIDTH))
-    return (centres[rng.integers(0, 400, count)] + 0.5 * rng.standard_normal((count, WIDTH))).astype(np.float32)
+    return (
+        centres[rng.integers(0, 400, count)] + 0.5 * rng.standard_normal((count, WIDTH))
+    ).astype(np.float32)
 
 
 def shared(wanted: np.ndarray, found: np.ndarray) -> float:
-    return float(np.mean([np.isin(one, other).mean() for one, other in zip(wanted, found, strict=True)]))
+    return float(
+        np.mean([np.isin(one, other).mean() for one, other in zip(wanted, found, strict=True)])
+    )
 
 
-def test_an_approximate_index_keeps_its_recall_on_queries_it_was_not_tuned_on(tmp_path: Path) -> None:
+def test_an_approximate_index_keeps_its_recall_on_queries_it_was_not_tuned_on(
+    tmp_path: Path,
+) -> None:
     vectors, path = clustered(30_000), tmp_path / "a.faiss"
     tuned = build(vectors, clustered(256, 1), "items", path)
     assert tuned is not None
@@ -40,7 +46,9 @@ def test_an_approximate_index_keeps_its_recall_on_queries_it_was_not_tuned_on(tm
         best, wanted = exact.search(users, k)
         assert scores.shape == rows.shape == wanted.shape
         assert shared(wanted, rows) > 0.96
-        assert np.allclose(scores, np.einsum("bd,bkd->bk", users, vectors[rows]), atol=1e-4), "scores are exact"
+        assert np.allclose(scores, np.einsum("bd,bkd->bk", users, vectors[rows]), atol=1e-4), (
+            "scores are exact"
+        )
         assert (np.diff(scores) <= 1e-6).all()
         assert (scores[:, 0] <= best[:, 0] + 1e-4).all()
 
@@ -55,14 +63,22 @@ def test_more_than_the_visited_lists_hold_is_answered_exactly(tmp_path: Path) ->
     assert np.allclose(scores, ExactIndex(vectors).search(clustered(2, 2), 19_000)[0], atol=1e-4)
 
 
-def test_a_query_is_answered_alone_as_in_a_batch_and_its_recall_is_what_was_measured(tmp_path: Path) -> None:
+def test_a_query_is_answered_alone_as_in_a_batch_and_its_recall_is_what_was_measured(
+    tmp_path: Path,
+) -> None:
     rng = np.random.default_rng(5)
     centres = rng.standard_normal((60, WIDTH)).astype(np.float32) * 2
-    sizes = rng.permutation([5] * 30 + [1000] * 30)  # lists that hold less than is asked for, beside long ones
+    # Lists that hold less than is asked for, beside long ones.
+    sizes = rng.permutation([5] * 30 + [1000] * 30)
     vectors = np.concatenate(
-        [c + rng.standard_normal((n, WIDTH)).astype(np.float32) for c, n in zip(centres, sizes, strict=True)]
+        [
+            c + rng.standard_normal((n, WIDTH)).astype(np.float32)
+            for c, n in zip(centres, sizes, strict=True)
+        ]
     )
-    queries = centres[rng.integers(0, 60, 300)] + rng.standard_normal((300, WIDTH)).astype(np.float32)
+    queries = centres[rng.integers(0, 60, 300)] + rng.standard_normal((300, WIDTH)).astype(
+        np.float32
+    )
     tuned = build(vectors, queries[:256], "probes", tmp_path / "a.faiss")
     assert tuned is not None
     index = TunedIndex(tmp_path / "a.faiss", vectors, tuned)
@@ -87,7 +103,9 @@ def test_an_index_that_is_not_what_was_written_makes_its_base_absent(tmp_path: P
     bases = Bases(tmp_path)
     with bases.writing(record, catalog, 1, WIDTH) as base:
         base.vectors("d" * 64, "float32")[:] = clustered(count)
-        tuned = build(clustered(count), clustered(64, 1), "items", base.index_path("d" * 64, "float32"))
+        tuned = build(
+            clustered(count), clustered(64, 1), "items", base.index_path("d" * 64, "float32")
+        )
         assert tuned is not None
         base.has_index("d" * 64, "float32", tuned)
     found = bases.newest(record, "d" * 64, "float32", None)
@@ -104,12 +122,16 @@ def test_another_process_builds_the_same_index(tmp_path: Path) -> None:
     np.save(tmp_path / "v.npy", vectors)
     worker = WorkerProcess(lambda _: None, least=1, threads=1)
     try:
-        tuned = worker.index(tmp_path / "v.npy", 19_000, clustered(64, 1), "probes", tmp_path / "a.faiss")
+        tuned = worker.index(
+            tmp_path / "v.npy", 19_000, clustered(64, 1), "probes", tmp_path / "a.faiss"
+        )
     finally:
         worker.close()
     assert tuned is not None
     assert (tuned.source, tuned.queries) == ("probes", 64)
-    assert TunedIndex(tmp_path / "a.faiss", vectors[:19_000], tuned).search(vectors[:1], 5)[1].shape == (1, 5)
+    assert TunedIndex(tmp_path / "a.faiss", vectors[:19_000], tuned).search(vectors[:1], 5)[
+        1
+    ].shape == (1, 5)
 
 
 @pytest.mark.slow
@@ -118,7 +140,10 @@ def test_a_large_catalog_is_served_from_an_index_that_its_card_describes(
 ) -> None:
     adapter = tiny_adapter(backbone, 1)
     path = tiny_bundle(tmp_path / "b.safetensors", backbone, "movies", adapter)
-    items = [{"item_id": f"i{n}", "title": f"film {n} {n * 7919 % 6007} {n * 31 % 97}"} for n in range(6000)]
+    items = [
+        {"item_id": f"i{n}", "title": f"film {n} {n * 7919 % 6007} {n * 31 % 97}"}
+        for n in range(6000)
+    ]
     asked = {"history": ["i1", "i2", "i3"], "k": 10}
     with running(settings.model_copy(update={"index_items": 5000})) as client:
         client.put("/domains/movies", json={})

@@ -38,7 +38,9 @@ def catalog_of(model: dict[str, KnownRows], generation: int) -> Catalog:
     return Catalog(generation, np.arange(len(model)), list(model), popularity, available)
 
 
-def built(bases: Bases, model: dict[str, KnownRows], generation: int, incarnation: str = "b1") -> LiveItems:
+def built(
+    bases: Bases, model: dict[str, KnownRows], generation: int, incarnation: str = "b1"
+) -> LiveItems:
     """Write a base of the model's items, and open it."""
     ids = list(model)
     with bases.writing(
@@ -56,7 +58,9 @@ def bases(tmp_path: Path) -> Bases:
     return Bases(tmp_path / "bases")
 
 
-def changed(rng: random.Random, model: dict[str, KnownRows], generation: int) -> tuple[Changes, np.ndarray]:
+def changed(
+    rng: random.Random, model: dict[str, KnownRows], generation: int
+) -> tuple[Changes, np.ndarray]:
     """Change the model at random; return the same as changes and vectors."""
     upserted: dict[str, ChangedItem] = {}
     deleted: set[str] = set()
@@ -68,7 +72,8 @@ def changed(rng: random.Random, model: dict[str, KnownRows], generation: int) ->
             upserted.pop(name, None)
             continue
         old = model.get(name)
-        if old is not None and rng.random() < 0.5:  # another popularity, or availability, and the same text
+        # Another popularity, or availability, and the same text.
+        if old is not None and rng.random() < 0.5:
             new = replace(old, popularity=float(rng.randrange(5)), available=rng.random() < 0.6)
         else:
             new = KnownRows(vector_of(rng), float(rng.randrange(5)), rng.random() < 0.8)
@@ -96,7 +101,9 @@ def check(items: LiveItems, model: dict[str, KnownRows], rng: random.Random) -> 
         scores, best = items.search(users, k)
         assert best.shape == (3, min(k, len(shown)))
         for user, line, places in zip(users, scores, best, strict=True):
-            expected = sorted((float(user @ known.vector) for known in shown.values()), reverse=True)[:k]
+            expected = sorted(
+                (float(user @ known.vector) for known in shown.values()), reverse=True
+            )[:k]
             assert np.allclose(line, expected, atol=1e-5)
             own = [float(user @ shown[name].vector) for name in items.ids(places)]
             assert np.allclose(own, line, atol=1e-5)
@@ -112,7 +119,9 @@ def check(items: LiveItems, model: dict[str, KnownRows], rng: random.Random) -> 
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_any_sequence_of_changes_and_compactions_answers_as_the_plain_model(bases: Bases, seed: int) -> None:
+def test_any_sequence_of_changes_and_compactions_answers_as_the_plain_model(
+    bases: Bases, seed: int
+) -> None:
     rng = random.Random(seed)
     model = {
         f"i{n}": KnownRows(vector_of(rng), float(rng.randrange(5)), rng.random() < 0.8)
@@ -155,10 +164,14 @@ def test_a_compaction_is_due_after_a_thousand_rows_or_two_per_cent(bases: Bases)
 @pytest.fixture
 def opened(bases: Bases) -> tuple[Bases, LiveItems]:
     rng = random.Random(0)
-    return bases, built(bases, {f"i{n}": KnownRows(vector_of(rng), 1.0, available=True) for n in range(20)}, 1)
+    return bases, built(
+        bases, {f"i{n}": KnownRows(vector_of(rng), 1.0, available=True) for n in range(20)}, 1
+    )
 
 
-def test_a_base_that_is_removed_while_it_is_mapped_still_answers(opened: tuple[Bases, LiveItems]) -> None:
+def test_a_base_that_is_removed_while_it_is_mapped_still_answers(
+    opened: tuple[Bases, LiveItems],
+) -> None:
     bases, items = opened
     users = np.ones((1, WIDTH), np.float32)
     before = items.search(users, 5)[0]
@@ -167,14 +180,20 @@ def test_a_base_that_is_removed_while_it_is_mapped_still_answers(opened: tuple[B
     assert bases.newest(RECORD, "d" * 64, "float32", None) is None
 
 
-def test_the_base_of_a_domain_that_had_the_same_name_is_never_taken(opened: tuple[Bases, LiveItems]) -> None:
+def test_the_base_of_a_domain_that_had_the_same_name_is_never_taken(
+    opened: tuple[Bases, LiveItems],
+) -> None:
     bases, _ = opened
     assert bases.newest(replace(RECORD, incarnation="b2"), "d" * 64, "float32", None) is None
     assert bases.newest(RECORD, "e" * 64, "float32", None) is None
 
 
-@pytest.mark.parametrize("name", ["ids.npy", "hashes.npy", "popularity.npy", "vectors-*.npy", "card.json"])
-def test_a_damaged_file_makes_a_base_absent(opened: tuple[Bases, LiveItems], tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    "name", ["ids.npy", "hashes.npy", "popularity.npy", "vectors-*.npy", "card.json"]
+)
+def test_a_damaged_file_makes_a_base_absent(
+    opened: tuple[Bases, LiveItems], tmp_path: Path, name: str
+) -> None:
     assert opened[1].generation == 1
     [path] = (tmp_path / "bases").glob(f"*/*/{name}")
     content = path.read_bytes()
@@ -202,7 +221,9 @@ def test_ids_of_equal_hashes_are_distinguished() -> None:
     assert [ids[row] for row in range(4)] == ["plumless", "other", "buckeroo", ""]
 
 
-def test_a_base_that_its_builder_made_before_it_was_killed_stays_when_it_is_made_again(bases: Bases) -> None:
+def test_a_base_that_its_builder_made_before_it_was_killed_stays_when_it_is_made_again(
+    bases: Bases,
+) -> None:
     rng = random.Random(5)
     model = {f"i{n}": KnownRows(vector_of(rng), float(n), available=True) for n in range(4)}
     first = built(bases, model, 1)

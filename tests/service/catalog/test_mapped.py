@@ -12,7 +12,12 @@ from service.catalog.mapped import forget_pages, open_array
 
 
 @pytest.mark.parametrize(
-    "array", [np.arange(12, dtype=np.float32).reshape(4, 3), np.zeros((0, 3), np.float32), np.arange(5, dtype=np.int64)]
+    "array",
+    [
+        np.arange(12, dtype=np.float32).reshape(4, 3),
+        np.zeros((0, 3), np.float32),
+        np.arange(5, dtype=np.int64),
+    ],
 )
 def test_what_numpy_saved_is_mapped_and_is_still_there_when_its_pages_were_forgotten(
     array: np.ndarray, tmp_path: Path

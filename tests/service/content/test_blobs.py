@@ -79,7 +79,9 @@ def test_a_picture_that_is_named_stays(blobs: Blobs, folder: Path) -> None:
     assert [swept(blobs, folder, named) for _ in range(3)] == [{named}] * 3
 
 
-def test_a_picture_that_is_named_when_the_second_sweep_looks_stays(blobs: Blobs, folder: Path) -> None:
+def test_a_picture_that_is_named_when_the_second_sweep_looks_stays(
+    blobs: Blobs, folder: Path
+) -> None:
     digest = blobs.keep(tiny_picture(1))
     swept(blobs, folder)
     assert swept(blobs, folder, digest) == {digest}
@@ -113,7 +115,9 @@ def test_a_picture_that_is_kept_again_after_it_was_noted_stays(blobs: Blobs, fol
     assert swept(blobs, folder) == set()
 
 
-def test_a_picture_that_is_kept_again_while_the_sweep_asks_for_names_stays(blobs: Blobs, folder: Path) -> None:
+def test_a_picture_that_is_kept_again_while_the_sweep_asks_for_names_stays(
+    blobs: Blobs, folder: Path
+) -> None:
     def named() -> list[str]:
         blobs.keep(tiny_picture(1))  # its item is not stored yet
         return []
@@ -125,7 +129,9 @@ def test_a_picture_that_is_kept_again_while_the_sweep_asks_for_names_stays(blobs
     assert kept(folder) == {digest}
 
 
-def test_a_sweep_waits_for_whoever_is_keeping_a_picture_and_looks_at_its_time_then(blobs: Blobs, folder: Path) -> None:
+def test_a_sweep_waits_for_whoever_is_keeping_a_picture_and_looks_at_its_time_then(
+    blobs: Blobs, folder: Path
+) -> None:
     asked = threading.Event()
 
     def named() -> list[str]:
@@ -181,7 +187,9 @@ def test_one_sweeps_at_a_time_among_processes(blobs: Blobs, folder: Path) -> Non
     )
 
     def named() -> list[str]:
-        other = subprocess.run([sys.executable, "-c", program, folder], capture_output=True, text=True, check=True)
+        other = subprocess.run(
+            [sys.executable, "-c", program, folder], capture_output=True, text=True, check=True
+        )
         assert other.stdout == "0\n"
         assert len(kept(folder)) == 1
         return []
@@ -254,8 +262,12 @@ def test_what_is_kept_and_named_while_others_sweep_without_a_grace_period_is_nev
             over.wait(pauses.random() / 50)
 
     with ThreadPoolExecutor() as pool:
-        writers = [pool.submit(keep_and_name, tiny_picture(one), random.Random(one)) for one in range(8)]
-        removed = sum(blobs.sweep(names, lambda: time.sleep(0.0005), older_than_s=0) for _ in range(150))
+        writers = [
+            pool.submit(keep_and_name, tiny_picture(one), random.Random(one)) for one in range(8)
+        ]
+        removed = sum(
+            blobs.sweep(names, lambda: time.sleep(0.0005), older_than_s=0) for _ in range(150)
+        )
         over.set()
     assert [writer.result() for writer in writers] == [None] * 8
     assert removed > 0
@@ -266,13 +278,17 @@ def sweeps_of(state: State, blobs: Blobs, tmp_path: Path) -> Sweeps:
     return Sweeps(state, blobs, Snapshots(tmp_path / "snapshots"), {}, Jobs(state, "here"))
 
 
-def test_domains_whose_backbone_is_not_loaded_here_are_read_as_well(blobs: Blobs, tmp_path: Path) -> None:
+def test_domains_whose_backbone_is_not_loaded_here_are_read_as_well(
+    blobs: Blobs, tmp_path: Path
+) -> None:
     state = SqliteState(tmp_path)
     for name in ("photos", "shop"):
         state.put_domain(DomainRecord(name, UNKNOWN))
     first, second = blobs.keep(tiny_picture(1)), blobs.keep(tiny_picture(2))
     state.upsert_items("photos", [StoredItem("a", "", image=first), StoredItem("b", "a text")])
-    state.upsert_items("shop", [StoredItem("a", "", image=first), StoredItem("b", "", image=second)])
+    state.upsert_items(
+        "shop", [StoredItem("a", "", image=first), StoredItem("b", "", image=second)]
+    )
     assert list(sweeps_of(state, blobs, tmp_path).named()) == [first, first, second]
     state.close()
 
@@ -282,7 +298,9 @@ def test_what_a_snapshot_names_stays_for_a_state_that_is_lost(blobs: Blobs, tmp_
     state.put_domain(DomainRecord("photos", UNKNOWN))
     digest = blobs.keep(tiny_picture(1))
     state.upsert_items("photos", [StoredItem("a", "", image=digest)])
-    Snapshots(tmp_path / "snapshots").take(state, state.get_domain("photos"), state.generation("photos"))
+    Snapshots(tmp_path / "snapshots").take(
+        state, state.get_domain("photos"), state.generation("photos")
+    )
     state.close()
     empty = SqliteState(tmp_path / "empty")
     assert list(sweeps_of(empty, blobs, tmp_path).named()) == [digest]
@@ -294,7 +312,11 @@ def test_what_a_snapshot_names_stays_for_a_state_that_is_lost(blobs: Blobs, tmp_
 
 
 def test_nothing_goes_while_state_is_unavailable(
-    blobs: Blobs, folder: Path, tmp_path: Path, own_redis: RedisServer, caplog: pytest.LogCaptureFixture
+    blobs: Blobs,
+    folder: Path,
+    tmp_path: Path,
+    own_redis: RedisServer,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     state = RedisState(own_redis.url, tmp_path)
     state.put_domain(DomainRecord("photos", UNKNOWN))
@@ -342,7 +364,7 @@ def wait_for_sweep(client: httpx.Client) -> None:
     components_of(client).jobs.background(lambda: None).result(20)
 
 
-def test_the_picture_of_a_deleted_item_goes_after_compactions_and_that_of_an_equal_item_elsewhere_stays(
+def test_the_picture_of_a_deleted_item_goes_after_compactions_and_an_equal_items_stays(
     client: httpx.Client, settings: Settings
 ) -> None:
     folder = settings.data / "blobs"

@@ -49,12 +49,20 @@ def test_what_is_measured_from_a_spec_is_what_serving_keeps(model: Backbone, kin
 @pytest.mark.parametrize(
     ("item", "user", "says"),
     [
-        ({}, {"kind": "houlsby", "hidden": 65_536}, "user side: 34603264 bytes of weights, this service allows"),
+        (
+            {},
+            {"kind": "houlsby", "hidden": 65_536},
+            "user side: 34603264 bytes of weights, this service allows",
+        ),
         ({}, {"kind": "compacter", "hidden": 65_536}, "user side"),
         ({}, {"kind": "k_adapter", "hidden": 4096, "heads": 2}, "user side"),
         ({}, {"kind": "prefix", "tokens": 4096}, "user side"),
         ({"kind": "houlsby", "hidden": 65_536}, {}, "adapter"),
-        ({"kind": "prompt", "tokens": MAX_TOKENS + 1}, {}, f"item side: {MAX_TOKENS + 1} learned tokens"),
+        (
+            {"kind": "prompt", "tokens": MAX_TOKENS + 1},
+            {},
+            f"item side: {MAX_TOKENS + 1} learned tokens",
+        ),
         ({"kind": "side", "hidden": 65_536}, {}, "adapter"),
     ],
 )
@@ -78,18 +86,25 @@ def test_an_upload_over_the_budget_is_refused_before_its_values_are_read(
     adapter = tiny_adapter(backbone, 1, spec, scale=float("nan"))
     answer = upload(movies, tiny_bundle(tmp_path / "wide.safetensors", backbone, "movies", adapter))
     assert (answer.status_code, answer.json()["code"]) == (422, "incompatible_bundle")
-    assert [problem["kind"] for problem in answer.json()["errors"]] == ["too_large"], "NaN would be found by reading"
+    assert [problem["kind"] for problem in answer.json()["errors"]] == ["too_large"], (
+        "NaN would be found by reading"
+    )
     problem = answer.json()["errors"][0]
     assert problem["got"] > problem["expected"] == 4 * 1024 * 1024
     assert "SWAPREC_MAX_USER_ADAPTER_BYTES" in problem["msg"]
     assert movies.get("/adapters?domain=movies").json()["items"] == []
 
 
-def test_a_domain_has_a_bounded_number_of_pinned_versions(movies: httpx.Client, bundle: Callable[..., Path]) -> None:
+def test_a_domain_has_a_bounded_number_of_pinned_versions(
+    movies: httpx.Client, bundle: Callable[..., Path]
+) -> None:
     for seed in range(1, MAX_PINNED + 2):
         assert upload(movies, bundle(seed)).status_code == 201
     path = "/adapters/movies/versions/"
-    pins = [movies.patch(f"{path}{number}", json={"pinned": True}) for number in range(1, MAX_PINNED + 2)]
+    pins = [
+        movies.patch(f"{path}{number}", json={"pinned": True})
+        for number in range(1, MAX_PINNED + 2)
+    ]
     assert [answer.status_code for answer in pins] == [200] * MAX_PINNED + [409]
     assert "unpin one first" in pins[-1].json()["detail"]
     assert movies.patch(f"{path}1", json={"pinned": True}).status_code == 200
@@ -103,40 +118,63 @@ def test_a_lower_limit_takes_no_version_away(tmp_path: Path) -> None:
     path = tiny_bundle(tmp_path / "b.safetensors", real, "movies", tiny_adapter(real, 1, spec))
     with running(Settings(data=tmp_path / "data", port=0)) as client:
         client.put("/domains/movies", json={})
-        client.post("/domains/movies/items", json=[{"item_id": f"i{n}", "title": f"film {n}"} for n in range(9)])
+        client.post(
+            "/domains/movies/items",
+            json=[{"item_id": f"i{n}", "title": f"film {n}"} for n in range(9)],
+        )
         activate(client, path)
     with running(Settings(data=tmp_path / "data", port=0, max_adapter_bytes=1024)) as client:
-        assert client.post("/recommend?domain=movies", json={"history": ["i1"]}).json()["version"] == 1
+        assert (
+            client.post("/recommend?domain=movies", json={"history": ["i1"]}).json()["version"] == 1
+        )
         assert client.get("/info").json()["backbones"][0]["adapters_in_table"] == 0
         assert upload(client, path).status_code == 422
 
 
-def test_an_old_bundle_with_bad_metadata_serves_and_is_listed_with_what_is_damaged(tmp_path: Path) -> None:
+def test_an_old_bundle_with_bad_metadata_serves_and_is_listed_with_what_is_damaged(
+    tmp_path: Path,
+) -> None:
     real = tiny_backbone(tmp_path / "data" / "backbones" / "tiny")
     path = tiny_bundle(tmp_path / "b.safetensors", real, "movies", tiny_adapter(real, 1))
     with running(Settings(data=tmp_path / "data", port=0)) as client:
         client.put("/domains/movies", json={})
-        client.post("/domains/movies/items", json=[{"item_id": f"i{n}", "title": f"film {n}"} for n in range(9)])
+        client.post(
+            "/domains/movies/items",
+            json=[{"item_id": f"i{n}", "title": f"film {n}"} for n in range(9)],
+        )
         upload(client, path)
         old = _as_accepted_before(tmp_path / "data" / "adapters" / "movies" / "1", real)
         listed = client.get("/adapters")
         assert listed.status_code == 200, listed.text
         card = listed.json()["items"][0]
         assert card["damaged"] == ["curves", "kind", "metrics"]
-        assert (card["version"], card["digest"], card["kind"], card["metrics"]) == (1, old, "unknown", {})
+        assert (card["version"], card["digest"], card["kind"], card["metrics"]) == (
+            1,
+            old,
+            "unknown",
+            {},
+        )
         assert client.get("/adapters/movies/versions/1").status_code == 200
         job = wait_for_job(client, client.post("/adapters/movies/versions/1/activate").json())
         assert job["status"] == "succeeded", job
     with running(Settings(data=tmp_path / "data", port=0)) as client:
-        assert client.post("/recommend?domain=movies", json={"history": ["i1"]}).json()["version"] == 1
-        assert client.get("/adapters").json()["items"][0]["damaged"] == ["curves", "kind", "metrics"]
+        assert (
+            client.post("/recommend?domain=movies", json={"history": ["i1"]}).json()["version"] == 1
+        )
+        assert client.get("/adapters").json()["items"][0]["damaged"] == [
+            "curves",
+            "kind",
+            "metrics",
+        ]
 
 
 def _as_accepted_before(home: Path, real: Backbone) -> str:
     """Write a version as an earlier release would have accepted it; return its digest."""
     bad: dict[str, Any] = {"kind": "\ud800", "metrics": {"hr": float("nan")}, "curves": {"a": "x"}}
     adapter = tiny_adapter(real, 1)
-    manifest = Manifest("movies", spec=adapter.spec.to_json(), backbone=real.fingerprint, dtype="float32", **bad)
+    manifest = Manifest(
+        "movies", spec=adapter.spec.to_json(), backbone=real.fingerprint, dtype="float32", **bad
+    )
     tensors = {name: tensor.numpy() for name, tensor in adapter.to_tensors().items()}
     digest = write_bundle(home / "bundle.safetensors", manifest, tensors)
     card = json.loads((home / "card.json").read_text())

@@ -34,12 +34,16 @@ def vectors_of(numbers: list[int]) -> np.ndarray:
 def found_in(folder: Path, reader: Segments | None = None) -> dict[int, list[float]]:
     """Look the whole pool up; return the vectors that are there."""
     out = np.full((len(POOL), WIDTH), np.nan, np.float32)
-    there = (reader or Segments(folder, WIDTH)).look_up(as_keys([key_of(number) for number in POOL]), out)
+    there = (reader or Segments(folder, WIDTH)).look_up(
+        as_keys([key_of(number) for number in POOL]), out
+    )
     assert np.isnan(out[~there]).all(), "the row of a key that is not there is left alone"
     return {number: out[number].tolist() for number in POOL if there[number]}
 
 
-ADDITIONS = st.lists(st.tuples(st.booleans(), st.lists(st.sampled_from(POOL), max_size=6)), max_size=12)
+ADDITIONS = st.lists(
+    st.tuples(st.booleans(), st.lists(st.sampled_from(POOL), max_size=6)), max_size=12
+)
 """Who adds, one of two, and which numbers; also the same number twice."""
 
 
@@ -62,7 +66,9 @@ def test_everything_that_was_added_is_found_by_everybody_however_often_it_is_mer
 
 
 @given(st.lists(st.lists(st.sampled_from(POOL), min_size=1), max_size=4))
-def test_a_key_never_gets_the_vector_of_another_that_begins_alike(additions: list[list[int]]) -> None:
+def test_a_key_never_gets_the_vector_of_another_that_begins_alike(
+    additions: list[list[int]],
+) -> None:
     with TemporaryDirectory() as name:
         kept = Segments(Path(name), WIDTH)
         for numbers in additions:
@@ -85,7 +91,9 @@ def test_a_damaged_file_counts_as_absent_and_spoils_no_other(
 ) -> None:
     with TemporaryDirectory() as name:
         folder = Path(name)
-        Segments(folder, WIDTH).add(as_keys([key_of(number) for number in numbers]), vectors_of(numbers))
+        Segments(folder, WIDTH).add(
+            as_keys([key_of(number) for number in numbers]), vectors_of(numbers)
+        )
         [path] = folder.glob(f"*{SUFFIX}")
         content = bytearray(path.read_bytes())
         place = data.draw(st.integers(0, len(content) - 1), "damaged byte")
@@ -96,5 +104,7 @@ def test_a_damaged_file_counts_as_absent_and_spoils_no_other(
             path.write_bytes(content)
         assert found_in(folder) == {}
         if set(others) != set(numbers):  # equal contents have one name
-            Segments(folder, WIDTH).add(as_keys([key_of(number) for number in others]), vectors_of(others))
+            Segments(folder, WIDTH).add(
+                as_keys([key_of(number) for number in others]), vectors_of(others)
+            )
             assert found_in(folder) == {number: [number, -number] for number in others}

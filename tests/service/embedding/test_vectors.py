@@ -31,7 +31,9 @@ def keys_of(numbers: range) -> np.ndarray:
 
 
 def vectors_of(numbers: range) -> np.ndarray:
-    return np.array([[number, -number, 0.5, 1] for number in numbers], np.float32).reshape(-1, WIDTH)
+    return np.array([[number, -number, 0.5, 1] for number in numbers], np.float32).reshape(
+        -1, WIDTH
+    )
 
 
 def test_what_is_added_is_found_by_every_reader_and_nothing_else_is(tmp_path: Path) -> None:
@@ -137,7 +139,11 @@ def test_what_is_known_is_not_embedded_again_and_equal_contents_once(tmp_path: P
     contents = [Content(text) for text in tiny_texts(20)]
     first = files.complete("movies", version, contents[:10], backbone)
     again = files.complete(
-        "movies", version, [*contents, contents[3]], backbone, lambda done, total: reported.append((done, total))
+        "movies",
+        version,
+        [*contents, contents[3]],
+        backbone,
+        lambda done, total: reported.append((done, total)),
     )
     assert reported[-1] == (10, 10)
     assert np.array_equal(again[:10], first)
@@ -158,14 +164,18 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
 def worker(backbone: Backbone, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerProcess]:
     folder = tmp_path_factory.getbasetemp() / "backbone0" / "tiny"
     made = WorkerProcess(
-        lambda fingerprint: folder if fingerprint == backbone.fingerprint else None, least=5, threads=1
+        lambda fingerprint: folder if fingerprint == backbone.fingerprint else None,
+        least=5,
+        threads=1,
     )
     yield made
     made.close()
 
 
 @pytest.mark.slow
-def test_another_process_makes_the_very_same_vectors(worker: WorkerProcess, backbone: Backbone, tmp_path: Path) -> None:
+def test_another_process_makes_the_very_same_vectors(
+    worker: WorkerProcess, backbone: Backbone, tmp_path: Path
+) -> None:
     adapter = tiny_adapter(backbone, 1)
     bundle = tiny_bundle(tmp_path / "b.safetensors", backbone, "movies", adapter)
     contents = [Content(text) for text in [*tiny_texts(50), "two lines\nand \u2028 more"]]
@@ -175,8 +185,12 @@ def test_another_process_makes_the_very_same_vectors(worker: WorkerProcess, back
         Prepared(1, "1" * 64, "float32", adapter, 0, bundle),
         Prepared(None, backbone.fingerprint, "bfloat16", None, 0),
     ):
-        found = files.complete("movies", version, contents, backbone, lambda *step: reported.append(step))
-        assert np.array_equal(found, embed(backbone, contents, version.adapter, dtype=version.dtype))
+        found = files.complete(
+            "movies", version, contents, backbone, lambda *step: reported.append(step)
+        )
+        assert np.array_equal(
+            found, embed(backbone, contents, version.adapter, dtype=version.dtype)
+        )
     assert reported[-1] == (len(set(contents)), len(set(contents)))
 
 
@@ -221,7 +235,9 @@ def test_an_embedding_whose_process_is_killed_once_is_asked_for_once_more(
 
 
 @pytest.mark.slow
-def test_a_cancelled_embedding_leaves_no_process(worker: WorkerProcess, backbone: Backbone, tmp_path: Path) -> None:
+def test_a_cancelled_embedding_leaves_no_process(
+    worker: WorkerProcess, backbone: Backbone, tmp_path: Path
+) -> None:
     def stop(_: int, __: int) -> None:
         raise KeyboardInterrupt
 
@@ -241,11 +257,13 @@ def test_a_cancelled_embedding_leaves_no_process(worker: WorkerProcess, backbone
 def test_the_process_ends_with_the_one_that_started_it(backbone: Backbone, tmp_path: Path) -> None:
     backbone.save(tmp_path / "tiny")
     code = (
-        "import sys, time; from pathlib import Path; from service.embedding.worker import WorkerProcess\n"
-        "e = WorkerProcess(lambda _: Path(sys.argv[1]), least=1, threads=1)\n"
-        "print(e._running().pid, flush=True); time.sleep(60)"
+        "import sys, time; from pathlib import Path; from service.embedding.worker import"
+        " WorkerProcess\ne = WorkerProcess(lambda _: Path(sys.argv[1]), least=1,"
+        " threads=1)\nprint(e._running().pid, flush=True); time.sleep(60)"
     )
-    parent = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "tiny")], stdout=subprocess.PIPE, text=True)
+    parent = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / "tiny")], stdout=subprocess.PIPE, text=True
+    )
     assert parent.stdout is not None
     child = int(parent.stdout.readline())
     time.sleep(1)
@@ -255,11 +273,15 @@ def test_the_process_ends_with_the_one_that_started_it(backbone: Backbone, tmp_p
     wait_until(lambda: not _alive(child))
 
 
-def test_small_amounts_stay_in_this_process(worker: WorkerProcess, backbone: Backbone, tmp_path: Path) -> None:
+def test_small_amounts_stay_in_this_process(
+    worker: WorkerProcess, backbone: Backbone, tmp_path: Path
+) -> None:
     files = VectorFiles(tmp_path, worker)
     version = Prepared(None, backbone.fingerprint, "float32", None, 0)
     threads = [
-        threading.Thread(target=files.complete, args=("movies", version, [Content(f"film {place}")], backbone))
+        threading.Thread(
+            target=files.complete, args=("movies", version, [Content(f"film {place}")], backbone)
+        )
         for place in range(4)
     ]
     for thread in threads:
@@ -267,7 +289,9 @@ def test_small_amounts_stay_in_this_process(worker: WorkerProcess, backbone: Bac
     for thread in threads:
         thread.join()
     assert worker._process is None
-    assert files.missing("movies", version, [Content(f"film {place}") for place in range(5)], 16) == 1
+    assert (
+        files.missing("movies", version, [Content(f"film {place}") for place in range(5)], 16) == 1
+    )
 
 
 def _alive(pid: int) -> bool:

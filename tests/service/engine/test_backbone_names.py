@@ -31,4 +31,9 @@ def test_a_name_is_as_short_as_it_may_be_and_never_twice_there() -> None:
         "c" * 64: Path("/two/x/backbone"),
         "d" * 64: Path("/two/y/backbone"),
     }
-    assert list(unique_names(folders).values()) == ["tiny", "backbone-bbbbbbbb", "backbone-cccccccc", "y/backbone"]
+    assert list(unique_names(folders).values()) == [
+        "tiny",
+        "backbone-bbbbbbbb",
+        "backbone-cccccccc",
+        "y/backbone",
+    ]

@@ -18,7 +18,10 @@ from transrec.errors import BackboneError
 def test_without_any_backbone_the_service_is_ready_and_says_what_to_do(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level(logging.WARNING, "swaprec"), running(Settings(data=tmp_path, port=0)) as client:
+    with (
+        caplog.at_level(logging.WARNING, "swaprec"),
+        running(Settings(data=tmp_path, port=0)) as client,
+    ):
         assert client.get("/livez").json() == {"status": "ok"}
         assert client.get("/readyz").json()["status"] == "ready"
         info = client.get("/info").json()
@@ -29,20 +32,29 @@ def test_without_any_backbone_the_service_is_ready_and_says_what_to_do(
     assert f"no backbone: put a folder into {tmp_path / 'backbones'}" in caplog.text
 
 
-def test_a_backbone_that_is_put_beside_the_others_is_found_when_a_domain_asks_for_it(tmp_path: Path) -> None:
+def test_a_backbone_that_is_put_beside_the_others_is_found_when_a_domain_asks_for_it(
+    tmp_path: Path,
+) -> None:
     with running(Settings(data=tmp_path, port=0)) as client:
         first = tiny_backbone(tmp_path / "backbones" / "first").fingerprint
         assert client.put("/domains/movies", json={}).status_code == 201
         second = tiny_backbone(tmp_path / "backbones" / "second", seed=1).fingerprint
         assert client.put("/domains/news", json={"backbone": "second"}).status_code == 201
-        assert [one["fingerprint"] for one in client.get("/info").json()["backbones"]] == [first, second]
-        assert client.put("/domains/tools", json={}).status_code == 422, "two fit: which one must be said"
+        assert [one["fingerprint"] for one in client.get("/info").json()["backbones"]] == [
+            first,
+            second,
+        ]
+        assert client.put("/domains/tools", json={}).status_code == 422, (
+            "two fit: which one must be said"
+        )
         client.post("/domains/news/items", json=[{"item_id": "a", "title": "A storm over Oslo"}])
         wait_until(lambda: answered(client, "news"))
 
 
 def answered(client: httpx.Client, domain: str) -> bool:
-    return bool(client.post(f"/recommend?domain={domain}", json={"history": [], "k": 1}).json()["items"])
+    return bool(
+        client.post(f"/recommend?domain={domain}", json={"history": [], "k": 1}).json()["items"]
+    )
 
 
 def test_what_is_no_backbone_is_reported_and_keeps_no_other_from_being_found(
@@ -77,7 +89,10 @@ def test_the_same_backbone_in_two_folders_is_loaded_as_one_and_the_log_says_whic
     shelf, shown = tmp_path / "backbones", next(iter(backbones))[:12]
     assert caplog.messages == [
         f"backbone one ({shown}) loaded from {shelf / 'one'}",
-        f"{shelf / 'two'} holds the same backbone as {shelf / 'one'} ({shown}): the first one is used",
+        (
+            f"{shelf / 'two'} holds the same backbone as {shelf / 'one'} ({shown}): the first one"
+            " is used"
+        ),
     ]
     assert len(backbones) == 1
     assert next(iter(backbones.values())).backbone.name == "one"

@@ -24,7 +24,12 @@ def items() -> LiveItems:
     """Item n is the unit vector n, so that a user with that vector gets item n first."""
     count = 2 * MAX_BATCH
     base = Base(
-        Path(), 1, Ids.of([f"i{n}" for n in range(count)]), np.zeros(count), np.arange(count, dtype=np.int32), count
+        Path(),
+        1,
+        Ids.of([f"i{n}" for n in range(count)]),
+        np.zeros(count),
+        np.arange(count, dtype=np.int32),
+        count,
     )
     return LiveItems.of(base, np.eye(count, dtype=np.float32))
 
@@ -49,7 +54,9 @@ def best(found: Found | BaseException) -> int:
 
 def test_queries_that_arrive_together_run_as_one_batch(items: LiveItems) -> None:
     sizes: list[tuple[int, int]] = []
-    queue = QueryQueue(last_items, 10, observe=lambda rows, adapters: sizes.append((rows, adapters)))
+    queue = QueryQueue(
+        last_items, 10, observe=lambda rows, adapters: sizes.append((rows, adapters))
+    )
     assert [best(found) for found in ask(queue, items, [3, 1, 2])] == [3, 1, 2]
     assert sizes == [(3, 1)]
 
@@ -83,7 +90,9 @@ def test_a_client_that_left_is_not_encoded(items: LiveItems) -> None:
     assert sizes == [1]
 
 
-def test_an_encoder_that_fails_fails_every_query_of_its_batch_and_no_later_one(items: LiveItems) -> None:
+def test_an_encoder_that_fails_fails_every_query_of_its_batch_and_no_later_one(
+    items: LiveItems,
+) -> None:
     failures = [RuntimeError("out of memory")]
 
     def encode(batch: Sequence[History]) -> Floats:

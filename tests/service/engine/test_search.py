@@ -13,7 +13,12 @@ from service.engine.search import search
 def catalog(seed: int, count: int = 30) -> LiveItems:
     vectors = np.random.default_rng(seed).standard_normal((count, 16)).astype(np.float32)
     base = Base(
-        Path(), 1, Ids.of([f"i{n}" for n in range(count)]), np.zeros(count), np.arange(count, dtype=np.int32), count
+        Path(),
+        1,
+        Ids.of([f"i{n}" for n in range(count)]),
+        np.zeros(count),
+        np.arange(count, dtype=np.int32),
+        count,
     )
     return LiveItems.of(base, vectors)
 

@@ -51,12 +51,16 @@ def test_a_wide_adapter_leaves_the_table_as_it_is_and_answers_as_it_does_alone(
     assert (table.bank.hidden, table.in_use, wide.number) == (4, 1, 0)
     vectors = torch.randn(1, 6, 16, generator=torch.Generator().manual_seed(3))
     with torch.inference_mode():
-        alone = backbone.model.user_encoder(vectors, torch.ones(1, 6, dtype=torch.bool), adapter, last_only=True)
+        alone = backbone.model.user_encoder(
+            vectors, torch.ones(1, 6, dtype=torch.bool), adapter, last_only=True
+        )
     assert np.allclose(encode(backbone, table, wide), alone.numpy(), atol=1e-6)
     assert narrow.number == 1
 
 
-def test_a_table_is_narrow_again_when_its_widest_adapter_is_removed(backbone: Backbone, table: SlotTable) -> None:
+def test_a_table_is_narrow_again_when_its_widest_adapter_is_removed(
+    backbone: Backbone, table: SlotTable
+) -> None:
     narrow = table.take(side(backbone, 4, seed=1))
     expected = encode(backbone, table, narrow)
     wide = table.take(side(backbone, table.widest, seed=2))
@@ -68,7 +72,9 @@ def test_a_table_is_narrow_again_when_its_widest_adapter_is_removed(backbone: Ba
     assert np.allclose(encode(backbone, table, narrow), expected, atol=1e-6)
 
 
-def test_a_table_is_short_again_when_many_adapters_are_removed(backbone: Backbone, table: SlotTable) -> None:
+def test_a_table_is_short_again_when_many_adapters_are_removed(
+    backbone: Backbone, table: SlotTable
+) -> None:
     first = table.take(side(backbone, 4, seed=1))
     expected = encode(backbone, table, first)
     many = [table.take(side(backbone, 4, seed)) for seed in range(2, 40)]
@@ -81,7 +87,9 @@ def test_a_table_is_short_again_when_many_adapters_are_removed(backbone: Backbon
     assert (again.number, table.in_use) == (2, 2)
 
 
-def test_a_removed_form_no_longer_slows_down_plain_bottlenecks(backbone: Backbone, table: SlotTable) -> None:
+def test_a_removed_form_no_longer_slows_down_plain_bottlenecks(
+    backbone: Backbone, table: SlotTable
+) -> None:
     plain = table.take(side(backbone, 4))
     parallel = table.take(tiny_adapter(backbone, 1, tiny_spec("houlsby_parallel")).user)
     assert not table.bank.plain
@@ -91,7 +99,9 @@ def test_a_removed_form_no_longer_slows_down_plain_bottlenecks(backbone: Backbon
     assert plain.number == 1
 
 
-def test_rows_that_are_taken_while_others_are_released_are_never_shared(backbone: Backbone, table: SlotTable) -> None:
+def test_rows_that_are_taken_while_others_are_released_are_never_shared(
+    backbone: Backbone, table: SlotTable
+) -> None:
     held: dict[int, Slot] = {}
     adapters = [side(backbone, 4 + seed % 3, seed) for seed in range(8)]
     expected = [encode(backbone, table, table.take(adapter)) for adapter in adapters]

@@ -27,19 +27,32 @@ def backbone() -> Backbone:
 @pytest.fixture
 def index() -> LiveItems:
     vectors = np.random.default_rng(0).standard_normal((50, 16)).astype(np.float32)
-    base = Base(Path(), 1, Ids.of([f"i{n}" for n in range(50)]), np.zeros(50), np.arange(50, dtype=np.int32), 50)
+    base = Base(
+        Path(),
+        1,
+        Ids.of([f"i{n}" for n in range(50)]),
+        np.zeros(50),
+        np.arange(50, dtype=np.int32),
+        50,
+    )
     return LiveItems.of(base, vectors)
 
 
-def answer(engine: Engine, index: LiveItems, asked: list[tuple[list[int], Slot]], k: int = 5) -> list[list[int]]:
+def answer(
+    engine: Engine, index: LiveItems, asked: list[tuple[list[int], Slot]], k: int = 5
+) -> list[list[int]]:
     async def ask() -> list[list[int]]:
-        found = await asyncio.gather(*(engine.query(History(rows, slot, index), k) for rows, slot in asked))
+        found = await asyncio.gather(
+            *(engine.query(History(rows, slot, index), k) for rows, slot in asked)
+        )
         return [rows.tolist() for _, rows in found]
 
     return asyncio.run(ask())
 
 
-def expected(backbone: Backbone, index: LiveItems, rows: list[int], seed: int | None, k: int = 5) -> list[int]:
+def expected(
+    backbone: Backbone, index: LiveItems, rows: list[int], seed: int | None, k: int = 5
+) -> list[int]:
     side = None if seed is None else tiny_adapter(backbone, seed).user
     user = encode_users(backbone.model.user_encoder, [np.array(rows)], index.matrix, side)
     found: list[int] = index.search(user, k)[1][0].tolist()
@@ -48,11 +61,20 @@ def expected(backbone: Backbone, index: LiveItems, rows: list[int], seed: int | 
 
 def test_domains_in_one_batch_answer_as_they_do_alone(backbone: Backbone, index: LiveItems) -> None:
     seen: list[tuple[int, int]] = []
-    engine = TorchEngine(backbone, slots=8, max_queue=100, observe=lambda rows, adapters: seen.append((rows, adapters)))
-    slots: dict[int | None, Slot] = {seed: engine.take_slot(tiny_adapter(backbone, seed).user) for seed in (1, 2, 3)}
+    engine = TorchEngine(
+        backbone,
+        slots=8,
+        max_queue=100,
+        observe=lambda rows, adapters: seen.append((rows, adapters)),
+    )
+    slots: dict[int | None, Slot] = {
+        seed: engine.take_slot(tiny_adapter(backbone, seed).user) for seed in (1, 2, 3)
+    }
     slots[None] = engine.take_slot(None)
     rng = np.random.default_rng(1)
-    asked = [(rng.integers(0, 50, rng.integers(1, 12)).tolist(), seed) for seed in (1, 2, None, 3, 1, 2)]
+    asked = [
+        (rng.integers(0, 50, rng.integers(1, 12)).tolist(), seed) for seed in (1, 2, None, 3, 1, 2)
+    ]
     found = answer(engine, index, [(rows, slots[seed]) for rows, seed in asked])
     assert seen == [(6, 4)]
     assert found == [expected(backbone, index, rows, seed) for rows, seed in asked]
@@ -62,7 +84,12 @@ def test_kinds_that_are_no_bottlenecks_share_the_batch_as_groups_of_their_own(
     backbone: Backbone, index: LiveItems
 ) -> None:
     seen: list[tuple[int, int]] = []
-    engine = TorchEngine(backbone, slots=8, max_queue=100, observe=lambda rows, adapters: seen.append((rows, adapters)))
+    engine = TorchEngine(
+        backbone,
+        slots=8,
+        max_queue=100,
+        observe=lambda rows, adapters: seen.append((rows, adapters)),
+    )
     sides = [tiny_adapter(backbone, spec=tiny_spec(kind)).user for kind in TINY_KINDS]
     slots = [engine.take_slot(side) for side in sides] + [engine.take_slot(None)]
     asked = [([place, 7, 3 * place][: 1 + place % 3], slot) for place, slot in enumerate(slots)] * 2
@@ -97,7 +124,10 @@ def test_the_table_grows_in_slots_and_in_hidden_size_without_changing_an_answer(
     for seed, slot in enumerate(slots, 1):
         assert answer(engine, index, [([7], slot)]) == [expected(backbone, index, [7], seed)]
     user = encode_users(
-        backbone.model.user_encoder, [np.array([7])], index.matrix, tiny_adapter(backbone, 10, wide).user
+        backbone.model.user_encoder,
+        [np.array([7])],
+        index.matrix,
+        tiny_adapter(backbone, 10, wide).user,
     )
     assert answer(engine, index, [([7], last)]) == [index.search(user, 5)[1][0].tolist()]
 
@@ -106,12 +136,18 @@ def test_more_than_a_batch_is_answered_in_several(backbone: Backbone, index: Liv
     engine = TorchEngine(backbone, slots=2, max_queue=1000)
     none = engine.take_slot(None)
     asked = [([row % 50], none) for row in range(3 * MAX_BATCH + 1)]
-    assert answer(engine, index, asked) == [expected(backbone, index, rows, None) for rows, _ in asked]
+    assert answer(engine, index, asked) == [
+        expected(backbone, index, rows, None) for rows, _ in asked
+    ]
 
 
-def test_an_adapter_that_overflows_spoils_no_answer_but_its_own(backbone: Backbone, index: LiveItems) -> None:
+def test_an_adapter_that_overflows_spoils_no_answer_but_its_own(
+    backbone: Backbone, index: LiveItems
+) -> None:
     engine = TorchEngine(backbone, slots=4, max_queue=10)
-    good, wild = (engine.take_slot(tiny_adapter(backbone, 1, scale=scale).user) for scale in (0.3, 1e30))
+    good, wild = (
+        engine.take_slot(tiny_adapter(backbone, 1, scale=scale).user) for scale in (0.3, 1e30)
+    )
 
     async def ask() -> list[object]:
         asked = (engine.query(History([1, 2], slot, index), 5) for slot in (good, wild, good))

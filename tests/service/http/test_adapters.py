@@ -19,13 +19,19 @@ FIELD_ONLY = b"--x\r\nContent-Disposition: form-data; name=activate\r\n\r\ntrue\
 
 
 def version(client: httpx.Client) -> int | str:
-    found: int | str = client.post("/recommend?domain=movies", json={"history": ["i1"]}).json()["version"]
+    found: int | str = client.post("/recommend?domain=movies", json={"history": ["i1"]}).json()[
+        "version"
+    ]
     return found
 
 
 def files(settings: Settings) -> set[str]:
     store = settings.data / "adapters"
-    return {str(path.relative_to(store)) for path in store.rglob("*") if path.is_file() and path.name != ".lock"}
+    return {
+        str(path.relative_to(store))
+        for path in store.rglob("*")
+        if path.is_file() and path.name != ".lock"
+    }
 
 
 def test_an_upload_becomes_a_version_and_changes_nothing_until_activated(
@@ -40,7 +46,9 @@ def test_an_upload_becomes_a_version_and_changes_nothing_until_activated(
     assert version(movies) == 1
 
 
-def test_the_same_bytes_again_are_the_existing_version(movies: httpx.Client, bundle: MakeBundle) -> None:
+def test_the_same_bytes_again_are_the_existing_version(
+    movies: httpx.Client, bundle: MakeBundle
+) -> None:
     upload(movies, bundle(1))
     again = upload(movies, bundle(1))
     assert (again.status_code, again.json()["version"]) == (200, 1)
@@ -76,9 +84,15 @@ def test_none_can_be_activated_like_any_version(movies: httpx.Client, bundle: Ma
     assert movies.get("/domains/movies").json()["previous_version"] == 1
 
 
-def test_the_index_generation_counts_up_with_every_published_value(movies: httpx.Client, bundle: MakeBundle) -> None:
+def test_the_index_generation_counts_up_with_every_published_value(
+    movies: httpx.Client, bundle: MakeBundle
+) -> None:
     def generation() -> int:
-        return int(movies.post("/recommend?domain=movies", json={"history": ["i1"]}).json()["index_generation"])
+        return int(
+            movies.post("/recommend?domain=movies", json={"history": ["i1"]}).json()[
+                "index_generation"
+            ]
+        )
 
     first = generation()
     activate(movies, bundle(1))
@@ -100,7 +114,9 @@ def test_a_bundle_of_another_backbone_is_refused_with_every_problem_and_leaves_n
     assert files(settings) == set()
 
 
-def test_a_bundle_with_nan_is_refused_by_tensor(movies: httpx.Client, bundle: MakeBundle, tmp_path: Path) -> None:
+def test_a_bundle_with_nan_is_refused_by_tensor(
+    movies: httpx.Client, bundle: MakeBundle, tmp_path: Path
+) -> None:
     good = read_bundle(bundle(1))
     tensors = {**good.tensors, "item.0.ffn.up.bias": np.full(16, np.nan, np.float32)}
     write_bundle(tmp_path / "nan.safetensors", good.manifest, tensors)
@@ -116,7 +132,9 @@ def test_pickles_are_refused_with_how_to_convert(movies: httpx.Client, settings:
     assert files(settings) == set()
 
 
-def test_a_truncated_bundle_is_refused(movies: httpx.Client, bundle: MakeBundle, settings: Settings) -> None:
+def test_a_truncated_bundle_is_refused(
+    movies: httpx.Client, bundle: MakeBundle, settings: Settings
+) -> None:
     content = bundle(1).read_bytes()[:-100]
     answer = movies.post("/adapters", files={"file": io.BytesIO(content)})
     assert answer.status_code == 422
@@ -145,7 +163,9 @@ def test_what_is_no_upload_is_answered_with_how_to_make_one(
     assert answer.status_code == status, answer.text
 
 
-def test_an_upload_over_the_limit_is_stopped_while_it_streams(tmp_path: Path, backbone: Backbone) -> None:
+def test_an_upload_over_the_limit_is_stopped_while_it_streams(
+    tmp_path: Path, backbone: Backbone
+) -> None:
     settings = Settings(data=tmp_path / "data", port=0, max_bundle_bytes=4096)
     with running(settings) as client:
         client.put("/domains/movies", json={})
@@ -156,7 +176,9 @@ def test_an_upload_over_the_limit_is_stopped_while_it_streams(tmp_path: Path, ba
     assert backbone.fingerprint
 
 
-def test_an_unknown_domain_is_refused_unless_it_shall_be_created(client: httpx.Client, bundle: MakeBundle) -> None:
+def test_an_unknown_domain_is_refused_unless_it_shall_be_created(
+    client: httpx.Client, bundle: MakeBundle
+) -> None:
     assert upload(client, bundle(1, "books")).json()["code"] == "domain_not_found"
     answer = upload(client, bundle(1, "books"), create="true", activate="true")
     assert answer.status_code == 202
@@ -164,7 +186,9 @@ def test_an_unknown_domain_is_refused_unless_it_shall_be_created(client: httpx.C
     assert client.get("/domains/books").json()["live_version"] == 1
 
 
-def test_a_domain_that_contradicts_the_manifest_is_refused(movies: httpx.Client, bundle: MakeBundle) -> None:
+def test_a_domain_that_contradicts_the_manifest_is_refused(
+    movies: httpx.Client, bundle: MakeBundle
+) -> None:
     movies.put("/domains/books", json={})
     answer = upload(movies, bundle(1), domain="books")
     assert answer.status_code == 422
@@ -193,7 +217,9 @@ def test_a_bundle_that_does_not_fit_creates_no_domain(
     assert files(settings) == set()
 
 
-def test_the_domain_in_the_address_must_agree_too(movies: httpx.Client, bundle: MakeBundle, settings: Settings) -> None:
+def test_the_domain_in_the_address_must_agree_too(
+    movies: httpx.Client, bundle: MakeBundle, settings: Settings
+) -> None:
     movies.put("/domains/books", json={})
     for params, fields in (({"domain": "books"}, {}), ({"domain": "movies"}, {"domain": "books"})):
         with bundle(1).open("rb") as file:
@@ -201,7 +227,10 @@ def test_the_domain_in_the_address_must_agree_too(movies: httpx.Client, bundle: 
         assert answer.status_code == 422, answer.text
     assert files(settings) == set()
     with bundle(1).open("rb") as file:
-        assert movies.post("/adapters", params={"domain": "movies"}, files={"file": file}).status_code == 201
+        assert (
+            movies.post("/adapters", params={"domain": "movies"}, files={"file": file}).status_code
+            == 201
+        )
 
 
 def test_a_misspelled_field_and_a_second_file_are_refused(
@@ -215,7 +244,9 @@ def test_a_misspelled_field_and_a_second_file_are_refused(
     assert files(settings) == set()
 
 
-def test_a_version_is_shown_downloaded_and_deleted(movies: httpx.Client, bundle: MakeBundle) -> None:
+def test_a_version_is_shown_downloaded_and_deleted(
+    movies: httpx.Client, bundle: MakeBundle
+) -> None:
     for seed in (1, 2, 3):
         upload(movies, bundle(seed))
     card = movies.get("/adapters/movies/versions/3").json()
@@ -232,8 +263,12 @@ def test_the_live_version_is_not_deleted(movies: httpx.Client, bundle: MakeBundl
     assert (answer.status_code, answer.json()["code"]) == (409, "version_in_use")
 
 
-@pytest.mark.parametrize(("named", "status"), [("9", 404), ("latest", 422), ("0", 422), ("²", 422), ("9" * 5000, 422)])
-def test_activating_what_is_not_there_queues_nothing(movies: httpx.Client, named: str, status: int) -> None:
+@pytest.mark.parametrize(
+    ("named", "status"), [("9", 404), ("latest", 422), ("0", 422), ("²", 422), ("9" * 5000, 422)]
+)
+def test_activating_what_is_not_there_queues_nothing(
+    movies: httpx.Client, named: str, status: int
+) -> None:
     assert movies.post(f"/adapters/movies/versions/{named}/activate").status_code == status
     assert movies.get("/jobs").json()["items"] == []
 
@@ -254,7 +289,10 @@ def test_an_activation_that_fails_leaves_the_old_version_serving(
 def test_a_restart_answers_from_what_was_live(settings: Settings, bundle: MakeBundle) -> None:
     with running(settings) as client:
         client.put("/domains/movies", json={})
-        client.post("/domains/movies/items", json=[{"item_id": f"i{n}", "title": f"film {n}"} for n in range(30)])
+        client.post(
+            "/domains/movies/items",
+            json=[{"item_id": f"i{n}", "title": f"film {n}"} for n in range(30)],
+        )
         activate(client, bundle(1))
         activate(client, bundle(2))
         before = client.post("/recommend?domain=movies", json={"history": ["i1", "i2"]}).json()
@@ -262,11 +300,15 @@ def test_a_restart_answers_from_what_was_live(settings: Settings, bundle: MakeBu
         after = client.post("/recommend?domain=movies", json={"history": ["i1", "i2"]}).json()
         assert after["items"] == before["items"]
         assert (after["version"], after["digest"]) == (2, before["digest"])
-        assert after["index_generation"] == before["index_generation"], "the same items under the same version"
+        assert after["index_generation"] == before["index_generation"], (
+            "the same items under the same version"
+        )
         assert client.post("/domains/movies/rollback").json()["version"] == 1
 
 
-def test_slots_are_given_back_when_old_versions_are_removed(movies: httpx.Client, bundle: MakeBundle) -> None:
+def test_slots_are_given_back_when_old_versions_are_removed(
+    movies: httpx.Client, bundle: MakeBundle
+) -> None:
     for seed in range(1, 7):
         activate(movies, bundle(seed))
     gc.collect()

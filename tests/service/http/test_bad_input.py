@@ -31,7 +31,9 @@ def left_behind(settings: Settings) -> list[str]:
 
 def server_errors(client: httpx.Client) -> list[str]:
     lines = client.get("/metrics").text.splitlines()
-    return [line for line in lines if line.startswith("swaprec_requests_total") and 'status="5' in line]
+    return [
+        line for line in lines if line.startswith("swaprec_requests_total") and 'status="5' in line
+    ]
 
 
 @pytest.mark.parametrize(
@@ -41,7 +43,12 @@ def server_errors(client: httpx.Client) -> list[str]:
         (row('{"a": 1e999}'), "invalid_item", "attributes"),
         (row('{"a": "\\ud800"}'), "malformed_json", "hex escape"),
         (row(item_id='"\\udfff"'), "malformed_json", "escape"),
-        (row('{"a": ' + "[" * 100_000 + "]" * 100_000 + "}"), "malformed_json", "recursion limit"),
+        (row('{"a": ' + "[" * 1_000 + "]" * 1_000 + "}"), "malformed_json", "recursion limit"),
+        (
+            row('{"a": ' + "[" * 100_000 + "]" * 100_000 + "}"),
+            "item_too_large",
+            "lists and objects in one row",
+        ),
         (row('{"a": ' + "9" * 5000 + "}"), "malformed_json", "number out of range"),
         (row(json.dumps({"a": "x" * 70_000})), "invalid_item", "at most 65536"),
         (row(title=json.dumps("x" * 5_000)), "invalid_item", "title"),
@@ -69,7 +76,10 @@ def test_deeply_nested_and_odd_but_valid_rows_come_back_as_they_were(movies: htt
     for title in ("one", "two"):
         item = {"item_id": "a b", "title": title, "attributes": attributes}
         content = b"\xef\xbb\xbf" + json.dumps(item).encode() + b"\r\n"
-        assert movies.post("/domains/movies/items", content=content, headers=NDJSON).json()["rejected"] == []
+        assert (
+            movies.post("/domains/movies/items", content=content, headers=NDJSON).json()["rejected"]
+            == []
+        )
     last = movies.get("/domains/movies/items?limit=1000").json()["items"][60:]
     assert [(item["item_id"], item["text"], item["metadata"]["a"]) for item in last] == [
         ("a b", "two", attributes["a"])
@@ -114,7 +124,10 @@ def test_a_client_that_leaves_in_the_middle_of_its_body_leaves_nothing_and_is_no
     movies: httpx.Client, settings: Settings, path: str
 ) -> None:
     kind = "multipart/form-data; boundary=x" if path == "/adapters" else "application/json"
-    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: {kind}\r\nContent-Length: 100000\r\n\r\n[".encode()
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: {kind}\r\nContent-Length:"
+        " 100000\r\n\r\n[".encode()
+    )
     with socket.create_connection(("127.0.0.1", movies.base_url.port or 0)) as connection:
         connection.sendall(head)
     route = path.partition("?")[0].replace("movies", "{domain}")
@@ -124,7 +137,9 @@ def test_a_client_that_leaves_in_the_middle_of_its_body_leaves_nothing_and_is_no
     assert server_errors(movies) == []
 
 
-def test_what_breaks_inside_is_answered_without_its_inside(movies: httpx.Client, settings: Settings) -> None:
+def test_what_breaks_inside_is_answered_without_its_inside(
+    movies: httpx.Client, settings: Settings
+) -> None:
     with sqlite3.connect(settings.data / FILE) as db:
         db.execute("UPDATE items SET metadata = 'no JSON'")
     db.close()
@@ -142,7 +157,9 @@ def test_a_cursor_that_no_page_gave_is_refused(movies: httpx.Client, cursor: str
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
 
 
-def test_a_domain_is_created_without_a_body_and_refused_with_a_broken_one(client: httpx.Client) -> None:
+def test_a_domain_is_created_without_a_body_and_refused_with_a_broken_one(
+    client: httpx.Client,
+) -> None:
     assert client.put("/domains/movies").status_code == 201
     for bad, status, code in (
         (b"{", 400, "malformed_body"),
@@ -181,8 +198,16 @@ def test_every_error_in_the_openapi_document_is_a_problem(client: httpx.Client) 
         ("GET", "/livez?a=", '"a" is no parameter here: expected none'),
         ("POST", "/recommend?domain=movies&k=5", '"k" is no parameter here: expected domain'),
         ("DELETE", "/domains/movies?force=true", '"force" is no parameter here: expected none'),
-        ("PUT", "/domains/movies/items/i3?wait=true&replace=1", '"replace" is no parameter here: expected wait'),
-        ("GET", "/jobs?a=1&b=2", '2 values are not as expected; the first: "a" is no parameter here'),
+        (
+            "PUT",
+            "/domains/movies/items/i3?wait=true&replace=1",
+            '"replace" is no parameter here: expected wait',
+        ),
+        (
+            "GET",
+            "/jobs?a=1&b=2",
+            '2 values are not as expected; the first: "a" is no parameter here',
+        ),
     ],
 )
 def test_an_unknown_query_parameter_is_refused_with_those_that_are_known(

@@ -1,4 +1,6 @@
-"""The OpenAPI document is kept: whatever is sent, no answer has a status or a form that it does not name."""
+"""The OpenAPI document is kept: whatever is sent,
+no answer has a status or a form that it does not name.
+"""
 
 from __future__ import annotations
 
@@ -41,9 +43,53 @@ TEXTS = [
     "\u2028",
     "\ufffd",
 ]
-ODD: list[Any] = [None, True, 0, -1, 1, 1.5, 1e308, 10**40, *TEXTS, [], {}, [[]], [None], {"": None}, [1, "i1"]]
-PARTS = ["movies", "i3", "i3%0A", "%FF", "%", "%2F", ".", "..", "1", "01", "none", "a" * 3000, "%00", "-1", "%E2%80%A8"]
-RAW = [b"", b"{", b"[]", b"null", b"nul", b"\xff", b'"\\ud800"', b"[" * 5000, b'{"a": NaN}', b"1" * 5000, b"--x\r\n"]
+ODD: list[Any] = [
+    None,
+    True,
+    0,
+    -1,
+    1,
+    1.5,
+    1e308,
+    10**40,
+    *TEXTS,
+    [],
+    {},
+    [[]],
+    [None],
+    {"": None},
+    [1, "i1"],
+]
+PARTS = [
+    "movies",
+    "i3",
+    "i3%0A",
+    "%FF",
+    "%",
+    "%2F",
+    ".",
+    "..",
+    "1",
+    "01",
+    "none",
+    "a" * 3000,
+    "%00",
+    "-1",
+    "%E2%80%A8",
+]
+RAW = [
+    b"",
+    b"{",
+    b"[]",
+    b"null",
+    b"nul",
+    b"\xff",
+    b'"\\ud800"',
+    b"[" * 5000,
+    b'{"a": NaN}',
+    b"1" * 5000,
+    b"--x\r\n",
+]
 KINDS = [
     "application/json",
     "application/x-ndjson",
@@ -52,11 +98,44 @@ KINDS = [
     "",
     "a/b",
 ]
-FIELDS = ["history", "k", "offset", "version", "exclude", "item_ids", "user_id", "fallback", "on_unknown", "include"]
-FIELDS += ["item_id", "text", "image_b64", "items", "target", "arms", "strategy", "gate", "canary_percent", "pinned"]
-FIELDS += ["title", "backbone", "attributes", "popularity", "timestamp", "available", "min_hr10", "max_drop"]
+FIELDS = [
+    "history",
+    "k",
+    "offset",
+    "version",
+    "exclude",
+    "item_ids",
+    "user_id",
+    "fallback",
+    "on_unknown",
+    "include",
+]
+FIELDS += [
+    "item_id",
+    "text",
+    "image_b64",
+    "items",
+    "target",
+    "arms",
+    "strategy",
+    "gate",
+    "canary_percent",
+    "pinned",
+]
+FIELDS += [
+    "title",
+    "backbone",
+    "attributes",
+    "popularity",
+    "timestamp",
+    "available",
+    "min_hr10",
+    "max_drop",
+]
 NOT_PROVOKED = {401, 403, 429, 500, 503, 507}
-"""Without keys, load or a broken disk none of these is answered; other tests provoke each of them."""
+"""Without keys, load or a broken disk none of these is answered;
+other tests provoke each of them.
+"""
 
 Document = dict[str, Any]
 
@@ -67,10 +146,16 @@ def document() -> Document:
 
 
 def operations(doc: Document) -> list[tuple[str, str, dict[str, Any]]]:
-    return [(method.upper(), path, one) for path, found in doc["paths"].items() for method, one in found.items()]
+    return [
+        (method.upper(), path, one)
+        for path, found in doc["paths"].items()
+        for method, one in found.items()
+    ]
 
 
-def test_every_error_is_a_problem_nothing_has_no_content_and_each_operation_has_a_plain_id_of_its_own() -> None:
+def test_every_error_is_a_problem_and_each_operation_has_content_and_a_plain_id_of_its_own() -> (
+    None
+):
     listed = operations(document())
     ids = [one["operationId"] for _, _, one in listed]
     assert [name for name, count in Counter(ids).items() if count > 1] == []
@@ -78,10 +163,17 @@ def test_every_error_is_a_problem_nothing_has_no_content_and_each_operation_has_
     for method, path, one in listed:
         for status, answer in one["responses"].items():
             content = list(answer.get("content", {}))
-            expected = content == [PROBLEM] if status >= "400" else bool(content) == (status != "204")
+            expected = (
+                content == [PROBLEM] if status >= "400" else bool(content) == (status != "204")
+            )
             assert expected, (method, path, status, content)
-        assert ("422" in one["responses"]) == bool(one.get("parameters") or one.get("requestBody")), (method, path)
-        assert {"413", "415"} <= one["responses"].keys() or not one.get("requestBody"), (method, path)
+        assert ("422" in one["responses"]) == bool(
+            one.get("parameters") or one.get("requestBody")
+        ), (method, path)
+        assert {"413", "415"} <= one["responses"].keys() or not one.get("requestBody"), (
+            method,
+            path,
+        )
         writes = one.get("x-scope") in ("write", "admin")
         assert ("507" in one["responses"]) == writes, (method, path)
 
@@ -100,9 +192,16 @@ VALID: dict[str, Callable[[random.Random], Any]] = {
     "/compare": lambda draw: {"history": ["i1"], draw.choice(FIELDS): body_of(draw)},
     "/similar": lambda draw: {"item_id": "i1", draw.choice(FIELDS): body_of(draw)},
     "/embed": lambda draw: {"items": ["i1", body_of(draw)]},
-    "/domains/{domain}/probes": lambda draw: [{"history": ["i1"], "target": "i2", draw.choice(FIELDS): body_of(draw)}],
-    "/domains/{domain}/items": lambda draw: [{"item_id": "i1", "title": "x", draw.choice(FIELDS): body_of(draw)}],
-    "/domains/{domain}/items/{item_id}": lambda draw: {"title": "x", draw.choice(FIELDS): body_of(draw)},
+    "/domains/{domain}/probes": lambda draw: [
+        {"history": ["i1"], "target": "i2", draw.choice(FIELDS): body_of(draw)}
+    ],
+    "/domains/{domain}/items": lambda draw: [
+        {"item_id": "i1", "title": "x", draw.choice(FIELDS): body_of(draw)}
+    ],
+    "/domains/{domain}/items/{item_id}": lambda draw: {
+        "title": "x",
+        draw.choice(FIELDS): body_of(draw),
+    },
 }
 
 
@@ -120,11 +219,15 @@ def filled(draw: random.Random, path: str, one: dict[str, Any]) -> str:
     def part(found: re.Match[str]) -> str:
         return there[found[1]] if draw.random() < 0.5 else draw.choice(PARTS)
 
-    names = [parameter["name"] for parameter in one.get("parameters", []) if parameter["in"] == "query"]
+    names = [
+        parameter["name"] for parameter in one.get("parameters", []) if parameter["in"] == "query"
+    ]
     query = {name: draw.choice(["movies", "1", *TEXTS]) for name in names if draw.random() < 0.7}
     if "domain" in names and draw.random() < 0.5:
         query["domain"] = "movies"
-    return re.sub(r"\{(\w+)\}", part, path) + ("?" + urlencode(query, errors="replace") if query else "")
+    return re.sub(r"\{(\w+)\}", part, path) + (
+        "?" + urlencode(query, errors="replace") if query else ""
+    )
 
 
 def fault(one: dict[str, Any], answer: Answer) -> str:
@@ -154,7 +257,11 @@ def test_no_odd_request_is_answered_otherwise_than_the_document_says(
     for _ in range(ROUNDS):
         for method, path, one in operations(document()):
             place = filled(draw, path, one)
-            if place.startswith("/domains/movies") and method == "DELETE" and path == "/domains/{domain}":
+            if (
+                place.startswith("/domains/movies")
+                and method == "DELETE"
+                and path == "/domains/{domain}"
+            ):
                 continue
             body = sent(draw, path) if method in ("POST", "PUT", "PATCH") else b""
             kind = KINDS[0] if draw.random() < 0.7 else draw.choice(KINDS)
@@ -165,7 +272,9 @@ def test_no_odd_request_is_answered_otherwise_than_the_document_says(
     assert movies.get("/livez").status_code == 200
 
 
-def test_statuses_that_are_documented_do_occur(movies: httpx.Client, bundle: Callable[..., Path]) -> None:
+def test_statuses_that_are_documented_do_occur(
+    movies: httpx.Client, bundle: Callable[..., Path]
+) -> None:
     big = gzip.compress(json.dumps({"title": "x" * 40_000_000}).encode(), 1)
     activate(movies, bundle(1))
     occurring = {

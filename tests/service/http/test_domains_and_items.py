@@ -17,13 +17,22 @@ NDJSON = {"Content-Type": "application/x-ndjson"}
 
 def searchable(client: httpx.Client) -> set[str]:
     body = {"history": ["i0"], "k": 500, "exclude": {"seen": False}}
-    return {item["item_id"] for item in client.post("/recommend?domain=movies", json=body).json()["items"]}
+    return {
+        item["item_id"]
+        for item in client.post("/recommend?domain=movies", json=body).json()["items"]
+    }
 
 
-def test_a_domain_is_created_once_and_changed_after(client: httpx.Client, backbone: Backbone) -> None:
+def test_a_domain_is_created_once_and_changed_after(
+    client: httpx.Client, backbone: Backbone
+) -> None:
     assert client.put("/domains/movies", json={"title": "Films"}).status_code == 201
     again = client.put("/domains/movies", json={})
-    assert (again.status_code, again.json()["title"], again.json()["backbone"]) == (200, "Films", backbone.fingerprint)
+    assert (again.status_code, again.json()["title"], again.json()["backbone"]) == (
+        200,
+        "Films",
+        backbone.fingerprint,
+    )
     assert [card["domain"] for card in client.get("/domains").json()["items"]] == ["movies"]
 
 
@@ -41,20 +50,30 @@ def test_a_backbone_is_named_by_folder_or_by_the_beginning_of_its_fingerprint(
         unclear = client.put("/domains/movies", json={})
         assert (unclear.status_code, unclear.json()["code"]) == (422, "backbone_not_found")
         assert "tiny (" in unclear.json()["detail"]
-        assert client.put("/domains/a", json={"backbone": "second"}).json()["backbone"] == other.fingerprint
+        assert (
+            client.put("/domains/a", json={"backbone": "second"}).json()["backbone"]
+            == other.fingerprint
+        )
         short = backbone.fingerprint[:10]
-        assert client.put("/domains/b", json={"backbone": short}).json()["backbone"] == backbone.fingerprint
+        assert (
+            client.put("/domains/b", json={"backbone": short}).json()["backbone"]
+            == backbone.fingerprint
+        )
         assert client.put("/domains/b", json={"backbone": "second"}).status_code == 409
 
 
 def test_items_are_searchable_when_the_answer_comes(movies: httpx.Client) -> None:
     assert len(searchable(movies)) == 60
-    report = movies.post("/domains/movies/items", json=[{"item_id": "new", "title": "storm"}, ITEMS[0]]).json()
+    report = movies.post(
+        "/domains/movies/items", json=[{"item_id": "new", "title": "storm"}, ITEMS[0]]
+    ).json()
     assert (report["accepted"], report["unchanged"], report["updated"]) == (1, 1, 0)
     assert "new" in searchable(movies)
 
 
-def test_items_are_searchable_under_the_version_before_too(movies: httpx.Client, bundle: Callable[..., Path]) -> None:
+def test_items_are_searchable_under_the_version_before_too(
+    movies: httpx.Client, bundle: Callable[..., Path]
+) -> None:
     activate(movies, bundle(1))
     activate(movies, bundle(2))
     movies.post("/domains/movies/items", json=[{"item_id": "new", "title": "storm"}])
@@ -69,7 +88,9 @@ def test_a_changed_text_changes_the_score(movies: httpx.Client) -> None:
         return next(float(item["score"]) for item in items if item["item_id"] == "i5")
 
     before = score()
-    report = movies.post("/domains/movies/items", json=[{"item_id": "i5", "text": "violin storm"}]).json()
+    report = movies.post(
+        "/domains/movies/items", json=[{"item_id": "i5", "text": "violin storm"}]
+    ).json()
     assert report["updated"] == 1
     assert score() != before
 
@@ -99,7 +120,9 @@ def test_ndjson_is_read_line_by_line_and_bad_rows_are_named(movies: httpx.Client
 
 
 @pytest.mark.parametrize(("count", "last"), [(9_000, "import"), (12_000, "verify")])
-def test_a_large_import_becomes_a_job_with_progress(movies: httpx.Client, count: int, last: str) -> None:
+def test_a_large_import_becomes_a_job_with_progress(
+    movies: httpx.Client, count: int, last: str
+) -> None:
     def lines() -> Iterator[bytes]:
         for n in range(count):
             row = {"item_id": f"b{n}", "title": f"film {n % 50}", "attributes": {"n": "x" * 90}}
@@ -115,7 +138,9 @@ def test_a_large_import_becomes_a_job_with_progress(movies: httpx.Client, count:
 
 
 def test_an_import_need_not_be_waited_for(movies: httpx.Client) -> None:
-    answer = movies.post("/domains/movies/items?wait=false", json=[{"item_id": "late", "title": "storm"}])
+    answer = movies.post(
+        "/domains/movies/items?wait=false", json=[{"item_id": "late", "title": "storm"}]
+    )
     assert (answer.status_code, answer.headers["location"]) == (202, f"/jobs/{answer.json()['id']}")
     assert wait_for_job(movies, answer.json())["result"]["accepted"] == 1
 

@@ -13,11 +13,15 @@ ROWS = b"".join(b'{"item_id": "n%d", "title": "film %d"}\n' % (n, n) for n in ra
 NDJSON = "application/x-ndjson"
 
 
-def send(client: httpx.Client, path: str, body: bytes, encoding: str, kind: str = "application/json") -> Answer:
+def send(
+    client: httpx.Client, path: str, body: bytes, encoding: str, kind: str = "application/json"
+) -> Answer:
     return ask(client, "POST", path, body, kind, Content_Encoding=encoding)
 
 
-def test_a_gzip_body_is_read_as_the_plain_one_whatever_its_members_and_chunks(movies: httpx.Client) -> None:
+def test_a_gzip_body_is_read_as_the_plain_one_whatever_its_members_and_chunks(
+    movies: httpx.Client,
+) -> None:
     plain = movies.post("/recommend?domain=movies", content=HISTORY).json()["items"]
     for body, encoding in (
         (gzip.compress(HISTORY), "gzip"),
@@ -27,11 +31,20 @@ def test_a_gzip_body_is_read_as_the_plain_one_whatever_its_members_and_chunks(mo
     ):
         answer = send(movies, "/recommend?domain=movies", body, encoding)
         assert (answer.status, json.loads(answer.body)["items"]) == (200, plain)
-    for rows in (gzip.compress(ROWS), b"".join(gzip.compress(row + b"\n") for row in ROWS.splitlines())):
+    for rows in (
+        gzip.compress(ROWS),
+        b"".join(gzip.compress(row + b"\n") for row in ROWS.splitlines()),
+    ):
         report = send(movies, "/domains/movies/items", rows, "gzip", NDJSON)
         assert json.loads(report.body)["rejected_count"] == 0
     assert movies.get("/domains/movies").json()["items"] == 360
-    put = ask(movies, "PUT", "/domains/movies/items/x", gzip.compress(b'{"title": "x"}'), Content_Encoding="gzip")
+    put = ask(
+        movies,
+        "PUT",
+        "/domains/movies/items/x",
+        gzip.compress(b'{"title": "x"}'),
+        Content_Encoding="gzip",
+    )
     assert put.status == 201
 
 
@@ -45,8 +58,12 @@ def test_other_encodings_are_415_and_name_what_is_read(movies: httpx.Client) -> 
             assert len(answer.body) < 1000
 
 
-def test_a_gzip_body_that_is_broken_too_large_or_a_bomb_is_refused_and_changes_nothing(movies: httpx.Client) -> None:
-    noise = gzip.compress(json.dumps({"history": [os.urandom(8).hex() for _ in range(900_000)]}).encode(), 1)
+def test_a_gzip_body_that_is_broken_too_large_or_a_bomb_is_refused_and_changes_nothing(
+    movies: httpx.Client,
+) -> None:
+    noise = gzip.compress(
+        json.dumps({"history": [os.urandom(8).hex() for _ in range(900_000)]}).encode(), 1
+    )
     bodies = {
         b"no gzip": 400,
         gzip.compress(HISTORY)[:-5]: 400,

@@ -1,4 +1,6 @@
-"""Bodies within their limits that mean harm: JSON that goes deep, pictures of many pixels in few bytes."""
+"""Bodies within their limits that mean harm:
+JSON that goes deep, pictures of many pixels in few bytes.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StrangerServic
             for name in ("words", "photos"):
                 client.put(f"/domains/{name}", json={"backbone": name}).raise_for_status()
             client.put("/domains/words/items/one", json={"title": "one"}).raise_for_status()
-            client.put("/domains/photos/items/one", json={"image_b64": b64(tiny_picture(1))}).raise_for_status()
+            client.put(
+                "/domains/photos/items/one", json={"image_b64": b64(tiny_picture(1))}
+            ).raise_for_status()
         yield StrangerService(port, running.pid, data)
 
 
@@ -78,7 +82,9 @@ VALUES = {
 
 
 @pytest.mark.parametrize("value", VALUES)
-def test_json_that_nothing_can_keep_is_refused_by_every_route(service: StrangerService, value: str) -> None:
+def test_json_that_nothing_can_keep_is_refused_by_every_route(
+    service: StrangerService, value: str
+) -> None:
     for method, path, body in ROUTES:
         answer = service.send(whole(method, path, body % VALUES[value]))
         seen = (method, path, answer.status, answer.body[:200])
@@ -99,7 +105,11 @@ def test_a_line_that_nothing_can_keep_is_rejected_and_its_neighbours_are_kept(
     ]
     answer = service.send(whole("POST", "/domains/words/items", b"\n".join(rows), NDJSON))
     report = as_json(answer)
-    assert (answer.status, report["accepted"] + report["unchanged"], report["rejected_count"]) == (200, 2, 1)
+    assert (answer.status, report["accepted"] + report["unchanged"], report["rejected_count"]) == (
+        200,
+        2,
+        1,
+    )
 
 
 def job_of(service: StrangerService, answer: StrangerAnswer) -> dict[str, Any]:
@@ -119,18 +129,26 @@ def test_a_line_of_many_megabytes_is_one_rejected_row(service: StrangerService) 
     line = b'{"item_id": "' + b"x" * (64 * MIB) + b'"}\n{"item_id": "one", "title": "one"}'
     answer = service.send(whole("POST", "/domains/words/items", line, NDJSON))
     job = job_of(service, answer)
-    assert (job["status"], job["result"]["rejected_count"], job["result"]["unchanged"]) == ("succeeded", 1, 1)
+    assert (job["status"], job["result"]["rejected_count"], job["result"]["unchanged"]) == (
+        "succeeded",
+        1,
+        1,
+    )
 
 
 def test_a_long_array_of_many_small_lists_keeps_nobody_waiting(service: StrangerService) -> None:
-    row = b'{"item_id": "one", "title": "one", "attributes": {"a": [%s]}}' % b",".join([b"[1,2,3]"] * 3000)
+    row = b'{"item_id": "one", "title": "one", "attributes": {"a": [%s]}}' % b",".join(
+        [b"[1,2,3]"] * 3000
+    )
     body = b"[" + b",".join([row] * 300) + b"]"
     job = job_of(service, service.send(whole("POST", "/domains/words/items", body)))
     assert (job["status"], job["result"]["rejected_count"]) == ("succeeded", 0)
 
 
 def test_as_many_probes_as_there_may_be_keep_nobody_waiting(service: StrangerService) -> None:
-    row = json.dumps({"history": [f"item-{number}" for number in range(30)], "target": "one"}).encode()
+    row = json.dumps(
+        {"history": [f"item-{number}" for number in range(30)], "target": "one"}
+    ).encode()
     body = b"[" + b",".join([row] * 20_001) + b"]"
     answer = service.send(whole("PUT", "/domains/words/probes", body))
     assert (answer.status, answer.code) == (422, "invalid_request")
@@ -140,7 +158,9 @@ def test_as_many_probes_as_there_may_be_keep_nobody_waiting(service: StrangerSer
 def test_a_form_made_to_be_parsed_slowly_keeps_nobody_waiting(service: StrangerService) -> None:
     part = b'--x\r\nContent-Disposition: form-data; name="image"; filename="a.png"\r\n\r\n'
     body = part + b"\r\n-" * (2 * MIB) + b"\r\n--x--\r\n"
-    answer = service.send(whole("PUT", "/domains/photos/items/bad", body, "multipart/form-data; boundary=x"))
+    answer = service.send(
+        whole("PUT", "/domains/photos/items/bad", body, "multipart/form-data; boundary=x")
+    )
     assert answer.status == 422, answer.body
 
 
@@ -165,7 +185,9 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("what", REFUSED)
-def test_a_picture_that_is_not_read_is_refused_by_every_way_in(service: StrangerService, what: str) -> None:
+def test_a_picture_that_is_not_read_is_refused_by_every_way_in(
+    service: StrangerService, what: str
+) -> None:
     size, form, says = REFUSED[what]
     content = picture(size, form, "1" if form == "PNG" else "RGB")
     image = {"image_b64": b64(content)}
@@ -183,11 +205,16 @@ def test_a_picture_that_is_not_read_is_refused_by_every_way_in(service: Stranger
         ]
         report = client.post("/domains/photos/items", json=[{"item_id": "bad"} | image]).json()
     for answer in answers:
-        assert (answer.status_code, says in answer.text) == (422, True), (answer.request.url, answer.text)
+        assert (answer.status_code, says in answer.text) == (422, True), (
+            answer.request.url,
+            answer.text,
+        )
     assert says in report["rejected"][0]["detail"]
 
 
-def test_many_large_pictures_at_once_are_unpacked_one_by_one(service: StrangerService, large: bytes) -> None:
+def test_many_large_pictures_at_once_are_unpacked_one_by_one(
+    service: StrangerService, large: bytes
+) -> None:
     def embed(_: int) -> int:
         item = {"items": [{"image_b64": b64(large)}]}
         return httpx.post(f"{service.url}/embed?domain=photos", json=item, timeout=120).status_code
@@ -196,10 +223,14 @@ def test_many_large_pictures_at_once_are_unpacked_one_by_one(service: StrangerSe
         assert set(threads.map(embed, range(10))) == {200}
 
 
-def test_large_pictures_of_one_domain_do_not_keep_another_s_waiting(service: StrangerService, large: bytes) -> None:
+def test_large_pictures_of_one_domain_do_not_keep_another_s_waiting(
+    service: StrangerService, large: bytes
+) -> None:
     def embed(domain: str, content: bytes) -> int:
         item = {"items": [{"image_b64": b64(content)}]}
-        return httpx.post(f"{service.url}/embed?domain={domain}", json=item, timeout=120).status_code
+        return httpx.post(
+            f"{service.url}/embed?domain={domain}", json=item, timeout=120
+        ).status_code
 
     httpx.put(f"{service.url}/domains/other", json={"backbone": "photos"}).raise_for_status()
     with ThreadPoolExecutor(12) as threads:
@@ -218,7 +249,12 @@ def test_the_pictures_of_one_request_have_a_sum(service: StrangerService, large:
 
 @pytest.mark.parametrize(
     ("form", "mode", "more"),
-    [("JPEG", "RGB", {}), ("JPEG", "RGB", {"progressive": True}), ("PNG", "LA", {}), ("GIF", "P", {})],
+    [
+        ("JPEG", "RGB", {}),
+        ("JPEG", "RGB", {"progressive": True}),
+        ("PNG", "LA", {}),
+        ("GIF", "P", {}),
+    ],
     ids=["JPEG", "progressive JPEG", "transparent PNG", "GIF"],
 )
 def test_a_picture_of_as_many_pixels_as_are_read_is_kept(
@@ -228,4 +264,6 @@ def test_a_picture_of_as_many_pixels_as_are_read_is_kept(
     file = io.BytesIO()
     content.save(file, form, **more)
     item = {"image_b64": b64(file.getvalue())}
-    assert httpx.put(f"{service.url}/domains/photos/items/large", json=item, timeout=120).status_code in (200, 201)
+    assert httpx.put(
+        f"{service.url}/domains/photos/items/large", json=item, timeout=120
+    ).status_code in (200, 201)

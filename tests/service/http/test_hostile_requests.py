@@ -1,4 +1,6 @@
-"""Requests that mean harm, of clients without a key: each is refused, in little memory, while others are answered."""
+"""Requests that mean harm, of clients without a key:
+each is refused, in little memory, while others are answered.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ RECOMMEND = "/recommend?domain=words"
 SMALL = b'{"history": []}'
 LARGE = b"x" * MIB
 NOT_READ = 24
-"""MiB that a client gets rid of at most: what the sockets hold, and what is thrown away after the answer."""
+"""MiB that a client gets rid of at most:
+what the sockets hold, and what is thrown away after the answer.
+"""
 
 
 @pytest.fixture(scope="module")
@@ -62,9 +66,17 @@ ENDLESS = {
     "the address": (chain([b"GET /"], repeat(LARGE, 64)), 414, "address_too_long"),
     "the query": (chain([b"GET /livez?"], repeat(LARGE, 64)), 414, "address_too_long"),
     "empty lines": (repeat(b"\r\n" * 100_000, 300), 431, "headers_too_large"),
-    "the extension of a chunk": (chain([CHUNKED + b"1;"], repeat(LARGE, 64)), 431, "headers_too_large"),
+    "the extension of a chunk": (
+        chain([CHUNKED + b"1;"], repeat(LARGE, 64)),
+        431,
+        "headers_too_large",
+    ),
     "a trailer": (chain([CHUNKED + b"0\r\nX: "], repeat(LARGE, 64)), 431, "headers_too_large"),
-    "trailers": (chain([CHUNKED + b"0\r\n"], repeat(b"a: b\r\n" * 1000, 1000)), 431, "headers_too_large"),
+    "trailers": (
+        chain([CHUNKED + b"0\r\n"], repeat(b"a: b\r\n" * 1000, 1000)),
+        431,
+        "headers_too_large",
+    ),
 }
 
 
@@ -77,13 +89,17 @@ def test_what_never_ends_is_refused_before_it_is_kept(service: StrangerService, 
 
 
 @pytest.mark.parametrize(("size", "status"), [(30 * 1024, 200), (34 * 1024, 431)])
-def test_headers_are_read_up_to_their_bound(service: StrangerService, size: int, status: int) -> None:
+def test_headers_are_read_up_to_their_bound(
+    service: StrangerService, size: int, status: int
+) -> None:
     assert service.send([head("GET", "/livez", "X: " + "y" * size)]).status == status
 
 
 @pytest.mark.parametrize(("count", "status"), [(90, 200), (101, 431)])
 def test_so_many_headers_are_read(service: StrangerService, count: int, status: int) -> None:
-    assert service.send([head("GET", "/livez", *[f"x{n}: y" for n in range(count)])]).status == status
+    assert (
+        service.send([head("GET", "/livez", *[f"x{n}: y" for n in range(count)])]).status == status
+    )
 
 
 def test_a_trailer_changes_nothing_of_a_request_that_was_admitted(service: StrangerService) -> None:
@@ -111,13 +127,20 @@ def test_a_trailer_changes_nothing_of_a_request_that_was_admitted(service: Stran
     ],
     ids=lambda content: content.decode("latin-1")[-24:],
 )
-def test_what_is_no_request_is_a_problem_and_the_end(service: StrangerService, content: bytes) -> None:
+def test_what_is_no_request_is_a_problem_and_the_end(
+    service: StrangerService, content: bytes
+) -> None:
     answer = service.send([content])
     assert (answer.status, answer.code, answer.closed) == (400, "malformed_body", True)
 
 
 def test_a_websocket_is_not_opened(service: StrangerService) -> None:
-    lines = ["Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Key: eA==", "Sec-WebSocket-Version: 13"]
+    lines = [
+        "Connection: Upgrade",
+        "Upgrade: websocket",
+        "Sec-WebSocket-Key: eA==",
+        "Sec-WebSocket-Version: 13",
+    ]
     assert service.send([head("GET", "/livez", *lines)]).status == 200
 
 
@@ -133,10 +156,14 @@ def test_a_head_that_comes_byte_by_byte_is_not_waited_for(service: StrangerServi
 
 
 @pytest.mark.parametrize("path", [RECOMMEND, "/domains/words/items", "/adapters"])
-def test_a_body_that_comes_byte_by_byte_is_not_waited_for(service: StrangerService, path: str) -> None:
+def test_a_body_that_comes_byte_by_byte_is_not_waited_for(
+    service: StrangerService, path: str
+) -> None:
     kind = "multipart/form-data; boundary=x" if path == "/adapters" else "application/json"
     begin = [head("POST", path, f"Content-Type: {kind}", "Content-Length: 10000")]
-    answer = service.send(chain(begin, slowly(UPLOAD if path == "/adapters" else b" " * 10_000)), pause=0.1)
+    answer = service.send(
+        chain(begin, slowly(UPLOAD if path == "/adapters" else b" " * 10_000)), pause=0.1
+    )
     assert (answer.status, answer.code, answer.closed) == (408, "request_timeout", True)
 
 
@@ -149,8 +176,12 @@ def test_a_body_that_goes_on_is_waited_for(service: StrangerService) -> None:
     assert time.monotonic() - began > BODY_S
 
 
-@pytest.mark.parametrize("content", [b"", b"\r\n", head("GET", "/livez")], ids=["nothing", "a line", "a request"])
-def test_a_connection_on_which_nothing_happens_is_closed(service: StrangerService, content: bytes) -> None:
+@pytest.mark.parametrize(
+    "content", [b"", b"\r\n", head("GET", "/livez")], ids=["nothing", "a line", "a request"]
+)
+def test_a_connection_on_which_nothing_happens_is_closed(
+    service: StrangerService, content: bytes
+) -> None:
     with service.connect() as connection:
         connection.sendall(content)
         connection.settimeout(HEAD_S + KEEP_S + 15)
@@ -205,7 +236,9 @@ ROUTES = [
     ("POST", "/adapters/{}/versions/1/activate", "application/json"),
 ]
 NEW = ("PUT", "/domains/words", "application/json")
-UPLOAD = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n' + b"\x08" + bytes(7)
+UPLOAD = (
+    b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n' + b"\x08" + bytes(7)
+)
 
 
 def sizes(length: int, *, says: bool) -> tuple[str, Iterator[bytes]]:
@@ -221,7 +254,9 @@ def test_a_body_over_the_limit_is_refused_and_not_read_on(
     service: StrangerService, method: str, path: str, kind: str, says: bool
 ) -> None:
     line, body = sizes(512, says=says)
-    answer = service.send(chain([head(method, path.format("words"), f"Content-Type: {kind}", line)], body))
+    answer = service.send(
+        chain([head(method, path.format("words"), f"Content-Type: {kind}", line)], body)
+    )
     assert (answer.status, answer.code, answer.closed) == (413, "payload_too_large", True)
     assert answer.sent < (NOT_READ + 32) * MIB
 
@@ -232,14 +267,18 @@ def test_a_body_for_a_domain_that_does_not_exist_is_not_read(
     service: StrangerService, method: str, path: str, kind: str, says: bool
 ) -> None:
     line, body = sizes(512, says=says)
-    answer = service.send(chain([head(method, path.format("nowhere"), f"Content-Type: {kind}", line)], body))
+    answer = service.send(
+        chain([head(method, path.format("nowhere"), f"Content-Type: {kind}", line)], body)
+    )
     assert (answer.status, answer.code, answer.closed) == (404, "domain_not_found", True)
     assert answer.sent < NOT_READ * MIB
 
 
 def test_a_bundle_over_the_limit_is_refused_before_it_is_read(service: StrangerService) -> None:
     line, body = sizes(512, says=True)
-    answer = service.send(chain([head("POST", "/adapters", f"Content-Type: {FORM}", line), UPLOAD], body))
+    answer = service.send(
+        chain([head("POST", "/adapters", f"Content-Type: {FORM}", line), UPLOAD], body)
+    )
     assert (answer.status, answer.code, answer.closed) == (413, "payload_too_large", True)
     assert answer.sent < NOT_READ * MIB
 
@@ -252,7 +291,9 @@ def test_who_goes_on_sending_is_cut_off(service: StrangerService) -> None:
             send_on(connection, LARGE)
 
 
-def test_a_small_body_that_nobody_reads_does_not_cost_the_connection(service: StrangerService) -> None:
+def test_a_small_body_that_nobody_reads_does_not_cost_the_connection(
+    service: StrangerService,
+) -> None:
     refused = b"".join(whole("POST", "/recommend?domain=nowhere", SMALL))
     with service.connect() as connection:
         for _ in range(3):
@@ -261,7 +302,9 @@ def test_a_small_body_that_nobody_reads_does_not_cost_the_connection(service: St
             assert (answer.status, answer.closed) == (404, False)
 
 
-def test_who_waits_to_be_asked_for_a_body_that_is_refused_sends_nothing(service: StrangerService) -> None:
+def test_who_waits_to_be_asked_for_a_body_that_is_refused_sends_nothing(
+    service: StrangerService,
+) -> None:
     lines = ["Content-Type: application/json", f"Content-Length: {MIB}", "Expect: 100-continue"]
     answer = service.send([head("POST", RECOMMEND, *lines)])
     assert (answer.status, answer.closed) == (413, True)

@@ -1,4 +1,6 @@
-"""Clients with a key are strangers: what they upload is refused, and leaves nothing, and nobody waits for it."""
+"""Clients with a key are strangers:
+what they upload is refused, and leaves nothing, and nobody waits for it.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ from tests.tiny import tiny_adapter, tiny_backbone, tiny_bundle
 
 MAX_ANSWER = 64 * 1024
 MAX_STALL_S = 0.5
-"""CPU seconds of the process between two turns of the event loop; on a quiet machine half of it is the bar."""
+"""CPU seconds of the process between two turns of the event loop;
+on a quiet machine half of it is the bar.
+"""
 MAX_CPU_S = 2.5
 
 
@@ -75,9 +79,18 @@ def strict(answer: httpx.Response) -> Any:
 def left(client: httpx.Client) -> dict[str, Any]:
     """Return everything that an upload could leave: files, domains, versions, jobs."""
     data = components_of(client).settings.data
-    listed = {path: client.get(path) for path in ("/domains", "/adapters", "/jobs", "/adapters?domain=movies")}
-    assert {path: answer.status_code for path, answer in listed.items()} == dict.fromkeys(listed, 200)
-    files = {str(path.relative_to(data)) for path in (data / "adapters").rglob("*") if path.name != ".lock"}
+    listed = {
+        path: client.get(path)
+        for path in ("/domains", "/adapters", "/jobs", "/adapters?domain=movies")
+    }
+    assert {path: answer.status_code for path, answer in listed.items()} == dict.fromkeys(
+        listed, 200
+    )
+    files = {
+        str(path.relative_to(data))
+        for path in (data / "adapters").rglob("*")
+        if path.name != ".lock"
+    }
     return {path: strict(answer) for path, answer in listed.items()} | {"files": files}
 
 
@@ -98,20 +111,28 @@ def refuse(client: httpx.Client, body: bytes, kind: str, expected: tuple[int, st
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_hostile_file_is_refused_and_leaves_nothing(service: httpx.Client, honest: Honest, name: str) -> None:
+def test_a_hostile_file_is_refused_and_leaves_nothing(
+    service: httpx.Client, honest: Honest, name: str
+) -> None:
     build, expected = FILES[name]
     refuse(service, form(build(honest)), KIND, expected)
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_a_hostile_form_is_refused_and_leaves_nothing(service: httpx.Client, honest: Honest, name: str) -> None:
+def test_a_hostile_form_is_refused_and_leaves_nothing(
+    service: httpx.Client, honest: Honest, name: str
+) -> None:
     build, kind, expected = FORMS[name]
     refuse(service, build(honest), kind, expected)
 
 
 @pytest.mark.parametrize("name", ACCEPTED)
-def test_an_honest_bundle_is_accepted_however_it_is_sent(service: httpx.Client, honest: Honest, name: str) -> None:
-    answer = service.post("/adapters", content=ACCEPTED[name](honest), headers={"Content-Type": KIND})
+def test_an_honest_bundle_is_accepted_however_it_is_sent(
+    service: httpx.Client, honest: Honest, name: str
+) -> None:
+    answer = service.post(
+        "/adapters", content=ACCEPTED[name](honest), headers={"Content-Type": KIND}
+    )
     assert answer.status_code in (200, 201), answer.text
     version = strict(answer)["version"]
     listed = strict(service.get("/adapters?domain=movies"))["items"]
@@ -120,16 +141,38 @@ def test_an_honest_bundle_is_accepted_however_it_is_sent(service: httpx.Client, 
 
 
 @pytest.mark.parametrize(
-    "junk", ["9" * 300, "9" * 18 + "0", "-1", "0", "1.5", "1e3", "%00", "%ED%A0%80", "²", "x" * 3000, "true"]
+    "junk",
+    [
+        "9" * 300,
+        "9" * 18 + "0",
+        "-1",
+        "0",
+        "1.5",
+        "1e3",
+        "%00",
+        "%ED%A0%80",
+        "²",
+        "x" * 3000,
+        "true",
+    ],
 )
 @pytest.mark.parametrize(
     ("method", "tail"),
-    [("GET", ""), ("GET", "/file"), ("PATCH", ""), ("DELETE", ""), ("POST", "/activate"), ("POST", "/promote")],
+    [
+        ("GET", ""),
+        ("GET", "/file"),
+        ("PATCH", ""),
+        ("DELETE", ""),
+        ("POST", "/activate"),
+        ("POST", "/promote"),
+    ],
 )
 def test_a_version_that_is_none_is_refused_on_every_route(
     service: httpx.Client, method: str, tail: str, junk: str
 ) -> None:
-    answer = service.request(method, f"/adapters/movies/versions/{junk}{tail}", json={"pinned": True})
+    answer = service.request(
+        method, f"/adapters/movies/versions/{junk}{tail}", json={"pinned": True}
+    )
     assert answer.status_code in (400, 422), answer.text[:500]
     assert len(answer.content) < MAX_ANSWER
     strict(answer)
@@ -137,7 +180,11 @@ def test_a_version_that_is_none_is_refused_on_every_route(
 
 @pytest.mark.parametrize("name", ["%ED%A0%80", "a" * 3000, "..%2f..", "%00", "MOVIES", "-"])
 def test_a_domain_that_is_none_has_no_versions(service: httpx.Client, name: str) -> None:
-    for path in (f"/adapters/{name}/versions/1", f"/adapters/{name}/versions/1/file", f"/adapters?domain={name}"):
+    for path in (
+        f"/adapters/{name}/versions/1",
+        f"/adapters/{name}/versions/1/file",
+        f"/adapters?domain={name}",
+    ):
         answer = service.get(path)
         assert answer.status_code in (400, 404, 422), (path, answer.text[:300])
         assert len(answer.content) < MAX_ANSWER
@@ -161,7 +208,9 @@ def test_a_domain_that_is_none_has_no_versions(service: httpx.Client, name: str)
 def test_a_body_that_is_none_is_refused_with_an_answer_of_bounded_size(
     service: httpx.Client, honest: Honest, body: bytes
 ) -> None:
-    assert service.post("/adapters", content=form(honest.content()), headers={"Content-Type": KIND}).is_success
+    assert service.post(
+        "/adapters", content=form(honest.content()), headers={"Content-Type": KIND}
+    ).is_success
     for method, tail in (("PATCH", ""), ("POST", "/activate")):
         answer = service.request(method, f"/adapters/movies/versions/1{tail}", content=body)
         assert answer.status_code in (400, 422), answer.text[:300]
@@ -170,10 +219,18 @@ def test_a_body_that_is_none_is_refused_with_an_answer_of_bounded_size(
 
 
 @pytest.mark.parametrize("length", [b"5", b"999999", b"-1", b"x", b"9" * 400])
-def test_a_length_that_lies_leaves_nothing(service: httpx.Client, honest: Honest, length: bytes) -> None:
+def test_a_length_that_lies_leaves_nothing(
+    service: httpx.Client, honest: Honest, length: bytes
+) -> None:
     before = left(service)
-    head = b"POST /adapters HTTP/1.1\r\nHost: x\r\nContent-Type: " + KIND.encode() + b"\r\nContent-Length: "
-    with socket.create_connection(("127.0.0.1", service.base_url.port or 0), timeout=5) as connection:
+    head = (
+        b"POST /adapters HTTP/1.1\r\nHost: x\r\nContent-Type: "
+        + KIND.encode()
+        + b"\r\nContent-Length: "
+    )
+    with socket.create_connection(
+        ("127.0.0.1", service.base_url.port or 0), timeout=5
+    ) as connection:
         connection.sendall(head + length + b"\r\n\r\n" + form(honest.content()))
         connection.shutdown(socket.SHUT_WR)
         seen = connection.recv(4096)
@@ -182,8 +239,12 @@ def test_a_length_that_lies_leaves_nothing(service: httpx.Client, honest: Honest
     assert left(service) == before
 
 
-def test_ranges_of_a_bundle_that_are_none_are_refused_or_ignored(service: httpx.Client, honest: Honest) -> None:
-    sent = service.post("/adapters", content=form(honest.content()), headers={"Content-Type": KIND}).json()
+def test_ranges_of_a_bundle_that_are_none_are_refused_or_ignored(
+    service: httpx.Client, honest: Honest
+) -> None:
+    sent = service.post(
+        "/adapters", content=form(honest.content()), headers={"Content-Type": KIND}
+    ).json()
     path = f"/adapters/movies/versions/{sent['version']}/file"
     wrong = [
         "bytes=9999999-",

@@ -1,4 +1,6 @@
-"""Followers of jobs: many cost as much as one, and no stream outlives its job, its key or the service."""
+"""Followers of jobs: many cost as much as one,
+and no stream outlives its job, its key or the service.
+"""
 
 from __future__ import annotations
 
@@ -64,14 +66,21 @@ def events(lines: list[str]) -> list[tuple[str, dict[str, Any]]]:
     return list(zip(kinds, data, strict=True))
 
 
-def test_many_followers_read_the_job_as_often_as_one(movies: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_followers_read_the_job_as_often_as_one(
+    movies: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(job_events, "LOOK_EVERY_S", 0.03)
     streams: list[list[str]] = [[] for _ in range(30)]
     with ExitStack() as opened, waiting(movies) as job:
-        clients = [opened.enter_context(httpx.Client(base_url=movies.base_url, timeout=30)) for _ in streams]
+        clients = [
+            opened.enter_context(httpx.Client(base_url=movies.base_url, timeout=30))
+            for _ in streams
+        ]
         threads = [follow(client, job, got) for client, got in zip(clients, streams, strict=True)]
         followed = components_of(movies).job_events
-        wait_until(lambda: job.id in followed._followed and followed._followed[job.id].followers == 30)
+        wait_until(
+            lambda: job.id in followed._followed and followed._followed[job.id].followers == 30
+        )
         before, began = followed.reads, time.monotonic()
         wait_until(lambda: followed.reads - before >= 10)
         assert time.monotonic() - began > 9 * 0.03
@@ -81,7 +90,9 @@ def test_many_followers_read_the_job_as_often_as_one(movies: httpx.Client, monke
         assert events(got)[-1][1]["status"] == "succeeded"
 
 
-def test_more_followers_than_allowed_are_refused(movies: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_followers_than_allowed_are_refused(
+    movies: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(job_events, "MAX_FOLLOWERS_PER_JOB", 1)
     with waiting(movies) as job:
         thread = follow(movies, job, [])
@@ -104,7 +115,9 @@ def test_a_stream_ends_with_its_domain_and_says_so(movies: httpx.Client) -> None
 
 
 @pytest.fixture
-def keyed(settings: Settings, backbone: Backbone) -> Iterator[tuple[httpx.Client, Callable[[], object]]]:
+def keyed(
+    settings: Settings, backbone: Backbone
+) -> Iterator[tuple[httpx.Client, Callable[[], object]]]:
     """A service with `movies`, reached with a key, and what revokes that key."""
     assert backbone.fingerprint
     file = KeyFile(settings.data / "keys.json")
@@ -114,7 +127,9 @@ def keyed(settings: Settings, backbone: Backbone) -> Iterator[tuple[httpx.Client
         yield client, lambda: file.revoke(key.id)
 
 
-def test_a_stream_ends_with_its_key_and_says_so(keyed: tuple[httpx.Client, Callable[[], object]]) -> None:
+def test_a_stream_ends_with_its_key_and_says_so(
+    keyed: tuple[httpx.Client, Callable[[], object]],
+) -> None:
     client, revoke = keyed
     got: list[str] = []
     with waiting(client) as job:

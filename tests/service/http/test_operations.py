@@ -19,7 +19,12 @@ from transrec.backbone import Backbone
 
 def test_probes_answer(client: httpx.Client) -> None:
     assert client.get("/livez").json() == {"status": "ok"}
-    assert client.get("/readyz").json() == {"status": "ready", "loading": {}, "broken": {}, "degraded": {}}
+    assert client.get("/readyz").json() == {
+        "status": "ready",
+        "loading": {},
+        "broken": {},
+        "degraded": {},
+    }
 
 
 def test_metrics_count_requests_rows_and_memory(movies: httpx.Client) -> None:
@@ -46,9 +51,16 @@ def test_info_says_what_runs_and_what_each_domain_takes(
 
 
 def test_every_error_is_a_problem_with_the_request_id(client: httpx.Client) -> None:
-    for method, path, status in (("GET", "/nowhere", 404), ("DELETE", "/recommend", 405), ("GET", "/jobs/x", 404)):
+    for method, path, status in (
+        ("GET", "/nowhere", 404),
+        ("DELETE", "/recommend", 405),
+        ("GET", "/jobs/x", 404),
+    ):
         answer = client.request(method, path, headers={"X-Request-Id": "mine-1"})
-        assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
+        assert (answer.status_code, answer.headers["content-type"]) == (
+            status,
+            "application/problem+json",
+        )
         assert answer.json()["request_id"] == answer.headers["x-request-id"] == "mine-1"
     strange = client.get("/nowhere", headers={"X-Request-Id": "a b\tc"})
     assert re.fullmatch("[0-9a-f]{32}", strange.headers["x-request-id"])
@@ -86,7 +98,9 @@ def test_a_taken_port_is_one_clear_error() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(PortTaken, match=f"port {port} of 127.0.0.1 is taken: choose another with SWAPREC_PORT"):
+        with pytest.raises(
+            PortTaken, match=f"port {port} of 127.0.0.1 is taken: choose another with SWAPREC_PORT"
+        ):
             listen(Settings(port=port))
 
 
@@ -107,7 +121,9 @@ def test_two_services_run_in_one_process(tmp_path: Path, backbone: Backbone) -> 
         assert two.get("/domains").json()["items"] == []
 
 
-def test_without_its_backbone_a_domain_says_what_is_missing(settings: Settings, tmp_path: Path) -> None:
+def test_without_its_backbone_a_domain_says_what_is_missing(
+    settings: Settings, tmp_path: Path
+) -> None:
     with running(settings) as client:
         client.put("/domains/movies", json={})
     (settings.data / "backbones" / "tiny").rename(tmp_path / "elsewhere")

@@ -1,4 +1,6 @@
-"""Imports that are cut off go on where they were, and nothing that was deleted meanwhile comes back."""
+"""Imports that are cut off go on where they were,
+and nothing that was deleted meanwhile comes back.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ ROWS = 120
 
 
 @pytest.fixture
-def components(settings: Settings, backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> Iterator[Components]:
+def components(
+    settings: Settings, backbone: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Components]:
     """A process with an empty domain; its jobs wait, and imports take fifty rows at a time."""
     monkeypatch.setattr(import_rows, "BATCH_ROWS", 50)
     monkeypatch.setattr(imports, "BATCH_ROWS", 50)
@@ -39,7 +43,9 @@ def components(settings: Settings, backbone: Backbone, monkeypatch: pytest.Monke
 def body(components: Components) -> Path:
     """Spool rows, one of them no item."""
     path = components.settings.data / "imports" / "body.ndjson.part"
-    rows = [json.dumps({"item_id": f"i{number}", "title": f"film {number}"}) for number in range(ROWS)]
+    rows = [
+        json.dumps({"item_id": f"i{number}", "title": f"film {number}"}) for number in range(ROWS)
+    ]
     path.write_text("\n".join([*rows[:70], "{", *rows[70:]]) + "\n")
     return path
 
@@ -71,7 +77,9 @@ def titles(components: Components) -> dict[str, str]:
     return {item.item_id: item.text for _, item in components.state.list_items("movies", -1, 1000)}
 
 
-def test_an_import_that_is_resumed_stores_no_row_twice_and_reports_all(components: Components) -> None:
+def test_an_import_that_is_resumed_stores_no_row_twice_and_reports_all(
+    components: Components,
+) -> None:
     job = components.imports.submit("movies", body(components), incarnation(components))
     with pytest.raises(Stopped):
         go_on(components, Cut)
@@ -108,7 +116,9 @@ def test_rows_of_which_it_was_not_written_down_that_they_are_stored_overwrite_no
     assert (report.stored, report.rejected_count) == (ROWS, 1)
 
 
-def test_a_job_of_an_earlier_version_that_wrote_nothing_down_begins_at_the_first_row(components: Components) -> None:
+def test_a_job_of_an_earlier_version_that_wrote_nothing_down_begins_at_the_first_row(
+    components: Components,
+) -> None:
     job: JobRecord = components.imports.submit("movies", body(components), incarnation(components))
     assert job.result is None
     assert go_on(components)["accepted"] == ROWS
@@ -117,14 +127,23 @@ def test_a_job_of_an_earlier_version_that_wrote_nothing_down_begins_at_the_first
 def test_a_patch_that_is_resumed_does_not_undo_what_came_since(components: Components) -> None:
     components.writer.upsert("movies", [StoredItem("a", "film", 1.0), StoredItem("b", "film", 1.0)])
     jobs = [
-        components.imports.submit_patch("movies", name, ItemPatch(popularity=2.0), incarnation(components))
+        components.imports.submit_patch(
+            "movies", name, ItemPatch(popularity=2.0), incarnation(components)
+        )
         for name in ("a", "b")
     ]
     work = components.jobs.kinds["patch"]
     for job in jobs:
-        assert work(job, Progress(components.state, job, threading.Event())) == {"updated": 1, "unchanged": 0}
+        assert work(job, Progress(components.state, job, threading.Event())) == {
+            "updated": 1,
+            "unchanged": 0,
+        }
     components.writer.upsert("movies", [StoredItem("a", "film", 3.0)])
-    for job in jobs:  # as a process does that was killed before it had written down that they are done
-        assert work(job, Progress(components.state, job, threading.Event())) == {"updated": 0, "unchanged": 1}
+    # As a process does that was killed before it had written down that they are done.
+    for job in jobs:
+        assert work(job, Progress(components.state, job, threading.Event())) == {
+            "updated": 0,
+            "unchanged": 1,
+        }
     found = components.state.items_by_id("movies", ["a", "b"])
     assert (found["a"].popularity, found["b"].popularity) == (3.0, 2.0)

@@ -1,4 +1,6 @@
-"""A build that fails is not tried for ever: what was refused waits for a change, the rest ever longer."""
+"""A build that fails is not tried for ever:
+what was refused waits for a change, the rest ever longer.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,10 @@ def ask(components: Components) -> JobRecord | None:
 def fail(components: Components, error: dict[str, Any]) -> JobRecord:
     """Record a build of the catalog as it is now that failed."""
     live = components.store.live("movies")
-    detail = {"generation": components.state.generation("movies"), "version": "none" if live is None else live}
+    detail = {
+        "generation": components.state.generation("movies"),
+        "version": "none" if live is None else live,
+    }
     job = components.state.create_job("fold", "movies", detail, {})
     return components.state.update_job(job.id, status="failed", error=error)
 
@@ -95,7 +100,8 @@ def test_a_domain_that_waits_for_a_build_that_was_refused_says_why(
 
     def is_broken() -> bool:
         nonlocal answer
-        components.live.remove("movies")  # what is heard of earlier writes may bring it back once more
+        # What is heard of earlier writes may bring it back once more.
+        components.live.remove("movies")
         ask(components)
         answer = movies.post("/recommend?domain=movies", json={"history": ["i1"]})
         return answer.status_code == 503
@@ -109,8 +115,14 @@ def test_a_catalog_whose_texts_all_look_the_same_is_refused_with_the_reason_and_
     client: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client.put("/domains/thai", json={})
-    rows = [{"item_id": f"th{n}", "title": f"เรื่อง {chr(0x0E01 + n % 40)}{'ก' * (n // 40)}"} for n in range(100)]
-    assert client.post("/domains/thai/items", json=rows).json()["warnings"][0]["code"] == "unknown_tokens"
+    rows = [
+        {"item_id": f"th{n}", "title": f"เรื่อง {chr(0x0E01 + n % 40)}{'ก' * (n // 40)}"}
+        for n in range(100)
+    ]
+    assert (
+        client.post("/domains/thai/items", json=rows).json()["warnings"][0]["code"]
+        == "unknown_tokens"
+    )
     reconciler = components_of(client).reconciler
     job: Any = reconciler.request_compaction("thai")
     ended = wait_for_job(client, {"id": job.id})

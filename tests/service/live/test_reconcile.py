@@ -58,7 +58,9 @@ def caught_up(components: Components) -> LiveDomain:
 def work(components: Components) -> None:
     """Do the jobs that wait, one after the other."""
     while job := components.state.claim_job("here", 60.0):
-        result = components.jobs.kinds[job.kind](job, Progress(components.state, job, threading.Event()))
+        result = components.jobs.kinds[job.kind](
+            job, Progress(components.state, job, threading.Event())
+        )
         components.state.update_job(job.id, token=job.token, status="succeeded", result=result)
 
 
@@ -69,7 +71,9 @@ def with_base(components: Components) -> None:
     assert caught_up(components).items.base.is_kept
 
 
-def test_while_more_changes_than_can_be_applied_wait_deletes_are_applied_at_once(components: Components) -> None:
+def test_while_more_changes_than_can_be_applied_wait_deletes_are_applied_at_once(
+    components: Components,
+) -> None:
     before = caught_up(components)
     write_in_other_process(components, MANY)
     delete_in_other_process(components, TEXTS[3])
@@ -78,7 +82,9 @@ def test_while_more_changes_than_can_be_applied_wait_deletes_are_applied_at_once
     assert "movies" in components.reconciler.waiting
     assert set(now.items.rows(TEXTS)) == {*TEXTS} - {TEXTS[3]}
     assert not now.items.rows(MANY), "they wait for a base"
-    assert now.index_generation > before.index_generation, "answers of one number are made of the same items"
+    assert now.index_generation > before.index_generation, (
+        "answers of one number are made of the same items"
+    )
     delete_in_other_process(components, TEXTS[4])
     assert set(caught_up(components).items.rows(TEXTS)) == {*TEXTS} - {TEXTS[3], TEXTS[4]}
 
@@ -96,7 +102,7 @@ def test_what_was_deleted_and_came_back_while_changes_wait_is_there_again_after_
     assert "movies" not in components.reconciler.waiting
 
 
-def test_a_process_that_starts_while_many_changes_wait_answers_from_the_last_base_without_what_is_deleted(
+def test_a_process_that_starts_while_many_changes_wait_uses_the_last_base_minus_removed_items(
     settings: Settings, components: Components
 ) -> None:
     with_base(components)
@@ -125,40 +131,48 @@ def test_a_rollback_while_many_changes_wait_is_done_at_once_and_brings_nothing_b
     assert set(live.items.rows(TEXTS)) == {*TEXTS} - {TEXTS[3]}
 
 
-def test_a_domain_that_was_made_anew_has_nothing_of_the_one_before(components: Components, backbone: Backbone) -> None:
+def test_a_domain_that_was_made_anew_has_nothing_of_the_one_before(
+    components: Components, backbone: Backbone
+) -> None:
     before = caught_up(components)
     components.state.delete_domain("movies")  # elsewhere, and this process learns of it late
     components.state.put_domain(DomainRecord("movies", backbone.fingerprint))
     for number in range(before.items.generation + 2):
         write_in_other_process(components, [f"other {number}"])
     now = caught_up(components)
-    assert set(now.items.ids(now.items.living())) == {f"other {n}" for n in range(before.items.generation + 2)}
+    assert set(now.items.ids(now.items.living())) == {
+        f"other {n}" for n in range(before.items.generation + 2)
+    }
 
 
-def test_during_a_large_import_single_items_come_change_and_go_at_once_and_the_rest_with_the_next_base(
+def test_during_a_large_import_single_items_change_at_once_and_the_rest_with_the_next_base(
     components: Components,
 ) -> None:
     with_base(components)
     many = [StoredItem(text, text) for text in (f"news {number}" for number in range(600))]
     components.writer.upsert("movies", many, search=False)
-    assert set(caught_up(components).items.rows([*TEXTS, *(item.item_id for item in many)])) == {*TEXTS}
+    assert set(caught_up(components).items.rows([*TEXTS, *(item.item_id for item in many)])) == {
+        *TEXTS
+    }
     components.writer.upsert("movies", [StoredItem("new", "new"), many[0]])
     components.writer.change("movies", TEXTS[1], lambda item: replace(item, available=False))
     components.writer.delete("movies", [TEXTS[2], many[1].item_id])
     items = caught_up(components).items
-    assert set(items.rows([*TEXTS, "new", "news 0", "news 1"])) == {*TEXTS, "new", "news 0"} - {TEXTS[2]}
+    assert set(items.rows([*TEXTS, "new", "news 0", "news 1"])) == {*TEXTS, "new", "news 0"} - {
+        TEXTS[2]
+    }
     assert TEXTS[1] not in recommended(items)
     assert {"new", "news 0"} <= recommended(items)
     assert "movies" not in components.reconciler.waiting
     work(components)
-    assert set(caught_up(components).items.rows(item.item_id for item in many)) == {f"news {n}" for n in range(600)} - {
-        "news 1"
-    }
+    assert set(caught_up(components).items.rows(item.item_id for item in many)) == {
+        f"news {n}" for n in range(600)
+    } - {"news 1"}
     assert not caught_up(components).items.incomplete
     assert components.state.open_jobs() == []
 
 
-def test_what_is_unavailable_while_more_changes_than_can_be_applied_wait_is_known_and_not_recommended(
+def test_unavailable_items_are_known_and_not_recommended_while_too_many_changes_wait(
     components: Components,
 ) -> None:
     with_base(components)
@@ -176,7 +190,9 @@ def recommended(items: LiveItems) -> set[str]:
     return set(items.ids(rows[0]))
 
 
-def test_a_delete_needs_no_file_of_the_version_that_answers(components: Components, bundle: MakeBundle) -> None:
+def test_a_delete_needs_no_file_of_the_version_that_answers(
+    components: Components, bundle: MakeBundle
+) -> None:
     version = components.store.add("movies", bundle(1), lambda _: []).version
     components.activator.submit("movies", version)
     work(components)
@@ -185,7 +201,10 @@ def test_a_delete_needs_no_file_of_the_version_that_answers(components: Componen
     assert not components.live.get("movies").live.items.rows([TEXTS[3]])
     write_in_other_process(components, ["late"])
     delete_in_other_process(components, TEXTS[4])
-    assert set(caught_up(components).items.rows([*TEXTS, "late"])) == {*TEXTS} - {TEXTS[3], TEXTS[4]}
+    assert set(caught_up(components).items.rows([*TEXTS, "late"])) == {*TEXTS} - {
+        TEXTS[3],
+        TEXTS[4],
+    }
 
 
 def test_a_base_that_is_damaged_is_built_again(settings: Settings, components: Components) -> None:
@@ -208,7 +227,8 @@ def test_a_version_that_is_pinned_before_it_ever_answered_becomes_warm(
     components: Components, bundle: MakeBundle
 ) -> None:
     components.writer.upsert(
-        "movies", [StoredItem(f"news {number}", f"news {number}") for number in range(COMPACTION_ROWS)]
+        "movies",
+        [StoredItem(f"news {number}", f"news {number}") for number in range(COMPACTION_ROWS)],
     )
     with_base(components)
     version = components.store.add("movies", bundle(1), lambda _: []).version
@@ -219,7 +239,9 @@ def test_a_version_that_is_pinned_before_it_ever_answered_becomes_warm(
     assert components.state.open_jobs() == [], "there is nothing left to build"
 
 
-def test_a_domain_made_anew_that_cannot_answer_here_is_not_answered_from_the_one_before(components: Components) -> None:
+def test_a_domain_made_anew_that_cannot_answer_here_is_not_answered_from_the_one_before(
+    components: Components,
+) -> None:
     assert caught_up(components)
     components.state.delete_domain("movies")
     components.state.put_domain(DomainRecord("movies", "a backbone that is loaded elsewhere"))
@@ -236,7 +258,9 @@ def test_a_version_that_lacks_what_an_import_brought_is_built_before_it_goes_liv
     with_base(components)
     components.activator.pin("movies", version, pinned=False)
     components.writer.upsert(
-        "movies", [StoredItem(f"news {number}", f"news {number}") for number in range(600)], search=False
+        "movies",
+        [StoredItem(f"news {number}", f"news {number}") for number in range(600)],
+        search=False,
     )
     work(components)
     components.activator.pin("movies", version, pinned=True)
@@ -246,19 +270,29 @@ def test_a_version_that_lacks_what_an_import_brought_is_built_before_it_goes_liv
     assert not job.ended, "it is no flip"
     work(components)
     live = components.live.get("movies").live
-    assert (live.version, len(live.items), live.items.incomplete) == (version, len(TEXTS) + 600, False)
+    assert (live.version, len(live.items), live.items.incomplete) == (
+        version,
+        len(TEXTS) + 600,
+        False,
+    )
 
 
-def test_a_value_that_lacks_something_never_has_the_number_of_one_that_has_all(components: Components) -> None:
+def test_a_value_that_lacks_something_never_has_the_number_of_one_that_has_all(
+    components: Components,
+) -> None:
     with_base(components)
     numbers = [caught_up(components).index_generation]
     components.writer.upsert(
-        "movies", [StoredItem(f"news {number}", f"news {number}") for number in range(600)], search=False
+        "movies",
+        [StoredItem(f"news {number}", f"news {number}") for number in range(600)],
+        search=False,
     )
     numbers.append(caught_up(components).index_generation)
     work(components)
     numbers.append(caught_up(components).index_generation)
-    assert numbers[0] <= numbers[1] < numbers[2], "what an import brought and is not seen yet changes no answer"
+    assert numbers[0] <= numbers[1] < numbers[2], (
+        "what an import brought and is not seen yet changes no answer"
+    )
 
 
 def test_a_delete_goes_also_where_no_job_can_be_written_down(
@@ -268,12 +302,15 @@ def test_a_delete_goes_also_where_no_job_can_be_written_down(
         raise OutOfSpace("no room")
 
     write_in_other_process(components, MANY)
-    monkeypatch.setattr(components.jobs, "submit", full)  # as a full Redis, which takes deletes and no jobs
+    # As a full Redis, which takes deletes and no jobs.
+    monkeypatch.setattr(components.jobs, "submit", full)
     components.writer.delete("movies", [TEXTS[3]])
     assert not components.live.get("movies").live.items.rows([TEXTS[3]])
 
 
-def test_a_canary_of_an_evicted_domain_can_be_ended(components: Components, bundle: MakeBundle) -> None:
+def test_a_canary_of_an_evicted_domain_can_be_ended(
+    components: Components, bundle: MakeBundle
+) -> None:
     version = components.store.add("movies", bundle(1), lambda _: []).version
     components.activator.submit("movies", version, ActivateRequest(canary_percent=50))
     work(components)
@@ -287,7 +324,9 @@ def test_a_canary_of_an_evicted_domain_can_be_ended(components: Components, bund
     assert components.live.get("movies").canary is None
 
 
-def test_an_item_that_a_patch_does_not_change_is_searchable_when_it_came_with_an_import(components: Components) -> None:
+def test_an_item_that_a_patch_does_not_change_is_searchable_when_it_came_with_an_import(
+    components: Components,
+) -> None:
     with_base(components)
     components.writer.upsert("movies", [StoredItem("news", "news")], search=False)
     assert not caught_up(components).items.rows(["news"])
@@ -310,7 +349,9 @@ def test_an_evicted_deployment_is_not_restored_for_a_later_incarnation_that_chan
     assert not components.live.get("movies").live.items.rows(TEXTS)
 
 
-def test_an_evicted_deployment_is_invalidated_by_a_change_that_was_missed(components: Components) -> None:
+def test_an_evicted_deployment_is_invalidated_by_a_change_that_was_missed(
+    components: Components,
+) -> None:
     with_base(components)
     components.live.evict("movies")
     components.reconciler.reconcile("movies")
@@ -346,7 +387,10 @@ def test_only_the_last_evicted_domains_keep_their_deployments(components: Compon
     for name in ("a", "b", "c"):
         table.publish(Deployment(replace(live, domain=name)))
         table.evict(name)
-    assert [name for name in ("a", "b", "c") if table.cached(name).deployment is not None] == ["b", "c"]
+    assert [name for name in ("a", "b", "c") if table.cached(name).deployment is not None] == [
+        "b",
+        "c",
+    ]
     assert table.restore("a") is None
     back = table.restore("c")
     assert back is not None

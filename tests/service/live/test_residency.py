@@ -1,4 +1,6 @@
-"""A memory budget: the least recently used domain is evicted, loaded on demand, and answers as if it had stayed."""
+"""A memory budget: the least recently used domain is evicted,
+loaded on demand, and answers as if it had stayed.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,16 @@ import httpx
 import pytest
 
 from service.settings import Settings
-from tests.service.conftest import ITEMS, MakeBundle, activate, components_of, running, upload, wait_for_job, wait_until
+from tests.service.conftest import (
+    ITEMS,
+    MakeBundle,
+    activate,
+    components_of,
+    running,
+    upload,
+    wait_for_job,
+    wait_until,
+)
 
 DOMAINS = [f"d{number}" for number in range(6)]
 BUDGET = 70_000
@@ -54,7 +65,9 @@ def metric(client: httpx.Client, name: str) -> float:
     return float(next(line for line in lines if line.startswith(f"swaprec_{name} ")).split()[1])
 
 
-def test_answers_are_the_same_whether_a_domain_was_evicted_or_not(full: Settings, tight: Settings) -> None:
+def test_answers_are_the_same_whether_a_domain_was_evicted_or_not(
+    full: Settings, tight: Settings
+) -> None:
     with running(full) as client:
         expected = {domain: ask(client, domain).json()["items"] for domain in DOMAINS}
     with running(tight) as client:
@@ -89,7 +102,9 @@ def test_a_domain_that_rests_is_ready_and_reports_what_is_live(budgeted: httpx.C
     assert "d0" not in {one["domain"] for one in budgeted.get("/info").json()["domains"]}
 
 
-def test_changes_to_an_evicted_domain_are_in_its_next_answer(budgeted: httpx.Client, bundle: MakeBundle) -> None:
+def test_changes_to_an_evicted_domain_are_in_its_next_answer(
+    budgeted: httpx.Client, bundle: MakeBundle
+) -> None:
     removed = ask(budgeted, "d0").json()["items"][0]["item_id"]
     for domain in ("d4", "d5"):
         ask(budgeted, domain)
@@ -134,7 +149,9 @@ def test_a_pinned_version_keeps_its_domain_in_memory_and_answers_when_it_is_not_
     assert (refused.status_code, refused.json()["code"]) == (409, "version_in_use")
     assert "pinned" in refused.json()["detail"]
 
-    assert budgeted.patch("/adapters/d0/versions/1", json={"pinned": False}).json()["pinned"] is False
+    assert (
+        budgeted.patch("/adapters/d0/versions/1", json={"pinned": False}).json()["pinned"] is False
+    )
     assert ask(budgeted, "d0", version=1).status_code == 409
     for domain in DOMAINS[1:]:
         ask(budgeted, domain)
@@ -160,7 +177,9 @@ def test_an_evicted_domain_is_loaded_when_a_version_of_it_is_pinned_and_after_a_
     assert full.data == tight.data
 
 
-def test_a_gate_compares_with_the_live_version_of_an_evicted_domain(budgeted: httpx.Client, bundle: MakeBundle) -> None:
+def test_a_gate_compares_with_the_live_version_of_an_evicted_domain(
+    budgeted: httpx.Client, bundle: MakeBundle
+) -> None:
     probes = [{"history": [f"i{number}"], "target": f"i{number + 1}"} for number in range(20)]
     assert budgeted.put("/domains/d0/probes", json=probes).status_code == 200
     for domain in ("d4", "d5"):
@@ -185,9 +204,14 @@ def test_a_domain_larger_than_the_budget_is_served_all_the_same(full: Settings) 
             assert in_memory(client) == {domain}
 
 
-def test_under_threads_that_ask_and_change_nobody_gets_another_domains_items(budgeted: httpx.Client) -> None:
+def test_under_threads_that_ask_and_change_nobody_gets_another_domains_items(
+    budgeted: httpx.Client,
+) -> None:
     for domain in DOMAINS:
-        budgeted.put(f"/domains/{domain}/items/own-{domain}", json={"title": f"Own of {domain}", "popularity": 99})
+        budgeted.put(
+            f"/domains/{domain}/items/own-{domain}",
+            json={"title": f"Own of {domain}", "popularity": 99},
+        )
     wrong: list[str] = []
     done = threading.Event()
 
@@ -195,7 +219,9 @@ def test_under_threads_that_ask_and_change_nobody_gets_another_domains_items(bud
         number = 0
         while not done.is_set():
             domain = DOMAINS[number % len(DOMAINS)]
-            budgeted.put(f"/domains/{domain}/items/i{number % 60}", json={"title": f"Again {number}"})
+            budgeted.put(
+                f"/domains/{domain}/items/i{number % 60}", json={"title": f"Again {number}"}
+            )
             number += 1
 
     def asks(number: int) -> None:
@@ -224,10 +250,18 @@ def test_a_small_catalog_that_stays_as_it_is_gets_a_base_and_a_snapshot(
             client.put(f"/domains/{domain}", json={"title": f"The {domain}"})
         client.post("/domains/few/items", json=ITEMS[:3])
         for domain in ("few", "empty"):
-            wait_until(lambda domain=domain: (settings.data / "snapshots" / domain / "snapshot.json").exists())  # type: ignore[misc]
+            wait_until((settings.data / "snapshots" / domain / "snapshot.json").exists)
         components = components_of(client)
-        wait_until(lambda: all(components.live.get(domain).live.items.base.is_kept for domain in ("few", "empty")))
-        assert {item["item_id"] for item in ask(client, "few", history=[]).json()["items"]} == {"i0", "i1", "i2"}
+        wait_until(
+            lambda: all(
+                components.live.get(domain).live.items.base.is_kept for domain in ("few", "empty")
+            )
+        )
+        assert {item["item_id"] for item in ask(client, "few", history=[]).json()["items"]} == {
+            "i0",
+            "i1",
+            "i2",
+        }
         assert ask(client, "empty", history=[]).json()["fallback"]["reason"] == "empty_catalog"
         compactions = [job for job in client.get("/jobs").json()["items"] if job["kind"] == "fold"]
         assert len(compactions) == 2, "a compacted catalog is not compacted again"

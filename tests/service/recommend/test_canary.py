@@ -6,7 +6,15 @@ import httpx
 import pytest
 
 from service.recommend.canary import MIN_ANSWERS, Watch, chosen
-from tests.service.conftest import ITEMS, MakeBundle, activate, components_of, upload, wait_for_job, wait_until
+from tests.service.conftest import (
+    ITEMS,
+    MakeBundle,
+    activate,
+    components_of,
+    upload,
+    wait_for_job,
+    wait_until,
+)
 
 HISTORY = [item["item_id"] for item in ITEMS[:3]]
 
@@ -23,7 +31,9 @@ def test_a_canary_answers_the_same_users_every_time_and_about_as_many_as_asked()
 
 def test_whom_a_small_canary_answers_a_larger_one_answers_too() -> None:
     users = [f"u{number}" for number in range(1000)]
-    few, many = ({user for user in users if chosen("movies", "d", user, share)} for share in (5, 50))
+    few, many = (
+        {user for user in users if chosen("movies", "d", user, share)} for share in (5, 50)
+    )
     assert few < many
 
 
@@ -62,12 +72,16 @@ def _version(client: httpx.Client, user: str | None) -> object:
 
 
 def _canary(client: httpx.Client, version: int, percent: int) -> None:
-    answer = client.post(f"/adapters/movies/versions/{version}/activate", json={"canary_percent": percent})
+    answer = client.post(
+        f"/adapters/movies/versions/{version}/activate", json={"canary_percent": percent}
+    )
     assert answer.status_code == 202, answer.text
     assert wait_for_job(client, answer.json())["status"] == "succeeded"
 
 
-def test_a_canary_answers_its_share_of_users_until_it_is_promoted(movies: httpx.Client, bundle: MakeBundle) -> None:
+def test_a_canary_answers_its_share_of_users_until_it_is_promoted(
+    movies: httpx.Client, bundle: MakeBundle
+) -> None:
     activate(movies, bundle(1))
     assert upload(movies, bundle(2)).status_code == 201
     _canary(movies, 2, 50)
@@ -85,7 +99,9 @@ def test_a_canary_answers_its_share_of_users_until_it_is_promoted(movies: httpx.
     assert movies.post("/domains/movies/rollback").json()["version"] == 1
 
 
-def test_a_rollback_ends_the_canary_and_leaves_the_live_version(movies: httpx.Client, bundle: MakeBundle) -> None:
+def test_a_rollback_ends_the_canary_and_leaves_the_live_version(
+    movies: httpx.Client, bundle: MakeBundle
+) -> None:
     activate(movies, bundle(1))
     upload(movies, bundle(2))
     _canary(movies, 2, 99)
@@ -130,12 +146,16 @@ def test_a_canary_that_fails_no_more_often_than_the_live_version_goes_on(
     for value in (deployment.live, deployment.canary):
         object.__setattr__(value, "slot", None)  # nothing can be encoded with either
     for number in range(3 * MIN_ANSWERS):
-        answer = movies.post("/recommend?domain=movies", json={"history": HISTORY, "user_id": f"u{number}"})
+        answer = movies.post(
+            "/recommend?domain=movies", json={"history": HISTORY, "user_id": f"u{number}"}
+        )
         assert answer.status_code == 500
     assert movies.get("/domains/movies").json()["canary_version"] == 2
 
 
-def test_answers_are_measured_by_version_while_a_canary_runs(movies: httpx.Client, bundle: MakeBundle) -> None:
+def test_answers_are_measured_by_version_while_a_canary_runs(
+    movies: httpx.Client, bundle: MakeBundle
+) -> None:
     activate(movies, bundle(1))
     for seed in (2, 3):
         upload(movies, bundle(seed))
@@ -153,15 +173,23 @@ def test_answers_are_measured_by_version_while_a_canary_runs(movies: httpx.Clien
 def counted(client: httpx.Client) -> set[tuple[str, str]]:
     """Return arms and versions of which answers were counted."""
     lines = client.get("/metrics").text.splitlines()
-    label = re.compile(r'swaprec_arm_seconds_count\{arm="(\w+)",domain="movies",outcome="answer",version="(\w+)"\} ')
+    label = re.compile(
+        r'swaprec_arm_seconds_count\{arm="(\w+)",domain="movies",'
+        r'outcome="answer",version="(\w+)"\} '
+    )
     return {(found[1], found[2]) for line in lines if (found := label.match(line))}
 
 
-def test_a_running_canary_is_shown_with_its_share_and_since_when(movies: httpx.Client, bundle: MakeBundle) -> None:
+def test_a_running_canary_is_shown_with_its_share_and_since_when(
+    movies: httpx.Client, bundle: MakeBundle
+) -> None:
     activate(movies, bundle(1))
     assert movies.get("/domains/movies").json()["canary_since"] is None
     upload(movies, bundle(2))
-    wait_for_job(movies, movies.post("/adapters/movies/versions/2/activate", json={"canary_percent": 10}).json())
+    wait_for_job(
+        movies,
+        movies.post("/adapters/movies/versions/2/activate", json={"canary_percent": 10}).json(),
+    )
     shown = movies.get("/domains/movies").json()
     assert (shown["live_version"], shown["canary_version"], shown["canary_percent"]) == (1, 2, 10)
     assert shown["canary_since"].endswith("Z")

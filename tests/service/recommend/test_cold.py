@@ -46,13 +46,17 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
 @pytest.fixture(scope="module")
 def adapters(backbone: Backbone) -> dict[str, Adapter | None]:
     """The adapter of each domain: one of every kind, another houlsby, and none."""
-    adapters = {kind: tiny_adapter(backbone, n, tiny_spec(kind)) for n, kind in enumerate(TINY_KINDS)}
+    adapters = {
+        kind: tiny_adapter(backbone, n, tiny_spec(kind)) for n, kind in enumerate(TINY_KINDS)
+    }
     return {**adapters, "second": tiny_adapter(backbone, 50, tiny_spec("houlsby")), "plain": None}
 
 
 @pytest.fixture(scope="module")
 def client(
-    backbone: Backbone, adapters: dict[str, Adapter | None], tmp_path_factory: pytest.TempPathFactory
+    backbone: Backbone,
+    adapters: dict[str, Adapter | None],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[httpx.Client]:
     data = tmp_path_factory.mktemp("data")
     backbone.save(data / "backbones" / "tiny")
@@ -67,7 +71,10 @@ def client(
 
 
 def offline(
-    backbone: Backbone, adapter: Adapter | None, history: list[int | Content], contents: list[Content]
+    backbone: Backbone,
+    adapter: Adapter | None,
+    history: list[int | Content],
+    contents: list[Content],
 ) -> np.ndarray:
     """Scores of the catalog for a history of rows and of contents that it lacks."""
     fresh = [entry for entry in history if isinstance(entry, Content)]
@@ -76,14 +83,22 @@ def offline(
     places = iter(range(len(contents), len(vectors)))
     rows = [entry if isinstance(entry, int) else next(places) for entry in history]
     users = encode_users(
-        backbone.model.user_encoder, [np.array(rows)], vectors, None if adapter is None else adapter.user
+        backbone.model.user_encoder,
+        [np.array(rows)],
+        vectors,
+        None if adapter is None else adapter.user,
     )
     return np.asarray(vectors[: len(contents)] @ users[0])
 
 
 def scores(answer: dict[str, Any]) -> np.ndarray:
     assert not answer.get("unknown_items"), answer
-    return np.array([found["score"] for found in sorted(answer["items"], key=lambda one: int(one["item_id"][1:]))])
+    return np.array(
+        [
+            found["score"]
+            for found in sorted(answer["items"], key=lambda one: int(one["item_id"][1:]))
+        ]
+    )
 
 
 def ask(client: httpx.Client, domain: str, history: list[Any], **more: Any) -> dict[str, Any]:
@@ -105,8 +120,11 @@ def test_texts_are_read_with_each_domains_own_adapter_while_all_ask_at_once(
     with ThreadPoolExecutor(16) as pool:
         answers = list(pool.map(one, asked))
     for (name, texts), answer in zip(asked, answers, strict=True):
-        expected = offline(backbone, adapters[name], [4, *map(Content, texts), 9], tiny_contents(COUNT))
-        close = 1e-4 if adapters[name] is not None else 1e-2  # bfloat16, whose kernels round by the batch
+        expected = offline(
+            backbone, adapters[name], [4, *map(Content, texts), 9], tiny_contents(COUNT)
+        )
+        # Bfloat16, whose kernels round by the batch.
+        close = 1e-4 if adapters[name] is not None else 1e-2
         assert np.allclose(scores(answer), expected, rtol=close, atol=close), name
         assert answer["history_used"] == 2 + len(texts)
         assert not answer["fallback"]["used"]
@@ -120,7 +138,9 @@ def test_a_history_of_nothing_known_is_answered_by_the_model(client: httpx.Clien
 
 
 def test_the_text_of_an_item_counts_as_the_item(client: httpx.Client) -> None:
-    by_text, by_id = (ask(client, "houlsby", [entry, "i7"]) for entry in ({"text": tiny_texts(4)[3]}, "i3"))
+    by_text, by_id = (
+        ask(client, "houlsby", [entry, "i7"]) for entry in ({"text": tiny_texts(4)[3]}, "i3")
+    )
     assert np.allclose(scores(by_text), scores(by_id), rtol=1e-4, atol=1e-5)
 
 
@@ -131,11 +151,15 @@ def test_only_what_the_network_sees_is_encoded(client: httpx.Client) -> None:
     assert (answer["history_used"], answer["history_truncated"]) == (6, True)
 
 
-def test_an_evicted_adapter_comes_back(client: httpx.Client, monkeypatch: pytest.MonkeyPatch, adapters: Any) -> None:
+def test_an_evicted_adapter_comes_back(
+    client: httpx.Client, monkeypatch: pytest.MonkeyPatch, adapters: Any
+) -> None:
     before = {name: scores(ask(client, name, [{"text": "news"}])).tolist() for name in adapters}
     monkeypatch.setattr("service.recommend.cold.MAX_CACHED_VERSIONS", 2)
     for _ in range(2):
-        assert {name: scores(ask(client, name, [{"text": "news"}])).tolist() for name in adapters} == before
+        assert {
+            name: scores(ask(client, name, [{"text": "news"}])).tolist() for name in adapters
+        } == before
 
 
 def test_compare_reads_them_with_each_versions_adapter(client: httpx.Client) -> None:
@@ -156,7 +180,9 @@ def test_compare_reads_them_with_each_versions_adapter(client: httpx.Client) -> 
         ({"text": "a", "title": "b"}, "history[1].title is no field here"),
     ],
 )
-def test_a_raw_item_that_cannot_be_read_says_why(client: httpx.Client, entry: dict[str, Any], says: str) -> None:
+def test_a_raw_item_that_cannot_be_read_says_why(
+    client: httpx.Client, entry: dict[str, Any], says: str
+) -> None:
     answer = client.post("/recommend?domain=plain", json={"history": ["i1", entry]})
     assert answer.status_code == 422
     assert says in answer.text
@@ -165,7 +191,10 @@ def test_a_raw_item_that_cannot_be_read_says_why(client: httpx.Client, entry: di
 @pytest.mark.parametrize("modalities", [("image",), ("text", "image")], ids="+".join)
 def test_pictures_are_read_too(modalities: Any, tmp_path: Path) -> None:
     backbone = tiny_backbone(tmp_path / "data" / "backbones" / "tiny", modalities=modalities)
-    adapters = {"a": tiny_adapter(backbone, 1, tiny_spec("houlsby")), "b": tiny_adapter(backbone, 2, tiny_spec("side"))}
+    adapters = {
+        "a": tiny_adapter(backbone, 1, tiny_spec("houlsby")),
+        "b": tiny_adapter(backbone, 2, tiny_spec("side")),
+    }
     contents = tiny_contents(COUNT, modalities)
     fresh = Content("storm" if "text" in modalities else "", Picture.of(tiny_picture(77)))
     raw = {"image_b64": b64(tiny_picture(77))} | ({"text": fresh.text} if fresh.text else {})
@@ -175,21 +204,34 @@ def test_pictures_are_read_too(modalities: Any, tmp_path: Path) -> None:
             rows = []
             for n, content in enumerate(contents):
                 image = {} if content.image is None else {"image_b64": b64(content.image.read())}
-                rows.append({"item_id": f"i{n}", **image, **({"text": content.text} if content.text else {})})
+                rows.append(
+                    {
+                        "item_id": f"i{n}",
+                        **image,
+                        **({"text": content.text} if content.text else {}),
+                    }
+                )
             assert http.post(f"/domains/{name}/items", json=rows).json()["rejected_count"] == 0
             activate(http, tiny_bundle(tmp_path / f"{name}.safetensors", backbone, name, adapter))
         for name, adapter in adapters.items():
             found = scores(ask(http, name, ["i2", raw]))
-            assert np.allclose(found, offline(backbone, adapter, [2, fresh], contents), rtol=1e-4, atol=1e-4)
-        damaged = http.post("/recommend?domain=a", json={"history": [{"image_b64": b64(tiny_picture(1)[:-40])}]})
+            assert np.allclose(
+                found, offline(backbone, adapter, [2, fresh], contents), rtol=1e-4, atol=1e-4
+            )
+        damaged = http.post(
+            "/recommend?domain=a", json={"history": [{"image_b64": b64(tiny_picture(1)[:-40])}]}
+        )
         assert (damaged.status_code, "damaged or truncated" in damaged.text) == (422, True)
 
 
 def test_a_batch_that_fails_raises_for_those_who_wait_and_the_next_one_runs(
     backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    live: Any = SimpleNamespace(domain="plain", version=None, digest="", dtype="float32")  # what a lane reads of it
-    lane = Lane(TorchEngine(backbone, slots=2, max_queue=4), lambda _domain, _version: None, max_queue=4)
+    # What a lane reads of it.
+    live: Any = SimpleNamespace(domain="plain", version=None, digest="", dtype="float32")
+    lane = Lane(
+        TorchEngine(backbone, slots=2, max_queue=4), lambda _domain, _version: None, max_queue=4
+    )
     contents = [Content("storm in oslo"), Content("news")]
     with monkeypatch.context() as broken:
         broken.setattr(lane, "_answer", lambda _: 1 / 0)  # a mistake where nobody expects one

@@ -26,11 +26,16 @@ def test_each_arm_answers_as_it_would_alone(movies: httpx.Client, bundle: MakeBu
         assert arm["items"] == alone["items"]
         assert arm["index_generation"] == alone["index_generation"]
     body = {"history": [], "k": 5, "exclude": {"item_ids": HISTORY}, "include": ["metadata"]}
-    assert compared["arms"][2]["items"] == movies.post("/recommend?domain=movies", json=body).json()["items"]
+    assert (
+        compared["arms"][2]["items"]
+        == movies.post("/recommend?domain=movies", json=body).json()["items"]
+    )
     assert compared["arms"][2]["fallback"] == {"used": False, "reason": None}
 
 
-def test_overlap_and_what_moved_are_counted_from_the_lists(movies: httpx.Client, bundle: MakeBundle) -> None:
+def test_overlap_and_what_moved_are_counted_from_the_lists(
+    movies: httpx.Client, bundle: MakeBundle
+) -> None:
     activate(movies, bundle(1))
     compared = compare(movies).json()
     lists = [[item["item_id"] for item in arm["items"]] for arm in compared["arms"]]
@@ -39,7 +44,9 @@ def test_overlap_and_what_moved_are_counted_from_the_lists(movies: httpx.Client,
         for column, other in enumerate(lists):
             assert compared["overlap_at_k"][row][column] == len(set(one) & set(other)) / 5
     for moved in compared["moved"]:
-        ranks = [ids.index(moved["item_id"]) + 1 if moved["item_id"] in ids else None for ids in lists]
+        ranks = [
+            ids.index(moved["item_id"]) + 1 if moved["item_id"] in ids else None for ids in lists
+        ]
         assert moved["ranks"] == ranks
     still = set.intersection(*map(set, lists)) - {moved["item_id"] for moved in compared["moved"]}
     assert all(len({ids.index(item) for ids in lists}) == 1 for item in still)

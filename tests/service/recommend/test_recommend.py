@@ -16,7 +16,9 @@ from transrec.embed import embed
 from transrec.model import encode_users
 
 
-def offline(backbone: Backbone, adapter: Adapter | None, rows: list[int], k: int) -> list[tuple[str, float]]:
+def offline(
+    backbone: Backbone, adapter: Adapter | None, rows: list[int], k: int
+) -> list[tuple[str, float]]:
     """What the library gives without any service."""
     vectors = embed(backbone, [item["title"] for item in ITEMS], adapter, dtype="float32")
     side = None if adapter is None else adapter.user
@@ -49,7 +51,9 @@ def test_an_answer_is_the_offline_answer_of_its_version(
         expected = offline(backbone, tiny_adapter(backbone, 1), rows, 10)
         assert answer["version"] == 1
         assert [item["item_id"] for item in answer["items"]] == [item_id for item_id, _ in expected]
-        assert [item["score"] for item in answer["items"]] == pytest.approx([score for _, score in expected], rel=1e-4)
+        assert [item["score"] for item in answer["items"]] == pytest.approx(
+            [score for _, score in expected], rel=1e-4
+        )
         assert [item["rank"] for item in answer["items"]] == list(range(1, 11))
 
 
@@ -76,7 +80,9 @@ def test_an_offset_continues_the_same_list(movies: httpx.Client) -> None:
 def test_unknown_items_are_skipped_and_named_or_refused(movies: httpx.Client) -> None:
     answer = ask(movies, history=["zz", {"item_id": "i4"}, "zz"])
     assert (answer["unknown_items"], answer["history_used"]) == (["zz"], 1)
-    refused = movies.post("/recommend?domain=movies", json={"history": ["zz", "i4", "yy"], "on_unknown": "error"})
+    refused = movies.post(
+        "/recommend?domain=movies", json={"history": ["zz", "i4", "yy"], "on_unknown": "error"}
+    )
     assert refused.status_code == 422
     assert len(refused.json()["errors"]) == 2
 
@@ -104,7 +110,9 @@ def test_an_empty_catalog_answers_empty_and_says_so(client: httpx.Client) -> Non
     assert (answer["items"], answer["fallback"]["reason"]) == ([], "empty_catalog")
 
 
-def test_a_version_can_be_pinned_while_it_is_in_memory(movies: httpx.Client, bundle: Callable[..., Path]) -> None:
+def test_a_version_can_be_pinned_while_it_is_in_memory(
+    movies: httpx.Client, bundle: Callable[..., Path]
+) -> None:
     activate(movies, bundle(1))
     activate(movies, bundle(2))
     assert ask(movies, history=["i1"])["version"] == 2
@@ -129,13 +137,18 @@ def test_bad_bodies_are_answered_with_what_was_expected(
     movies: httpx.Client, body: bytes, status: int, says: str
 ) -> None:
     answer = movies.post("/recommend?domain=movies", content=body)
-    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
+    assert (answer.status_code, answer.headers["content-type"]) == (
+        status,
+        "application/problem+json",
+    )
     assert says in answer.text
     assert answer.json()["request_id"] == answer.headers["x-request-id"]
 
 
 def test_every_wrong_value_of_a_body_is_listed(movies: httpx.Client) -> None:
-    answer = movies.post("/recommend?domain=movies", json={"history": ["a"], "k": 0, "fallback": "no", "x": 1})
+    answer = movies.post(
+        "/recommend?domain=movies", json={"history": ["a"], "k": 0, "fallback": "no", "x": 1}
+    )
     assert {error["loc"][0] for error in answer.json()["errors"]} == {"k", "fallback", "x"}
 
 

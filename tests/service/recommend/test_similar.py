@@ -32,7 +32,9 @@ def adapter(backbone: Backbone) -> Adapter:
 
 
 @pytest.fixture(scope="module")
-def client(backbone: Backbone, adapter: Adapter, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+def client(
+    backbone: Backbone, adapter: Adapter, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[httpx.Client]:
     data = tmp_path_factory.mktemp("data")
     backbone.save(data / "backbones" / "tiny")
     with running(Settings(data=data, port=0)) as http:
@@ -48,13 +50,17 @@ def vectors(backbone: Backbone, adapter: Adapter, texts: list[str]) -> np.ndarra
     return np.asarray(embed(backbone, texts, adapter, dtype="float32"))
 
 
-def ask(client: httpx.Client, path: str, body: dict[str, Any], domain: str = "movies") -> dict[str, Any]:
+def ask(
+    client: httpx.Client, path: str, body: dict[str, Any], domain: str = "movies"
+) -> dict[str, Any]:
     answer = client.post(path, params={"domain": domain}, json=body)
     assert answer.status_code == 200, answer.text
     return dict(answer.json())
 
 
-@pytest.mark.parametrize("query", [{"item_id": "i4"}, {"text": TEXTS[4]}, {"text": "storm in oslo"}], ids=str)
+@pytest.mark.parametrize(
+    "query", [{"item_id": "i4"}, {"text": TEXTS[4]}, {"text": "storm in oslo"}], ids=str
+)
 def test_neighbours_are_those_of_the_domains_own_vectors(
     client: httpx.Client, backbone: Backbone, adapter: Adapter, query: dict[str, str]
 ) -> None:
@@ -71,7 +77,9 @@ def test_neighbours_are_those_of_the_domains_own_vectors(
 
 
 def test_another_version_has_other_neighbours(client: httpx.Client) -> None:
-    live, frozen = (ask(client, "/similar", {"item_id": "i4", **pin}) for pin in ({}, {"version": "none"}))
+    live, frozen = (
+        ask(client, "/similar", {"item_id": "i4", **pin}) for pin in ({}, {"version": "none"})
+    )
     assert live["items"] != frozen["items"]
     assert frozen["version"] == "none"
 
@@ -85,7 +93,11 @@ def test_of_a_small_catalog_all_others_are_neighbours(client: httpx.Client) -> N
 def test_vectors_of_items_and_of_texts_in_the_order_of_the_request(
     client: httpx.Client, backbone: Backbone, adapter: Adapter
 ) -> None:
-    answer = ask(client, "/embed", {"items": [{"text": "storm"}, "i7", {"item_id": "i2"}, {"text": "oslo news"}]})
+    answer = ask(
+        client,
+        "/embed",
+        {"items": [{"text": "storm"}, "i7", {"item_id": "i2"}, {"text": "oslo news"}]},
+    )
     expected = vectors(backbone, adapter, ["storm", TEXTS[7], TEXTS[2], "oslo news"])
     assert np.allclose(answer["vectors"], expected, rtol=1e-4, atol=1e-4)
 
@@ -99,10 +111,22 @@ def test_vectors_of_items_and_of_texts_in_the_order_of_the_request(
         ("/similar", {"image_b64": "aGVsbG8="}, 422, "it has no text"),
         ("/similar", {"item_id": "i1", "version": 9}, 409, "activate or pin it first"),
         ("/embed", {"items": []}, 422, "at least 1 item"),
-        ("/embed", {"items": ["i1", "nobody", {"item_id": "neither"}]}, 404, "no item 'nobody', 'neither'"),
-        ("/embed", {"items": [{}]}, 422, "an object with item_id, or an object with text or image_b64"),
+        (
+            "/embed",
+            {"items": ["i1", "nobody", {"item_id": "neither"}]},
+            404,
+            "no item 'nobody', 'neither'",
+        ),
+        (
+            "/embed",
+            {"items": [{}]},
+            422,
+            "an object with item_id, or an object with text or image_b64",
+        ),
     ],
 )
-def test_what_cannot_be_answered_says_why(client: httpx.Client, path: str, body: Any, status: int, says: str) -> None:
+def test_what_cannot_be_answered_says_why(
+    client: httpx.Client, path: str, body: Any, status: int, says: str
+) -> None:
     answer = client.post(path, params={"domain": "movies"}, json=body)
     assert (answer.status_code, says in answer.text) == (status, True), answer.text

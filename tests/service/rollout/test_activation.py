@@ -17,7 +17,15 @@ from service.http.components import Components
 from service.settings import Settings
 from service.state import DomainRecord, JobRecord, StoredItem
 from service.version import Version
-from tests.service.conftest import ITEMS, MakeBundle, activate, running, upload, wait_for_job, wait_until
+from tests.service.conftest import (
+    ITEMS,
+    MakeBundle,
+    activate,
+    running,
+    upload,
+    wait_for_job,
+    wait_until,
+)
 from tests.tiny import tiny_adapter, tiny_bundle, tiny_texts
 from transrec.backbone import Backbone
 
@@ -38,7 +46,9 @@ def store(components: Components, texts: list[str]) -> None:
 
 
 def make_live(components: Components, path: Path | None) -> JobRecord:
-    version: Version = None if path is None else components.store.add("movies", path, lambda _: []).version
+    version: Version = (
+        None if path is None else components.store.add("movies", path, lambda _: []).version
+    )
     job = components.activator.submit("movies", version)
     wait_until(lambda: components.state.get_job(job.id).ended)
     return components.state.get_job(job.id)
@@ -54,8 +64,12 @@ def test_what_a_rollback_returns_to_has_the_items_that_came_during_an_activation
     assert components.activator.rollback("movies").live.items.rows(["late storm"])
 
 
-def test_the_version_that_was_asked_for_last_is_live_in_the_end(components: Components, bundle: MakeBundle) -> None:
-    cold, warm = (components.store.add("movies", bundle(seed), lambda _: []).version for seed in (1, 2))
+def test_the_version_that_was_asked_for_last_is_live_in_the_end(
+    components: Components, bundle: MakeBundle
+) -> None:
+    cold, warm = (
+        components.store.add("movies", bundle(seed), lambda _: []).version for seed in (1, 2)
+    )
     components.activator.submit("movies", warm)
     store(components, [f"news {n}" for n in range(2000)])
     jobs = [components.activator.submit("movies", version) for version in (cold, warm)]
@@ -63,7 +77,9 @@ def test_the_version_that_was_asked_for_last_is_live_in_the_end(components: Comp
     assert components.live.get("movies").live.version == warm
 
 
-def test_changes_that_come_together_are_embedded_together(components: Components, bundle: MakeBundle) -> None:
+def test_changes_that_come_together_are_embedded_together(
+    components: Components, bundle: MakeBundle
+) -> None:
     make_live(components, bundle(1))
     before = components.live.get("movies").live.index_generation
 
@@ -86,7 +102,9 @@ def test_a_catalog_that_did_not_change_builds_nothing(components: Components) ->
     assert components.live.get("movies") is before
 
 
-def test_live_and_previous_share_one_catalog_in_memory(components: Components, bundle: MakeBundle) -> None:
+def test_live_and_previous_share_one_catalog_in_memory(
+    components: Components, bundle: MakeBundle
+) -> None:
     store(components, [f"news {n}" for n in range(600)])
     make_live(components, bundle(1))
     make_live(components, bundle(2))
@@ -96,7 +114,9 @@ def test_live_and_previous_share_one_catalog_in_memory(components: Components, b
     assert deployment.live.items.base is deployment.previous.items.base
 
 
-def test_an_old_value_answers_as_it_did_after_a_hundred_swaps(components: Components, bundle: MakeBundle) -> None:
+def test_an_old_value_answers_as_it_did_after_a_hundred_swaps(
+    components: Components, bundle: MakeBundle
+) -> None:
     make_live(components, bundle(0))
     held = components.live.get("movies").live
     before = held.engine.encode([History([1, 2, 3], held.slot, held.items)])
@@ -116,14 +136,18 @@ def test_a_user_side_that_overflows_is_not_activated(
     adapter = tiny_adapter(backbone, 1)
     for weight in adapter.user.parameters():
         weight.fill_(1e30)
-    job = make_live(components, tiny_bundle(tmp_path / "wild.safetensors", backbone, "movies", adapter))
+    job = make_live(
+        components, tiny_bundle(tmp_path / "wild.safetensors", backbone, "movies", adapter)
+    )
     assert (job.status, job.stage) == ("failed", "verify")
     assert job.error is not None
     assert "the user side overflows" in job.error["error"]
     assert components.live.get("movies").live.version is None
 
 
-@pytest.mark.parametrize(("size", "why"), [(1e9, "the adapter collapsed"), (1e20, "are not finite")])
+@pytest.mark.parametrize(
+    ("size", "why"), [(1e9, "the adapter collapsed"), (1e20, "are not finite")]
+)
 def test_an_adapter_that_drowns_the_items_is_not_activated(
     components: Components, backbone: Backbone, tmp_path: Path, size: float, why: str
 ) -> None:
@@ -133,7 +157,9 @@ def test_an_adapter_that_drowns_the_items_is_not_activated(
     last = item.bottleneck(1, "ffn")
     assert last is not None
     last.up.bias.copy_(size * last.up.bias.sign())
-    job = make_live(components, tiny_bundle(tmp_path / "flat.safetensors", backbone, "movies", adapter))
+    job = make_live(
+        components, tiny_bundle(tmp_path / "flat.safetensors", backbone, "movies", adapter)
+    )
     assert (job.status, job.stage) == ("failed", "verify")
     assert job.error is not None
     assert why in job.error["error"]
@@ -166,7 +192,9 @@ def test_a_domain_that_loads_is_answered_at_once_and_not_made_anew(
     assert settings.data.is_dir()
 
 
-def test_a_damaged_previous_version_keeps_nothing_from_going_on(settings: Settings, bundle: MakeBundle) -> None:
+def test_a_damaged_previous_version_keeps_nothing_from_going_on(
+    settings: Settings, bundle: MakeBundle
+) -> None:
     with running(settings) as client:
         client.put("/domains/movies", json={})
         client.post("/domains/movies/items", json=ITEMS)
@@ -174,11 +202,19 @@ def test_a_damaged_previous_version_keeps_nothing_from_going_on(settings: Settin
             activate(client, bundle(seed))
         path = settings.data / "adapters" / "movies" / "1" / "bundle.safetensors"
         path.write_bytes(path.read_bytes()[:-4] + b"\0\0\0\1")
-        assert client.post("/domains/movies/items", json=[{"item_id": "new", "title": "oslo"}]).status_code == 200
+        assert (
+            client.post(
+                "/domains/movies/items", json=[{"item_id": "new", "title": "oslo"}]
+            ).status_code
+            == 200
+        )
         assert client.post("/domains/movies/rollback").json()["code"] == "conflict"
     with running(settings) as client:
         wait_until(
-            lambda: client.get("/readyz").json() == {"status": "ready", "loading": {}, "broken": {}, "degraded": {}}
+            lambda: (
+                client.get("/readyz").json()
+                == {"status": "ready", "loading": {}, "broken": {}, "degraded": {}}
+            )
         )
         assert client.get("/domains/movies").json()["live_version"] == 2
 
@@ -195,7 +231,10 @@ def test_a_broken_domain_is_not_silently_made_anew(settings: Settings, bundle: M
         assert client.put("/domains/movies", json={}).json()["status"] == "broken"
         answer = client.post("/recommend?domain=movies", json={"history": ["i1"]})
         assert (answer.status_code, answer.json()["code"]) == (503, "domain_broken")
-        assert wait_for_job(client, upload(client, bundle(2), activate="true").json()["job"])["status"] == "succeeded"
+        assert (
+            wait_for_job(client, upload(client, bundle(2), activate="true").json()["job"])["status"]
+            == "succeeded"
+        )
         assert client.get("/domains/movies").json()["live_version"] == 2
 
 
@@ -225,6 +264,9 @@ def test_vectors_of_no_version_are_swept(settings: Settings, bundle: MakeBundle)
     with running(settings) as client:
         assert client.delete("/adapters/movies/versions/1").status_code == 204
         kept = {path.name[:32] for path in shelf.iterdir()}
-        digests = [client.get(f"/adapters/movies/versions/{version}").json()["digest"] for version in (2, 3)]
+        digests = [
+            client.get(f"/adapters/movies/versions/{version}").json()["digest"]
+            for version in (2, 3)
+        ]
         none = client.get("/domains/movies").json()["backbone"]
     assert kept == {digest[:32] for digest in (*digests, none)}

@@ -1,4 +1,6 @@
-"""What a version must reach on its domain's probes, before it goes live and while it is a canary."""
+"""What a version must reach on its domain's probes,
+before it goes live and while it is a canary.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,14 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.service.conftest import MakeBundle, activate, components_of, upload, wait_for_job, wait_until
+from tests.service.conftest import (
+    MakeBundle,
+    activate,
+    components_of,
+    upload,
+    wait_for_job,
+    wait_until,
+)
 
 HISTORIES = [[f"i{number}", f"i{number + 1}"] for number in range(20)]
 
@@ -20,7 +29,9 @@ def ask(client: httpx.Client, history: list[str], version: int) -> list[str]:
 
 
 def targets(client: httpx.Client, version: int) -> dict[int, str]:
-    """Return for histories, by their places, what a version recommends and the other one does not."""
+    """Return for histories, by their places,
+    what a version recommends and the other one does not.
+    """
     found: dict[int, str] = {}
     for place, history in enumerate(HISTORIES):
         ours, theirs = (ask(client, history, one) for one in (version, 3 - version))
@@ -30,7 +41,10 @@ def targets(client: httpx.Client, version: int) -> dict[int, str]:
 
 def put_probes(client: httpx.Client, version: int) -> None:
     """Keep probes that a version answers all and the other one none."""
-    probes = [{"history": HISTORIES[place], "target": target} for place, target in targets(client, version).items()]
+    probes = [
+        {"history": HISTORIES[place], "target": target}
+        for place, target in targets(client, version).items()
+    ]
     assert len(probes) > 5
     assert client.put("/domains/movies/probes", json=probes).json()["probes"] == len(probes)
 
@@ -55,32 +69,50 @@ def versions(client: httpx.Client) -> tuple[Any, Any]:
     return card["live_version"], card["canary_version"]
 
 
-def test_a_version_that_misses_its_gate_is_refused_with_the_figures_and_the_live_one_stays(two: httpx.Client) -> None:
+def test_a_version_that_misses_its_gate_is_refused_with_the_figures_and_the_live_one_stays(
+    two: httpx.Client,
+) -> None:
     put_probes(two, 2)
-    job = two.post("/adapters/movies/versions/1/activate", json={"gate": {"min_hr10": 1.0, "min_ndcg10": 1.0}}).json()
+    job = two.post(
+        "/adapters/movies/versions/1/activate", json={"gate": {"min_hr10": 1.0, "min_ndcg10": 1.0}}
+    ).json()
     ended = wait_for_job(two, job)
-    assert (ended["status"], ended["error"]["status"], ended["error"]["code"]) == ("failed", 412, "gate_failed")
+    assert (ended["status"], ended["error"]["status"], ended["error"]["code"]) == (
+        "failed",
+        412,
+        "gate_failed",
+    )
     assert len(ended["error"]["errors"]) == 2, "all that was missed is named"
     assert ended["error"]["figures"]["live"]["version"] == 2
     assert ended["error"]["figures"]["candidate"]["hr"] < 1.0
     assert versions(two) == (2, None)
 
 
-def test_an_upload_with_a_gate_goes_live_only_if_it_passes(two: httpx.Client, bundle: MakeBundle) -> None:
+def test_an_upload_with_a_gate_goes_live_only_if_it_passes(
+    two: httpx.Client, bundle: MakeBundle
+) -> None:
     put_probes(two, 2)
-    answer = upload(two, bundle(3), activate="true", gate=json.dumps({"max_drop": 0.0, "min_overlap": 1.0}))
+    answer = upload(
+        two, bundle(3), activate="true", gate=json.dumps({"max_drop": 0.0, "min_overlap": 1.0})
+    )
     assert answer.status_code == 202, answer.text
     ended = wait_for_job(two, answer.json()["job"])
     assert (ended["status"], ended["error"]["code"]) == ("failed", "gate_failed")
     assert ended["detail"]["gate"]["min_overlap"] == 1.0
-    passed = wait_for_job(two, upload(two, bundle(3), activate="true", gate='{"min_hr10": 0}').json()["job"])
+    passed = wait_for_job(
+        two, upload(two, bundle(3), activate="true", gate='{"min_hr10": 0}').json()["job"]
+    )
     assert passed["status"] == "succeeded"
     refused = upload(two, bundle(4), activate="true", gate='{"max_dorp": 0.1}')
     assert (refused.status_code, refused.json()["errors"][0]["loc"]) == (422, ["max_dorp"])
-    assert two.get("/adapters?domain=movies").json()["items"][-1]["version"] == 3, "what is refused leaves nothing"
+    assert two.get("/adapters?domain=movies").json()["items"][-1]["version"] == 3, (
+        "what is refused leaves nothing"
+    )
 
 
-def test_a_canary_that_passed_its_gate_is_taken_back_when_new_probes_say_so(two: httpx.Client) -> None:
+def test_a_canary_that_passed_its_gate_is_taken_back_when_new_probes_say_so(
+    two: httpx.Client,
+) -> None:
     put_probes(two, 1)
     assert start_canary(two, 1, min_hr10=1.0)["result"]["gate"]["candidate"]["hr"] == 1.0
     assert versions(two) == (2, 1)
@@ -93,7 +125,9 @@ def test_a_canary_that_passed_its_gate_is_taken_back_when_new_probes_say_so(two:
     assert reason.startswith("canary ended: HR@10 is ")
 
 
-def test_a_canary_that_passed_its_gate_is_judged_again_when_its_catalog_was_compacted(two: httpx.Client) -> None:
+def test_a_canary_that_passed_its_gate_is_judged_again_when_its_catalog_was_compacted(
+    two: httpx.Client,
+) -> None:
     put_probes(two, 1)
     start_canary(two, 1, min_hr10=1.0)
     for target in {*targets(two, 1).values()}:

@@ -15,7 +15,10 @@ from service.state.sqlite import FILE, SqliteState
 from swaprec.restore import restore
 from tests.service.conftest import activate, running
 
-ITEMS = [StoredItem(f"i{n}", f"film {n}", float(n), {"year": 1900 + n}, available=n % 2 == 0) for n in range(30)]
+ITEMS = [
+    StoredItem(f"i{n}", f"film {n}", float(n), {"year": 1900 + n}, available=n % 2 == 0)
+    for n in range(30)
+]
 
 
 def taken(folder: Path) -> Snapshots:

@@ -18,7 +18,9 @@ from service.state.feed import coalesced
 from service.state.sqlite_schema import prepare
 
 KEPT = 8
-WORDS = st.tuples(st.sampled_from(get_args(EntryKind)), st.sampled_from(["movies", "books", "news"]))
+WORDS = st.tuples(
+    st.sampled_from(get_args(EntryKind)), st.sampled_from(["movies", "books", "news"])
+)
 HISTORIES = st.lists(WORDS, max_size=20)
 Word = tuple[EntryKind, str]
 
@@ -26,7 +28,10 @@ Word = tuple[EntryKind, str]
 @contextmanager
 def feed_of(history: list[Word]) -> Iterator[sqlite3.Connection]:
     """A feed that keeps few entries, after everything of a history was written."""
-    with closing(sqlite3.connect(":memory:", isolation_level=None)) as db, pytest.MonkeyPatch.context() as patch:
+    with (
+        closing(sqlite3.connect(":memory:", isolation_level=None)) as db,
+        pytest.MonkeyPatch.context() as patch,
+    ):
         patch.setattr(sqlite_feed, "KEPT_ENTRIES", KEPT)
         prepare(db, Path(":memory:"))
         write(db, history)
@@ -48,15 +53,21 @@ def latest(words: list[Word]) -> list[Word]:
 
 
 @given(HISTORIES, st.integers(0, 25))
-def test_a_reader_learns_what_lies_behind_its_place_or_that_some_was_forgotten(history: list[Word], after: int) -> None:
+def test_a_reader_learns_what_lies_behind_its_place_or_that_some_was_forgotten(
+    history: list[Word], after: int
+) -> None:
     with feed_of(history) as db:
         assert sqlite_feed.end(db) == str(len(history))
         entries = read(db, after)
     if len(history) - KEPT <= after <= len(history):
         assert entries is not None
         assert [(entry.kind, entry.domain) for entry in entries] == latest(history[after:])
-        assert [int(entry.position) for entry in entries] == sorted(int(entry.position) for entry in entries)
-        assert all(history[int(entry.position) - 1] == (entry.kind, entry.domain) for entry in entries)
+        assert [int(entry.position) for entry in entries] == sorted(
+            int(entry.position) for entry in entries
+        )
+        assert all(
+            history[int(entry.position) - 1] == (entry.kind, entry.domain) for entry in entries
+        )
     else:
         assert entries is None
 
@@ -92,7 +103,9 @@ def test_of_equal_entries_the_last_position_and_the_first_time_are_kept(
 ) -> None:
     entries = [FeedEntry(str(place), *word) for place, word in enumerate(written)]
     found = coalesced(entries)
-    assert [(entry.kind, entry.domain) for entry in found] == latest([(kind, domain) for kind, domain, _ in written])
+    assert [(entry.kind, entry.domain) for entry in found] == latest(
+        [(kind, domain) for kind, domain, _ in written]
+    )
     for entry in found:
         equal = [one for one in entries if (one.kind, one.domain) == (entry.kind, entry.domain)]
         assert (entry.position, entry.at) == (equal[-1].position, equal[0].at)

@@ -42,7 +42,10 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def items(*names: str, text: str = "film") -> list[StoredItem]:
-    return [StoredItem(name, f"{text} {name}", popularity=1.0, metadata={"title": name}) for name in names]
+    return [
+        StoredItem(name, f"{text} {name}", popularity=1.0, metadata={"title": name})
+        for name in names
+    ]
 
 
 def test_domains_are_created_once_listed_and_deleted(state: State) -> None:
@@ -79,7 +82,9 @@ def test_rows_keep_their_places_and_new_ones_come_last(state: State) -> None:
     assert rows.texts == ["changed b", "film a", "changed c"]
 
 
-def test_an_upsert_counts_new_changed_and_unchanged_and_the_last_of_equal_ids_wins(state: State) -> None:
+def test_an_upsert_counts_new_changed_and_unchanged_and_the_last_of_equal_ids_wins(
+    state: State,
+) -> None:
     state.put_domain(MOVIES)
     first = state.upsert_items("movies", [*items("a", "b"), *items("a", text="later")])
     assert (first.accepted, first.updated, first.unchanged, first.generation) == (2, 0, 0, 1)
@@ -89,7 +94,9 @@ def test_an_upsert_counts_new_changed_and_unchanged_and_the_last_of_equal_ids_wi
     assert state.items_by_id("movies", ["a", "zz"])["a"].text == "later a"
 
 
-def test_probes_are_replaced_and_go_with_their_domain(state: State, reopen: Callable[[], State]) -> None:
+def test_probes_are_replaced_and_go_with_their_domain(
+    state: State, reopen: Callable[[], State]
+) -> None:
     state.put_domain(MOVIES)
     assert state.probes("movies") == []
     state.put_probes("movies", [Probe(["a", "ü"], "c"), Probe(["c"], "a")])
@@ -108,12 +115,18 @@ def test_items_come_in_pages(state: State) -> None:
     state.upsert_items("movies", items(*"abcde"))
     page = state.list_items("movies", -1, 2)
     assert [item.item_id for _, item in page] == ["a", "b"]
-    assert [item.item_id for _, item in state.list_items("movies", page[-1][0], 10)] == ["c", "d", "e"]
+    assert [item.item_id for _, item in state.list_items("movies", page[-1][0], 10)] == [
+        "c",
+        "d",
+        "e",
+    ]
 
 
 def test_ids_and_texts_of_any_script_survive(state: State) -> None:
     state.put_domain(MOVIES)
-    odd = StoredItem('Ærø "q" \\ 😀\u2028', "Blåbærsyltetøy", metadata={"größe": [1, None, {"x": "y"}]})
+    odd = StoredItem(
+        'Ærø "q" \\ 😀\u2028', "Blåbærsyltetøy", metadata={"größe": [1, None, {"x": "y"}]}
+    )
     state.upsert_items("movies", [odd])
     assert state.items_by_id("movies", [odd.item_id])[odd.item_id] == odd
 
@@ -123,7 +136,11 @@ def test_pictures_stay_with_their_items_and_changing_one_is_a_change(state: Stat
     first, second = "a" * 64, "b" * 64
     state.upsert_items(
         "movies",
-        [StoredItem("text", "film"), StoredItem("picture", "", image=first), StoredItem("both", "film", image=first)],
+        [
+            StoredItem("text", "film"),
+            StoredItem("picture", "", image=first),
+            StoredItem("both", "film", image=first),
+        ],
     )
     rows = read_catalog(state, "movies")
     assert (rows.texts, rows.images) == (["film", "", "film"], ["", first, first])
@@ -156,12 +173,21 @@ def test_more_items_than_fit_in_one_question_are_found(state: State) -> None:
     assert state.upsert_items("movies", items(*names)).unchanged == 1203
 
 
-def test_jobs_are_kept_changed_and_listed_newest_first(state: State, reopen: Callable[[], State]) -> None:
+def test_jobs_are_kept_changed_and_listed_newest_first(
+    state: State, reopen: Callable[[], State]
+) -> None:
     first, second = (state.create_job("import", name, {"n": 1}) for name in ("movies", "books"))
-    state.update_job(first.id, status="failed", stage="embed", done=3, total=9, error={"detail": "no"})
+    state.update_job(
+        first.id, status="failed", stage="embed", done=3, total=9, error={"detail": "no"}
+    )
     again = reopen()
     found = again.get_job(first.id)
-    assert (found.status, found.stage, found.done, found.error) == ("failed", "embed", 3, {"detail": "no"})
+    assert (found.status, found.stage, found.done, found.error) == (
+        "failed",
+        "embed",
+        3,
+        {"detail": "no"},
+    )
     assert found.ended
     assert [job.id for job in again.jobs()] == [second.id, first.id]
     assert [job.id for job in again.jobs("books")] == [second.id]
@@ -213,7 +239,9 @@ def test_threads_that_ended_leave_no_open_files(state: State) -> None:
 
 def test_equal_items_are_unchanged_however_they_are_written(state: State) -> None:
     state.put_domain(MOVIES)
-    state.upsert_items("movies", [StoredItem("a", "film", 1, {"x": 1, "y": 2}), StoredItem("b", "film")])
+    state.upsert_items(
+        "movies", [StoredItem("a", "film", 1, {"x": 1, "y": 2}), StoredItem("b", "film")]
+    )
     same = state.upsert_items(
         "movies", [StoredItem("a", "film", 1.0, {"y": 2, "x": 1}), StoredItem("b", "film", 0, {})]
     )
@@ -236,7 +264,9 @@ def test_a_domain_that_is_made_again_begins_anew(state: State) -> None:
     assert read_catalog(state, "movies").ids == ["b"]
 
 
-def test_of_more_jobs_than_are_kept_of_a_domain_the_oldest_that_ended_are_removed(state: State) -> None:
+def test_of_more_jobs_than_are_kept_of_a_domain_the_oldest_that_ended_are_removed(
+    state: State,
+) -> None:
     running, *ended = (state.create_job("import", "movies", {}) for _ in range(RETAINED_JOBS + 2))
     for job in ended:
         state.update_job(job.id, status="succeeded")
@@ -244,7 +274,9 @@ def test_of_more_jobs_than_are_kept_of_a_domain_the_oldest_that_ended_are_remove
     newest = state.create_job("import", "movies", {})
     kept = [newest.id, *(job.id for job in reversed(ended[2:])), running.id]
     assert [job.id for job in state.jobs("movies", 5000)] == kept
-    assert {job.id for job in state.jobs(limit=5000)} == {other.id, *kept}, "another domain loses nothing"
+    assert {job.id for job in state.jobs(limit=5000)} == {other.id, *kept}, (
+        "another domain loses nothing"
+    )
     assert state.get_job(running.id) == running
     claimed = state.claim_job("one", 60)
     assert claimed is not None
@@ -253,17 +285,25 @@ def test_of_more_jobs_than_are_kept_of_a_domain_the_oldest_that_ended_are_remove
 
 def test_the_open_jobs_of_a_domain_are_counted(state: State) -> None:
     assert state.count_open_jobs("movies") == 0
-    jobs = [state.create_job("import", name, {}) for name in ("movies", "books", "movies", "movies")]
+    jobs = [
+        state.create_job("import", name, {}) for name in ("movies", "books", "movies", "movies")
+    ]
     state.update_job(jobs[0].id, status="failed")
     assert (state.count_open_jobs("movies"), state.count_open_jobs("books")) == (2, 1)
 
 
-def test_an_item_that_is_not_available_stays_known_and_to_become_so_is_a_change(state: State) -> None:
+def test_an_item_that_is_not_available_stays_known_and_to_become_so_is_a_change(
+    state: State,
+) -> None:
     state.put_domain(MOVIES)
-    state.upsert_items("movies", [StoredItem("a", "film", available=False), StoredItem("b", "film", image="b" * 64)])
+    state.upsert_items(
+        "movies",
+        [StoredItem("a", "film", available=False), StoredItem("b", "film", image="b" * 64)],
+    )
     assert read_catalog(state, "movies").available == [False, True]
     assert state.upsert_items(
-        "movies", [StoredItem("a", "film"), StoredItem("b", "film", image="b" * 64, available=False)]
+        "movies",
+        [StoredItem("a", "film"), StoredItem("b", "film", image="b" * 64, available=False)],
     ) == (Upserted(0, 2, 0, 2))
     assert read_catalog(state, "movies").available == [True, False]
     assert state.items_by_id("movies", ["a", "b"]) == {
@@ -276,7 +316,9 @@ def test_an_item_that_is_not_available_stays_known_and_to_become_so_is_a_change(
 def test_deleted_items_are_removed_and_ids_that_are_not_there_are_named(state: State) -> None:
     state.put_domain(MOVIES)
     state.upsert_items("movies", items(*"abcd"))
-    assert state.delete_items("movies", ["b", "y,\0 ü", "d", "b", "z"]) == Deleted(2, ["y,\0 ü", "z"], 2)
+    assert state.delete_items("movies", ["b", "y,\0 ü", "d", "b", "z"]) == Deleted(
+        2, ["y,\0 ü", "z"], 2
+    )
     rows = read_catalog(state, "movies")
     assert (rows.ids, rows.rows, rows.generation) == (["a", "c"], [0, 2], 2)
     assert [item.item_id for _, item in state.list_items("movies", -1, 9)] == ["a", "c"]
@@ -336,7 +378,10 @@ def test_changes_name_every_id_once_with_its_final_fate(state: State) -> None:
     state.upsert_items("movies", items(*"abcde"))
     since = read_catalog(state, "movies")
     state.upsert_items("movies", items("a", "b", text="once"))
-    state.upsert_items("movies", [StoredItem("b", "twice", 3.0, {"x": 1}, "f" * 64, available=False), *items("new")])
+    state.upsert_items(
+        "movies",
+        [StoredItem("b", "twice", 3.0, {"x": 1}, "f" * 64, available=False), *items("new")],
+    )
     state.delete_items("movies", ["c", "d", "new"])
     state.upsert_items("movies", items("d", "new"))
     state.delete_items("movies", ["new"])
@@ -358,13 +403,20 @@ def test_changes_name_every_id_once_with_its_final_fate(state: State) -> None:
 def test_who_applies_changes_now_and_then_has_the_catalog(state: State) -> None:
     rng, names = random.Random(7), [str(number) for number in range(40)]
     state.put_domain(MOVIES)
-    incarnation, generation, held = state.get_domain("movies").incarnation, 0, dict[str, tuple[int, str, bool]]()
+    incarnation, generation, held = (
+        state.get_domain("movies").incarnation,
+        0,
+        dict[str, tuple[int, str, bool]](),
+    )
     for turn in range(150):
         some = rng.sample(names, rng.randrange(1, 6))
         if rng.random() < 0.4:
             state.delete_items("movies", some)
         else:
-            state.upsert_items("movies", [StoredItem(name, str(turn), available=rng.random() < 0.5) for name in some])
+            state.upsert_items(
+                "movies",
+                [StoredItem(name, str(turn), available=rng.random() < 0.5) for name in some],
+            )
         if rng.random() < 0.3:
             found = state.changes("movies", generation, incarnation)
             assert found is not None
@@ -376,7 +428,9 @@ def test_who_applies_changes_now_and_then_has_the_catalog(state: State) -> None:
             assert held == dict(zip(rows.ids, there, strict=True))
 
 
-def test_changes_that_are_too_many_or_forgotten_or_of_another_domain_are_not_reported(state: State) -> None:
+def test_changes_that_are_too_many_or_forgotten_or_of_another_domain_are_not_reported(
+    state: State,
+) -> None:
     state.put_domain(MOVIES)
     names = [str(number) for number in range(MAX_CHANGES + 1000)]
     for start in range(0, len(names), 17_000):
@@ -389,7 +443,9 @@ def test_changes_that_are_too_many_or_forgotten_or_of_another_domain_are_not_rep
     state.delete_items("movies", names[1000:])
     state.delete_items("movies", names[:10])
     assert state.changes("movies", 2, incarnation) is None
-    assert state.changes("movies", 4, incarnation) == Changes(5, [], [(row, str(row)) for row in range(10)])
+    assert state.changes("movies", 4, incarnation) == Changes(
+        5, [], [(row, str(row)) for row in range(10)]
+    )
     assert state.changes("movies", 6, incarnation) is None
     state.delete_domain("movies")
     state.put_domain(MOVIES)
@@ -418,7 +474,9 @@ def test_removals_name_what_is_deleted_however_much_else_changed(state: State) -
     state.delete_domain("movies")
     state.put_domain(MOVIES)
     assert state.removals("movies", 0, incarnation) is None
-    assert state.removals("movies", 0, state.get_domain("movies").incarnation) == Removals(0, [], [])
+    assert state.removals("movies", 0, state.get_domain("movies").incarnation) == Removals(
+        0, [], []
+    )
     with pytest.raises(DomainNotFound):
         state.removals("books", 0, incarnation)
 
@@ -427,7 +485,9 @@ def test_removals_name_what_is_not_available_any_more(state: State) -> None:
     state.put_domain(MOVIES)
     state.upsert_items("movies", items(*"abcde"))
     incarnation = state.get_domain("movies").incarnation
-    with_unavailable = [StoredItem(name, f"film {name}", 1.0, {}, available=False) for name in "abcd"]
+    with_unavailable = [
+        StoredItem(name, f"film {name}", 1.0, {}, available=False) for name in "abcd"
+    ]
     state.upsert_items("movies", with_unavailable)
     [b] = state.items_by_id("movies", ["b"]).values()
     state.replace_item("movies", b, replace(b, available=True))
@@ -439,18 +499,25 @@ def test_removals_name_what_is_not_available_any_more(state: State) -> None:
     assert found == Removals(4, ["c"], [])
 
 
-def test_what_is_stored_as_later_is_in_no_changes_but_in_the_catalog_and_marks_them_incomplete(state: State) -> None:
+def test_what_is_stored_as_later_is_in_no_changes_but_in_the_catalog_and_marks_them_incomplete(
+    state: State,
+) -> None:
     state.put_domain(MOVIES)
     state.upsert_items("movies", items(*"abc"))
     incarnation = state.get_domain("movies").incarnation
     many = [str(number) for number in range(MAX_CHANGES + 1)]
-    assert state.upsert_items("movies", items(*many, "a", text="late"), "later").accepted == len(many)
+    assert state.upsert_items("movies", items(*many, "a", text="late"), "later").accepted == len(
+        many
+    )
     assert state.changes("movies", 1, incarnation) == Changes(2, [], [], incomplete=True)
     state.upsert_items("movies", items("new", "b", text="at once"))
     state.delete_items("movies", ["7", "c"])
     found = state.changes("movies", 1, incarnation)
     assert found is not None
-    assert ([item.text for item in found.upserted], found.incomplete) == (["at once b", "at once new"], True)
+    assert ([item.text for item in found.upserted], found.incomplete) == (
+        ["at once b", "at once new"],
+        True,
+    )
     assert {item_id for _, item_id in found.deleted} == {"7", "c"}
     found = state.changes("movies", 2, incarnation)
     assert found is not None
@@ -466,7 +533,9 @@ def test_unchanged_items_are_reported_where_all_are(state: State) -> None:
     incarnation = state.get_domain("movies").incarnation
     assert state.upsert_items("movies", items("a", "b")) == Upserted(0, 0, 2, 1)
     assert state.changes("movies", 0, incarnation) == Changes(1, [], [], incomplete=True)
-    assert state.upsert_items("movies", [*items("a", "d"), *items("b", text="other")], "all") == Upserted(1, 1, 1, 2)
+    assert state.upsert_items(
+        "movies", [*items("a", "d"), *items("b", text="other")], "all"
+    ) == Upserted(1, 1, 1, 2)
     found = state.changes("movies", 0, incarnation)
     assert found is not None
     assert [item.item_id for item in found.upserted] == ["a", "b", "d"]
@@ -551,5 +620,7 @@ except OutOfSpace as error:
 
 
 def test_a_full_disk_changes_nothing_and_is_one_clear_error(tmp_path: Path) -> None:
-    done = subprocess.run([sys.executable, "-c", FULL_DISK, str(tmp_path)], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(tmp_path)], capture_output=True, text=True, check=True
+    )
     assert done.stdout.startswith("OutOfSpace ['a'] no room left on the disk")

@@ -1,4 +1,6 @@
-"""The change feed: what is announced, who is woken, what a reader who was away learns, on each backend."""
+"""The change feed: what is announced,
+who is woken, what a reader who was away learns, on each backend.
+"""
 
 from __future__ import annotations
 
@@ -31,14 +33,20 @@ def since(state: State, write: Callable[[], object]) -> list[tuple[str, str]]:
 def test_every_write_is_announced_and_one_that_changes_nothing_is_not(state: State) -> None:
     assert since(state, lambda: state.put_domain(MOVIES)) == [("domain", "movies")]
     assert since(state, lambda: state.put_domain(MOVIES)) == []
-    assert since(state, lambda: state.put_domain(DomainRecord("movies", "f" * 64, "Other"))) == [("domain", "movies")]
+    assert since(state, lambda: state.put_domain(DomainRecord("movies", "f" * 64, "Other"))) == [
+        ("domain", "movies")
+    ]
     assert since(state, lambda: state.upsert_items("movies", [ITEM])) == [("items", "movies")]
     assert since(state, lambda: state.upsert_items("movies", [ITEM])) == []
-    assert since(state, lambda: state.replace_item("movies", ITEM, StoredItem("a", "x"))) == [("items", "movies")]
+    assert since(state, lambda: state.replace_item("movies", ITEM, StoredItem("a", "x"))) == [
+        ("items", "movies")
+    ]
     assert since(state, lambda: state.replace_item("movies", ITEM, StoredItem("a", "y"))) == []
     assert since(state, lambda: state.delete_items("movies", ["a"])) == [("items", "movies")]
     assert since(state, lambda: state.delete_items("movies", ["a"])) == []
-    assert since(state, lambda: state.put_probes("movies", [Probe(["a"], "b")])) == [("probes", "movies")]
+    assert since(state, lambda: state.put_probes("movies", [Probe(["a"], "b")])) == [
+        ("probes", "movies")
+    ]
     assert since(state, lambda: state.announce("standing", "movies")) == [("standing", "movies")]
     assert since(state, lambda: state.delete_domain("movies")) == [("gone", "movies")]
 
@@ -59,7 +67,9 @@ def test_a_job_is_announced_when_somebody_else_has_to_look_at_it(state: State) -
     assert since(state, lambda: state.update_job(ended.id, status="failed")) == []
 
 
-def test_entries_of_equal_meaning_come_as_one_with_the_last_position_and_the_first_time(state: State) -> None:
+def test_entries_of_equal_meaning_come_as_one_with_the_last_position_and_the_first_time(
+    state: State,
+) -> None:
     began, position = time.time(), state.feed_end()
     for kind in ("items", "standing", "items"):
         state.announce(kind, "movies")
@@ -75,7 +85,9 @@ def test_entries_of_equal_meaning_come_as_one_with_the_last_position_and_the_fir
     assert state.follow(books.position, 0) == []
 
 
-def test_who_waits_is_woken_at_once_by_another_thread_and_by_nothing_after_the_time(state: State) -> None:
+def test_who_waits_is_woken_at_once_by_another_thread_and_by_nothing_after_the_time(
+    state: State,
+) -> None:
     position, began = state.feed_end(), time.monotonic()
     assert state.follow(position, 0.2) == []
     assert 0.19 < time.monotonic() - began < 2
@@ -111,8 +123,12 @@ def test_closing_lets_those_who_wait_go(reopen: Callable[[], State]) -> None:
 
 
 @pytest.fixture
-def forgetful(state: State, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> State:
-    """A state whose feed is as long as it may be, and forgets its oldest entries with the next one."""
+def forgetful(
+    state: State, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> State:
+    """A state whose feed is as long as it may be,
+    and forgets its oldest entries with the next one.
+    """
     if isinstance(state, SqliteState):
         monkeypatch.setattr(sqlite_feed, "KEPT_ENTRIES", 100)
         for number in range(100):
@@ -121,8 +137,8 @@ def forgetful(state: State, request: pytest.FixtureRequest, monkeypatch: pytest.
     server: RedisServer = request.getfixturevalue("empty_redis")
     server.ask(
         "EVAL",
-        "for n = 1, 10099 do redis.call('XADD', KEYS[1], n .. '-0', 'kind', 'items', 'domain', 'd' .. n, 'at', 0) end "
-        "redis.call('SET', KEYS[2], 10099)",
+        "for n = 1, 10099 do redis.call('XADD', KEYS[1], n .. '-0', 'kind', 'items', 'domain', 'd'"
+        " .. n, 'at', 0) end redis.call('SET', KEYS[2], 10099)",
         2,
         "swaprec:{state}:feed",
         "swaprec:{state}:feed-count",

@@ -27,7 +27,10 @@ def test_open_jobs_are_those_of_all_domains_that_have_not_ended(state: State) ->
     assert [job.id for job in state.open_jobs()] == [job.id for job in jobs]
     state.update_job(jobs[1].id, status="failed")
     assert claimed(state).id == jobs[0].id
-    assert [(job.id, job.status) for job in state.open_jobs()] == [(jobs[0].id, "running"), (jobs[2].id, "queued")]
+    assert [(job.id, job.status) for job in state.open_jobs()] == [
+        (jobs[0].id, "running"),
+        (jobs[2].id, "queued"),
+    ]
 
 
 def test_a_job_that_is_stored_with_its_result_has_ended_and_is_never_claimed(state: State) -> None:
@@ -62,7 +65,9 @@ def test_domains_take_turns_however_many_jobs_they_have(state: State) -> None:
     assert turns == ["movies", "books", "songs", "movies", "books", "movies"]
 
 
-def test_a_job_whose_lease_ran_out_is_claimed_again_and_its_former_holder_is_refused(state: State) -> None:
+def test_a_job_whose_lease_ran_out_is_claimed_again_and_its_former_holder_is_refused(
+    state: State,
+) -> None:
     created = state.create_job("import", "movies", {})
     old = claimed(state, "one", 0.05)
     assert state.holds("movies", old.token)
@@ -83,7 +88,9 @@ def test_a_job_whose_lease_ran_out_is_claimed_again_and_its_former_holder_is_ref
     assert state.holds("movies", new.token)
 
 
-def test_a_renewed_lease_does_not_run_out_and_one_that_did_is_renewed_while_nobody_took_the_job(state: State) -> None:
+def test_a_renewed_lease_does_not_run_out_and_one_that_did_is_renewed_while_nobody_took_the_job(
+    state: State,
+) -> None:
     job = state.create_job("import", "movies", {})
     token = claimed(state, "one", 0.05).token
     state.renew_job(job.id, token, LONG_S)
@@ -95,7 +102,9 @@ def test_a_renewed_lease_does_not_run_out_and_one_that_did_is_renewed_while_nobo
     assert state.claim_job("two", LONG_S) is None
 
 
-def test_a_job_that_is_given_back_waits_in_its_place_and_its_token_is_worth_nothing(state: State) -> None:
+def test_a_job_that_is_given_back_waits_in_its_place_and_its_token_is_worth_nothing(
+    state: State,
+) -> None:
     first, _ = (state.create_job("import", "movies", {}) for _ in range(2))
     token = claimed(state).token
     given = state.release_job(first.id, token)
@@ -137,7 +146,9 @@ def test_the_end_of_a_job_ends_its_lease_and_saying_it_twice_is_safe(state: Stat
     job = state.create_job("import", "movies", {})
     token = claimed(state).token
     for _ in range(2):
-        assert state.update_job(job.id, token=token, status="succeeded", result={"n": 1}).result == {"n": 1}
+        assert state.update_job(
+            job.id, token=token, status="succeeded", result={"n": 1}
+        ).result == {"n": 1}
     assert not state.holds("movies", token)
     with pytest.raises(JobTaken):
         state.renew_job(job.id, token, LONG_S)
@@ -146,7 +157,9 @@ def test_the_end_of_a_job_ends_its_lease_and_saying_it_twice_is_safe(state: Stat
     assert state.get_job(job.id).status == "succeeded"
 
 
-def test_a_claim_outlives_a_restart_of_others_and_not_its_domain(state: State, reopen: Callable[[], State]) -> None:
+def test_a_claim_outlives_a_restart_of_others_and_not_its_domain(
+    state: State, reopen: Callable[[], State]
+) -> None:
     state.put_domain(MOVIES)
     job = state.create_job("import", "movies", {})
     token = claimed(state).token

@@ -82,7 +82,9 @@ def ready(start: Start, count: int) -> list[Peer]:
     return peers
 
 
-def test_a_killed_holder_loses_its_job_with_its_lease_and_its_token_is_refused(state: State, start: Start) -> None:
+def test_a_killed_holder_loses_its_job_with_its_lease_and_its_token_is_refused(
+    state: State, start: Start
+) -> None:
     job, [peer] = state.create_job("import", "movies", {}), ready(start, 1)
     held = peer.ask("claim_job", "peer", 1.0)
     assert (held["id"], held["owner"]) == (job.id, "peer")
@@ -96,7 +98,9 @@ def test_a_killed_holder_loses_its_job_with_its_lease_and_its_token_is_refused(s
     assert state.get_job(job.id) == heir
 
 
-def test_a_holder_that_slept_through_its_lease_finds_its_job_taken(state: State, start: Start) -> None:
+def test_a_holder_that_slept_through_its_lease_finds_its_job_taken(
+    state: State, start: Start
+) -> None:
     job, [peer] = state.create_job("import", "movies", {}), ready(start, 1)
     held = peer.ask("claim_job", "peer", 0.5)
     os.kill(peer.process.pid, signal.SIGSTOP)
@@ -112,7 +116,10 @@ def test_a_holder_that_slept_through_its_lease_finds_its_job_taken(state: State,
 def test_processes_share_out_jobs_so_that_each_is_done_once_and_in_the_order_of_its_domain(
     state: State, start: Start
 ) -> None:
-    made = {name: [state.create_job("import", name, {}).id for _ in range(20)] for name in ("books", "movies", "songs")}
+    made = {
+        name: [state.create_job("import", name, {}).id for _ in range(20)]
+        for name in ("books", "movies", "songs")
+    }
     peers = ready(start, 3)
     for number, peer in enumerate(peers):
         peer.send("work", f"peer {number}")
@@ -138,7 +145,11 @@ def test_a_write_of_one_process_wakes_another_that_waits(state: State, start: St
     peer.send("follow", entries[-1].position, 20)
     state.delete_items("movies", ["a"])
     [entry] = peer.heard()
-    assert (entry["kind"], entry["domain"], entry["position"]) == ("items", "movies", state.feed_end())
+    assert (entry["kind"], entry["domain"], entry["position"]) == (
+        "items",
+        "movies",
+        state.feed_end(),
+    )
 
 
 def test_processes_that_open_a_new_folder_at_once_all_find_it_usable(tmp_path: Path) -> None:
@@ -146,17 +157,28 @@ def test_processes_that_open_a_new_folder_at_once_all_find_it_usable(tmp_path: P
         peers = [Peer("sqlite", tmp_path / str(turn), "") for _ in range(4)]
         try:
             assert [peer.heard() for peer in peers] == ["ready"] * 4
-            assert sorted(peer.ask("put_domain", "movies", "f") for peer in peers) == [False, False, False, True]
+            assert sorted(peer.ask("put_domain", "movies", "f") for peer in peers) == [
+                False,
+                False,
+                False,
+                True,
+            ]
         finally:
             for peer in peers:
                 peer.end()
 
 
-def test_replicas_that_open_an_empty_redis_at_once_agree_on_it(empty_redis: RedisServer, tmp_path: Path) -> None:
+def test_replicas_that_open_an_empty_redis_at_once_agree_on_it(
+    empty_redis: RedisServer, tmp_path: Path
+) -> None:
     peers = [Peer("redis", tmp_path / str(number), empty_redis.url) for number in range(3)]
     try:
         assert [peer.heard() for peer in peers] == ["ready"] * 3
-        assert sorted(peer.ask("put_domain", "movies", "f") for peer in peers) == [False, False, True]
+        assert sorted(peer.ask("put_domain", "movies", "f") for peer in peers) == [
+            False,
+            False,
+            True,
+        ]
     finally:
         for peer in peers:
             peer.end()
@@ -178,7 +200,11 @@ def test_a_look_at_the_file_keeps_its_locks_so_that_no_other_process_removes_the
         state.put_domain(MOVIES)
         assert state.domains() == [state.get_domain("movies")]
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        subprocess.run([sys.executable, "-c", OPEN_AND_CLOSE, str(tmp_path)], check=True, env=environment)
-        assert (tmp_path / "state.db-wal").exists(), "what is committed there and not yet in the file would be lost"
+        subprocess.run(
+            [sys.executable, "-c", OPEN_AND_CLOSE, str(tmp_path)], check=True, env=environment
+        )
+        assert (tmp_path / "state.db-wal").exists(), (
+            "what is committed there and not yet in the file would be lost"
+        )
     finally:
         state.close()

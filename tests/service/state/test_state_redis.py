@@ -1,4 +1,7 @@
-"""Redis gone, slow, full, back, back empty: what is said, what is kept. Each on a real server that is really killed."""
+"""Redis gone, slow, full, back, back empty: what is said, what is kept.
+
+Each on a real server that is really killed.
+"""
 
 from __future__ import annotations
 
@@ -45,9 +48,15 @@ def seconds(call: Callable[[], object]) -> float:
     return time.monotonic() - began
 
 
-@pytest.mark.parametrize("url", ["unix:///nowhere/s", "redis://user:secret@127.0.0.1:1/0?password=secret"])
-def test_without_redis_the_error_says_where_and_what_to_do_but_no_password(url: str, tmp_path: Path) -> None:
-    with pytest.raises(StateError, match=r"does not answer: .*start it, or correct REDIS_URL") as caught:
+@pytest.mark.parametrize(
+    "url", ["unix:///nowhere/s", "redis://user:secret@127.0.0.1:1/0?password=secret"]
+)
+def test_without_redis_the_error_says_where_and_what_to_do_but_no_password(
+    url: str, tmp_path: Path
+) -> None:
+    with pytest.raises(
+        StateError, match=r"does not answer: .*start it, or correct REDIS_URL"
+    ) as caught:
         RedisState(url, tmp_path)
     assert "secret" not in str(caught.value)
     assert not (tmp_path / FILE).exists()
@@ -87,13 +96,24 @@ def test_a_redis_that_forgets_is_warned_of(own_redis: RedisServer, tmp_path: Pat
     assert "appendonly off" in warnings
     assert "volatile-lru" in warnings
     opened.close()
-    own_redis.ask("CONFIG", "SET", "appendonly", "yes", "appendfsync", "everysec", "maxmemory-policy", "noeviction")
+    own_redis.ask(
+        "CONFIG",
+        "SET",
+        "appendonly",
+        "yes",
+        "appendfsync",
+        "everysec",
+        "maxmemory-policy",
+        "noeviction",
+    )
     opened = RedisState(own_redis.url, tmp_path)
     assert ["appendfsync always" in warning for warning in opened.describe()["warnings"]] == [True]
     opened.close()
 
 
-def test_a_replica_is_refused_and_one_that_becomes_it_is_waited_for(own_redis: RedisServer, tmp_path: Path) -> None:
+def test_a_replica_is_refused_and_one_that_becomes_it_is_waited_for(
+    own_redis: RedisServer, tmp_path: Path
+) -> None:
     opened = RedisState(own_redis.url, tmp_path)
     opened.put_domain(MOVIES)
     own_redis.ask("REPLICAOF", "127.0.0.1", 1)
@@ -108,8 +128,11 @@ def test_a_replica_is_refused_and_one_that_becomes_it_is_waited_for(own_redis: R
     opened.close()
 
 
-def test_an_old_redis_is_refused(empty_redis: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(redis_open, "OLDEST", (99, 0))  # there is no old one to install beside the new one
+def test_an_old_redis_is_refused(
+    empty_redis: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # There is no old one to install beside the new one.
+    monkeypatch.setattr(redis_open, "OLDEST", (99, 0))
     with pytest.raises(StateError, match=r"is Redis [0-9.]+, expected 7\.0 or later"):
         RedisState(empty_redis.url, tmp_path)
 
@@ -132,11 +155,15 @@ def test_an_empty_redis_is_refused_where_the_data_folder_knows_domains(
     RedisState(empty_redis.url, tmp_path, {"movies", "books"}).close()
 
 
-def test_the_redis_of_another_data_folder_is_refused(empty_redis: RedisServer, tmp_path: Path) -> None:
+def test_the_redis_of_another_data_folder_is_refused(
+    empty_redis: RedisServer, tmp_path: Path
+) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     RedisState(empty_redis.url, one).close()
     empty_redis.ask("FLUSHALL")
-    with pytest.raises(StateError, match=r"is empty, while the data folder .*one was used with epoch"):
+    with pytest.raises(
+        StateError, match=r"is empty, while the data folder .*one was used with epoch"
+    ):
         RedisState(empty_redis.url, one)
     RedisState(empty_redis.url, two).close()
     with pytest.raises(StateError, match="belongs to another data folder"):
@@ -150,7 +177,11 @@ def test_killed_and_started_again_it_has_everything_and_goes_on_by_itself(
     job = state.create_job("import", "movies", {"n": 1})
     before = read_catalog(state, "movies")
     own_redis.kill()
-    for call in (lambda: state.generation("movies"), lambda: state.put_domain(MOVIES), lambda: state.get_job(job.id)):
+    for call in (
+        lambda: state.generation("movies"),
+        lambda: state.put_domain(MOVIES),
+        lambda: state.get_job(job.id),
+    ):
         assert seconds(call) < 1
     assert "does not answer" in (state.trouble() or "")
     own_redis.start()
@@ -173,7 +204,9 @@ EVERYTHING: dict[str, Callable[[RedisState], object]] = {
     "claim": lambda state: state.claim_job("one", 60),
     "holds": lambda state: state.holds("movies", 1),
     "take out": lambda state: state.delete_items("movies", ["a"]),
-    "replace": lambda state: state.replace_item("movies", StoredItem("a", "x"), StoredItem("a", "y")),
+    "replace": lambda state: state.replace_item(
+        "movies", StoredItem("a", "x"), StoredItem("a", "y")
+    ),
     "changes": lambda state: state.changes("movies", 0, ""),
     "announce": lambda state: state.announce("standing", "movies"),
     "follow": lambda state: state.follow("0", 5),
@@ -194,7 +227,9 @@ def test_emptied_while_it_runs_it_is_never_taken_for_an_empty_catalog(
     assert empty_redis.ask("DBSIZE") == 0
 
 
-def test_back_empty_it_is_refused_and_back_with_its_file_it_goes_on(state: RedisState, own_redis: RedisServer) -> None:
+def test_back_empty_it_is_refused_and_back_with_its_file_it_goes_on(
+    state: RedisState, own_redis: RedisServer
+) -> None:
     own_redis.kill()
     kept = own_redis.folder / "kept"
     (own_redis.folder / "appendonlydir").rename(kept)
@@ -210,7 +245,9 @@ def test_back_empty_it_is_refused_and_back_with_its_file_it_goes_on(state: Redis
     assert read_catalog(state, "movies").ids == ["a"]
 
 
-def test_a_redis_that_hangs_costs_one_timeout_then_nothing(state: RedisState, own_redis: RedisServer) -> None:
+def test_a_redis_that_hangs_costs_one_timeout_then_nothing(
+    state: RedisState, own_redis: RedisServer
+) -> None:
     with own_redis.stopped():
         assert seconds(lambda: state.upsert_items("movies", [StoredItem("b", "given up")])) < 3
         assert seconds(lambda: state.upsert_items("movies", [StoredItem("c", "given up")])) < 0.1
@@ -257,7 +294,9 @@ def test_a_lease_runs_on_while_redis_is_unavailable_and_a_claim_is_not_forgotten
     assert claimed.token == held.token + 1
 
 
-def test_a_job_that_nobody_acknowledged_does_not_run_one_day(state: RedisState, own_redis: RedisServer) -> None:
+def test_a_job_that_nobody_acknowledged_does_not_run_one_day(
+    state: RedisState, own_redis: RedisServer
+) -> None:
     with own_redis.stopped():
         assert seconds(lambda: state.create_job("activate", "movies", {"version": 1})) < 3
     healed(state)
@@ -274,7 +313,9 @@ def test_a_full_redis_refuses_whole_writes_and_takes_small_and_freeing_ones(
     stored = 1
     with pytest.raises(OutOfSpace, match="is full"):  # noqa: PT012 - one of many is refused, not known which
         for turn in range(100):
-            state.upsert_items("movies", [StoredItem(f"{turn}-{n}", "x" * 1000) for n in range(100)])
+            state.upsert_items(
+                "movies", [StoredItem(f"{turn}-{n}", "x" * 1000) for n in range(100)]
+            )
             stored += 100
     rows = read_catalog(state, "movies")
     assert (len(rows.ids), rows.generation) == (stored, 1 + stored // 100)
@@ -286,7 +327,9 @@ def test_a_full_redis_refuses_whole_writes_and_takes_small_and_freeing_ones(
 
 
 class Between:
-    """Stands between state and Redis; told to, it keeps one answer to itself, or one write until it may go on."""
+    """Stands between state and Redis;
+    told to, it keeps one answer to itself, or one write until it may go on.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.server, self.url = str(folder / "s"), f"unix://{folder}/between"
@@ -332,7 +375,9 @@ def between(own_redis: RedisServer) -> Iterator[Between]:
     opened.close()
 
 
-def test_a_write_that_was_given_up_and_arrives_late_does_not_undo_a_later_one(between: Between, tmp_path: Path) -> None:
+def test_a_write_that_was_given_up_and_arrives_late_does_not_undo_a_later_one(
+    between: Between, tmp_path: Path
+) -> None:
     state = RedisState(between.url, tmp_path)
     state.put_domain(MOVIES)
     state.upsert_items("movies", [StoredItem("a", "before")])
@@ -346,7 +391,9 @@ def test_a_write_that_was_given_up_and_arrives_late_does_not_undo_a_later_one(be
     state.close()
 
 
-def test_a_job_that_nobody_acknowledged_does_not_begin_when_it_arrives_late(between: Between, tmp_path: Path) -> None:
+def test_a_job_that_nobody_acknowledged_does_not_begin_when_it_arrives_late(
+    between: Between, tmp_path: Path
+) -> None:
     state = RedisState(between.url, tmp_path)
     state.create_job("import", "books", {})
     between.hold = True
@@ -370,7 +417,9 @@ def test_a_write_whose_answer_is_lost_is_done_once_and_answered_as_if_nothing_wa
             lambda: state.replace_item(name, StoredItem("a", "film"), StoredItem("a", "new")),
             lambda: state.delete_items(name, ["b", "zz"]),
             lambda: state.create_job("import", name, {}).status,
-            lambda: [job and job.kind for job in (state.claim_job("one", 60), state.claim_job("two", 60))],
+            lambda: [
+                job and job.kind for job in (state.claim_job("one", 60), state.claim_job("two", 60))
+            ],
             lambda: state.renew_job(state.jobs(name)[0].id, state.jobs(name)[0].token, 60).status,
             lambda: state.release_job(state.jobs(name)[0].id, state.jobs(name)[0].token).status,
             lambda: state.cancel_job(state.jobs(name)[0].id).status,
@@ -393,7 +442,9 @@ def test_a_write_whose_answer_is_lost_is_done_once_and_answered_as_if_nothing_wa
     state.close()
 
 
-def test_dropped_connections_lose_nothing_and_do_nothing_twice(state: RedisState, own_redis: RedisServer) -> None:
+def test_dropped_connections_lose_nothing_and_do_nothing_twice(
+    state: RedisState, own_redis: RedisServer
+) -> None:
     ended = threading.Event()
 
     def drop() -> None:

@@ -1,4 +1,6 @@
-"""Wrong values are answered as a client wrote them: one plain error each, and nothing of the validator's inside."""
+"""Wrong values are answered as a client wrote them:
+one plain error each, and nothing of the validator's inside.
+"""
 
 from __future__ import annotations
 
@@ -39,8 +41,26 @@ INSIDE = (
     "discriminator",
     "tag",
 )
-MODELS = [one for one in vars(schemas).values() if isinstance(one, type) and issubclass(one, schemas.Body)]
-ODD: tuple[Any, ...] = (None, True, 1, -1, 1.5, 10**30, "", "x", "a\nb", "é" * 129, [], [1], [None], {}, {"x": 1})
+MODELS = [
+    one for one in vars(schemas).values() if isinstance(one, type) and issubclass(one, schemas.Body)
+]
+ODD: tuple[Any, ...] = (
+    None,
+    True,
+    1,
+    -1,
+    1.5,
+    10**30,
+    "",
+    "x",
+    "a\nb",
+    "é" * 129,
+    [],
+    [1],
+    [None],
+    {},
+    {"x": 1},
+)
 
 
 def refused(model: type[BaseModel], body: Any) -> list[tuple[list[Any], str]]:
@@ -57,7 +77,18 @@ def said(model: type[BaseModel], body: Any) -> list[str]:
 
 
 def test_each_wrong_entry_of_a_history_is_one_plain_error_at_its_place() -> None:
-    history = [1, 95, "ok", {"item_id": 7}, {"foo": 1}, {"item_id": "a", "text": "b"}, {"text": 1}, None, ["a"], "a\nb"]
+    history = [
+        1,
+        95,
+        "ok",
+        {"item_id": 7},
+        {"foo": 1},
+        {"item_id": "a", "text": "b"},
+        {"text": 1},
+        None,
+        ["a"],
+        "a\nb",
+    ]
     found = refused(RecommendRequest, {"history": history})
     assert [loc for loc, _ in found] == [
         ["history", 0],
@@ -95,7 +126,9 @@ def test_neither_text_nor_true_is_taken_for_a_whole_number(
 ) -> None:
     shown = json.dumps(given)
     expected = 'a whole number, or "none"' if field == "version" else "a whole number"
-    assert refused(model, {**body, field: given}) == [([field], f"{field} is {shown}: expected {expected}")]
+    assert refused(model, {**body, field: given}) == [
+        ([field], f"{field} is {shown}: expected {expected}")
+    ]
     assert refused(model, {**body, field: 5.0}) == []
     assert refused(model, {**body, field: 5}) == []
 
@@ -104,23 +137,35 @@ def test_neither_text_nor_true_is_taken_for_a_whole_number(
     ("model", "body", "expected"),
     [
         (ActivateRequest, {"gate": {"max_drop": True}}, "gate.max_drop is true: expected a number"),
-        (ActivateRequest, {"gate": {"min_hr10": "0.5"}}, 'gate.min_hr10 is "0.5": expected a number'),
+        (
+            ActivateRequest,
+            {"gate": {"min_hr10": "0.5"}},
+            'gate.min_hr10 is "0.5": expected a number',
+        ),
         (ItemBody, {"item_id": "a", "popularity": "3"}, 'popularity is "3": expected a number'),
         (ItemBody, {"item_id": "a", "popularity": True}, "popularity is true: expected a number"),
         (ItemBody, {"item_id": "a", "available": 1}, "available is 1: expected true or false"),
         (ItemPatch, {"available": "yes"}, 'available is "yes": expected true or false'),
         (PinBody, {"pinned": "true"}, 'pinned is "true": expected true or false'),
-        (RecommendRequest, {"history": [], "exclude": {"seen": 0}}, "exclude.seen is 0: expected true or false"),
+        (
+            RecommendRequest,
+            {"history": [], "exclude": {"seen": 0}},
+            "exclude.seen is 0: expected true or false",
+        ),
     ],
 )
-def test_no_value_is_taken_for_another_type(model: type[BaseModel], body: Any, expected: str) -> None:
+def test_no_value_is_taken_for_another_type(
+    model: type[BaseModel], body: Any, expected: str
+) -> None:
     assert said(model, body) == [expected]
 
 
 def test_a_row_of_an_import_is_as_strict_as_a_body() -> None:
     with pytest.raises(ValidationError, match="popularity"):
         ItemBody.model_validate({"item_id": "a", "popularity": "3"})
-    assert ItemBody.model_validate({"item_id": "a", "popularity": 3, "timestamp": 5}).popularity == 3
+    assert (
+        ItemBody.model_validate({"item_id": "a", "popularity": 3, "timestamp": 5}).popularity == 3
+    )
 
 
 @pytest.mark.parametrize(
@@ -131,15 +176,31 @@ def test_a_row_of_an_import_is_as_strict_as_a_body() -> None:
         (RecommendRequest, {"hystory": []}, "hystory is no field here: did you mean history?"),
         (RecommendRequest, {"history": "123"}, 'history is "123": expected a list'),
         (RecommendRequest, {"history": [], "k": 0}, "k is 0: expected at least 1"),
-        (RecommendRequest, {"history": [], "version": "x"}, 'version is "x": expected a whole number, or "none"'),
-        (RecommendRequest, {"history": [], "user_id": 5}, 'user_id is 5, a number: ids are text, send "5"'),
-        (RecommendRequest, {"history": [], "fallback": "a"}, 'fallback is "a": expected "popular" or "none"'),
+        (
+            RecommendRequest,
+            {"history": [], "version": "x"},
+            'version is "x": expected a whole number, or "none"',
+        ),
+        (
+            RecommendRequest,
+            {"history": [], "user_id": 5},
+            'user_id is 5, a number: ids are text, send "5"',
+        ),
+        (
+            RecommendRequest,
+            {"history": [], "fallback": "a"},
+            'fallback is "a": expected "popular" or "none"',
+        ),
         (
             RecommendRequest,
             {"history": [], "exclude": {"item_ids": ["a", 5]}},
             'exclude.item_ids[1] is 5, a number: ids are text, send "5"',
         ),
-        (ProbeBody, {"history": ["a"], "target": 5}, 'target is 5, a number: ids are text, send "5"'),
+        (
+            ProbeBody,
+            {"history": ["a"], "target": 5},
+            'target is 5, a number: ids are text, send "5"',
+        ),
         (EmbedRequest, {"items": [7]}, 'items[0] is 7, a number: ids are text, send "7"'),
         (SimilarRequest, {"item_id": 7}, 'item_id is 7, a number: ids are text, send "7"'),
         (ItemBody, {"item_id": 7}, 'item_id is 7, a number: ids are text, send "7"'),
@@ -147,7 +208,10 @@ def test_a_row_of_an_import_is_as_strict_as_a_body() -> None:
         (
             CompareRequest,
             {"history": [], "arms": [{}]},
-            "arms[0] is an empty object: expected an object with version, or an object with strategy",
+            (
+                "arms[0] is an empty object: expected an object with version, or an object with"
+                " strategy"
+            ),
         ),
     ],
 )
@@ -165,7 +229,9 @@ def odd_bodies(model: type[BaseModel]) -> Iterator[Any]:
 
 def test_no_error_shows_the_inside_of_the_validator_whatever_stands_in_a_field() -> None:
     bodies = [(model, body) for model in MODELS for body in odd_bodies(model)]
-    errors = [(body, loc, message) for model, body in bodies for loc, message in refused(model, body)]
+    errors = [
+        (body, loc, message) for model, body in bodies for loc, message in refused(model, body)
+    ]
     for body, loc, message in errors:
         assert not [word for word in INSIDE if word in message], (body, message)
         assert not [part for part in loc if str(part).startswith("|")]
@@ -174,37 +240,55 @@ def test_no_error_shows_the_inside_of_the_validator_whatever_stands_in_a_field()
 
 
 def test_an_answer_lists_fifty_errors_and_counts_all_of_them(movies: httpx.Client) -> None:
-    answer = movies.post("/recommend?domain=movies", json={"history": [1] * 500, "exclude": {"item_ids": [2] * 500}})
+    answer = movies.post(
+        "/recommend?domain=movies", json={"history": [1] * 500, "exclude": {"item_ids": [2] * 500}}
+    )
     assert (answer.status_code, len(answer.json()["errors"])) == (422, 50)
     assert answer.json()["detail"].startswith("1,000 values")
     probes = movies.put("/domains/movies/probes", json=[{"history": [1], "target": 2}] * 500)
     assert (probes.status_code, len(probes.json()["errors"])) == (422, 50)
     assert probes.json()["detail"].endswith("what follows was not read")
     queried = movies.get("/domains/movies/items?limit=x")
-    assert queried.json()["errors"] == [{"loc": ["query", "limit"], "msg": 'limit is "x": expected a whole number'}]
+    assert queried.json()["errors"] == [
+        {"loc": ["query", "limit"], "msg": 'limit is "x": expected a whole number'}
+    ]
     picture = movies.post("/embed?domain=movies", json={"items": ["i1", {"image_b64": "%%"}]})
     assert picture.json()["errors"][0]["loc"] == ["items", 1]
     patched = movies.patch("/domains/movies/items/i1", json={"title": 5, "popularity": "x"})
     assert [error["loc"] for error in patched.json()["errors"]] == [["title"], ["popularity"]]
     report = movies.post(
-        "/domains/movies/items", json=[{"item_id": 1, "title": "x"}, {"item_id": "a\nb", "title": "x"}]
+        "/domains/movies/items",
+        json=[{"item_id": 1, "title": "x"}, {"item_id": "a\nb", "title": "x"}],
     )
     details = [row["detail"] for row in report.json()["rejected"]]
     assert details[0] == 'item_id is 1, a number: ids are text, send "1"'
     assert "U+000A" in details[1]
 
 
-TIMES = {"a": "1997-09-24T00:00:00Z", "b": 5, "c": "1997-09-24T00:00:00+01:00", "d": "1997-09-24", "e": -1.5}
+TIMES = {
+    "a": "1997-09-24T00:00:00Z",
+    "b": 5,
+    "c": "1997-09-24T00:00:00+01:00",
+    "d": "1997-09-24",
+    "e": -1.5,
+}
 
 
 def test_a_history_whose_entries_all_have_a_time_is_ordered_by_it() -> None:
     history = [{"item_id": name, "timestamp": time} for name, time in TIMES.items()]
     wanted = RecommendRequest.model_validate({"history": history})
-    assert wanted.entries() == ["e", "b", "c", "a", "d"], "entries of one time stay as they were sent"
-    assert RecommendRequest.model_validate({"history": ["x", {"item_id": "a"}]}).entries() == ["x", "a"]
+    assert wanted.entries() == ["e", "b", "c", "a", "d"], (
+        "entries of one time stay as they were sent"
+    )
+    assert RecommendRequest.model_validate({"history": ["x", {"item_id": "a"}]}).entries() == [
+        "x",
+        "a",
+    ]
 
 
-def test_a_history_is_answered_alike_in_whichever_order_its_times_are_sent(movies: httpx.Client) -> None:
+def test_a_history_is_answered_alike_in_whichever_order_its_times_are_sent(
+    movies: httpx.Client,
+) -> None:
     timed = [{"item_id": f"i{n}", "timestamp": 100 + n} for n in range(12)]
     answers = [
         movies.post("/recommend?domain=movies", json={"history": history}).json()["items"]
@@ -213,7 +297,18 @@ def test_a_history_is_answered_alike_in_whichever_order_its_times_are_sent(movie
     assert answers[0] == answers[1] == answers[2]
 
 
-NO_TIMES: list[Any] = ["yesterday", "", "123", True, [], {}, 1e13, 1_700_000_000_000, "2026-13-01", "24:00"]
+NO_TIMES: list[Any] = [
+    "yesterday",
+    "",
+    "123",
+    True,
+    [],
+    {},
+    1e13,
+    1_700_000_000_000,
+    "2026-13-01",
+    "24:00",
+]
 NO_TIMES += [10**400, -(10**400)]
 
 
@@ -225,7 +320,9 @@ def test_what_is_no_time_is_refused(time: Any) -> None:
 
 
 @pytest.mark.parametrize("value", [10**400, -(10**400)])
-def test_a_number_that_no_float_holds_is_refused_as_an_items_time(movies: httpx.Client, value: int) -> None:
+def test_a_number_that_no_float_holds_is_refused_as_an_items_time(
+    movies: httpx.Client, value: int
+) -> None:
     row = {"item_id": "big", "title": "the film", "timestamp": value}
     answers = [
         movies.put("/domains/movies/items/big", json={"title": "the film", "timestamp": value}),
@@ -236,9 +333,13 @@ def test_a_number_that_no_float_holds_is_refused_as_an_items_time(movies: httpx.
     assert rejected["detail"].startswith("timestamp is ")
 
 
-@pytest.mark.parametrize("other", ["b", {"item_id": "b"}, {"text": "x"}, {"item_id": "b", "timestamp": None}])
+@pytest.mark.parametrize(
+    "other", ["b", {"item_id": "b"}, {"text": "x"}, {"item_id": "b", "timestamp": None}]
+)
 def test_a_history_with_times_for_some_entries_only_is_refused(other: Any) -> None:
-    [(loc, message)] = refused(RecommendRequest, {"history": [other, {"item_id": "a", "timestamp": 5}]})
+    [(loc, message)] = refused(
+        RecommendRequest, {"history": [other, {"item_id": "a", "timestamp": 5}]}
+    )
     assert loc == ["history"]
     assert "with every entry" in message
 
@@ -246,4 +347,7 @@ def test_a_history_with_times_for_some_entries_only_is_refused(other: Any) -> No
 def test_a_validated_value_is_what_pydantic_makes_of_it() -> None:
     with pytest.raises(ValidationError):
         RecommendRequest.model_validate({"history": ["\u2028"]})
-    assert RecommendRequest.model_validate({"history": ["é" * 128, "x" * 256]}).entries() == ["é" * 128, "x" * 256]
+    assert RecommendRequest.model_validate({"history": ["é" * 128, "x" * 256]}).entries() == [
+        "é" * 128,
+        "x" * 256,
+    ]
