@@ -5,6 +5,7 @@ what they upload is refused, and leaves nothing, and nobody waits for it.
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import socket
 import time
@@ -16,6 +17,7 @@ from typing import Any
 import httpx
 import pytest
 
+from service.process import freeze_objects
 from service.settings import Settings
 from tests.service.conftest import components_of, running
 from tests.service.hostile import FILES, KIND, Honest, form
@@ -36,7 +38,10 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     tiny_backbone(folder / "data" / "backbones" / "tiny")
     with running(Settings(data=folder / "data", port=0)) as client:
         assert client.put("/domains/movies", json={}).status_code == 201
+        # As the server does: collecting the objects of torch alone takes a third of a second.
+        freeze_objects()
         yield client
+        gc.unfreeze()
 
 
 @pytest.fixture(scope="module")
