@@ -18,7 +18,8 @@ from adapters_store.clock import now
 from adapters_store.errors import OutOfSpace
 from adapters_store.files import atomic_write, room_or_error, sync_folder
 
-LOG, COPY = "activations.jsonl", "current.json"
+LOG = "activations.jsonl"
+COPY = "current.json"
 TAIL = 4096
 ROLLBACK = "rollback"
 
@@ -65,7 +66,8 @@ class Activation:
         self, version: int | None, percent: int, reason: str, gate: dict[str, Any] | None = None
     ) -> Activation:
         """Give a percentage of the users to a version; 0 ends the canary."""
-        canary, number = version if percent else None, self.number + 1
+        canary = version if percent else None
+        number = self.number + 1
         return replace(
             self, canary=canary, percent=percent, reason=reason, at=now(), number=number, gate=gate
         )
@@ -100,7 +102,8 @@ def read_current(home: Path) -> Activation | None:
     Returns:
         None where neither tells what is live: both are missing or damaged.
     """
-    last, copy = _last_line(home / LOG), read_copy(home)
+    last = _last_line(home / LOG)
+    copy = read_copy(home)
     if last is None or (copy is not None and copy.number > last.number):
         return copy
     return last
@@ -134,7 +137,8 @@ def record(home: Path, activation: Activation) -> Activation:
     Raises:
         OutOfSpace: the log is as it was.
     """
-    last, copy = _last_line(home / LOG), read_copy(home)
+    last = _last_line(home / LOG)
+    copy = read_copy(home)
     if copy is not None and copy.number > (0 if last is None else last.number):
         append_to_log(home / LOG, copy)
     append_to_log(home / LOG, activation)

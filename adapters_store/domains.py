@@ -17,7 +17,10 @@ from adapters_store.errors import InvalidName
 from adapters_store.files import room_or_error
 from adapters_store.quoting import quote
 
-BUNDLE, CARD, DELETED, LOCK = "bundle.safetensors", "card.json", "deleted", ".lock"
+BUNDLE = "bundle.safetensors"
+CARD = "card.json"
+DELETED = "deleted"
+LOCK = ".lock"
 PINNED = "pinned.json"
 REMOVING = "removing"
 """Says since when a domain is being removed."""

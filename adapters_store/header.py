@@ -189,7 +189,9 @@ def _find_flaw(name: str, value: object) -> str | None:
         return f"a tensor's name has 1 to {MAX_NAME} printable characters"
     if not isinstance(value, dict) or set(value) != _FIELDS:
         return f"dtype, shape or data_offsets missing or malformed: {quote(value)}"
-    dtype, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
+    dtype = value["dtype"]
+    shape = value["shape"]
+    offsets = value["data_offsets"]
     if not isinstance(dtype, str):
         return f"dtype {quote(dtype)} is malformed, expected a name"
     if not _are_whole(shape, MAX_DIMENSIONS) or not all(shape):

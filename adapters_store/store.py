@@ -278,7 +278,8 @@ class Store:
         """Return what rollbacks return to,
         the next one first, and the deleted versions that the next one skips.
         """
-        current, history = self.current(domain), self.activations(domain)
+        current = self.current(domain)
+        history = self.activations(domain)
         return find_returns(current, history, lambda version: self.has(domain, version))
 
     def current(self, domain: str) -> Activation:

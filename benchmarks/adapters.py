@@ -36,7 +36,9 @@ from transrec.images import Preprocessing
 from transrec.text_encoder import TextShape, Tokens
 from transrec.user_encoder import UserShape
 
-ROWS, TOKENS, DOMAINS = 64, 16, 32
+ROWS = 64
+TOKENS = 16
+DOMAINS = 32
 ITEM_ROWS = 256  # of 16 tokens: a full batch
 TARGETS = {"item": 1.15, "user": 1.25}
 USER = UserShape()
@@ -183,7 +185,8 @@ def compare(
     print(f"{side.name} encoder, {side.rows} rows, without an adapter: {plain:.2f} ms a batch")
     found = {name: ratios(seconds, name) for name in everything if name != "none"}
     for name, values in found.items():
-        low, high = statistics.quantiles(values, n=10)[0], statistics.quantiles(values, n=10)[-1]
+        low = statistics.quantiles(values, n=10)[0]
+        high = statistics.quantiles(values, n=10)[-1]
         print(f"  {name:22} {statistics.median(values):6.3f}  ({low:.3f} - {high:.3f})")
     return found
 

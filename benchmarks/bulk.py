@@ -22,7 +22,8 @@ import httpx
 from benchmarks.processes import family, own
 from benchmarks.setting import prepare, serving
 
-PORT, TARGET = 18140, 1.5
+PORT = 18140
+TARGET = 1.5
 LINES = 1000
 
 
@@ -86,7 +87,8 @@ class _Watch(threading.Thread):
 
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)
-        self._pid, self.going = pid, True
+        self._pid = pid
+        self.going = True
         self.server = self.builder = 0
 
     def run(self) -> None:

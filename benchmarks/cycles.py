@@ -23,7 +23,9 @@ import httpx
 from benchmarks.processes import family, own
 from benchmarks.setting import domain_name, make_bundle, prepare, serving
 
-PORT, TARGET, STRETCH = 18130, 0.01, 20
+PORT = 18130
+TARGET = 0.01
+STRETCH = 20
 
 
 def main() -> int:
@@ -101,7 +103,8 @@ def _renamed(bundle: bytes, name: str) -> bytes:
 
 def _report(options: argparse.Namespace, seen: list[int], left: set[str]) -> int:
     first = seen[len(seen) // 10 :][:STRETCH]
-    before, after = statistics.median(first), statistics.median(seen[-STRETCH:])
+    before = statistics.median(first)
+    after = statistics.median(seen[-STRETCH:])
     drift = after / before - 1
     print(
         f"{before / 1e6:.1f} MB after a tenth, {after / 1e6:.1f} MB at the end, most"

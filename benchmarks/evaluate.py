@@ -21,7 +21,8 @@ from transrec.arrays import Floats, Integers
 from transrec.metrics import hit_rate, ndcg, rank_targets
 
 TARGET = 20.0
-WIDTH, HISTORY = 64, 20
+WIDTH = 64
+HISTORY = 20
 
 
 def ours(
@@ -36,7 +37,9 @@ def argsorts(
     users: Floats, items: Floats, targets: Integers, seen: list[Integers]
 ) -> tuple[float, float]:
     """Sort the whole catalog for each user, and look the target up through a one-hot label."""
-    catalog, hits, gains = torch.from_numpy(items), 0.0, 0.0
+    catalog = torch.from_numpy(items)
+    hits = 0.0
+    gains = 0.0
     for user, target, rows in zip(users, targets, seen, strict=True):
         scores = catalog @ torch.from_numpy(user)
         scores[torch.from_numpy(rows)] = -torch.inf

@@ -23,7 +23,8 @@ import httpx
 from benchmarks.client import ended, kill_one, two_workers
 from benchmarks.setting import domain_name, prepare, serving
 
-PORT, TARGET = 18110, 1.0
+PORT = 18110
+TARGET = 1.0
 URL = f"http://127.0.0.1:{PORT}"
 
 
@@ -42,10 +43,8 @@ def main() -> int:
                 one, other = two_workers(URL).values()
             if number == 2 * options.changes // 3:
                 job = _large_import(one, options.imported)
-            path, title = (
-                f"/domains/{domain_name(0)}/items/fresh-{number}",
-                {"title": f"title {number} fresh"},
-            )
+            path = f"/domains/{domain_name(0)}/items/fresh-{number}"
+            title = {"title": f"title {number} fresh"}
             began = time.perf_counter()
             one.put(path, json=title).raise_for_status()
             own.append(time.perf_counter() - began)

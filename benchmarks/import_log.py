@@ -20,7 +20,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-ITEMS, BLOCK_ROWS = 100_000, 1_000_000
+ITEMS = 100_000
+BLOCK_ROWS = 1_000_000
 TARGET = 1.25
 """Peak memory of all rows over that of a tenth."""
 

@@ -56,9 +56,11 @@ def drive(
     """Send the requests round and round over some
     connections for a while; the server is process `pid`.
     """
-    before, start = cpu_seconds(pid), time.monotonic()
+    before = cpu_seconds(pid)
+    start = time.monotonic()
     counts = uvloop.run(_drive(port, requests, connections, seconds))
-    elapsed, used = time.monotonic() - start, cpu_seconds(pid) - before
+    elapsed = time.monotonic() - start
+    used = cpu_seconds(pid) - before
     return Load(sum(good for good, _ in counts), sum(bad for _, bad in counts), elapsed, used)
 
 

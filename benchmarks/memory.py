@@ -23,7 +23,9 @@ from benchmarks.processes import family, pss
 from benchmarks.serve import requests_of
 from benchmarks.setting import domain_name, prepare, serving
 
-PORT, TARGET, WORKERS = 18120, 1.25, 2
+PORT = 18120
+TARGET = 1.25
+WORKERS = 2
 PER_ITEM = 16
 
 

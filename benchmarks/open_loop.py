@@ -47,7 +47,9 @@ async def _send(
     free: asyncio.Queue[Streams] = asyncio.Queue()
     for _ in range(connections):
         free.put_nowait(await asyncio.open_connection("127.0.0.1", port))
-    seen, running, number = Latencies(), set[asyncio.Task[None]](), 0
+    seen = Latencies()
+    running = set[asyncio.Task[None]]()
+    number = 0
     started = time.perf_counter()
     while going():
         due = started + number / rate

@@ -29,7 +29,9 @@ from tests.service.redis_server import (
     redis_running,
 )
 
-FIRST, SECOND, TARGET = 18150, 18151, 5.0
+FIRST = 18150
+SECOND = 18151
+TARGET = 5.0
 TIMEOUT_S = 120.0
 
 
@@ -72,7 +74,8 @@ def _late(
     """Start a replica some times; returns the seconds from
     its first answer to being right, and from its last start.
     """
-    late, from_start = [], 0.0
+    late = []
+    from_start = 0.0
     for _ in range(options.starts):
         began = time.monotonic()
         with _replica(data, server, SECOND, "livez") as (_, other):

@@ -51,9 +51,13 @@ from transrec.backbone import Backbone, Dtype, resolve_dtype
 from transrec.content import Content
 from transrec.embed import embed
 
-PORT, CONNECTIONS = 18150, 32
-ONE_DOMAIN, BUDGETED, BUDGETED_SHARE = 0.9, 0.8, 0.25
-REQUESTS, WARM_S = 32_768, 5.0
+PORT = 18150
+CONNECTIONS = 32
+ONE_DOMAIN = 0.9
+BUDGETED = 0.8
+BUDGETED_SHARE = 0.25
+REQUESTS = 32_768
+WARM_S = 5.0
 SPEC = AdapterSpec.parse({"user": {"kind": "houlsby", "hidden": 16}})
 DTYPE: Dtype = "float32"
 COUNTED = (
@@ -61,7 +65,8 @@ COUNTED = (
     "swaprec_domain_misses_total",
     "swaprec_domain_evictions_total",
 )
-RETURNS, RETURNED_S = "swaprec_return_seconds_count", "swaprec_return_seconds_sum"
+RETURNS = "swaprec_return_seconds_count"
+RETURNED_S = "swaprec_return_seconds_sum"
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +222,8 @@ def _report(rounds: Sequence[Round]) -> int:
     for name, target, ratios in (("b/a", ONE_DOMAIN, over_one), ("c/b", BUDGETED, over_every)):
         listed = ", ".join(f"{ratio:.3f}" for ratio in sorted(ratios))
         print(f"{name} {statistics.median(ratios):.3f}, at least {target}: {listed}")
-    value, failed = statistics.median(over_every), sum(one.failed for one in rounds)
+    value = statistics.median(over_every)
+    failed = sum(one.failed for one in rounds)
     holds = statistics.median(over_one) >= ONE_DOMAIN and value >= BUDGETED and failed == 0
     bar = (
         f"requests per server CPU-second with a memory budget of {BUDGETED_SHARE:.0%} / with all"
@@ -231,7 +237,9 @@ def _folders(home: Path, domains: int, items: int) -> tuple[Path, Path]:
     """Make the data folders of the two servers,
     unless it was done: a data folder has one server.
     """
-    whole, budgeted, done = home / "resident", home / "budgeted", home / "prepared"
+    whole = home / "resident"
+    budgeted = home / "budgeted"
+    done = home / "prepared"
     if not done.exists():
         began = time.monotonic()
         fill(whole, domains, items)
@@ -302,7 +310,8 @@ class _Making:
         keys = as_keys([content.key() for content in contents])
         plain = resolve_dtype("auto", device)
         vectors = {dtype: embed(backbone, contents, dtype=dtype) for dtype in {DTYPE, plain}}
-        state, files = SqliteState(folder), VectorFiles(folder / "vectors")
+        state = SqliteState(folder)
+        files = VectorFiles(folder / "vectors")
         kept = (
             Bases(folder / "bases"),
             files,
@@ -342,8 +351,10 @@ class _Making:
 
     def _version(self, name: str, seed: int) -> Prepared:
         """Store an adapter of random weights."""
-        shape, fingerprint = self.backbone.shape, self.backbone.fingerprint
-        expected, generator = expected_tensors(SPEC, shape), torch.Generator().manual_seed(seed)
+        shape = self.backbone.shape
+        fingerprint = self.backbone.fingerprint
+        expected = expected_tensors(SPEC, shape)
+        generator = torch.Generator().manual_seed(seed)
         tensors = {
             key: (torch.randn(size, generator=generator) * 0.1).numpy()
             for key, size in expected.items()

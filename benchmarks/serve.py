@@ -45,7 +45,8 @@ def main() -> int:
                 f" {ours.answered / ours.seconds:,.0f}/s served, {ours.failed} failed"
             )
     ratios = sorted(ours.per_cpu_second / theirs.per_cpu_second for ours, theirs in pairs)
-    value, failed = statistics.median(ratios), sum(ours.failed for ours, _ in pairs)
+    value = statistics.median(ratios)
+    failed = sum(ours.failed for ours, _ in pairs)
     print(
         f"ratios {', '.join(f'{ratio:.3f}' for ratio in ratios)}; {options.domains} domains of"
         f" {options.items} items"

@@ -63,7 +63,8 @@ def prepare(
     ]
     expected = expected_tensors(SPEC, backbone.shape)
     for number in range(domains):
-        name, bundle = domain_name(number), folder / "bundle.safetensors"
+        name = domain_name(number)
+        bundle = folder / "bundle.safetensors"
         state.put_domain(DomainRecord(name, backbone.fingerprint))
         state.upsert_items(name, catalog)
         _bundle(bundle, backbone, name, seed=number)

@@ -39,12 +39,11 @@ def train(kind: str, encoder: str, data: Path, cache: Path, steps: int) -> None:
 
     torch.set_num_threads(1)
     floor = peak_memory()
-    backbone, dataset = Backbone.load(encoder), load_dataset(DataConfig(folder=data))
+    backbone = Backbone.load(encoder)
+    dataset = load_dataset(DataConfig(folder=data))
     subject = subject_of(backbone, dataset, KINDS[kind], cache, "float16")
-    scheme, optimizer = (
-        EachOnce(subject, dataset),
-        torch.optim.Adam(subject.trained.parameters(), lr=1e-4),
-    )
+    scheme = EachOnce(subject, dataset)
+    optimizer = torch.optim.Adam(subject.trained.parameters(), lr=1e-4)
     times = []
     for batch in first_batches(dataset, backbone.config.max_history, steps):
         started = time.perf_counter()

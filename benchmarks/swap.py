@@ -40,7 +40,10 @@ from transrec.content import Content
 from transrec.embed import embed
 from transrec.model import encode_users
 
-PORT, K, TOLERANCE, RETRIES = 18090, 10, 1e-4, 1
+PORT = 18090
+K = 10
+TOLERANCE = 1e-4
+RETRIES = 1
 FLIP_S = 0.005
 START_S = 60.0
 
@@ -120,7 +123,9 @@ def main() -> int:
     options = _options()
     prepare(options.data, options.domains, options.items)
     offline = OfflineModel(options.data, options.items, 64)
-    seen, flips, done = Seen(), Flips(), threading.Event()
+    seen = Seen()
+    flips = Flips()
+    done = threading.Event()
     with serving(options.data, PORT, workers=2) as parent:
         url = f"http://127.0.0.1:{PORT}"
         bundles = _prepared(options, offline, url)
@@ -244,7 +249,8 @@ async def _connection(
     link: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
     turn = number
     while seen.asked < options.requests:
-        domain, place = domain_name(turn % options.domains), turn % len(names)
+        domain = domain_name(turn % options.domains)
+        place = turn % len(names)
         body = json.dumps({"history": names[place], "k": K}).encode()
         request = request_bytes(f"/recommend?domain={domain}", body)
         turn += options.connections

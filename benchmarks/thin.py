@@ -41,7 +41,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         venv.create(place, with_pip=True)
-        pip, constraints = str(place / "bin" / "pip"), str(ROOT / "constraints.txt")
+        pip = str(place / "bin" / "pip")
+        constraints = str(ROOT / "constraints.txt")
         subprocess.run(
             [pip, "install", "--quiet", "--constraint", constraints, str(ROOT)], check=True
         )

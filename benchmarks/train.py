@@ -38,7 +38,8 @@ from transrec.adapters import Adapter, AdapterSpec
 from transrec.backbone import Backbone
 from transrec.text_encoder import Tokens
 
-USERS, TOKENS = 32, 30
+USERS = 32
+TOKENS = 30
 HOULSBY = {"item": {"kind": "houlsby"}, "user": {"kind": "houlsby"}}
 SIDE = {"item": {"kind": "side"}, "user": {"kind": "houlsby"}}
 TARGETS = {"amazon_scientific": 8.0, "mind_small": 2.2}
@@ -51,7 +52,8 @@ class EveryOccurrence:
 
     def __init__(self, subject: Subject, dataset: Dataset) -> None:
         self.subject = subject
-        rows, device = subject.backbone.tokenize(dataset.texts), subject.backbone.device
+        rows = subject.backbone.tokenize(dataset.texts)
+        device = subject.backbone.device
         self.mask = torch.tensor(
             [[place < len(row) for place in range(TOKENS)] for row in rows], device=device
         )
@@ -59,7 +61,8 @@ class EveryOccurrence:
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the BCE of a batch."""
-        backbone, adapter = self.subject.backbone, self.subject.adapter
+        backbone = self.subject.backbone
+        adapter = self.subject.adapter
         assert adapter is not None  # noqa: S101 - it is what trains
         negatives = np.pad(batch.negatives, ((0, 0), (0, 1)))  # as many as there are positives
         places = batch.distinct[np.stack([batch.windows, negatives], 1)].reshape(
@@ -70,7 +73,8 @@ class EveryOccurrence:
         vectors = backbone.model.project(pooled, adapter.item).view(
             len(batch.windows), 2, -1, backbone.config.width
         )
-        items, others = vectors[:, 0], vectors[:, 1, :-1]
+        items = vectors[:, 0]
+        others = vectors[:, 1, :-1]
         real = torch.from_numpy(batch.real).to(backbone.device)
         seen = real[:, :-1]
         users = backbone.model.user_encoder(items[:, :-1] * seen.unsqueeze(-1), seen, adapter.user)
@@ -145,20 +149,20 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=5)
     given = parser.parse_args()
     torch.set_num_threads(1)
-    backbone, dataset = (
-        Backbone.from_encoder(given.encoder),
-        load_dataset(DataConfig(folder=given.data)),
-    )
+    backbone = Backbone.from_encoder(given.encoder)
+    dataset = load_dataset(DataConfig(folder=given.data))
     chosen = first_batches(dataset, backbone.config.max_history, given.steps)
     with tempfile.TemporaryDirectory() as folder:
         subject = subject_of(backbone, dataset, HOULSBY, Path(folder), "float16")
         tower = subject_of(backbone, dataset, SIDE, Path(folder), "float16")
-        everything, once = EveryOccurrence(subject, dataset), EachOnce(subject, dataset)
+        everything = EveryOccurrence(subject, dataset)
+        once = EachOnce(subject, dataset)
         side = EachOnce(tower, dataset)
         optimizers = [
             torch.optim.Adam(one.trained.parameters(), lr=1e-4) for one in (subject, tower)
         ]
-        ratios, towers = [], []
+        ratios = []
+        towers = []
         for number, batch in enumerate(chosen):
             times = []
             runs = ((everything, optimizers[0]), (once, optimizers[0]), (side, optimizers[1]))
@@ -174,10 +178,8 @@ def main() -> None:
                 f" times (encoder tokens {tokens[0]} against {tokens[1]}); side"
                 f" {1000 * times[2]:.0f} ms"
             )
-    value, target = (
-        round(statistics.median(ratios), 1),
-        TARGETS.get(given.data.name, TARGETS["amazon_scientific"]),
-    )
+    value = round(statistics.median(ratios), 1)
+    target = TARGETS.get(given.data.name, TARGETS["amazon_scientific"])
     print(f"side against houlsby in this harness: {statistics.median(towers):.0f} times")
     bar = (
         f"a houlsby step on {given.data.name} against the paper's scheme ({min(ratios):.1f} -"

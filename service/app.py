@@ -241,12 +241,15 @@ def assemble(settings: Settings) -> Components:
 
 
 def _connected(settings: Settings, state: State, keys: Keys) -> Components:
-    data, live = settings.data, LiveTable(state.get_domain, MAX_MAPS // MAPS_PER_DOMAIN)
+    data = settings.data
+    live = LiveTable(state.get_domain, MAX_MAPS // MAPS_PER_DOMAIN)
     telemetry = Telemetry(live)
     engines = Backbones(settings, telemetry.observe_batch)
-    store, working = Store(data / "adapters"), Jobs(state, process_name())
+    store = Store(data / "adapters")
+    working = Jobs(state, process_name())
     worker = _worker(settings, engines)
-    vectors, bases = VectorFiles(data / "vectors", worker), Bases(data / "bases")
+    vectors = VectorFiles(data / "vectors", worker)
+    bases = Bases(data / "bases")
     blobs = Blobs(data / "blobs")
     versions = Versions(
         state, store, blobs, engines, AdapterBudget.of(settings), settings.max_image_pixels
@@ -319,7 +322,9 @@ def _set_callbacks(components: Components, compactor: Compactor) -> None:
     """Set the calls that run against the direction
     of imports and cannot be handed to a constructor.
     """
-    jobs, imports, reconciler = components.jobs, components.imports, components.reconciler
+    jobs = components.jobs
+    imports = components.imports
+    reconciler = components.reconciler
     jobs.kinds |= {
         ACTIVATE: components.activator.run_job,
         COMPACT: compactor.run_job,

@@ -38,19 +38,25 @@ class ServiceError(Exception):
 class MalformedBody(ServiceError):
     """A body that is not JSON, or no multipart form."""
 
-    status, code, title = 400, "malformed_body", "Malformed body"
+    status = 400
+    code = "malformed_body"
+    title = "Malformed body"
 
 
 class MalformedPath(ServiceError):
     """A path that is not UTF-8 in percent-encoding."""
 
-    status, code, title = 400, "malformed_path", "Malformed path"
+    status = 400
+    code = "malformed_path"
+    title = "Malformed path"
 
 
 class KeyInvalid(ServiceError):
     """A request without a key that is known."""
 
-    status, code, title = 401, "unauthorized", "Unauthorized"
+    status = 401
+    code = "unauthorized"
+    title = "Unauthorized"
 
     def __init__(self, detail: str) -> None:
         super().__init__(detail, headers={"WWW-Authenticate": "Bearer"})
@@ -59,16 +65,21 @@ class KeyInvalid(ServiceError):
 class ScopeDenied(ServiceError):
     """A key that may not do this."""
 
-    status, code, title = 403, "forbidden", "Forbidden"
+    status = 403
+    code = "forbidden"
+    title = "Forbidden"
 
 
 class DomainNotFound(ServiceError):
     """A domain that does not exist."""
 
-    status, code, title = 404, "domain_not_found", "Domain not found"
+    status = 404
+    code = "domain_not_found"
+    title = "Domain not found"
 
     def __init__(self, name: str, existing: Iterable[str]) -> None:
-        self.name, self.existing = name, tuple(existing)
+        self.name = name
+        self.existing = tuple(existing)
         there = (
             listed(sorted(self.existing), MAX_NAMED) or "none yet: PUT /domains/{name} makes one"
         )
@@ -78,25 +89,33 @@ class DomainNotFound(ServiceError):
 class ItemNotFound(ServiceError):
     """An item that the catalog lacks."""
 
-    status, code, title = 404, "item_not_found", "Item not found"
+    status = 404
+    code = "item_not_found"
+    title = "Item not found"
 
 
 class JobNotFound(ServiceError):
     """A job that does not exist."""
 
-    status, code, title = 404, "job_not_found", "Job not found"
+    status = 404
+    code = "job_not_found"
+    title = "Job not found"
 
 
 class RequestConflict(ServiceError):
     """A request that contradicts what is there."""
 
-    status, code, title = 409, "conflict", "Conflict"
+    status = 409
+    code = "conflict"
+    title = "Conflict"
 
 
 class JobTaken(ServiceError):
     """A claim on a job that is over: what its holder writes is refused."""
 
-    status, code, title = 409, "job_taken", "Job taken"
+    status = 409
+    code = "job_taken"
+    title = "Job taken"
 
     def __init__(self, job_id: str, token: int) -> None:
         super().__init__(
@@ -108,7 +127,9 @@ class JobTaken(ServiceError):
 class GateFailed(ServiceError):
     """A version that misses a threshold on the domain's probes; `figures` has what was seen."""
 
-    status, code, title = 412, "gate_failed", "Gate failed"
+    status = 412
+    code = "gate_failed"
+    title = "Gate failed"
 
     def __init__(
         self, detail: str, errors: Sequence[Mapping[str, Any]], figures: Mapping[str, Any]
@@ -120,7 +141,9 @@ class GateFailed(ServiceError):
 class VerificationFailed(ServiceError):
     """A version that must not go live: its vectors, its index or its user side are not sound."""
 
-    status, code, title = 422, "verification_failed", "Verification failed"
+    status = 422
+    code = "verification_failed"
+    title = "Verification failed"
 
 
 class VersionNotServable(ServiceError):
@@ -128,31 +151,41 @@ class VersionNotServable(ServiceError):
     another version's space is never searched in its place.
     """
 
-    status, code, title = 409, "version_not_servable", "Version not servable"
+    status = 409
+    code = "version_not_servable"
+    title = "Version not servable"
 
 
 class PayloadTooLarge(ServiceError):
     """A body over the limit."""
 
-    status, code, title = 413, "payload_too_large", "Payload too large"
+    status = 413
+    code = "payload_too_large"
+    title = "Payload too large"
 
 
 class UnsupportedMedia(ServiceError):
     """A content type that this route does not read."""
 
-    status, code, title = 415, "unsupported_media_type", "Unsupported media type"
+    status = 415
+    code = "unsupported_media_type"
+    title = "Unsupported media type"
 
 
 class InvalidRequest(ServiceError):
     """Values that are not what the route expects; every one of them is listed."""
 
-    status, code, title = 422, "invalid_request", "Invalid request"
+    status = 422
+    code = "invalid_request"
+    title = "Invalid request"
 
 
 class BackboneNotFound(ServiceError):
     """A backbone that this service has not loaded."""
 
-    status, code, title = 422, "backbone_not_found", "Backbone not found"
+    status = 422
+    code = "backbone_not_found"
+    title = "Backbone not found"
 
 
 class QueueFull(ServiceError):
@@ -160,7 +193,9 @@ class QueueFull(ServiceError):
     or for too long (`access/admission.py`, `engine/queue.py`).
     """
 
-    status, code, title = 429, "queue_full", "Too many requests"
+    status = 429
+    code = "queue_full"
+    title = "Too many requests"
 
     def __init__(self, waiting: int) -> None:
         super().__init__(
@@ -173,7 +208,9 @@ class TooManyAtOnce(ServiceError):
     a domain or this process may have in progress.
     """
 
-    status, code, title = 429, "too_many_at_once", "Too many at once"
+    status = 429
+    code = "too_many_at_once"
+    title = "Too many at once"
 
     def __init__(self, detail: str) -> None:
         super().__init__(detail, headers={"Retry-After": "5"})
@@ -182,7 +219,9 @@ class TooManyAtOnce(ServiceError):
 class AtCapacity(ServiceError):
     """More at once than this process keeps."""
 
-    status, code, title = 503, "busy", "Busy"
+    status = 503
+    code = "busy"
+    title = "Busy"
 
     def __init__(self, detail: str) -> None:
         super().__init__(f"{detail}; try again in a few seconds", headers={"Retry-After": "2"})
@@ -191,7 +230,9 @@ class AtCapacity(ServiceError):
 class DomainLoading(ServiceError):
     """A domain that exists and will answer soon."""
 
-    status, code, title = 503, "domain_loading", "Domain loading"
+    status = 503
+    code = "domain_loading"
+    title = "Domain loading"
 
     def __init__(self, name: str, why: str) -> None:
         super().__init__(
@@ -202,7 +243,9 @@ class DomainLoading(ServiceError):
 class Stopping(ServiceError):
     """What takes long ends early, since the service stops."""
 
-    status, code, title = 503, "stopping", "Stopping"
+    status = 503
+    code = "stopping"
+    title = "Stopping"
 
     def __init__(self) -> None:
         super().__init__("the service stops: ask again in a moment", headers={"Retry-After": "1"})
@@ -218,7 +261,9 @@ class StateUnavailable(ServiceError, StateError):
     Whether a write was done is unknown; doing it again is safe.
     """
 
-    status, code, title = 503, "state_unavailable", "State unavailable"
+    status = 503
+    code = "state_unavailable"
+    title = "State unavailable"
 
     def __init__(self, detail: str) -> None:
         super().__init__(detail, headers={"Retry-After": "2"})
@@ -229,10 +274,12 @@ class StateLost(StateUnavailable):
     an empty catalog is never served in its place.
     """
 
-    code, title = "state_lost", "State lost"
+    code = "state_lost"
+    title = "State lost"
 
 
 class StateDamaged(StateUnavailable):
     """State whose file cannot be read any more until somebody mends it."""
 
-    code, title = "state_damaged", "State damaged"
+    code = "state_damaged"
+    title = "State damaged"

@@ -75,7 +75,8 @@ class Progress:
     def stage(self, name: str) -> Callable[[int, int], None]:
         """Begin a stage; returns what to call with (done, total)."""
         self.check()
-        self.share, self._began = 0.0, time.monotonic()
+        self.share = 0.0
+        self._began = time.monotonic()
         self._write(stage=name, done=0, total=0, eta_s=None)
         return self._advance
 
@@ -133,10 +134,12 @@ class Jobs:
     """
 
     def __init__(self, state: State, owner: str) -> None:
-        self._state, self.owner = state, owner
+        self._state = state
+        self.owner = owner
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="background")
         self._closing = threading.Event()
-        self._news, self._changed = 0, threading.Condition()
+        self._news = 0
+        self._changed = threading.Condition()
         self._running: dict[str, Progress] = {}
         self._threads: list[threading.Thread] = []
         self.kinds: dict[str, Work] = {}
@@ -231,7 +234,8 @@ class Jobs:
 
     def _claim_and_run(self) -> None:
         while not self._closing.is_set():
-            seen, job = self._news, self._claimed()
+            seen = self._news
+            job = self._claimed()
             if job is not None:
                 self._run(job)
                 # The next of its domain may be claimed now.

@@ -173,7 +173,8 @@ class _Progress(Collector):
 
 class _Memory(Collector):
     def __init__(self, residency: Residency, live: LiveTable) -> None:
-        self._residency, self._live = residency, live
+        self._residency = residency
+        self._live = live
 
     def collect(self) -> Iterator[Metric]:
         kept = self._residency

@@ -35,8 +35,10 @@ def run_workers(settings: Settings, config: uvicorn.Config, listener: socket.soc
     Raises:
         StateError: another service holds the data folder.
     """
-    config.app, config.factory = partial(work, settings, os.getpid()), True
-    config.workers, config.timeout_worker_healthcheck = settings.workers, HANGS_AFTER_S
+    config.app = partial(work, settings, os.getpid())
+    config.factory = True
+    config.workers = settings.workers
+    config.timeout_worker_healthcheck = HANGS_AFTER_S
     with only_process(settings.data, shared=settings.redis_url is not None):
         Supervisor(config, sockets=[listener]).run()
 

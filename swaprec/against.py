@@ -18,7 +18,8 @@ CONNECTIONS = 4
 ASKED = 60
 """Longer than 10, so that a group of ties that crosses the tenth place is seen whole."""
 AGREES = 0.001
-MAX_HISTORY, MAX_K = 1000, 500
+MAX_HISTORY = 1000
+MAX_K = 500
 """What the service takes. Of a longer history the next thousand are excluded by name, what is older
 still is dropped from a longer answer."""
 
@@ -69,8 +70,11 @@ def compare(
             data set.
     """
     split = dataset.split()
-    known, targets, ids = split.history("test"), split.test, dataset.item_ids
-    better, ties = np.zeros(len(targets), np.int64), np.zeros(len(targets), np.int64)
+    known = split.history("test")
+    targets = split.test
+    ids = dataset.item_ids
+    better = np.zeros(len(targets), np.int64)
+    ties = np.zeros(len(targets), np.int64)
 
     def ask(user: int) -> None:
         history = [ids[row] for row in known[user]]

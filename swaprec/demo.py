@@ -140,14 +140,16 @@ def _served(
         if running is not None:
             console.print(line("3", f" load the catalogs, push the adapters to {running.url}"))
             shelve(source, running.data / "backbones")
-            url, pid = running.url, None
+            url = running.url
+            pid = None
         else:
             console.print(line("3", " start the service, load the catalogs, push the adapters"))
             # one data folder a backbone: domains of an earlier one would not fit the one that is
             # served now
             data = folder / "data" / source.report["backbone"][:12]
             server = background.start(folder, data, source.artifact, port)
-            url, pid = server.url, server.pid
+            url = server.url
+            pid = server.pid
             if server.port != port:
                 console.print(f"  port {port} is taken, using {server.port}")
         with Client(url) as client:
@@ -234,7 +236,8 @@ def _install_seconds() -> dict[str, float]:
 
 
 def _farewell(report: dict[str, Any], folder: Path, console: Console) -> None:
-    url, command = report["url"], "swaprec" if shutil.which("swaprec") else sys.argv[0]
+    url = report["url"]
+    command = "swaprec" if shutil.which("swaprec") else sys.argv[0]
     body = '{"history": ["n1", "n2"], "k": 5, "include": ["metadata"]}'
     console.print(line("The service stays up", f" at {url} (OpenAPI: {url}/docs)"), soft_wrap=True)
     console.print(f"  curl -s '{url}/recommend?domain=adressa' -d '{body}'", soft_wrap=True)

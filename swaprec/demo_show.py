@@ -111,8 +111,11 @@ def _user(client: Client, domain: DemoDomain, console: Console) -> dict[str, Any
     """Show the first held-out user: the end of the history,
     the recommendations, the film really watched next.
     """
-    split, titles, ids = domain.dataset.split(), domain.titles, domain.dataset.item_ids
-    known, target = split.history("test")[0], int(split.test[0])
+    split = domain.dataset.split()
+    titles = domain.titles
+    ids = domain.dataset.item_ids
+    known = split.history("test")[0]
+    target = int(split.test[0])
     answer = client.recommend(domain.name, [ids[row] for row in known], k=500, include=["metadata"])
     place = next((item["rank"] for item in answer["items"] if item["item_id"] == ids[target]), None)
     user = domain.dataset.user_ids[0]
@@ -129,7 +132,8 @@ def _user(client: Client, domain: DemoDomain, console: Console) -> dict[str, Any
         if place is not None
         else f"not a candidate: it had been {domain.verb} before"
     )
-    hits, users = domain.result.report["test"]["hr"], len(split.test)
+    hits = domain.result.report["test"]["hr"]
+    users = len(split.test)
     console.print(
         f"really {domain.verb} next: {titles[target]}, {of}; "
         f"of all {users} users {hits:.0%} find theirs among the first 10"
@@ -186,14 +190,17 @@ class Asker(threading.Thread):
 
     def __init__(self, url: str, domain: str, history: list[str]) -> None:
         super().__init__()
-        self._url, self._domain, self._history = url, domain, history
+        self._url = url
+        self._domain = domain
+        self._history = history
         self.answers: Counter[str] = Counter()
         self.failures: list[str] = []
         self.enough = threading.Event()
 
     def wait_for(self, version: str) -> None:
         """Wait until this version has answered some more requests, or some have failed."""
-        until, began = self.answers[version] + SWAP_ANSWERS, len(self.failures)
+        until = self.answers[version] + SWAP_ANSWERS
+        began = len(self.failures)
         while self.answers[version] < until and len(self.failures) == began and self.is_alive():
             time.sleep(0.01)
 

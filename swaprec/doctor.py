@@ -118,7 +118,8 @@ def _python(_: Settings) -> Finding:
 
 
 def _packages(_: Settings) -> Finding:
-    found, missing = [], []
+    found = []
+    missing = []
     for name in PACKAGES:
         try:
             found.append(f"{name} {importlib.metadata.version(name)}")
@@ -294,7 +295,8 @@ def _backbones(settings: Settings) -> Finding:
     from service.engine.backbones import backbone_folders, unique_names
     from transrec.backbone import files_of, fingerprint_of
 
-    whole, broken = {}, []
+    whole = {}
+    broken = []
     for folder in backbone_folders(settings):
         missing = [name for name in files_of(folder) if not (folder / name).is_file()]
         if missing:

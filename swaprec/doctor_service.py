@@ -45,7 +45,8 @@ def examine_service(url: str, key: str) -> list[Finding]:
 
 
 def _readiness(url: str, which: str, ready: Mapping[str, Any]) -> Finding:
-    loading, degraded = ready["loading"], ready["degraded"]
+    loading = ready["loading"]
+    degraded = ready["degraded"]
     found = f"swaprec{which} at {url}, {ready['status']}"
     if loading:
         return Finding(

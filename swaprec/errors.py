@@ -6,16 +6,14 @@ from __future__ import annotations
 
 from typing import Any
 
-OK, FAILED, USAGE, UNREACHABLE, REFUSED, REJECTED, MISSING_EXTRA, INTERRUPTED = (
-    0,
-    1,
-    2,
-    3,
-    4,
-    5,
-    6,
-    130,
-)
+OK = 0
+FAILED = 1
+USAGE = 2
+UNREACHABLE = 3
+REFUSED = 4
+REJECTED = 5
+MISSING_EXTRA = 6
+INTERRUPTED = 130
 
 
 class Stop(Exception):

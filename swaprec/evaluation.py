@@ -66,7 +66,8 @@ def evaluate_run(
             )
         reporter.stage("load the backbone")
         backbone = Backbone.load(config.backbone.folder)
-        adapter, dtype = load_adapter(bundle, backbone), bundle.manifest.dtype
+        adapter = load_adapter(bundle, backbone)
+        dtype = bundle.manifest.dtype
         offline = evaluate(backbone, adapter, dataset, dtype=dtype, stage=reporter.stage).report
         measured = {"offline": offline, **_basis(bundle, dataset, config)}
         if against is None:
@@ -117,7 +118,8 @@ def load_adapter(bundle: Bundle, backbone: Backbone) -> Adapter:
         Stop: it was trained on another one.
     """
     if bundle.manifest.backbone != backbone.fingerprint:
-        trained, served = bundle.manifest.backbone[:12], backbone.fingerprint[:12]
+        trained = bundle.manifest.backbone[:12]
+        served = backbone.fingerprint[:12]
         raise Stop(
             f"the bundle was trained on backbone {trained}, this is {served}",
             "name the folder it was trained on",

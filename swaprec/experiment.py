@@ -28,7 +28,9 @@ from training.experiments import CACHE, Experiment, Planned
 from training.figures import compare_with_baselines
 from training.run import CONFIG, finished
 
-EXPERIMENT, LOG, REQUEST = "experiment.json", "log.txt", "request.json"
+EXPERIMENT = "experiment.json"
+LOG = "log.txt"
+REQUEST = "request.json"
 MAX_COMMANDS = 50
 
 
@@ -62,7 +64,8 @@ def run_experiment(
     """
     output.mkdir(parents=True, exist_ok=True)
     _record(experiment, output, command)
-    tally, workers = Tally(), RunPool(jobs, console)
+    tally = Tally()
+    workers = RunPool(jobs, console)
     try:
         workers.run(experiment.sources.values(), tally)
         if not runs:
@@ -107,7 +110,8 @@ class RunPool:
     """Threads that each wait for one training process."""
 
     def __init__(self, jobs: int, console: Console) -> None:
-        self._jobs, self._console = jobs, console
+        self._jobs = jobs
+        self._console = console
         self._threads = max(1, (os.cpu_count() or 1) // jobs)
         self._running: set[subprocess.Popen[bytes]] = set()
         self._stopped = False
@@ -134,7 +138,8 @@ class RunPool:
         if self._stopped:
             return "not begun"
         config.output.mkdir(parents=True, exist_ok=True)
-        request, log = config.output / REQUEST, config.output / LOG
+        request = config.output / REQUEST
+        log = config.output / LOG
         request.write_text(config.model_dump_json(indent=1), "utf-8")
         _drop_another(config)
         self._print(f"{config.output.name} begins, its log is {log}")

@@ -15,7 +15,8 @@ from transrec.adapters import Adapter, AdapterSpec, SpecError, count_parameters
 from transrec.adapters.peft import PeftError, from_peft
 from transrec.backbone import Backbone
 
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+CONFIG = "adapter_config.json"
+WEIGHTS = "adapter_model.safetensors"
 MAX_CONFIG_BYTES = 1 << 20
 MAX_WEIGHTS_BYTES = 1 << 30
 _DOMAIN = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")

@@ -25,8 +25,11 @@ from swaprec.import_report import check_complete, print_report
 from swaprec.show import JobLines
 from training.names import BUNDLE
 
-ITEMS, PROBES, ABOUT = "items.ndjson", "probes.json", "handover.json"
-MAX_PROBES, MAX_HISTORY = 2000, 1000
+ITEMS = "items.ndjson"
+PROBES = "probes.json"
+ABOUT = "handover.json"
+MAX_PROBES = 2000
+MAX_HISTORY = 1000
 A_RUN = "the run of a bundle"
 
 
@@ -61,7 +64,8 @@ class HandOver:
         dataset = _dataset(folder)
         import numpy as np
 
-        split, ids = dataset.split(), dataset.item_ids
+        split = dataset.split()
+        ids = dataset.item_ids
         known = split.history("test")
         users = np.linspace(0, len(known) - 1, min(MAX_PROBES, len(known)), dtype=np.int64)
         return [

@@ -50,7 +50,8 @@ def _opened(settings: Settings) -> State:
 
 
 def _all(data: Path, state: State) -> list[Restored]:
-    snapshots, store = Snapshots(data / "snapshots"), Store(data / "adapters")
+    snapshots = Snapshots(data / "snapshots")
+    store = Store(data / "adapters")
     there = {record.name for record in state.domains()}
     for name in set(store.half_removed()) - there:  # it was deleted: it does not come back
         snapshots.forget(name)

@@ -13,7 +13,8 @@ from training.config import RunConfig, parse_config, set_key
 from training.experiments import Experiment, Planned, Search
 from training.run import finished
 
-TRIALS, STUDY = "trials", "search.db"
+TRIALS = "trials"
+STUDY = "search.db"
 
 
 def run_search(
@@ -26,7 +27,8 @@ def run_search(
         The sizes found, their HR@10 on validation and on test, and what they train.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    base, workers = experiment.runs[0], RunPool(jobs, console)
+    base = experiment.runs[0]
+    workers = RunPool(jobs, console)
     study = optuna.create_study(
         study_name=base.name,
         storage=f"sqlite:///{output / STUDY}",
@@ -44,7 +46,8 @@ def run_search(
         found = finished(config)
         if failure is not None or found is None:
             raise RuntimeError(failure)
-        hr, count = max(found.report["curves"]["hr"]), found.report["parameters"]["total"]
+        hr = max(found.report["curves"]["hr"])
+        count = found.report["parameters"]["total"]
         trial.set_user_attr("test", found.report["test"]["hr"])
         console.print(
             f"trial {trial.number + 1}: {sizes} HR@10 {hr:.4f} on validation, {count:,} parameters"

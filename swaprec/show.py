@@ -18,7 +18,8 @@ from service.wire.responses import Job
 from swaprec.grid import Grid, plain
 from training.figures import format_interval
 
-MIN_COLUMNS, MAX_COLUMNS = 20, 160
+MIN_COLUMNS = 20
+MAX_COLUMNS = 160
 UNLIMITED_COLUMNS = 1 << 16
 """Columns where nobody looks: in a pipe or a file each row stays one line."""
 

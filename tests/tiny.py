@@ -57,7 +57,8 @@ TINY_KINDS: dict[str, dict[str, Any]] = {
 }
 """Every kind that trains, in a size that fits the tiny models."""
 
-ITEM_ONLY, USER_ONLY = ("prompt", "side"), ("whole",)
+ITEM_ONLY = ("prompt", "side")
+USER_ONLY = ("whole",)
 
 
 class UserSizes(TypedDict, total=False):

@@ -25,7 +25,8 @@ def baseline_reports(
     dataset: Dataset, split: str = "test", k: int = 10
 ) -> dict[str, dict[str, float]]:
     """Report HR@k and NDCG@k of each baseline over the whole catalog, history masked."""
-    held_out, items = dataset.split(), len(dataset.contents)
+    held_out = dataset.split()
+    items = len(dataset.contents)
     known = held_out.history(split)
     clicks = np.concatenate(known) if known else np.zeros(0, np.int64)
     last = np.array([row[-1] for row in known], np.int64)
@@ -79,7 +80,8 @@ def _constant(counts: NDArray[np.int64]) -> Scores:
 
 
 def _report(scores: Scores, held_out: Split, split: str, k: int) -> dict[str, float]:
-    histories, targets = held_out.history(split), held_out.targets(split)
+    histories = held_out.history(split)
+    targets = held_out.targets(split)
     parts = []
     for start in range(0, len(targets), BLOCK_USERS):
         rows = slice(start, start + BLOCK_USERS)

@@ -55,7 +55,8 @@ def cut_windows(sequences: Sequence[Integers], length: int, which: str) -> Windo
             sequence; windows then share one item, so that every item but the first is a target
             once.
     """
-    pieces, owner = [], []
+    pieces = []
+    owner = []
     for user, sequence in enumerate(sequences):
         end = len(sequence)
         while end >= 2:  # noqa: PLR2004 - a window needs an input and a target
@@ -94,7 +95,8 @@ def batches(
     everything = np.arange(items)
     for start in range(0, len(order), size):
         chosen = order[start : start + size]
-        rows, real = windows.rows[chosen], windows.real[chosen]
+        rows = windows.rows[chosen]
+        real = windows.real[chosen]
         taken = [sequences[owner] for owner in windows.owner[chosen]]
         asked = real[:, 1:].copy()
         if candidates == "last_negative":
@@ -105,13 +107,11 @@ def batches(
             else rows[:, 1:]
         )
         predicted = (asked & real[:, :-1]).sum(1)  # of each window
-        rows, real, taken, asked, drawn = (
-            rows[mine],
-            real[mine],
-            taken[mine],
-            asked[mine],
-            drawn[mine],
-        )
+        rows = rows[mine]
+        real = real[mine]
+        taken = taken[mine]
+        asked = asked[mine]
+        drawn = drawn[mine]
         distinct = (
             everything
             if candidates == "catalog"

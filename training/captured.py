@@ -86,7 +86,8 @@ def weighted_loss(
         items = subject.backbone.model.project(subject.states.run(places, side), side)
         seen = real[:, :-1] > 0
         users = subject.user_vectors(F.embedding(windows[:, :-1], items) * seen.unsqueeze(-1), seen)
-    users, items = users.float(), items.float()
+    users = users.float()
+    items = items.float()
     positive, negative = (
         (users * F.embedding(other, items)).sum(-1) for other in (windows[:, 1:], negatives)
     )

@@ -186,7 +186,8 @@ class _Log:
         """Drop rows that stand in this chunk twice, or were the last of the one before."""
         if self._keep_duplicates or not log.height:
             return log
-        rows, again = pl.struct("user_id", "item_id", "timestamp"), 0
+        rows = pl.struct("user_id", "item_id", "timestamp")
+        again = 0
         if self._last.height and log.row(0) == self._last.row(0):
             log = self._last.vstack(log)
             again = 1

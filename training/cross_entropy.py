@@ -54,8 +54,10 @@ class _CrossEntropy(torch.autograd.Function):
         hidden: Tensor | None,
         line: Tensor | None,
     ) -> Tensor:
-        count, size = len(users), max(1, BLOCK_SCORES // max(1, len(items)))
-        by_users, by_items = torch.empty_like(users), torch.zeros_like(items)
+        count = len(users)
+        size = max(1, BLOCK_SCORES // max(1, len(items)))
+        by_users = torch.empty_like(users)
+        by_items = torch.zeros_like(items)
         total = users.new_zeros(())
         for start in range(0, count, size):
             rows = slice(start, start + size)

@@ -70,7 +70,8 @@ def read_records(
     back: deque[str] = deque()
     number = first
     while (line := back.popleft() if back else next(lines, None)) is not None:
-        bare, taken = line.rstrip("\r\n"), 1
+        bare = line.rstrip("\r\n")
+        taken = 1
         if '"' not in bare:
             fields: list[str] | None = dialect.split(bare)
         else:

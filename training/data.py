@@ -107,7 +107,8 @@ def repeated_targets(dataset: Dataset) -> str:
     in their users' histories; empty where few do.
     """
     repeated = dataset.split().repeated("test")
-    count, share = int(repeated.sum()), float(repeated.mean())
+    count = int(repeated.sum())
+    share = float(repeated.mean())
     if share < MOSTLY:
         return ""
     return (

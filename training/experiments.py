@@ -17,7 +17,8 @@ from typing import Any
 from training.config import ConfigError, RunConfig, anchor, merged, parse_config, set_key
 from training.names import packaged
 
-SOURCES, CACHE = "sources", "cache"
+SOURCES = "sources"
+CACHE = "cache"
 UNSET = {"images", "encoder", "image_encoder"}
 FROM_SOURCE = {"adapt", "finetune"}
 KEYS = {"title", "question", "seeds", "base", "sources", "axes", "skip", "search"}
@@ -138,7 +139,10 @@ class _Reader:
 
     def __init__(self, file: str, raw: Mapping[str, Any], data: Path, output: Path) -> None:
         self.problems: list[str] = []
-        self._file, self._raw, self._data, self._output = file, raw, data, output
+        self._file = file
+        self._raw = raw
+        self._data = data
+        self._output = output
         self._noted: set[str] = set()
 
     def runs(

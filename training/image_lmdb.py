@@ -159,7 +159,9 @@ def values_of(pickled: bytes, name: str = "image") -> dict[str, object]:
     return found
 
 
-_MARK, _IMAGE, _ENCODE = object(), object(), object()
+_MARK = object()
+_IMAGE = object()
+_ENCODE = object()
 
 
 class _Reading:
@@ -195,7 +197,8 @@ class _Reading:
         self.stack.append(())
 
     def pair(self, _: object) -> None:
-        second, first = self.stack.pop(), self.stack.pop()
+        second = self.stack.pop()
+        first = self.stack.pop()
         if not isinstance(first, int | str) or not isinstance(second, int | str):
             raise TypeError("a pair of something else than numbers or texts")
         self.stack.append((first, second))
@@ -222,7 +225,8 @@ class _Reading:
             )
 
     def named_by_stack(self, _: object) -> None:
-        name, module = self.stack.pop(), self.stack.pop()
+        name = self.stack.pop()
+        module = self.stack.pop()
         if not isinstance(name, str) or not isinstance(module, str):
             raise TypeError("a name that is no text")
         self.named(f"{module} {name}")
@@ -239,7 +243,8 @@ class _Reading:
         self.stack.append(text.encode("latin-1"))
 
     def set_item(self, _: object) -> None:
-        value, key = self.stack.pop(), self.stack.pop()
+        value = self.stack.pop()
+        key = self.stack.pop()
         self.stack[-1][key] = value
 
     def set_items(self, _: object) -> None:

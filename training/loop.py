@@ -127,7 +127,8 @@ def _epoch(
     team: Team,
 ) -> tuple[float, int]:
     """Run one epoch; return its mean loss and how many items were encoded."""
-    losses, encoded = [], 0
+    losses = []
+    encoded = 0
     with _training(subject, config), _explain_memory_error(course):
         for batch in epoch:
             _schedule(optimizer, subject, config, course.step / steps)
@@ -202,11 +203,10 @@ def predict(subject: Subject, batch: Batch, popularity: Tensor) -> Predictions:
     """
     device = subject.backbone.device
     items = subject.item_vectors(batch.distinct)  # [m, d]
-    windows, real = (
-        torch.from_numpy(batch.windows).to(device),
-        torch.from_numpy(batch.real).to(device),
-    )
-    inputs, seen = windows[:, :-1], real[:, :-1]
+    windows = torch.from_numpy(batch.windows).to(device)
+    real = torch.from_numpy(batch.real).to(device)
+    inputs = windows[:, :-1]
+    seen = real[:, :-1]
     # F.embedding, not items[inputs]: its gradient is summed in a fixed order, so that a seed gives
     # one result.
     users = subject.user_vectors(F.embedding(inputs, items) * seen.unsqueeze(-1), seen)
@@ -261,7 +261,8 @@ def _validated(
         course.curves[name].append(value)
     if hr <= course.best_hr:
         return best
-    course.best_hr, course.best_epoch = hr, course.epoch
+    course.best_hr = hr
+    course.best_epoch = course.epoch
     return subject.weights()
 
 

@@ -89,7 +89,9 @@ class Reporter:
 
     def begin(self, epochs: int, done: int) -> None:
         """Begin the epochs; some may be done already."""
-        self._began, self._first, self._total = time.monotonic(), done, epochs
+        self._began = time.monotonic()
+        self._first = done
+        self._total = epochs
         self._bar.reset(
             self._task, description=f"{self._name}: train", total=epochs, completed=done, note=""
         )

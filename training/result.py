@@ -109,7 +109,8 @@ def thin_curves(curves: Mapping[str, list[float]], best_epoch: int) -> dict[str,
         curves: `loss` of every epoch; `epoch`, `hr` and `ndcg` of each validation.
         best_epoch: whose weights are in the bundle.
     """
-    losses, epochs = curves["loss"], curves["epoch"]
+    losses = curves["loss"]
+    epochs = curves["epoch"]
     best = epochs.index(best_epoch) if best_epoch in epochs else 0
     validations = _evenly(len(epochs), best)
     found = {

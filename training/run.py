@@ -37,7 +37,8 @@ from transrec.adapters import Adapter, Paired, SideAdapter, count_parameters
 from transrec.backbone import Backbone, resolve_dtype
 from transrec.user_encoder import UserShape
 
-BACKBONE, CONFIG = "backbone", "config.json"
+BACKBONE = "backbone"
+CONFIG = "config.json"
 ARTIFACTS = {"adapt": BUNDLE, "pretrain": BACKBONE, "finetune": BACKBONE, "ids": RESULT}
 
 
@@ -148,7 +149,8 @@ def _is_of(config: RunConfig, file: Path) -> bool:
 
 def _claim(config: RunConfig, *, resume: bool) -> None:
     """Take the output folder for this run."""
-    folder, described = config.output, config.model_dump_json(indent=1)
+    folder = config.output
+    described = config.model_dump_json(indent=1)
     if resume and (folder / CONFIG).is_file() and not _is_of(config, folder / CONFIG):
         raise FileExistsError(
             f"{folder} holds a run of another configuration: resume with that one, or give another"
@@ -174,7 +176,8 @@ def _pretrain(job: Run) -> None:
     trained = nn.ModuleDict({"projection": model.projection, "user_encoder": model.user_encoder})
     rates = {"projection": config.train.lr, "user_encoder": config.train.lr}
     if _trains_encoder(config):
-        trained["item_encoder"], rates["item_encoder"] = model.item_encoder, config.train.encoder_lr
+        trained["item_encoder"] = model.item_encoder
+        rates["item_encoder"] = config.train.encoder_lr
     trained.requires_grad_(requires_grad=True)
     course = job.fit(Subject(backbone, None, states, trained, rates))
     if not job.team.leads:
@@ -231,7 +234,8 @@ def _adapt(job: Run) -> None:
     config = job.config
     assert config.backbone.folder is not None  # noqa: S101 - RunConfig has checked it
     backbone = Backbone.load(config.backbone.folder, job.team.device)
-    spec, shape = config.spec, backbone.shape
+    spec = config.spec
+    shape = backbone.shape
     adapter = Adapter.create(spec, shape, config.seed).to(backbone.device)
     if not any(True for _ in adapter.parameters()):
         raise TrainingError(

@@ -106,7 +106,8 @@ class PrefixStates:
         lengths = self.starts[rows + 1] - self.starts[rows]
         if is_fast(self._device) and (adapt or unchanged).packs and lengths.min() < lengths.max():
             return self.encoder.suffix(self.packed(rows, lengths), self.reach.layer, adapt)
-        parts, places = [], []
+        parts = []
+        places = []
         for chosen, width in length_buckets(lengths):
             prefix = self._gather(rows[chosen], lengths[chosen], width)
             parts.append(self.encoder.suffix(prefix, self.reach.layer, adapt))
@@ -135,10 +136,8 @@ class PrefixStates:
         wide = fitted.padded(count, ROWS_STEP)
         index = np.full((wide.count, wide.width), self.starts[rows[0]])
         owners = np.full((wide.count, wide.width), PAD)
-        index.reshape(-1)[place], owners.reshape(-1)[place] = (
-            self.starts[rows][text] + position,
-            text,
-        )
+        index.reshape(-1)[place] = self.starts[rows][text] + position
+        owners.reshape(-1)[place] = text
         return [index, owners, wide.starts, wide.lengths]
 
     def run(self, arrays: Sequence[Tensor], adapt: Adapt | None) -> Tensor:
@@ -183,7 +182,8 @@ class InputStates:
         device = self.encoder.norm.weight.device
         if isinstance(self.inputs, TextInputs) and is_fast(device) and (adapt or unchanged).packs:
             return self.encoder(self.inputs.packed(rows, device), adapt)  # type: ignore[no-any-return]
-        parts, places = [], []
+        parts = []
+        places = []
         order = {int(row): place for place, row in enumerate(rows)}
         for chosen in batches(self.inputs, rows):
             parts.append(self.encoder(self.inputs.load(chosen, device), adapt))
@@ -228,7 +228,8 @@ class KeptPixels:
         cache: Path,
         on_progress: OnProgress | None,
     ) -> None:
-        self.groups, self.tokens = inputs.groups, inputs.tokens
+        self.groups = inputs.groups
+        self.tokens = inputs.tokens
         path = cache / f"{_digest(inputs.fingerprint())}.npy"
         if not path.is_file():
             size = inputs.shape.preprocessing.size
@@ -270,7 +271,8 @@ def item_states(
         progress: called with (items done, items in all).
     """
     kind = resolve_dtype(dtype, backbone.device)
-    fast, exact = backbone.item_encoder(kind), backbone.model.item_encoder
+    fast = backbone.item_encoder(kind)
+    exact = backbone.model.item_encoder
     inputs = backbone.inputs(contents)
     kept = Kept(cache, keep, kind, trains_encoder, progress)
     if isinstance(inputs, PairInputs):
@@ -380,7 +382,8 @@ class Frozen:
         self, on_progress: OnProgress | None
     ) -> Iterator[tuple[Integers, NDArray[np.float32]]]:
         """Yield rows [b] and their states [b, T, S, H]; T is 1 where no state is reached."""
-        wanted, done = np.flatnonzero(self.has), 0
+        wanted = np.flatnonzero(self.has)
+        done = 0
         device = self.encoder.norm.weight.device
         for rows in batches(
             self.inputs, wanted, GPU_BATCH_TOKENS if is_fast(device) else BATCH_TOKENS

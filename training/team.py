@@ -22,7 +22,8 @@ class Team:
 
     def __init__(self) -> None:
         self._state = PartialState(cpu=not torch.cuda.is_available())
-        self.rank, self.size = self._state.process_index, self._state.num_processes
+        self.rank = self._state.process_index
+        self.size = self._state.num_processes
 
     @property
     def device(self) -> str:

@@ -41,7 +41,9 @@ from transrec.text_encoder import Architecture, TextEncoder, TextShape
 from transrec.user_encoder import UserShape
 
 FORMAT = 1
-CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+TOKENIZER = "tokenizer.json"
 ALIGNMENT = 64
 """Bytes, of what torch allocates."""
 Dtype = Literal["float32", "bfloat16"]
@@ -95,7 +97,8 @@ class BackboneConfig:
             )
         value.pop("modality", None)  # of the first releases, which read texts only
         try:
-            text, image = value.pop("text"), value.pop("image", None)
+            text = value.pop("text")
+            image = value.pop("image", None)
             if isinstance(value.get("max_tokens"), list):
                 value["max_tokens"] = tuple(value["max_tokens"])
             config = cls(
@@ -277,7 +280,8 @@ class Backbone:
                 temporary.rename(folder)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-        self.fingerprint, self.name = fingerprint, folder.name
+        self.fingerprint = fingerprint
+        self.name = folder.name
         return fingerprint
 
     @property
@@ -372,7 +376,8 @@ class Backbone:
         Raises:
             ContentError: it has.
         """
-        found, read = text.count(BETWEEN) + 1, max(1, len(self._tokenizers))
+        found = text.count(BETWEEN) + 1
+        read = max(1, len(self._tokenizers))
         if found > read:
             raise ContentError(f"text: it has {found} attributes, the backbone reads {read}")
 

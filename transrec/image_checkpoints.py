@@ -163,7 +163,8 @@ def timm_shape(model: Any, name: str, data: Mapping[str, Any]) -> ImageShape:
     Raises:
         BackboneError: it computes what our blocks do not.
     """
-    block, size = model.blocks[0], data["input_size"]
+    block = model.blocks[0]
+    size = data["input_size"]
     odd = {
         "no CLS token": model.cls_token is None,
         "a norm before the blocks": _is_there(model.norm_pre),

@@ -138,7 +138,8 @@ def from_timm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             renamed[f"{linear}.weight"] = renamed[f"{linear}.weight"] * value[:, None]
             renamed[f"{linear}.bias"] = renamed[f"{linear}.bias"] * value
     learned = [state[name][0] for name in ("cls_token", "dist_token", "reg_token") if name in state]
-    first, position = torch.cat(learned), state["pos_embed"][0]
+    first = torch.cat(learned)
+    position = state["pos_embed"][0]
     # Averaged heads normalise after the pooling.
     norm = "norm." if "norm.weight" in state else "fc_norm."
     return renamed | _outside(first, position, state, "patch_embed.proj.", norm)
@@ -151,7 +152,8 @@ def from_transformers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         block = re.fullmatch(r"layers\.(\d+)\.(.+)", name)
         if block is not None:
             renamed[f"blocks.{block[1]}." + _ours(block[2], _TRANSFORMERS)] = value
-    first, position = state["embeddings.cls_token"][0], state["embeddings.position_embeddings"][0]
+    first = state["embeddings.cls_token"][0]
+    position = state["embeddings.position_embeddings"][0]
     return renamed | _outside(
         first, position, state, "embeddings.patch_embeddings.projection.", "layernorm."
     )

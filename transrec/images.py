@@ -180,7 +180,8 @@ def pixels(image: Image.Image, wanted: Preprocessing) -> NDArray[np.uint8]:
     if scaled[0] * scaled[1] > LARGE_PIXELS:
         # Of a strip the whole would be far larger than the picture: only what the crop shows is
         # scaled.
-        across, down = image.width / scaled[0], image.height / scaled[1]
+        across = image.width / scaled[0]
+        down = image.height / scaled[1]
         box = (shown[0] * across, shown[1] * down, shown[2] * across, shown[3] * down)
         image = image.resize((wanted.size, wanted.size), resampling, box)
     else:

@@ -119,7 +119,8 @@ class ImageInputs:
     """Pictures as pixels, decoded when they are needed; all are one group."""
 
     def __init__(self, contents: Sequence[Content], shape: ImageShape) -> None:
-        self._contents, self.shape = contents, shape
+        self._contents = contents
+        self.shape = shape
         self.tokens = np.full(len(contents), shape.first + shape.patches, np.int64)
         self.groups = np.zeros(len(contents), np.int64)
 
@@ -155,7 +156,8 @@ class PairInputs:
     def __init__(
         self, texts: TextInputs | AttributeInputs, images: ImageInputs, contents: Sequence[Content]
     ) -> None:
-        self.text, self.image = texts, images
+        self.text = texts
+        self.image = images
         self.has_text = np.array([bool(content.text) for content in contents], np.bool_)
         self.has_image = np.array([content.image is not None for content in contents], np.bool_)
         self.tokens = texts.tokens * self.has_text + images.tokens * self.has_image

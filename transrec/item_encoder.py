@@ -62,7 +62,8 @@ class Block(nn.Module):
 
     def __init__(self, shape: BlockShape) -> None:
         super().__init__()
-        self.heads, self.pre_norm = shape.heads, shape.pre_norm
+        self.heads = shape.heads
+        self.pre_norm = shape.pre_norm
         self.query = nn.Linear(shape.hidden, shape.hidden, bias=shape.qkv_bias)
         self.key = nn.Linear(shape.hidden, shape.hidden, bias=shape.qkv_bias)
         self.value = nn.Linear(shape.hidden, shape.hidden, bias=shape.qkv_bias)
@@ -199,7 +200,8 @@ class ItemEncoder(nn.Module):
         return self._once(layer, x, mask, adapt)
 
     def _once(self, layer: int, x: Tensor, mask: Layout, adapt: Adapt) -> Tensor:
-        block, queries = self._block(layer), self._queries(layer, x, adapt)
+        block = self._block(layer)
+        queries = self._queries(layer, x, adapt)
         h = block.attend(x, mask, queries, layer, adapt)
         return block.finish(leading(x, mask, queries), h, layer, adapt)
 

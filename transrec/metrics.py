@@ -20,7 +20,8 @@ TIE_TOLERANCE = 1e-5
 of the target's score (float32 sums differ by order).
 """
 
-BLOCK_ROWS, BLOCK_SCORES = 64, 1_000_000
+BLOCK_ROWS = 64
+BLOCK_SCORES = 1_000_000
 """Users a block: enough for a fast product,
 few enough for their scores to stay in the cache while they are counted.
 """
@@ -98,7 +99,8 @@ def rank_scores(scores: torch.Tensor, targets: Integers, seen: Sequence[Integers
     margin = (target.abs() * TIE_TOLERANCE).clamp_min(torch.finfo(torch.float32).tiny)
     # Row by row: a comparison with one number, counted by numpy, is ten times as fast as either
     # over the whole block.
-    above, below = (target + margin).flatten().tolist(), (target - margin).flatten().tolist()
+    above = (target + margin).flatten().tolist()
+    below = (target - margin).flatten().tolist()
     rows = scores.numpy()
     better = np.array(
         [np.count_nonzero(row > limit) for row, limit in zip(rows, above, strict=True)], np.int64

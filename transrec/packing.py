@@ -49,8 +49,11 @@ class Rows:
         width = -(-int(lengths.max()) // TILE) * TILE
         left = np.bincount(lengths, minlength=width + 1)
         # The texts of each length, and how many of them have a place.
-        order, taken = np.argsort(lengths, kind="stable"), np.cumsum(left) - left
-        starts, count, longest = np.empty(len(lengths), np.int64), 0, width
+        order = np.argsort(lengths, kind="stable")
+        taken = np.cumsum(left) - left
+        starts = np.empty(len(lengths), np.int64)
+        count = 0
+        longest = width
         while True:
             while longest and not left[longest]:
                 longest -= 1
@@ -92,7 +95,9 @@ def _fill(left: Integers, longest: int, width: int) -> list[tuple[int, int]]:
     """Choose texts for one row, as (length,
     how many): the longest that fit, from the longest that is left.
     """
-    chosen, room, length = [], width, longest
+    chosen = []
+    room = width
+    length = longest
     while length:
         times = min(int(left[length]), room // length)
         if times:
@@ -127,14 +132,20 @@ class Packing:
     ) -> tuple[Tensor, Self]:
         """Return what each token is [R, W], given text by text, and the packing."""
         owner, position, place = rows.tokens()
-        size, count = rows.count * rows.width, len(rows.starts)
+        size = rows.count * rows.width
+        count = len(rows.starts)
         flat = np.empty(3 * size + 2 * count, np.int64)
-        given, owners, positions = flat[:size], flat[size : 2 * size], flat[2 * size : 3 * size]
+        given = flat[:size]
+        owners = flat[size : 2 * size]
+        positions = flat[2 * size : 3 * size]
         given.fill(pad)
         owners.fill(PAD)
         positions.fill(0)
-        given[place], owners[place], positions[place] = tokens, owner, position
-        flat[3 * size : 3 * size + count], flat[3 * size + count :] = rows.starts, rows.lengths
+        given[place] = tokens
+        owners[place] = owner
+        positions[place] = position
+        flat[3 * size : 3 * size + count] = rows.starts
+        flat[3 * size + count :] = rows.lengths
         parts = torch.split(to_device(flat, device), [size, size, size, count, count])
         own, where = (part.view(rows.count, rows.width) for part in parts[1:3])
         packing = cls(own, where, parts[3], parts[4], int(rows.lengths.max()))

@@ -31,7 +31,8 @@ class PairEncoder(nn.Module):
 
     def __init__(self, text: TextEncoder, image: ImageEncoder) -> None:
         super().__init__()
-        self.text, self.image = text, image
+        self.text = text
+        self.image = image
         self.width = text.width + image.width
 
     @property

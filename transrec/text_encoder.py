@@ -134,7 +134,8 @@ def from_library_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _rename(name: str) -> str:
-    stem, rest = "", name
+    stem = ""
+    rest = name
     if name.startswith("encoder.layer."):
         number, rest = name.removeprefix("encoder.layer.").split(".", 1)
         stem = f"blocks.{number}."

@@ -43,10 +43,12 @@ LIMITS_S = {
 PARALLEL_SECTIONS = ("http_folder",)
 """Sections that begin at once, on the CPU, beside the others."""
 
-TOTAL_S, MIN_SECTION_S = 345.0, 10.0
+TOTAL_S = 345.0
+MIN_SECTION_S = 10.0
 GRACE_S = 6.0
 """So long before its limit a section is asked to be done, its start included."""
-LOG_LINES, WIDTH = 15, 58
+LOG_LINES = 15
+WIDTH = 58
 
 Findings = dict[str, Any]
 
@@ -63,7 +65,8 @@ def main() -> int:
 
 
 def _run_all(options: argparse.Namespace) -> int:
-    began, found = time.monotonic(), dict[str, Findings]()
+    began = time.monotonic()
+    found = dict[str, Findings]()
     with tempfile.TemporaryDirectory(prefix="swaprec-gpu-") as folder, ExitStack() as running:
         sections = [_Section(name, Path(folder), options) for name in options.sections]
         for section in sections:
@@ -78,7 +81,8 @@ def _run_all(options: argparse.Namespace) -> int:
     seconds = time.monotonic() - began
     print(f"\nall sections: {seconds:.0f} s")
     _save(options.out, found, seconds)
-    summary, failed = _summary(found), any("errors" in one for one in found.values())
+    summary = _summary(found)
+    failed = any("errors" in one for one in found.values())
     print(json.dumps(summary), flush=True)
     return int(failed) if options.rehearse else int(not summary["holds"])
 
@@ -195,10 +199,8 @@ def _print_section(name: str, found: Findings) -> None:
         print(f"  {what:{WIDTH}} {value}")
     for name_of, value in found.get("bars", {}).items():
         bar = BARS[name_of]
-        sign, verdict = (
-            "≤" if bar.at_most else "≥",
-            "holds" if bar.holds(value) else "does not hold",
-        )
+        sign = "≤" if bar.at_most else "≥"
+        verdict = "holds" if bar.holds(value) else "does not hold"
         print(f"  bar: {bar.text}: {value:.3g}, {sign} {bar.target:g}: {verdict}")
     for error in found.get("errors", []):
         print("  error: " + "\n    ".join(error.splitlines()))

@@ -94,7 +94,8 @@ def measure(setup: Setup, report: SectionReport) -> None:
 def _catalog(
     setup: Setup, backbone: Backbone, titles: list[str]
 ) -> tuple[BaseBuilder, DomainRecord]:
-    data, settings = setup.folder / "activation", Settings(data=setup.folder / "activation")
+    data = setup.folder / "activation"
+    settings = Settings(data=setup.folder / "activation")
     state = SqliteState(data)
     state.put_domain(DomainRecord(DOMAIN, backbone.fingerprint))
     began = time.perf_counter()

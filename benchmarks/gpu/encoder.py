@@ -54,10 +54,8 @@ def measure(setup: Setup, report: SectionReport) -> None:
 
 
 def _measure_one(setup: Setup, report: SectionReport, name: str, peak: float, ends: float) -> None:
-    size, titles = (
-        setup.sizes.encoders[name],
-        draw_titles(setup.sizes.titles, setup.sizes.vocabulary, 1),
-    )
+    size = setup.sizes.encoders[name]
+    titles = draw_titles(setup.sizes.titles, setup.sizes.vocabulary, 1)
     backbone = load(setup, name)
     tokens = np.array([len(row) for row in backbone.tokenize(titles)])
     flops = sum(size.flops(int(one)) for one in tokens)
@@ -92,10 +90,8 @@ def _measure_one(setup: Setup, report: SectionReport, name: str, peak: float, en
         report.bar("peak_share", achieved / peak)
     with guarded(report, f"{name}, {GPU_FAST}=1"), gpu_fast():
         seconds = [ours() for _ in range(3)]
-        rate, achieved = (
-            len(titles) / statistics.median(seconds),
-            flops / statistics.median(seconds),
-        )
+        rate = len(titles) / statistics.median(seconds)
+        achieved = flops / statistics.median(seconds)
         report.figure(f"{name}_fast", {"titles_per_s": rate, "share_of_peak": achieved / peak})
         report.row(
             f"{name}, {GPU_FAST}=1: ours",
@@ -184,10 +180,8 @@ def _time_packed(
     """Time the forward alone over all titles,
     packed as they are embedded, their tokens on the device.
     """
-    encoder, inputs = (
-        backbone.item_encoder("bfloat16"),
-        backbone.inputs([Content(title) for title in titles]),
-    )
+    encoder = backbone.item_encoder("bfloat16")
+    inputs = backbone.inputs([Content(title) for title in titles])
     assert isinstance(inputs, TextInputs)  # noqa: S101 - the checkpoint has one text
     flops, peak = scale
     for size in PACKED_TITLES:

@@ -16,7 +16,9 @@ from transrec.arrays import Floats
 from transrec.embed import embed
 from transrec.gpu import GPU_FAST
 
-TOP, ADAPTER_SEED, SLOTS = 10, 7, 4
+TOP = 10
+ADAPTER_SEED = 7
+SLOTS = 4
 
 
 def measure(setup: Setup, report: SectionReport) -> None:
@@ -29,7 +31,8 @@ def measure(setup: Setup, report: SectionReport) -> None:
     histories = [
         rng.choice(len(titles), HISTORY, replace=False).tolist() for _ in range(sizes.equal_users)
     ]
-    items, users = {}, {}
+    items = {}
+    users = {}
     for device in ("cpu", setup.device):
         backbone = load(setup, sizes.main, device)
         adapter = draw_adapter(backbone, HOULSBY, ADAPTER_SEED)

@@ -19,13 +19,15 @@ from benchmarks.open_loop import ask
 from benchmarks.serve import requests_of
 from benchmarks.setting import serving
 
-PORT, WARM_S = 18_190, 2.0
+PORT = 18_190
+WARM_S = 2.0
 GOOD = b"200"
 
 
 def measure(setup: Setup, report: SectionReport) -> None:
     """Start the service over the data folder that `http_folder` filled, and load it."""
-    sizes, folder = setup.sizes, folder_of(setup)
+    sizes = setup.sizes
+    folder = folder_of(setup)
     domains = len(list((folder / "bases").iterdir()))
     if domains < sizes.http_domains:  # it was stopped, maybe within the last one
         domains -= 1
@@ -58,7 +60,9 @@ async def _drive(
     requests: Sequence[bytes], connections: int, seconds: float
 ) -> tuple[list[float], int]:
     """Ask in a closed loop; returns the seconds of each answer 200, and how many were others."""
-    until, found, failed = time.perf_counter() + seconds, list[float](), 0
+    until = time.perf_counter() + seconds
+    found = list[float]()
+    failed = 0
 
     async def connection(number: int) -> None:
         nonlocal failed

@@ -9,7 +9,9 @@ import torch
 
 from benchmarks.gpu.setup import Setup
 
-WARM, ROUNDS, PRODUCTS = 3, 5, 10
+WARM = 3
+ROUNDS = 5
+PRODUCTS = 10
 
 
 def measure_peak(setup: Setup) -> float:

@@ -21,7 +21,10 @@ PIECES_SHARE = 0.2
 """Share of the vocabulary that continues a word, and of words that have two pieces."""
 HOULSBY = AdapterSpec.parse({"item": {"kind": "houlsby"}, "user": {"kind": "houlsby"}})
 WEIGHT_SPREAD = 0.02
-WORDS_MEAN, WORDS_SPREAD, WORDS_MIN, WORDS_MAX = 10.8, 3.4, 3, 24
+WORDS_MEAN = 10.8
+WORDS_SPREAD = 3.4
+WORDS_MIN = 3
+WORDS_MAX = 24
 """Words of a title; those of MIND's news have 10.8 on average."""
 
 

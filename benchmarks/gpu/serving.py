@@ -32,9 +32,11 @@ from transrec.arrays import Floats
 from transrec.backbone import Backbone
 from transrec.user_encoder import UserShape
 
-HISTORY, WANTED = 20, 10
+HISTORY = 20
+WANTED = 10
 USER_ONLY = AdapterSpec.parse({"user": {"kind": "houlsby", "hidden": 16}})
-REQUESTS, WARM_S = 8192, 1.0
+REQUESTS = 8192
+WARM_S = 1.0
 
 
 def measure(setup: Setup, report: SectionReport) -> None:
@@ -69,7 +71,8 @@ def quantiles_ms(seconds: Sequence[float]) -> dict[str, float]:
 
 def _catalogs(setup: Setup) -> list[LiveItems]:
     """Draw catalogs: windows of one table, each copied to memory of its own."""
-    rng, sizes = np.random.default_rng(6), setup.sizes
+    rng = np.random.default_rng(6)
+    sizes = setup.sizes
     table = rng.standard_normal((2 * sizes.domain_items, UserShape().width), np.float32)
     starts = rng.integers(0, sizes.domain_items, sizes.domains).tolist()
     first = catalog_of(table[: sizes.domain_items])
@@ -135,7 +138,8 @@ async def _drive(
     engine: Engine, requests: Sequence[History], concurrency: int, seconds: float
 ) -> list[float]:
     """Ask in a closed loop; returns the seconds of each request."""
-    until, found = time.perf_counter() + seconds, list[float]()
+    until = time.perf_counter() + seconds
+    found = list[float]()
 
     async def ask(number: int) -> None:
         while (began := time.perf_counter()) < until:

@@ -34,7 +34,9 @@ from training.subject import Subject
 from transrec.content import Content
 
 PRECISIONS: tuple[Literal["bfloat16", "float32"], ...] = ("bfloat16", "float32")
-LENGTH_MEAN, LENGTH_MIN, LENGTH_MAX = 5.0, 4, 60
+LENGTH_MEAN = 5.0
+LENGTH_MIN = 4
+LENGTH_MAX = 60
 """Interactions of a user are the least plus a geometric number: a median of about 8."""
 FAST = ("houlsby fast", "side fast")
 WARM_STEPS = 2
@@ -60,7 +62,8 @@ def measure(setup: Setup, report: SectionReport) -> None:
 
     `houlsby fast` and `side fast` are ours with `SWAPREC_GPU_FAST=1`.
     """
-    dataset, backbone = _log(setup), load(setup, setup.sizes.main)
+    dataset = _log(setup)
+    backbone = load(setup, setup.sizes.main)
     chosen = first_batches(dataset, backbone.config.max_history, EPOCH_STEPS)
     report.figure("steps_an_epoch", len(chosen))
     subjects = {}
@@ -146,7 +149,8 @@ def _measure_steps(
 def _measure_epoch(
     setup: Setup, report: SectionReport, name: str, scheme: Scheme, chosen: Sequence[Batch]
 ) -> None:
-    began, done = time.perf_counter(), 0
+    began = time.perf_counter()
+    done = 0
     for batch in chosen:
         if setup.left_s < 2.0:
             break
@@ -178,10 +182,8 @@ def _compare_recorded(report: SectionReport, subjects: dict[str, Subject], batch
     """
     for name in FAST:
         subject = subjects[name]
-        parameters, popularity = (
-            list(subject.trained.parameters()),
-            torch.zeros(len(batch.distinct) + EPOCH_STEPS),
-        )
+        parameters = list(subject.trained.parameters())
+        popularity = torch.zeros(len(batch.distinct) + EPOCH_STEPS)
         found = []
         for own in (True, False):
             subject.trained.zero_grad(set_to_none=True)
@@ -246,7 +248,8 @@ def _theirs(paper: EveryOccurrence, precision: str) -> Backward:
 
 def _log(setup: Setup) -> Dataset:
     """Draw a log: titles, and users whose items follow Zipf's law."""
-    sizes, rng = setup.sizes, np.random.default_rng(9)
+    sizes = setup.sizes
+    rng = np.random.default_rng(9)
     titles = draw_titles(sizes.train_items, sizes.vocabulary, 10)
     odds = 1.0 / np.arange(10, sizes.train_items + 10)
     lengths = LENGTH_MIN + rng.geometric(1 / LENGTH_MEAN, sizes.train_users).clip(max=LENGTH_MAX)

@@ -237,7 +237,8 @@ class Keys:
             _log.exception("the keys that were read before go on being valid")
 
     def _log_change(self, before: set[str]) -> None:
-        added, removed = sorted(self._keys.keys() - before), sorted(before - self._keys.keys())
+        added = sorted(self._keys.keys() - before)
+        removed = sorted(before - self._keys.keys())
         _log.info(
             "keys: %d are valid; added: %s; removed: %s",
             len(self._keys),

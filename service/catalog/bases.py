@@ -31,7 +31,8 @@ from service.catalog.mapped import forget_pages, is_cut, open_array
 from service.state import DomainRecord
 from transrec.arrays import Floats
 
-CARD, INDEX = "card.json", ".faiss"
+CARD = "card.json"
+INDEX = ".faiss"
 KEPT_BASES = 2
 MAX_CHECKED_BASES = 4
 _POPULARITY = ("popularity", "by_popularity")
@@ -199,7 +200,8 @@ class Bases:
             if not (path / _vectors_name(digest, dtype)).exists():
                 continue
             try:
-                base, matrix = self._open(path), self._matrix(path, _vectors_name(digest, dtype))
+                base = self._open(path)
+                matrix = self._matrix(path, _vectors_name(digest, dtype))
                 return (
                     base,
                     matrix,
@@ -249,7 +251,8 @@ class Bases:
         return self._folder / record.name
 
     def _paths(self, record: DomainRecord) -> list[Path]:
-        home, mark = self._home(record), f"{record.mark}-"
+        home = self._home(record)
+        mark = f"{record.mark}-"
         try:
             there = [path for path in home.iterdir() if path.name.startswith(mark)]
         except FileNotFoundError:

@@ -31,8 +31,11 @@ class Ids:
         hashes: NDArray[np.uint32],
         order: NDArray[np.int32],
     ) -> None:
-        self._blob, self._bytes_of = blob, memoryview(blob.data)
-        self._ends, self._hashes, self._order = ends, hashes, order
+        self._blob = blob
+        self._bytes_of = memoryview(blob.data)
+        self._ends = ends
+        self._hashes = hashes
+        self._order = order
         self.nbytes = blob.nbytes + ends.nbytes + hashes.nbytes + order.nbytes
 
     @classmethod

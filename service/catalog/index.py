@@ -22,18 +22,24 @@ from numpy.typing import NDArray
 from transrec.arrays import Floats
 
 KIND = "ivf_sq8"
-MIN_RECALL, RECALL_AT = 0.98, 10
+MIN_RECALL = 0.98
+RECALL_AT = 10
 OVERFETCH = 4
 """Candidates per wanted result: they are found approximately and ranked exactly.
 
 Larger k visits more lists.
 """
-TRAIN_POINTS_PER_LIST, TRAIN_ITERATIONS = 256, 10
-MIN_SAMPLE, SAMPLE_PER_LIST, LONGEST_SHARE = 100_000, 40, 0.1
+TRAIN_POINTS_PER_LIST = 256
+TRAIN_ITERATIONS = 10
+MIN_SAMPLE = 100_000
+SAMPLE_PER_LIST = 40
+LONGEST_SHARE = 0.1
 """An index is trained on so many vectors, or so many a list; a tenth of them are the longest."""
 TIMED_QUERIES = 64
 BLOCK_ROWS = 1 << 16
-PROBE_GROWTH, SCORE_TOLERANCE, WIDEN_EXPONENT = 1.3, 1e-5, 1.0
+PROBE_GROWTH = 1.3
+SCORE_TOLERANCE = 1e-5
+WIDEN_EXPONENT = 1.0
 
 Rows = NDArray[np.int64]
 
@@ -125,7 +131,8 @@ class TunedIndex:
 
     def __init__(self, path: Path, vectors: Floats, tuned: Tuned) -> None:
         self._index: Any = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
-        self._vectors, self._tuned = vectors, tuned
+        self._vectors = vectors
+        self._tuned = tuned
         self._exact = ExactIndex(vectors)
         self.nbytes = path.stat().st_size
         self._path = path
@@ -157,7 +164,8 @@ class TunedIndex:
             return self._exact.search(users, k)
         scores = np.einsum("bd,bkd->bk", users, self._vectors[found])
         order = np.lexsort((found, -scores), axis=1)[:, :count]
-        scores, rows = np.take_along_axis(scores, order, 1), np.take_along_axis(found, order, 1)
+        scores = np.take_along_axis(scores, order, 1)
+        rows = np.take_along_axis(found, order, 1)
         lacking = (found < 0).any(1)  # the lists that were visited do not hold so many
         if lacking.any():  # query by query: an answer must not depend on what else is in its batch
             scores[lacking], rows[lacking] = self._exact.search(users[lacking], k)
@@ -184,7 +192,8 @@ def build(vectors: Floats, queries: Floats, source: str, path: Path) -> Tuned | 
     index = faiss.IndexIVFScalarQuantizer(
         coarse, width, lists, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT
     )
-    index.cp.max_points_per_centroid, index.cp.niter = TRAIN_POINTS_PER_LIST, TRAIN_ITERATIONS
+    index.cp.max_points_per_centroid = TRAIN_POINTS_PER_LIST
+    index.cp.niter = TRAIN_ITERATIONS
     index.cp.spherical = True  # else the longest centres draw most vectors into a few lists
     index.train(_sample(vectors, max(MIN_SAMPLE, SAMPLE_PER_LIST * lists)))
     for start in range(0, count, BLOCK_ROWS):

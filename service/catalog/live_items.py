@@ -58,12 +58,14 @@ class LiveItems:
         d], as they were when it was made; exact without an index.
         """
         found = ExactIndex(matrix[: base.recommendable]) if index is None else index
-        delta, generation = Delta.empty(matrix.shape[1]), base.generation
+        delta = Delta.empty(matrix.shape[1])
+        generation = base.generation
         return cls(base, matrix, found, delta, generation, time.monotonic(), generation)
 
     def with_changes(self, changes: Changes, vectors: Floats) -> LiveItems:
         """Return the value after changes, with a vector for each item that was upserted."""
-        nothing, until = not changes.upserted and not changes.deleted, changes.generation
+        nothing = not changes.upserted and not changes.deleted
+        until = changes.generation
         delta = self.delta if nothing else self.delta.with_changes(self.base.ids, changes, vectors)
         return replace(
             self,
@@ -80,7 +82,8 @@ class LiveItems:
         """
         if removed.generation == self.removed_until:
             return self
-        left, unavailable = self, self.rows(removed.unavailable)
+        left = self
+        unavailable = self.rows(removed.unavailable)
         if unavailable or self.rows(removed.deleted):
             items = [
                 ChangedItem(0, item_id, "", 0.0, "", available=False) for item_id in unavailable
@@ -123,25 +126,27 @@ class LiveItems:
                 for (item_id, row), removed in zip(found.items(), dead, strict=True)
                 if not removed
             }
-        start, places = len(self.base.ids), self.delta.places
+        start = len(self.base.ids)
+        places = self.delta.places
         return found | {item_id: start + places[item_id] for item_id in wanted if item_id in places}
 
     def ids(self, rows: Sequence[int] | Rows) -> list[str]:
         """Return the ids of rows."""
-        start, base, delta = len(self.base.ids), self.base.ids, self.delta.ids
+        start = len(self.base.ids)
+        base = self.base.ids
+        delta = self.delta.ids
         return [base[int(row)] if row < start else delta[int(row) - start] for row in rows]
 
     def vectors(self, rows: Sequence[int] | Rows) -> Floats:
         """Return the vectors [n, d] of rows."""
-        places, start = np.asarray(rows, np.int64), len(self.base.ids)
+        places = np.asarray(rows, np.int64)
+        start = len(self.base.ids)
         if not len(places) or places.max() < start:
             return self.matrix[places]
         late = places >= start
         found = np.empty((len(places), self.width), np.float32)
-        found[~late], found[late] = (
-            self.matrix[places[~late]],
-            self.delta.vectors[places[late] - start],
-        )
+        found[~late] = self.matrix[places[~late]]
+        found[late] = self.delta.vectors[places[late] - start]
         return found
 
     def living(self) -> Rows:
@@ -168,7 +173,8 @@ class LiveItems:
         dead = self.delta.dead[: np.searchsorted(self.delta.dead, len(self.index))]
         if not len(dead):
             return self.index.search(users, k)
-        wanted, fetch = min(k, len(self.index) - len(dead)), k + SEARCH_OVERFETCH
+        wanted = min(k, len(self.index) - len(dead))
+        fetch = k + SEARCH_OVERFETCH
         while True:  # more than asked for, until enough of it lives
             scores, rows = self.index.search(users, fetch)
             removed = _among(dead, rows)
@@ -192,7 +198,8 @@ class LiveItems:
         )
         rows = np.concatenate([np.arange(shown, dtype=np.int64), len(self.base.ids) + late])
         left = ~np.isin(rows, [*self.delta.dead.tolist(), *([] if own is None else [own])])
-        rows, cosine = rows[left], cosine[left]
+        rows = rows[left]
+        cosine = cosine[left]
         count = min(k, len(rows))
         best = (
             np.argpartition(-cosine, max(count - 1, 0))[:count]
@@ -250,10 +257,8 @@ class LiveItems:
         """Bytes of everything that it is made of,
         by identity: values of one catalog share some of it.
         """
-        vectors, changed = (
-            self.matrix.nbytes + self.index.nbytes,
-            self.delta.vectors.nbytes + self.delta.nbytes,
-        )
+        vectors = self.matrix.nbytes + self.index.nbytes
+        changed = self.delta.vectors.nbytes + self.delta.nbytes
         return {id(self.base): self.base.nbytes, id(self.matrix): vectors, id(self.delta): changed}
 
     def memory(self) -> dict[str, int]:

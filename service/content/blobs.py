@@ -26,8 +26,10 @@ kept to the item that names it, or to embed a catalog.
 """
 
 SWEEP_RETRY_S = 3600.0
-LOCK, NOTE = ".lock", ".unnamed"
-_DIGEST, _FOLDER = re.compile("[0-9a-f]{64}"), "[0-9a-f][0-9a-f]"
+LOCK = ".lock"
+NOTE = ".unnamed"
+_DIGEST = re.compile("[0-9a-f]{64}")
+_FOLDER = "[0-9a-f][0-9a-f]"
 
 
 class Blobs:
@@ -74,11 +76,9 @@ class Blobs:
 
     def is_sweep_due(self) -> bool:
         """Whether pictures were swept a grace period ago, and nobody tried within the last hour."""
-        now, tried, swept = (
-            time.time(),
-            _time_of(self._folder / LOCK),
-            _time_of(self._folder / NOTE),
-        )
+        now = time.time()
+        tried = _time_of(self._folder / LOCK)
+        swept = _time_of(self._folder / NOTE)
         return self._folder.is_dir() and now - tried >= SWEEP_RETRY_S and now - swept >= GRACE_S
 
     def sweep(

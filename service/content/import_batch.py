@@ -12,7 +12,8 @@ from transrec.coverage import MANY_UNKNOWN
 
 NumberedRows = Sequence[tuple[int, ItemRow]]
 
-MAX_SAMPLE, SAMPLE_OF_BATCH = 2000, 200
+MAX_SAMPLE = 2000
+SAMPLE_OF_BATCH = 200
 
 
 class Merge:

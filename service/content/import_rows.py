@@ -20,8 +20,11 @@ from service.wire.json_array import spans
 from service.wire.requests import MAX_IMAGE_B64, ItemBody
 from service.wire.validation import FAST_TAG, plain_errors
 
-MAX_REJECTED, MAX_ID, MAX_DETAIL = 1000, 256, 1000
-MAX_KINDS, MAX_KIND = 30, 200
+MAX_REJECTED = 1000
+MAX_ID = 256
+MAX_DETAIL = 1000
+MAX_KINDS = 30
+MAX_KIND = 200
 INVALID = "invalid_item"
 OTHER = "other reasons"
 MAX_ROW_BYTES = 256 * 1024
@@ -165,17 +168,22 @@ def read_batches(
     Raises:
         MalformedBody: an array that is no JSON.
     """
-    batch, size, began = RowBatch([], 0, 0, 0), 0, time.monotonic()
+    batch = RowBatch([], 0, 0, 0)
+    size = 0
+    began = time.monotonic()
     for read in read_rows(path, report, item_reader, after, check):
         batch.rows += 1
-        batch.done, batch.total = read.done, read.total
+        batch.done = read.done
+        batch.total = read.total
         if read.row is not None:
             batch.rows_by_number.append((read.index, read.row))
             size += read.row.text_size
         late = time.monotonic() - began > BATCH_S
         if late or batch.rows >= BATCH_ROWS or size >= BATCH_BYTES:
             yield batch
-            batch, size, began = RowBatch([], 0, 0, 0), 0, time.monotonic()
+            batch = RowBatch([], 0, 0, 0)
+            size = 0
+            began = time.monotonic()
     if batch.rows:
         yield batch
 
@@ -222,7 +230,8 @@ def _checked(index: int, raw: Any, report: RowReport, item_reader: ItemReader) -
 
 
 def _lines(path: Path, limit: int, after: int, check: Check) -> Iterator[tuple[int, int, Any]]:
-    done, total = 0, path.stat().st_size
+    done = 0
+    total = path.stat().st_size
     with path.open("rb") as file:
         while line := file.readline(limit):
             check()

@@ -41,7 +41,8 @@ class ItemReader:
     """Checks and keeps what one backbone embeds."""
 
     def __init__(self, backbone: Backbone, blobs: Blobs, pixels: PixelBudget | None = None) -> None:
-        self._backbone, self._blobs = backbone, blobs
+        self._backbone = backbone
+        self._blobs = blobs
         self._pixels = pixels or PixelBudget()
         self._reads = backbone.config.modalities
 

@@ -34,8 +34,11 @@ class Sweeps:
         engines: Mapping[str, Engine],
         jobs: Jobs,
     ) -> None:
-        self._state, self._blobs, self._snapshots = state, blobs, snapshots
-        self._engines, self._jobs = engines, jobs
+        self._state = state
+        self._blobs = blobs
+        self._snapshots = snapshots
+        self._engines = engines
+        self._jobs = jobs
         self._closing = threading.Event()
 
     def ask(self) -> None:

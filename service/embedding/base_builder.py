@@ -34,7 +34,8 @@ from transrec.content import Content
 from transrec.model import encode_users
 from transrec.progress import OnProgress, OnStage
 
-QUERIES, MIN_QUERIES = 256, 50
+QUERIES = 256
+MIN_QUERIES = 50
 PAGE_ITEMS = 20_000
 
 MakeIndex = Callable[[Path, int, Floats, str, Path, Check], Tuned | None]
@@ -129,9 +130,11 @@ class BaseBuilder:
         """Fill in the vectors of every version,
         page by page; items that came after the ids were read are left out.
         """
-        item_reader, known = ItemReader(backbone, self.blobs), base.catalog.rows
+        item_reader = ItemReader(backbone, self.blobs)
+        known = base.catalog.rows
         matrices = [base.vectors(prepared.digest, prepared.dtype) for prepared in wanted]
-        done, total = 0, len(known) * len(wanted)
+        done = 0
+        total = len(known) * len(wanted)
         for page in self._pages(domain):
             rows = np.array([row for row, _ in page], np.int64)
             found = np.searchsorted(known, rows)
@@ -149,7 +152,8 @@ class BaseBuilder:
     def _verify(
         self, domain: str, backbone: Backbone, prepared: Prepared, base: BaseWriter, *, needed: bool
     ) -> None:
-        matrix, name = _mapped(base, prepared), version_name(prepared.version)
+        matrix = _mapped(base, prepared)
+        name = version_name(prepared.version)
         items = LiveItems.of(base.base(), matrix, self._index(base, prepared, matrix))
         side = None if prepared.adapter is None else prepared.adapter.user
         item_reader = ItemReader(backbone, self.blobs)
@@ -171,7 +175,8 @@ class BaseBuilder:
             base.is_verified(prepared.digest, prepared.dtype)
 
     def _index(self, base: BaseWriter, prepared: Prepared, matrix: Floats) -> Index:
-        path, shown = base.index_path(prepared.digest, prepared.dtype), matrix[: base.recommendable]
+        path = base.index_path(prepared.digest, prepared.dtype)
+        shown = matrix[: base.recommendable]
         tuned = base.indexes.get(path.name)
         return ExactIndex(shown) if tuned is None else TunedIndex(path, shown, tuned)
 
@@ -198,7 +203,9 @@ class BaseBuilder:
         and what they are: users of the domain's probes, or its items.
         """
         matrix = _mapped(base, prepared)
-        ids, window, histories = base.base().ids, backbone.config.max_history, []
+        ids = base.base().ids
+        window = backbone.config.max_history
+        histories = []
         for probe in self.state.probes(record.name)[:QUERIES]:
             rows = ids.rows(probe.history)
             known = [rows[item_id] for item_id in probe.history if item_id in rows]

@@ -24,7 +24,8 @@ from adapters_store.files import PART, room_or_error
 from transrec.arrays import Floats
 from transrec.content import KEY_BYTES
 
-SUFFIX, LOCK = ".segment", ".lock"
+SUFFIX = ".segment"
+LOCK = ".lock"
 MAX_SEGMENTS = 24
 ABANDONED_S = 3600.0
 COPY_BLOCK_ROWS = 16_384
@@ -73,7 +74,8 @@ class Segments:
     """All segments of a folder."""
 
     def __init__(self, folder: Path, width: int) -> None:
-        self._folder, self._width = folder, width
+        self._folder = folder
+        self._width = width
         self._opened: dict[str, Segment | None] = {}
 
     def look_up(self, keys: KeyBytes, out: Floats | None = None) -> NDArray[np.bool_]:

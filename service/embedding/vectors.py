@@ -51,7 +51,8 @@ class VectorFiles:
     """
 
     def __init__(self, folder: Path, worker: WorkerProcess | None = None) -> None:
-        self._folder, self._worker = folder, worker
+        self._folder = folder
+        self._worker = worker
         self._opened: OrderedDict[Path, _Opened] = OrderedDict()
         self._opening = threading.Lock()
 
@@ -168,7 +169,8 @@ def embed_into(
     keys = as_keys([content.key() for content in contents])
     places: list[NDArray[np.int64]] = []
     vectors: list[Floats] = []
-    done, kept = 0, time.monotonic()
+    done = 0
+    kept = time.monotonic()
 
     def keep() -> None:
         if places:

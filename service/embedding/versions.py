@@ -58,7 +58,10 @@ class Versions:
         max_image_pixels: int = MAX_PIXELS,
     ) -> None:
         self._max_image_pixels = max_image_pixels
-        self._state, self._store, self._blobs, self._engines = state, store, blobs, engines
+        self._state = state
+        self._store = store
+        self._blobs = blobs
+        self._engines = engines
         self._budget = budget
         self._loaded: OrderedDict[tuple[str, int], tuple[object, Prepared]] = OrderedDict()
         self._lock = threading.Lock()
@@ -144,7 +147,8 @@ class Versions:
             return Prepared(
                 None, backbone.fingerprint, resolve_dtype("auto", backbone.device), None, 0
             )
-        key, seen = (record.name, version), self._signature(record, version)
+        key = (record.name, version)
+        seen = self._signature(record, version)
         with self._lock:
             known = self._loaded.get(key)
             if known is not None and known[0] == seen:

@@ -49,7 +49,9 @@ _log = logging.getLogger("swaprec")
 class BuildFailed(ServiceError):
     """A task that its process could not finish."""
 
-    status, code, title = 500, "build_failed", "Build failed"
+    status = 500
+    code = "build_failed"
+    title = "Build failed"
 
 
 class WorkerKilled(BuildFailed):
@@ -86,8 +88,11 @@ class WorkerProcess:
         where: dict[str, Any] | None = None,
     ) -> None:
         self._where = where or {}
-        self._folders, self._least, self._threads = folders, least, threads
-        self._turn, self._closed = threading.Lock(), False
+        self._folders = folders
+        self._least = least
+        self._threads = threads
+        self._turn = threading.Lock()
+        self._closed = False
         self._starter = ThreadPoolExecutor(1, thread_name_prefix="builder")
         self._process: subprocess.Popen[str] | None = None
         self._idle: threading.Timer | None = None
@@ -290,7 +295,8 @@ class WorkerProcess:
     def _end(self) -> None:
         if self._idle is not None:
             self._idle.cancel()
-        process, self._process = self._process, None
+        process = self._process
+        self._process = None
         if process is not None:
             process.kill()
             process.wait()
@@ -305,7 +311,8 @@ def _answers(process: subprocess.Popen[str]) -> Iterator[dict[str, Any] | None]:
     and None every now and then while it says nothing.
     """
     assert process.stdout is not None  # noqa: S101 - a pipe
-    pipe, text = process.stdout.fileno(), b""
+    pipe = process.stdout.fileno()
+    text = b""
     ready = select.poll()  # unlike select, for descriptors of any number
     ready.register(pipe, select.POLLIN)
     while True:

@@ -51,7 +51,8 @@ def main() -> int:
     torch.set_num_threads(int(sys.argv[2]))
     use_one_thread()
     # What a library prints must not be taken for an answer.
-    answers, sys.stdout = sys.stdout, sys.stderr
+    answers = sys.stdout
+    sys.stdout = sys.stderr
     loaded: dict[str, Backbone] = {}
     for line in sys.stdin:
         try:
@@ -95,7 +96,8 @@ def _index(task: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _compact(task: dict[str, Any], loaded: dict[str, Backbone], answers: TextIO) -> None:
-    where, backbone = task["where"], _backbone(task, loaded)
+    where = task["where"]
+    backbone = _backbone(task, loaded)
     data = Path(where["data"])
     state: State = SqliteState(data) if where["redis"] is None else RedisState(where["redis"], data)
 

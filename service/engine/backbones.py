@@ -30,7 +30,8 @@ class Backbones(Mapping[str, Engine]):
     def __init__(
         self, settings: Settings, observe: Callable[[int, int], None] | None = None
     ) -> None:
-        self._settings, self._observe = settings, observe
+        self._settings = settings
+        self._observe = observe
         self._looking = threading.Lock()
         self._engines: dict[str, Engine] = {}
         self._loaded: set[Path] = set()

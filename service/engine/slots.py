@@ -24,7 +24,8 @@ class Slot:
     __slots__ = ("__weakref__", "number", "own")
 
     def __init__(self, number: int, own: Adapt | None = None) -> None:
-        self.number, self.own = number, own
+        self.number = number
+        self.own = own
 
 
 class SlotTable:

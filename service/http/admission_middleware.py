@@ -66,7 +66,8 @@ class AdmissionMiddleware:
         components: Components = scope["app"].state.components
         admission = components.admission
         domain = _domain(scope["query_string"], components)
-        limit, body = components.settings.max_body_bytes, body_of(scope)
+        limit = components.settings.max_body_bytes
+        body = body_of(scope)
         # Else it is refused before it is read.
         if body is None or body.length is None or body.length <= limit:
             receive = await _body_read(receive, limit)

@@ -47,7 +47,8 @@ class AuthMiddleware:
 
 
 def _admitted(scope: Scope) -> Key:
-    path, method = local_path(scope), scope["method"]
+    path = local_path(scope)
+    method = scope["method"]
     if is_open(path):
         return ANYONE
     key: Key = scope["app"].state.components.keys.caller(header(scope, b"authorization"))

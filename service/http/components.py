@@ -94,7 +94,8 @@ Caller = Annotated[Key, Depends(_caller)]
 def key_check(request: Request) -> Callable[[], None]:
     """Return what checks the key of a request again, while it goes on."""
     components: Components = request.app.state.components
-    authorization, before = request.headers.get("authorization"), caller(request)
+    authorization = request.headers.get("authorization")
+    before = caller(request)
     return lambda: components.keys.check_again(authorization, before)
 
 
@@ -104,7 +105,8 @@ async def stream(request: Request) -> AsyncIterator[bytes]:
     Raises:
         KeyInvalid, ScopeDenied: the key was revoked meanwhile, or may do less.
     """
-    check, checked = key_check(request), time.monotonic()
+    check = key_check(request)
+    checked = time.monotonic()
     async for chunk in request.stream():
         if time.monotonic() - checked > CHECK_EVERY_S:
             check()

@@ -15,7 +15,8 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from service.errors import MalformedBody
 from service.http.json_body import read_body
 
-FORM, FILE = "multipart/form-data", "image"
+FORM = "multipart/form-data"
+FILE = "image"
 PLAIN = ("item_id", "title", "text", "category", "timestamp")
 """Fields that are taken as they stand;
 `available`, `attributes` and others are JSON, as texts are that are lists.

@@ -42,7 +42,9 @@ class RequestMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started, status, began = time.perf_counter(), 500, False
+        started = time.perf_counter()
+        status = 500
+        began = False
         scope.setdefault("state", {})["request_id"] = request_id = request_id_of(scope)
 
         root = scope["root_path"] = self._root
@@ -50,7 +52,8 @@ class RequestMiddleware:
         async def send_with_id(message: Message) -> None:
             nonlocal status, began
             if message["type"] == "http.response.start":
-                status, began = message["status"], True
+                status = message["status"]
+                began = True
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-Id"] = request_id
                 if root and headers.get("location", "").startswith("/"):

@@ -30,7 +30,8 @@ MAX_OVERHEAD = 64 * 1024
 """Bytes of a form beside its file: boundaries, part headers, fields."""
 PIECE_BYTES = 256 * 1024
 """Bytes that are collected before a thread parses them."""
-FILE, FIELDS = "file", ("domain", "activate", "gate", "create")
+FILE = "file"
+FIELDS = ("domain", "activate", "gate", "create")
 
 
 @dataclass(slots=True)
@@ -106,7 +107,10 @@ class UploadForm:
         return value in ("true", "1")
 
     def _begin(self) -> None:
-        self._headers, self._name, self._header, self._value = {}, "", b"", b""
+        self._headers = {}
+        self._name = ""
+        self._header = b""
+        self._value = b""
 
     def _on_header(self, data: bytes, start: int, end: int) -> None:
         self._header += data[start:end]

@@ -31,7 +31,8 @@ from service.state import JobRecord, State, StoredItem, Upserted
 from service.wire.requests import ItemBody, ItemPatch
 from transrec.progress import OnProgress
 
-KIND, PATCH = "import", "patch"
+KIND = "import"
+PATCH = "patch"
 BULK_IMPORT_ROWS = 10_000
 """A job that imports more items makes them searchable at its end,
 by a compaction, and not step by step.
@@ -87,14 +88,13 @@ class Imports:
         jobs: Jobs,
         max_spool_bytes: int,
     ) -> None:
-        self._folder, self._state = folder, state
+        self._folder = folder
+        self._state = state
         self._max_spool_bytes = max_spool_bytes
-        self._versions, self._writer, self._compactor, self._jobs = (
-            versions,
-            writer,
-            compactor,
-            jobs,
-        )
+        self._versions = versions
+        self._writer = writer
+        self._compactor = compactor
+        self._jobs = jobs
         folder.mkdir(parents=True, exist_ok=True)
         self._sweep()
 
@@ -218,10 +218,14 @@ class Imports:
             MalformedBody: an array that is no JSON; nothing was stored.
         """
         run = run or ImportRun()
-        report, done, total, rows = run.report, run.position, 0, 0
+        report = run.report
+        done = run.position
+        total = 0
+        rows = 0
         item_reader = self._versions.item_reader(domain)
         sample = UnknownTokens(item_reader)
-        overtaken, generation = self._overtaken(domain, run.generation), run.generation
+        overtaken = self._overtaken(domain, run.generation)
+        generation = run.generation
         kept = time.monotonic()
         for batch in read_batches(spooled, report, item_reader, done, run.check):
             wanted = [
@@ -239,7 +243,8 @@ class Imports:
                 report.unchanged += stored.unchanged
                 generation = stored.generation
             report.unchanged += len(batch.rows_by_number) - len(wanted)
-            done, total = batch.done, batch.total
+            done = batch.done
+            total = batch.total
             rows += batch.rows
             if rows >= BATCH_ROWS:
                 # No batch has more rows: what was stored but not written down before a crash is
@@ -328,10 +333,8 @@ class Imports:
         process was killed, or somebody changed it since.
         """
         incarnation = self._state.get_domain(job.domain).incarnation
-        patch, item_id = (
-            ItemPatch.model_validate_json(self._path(job).read_bytes()),
-            job.detail["item_id"],
-        )
+        patch = ItemPatch.model_validate_json(self._path(job).read_bytes())
+        item_id = job.detail["item_id"]
         begun = self._state.get_job(job.id).result
         if begun is None:
             began = {"generation": self._state.generation(job.domain)}

@@ -40,8 +40,12 @@ class CatalogWriter:
         vectors: VectorFiles,
         reconciler: Reconciler,
     ) -> None:
-        self._state, self._store, self._live = state, store, live
-        self._versions, self._vectors, self._reconciler = versions, vectors, reconciler
+        self._state = state
+        self._store = store
+        self._live = live
+        self._versions = versions
+        self._vectors = vectors
+        self._reconciler = reconciler
 
     def upsert(
         self,
@@ -76,7 +80,8 @@ class CatalogWriter:
             or retry_until_available(partial(self._state.get_domain, domain)).incarnation
         )
         retry_until_available(partial(self.embed, domain, items, check))
-        stored, visibility = Upserted(0, 0, 0, 0), self._visibility(domain, search=search)
+        stored = Upserted(0, 0, 0, 0)
+        visibility = self._visibility(domain, search=search)
         for start in range(0, len(items), TRANSACTION_ROWS):
             check()
             some = items[start : start + TRANSACTION_ROWS]

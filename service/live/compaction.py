@@ -32,7 +32,9 @@ VERSIONS_PER_BASE = 8
 all warm ones, and the newest of the others up to this number.
 """
 
-REBUILD_DELAY_S, MAX_REBUILD_DELAY_S, RECENT_JOBS = 60.0, 6 * 3600.0, 20
+REBUILD_DELAY_S = 60.0
+MAX_REBUILD_DELAY_S = 6 * 3600.0
+RECENT_JOBS = 20
 """A build that failed is tried again after a minute,
 of the same catalog after twice as long each time.
 """
@@ -57,14 +59,14 @@ class Compactor:
         jobs: Jobs,
         sweeps: Sweeps,
     ) -> None:
-        self._state, self.sweeps = in_process.state, sweeps
-        self._store, self._versions, self._in_process, self._in_worker = (
-            store,
-            versions,
-            in_process,
-            in_worker,
-        )
-        self._reconciler, self._jobs = reconciler, jobs
+        self._state = in_process.state
+        self.sweeps = sweeps
+        self._store = store
+        self._versions = versions
+        self._in_process = in_process
+        self._in_worker = in_worker
+        self._reconciler = reconciler
+        self._jobs = jobs
         self.on_compacted: list[Callable[[str], object]] = []
 
     def request(self, domain: str) -> JobRecord | None:
@@ -112,7 +114,8 @@ class Compactor:
         Raises:
             What `Versions.load` raises of `first`.
         """
-        backbone, token = self._versions.engine(record).backbone, progress.job.token
+        backbone = self._versions.engine(record).backbone
+        token = progress.job.token
         versions = [first, *self._choose_versions(record.name, first)]
         if self._in_worker.takes(self._state.count_items(record.name), backbone):
             files = [

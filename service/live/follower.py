@@ -33,13 +33,11 @@ class Follower:
     def __init__(
         self, state: State, store: Store, live: LiveTable, reconciler: Reconciler, jobs: Jobs
     ) -> None:
-        self._state, self._store, self._live, self._reconciler, self._jobs = (
-            state,
-            store,
-            live,
-            reconciler,
-            jobs,
-        )
+        self._state = state
+        self._store = store
+        self._live = live
+        self._reconciler = reconciler
+        self._jobs = jobs
         self._closing = threading.Event()
         self._pool = ThreadPoolExecutor(FEED_THREADS, thread_name_prefix="feed")
         self._thread = threading.Thread(target=self._follow, name="feed", daemon=True)

@@ -60,13 +60,17 @@ class NotBuilt(Exception):
 class Broken(ServiceError):
     """A domain that cannot answer until somebody acts."""
 
-    status, code, title = 503, "domain_broken", "Domain broken"
+    status = 503
+    code = "domain_broken"
+    title = "Domain broken"
 
 
 class VersionsLost(ServiceError):
     """A domain whose activation log is lost: it answers again when a version is activated."""
 
-    status, code, title = 503, "store_damaged", "Store damaged"
+    status = 503
+    code = "store_damaged"
+    title = "Store damaged"
 
 
 class Reconciler:
@@ -96,9 +100,14 @@ class Reconciler:
         residency: Residency,
         observe_swap: Callable[[float], None],
     ) -> None:
-        self._state, self._store, self._live = state, store, live
-        self._versions, self._bases, self._vectors = versions, bases, vectors
-        self._residency, self._observe_swap = residency, observe_swap
+        self._state = state
+        self._store = store
+        self._live = live
+        self._versions = versions
+        self._bases = bases
+        self._vectors = vectors
+        self._residency = residency
+        self._observe_swap = observe_swap
         self._locks = KeyedLocks()
         self.waiting: set[str] = set()
         self.troubled: set[str] = set()
@@ -211,7 +220,8 @@ class Reconciler:
         return there == (record.incarnation, number, self._store.pinned(domain))
 
     def _bring_up_to_date(self, record: DomainRecord, candidate: LiveDomain | None) -> Deployment:
-        now, activation = self._live.find(record.name), self._store.current(record.name)
+        now = self._live.find(record.name)
+        activation = self._store.current(record.name)
         values = [
             *(now.warm if now is not None else ()),
             *([candidate] if candidate is not None else []),

@@ -33,7 +33,9 @@ class Residency:
     """
 
     def __init__(self, live: LiveTable, budget: int, observe: Callable[[float], None]) -> None:
-        self._live, self.budget, self._observe = live, budget, observe
+        self._live = live
+        self.budget = budget
+        self._observe = observe
         self._pool = ThreadPoolExecutor(LOADER_THREADS, thread_name_prefix="residency")
         self._loads: dict[str, asyncio.Future[Deployment]] = {}
         self._evicting = threading.Lock()
@@ -87,7 +89,8 @@ class Residency:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def _load(self, domain: str) -> Deployment:
-        was_evicted, started = self._live.is_evicted(domain), time.perf_counter()
+        was_evicted = self._live.is_evicted(domain)
+        started = time.perf_counter()
         deployment = self._live.get(domain)
         if was_evicted:
             self._count_miss(started)

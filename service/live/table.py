@@ -139,7 +139,8 @@ class LiveTable:
         self._recent: dict[str, None] = {}
         self._sizes: dict[str, int] = {}
         self._changing = threading.Lock()
-        self._exists, self._max_cached = exists, max_cached
+        self._exists = exists
+        self._max_cached = max_cached
         self._cached: dict[str, None] = {}
         self.bytes = 0
         # Set by the app to Reconciler.load, which this module may not import.

@@ -75,7 +75,10 @@ class Canaries:
         begun: Callable[[str], None],
         end: Callable[[str, str, str], None],
     ) -> None:
-        self._watch, self._counted, self._begun, self._end = Watch(), counted, begun, end
+        self._watch = Watch()
+        self._counted = counted
+        self._begun = begun
+        self._end = end
         self._ending: set[str] = set()
 
     def forget(self, domain: str) -> None:
@@ -120,10 +123,8 @@ class Canaries:
         arm = "canary" if value is canary else "live"
         if not self._watch.knows(value.domain, canary.digest):
             self._begun(value.domain)
-        version, outcome = (
-            str(version_name(value.version)),
-            "error" if seconds is None else "answer",
-        )
+        version = str(version_name(value.version))
+        outcome = "error" if seconds is None else "answer"
         self._counted(value.domain, arm, version, outcome, seconds or 0.0)
         fault = self._watch.saw(
             value.domain, canary.digest, canary=value is canary, seconds=seconds

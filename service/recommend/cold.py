@@ -65,7 +65,8 @@ class ColdItems:
     """
 
     def __init__(self, adapter: Callable[[str, Version], Adapter | None], max_queue: int) -> None:
-        self._adapter, self._max_queue = adapter, max_queue
+        self._adapter = adapter
+        self._max_queue = max_queue
         self._lanes: dict[int, Lane] = {}
 
     async def vectors(self, live: LiveDomain, contents: Sequence[Content]) -> Floats:
@@ -92,9 +93,12 @@ class Lane:
         self, engine: Engine, adapter: Callable[[str, Version], Adapter | None], max_queue: int
     ) -> None:
         self.engine = engine
-        self._backbone, self._adapter, self._max_queue = engine.backbone, adapter, max_queue
+        self._backbone = engine.backbone
+        self._adapter = adapter
+        self._max_queue = max_queue
         self._waiting: deque[ColdQuery] = deque()
-        self._lock, self._scheduled = threading.Lock(), False
+        self._lock = threading.Lock()
+        self._scheduled = False
         self._thread = ThreadPoolExecutor(1, "cold")
         self._tables: dict[Dtype, SlotTable] = {}
         self._kept: OrderedDict[tuple[str, str, Dtype], BoundAdapter] = OrderedDict()
@@ -154,7 +158,8 @@ class Lane:
         """Encode all contents of some requests, in order: [n, d]."""
         contents = [content for ask, _ in asks for content in ask.contents]
         bound = [bound for ask, bound in asks for _ in ask.contents]
-        encoder, project = self._backbone.item_encoder(dtype), self._backbone.model.project
+        encoder = self._backbone.item_encoder(dtype)
+        project = self._backbone.model.project
         vectors = np.empty((len(contents), self._backbone.config.width), np.float32)
         # Each of a bounded number of tokens.
         for places, inputs in _inputs(self._backbone, contents):
@@ -212,7 +217,8 @@ class Lane:
 
     def _table(self, dtype: Dtype) -> SlotTable:
         if dtype not in self._tables:
-            shape, encoder = self._backbone.shape.items[0], self._backbone.item_encoder(dtype)
+            shape = self._backbone.shape.items[0]
+            encoder = self._backbone.item_encoder(dtype)
             self._tables[dtype] = SlotTable(
                 encoder, shape, 2, self._backbone.device, TORCH_DTYPES[dtype]
             )

@@ -69,15 +69,17 @@ class Activator:
         gate_runner: GateRunner,
         jobs: Jobs,
     ) -> None:
-        self._state, self._store, self._live = state, store, live
-        self._versions, self._bases, self._vectors = versions, bases, vectors
+        self._state = state
+        self._store = store
+        self._live = live
+        self._versions = versions
+        self._bases = bases
+        self._vectors = vectors
         self._snapshots = snapshots
-        self._reconciler, self._compactor, self._gate_runner, self._jobs = (
-            reconciler,
-            compactor,
-            gate_runner,
-            jobs,
-        )
+        self._reconciler = reconciler
+        self._compactor = compactor
+        self._gate_runner = gate_runner
+        self._jobs = jobs
 
     def submit(
         self, domain: str, version: Version, wanted: ActivateRequest | None = None
@@ -274,7 +276,8 @@ class Activator:
 
     def run_job(self, job: JobRecord, progress: Progress) -> dict[str, Any]:
         """Build, verify and gate a version, then make it live; a failure leaves what is live."""
-        domain, named = job.domain, job.detail["version"]
+        domain = job.domain
+        named = job.detail["version"]
         version: Version = None if named == NONE else int(named)
         wanted = ActivateRequest.model_validate(
             {key: job.detail[key] for key in ActivateRequest.model_fields}
@@ -291,7 +294,9 @@ class Activator:
     def _flip(
         self, candidate: LiveDomain, wanted: ActivateRequest, fence: Callable[[], None]
     ) -> dict[str, Any]:
-        domain, version, share = candidate.domain, candidate.version, wanted.canary_percent
+        domain = candidate.domain
+        version = candidate.version
+        share = wanted.canary_percent
         with self._reconciler.turn(domain):
             if share:
                 gate = None if wanted.gate is None else wanted.gate.model_dump()
@@ -333,15 +338,14 @@ class Activator:
         """Check what was not checked when the base was built,
         so that requests need not wait for it.
         """
-        name, items = version_name(value.version), value.items
+        name = version_name(value.version)
+        items = value.items
         if self._bases.verified(items.base, value.digest, value.dtype):
             late = items.living()
             check_finite(str(name), items, late[late >= len(items.base.ids)])
             return
-        item_reader, window = (
-            self._versions.item_reader(value.domain),
-            value.engine.backbone.config.max_history,
-        )
+        item_reader = self._versions.item_reader(value.domain)
+        window = value.engine.backbone.config.max_history
         verify(
             str(name),
             items,

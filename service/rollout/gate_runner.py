@@ -25,7 +25,8 @@ from service.version import version_name
 from service.wire.requests import GateBody
 
 KIND = "judge"
-GATE_S, CHECK_EVERY_S = 1800.0, 0.2
+GATE_S = 1800.0
+CHECK_EVERY_S = 0.2
 
 End = Callable[[str, str, str], None]
 
@@ -42,7 +43,8 @@ class GateRunner:
     """Runs gates."""
 
     def __init__(self, state: State, live: LiveTable) -> None:
-        self._state, self._live = state, live
+        self._state = state
+        self._live = live
         self.loop_reader: EventLoopReader | None = None
 
     def verdict(self, gate: GateBody, candidate: LiveDomain, progress: Progress) -> Verdict:
@@ -109,7 +111,10 @@ class CanaryGateRunner:
     """
 
     def __init__(self, gate_runner: GateRunner, store: Store, end: End, jobs: Jobs) -> None:
-        self._gate_runner, self._store, self._end, self._jobs = gate_runner, store, end, jobs
+        self._gate_runner = gate_runner
+        self._store = store
+        self._end = end
+        self._jobs = jobs
 
     def ask(self, domain: str) -> JobRecord | None:
         """Queue the gate of a domain's canary again, if the canary had to pass one."""
@@ -121,10 +126,8 @@ class CanaryGateRunner:
     def run_job(self, job: JobRecord, progress: Progress) -> dict[str, Any]:
         """Run a canary's gate; one that misses it is taken back."""
         progress.stage("gate")
-        canary, activation = (
-            self._gate_runner.load_deployment(job.domain, progress).canary,
-            self._store.current(job.domain),
-        )
+        canary = self._gate_runner.load_deployment(job.domain, progress).canary
+        activation = self._store.current(job.domain)
         if canary is None or activation.gate is None or canary.version != activation.canary:
             return {"gate": None, "missed": []}  # it is over
         verdict = self._gate_runner.verdict(

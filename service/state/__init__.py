@@ -81,7 +81,8 @@ class Upserted:
 
     def and_then(self, other: Upserted) -> Upserted:
         """Return what this one and a later one did together."""
-        accepted, updated = self.accepted + other.accepted, self.updated + other.updated
+        accepted = self.accepted + other.accepted
+        updated = self.updated + other.updated
         return Upserted(accepted, updated, self.unchanged + other.unchanged, other.generation)
 
 
@@ -143,7 +144,8 @@ class Changes:
         """Name of the rows and ids that were deleted,
         in the order of rows, those ids that did not come back.
         """
-        there, first = {item.item_id for item in upserted}, dict[str, int]()
+        there = {item.item_id for item in upserted}
+        first = dict[str, int]()
         for row, item_id in deleted:
             if item_id not in there:
                 first.setdefault(item_id, row)

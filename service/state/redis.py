@@ -179,11 +179,13 @@ class RedisState:
         if count is None:
             raise self._missing(domain)
         found: list[tuple[int, StoredItem]] = []
-        first, step = after + 1, limit
+        first = after + 1
+        step = limit
         while len(found) < limit and first < int(count):
             rows = range(first, min(int(count), first + step))
             found += self._items(domain, rows)
-            first, step = rows.stop, min(2 * step, PAGE_ITEMS)
+            first = rows.stop
+            step = min(2 * step, PAGE_ITEMS)
         return found[:limit]
 
     def count_items(self, domain: str) -> int:

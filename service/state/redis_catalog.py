@@ -20,7 +20,8 @@ from service.state import redis_scripts as scripts
 from service.state.redis_link import Link
 
 PAGE_ITEMS = 2000
-_PLAIN, _PICTURED = 3, 4
+_PLAIN = 3
+_PICTURED = 4
 """Fields of an item without a picture,
 and of one with a picture; one that is not available has that behind both.
 """
@@ -195,7 +196,8 @@ def _rows(joined: bytes) -> list[int]:
 
 def _take(wanted: deque[range]) -> list[range]:
     """Take a page of rows off the front."""
-    page, room = [], PAGE_ITEMS
+    page = []
+    room = PAGE_ITEMS
     while wanted and room:
         run = wanted.popleft()
         page.append(run[:room])

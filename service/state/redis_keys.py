@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 ROOT = "swaprec:{state}:"  # the braces keep all keys together where keys are spread over servers
-EPOCH, SCHEMA = f"{ROOT}epoch", f"{ROOT}schema"
-FEED, FEED_COUNT = f"{ROOT}feed", f"{ROOT}feed-count"
+EPOCH = f"{ROOT}epoch"
+SCHEMA = f"{ROOT}schema"
+FEED = f"{ROOT}feed"
+FEED_COUNT = f"{ROOT}feed-count"
 DOMAINS = f"{ROOT}domains"
-JOBS, OPEN_JOBS, JOB_COUNT = f"{ROOT}jobs", f"{ROOT}jobs-open", f"{ROOT}job-count"
-CLAIMS, CLAIM_COUNT = f"{ROOT}claims", f"{ROOT}claim-count"
-JOB, LINE = f"{ROOT}job:", f"{ROOT}jobs:"
+JOBS = f"{ROOT}jobs"
+OPEN_JOBS = f"{ROOT}jobs-open"
+JOB_COUNT = f"{ROOT}job-count"
+CLAIMS = f"{ROOT}claims"
+CLAIM_COUNT = f"{ROOT}claim-count"
+JOB = f"{ROOT}job:"
+LINE = f"{ROOT}jobs:"
 """Prefixes of a job and of a domain's line of jobs."""
 
 
@@ -26,11 +32,9 @@ def catalog(domain: str) -> tuple[str, str, str, str, str, str]:
     """Keys of a catalog: row by id, item by row,
     metadata by row, log of changes, when ids were deleted, and hidden.
     """
-    rows, items, metadata = (
-        f"{ROOT}rows:{domain}",
-        f"{ROOT}items:{domain}",
-        f"{ROOT}metadata:{domain}",
-    )
+    rows = f"{ROOT}rows:{domain}"
+    items = f"{ROOT}items:{domain}"
+    metadata = f"{ROOT}metadata:{domain}"
     return (
         rows,
         items,

@@ -45,12 +45,12 @@ class Link:
     def __init__(self, url: str) -> None:
         self.shown = shown(url)
         self.epoch = ""
-        self._client, self._watcher = (
-            _client(url, self.shown, TIMEOUT_S),
-            _client(url, self.shown, CONNECT_S),
-        )
+        self._client = _client(url, self.shown, TIMEOUT_S)
+        self._watcher = _client(url, self.shown, CONNECT_S)
         self._waiter = _client(url, self.shown, WAIT_S + TIMEOUT_S)
-        self._writer, self._fence, self._lock = uuid.uuid4().hex, 0, threading.Lock()
+        self._writer = uuid.uuid4().hex
+        self._fence = 0
+        self._lock = threading.Lock()
         self._unsure: set[str] = set()
         self._trouble: StateUnavailable | None = None
         self._closing = threading.Event()
@@ -121,7 +121,8 @@ class Link:
             StateUnavailable.
         """
         with self._answered():
-            wanted, block = {log: after}, max(1, int(min(seconds, WAIT_S) * 1000))
+            wanted = {log: after}
+            block = max(1, int(min(seconds, WAIT_S) * 1000))
             _twice(lambda: self._waiter.xread(wanted, count=1, block=block))
 
     def take_back(self, job_id: str) -> None:

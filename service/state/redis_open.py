@@ -15,7 +15,8 @@ from service.state import redis_keys as keys
 from service.state import redis_scripts as scripts
 from service.state.redis_link import Link
 
-VERSION, BEFORE = "3", ("1", "2")
+VERSION = "3"
+BEFORE = ("1", "2")
 FILE = "redis.epoch"
 ANY = "any"
 OLDEST = (7, 0)

@@ -53,7 +53,8 @@ def create(
         name: getattr(job, name)
         for name in ("id", "kind", "domain", "status", "created_at", "updated_at")
     }
-    names, marks = ", ".join(values), ", ".join("?" * len(values))
+    names = ", ".join(values)
+    marks = ", ".join("?" * len(values))
     db.execute(f"INSERT INTO jobs ({names}) VALUES ({marks})", tuple(values.values()))  # noqa: S608 - our own field names
     old = "SELECT number FROM jobs WHERE domain = ? ORDER BY number DESC LIMIT -1 OFFSET ?"
     db.execute(f"DELETE FROM jobs WHERE NOT {_OPEN} AND number IN ({old})", (domain, RETAINED_JOBS))  # noqa: S608 - constants

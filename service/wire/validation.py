@@ -193,7 +193,8 @@ _KINDS: tuple[tuple[type, str], ...] = (
 def _sentence(
     error: Mapping[str, Any], loc: ErrorPlace, given: object, fields: Sequence[str]
 ) -> str:
-    kind, context = error["type"], error.get("ctx", {})
+    kind = error["type"]
+    context = error.get("ctx", {})
     subject = path(loc[1:] if loc[:1] in (("query",), ("path",)) else loc)
     if kind == "missing":
         return f"{subject} is missing"

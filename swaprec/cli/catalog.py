@@ -213,7 +213,8 @@ def load_items(
     from swaprec.row_log import RowLog
     from swaprec.rows import hints, parse_columns, read_rows, with_pictures
 
-    log, console = RowLog(), show.talk()
+    log = RowLog()
+    console = show.talk()
     try:
         rows = read_rows(file, log, encoding=encoding, columns=parse_columns(column or ()))
         rows = rows if images is None else with_pictures(rows, images)

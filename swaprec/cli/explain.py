@@ -62,7 +62,8 @@ def _problem(error: Any) -> Explained:
 
 def _line(one: dict[str, Any]) -> str:
     """Return an error of a list; its message mostly begins with the place."""
-    place, message = ".".join(map(str, one.get("loc", []))), str(one.get("msg", ""))
+    place = ".".join(map(str, one.get("loc", [])))
+    message = str(one.get("msg", ""))
     return message if not place or message.startswith(str(one["loc"][0])) else f"{place}: {message}"
 
 

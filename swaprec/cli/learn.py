@@ -109,7 +109,8 @@ def _say_basis(compared: Mapping[str, Any], console: Console) -> None:
     """Say what an evaluation was measured on, and which baselines it misses."""
     from training.figures import compare_with_baselines, describe_basis
 
-    users, digest = compared["offline"]["users"], compared["data_digest"]
+    users = compared["offline"]["users"]
+    digest = compared["data_digest"]
     console.print(
         f"measured on {describe_basis(compared['items'], users, compared['seed'], digest)}"
     )
@@ -120,10 +121,12 @@ def _say_basis(compared: Mapping[str, Any], console: Console) -> None:
 
 def _spent(report: Mapping[str, Any]) -> str:
     """Write what a run took, of all its stretches."""
-    peak, floor = report["peak_memory_mb"], report["memory_floor_mb"]
+    peak = report["peak_memory_mb"]
+    floor = report["memory_floor_mb"]
     parts = [f"{report['seconds']:,.0f} s for {report['epochs']} epochs"]
     if report["stretches"] > 1:
-        last, epochs = report["last_stretch_seconds"], report["last_stretch_epochs"]
+        last = report["last_stretch_seconds"]
+        epochs = report["last_stretch_epochs"]
         parts.append(
             f"in {report['stretches']} stretches, the last of {last:,.0f} s for {epochs} epochs"
         )

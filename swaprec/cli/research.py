@@ -66,13 +66,15 @@ def experiment(
         )
     plan = load_experiment(path, data.resolve(), output, overrides or (), _choices(only or []))
     check_data(plan)
-    console, command = show.talk(), shlex.join(["swaprec", *sys.argv[1:]])
+    console = show.talk()
+    command = shlex.join(["swaprec", *sys.argv[1:]])
     tally = run_experiment(plan, output, jobs, console, command, runs=plan.search is None)
     found = None
     if plan.search is not None and not tally.failed:
         found = run_search(plan, plan.search, output, jobs, console)
     if as_json:
-        failed, kept = tally.failed, tally.kept
+        failed = tally.failed
+        kept = tally.kept
         show.emit_json(
             {
                 "output": str(output),

@@ -17,7 +17,8 @@ R = TypeVar("R", RejectedRow, RejectedKind)
 
 CHUNK_ROWS = 500
 MAX_LISTED = 1000
-MAX_ID, MAX_DETAIL = 256, 1000
+MAX_ID = 256
+MAX_DETAIL = 1000
 UNSENDABLE = "unsendable_row"
 
 
@@ -104,7 +105,8 @@ class Sending:
         """Return the number, among the rows that were given,
         of a row by its number among those that were sent.
         """
-        low, high = sent, sent + len(self._left_out)
+        low = sent
+        high = sent + len(self._left_out)
         while low < high:
             middle = (low + high) // 2
             if middle + 1 - bisect_right(self._left_out, middle) > sent:

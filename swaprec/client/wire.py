@@ -27,7 +27,9 @@ PAUSES_S = (0.1, 0.4, 1.0)
 LONGEST_PAUSE_S = 5.0
 BEFORE_SENDING = (httpx.ConnectError, httpx.ConnectTimeout)
 BUSY = (429, 503)
-POLL_S, POLL_LONGEST_S, POLL_GROWTH = 0.05, 1.0, 1.3
+POLL_S = 0.05
+POLL_LONGEST_S = 1.0
+POLL_GROWTH = 1.3
 DONE = ("succeeded", "failed", "cancelled")
 
 

@@ -47,7 +47,8 @@ def test_every_command_of_a_document_exists_with_its_options(path: Path) -> None
         if found := re.match(r"(?:SWAPREC\S+ |\.venv/bin/)*swaprec ([a-z][a-z-]*)([^#]*)", line):
             name, rest = found.groups()
             assert name in COMMANDS, f"{path.name}: {line}"
-            command, inner = COMMANDS[name], re.match(r" ([a-z]+)", rest)
+            command = COMMANDS[name]
+            inner = re.match(r" ([a-z]+)", rest)
             if hasattr(command, "commands") and inner is not None:
                 assert inner[1] in command.commands, f"{path.name}: {line}"
                 command = command.commands[inner[1]]

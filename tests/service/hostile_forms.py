@@ -177,7 +177,8 @@ FORMS: dict[str, tuple[Build, str, tuple[int, str]]] = {
 
 def repack(honest: Honest, dtype: str, to: str) -> bytes:
     """Write the tensors in another precision."""
-    data, header = bytearray(), {"__metadata__": honest.header["__metadata__"]}
+    data = bytearray()
+    header = {"__metadata__": honest.header["__metadata__"]}
     for name, entry in honest.header.items():
         if name != "__metadata__":
             values = (

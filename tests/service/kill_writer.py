@@ -30,7 +30,8 @@ from service.state.sqlite import SqliteState
 from transrec.content import KEY_BYTES
 
 DOMAIN = "movies"
-DIGEST, WIDTH = "d" * 64, 4
+DIGEST = "d" * 64
+WIDTH = 4
 VISIBILITIES: tuple[Visibility, ...] = ("changed", "all", "later")
 Done = dict[str, Any]
 
@@ -65,9 +66,13 @@ class Writer:
     """Chooses what to do, and does it."""
 
     def __init__(self, state: State, folder: Path, seed: int) -> None:
-        self.state, self.seed, self.rng = state, seed, random.Random(seed)
-        self.store, self.source = Store(folder / "adapters"), folder / "in.safetensors"
-        self.bases, self.snapshots = Bases(folder / "bases"), Snapshots(folder / "snapshots")
+        self.state = state
+        self.seed = seed
+        self.rng = random.Random(seed)
+        self.store = Store(folder / "adapters")
+        self.source = folder / "in.safetensors"
+        self.bases = Bases(folder / "bases")
+        self.snapshots = Snapshots(folder / "snapshots")
         self.segments = Segments(folder / "segments", WIDTH)
         self.turn = 0
         self.job: str | None = None
@@ -90,7 +95,8 @@ class Writer:
     def upsert(self) -> Callable[[], Done]:
         mark = f"{self.seed}-{self.turn}"
         ids = [f"i{n}" for n in self.rng.sample(range(60), 4)]
-        visibility, available = self.rng.choice(VISIBILITIES), self.rng.random() < 0.8
+        visibility = self.rng.choice(VISIBILITIES)
+        available = self.rng.random() < 0.8
         say("begin", {"what": "upsert", "ids": ids, "text": mark})
 
         def do() -> Done:
@@ -106,7 +112,8 @@ class Writer:
         return lambda: {"generation": self.state.delete_items(DOMAIN, ids).generation}
 
     def job_step(self) -> Callable[[], Done]:
-        stage, job = f"{self.seed}-{self.turn}", self.job
+        stage = f"{self.seed}-{self.turn}"
+        job = self.job
         say("begin", {"what": "job", "job": job, "stage": stage})
 
         def do() -> Done:
@@ -119,11 +126,9 @@ class Writer:
         return do
 
     def domain(self) -> Callable[[], Done]:
-        name, title, delete = (
-            f"d{self.rng.randrange(3)}",
-            f"{self.seed}-{self.turn}",
-            self.rng.random() < 0.4,
-        )
+        name = f"d{self.rng.randrange(3)}"
+        title = f"{self.seed}-{self.turn}"
+        delete = self.rng.random() < 0.4
         say("begin", {"what": "domain", "name": name, "title": None if delete else title})
 
         def do() -> Done:
@@ -140,12 +145,11 @@ class Writer:
         say("begin", {"what": "base"})
 
         def do() -> Done:
-            record, generation = self.state.get_domain(DOMAIN), self.state.generation(DOMAIN)
+            record = self.state.get_domain(DOMAIN)
+            generation = self.state.generation(DOMAIN)
             found = self.state.list_items(DOMAIN, -1, 1000)
-            rows, ids = (
-                np.array([row for row, _ in found], np.int64),
-                [item.item_id for _, item in found],
-            )
+            rows = np.array([row for row, _ in found], np.int64)
+            ids = [item.item_id for _, item in found]
             catalog = Catalog(
                 generation, rows, ids, np.zeros(len(ids)), np.ones(len(ids), np.bool_)
             )

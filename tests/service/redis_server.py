@@ -41,7 +41,8 @@ class RedisServer:
     """
 
     def __init__(self, folder: Path, *options: str) -> None:
-        self.folder, self.options = folder, options
+        self.folder = folder
+        self.options = options
         self.url = f"unix://{folder}/s"
         self.process: subprocess.Popen[bytes] | None = None
 

@@ -61,7 +61,9 @@ class StrangerService:
     def watched(self) -> Iterator[None]:
         """Knock all the time; note how long it took at most, and by how much the memory grew."""
         Path(f"/proc/{self.pid}/clear_refs").write_text("5", "ascii")
-        before, begun, ended = self.memory(), threading.Event(), threading.Event()
+        before = self.memory()
+        begun = threading.Event()
+        ended = threading.Event()
         self.worst = 0.0
         self.errors.clear()
         thread = threading.Thread(target=self._knock, args=(begun, ended))
@@ -128,7 +130,8 @@ class StrangerService:
 
 def _push(connection: socket.socket, part: bytes) -> int:
     """Send what the other side takes, until it answers."""
-    view, sent = memoryview(part), 0
+    view = memoryview(part)
+    sent = 0
     while sent < len(part):
         readable, writable, _ = select.select([connection], [connection], [], 30)
         assert readable or writable, "it neither reads nor answers"

@@ -29,7 +29,9 @@ def free_port() -> int:
 
 @pytest.mark.slow
 def test_the_service_killed_during_activation_heals_and_finishes_it(tmp_path: Path) -> None:
-    data, port, rng = tmp_path / "data", free_port(), random.Random(1)
+    data = tmp_path / "data"
+    port = free_port()
+    rng = random.Random(1)
     backbone = tiny_backbone(data / "backbones" / "tiny")
     items = [{"item_id": f"i{n}", "title": f"film {n} {'storm ' * (n % 5)}"} for n in range(3000)]
     process = start(data, port)
@@ -62,7 +64,8 @@ def test_the_service_killed_during_activation_heals_and_finishes_it(tmp_path: Pa
 def test_a_service_that_is_asked_to_stop_ends_soon_and_its_job_goes_on_later(
     tmp_path: Path,
 ) -> None:
-    data, port = tmp_path / "data", free_port()
+    data = tmp_path / "data"
+    port = free_port()
     tiny_backbone(data / "backbones" / "tiny")
     items = [{"item_id": f"i{n}", "title": f"film {n}"} for n in range(20_000)]
     process = start(data, port)

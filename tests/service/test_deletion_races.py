@@ -58,7 +58,8 @@ def test_an_upload_of_another_process_never_outlives_the_deletion_of_its_domain(
         domain="movies", kind="houlsby", spec={}, backbone="f" * 64, dtype="float32"
     )
     write_bundle(bundle, manifest, {"a": np.zeros(3, np.float32)})
-    state, store = SqliteState(tmp_path), Store(tmp_path / "adapters")
+    state = SqliteState(tmp_path)
+    store = Store(tmp_path / "adapters")
     command = [sys.executable, "-c", UPLOADER, str(tmp_path), str(bundle)]
     outcomes: list[str] = []
     with subprocess.Popen(
@@ -104,7 +105,8 @@ def test_uploads_that_race_the_deletion_of_their_domain_over_http_leave_no_versi
 
 def test_state_refuses_what_is_written_for_an_earlier_domain_of_the_name(state: State) -> None:
     state.put_domain(MOVIES)
-    incarnation, item = state.get_domain("movies").incarnation, StoredItem("i1", "a film")
+    incarnation = state.get_domain("movies").incarnation
+    item = StoredItem("i1", "a film")
     state.upsert_items("movies", [item], "changed", incarnation)
     state.delete_domain("movies")
     state.put_domain(MOVIES)
@@ -145,7 +147,8 @@ def test_an_import_that_was_sent_to_the_deleted_domain_is_refused(
 def test_a_removal_ends_where_somebody_who_waits_to_write_makes_its_lock_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    state, store = SqliteState(tmp_path), Store(tmp_path / "adapters")
+    state = SqliteState(tmp_path)
+    store = Store(tmp_path / "adapters")
     state.put_domain(MOVIES)
     record = state.get_domain("movies")
     store.record_activation("movies", None, "activate", fence(state, record))
@@ -192,7 +195,8 @@ def test_items_whose_vectors_go_with_their_domain_are_refused_as_of_a_removed_do
 
 
 def test_a_flip_of_the_deleted_domain_is_not_written_into_the_new_one(tmp_path: Path) -> None:
-    state, store = SqliteState(tmp_path), Store(tmp_path / "adapters")
+    state = SqliteState(tmp_path)
+    store = Store(tmp_path / "adapters")
     state.put_domain(MOVIES)
     old = fence(state, state.get_domain("movies"))
     state.delete_domain("movies")
@@ -215,7 +219,8 @@ def test_a_flip_of_the_deleted_domain_is_not_written_into_the_new_one(tmp_path: 
 def test_a_snapshot_that_is_taken_while_its_domain_is_deleted_is_not_left_for_a_restore(
     tmp_path: Path,
 ) -> None:
-    state, snapshots = SqliteState(tmp_path), Snapshots(tmp_path / "snapshots")
+    state = SqliteState(tmp_path)
+    snapshots = Snapshots(tmp_path / "snapshots")
     state.put_domain(MOVIES)
     state.upsert_items("movies", [StoredItem("i1", "a film")])
     old = state.get_domain("movies")
@@ -234,7 +239,8 @@ def test_a_snapshot_that_is_taken_while_its_domain_is_deleted_is_not_left_for_a_
 def test_a_removal_that_was_killed_half_way_is_ended_and_one_that_did_not_happen_is_not(
     tmp_path: Path,
 ) -> None:
-    state, store = SqliteState(tmp_path), Store(tmp_path / "adapters")
+    state = SqliteState(tmp_path)
+    store = Store(tmp_path / "adapters")
 
     def killed() -> None:
         raise KeyboardInterrupt

@@ -49,7 +49,8 @@ def test_only_what_an_earlier_process_left_is_resumed(state: SqliteState) -> Non
 def test_how_far_a_job_is_that_runs_here_is_known_and_what_stops_with_the_service_is_given_back(
     state: SqliteState,
 ) -> None:
-    reported, go_on = threading.Event(), threading.Event()
+    reported = threading.Event()
+    go_on = threading.Event()
 
     def count(_: JobRecord, progress: Progress) -> dict[str, Any]:
         progress.stage("embed")(3, 4)
@@ -73,7 +74,8 @@ def test_how_far_a_job_is_that_runs_here_is_known_and_what_stops_with_the_servic
 def test_a_running_job_estimates_how_long_its_stage_will_take_and_one_that_ended_does_not(
     state: SqliteState,
 ) -> None:
-    reported, go_on = threading.Event(), threading.Event()
+    reported = threading.Event()
+    go_on = threading.Event()
 
     def count(_: JobRecord, progress: Progress) -> dict[str, Any]:
         advance = progress.stage("embed")
@@ -130,10 +132,8 @@ def test_the_end_of_a_job_is_reported_once_it_is_written_down(state: SqliteState
     def refuse(_: JobRecord, __: Progress) -> dict[str, Any]:
         raise PayloadTooLarge("too much")
 
-    jobs.kinds["refuse"], jobs.after["refuse"] = (
-        refuse,
-        lambda job: reported.append(state.get_job(job.id).status),
-    )
+    jobs.kinds["refuse"] = refuse
+    jobs.after["refuse"] = lambda job: reported.append(state.get_job(job.id).status)
     jobs.start()
     jobs.submit("refuse", "movies", {})
     wait_until(lambda: reported != [])
@@ -145,7 +145,8 @@ def test_the_end_of_a_job_is_reported_once_it_is_written_down(state: SqliteState
 
 
 def test_a_job_whose_domain_goes_away_ends_quietly(state: SqliteState) -> None:
-    going, removed = threading.Event(), threading.Event()
+    going = threading.Event()
+    removed = threading.Event()
     reported: list[str] = []
     jobs = Jobs(state, "one")
 
@@ -155,7 +156,8 @@ def test_a_job_whose_domain_goes_away_ends_quietly(state: SqliteState) -> None:
         state.get_domain(job.domain)
         return {}
 
-    jobs.kinds["wait"], jobs.after["wait"] = wait, lambda job: reported.append(job.id)
+    jobs.kinds["wait"] = wait
+    jobs.after["wait"] = lambda job: reported.append(job.id)
     jobs.start()
     job = jobs.submit("wait", "movies", {})
     assert going.wait(10)
@@ -188,7 +190,8 @@ def test_an_interrupted_import_goes_on_at_the_next_start_and_what_nobody_wants_i
 def test_a_queued_job_that_is_cancelled_never_runs_and_a_running_one_ends_at_its_next_step(
     state: SqliteState,
 ) -> None:
-    going, reported = threading.Event(), list[str]()
+    going = threading.Event()
+    reported = list[str]()
 
     def work(_: JobRecord, progress: Progress) -> dict[str, Any]:
         going.set()
@@ -197,7 +200,8 @@ def test_a_queued_job_that_is_cancelled_never_runs_and_a_running_one_ends_at_its
             time.sleep(0.01)
 
     jobs = Jobs(state, "one")
-    jobs.kinds["work"], jobs.after["work"] = work, lambda job: reported.append(job.id)
+    jobs.kinds["work"] = work
+    jobs.after["work"] = lambda job: reported.append(job.id)
     jobs.start()
     first, second = (jobs.submit("work", "movies", {}) for _ in range(2))
     assert going.wait(10)
@@ -259,7 +263,8 @@ def test_a_long_job_keeps_its_lease(state: SqliteState, monkeypatch: pytest.Monk
     lease_s = 1.0  # ten beats, so that a busy machine renews it in time
     monkeypatch.setattr("service.jobs.LEASE_S", lease_s)
     monkeypatch.setattr("service.jobs.LEASE_RENEWAL_S", lease_s / 10)
-    going, go_on = threading.Event(), threading.Event()
+    going = threading.Event()
+    go_on = threading.Event()
 
     def work(_: JobRecord, progress: Progress) -> dict[str, Any]:
         going.set()
@@ -376,7 +381,9 @@ def test_jobs_go_on_when_a_full_disk_has_room_again(
 
 
 def test_what_was_cancelled_in_another_process_is_not_decided_any_more(state: SqliteState) -> None:
-    reported, go_on, decided = threading.Event(), threading.Event(), list[str]()
+    reported = threading.Event()
+    go_on = threading.Event()
+    decided = list[str]()
 
     def work(job: JobRecord, progress: Progress) -> dict[str, Any]:
         reported.set()
@@ -420,7 +427,8 @@ def test_a_gate_that_is_asked_when_the_service_stops_keeps_it_from_nothing(
     state: SqliteState,
 ) -> None:
     job = state.create_job("activate", "movies", {})
-    closing, loop = threading.Event(), asyncio.new_event_loop()
+    closing = threading.Event()
+    loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     asked = asyncio.run_coroutine_threadsafe(never(), loop)

@@ -145,7 +145,8 @@ class KnownState:
         self.seen["cut off"] += self.open is not None
 
     def _compare_items(self, state: State) -> None:
-        rows, cut = read_catalog(state, DOMAIN), self.cut("upsert") or self.cut("remove")
+        rows = read_catalog(state, DOMAIN)
+        cut = self.cut("upsert") or self.cut("remove")
         there = dict(zip(rows.ids, rows.texts, strict=True))
         if cut is not None and rows.generation == self.generation + 1:
             self.seen["cut off but done"] += 1
@@ -169,7 +170,8 @@ class KnownState:
         }
         found = state.items_by_id(DOMAIN, rows.ids)
         assert {name: item.metadata["mark"] for name, item in found.items()} == there
-        self.rows, self.last_row = places, max(self.last_row, *rows.rows, -1)
+        self.rows = places
+        self.last_row = max(self.last_row, *rows.rows, -1)
 
     def _compare_domains(self, state: State) -> None:
         there = {record.name: record.title for record in state.domains() if record.name != DOMAIN}
@@ -188,7 +190,8 @@ class KnownState:
             self.domains[cut["name"]] = None
 
     def _compare_jobs(self, state: State) -> None:
-        there, cut = {job.id: job for job in state.jobs(DOMAIN, limit=10_000)}, self.cut("job")
+        there = {job.id: job for job in state.jobs(DOMAIN, limit=10_000)}
+        cut = self.cut("job")
         assert self.jobs.keys() <= there.keys()
         for job_id, stage in self.jobs.items():
             found = there[job_id].stage or there[job_id].detail["stage"]
@@ -202,7 +205,8 @@ class KnownState:
             self.jobs[job_id] = there[job_id].detail["stage"]
 
     def _compare_versions(self, store: Store) -> None:
-        there, cut = {card.version for card in store.versions(DOMAIN)}, self.cut("version")
+        there = {card.version for card in store.versions(DOMAIN)}
+        cut = self.cut("version")
         assert self.versions.keys() <= there
         assert len(there - self.versions.keys()) <= (cut is not None)
         for version in there - self.versions.keys():
@@ -257,7 +261,9 @@ def test_killed_at_random_moments_nothing_acknowledged_is_lost(
     backend: tuple[str, RedisServer | None], tmp_path: Path
 ) -> None:
     name, server = backend
-    rng, known, ways = random.Random(SEED), KnownState(), Counter[str]()
+    rng = random.Random(SEED)
+    known = KnownState()
+    ways = Counter[str]()
     url = server.url if server is not None else ""
     for turn in range(1, ROUNDS + 1):
         writer = start(name, tmp_path, url, turn)

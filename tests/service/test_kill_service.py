@@ -39,7 +39,8 @@ from transrec.model import encode_users
 
 ROUNDS = int(os.environ.get("SWAPREC_KILL_SERVICE_ROUNDS", "3"))
 SEED = int(os.environ.get("SWAPREC_KILL_SEED", "0"))
-IDS, K = 2500, 200
+IDS = 2500
+K = 200
 TIMEOUT_S = 8.0
 WORDS = ("storm", "over", "oslo", "film", "night", "war", "love", "north", "city", "sea")
 
@@ -67,7 +68,8 @@ class KilledService:
     """Two workers, their parent and, while something is built, a third child."""
 
     def __init__(self, data: Path) -> None:
-        self.data, self.port = data, free_port()
+        self.data = data
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.process = self._start()
 
@@ -90,10 +92,8 @@ class KilledService:
 
     def kill(self, rng: random.Random) -> str:
         """Kill one process, or all of them; returns what was killed."""
-        what, until = (
-            rng.choice(["worker", "builder", "all", "builder"]),
-            time.monotonic() + TIMEOUT_S,
-        )
+        what = rng.choice(["worker", "builder", "all", "builder"])
+        until = time.monotonic() + TIMEOUT_S
         there = self.family()
         while what == "builder" and not self._builds(there):  # it is to be killed while it works
             if time.monotonic() > until:
@@ -177,7 +177,10 @@ class KillClient:
         self, url: str, folder: Path, backbone: Backbone, known: KnownAnswers, rng: random.Random
     ) -> None:
         self._http = httpx.Client(base_url=url, timeout=60)
-        self._folder, self._backbone, self._known, self._rng = folder, backbone, known, rng
+        self._folder = folder
+        self._backbone = backbone
+        self._known = known
+        self._rng = rng
 
     def go_on(self, over: threading.Event) -> None:
         """Do things until asked to stop, or until the service is gone."""
@@ -270,7 +273,8 @@ class KillClient:
         answer = self._ask(lambda: self._http.post(f"/adapters/movies/versions/{version}/activate"))
         assert answer.status_code in (200, 202), answer.text
         self._wait(answer.json())
-        self._known.live, self._known.cut_live = version, set()
+        self._known.live = version
+        self._known.cut_live = set()
 
     def _rollback(self) -> None:
         self._known.cut_live = {None, *self._known.seeds}
@@ -312,7 +316,9 @@ def compare(
         # With what it has not applied yet.
         wait_until(lambda: offline.agrees(client, live, histories), 10)
     known.titles = {**known.titles, **{name: there.get(name) for name in known.cut_titles}}
-    known.live, known.cut_titles, known.cut_live = live, {}, set()
+    known.live = live
+    known.cut_titles = {}
+    known.cut_live = set()
 
 
 class OfflineAnswers:
@@ -320,7 +326,8 @@ class OfflineAnswers:
 
     def __init__(self, backbone: Backbone, titles: dict[str, str], seed: int | None) -> None:
         adapter: Adapter | None = None if seed is None else tiny_adapter(backbone, seed)
-        self._encoder, self._names = backbone.model.user_encoder, list(titles)
+        self._encoder = backbone.model.user_encoder
+        self._names = list(titles)
         self._places = {name: place for place, name in enumerate(self._names)}
         dtype = resolve_dtype("auto", "cpu") if adapter is None else "float32"
         self._tolerance = 1e-4 if dtype == "float32" else 1e-2
@@ -386,7 +393,8 @@ def _number(version: int | str) -> int | None:
 
 def killed(service: KilledService, client: KillClient, rng: random.Random) -> str:
     """Let a client work, kill something meanwhile; returns what."""
-    over, failures = threading.Event(), list[BaseException]()
+    over = threading.Event()
+    failures = list[BaseException]()
 
     def work() -> None:
         try:
@@ -410,9 +418,12 @@ def killed(service: KilledService, client: KillClient, rng: random.Random) -> st
 def test_whatever_is_killed_what_was_acknowledged_is_there_and_answers_are_right(
     tmp_path: Path,
 ) -> None:
-    data, known, rng = tmp_path / "data", KnownAnswers(), random.Random(SEED)
+    data = tmp_path / "data"
+    known = KnownAnswers()
+    rng = random.Random(SEED)
     backbone = tiny_backbone(data / "backbones" / "tiny")
-    service, kills = KilledService(data), Counter[str]()
+    service = KilledService(data)
+    kills = Counter[str]()
     try:
         with httpx.Client(base_url=service.url, timeout=60) as http:
             assert http.put("/domains/movies", json={}).status_code == 201

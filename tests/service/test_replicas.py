@@ -31,7 +31,9 @@ class Replica:
     """One process, and a client of it."""
 
     def __init__(self, data: Path, url: str) -> None:
-        self._data, self._redis, self.port = data, url, free_port()
+        self._data = data
+        self._redis = url
+        self.port = free_port()
         self.process = self._start()
         self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=30)
 

@@ -38,7 +38,8 @@ def test_a_job_under_sigterm_stops_at_a_step_and_the_next_process_ends_it(tmp_pa
     second = start(tmp_path, port)
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
-            until, job = time.monotonic() + 60, accepted.json()
+            until = time.monotonic() + 60
+            job = accepted.json()
             while job["status"] not in ("succeeded", "failed"):
                 assert time.monotonic() < until, job
                 time.sleep(0.1)

@@ -21,7 +21,11 @@ from transrec.backbone import Backbone
 from transrec.embed import embed
 from transrec.model import encode_users
 
-REQUESTS, CONNECTIONS, FLIPS, ITEMS, K = 10_000, 8, 50, 400, 10
+REQUESTS = 10_000
+CONNECTIONS = 8
+FLIPS = 50
+ITEMS = 400
+K = 10
 DOMAINS = ("films", "news")
 TEXTS = tiny_texts(ITEMS)
 
@@ -63,7 +67,8 @@ def wrong(answer: dict[str, Any], scores: np.ndarray) -> bool:
     order = np.argsort(-scores)[:K]
     rounding = 1e-5 * np.abs(scores[np.isfinite(scores)]).max()
     for item, row in zip(answer["items"], order, strict=True):
-        found, best = scores[int(item["item_id"][1:])], scores[row]
+        found = scores[int(item["item_id"][1:])]
+        best = scores[row]
         allowed = max(1e-4 * abs(best), rounding)
         if abs(found - best) > allowed or abs(item["score"] - found) > allowed:
             return True
@@ -72,7 +77,9 @@ def wrong(answer: dict[str, Any], scores: np.ndarray) -> bool:
 
 @pytest.mark.slow
 def test_every_answer_under_swaps_is_the_offline_answer_of_its_version(tmp_path: Path) -> None:
-    data, port, asked = tmp_path / "data", free_port(), histories()
+    data = tmp_path / "data"
+    port = free_port()
+    asked = histories()
     backbone = tiny_backbone(data / "backbones" / "tiny")
     expected = offline(backbone, asked)
     url = f"http://127.0.0.1:{port}"
@@ -95,7 +102,8 @@ def test_every_answer_under_swaps_is_the_offline_answer_of_its_version(tmp_path:
             failures = []
             with httpx.Client(base_url=url, timeout=60) as mine:
                 for number in range(connection, REQUESTS, CONNECTIONS):
-                    domain, place = DOMAINS[number % 2], number % len(asked)
+                    domain = DOMAINS[number % 2]
+                    place = number % len(asked)
                     body = {"history": [f"i{row}" for row in asked[place]], "k": K}
                     response = mine.post(f"/recommend?domain={domain}", json=body)
                     if response.status_code != 200:

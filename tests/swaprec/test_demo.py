@@ -49,7 +49,8 @@ def short_run(folder: Path, log: Path, backbone: Path) -> RunConfig:
 
 
 def test_a_finished_run_is_taken_again(world: World, tmp_path: Path) -> None:
-    config, output = short_run(tmp_path, world.log, world.backbone), console()
+    config = short_run(tmp_path, world.log, world.backbone)
+    output = console()
     first = trained(config, output)
     assert "trained before" not in said(output)
     assert trained(config, output) == first
@@ -57,12 +58,14 @@ def test_a_finished_run_is_taken_again(world: World, tmp_path: Path) -> None:
 
 
 def test_a_run_is_done_again_when_its_data_or_its_backbone_changed(tmp_path: Path) -> None:
-    log, backbone = tiny_log(tmp_path / "log"), tmp_path / "backbone"
+    log = tiny_log(tmp_path / "log")
+    backbone = tmp_path / "backbone"
     tiny_backbone(backbone)
     config = short_run(tmp_path, log, backbone)
     before = trained(config, console()).report
     tiny_log(log, seed=1)
-    after_data, output = trained(config, console()).report, console()
+    after_data = trained(config, console()).report
+    output = console()
     assert after_data["data"]["digest"] != before["data"]["digest"]
     shutil.rmtree(backbone)
     fingerprint = tiny_backbone(backbone, seed=1).fingerprint
@@ -95,12 +98,14 @@ def domain_of(world: World) -> DemoDomain:
 def test_a_domain_is_filled_and_shown_with_the_film_that_was_watched_next(
     client: Client, world: World
 ) -> None:
-    domain, output = domain_of(world), console()
+    domain = domain_of(world)
+    output = console()
     publish(client, domain, output)
     report = show(client, [domain], output)
     text = " ".join(said(output).split())
     assert "40 films, answered by version none, now by version 1" in text
-    measured, split = report["domains"]["walk"], domain.dataset.split()
+    measured = report["domains"]["walk"]
+    split = domain.dataset.split()
     assert measured["user"] == domain.dataset.user_ids[0]
     assert measured["next"] == domain.titles[split.test[0]]
     assert f"really watched next: {measured['next']}, " in text
@@ -112,7 +117,8 @@ def test_a_domain_is_filled_and_shown_with_the_film_that_was_watched_next(
 def test_a_running_service_is_filled_with_a_backbone_that_it_had_not_seen(
     world: World, tmp_path: Path
 ) -> None:
-    domain, output = domain_of(world), console()
+    domain = domain_of(world)
+    output = console()
     source = replace(domain.result, artifact=world.backbone)
     with (
         running(Settings(data=tmp_path / "data", port=0)) as http,
@@ -136,7 +142,8 @@ def test_a_service_that_does_not_run_is_noticed_before_anything_is_fetched(tmp_p
 def test_the_swap_is_answered_by_both_versions_and_ends_where_it_began(
     client: Client, world: World
 ) -> None:
-    domain, output = domain_of(world), console()
+    domain = domain_of(world)
+    output = console()
     publish(client, domain, output)
     answers = swap_under_requests(client, domain, output)["answers"]
     assert answers.keys() == {"1", "none"}
@@ -147,7 +154,8 @@ def test_the_swap_is_answered_by_both_versions_and_ends_where_it_began(
 def test_a_service_that_does_not_answer_the_runs_bundle_stops_the_demo(
     client: Client, world: World, tmp_path: Path
 ) -> None:
-    domain, output = domain_of(world), console()
+    domain = domain_of(world)
+    output = console()
     publish(client, domain, output)
     backbone = Backbone.load(world.backbone)
     client.push(

@@ -204,7 +204,8 @@ def test_the_report_is_one_page_that_fetches_nothing_and_shows_every_number(
     html = Path(summary["html"]).read_text("utf-8")
     page = _Page()
     page.feed(html)
-    words, markdown = " ".join(page.words), Path(summary["markdown"]).read_text("utf-8")
+    words = " ".join(page.words)
+    markdown = Path(summary["markdown"]).read_text("utf-8")
     assert page.fetched == []
     assert html.count("<svg") == 4
     assert "url(http" not in html

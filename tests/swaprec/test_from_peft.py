@@ -122,7 +122,8 @@ def test_a_lora_of_an_image_encoder_is_pefts_own(mae: bool, tmp_path: Path) -> N
 
 
 def _states(backbone: Backbone, adapter: Adapter | None) -> torch.Tensor:
-    encoder, side = backbone.model.item_encoder, adapter.item if adapter else None
+    encoder = backbone.model.item_encoder
+    side = adapter.item if adapter else None
     return torch.cat(
         [encoder(Tokens(torch.tensor([ids])), side) for ids in backbone.tokenize(TITLES)]
     )
@@ -317,7 +318,8 @@ def test_by_hand_it_becomes_a_bundle_of_its_domain(tmp_path: Path) -> None:
 
 
 def _refused(folder: Path, tmp_path: Path) -> str:
-    backbone, output = tmp_path / "backbone", tmp_path / "bundle.safetensors"
+    backbone = tmp_path / "backbone"
+    output = tmp_path / "bundle.safetensors"
     if not backbone.is_dir():
         Backbone.from_encoder(str(tmp_path / "checkpoint")).save(backbone)
     with pytest.raises(Stop) as caught:

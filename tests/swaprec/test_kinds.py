@@ -89,7 +89,8 @@ def test_a_kind_trains_goes_live_and_answers_with_the_offline_rank_lists(
     ground = grounds[name]
     config = run_of(kind, ground, tmp_path / "run")
     result = run(config)
-    bundle, dataset = read_bundle(result.artifact), load_dataset(config.data)
+    bundle = read_bundle(result.artifact)
+    dataset = load_dataset(config.data)
     assert kind in (bundle.manifest.spec["item"]["kind"], bundle.manifest.spec["user"]["kind"])
     service.put_domain(config.domain, backbone=name)
     report = service.import_items(config.domain, list(catalog_items(dataset)))
@@ -116,11 +117,10 @@ def test_a_kind_trains_goes_live_and_answers_with_the_offline_rank_lists(
 
 
 def test_a_backbone_pretrained_with_cpc_serves(tmp_path: Path) -> None:
-    log, checkpoint = tiny_log(tmp_path / "log"), bert_checkpoint(tmp_path / "bert")
-    data, train = (
-        {"folder": str(log)},
-        {"epochs": 5, "lr": 5e-3, "loss": "cpc", "embed_dtype": "float32"},
-    )
+    log = tiny_log(tmp_path / "log")
+    checkpoint = bert_checkpoint(tmp_path / "bert")
+    data = {"folder": str(log)}
+    train = {"epochs": 5, "lr": 5e-3, "loss": "cpc", "embed_dtype": "float32"}
     sizes = {"encoder": str(checkpoint), "width": 16, "max_history": 6, "max_tokens": 12}
     raw = {"stage": "pretrain", "output": str(tmp_path / "source"), "data": data, "backbone": sizes}
     # A random encoder tells titles hardly apart.
@@ -151,7 +151,8 @@ def test_a_backbone_pretrained_with_cpc_serves(tmp_path: Path) -> None:
 
 
 def test_titles_with_abstracts_train_and_serve_as_offline(tmp_path: Path) -> None:
-    log, checkpoint = tiny_log(tmp_path / "log"), bert_checkpoint(tmp_path / "bert")
+    log = tiny_log(tmp_path / "log")
+    checkpoint = bert_checkpoint(tmp_path / "bert")
     items = pl.read_parquet(log / "items.parquet")
     abstracts = [
         "" if n % 5 == 0 else f"news {'of the storm ' * (n % 3)}{n}" for n in range(items.height)
@@ -196,7 +197,8 @@ def test_titles_with_abstracts_train_and_serve_as_offline(tmp_path: Path) -> Non
 
 
 def test_a_limit_for_each_attribute_is_needed() -> None:
-    data, backbone = {"folder": "x", "text": ["{a}", "{b}"]}, {"encoder": "e"}
+    data = {"folder": "x", "text": ["{a}", "{b}"]}
+    backbone = {"encoder": "e"}
     with pytest.raises(
         ConfigError, match=r"data\.text has 2 attributes, give a limit for each of them"
     ):

@@ -16,7 +16,8 @@ from training.importers import canonical
 from training.importers.tables import Tables
 from transrec.seam import Modality
 
-ITEMS, USERS = 40, 60
+ITEMS = 40
+USERS = 60
 
 
 def tiny_log(folder: Path, seed: int = 0, modalities: Sequence[Modality] = ("text",)) -> Path:

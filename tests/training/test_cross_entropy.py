@@ -19,10 +19,8 @@ def test_value_and_gradients_are_those_of_torch_whatever_the_block(
     items = torch.randn(7, 4, dtype=torch.float64, generator=generator, requires_grad=True)
     targets = torch.randint(7, (11,), generator=generator)
     bias = torch.randn(7, dtype=torch.float64, generator=generator)
-    hidden, line = (
-        torch.rand(3, 7, generator=generator) < 0.4,
-        torch.randint(3, (11,), generator=generator),
-    )
+    hidden = torch.rand(3, 7, generator=generator) < 0.4
+    line = torch.randint(3, (11,), generator=generator)
     scores = users @ items.T
     more = {}
     if masked:

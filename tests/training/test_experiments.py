@@ -61,7 +61,10 @@ def test_every_combination_but_the_skipped_ones_is_a_run_a_seed(tmp_path: Path) 
         "far-ids-s5",
     ]
     assert list(plan.sources) == ["near", "far"]
-    houlsby, full, scratch, ids = plan.runs[1], plan.runs[2], plan.runs[4], plan.runs[6]
+    houlsby = plan.runs[1]
+    full = plan.runs[2]
+    scratch = plan.runs[4]
+    ids = plan.runs[6]
     assert (houlsby.config.stage, houlsby.config.seed, houlsby.config.train.epochs) == (
         "adapt",
         1,

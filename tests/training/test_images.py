@@ -104,7 +104,8 @@ def test_cached_states_give_what_the_encoder_gives(
     backbone = tiny_backbone(modalities=modalities)
     contents = tiny_contents(12, modalities)
     side = tiny_adapter(backbone, spec=tiny_spec(kind)).item
-    inputs, rows = backbone.inputs(contents), np.array([7, 3, 11, 0, 2])
+    inputs = backbone.inputs(contents)
+    rows = np.array([7, 3, 11, 0, 2])
     states = item_states(backbone, contents, side, tmp_path, keep="float32", dtype="float32")
     again = item_states(backbone, contents, side, tmp_path, keep="float32", dtype="float32")
     project = backbone.model.project

@@ -36,7 +36,8 @@ def positions(batch: Predictions) -> list[tuple[int, int]]:
 
 def test_bce_is_the_papers_two_means() -> None:
     batch = predictions()
-    positive, negative = [], []
+    positive = []
+    negative = []
     for b, t in positions(batch):
         positive.append(F.softplus(-(batch.users[b, t] @ batch.items[batch.targets[b, t]])))
         negative.append(F.softplus(batch.users[b, t] @ batch.items[batch.negatives[b, t]]))

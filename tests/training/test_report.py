@@ -174,7 +174,8 @@ def test_runs_without_a_result_are_named_with_how_far_they_came(
 ) -> None:
     out = experiment(tmp_path / "out", dataset, METHODS[:2])
     runs = json.loads((out / "experiment.json").read_text("utf-8"))["runs"]
-    begun, failed = out / "films-lora-s0", out / "films-side-s0"
+    begun = out / "films-lora-s0"
+    failed = out / "films-side-s0"
     for folder in (begun, failed):
         folder.mkdir()
         (folder / "config.json").write_text(config_of(folder, folder).model_dump_json(), "utf-8")
@@ -202,7 +203,8 @@ def test_runs_without_a_result_are_named_with_how_far_they_came(
         "films-prompt-s0 has not begun",
     ]
     assert (written.runs, written.unfinished) == (2, expected)
-    html, markdown = written.html.read_text("utf-8"), written.markdown.read_text("utf-8")
+    html = written.html.read_text("utf-8")
+    markdown = written.markdown.read_text("utf-8")
     for line in expected:
         assert line in html
         assert line in markdown
@@ -258,7 +260,8 @@ def test_every_command_is_shown_and_each_panel_says_what_it_was_measured_on(
     commands = ["swaprec experiment kinds --only method=lora", "swaprec experiment kinds --resume"]
     out = experiment(tmp_path / "out", dataset, METHODS[:2], commands=commands)
     written = write_report([out], tmp_path / "report")
-    html, markdown = written.html.read_text("utf-8"), written.markdown.read_text("utf-8")
+    html = written.html.read_text("utf-8")
+    markdown = written.markdown.read_text("utf-8")
     basis = f"Measured on 60 users, 40 items, data {dataset.digest[:8]}; seed 0."
     for text in [
         *commands,

@@ -443,7 +443,8 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_the_run_goes_on_from_it(
     log: Path, backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = run(adapt(log, backbone, tmp_path / "whole"))
-    real, calls = torch.save, []
+    real = torch.save
+    calls = []
 
     def full_at_the_third(content: Any, file: Any) -> None:
         calls.append(1)

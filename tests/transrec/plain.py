@@ -41,7 +41,8 @@ class Plain:
         return states
 
     def block(self, layer: int, x: TensorList, see: Callable[[int], Sequence[int]]) -> TensorList:
-        first, second = f"{layer}.attention_norm", f"{layer}.ffn_norm"
+        first = f"{layer}.attention_norm"
+        second = f"{layer}.ffn_norm"
         heard = self.attend(
             layer, [self.norm(first, own) for own in x] if self.pre_norm else x, see
         )
@@ -68,10 +69,8 @@ class Plain:
             else list(range(len(x), len(x) + len(self.adapter[f"{layer}.keys"])))
         )
         if more:
-            k, v = (
-                k + list(self.adapter[f"{layer}.keys"]),
-                v + list(self.adapter[f"{layer}.values"]),
-            )
+            k = k + list(self.adapter[f"{layer}.keys"])
+            v = v + list(self.adapter[f"{layer}.values"])
         width = len(x[0]) // self.heads
         out = []
         for t in range(len(x)):
@@ -117,10 +116,8 @@ class Plain:
         bias = bias + self.adapter.get(f"biases.{place}.bias", torch.zeros(()))
         if self.kind == "whole":
             inside = "outside" if place == "outside.norm" else place
-            weight, bias = (
-                weight + self.whole(f"{inside}.weight"),
-                bias + self.whole(f"{inside}.bias"),
-            )
+            weight = weight + self.whole(f"{inside}.weight")
+            bias = bias + self.whole(f"{inside}.bias")
         centred = x - x.mean()
         return centred / torch.sqrt((centred**2).mean() + self.eps) * weight + bias
 
@@ -128,7 +125,8 @@ class Plain:
         name = f"{layer}.{place}"
         if f"{name}.down.bias" not in self.adapter:
             return h
-        down, up = self.matrix(f"{name}.down"), self.matrix(f"{name}.up")
+        down = self.matrix(f"{name}.down")
+        up = self.matrix(f"{name}.up")
         inner = (
             down @ (x if self.kind == "houlsby_parallel" else h) + self.adapter[f"{name}.down.bias"]
         )
@@ -146,7 +144,9 @@ class Plain:
         """A weight [out, in]; of compacter `Σ_k A_k ⊗ (s_k t_kᵀ)`, which is [in, out]."""
         if self.kind != "compacter":
             return self.adapter[f"{name}.weight"]
-        rule, s, t = self.adapter["rule"], self.adapter[f"{name}.s"], self.adapter[f"{name}.t"]
+        rule = self.adapter["rule"]
+        s = self.adapter[f"{name}.s"]
+        t = self.adapter[f"{name}.t"]
         products = [torch.kron(rule[k], torch.outer(s[k, :, 0], t[k, 0])) for k in range(len(rule))]
         return torch.stack(products).sum(0).T
 
@@ -164,9 +164,11 @@ class Plain:
             own = {name.removeprefix(f"{number}."): value for name, value in self.adapter.items()}
             blocks = Plain(own, {}, "none", 2, heads, eps, torch.relu)
             inner = blocks.run(inner, see)[-1]
-            up, bias = self.adapter[f"{number}.up.weight"], self.adapter[f"{number}.up.bias"]
+            up = self.adapter[f"{number}.up.weight"]
+            bias = self.adapter[f"{number}.up.bias"]
             z = [x + up @ y + bias for x, y in zip(inputs, inner, strict=True)]
-        combine, bias = self.adapter["combine.weight"], self.adapter["combine.bias"]
+        combine = self.adapter["combine.weight"]
+        bias = self.adapter["combine.bias"]
         return [combine @ torch.cat([h, own]) + bias for h, own in zip(states[-1], z, strict=True)]
 
 

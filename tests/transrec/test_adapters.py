@@ -117,7 +117,8 @@ def test_a_fresh_adapter_depends_on_its_seed_alone() -> None:
 def test_a_bottleneck_is_the_formula() -> None:
     module = Bottleneck(6, 3)
     h = torch.randn(2, 5, 6)
-    down, up = module.down, module.up
+    down = module.down
+    up = module.up
     written_out = torch.stack(
         [
             v + up.weight @ torch.clamp(down.weight @ v + down.bias, min=0) + up.bias
@@ -139,7 +140,8 @@ def test_rows_of_different_adapters_in_one_forward_equal_one_by_one() -> None:
     ]
     bank = stack(sides, backbone.shape.user)
     index = torch.tensor([3, 0, 1, 2, 1])
-    vectors, mask = torch.randn(5, 6, 16), torch.ones(5, 6, dtype=torch.bool)
+    vectors = torch.randn(5, 6, 16)
+    mask = torch.ones(5, 6, dtype=torch.bool)
     mask[:, :2] = False
     encoder = backbone.model.user_encoder
     for last_only in (False, True):
@@ -167,7 +169,8 @@ def test_rows_in_the_order_of_their_adapters_equal_rows_one_by_one(index: list[i
         *(tiny_adapter(backbone, seed, tiny_spec(kind)).item for seed, kind in enumerate(kinds)),
     ]
     bank = stack(sides, backbone.shape.items[0])  # type: ignore[arg-type]
-    encoder, ids = backbone.model.item_encoder, torch.randint(5, 40, (len(index), 6))
+    encoder = backbone.model.item_encoder
+    ids = torch.randint(5, 40, (len(index), 6))
     order, adapt = bank.blocks(index)
     assert sorted(order) == list(range(len(index)))
     with torch.inference_mode():
@@ -189,7 +192,8 @@ def test_a_slot_written_over_with_nothing_is_none_again() -> None:
 def test_a_table_that_grew_answers_as_before() -> None:
     backbone = tiny_backbone()
     bank = stack([None, tiny_adapter(backbone).user], backbone.shape.user)
-    h, index = torch.randn(1, 4, 16), torch.tensor([1])
+    h = torch.randn(1, 4, 16)
+    index = torch.tensor([1])
     assert torch.equal(
         bank.resized(8, 4).rows(index).after(0, "ffn", h, h), bank.rows(index).after(0, "ffn", h, h)
     )

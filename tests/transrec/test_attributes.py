@@ -21,10 +21,8 @@ from transrec.errors import ContentError
 from transrec.text_encoder import Tokens
 
 LIMITS = (5, 12)
-TITLE, ABSTRACT = (
-    "film the storm in oslo",
-    "the news of the violin and of all that the storm had left behind",
-)
+TITLE = "film the storm in oslo"
+ABSTRACT = "the news of the violin and of all that the storm had left behind"
 
 
 def two(**more: Any) -> Backbone:
@@ -90,7 +88,8 @@ def test_the_trainer_sees_the_same_states(kind: str, tmp_path: Path) -> None:
     ]
     side = tiny_adapter(backbone, spec=tiny_spec(kind)).item
     states = item_states(backbone, contents, side, tmp_path, keep="float32", dtype="float32")
-    inputs, rows = backbone.inputs(contents), np.array([4, 0, 8, 3])
+    inputs = backbone.inputs(contents)
+    rows = np.array([4, 0, 8, 3])
     with torch.inference_mode():
         found = states.pooled(rows, side)
         for place, row in enumerate(rows):

@@ -120,10 +120,8 @@ def test_of_a_strip_only_the_crop_is_scaled(
     strip = np.stack(
         [np.tile(across, (60, 1)), np.tile(np.arange(60.0)[:, None] * 4, (1, 3000))] * 2, -1
     )[..., :3]
-    image, wanted = (
-        Image.fromarray(strip.astype(np.uint8)),
-        Preprocessing(224, 256, "crop", interpolation),
-    )
+    image = Image.fromarray(strip.astype(np.uint8))
+    wanted = Preprocessing(224, 256, "crop", interpolation)
     whole = pixels(image, wanted).astype(int)
     monkeypatch.setattr(images, "LARGE_PIXELS", 1000)
     assert abs(whole - pixels(image, wanted).astype(int)).max() <= 1

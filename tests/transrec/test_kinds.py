@@ -70,7 +70,8 @@ def test_parameters_are_as_many_as_the_authors_modules_have(
 @pytest.mark.parametrize("modalities", MODALITIES)
 @pytest.mark.parametrize("kind", TINY_KINDS)
 def test_a_spec_and_its_tensors_survive_their_json(kind: str, modalities: Modalities) -> None:
-    backbone, spec = tiny_backbone(modalities=modalities), tiny_spec(kind)
+    backbone = tiny_backbone(modalities=modalities)
+    spec = tiny_spec(kind)
     assert AdapterSpec.parse(spec.to_json()) == spec
     adapter = tiny_adapter(backbone, spec=spec)
     assert set(adapter.to_tensors()) == set(expected_tensors(spec, backbone.shape))
@@ -116,11 +117,14 @@ def test_an_item_does_not_depend_on_the_pads_beside_it(kind: str, pooling: Any) 
 @pytest.mark.parametrize("kind", BOTH_SIDES)
 def test_no_earlier_position_sees_a_later_item_or_a_pad(kind: str) -> None:
     backbone = tiny_backbone()
-    side, encoder = tiny_adapter(backbone, spec=tiny_spec(kind)).user, backbone.model.user_encoder
-    vectors, mask = torch.randn(1, 6, 16), torch.tensor([[False, False, True, True, True, True]])
+    side = tiny_adapter(backbone, spec=tiny_spec(kind)).user
+    encoder = backbone.model.user_encoder
+    vectors = torch.randn(1, 6, 16)
+    mask = torch.tensor([[False, False, True, True, True, True]])
     with torch.inference_mode():
         before = encoder(vectors, mask, side)
-        later, pads = vectors.clone(), vectors.clone()
+        later = vectors.clone()
+        pads = vectors.clone()
         later[0, 5] = torch.randn(16)
         pads[0, :2] = torch.randn(2, 16)
         assert torch.allclose(encoder(later, mask, side)[0, 2:5], before[0, 2:5], atol=1e-6)
@@ -134,8 +138,10 @@ def test_no_earlier_position_sees_a_later_item_or_a_pad(kind: str) -> None:
 def test_the_authors_k_adapter_leaks_the_future() -> None:
     backbone = tiny_backbone()
     spec = tiny_spec("k_adapter", compat="adapter4rec")
-    side, encoder = tiny_adapter(backbone, spec=spec).user, backbone.model.user_encoder
-    vectors, mask = torch.randn(1, 6, 16), torch.ones(1, 6, dtype=torch.bool)
+    side = tiny_adapter(backbone, spec=spec).user
+    encoder = backbone.model.user_encoder
+    vectors = torch.randn(1, 6, 16)
+    mask = torch.ones(1, 6, dtype=torch.bool)
     later = vectors.clone()
     later[0, 5] = torch.randn(16)
     with torch.inference_mode():
@@ -188,9 +194,11 @@ def test_the_form_that_serves_equals_the_form_that_trains(
 ) -> None:
     backbone = tiny_backbone(modalities=modalities)
     adapter = tiny_adapter(backbone, spec=tiny_spec(kind))
-    encoder, users = backbone.model.item_encoder, backbone.model.user_encoder
+    encoder = backbone.model.item_encoder
+    users = backbone.model.user_encoder
     inputs = backbone.inputs(tiny_contents(9, modalities))
-    vectors, mask = torch.randn(2, 6, 16), torch.ones(2, 6, dtype=torch.bool)
+    vectors = torch.randn(2, 6, 16)
+    mask = torch.ones(2, 6, dtype=torch.bool)
     serving = adapter.item.for_serving(encoder)
     with torch.inference_mode():
         for rows in batches(inputs):

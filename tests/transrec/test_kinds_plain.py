@@ -86,9 +86,11 @@ def vector_of(net: Plain, model: TransRec, x: list[Tensor]) -> Tensor:
 
 
 def tower(net: Plain, states: list[Tensor]) -> Tensor:
-    a, z = net.adapter, torch.zeros_like(states[0])
+    a = net.adapter
+    z = torch.zeros_like(states[0])
     for place, state in enumerate(states[-1::-2][::-1]):  # every second from the top
-        share, level = gate(a["tower.gates"][place]), f"tower.levels.{place}"
+        share = gate(a["tower.gates"][place])
+        level = f"tower.levels.{place}"
         mixed = share * state + (1 - share) * z
         inner = torch.relu(a[f"{level}.down.weight"] @ mixed + a[f"{level}.down.bias"])
         z = mixed + a[f"{level}.up.weight"] @ inner + a[f"{level}.up.bias"]
@@ -123,9 +125,11 @@ def test_a_picture_is_what_the_plain_form_says(kind: str) -> None:
 @pytest.mark.parametrize("kind", [kind for kind in TINY_KINDS if kind not in ITEM_ONLY])
 def test_a_user_is_what_the_plain_form_says(kind: str) -> None:
     backbone = tiny_backbone()
-    adapter, encoder = tiny_adapter(backbone, spec=tiny_spec(kind)), backbone.model.user_encoder
+    adapter = tiny_adapter(backbone, spec=tiny_spec(kind))
+    encoder = backbone.model.user_encoder
     weights = {name: value.detach() for name, value in encoder.state_dict().items()}
-    net, vectors = plain(weights, adapter, "user", USER_EPS), torch.randn(4, 16)
+    net = plain(weights, adapter, "user", USER_EPS)
+    vectors = torch.randn(4, 16)
 
     def past(t: int) -> range:
         return range(t + 1)

@@ -20,10 +20,8 @@ def ranks_by_sorting(
 
 def test_ranks_equal_those_of_sorting_each_users_scores() -> None:
     rng = np.random.default_rng(0)
-    users, items = (
-        rng.standard_normal((50, 8), np.float32),
-        rng.standard_normal((200, 8), np.float32),
-    )
+    users = rng.standard_normal((50, 8), np.float32)
+    items = rng.standard_normal((200, 8), np.float32)
     targets = rng.integers(0, 200, 50)
     seen = [rng.integers(0, 200, rng.integers(0, 30)) for _ in range(50)]
     seen[7] = np.array([targets[7], targets[7], 3])
@@ -72,7 +70,8 @@ def test_tied_rows_are_reported_at_best_and_at_worst() -> None:
 
 def test_the_interval_holds_the_mean_and_narrows_with_users() -> None:
     rng = np.random.default_rng(1)
-    few, many = rng.random(50), rng.random(5000)
+    few = rng.random(50)
+    many = rng.random(5000)
     low, high = bootstrap_interval(few)
     assert low < few.mean() < high
     low_many, high_many = bootstrap_interval(many)

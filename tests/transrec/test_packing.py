@@ -44,7 +44,8 @@ def test_rows_of_titles_are_nearly_full() -> None:
 def test_packed_texts_are_encoded_as_each_alone(kind: str, pooling: Any) -> None:
     backbone = tiny_backbone(pooling=pooling)
     side = None if kind == "none" else tiny_adapter(backbone, spec=tiny_spec(kind)).item
-    encoder, inputs = backbone.model.item_encoder, TextInputs(backbone.tokenize(MIXED))
+    encoder = backbone.model.item_encoder
+    inputs = TextInputs(backbone.tokenize(MIXED))
     with torch.inference_mode():
         together = encoder(inputs.packed(np.arange(len(MIXED)), "cpu"), side)
         for place, row in enumerate(inputs.ids):
@@ -60,7 +61,8 @@ def test_every_other_kind_says_that_it_does_not_pack() -> None:
 
 def test_gradients_of_packed_texts_are_those_of_padded_ones() -> None:
     backbone = tiny_backbone()
-    inputs, places = TextInputs(backbone.tokenize(MIXED)), np.arange(len(MIXED))
+    inputs = TextInputs(backbone.tokenize(MIXED))
+    places = np.arange(len(MIXED))
     found = []
     for batch in (inputs.packed(places, "cpu"), inputs.padded(places, "cpu")):
         side = tiny_adapter(backbone).item.requires_grad_(requires_grad=True)

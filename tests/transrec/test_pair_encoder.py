@@ -17,7 +17,8 @@ from transrec.errors import ContentError
 from transrec.seam import Modality
 
 BOTH: tuple[Modality, Modality] = ("text", "image")
-TEXT, IMAGE = "film storm", Picture.of(tiny_picture(1))
+TEXT = "film storm"
+IMAGE = Picture.of(tiny_picture(1))
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +28,8 @@ def pair() -> Backbone:
 
 def test_what_is_missing_adds_nothing(pair: Backbone) -> None:
     projection = pair.model.projection
-    text, image = pair.model.text_encoder, pair.model.image_encoder
+    text = pair.model.text_encoder
+    image = pair.model.image_encoder
     assert text is not None
     assert image is not None
     contents = [Content(TEXT), Content(image=IMAGE), Content(TEXT, IMAGE)]
@@ -50,7 +52,8 @@ def test_a_tower_of_what_is_missing_adds_nothing(pair: Backbone) -> None:
     assert isinstance(towers, PairedTowers)
     change = dict(zip("tib", _changes(pair, adapter), strict=True))
     width = 16
-    weight, bias = towers.out.weight, towers.out.bias
+    weight = towers.out.weight
+    bias = towers.out.bias
     with torch.no_grad():
         # Without these towers nothing changes for such an item.
         for name, blocks in (

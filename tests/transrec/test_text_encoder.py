@@ -37,7 +37,8 @@ def test_without_an_adapter_the_output_equals_the_librarys(
     ours = Backbone.from_encoder(str(folder), pooling=pooling).model.item_encoder
     ids = torch.randint(5, len(WORDS), (4, 9))
     mask = torch.ones_like(ids)
-    mask[1, 6:], mask[2, 2:] = 0, 0
+    mask[1, 6:] = 0
+    mask[2, 2:] = 0
     ids = torch.where(mask.bool(), ids, library.config.pad_token_id)
     with torch.inference_mode():
         states = library(input_ids=ids, attention_mask=mask).last_hidden_state

@@ -19,11 +19,13 @@ def test_it_has_100864_parameters_at_width_64_and_history_20() -> None:
 def test_a_later_item_changes_no_earlier_output() -> None:
     backbone = tiny_backbone()
     adapt = tiny_adapter(backbone).user
-    encoder, mask = backbone.model.user_encoder, torch.ones(1, 6, dtype=torch.bool)
+    encoder = backbone.model.user_encoder
+    mask = torch.ones(1, 6, dtype=torch.bool)
     vectors = torch.randn(1, 6, 16)
     changed = vectors.clone()
     changed[0, 4:] = torch.randn(2, 16)
-    before, after = encoder(vectors, mask, adapt), encoder(changed, mask, adapt)
+    before = encoder(vectors, mask, adapt)
+    after = encoder(changed, mask, adapt)
     assert torch.equal(before[0, :4], after[0, :4])
     assert not torch.allclose(before[0, 4:], after[0, 4:], atol=1e-3)
 
@@ -39,7 +41,8 @@ def test_what_stands_in_the_padding_changes_nothing() -> None:
 
 def test_the_last_position_alone_equals_the_last_of_all() -> None:
     encoder = tiny_backbone().model.user_encoder
-    vectors, mask = torch.randn(3, 6, 16), torch.ones(3, 6, dtype=torch.bool)
+    vectors = torch.randn(3, 6, 16)
+    mask = torch.ones(3, 6, dtype=torch.bool)
     mask[1, :4] = False
     assert torch.allclose(
         encoder(vectors, mask, last_only=True), encoder(vectors, mask)[:, -1], atol=1e-6

@@ -23,7 +23,8 @@ def read(source: Source) -> Tables:
     Raises:
         DataError: not exactly one of each.
     """
-    folder, rejected = source.folder, source.rejected
+    folder = source.folder
+    rejected = source.rejected
     items = list(
         _items(one_file(folder, "*[in][te][ew][ms]*.tsv", "file of items or news"), rejected)
     )

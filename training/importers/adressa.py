@@ -24,7 +24,8 @@ def read(source: Source) -> Tables:
     Raises:
         DataError: there is none.
     """
-    folder, rejected = source.folder, source.rejected
+    folder = source.folder
+    rejected = source.rejected
     paths = sorted(path for path in folder.iterdir() if path.is_file() and path.name[0] != ".")
     if not paths:
         raise DataError(f"{folder}: no files of events")

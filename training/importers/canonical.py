@@ -76,7 +76,8 @@ def write(tables: Tables, folder: Path) -> dict[str, int]:
 
 
 def _write(path: Path, frames: Iterator[pl.DataFrame]) -> int:
-    first, count = next(frames).to_arrow(), 0
+    first = next(frames).to_arrow()
+    count = 0
     with ParquetWriter(path, first.schema, compression="zstd") as file:
         for table in itertools.chain([first], (frame.to_arrow() for frame in frames)):
             file.write_table(table)

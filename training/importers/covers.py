@@ -18,10 +18,8 @@ from training.rejections import Rejections
 
 _LOG = ("user_id", "item_id", "timestamp")
 _MORE = ("description",)
-_TITLES, _TAGS = (
-    {"item": "item_id", "title": "title"},
-    {"item_id": "item_id", "title": "title", "tag": "tag"},
-)
+_TITLES = {"item": "item_id", "title": "title"}
+_TAGS = {"item_id": "item_id", "title": "title", "tag": "tag"}
 
 
 def read_microlens(source: Source) -> Tables:
@@ -30,11 +28,10 @@ def read_microlens(source: Source) -> Tables:
     Raises:
         DataError: not exactly one of each.
     """
-    folder, rejected = source.folder, source.rejected
-    titles, pairs = (
-        one_file(folder, "*title*.csv", "file of titles"),
-        one_file(folder, "*pairs.csv", "file of pairs"),
-    )
+    folder = source.folder
+    rejected = source.rejected
+    titles = one_file(folder, "*title*.csv", "file of titles")
+    pairs = one_file(folder, "*pairs.csv", "file of pairs")
     log = csv_chunks(
         pairs, {"user": "user_id", "item": "item_id", "timestamp": "timestamp"}, rejected
     )
@@ -64,7 +61,8 @@ def read_pixelrec(source: Source) -> Tables:
     Raises:
         DataError: not exactly one of each.
     """
-    folder, rejected = source.folder, source.rejected
+    folder = source.folder
+    rejected = source.rejected
     headers = {path: _header(path) for path in sorted(folder.rglob("*.csv"))}
     logs = [path for path, header in headers.items() if set(_LOG) <= set(header)]
     infos = [path for path, header in headers.items() if {"item_id", "title", "tag"} <= set(header)]

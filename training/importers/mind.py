@@ -23,7 +23,8 @@ def read(source: Source) -> Tables:
     Raises:
         DataError: one of the two files is nowhere below it.
     """
-    folder, rejected = source.folder, source.rejected
+    folder = source.folder
+    rejected = source.rejected
     news = pl.concat([rows_of(path, _NEWS, rejected) for path in _found(folder, "news.tsv")])
     seen = pl.concat(
         [rows_of(path, _BEHAVIORS, rejected) for path in _found(folder, "behaviors.tsv")]

@@ -53,7 +53,8 @@ def read(source: Source) -> Tables:
     Raises:
         DataError: it holds none of them.
     """
-    folder, rejected = source.folder, source.rejected
+    folder = source.folder
+    rejected = source.rejected
     for name, of in (("u.data", _hundred), ("ratings.dat", _million), ("ratings.csv", _later)):
         if (folder / name).is_file():
             items, log = of(folder, rejected)

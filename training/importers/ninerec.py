@@ -26,7 +26,8 @@ def read(source: Source) -> Tables:
         DataError: not exactly one file of items, or neither pairs with times nor one file of
             sequences.
     """
-    folder, rejected = source.folder, source.rejected
+    folder = source.folder
+    rejected = source.rejected
     names = ("item_id", "title", "title_en")
     items = pl.concat(
         list(headless_chunks(one_file(folder, "*_item.csv", "file of items"), names, rejected))
@@ -53,7 +54,8 @@ def _pairs(path: Path, items: pl.DataFrame, rejected: Rejections) -> Iterator[pl
 
     The publisher's page says user first, the code beside it reads the item first.
     """
-    known, swapped = items["item_id"].implode(), None
+    known = items["item_id"].implode()
+    swapped = None
     for chunk in headless_chunks(path, ("item_id", "user_id", "timestamp"), rejected):
         if swapped is None:
             first, second = (chunk[name].is_in(known).sum() for name in ("item_id", "user_id"))

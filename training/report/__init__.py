@@ -37,7 +37,8 @@ def write_report(folders: Sequence[Path], output: Path) -> Written:
     """
     sections = collect(folders)
     output.mkdir(parents=True, exist_ok=True)
-    html, markdown = output / "report.html", output / "report.md"
+    html = output / "report.html"
+    markdown = output / "report.md"
     html.write_text(to_html(sections), "utf-8")
     markdown.write_text(to_markdown(sections, output / "plots"), "utf-8")
     runs = sum(len(row.results) for section in sections for row in section.rows)

@@ -83,7 +83,8 @@ def _candidates(
     for distance in DISTANCES:
         for degrees in DIRECTIONS:
             angle = np.deg2rad(degrees)
-            across, up = float(np.cos(angle)), float(np.sin(angle))
+            across = float(np.cos(angle))
+            up = float(np.sin(angle))
             left = across * distance * scale + (across - 1) * width / 2
             bottom = up * distance * scale + (up - 1) * height / 2
             box = Bbox.from_bounds(point[0] + left, point[1] + bottom, width, height)
@@ -95,11 +96,13 @@ def _best(candidates: Iterator[Candidate], others: Sequence[Bbox], frame: Bbox) 
     where none is, the one that covers least.
     """
     first = next(candidates)
-    best, least = first, np.inf
+    best = first
+    least = np.inf
     for candidate in chain([first], candidates):
         cost = _cost(candidate[0], others, frame)
         if cost < least:
-            best, least = candidate, cost
+            best = candidate
+            least = cost
         if cost < FREE:
             break
     return best

@@ -20,7 +20,8 @@ from training.report.signs import capacities
 
 mpl.use("Agg")
 INK, GRID, MARK = "#1f2933", "#e4e7eb", "#0b6e99"
-NARROW, CLOSE = 100, 5
+NARROW = 100
+CLOSE = 5
 """Within the first ratio an axis needs more numbers than powers of ten,
 within the second evenly spaced ones.
 """
@@ -129,7 +130,8 @@ def _against(section: Section, label: str, value: Callable[[Row], float]) -> Fig
     for axis, (panel, rows) in zip(axes, section.panels.items(), strict=True):
         points = [(max(value(row), 1e-3), row.hr[0], row.name) for row in rows]
         for (x, hr, _), row in zip(points, rows, strict=True):
-            below, above = max(0, hr - row.hr[1]), max(0, row.hr[2] - hr)
+            below = max(0, hr - row.hr[1])
+            above = max(0, row.hr[2] - hr)
             axis.errorbar(x, hr, yerr=[[below], [above]], fmt="o", color=MARK, ecolor="#9cc7d9")
         axis.set(xscale="log", xlabel=label, title=panel)
         _number_axis(axis, [x for x, _, _ in points])
@@ -141,7 +143,8 @@ def _against(section: Section, label: str, value: Callable[[Row], float]) -> Fig
 
 def _number_axis(axis: Axes, values: Sequence[float]) -> None:
     """Set numbers and ends of a logarithmic axis, with room for names on both sides."""
-    low, high = min(values), max(values)
+    low = min(values)
+    high = max(values)
     if high < CLOSE * low:
         axis.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
     else:
@@ -188,7 +191,8 @@ def _capacity(sweep: Sequence[Sequence[Row]]) -> Figure:
         )
         sizes = [size for size, _ in ordered]
         every |= set(sizes)
-        lows, highs = [row.hr[1] for _, row in ordered], [row.hr[2] for _, row in ordered]
+        lows = [row.hr[1] for _, row in ordered]
+        highs = [row.hr[2] for _, row in ordered]
         axis.fill_between(sizes, lows, highs, color=colour, alpha=0.15, linewidth=0)
         axis.plot(
             sizes,

@@ -249,10 +249,8 @@ def _rate(rows: Sequence[Row]) -> None:
     ]
     if len(measures) < 2:  # noqa: PLR2004 - there is nothing to compare
         return
-    lows, highs = (
-        [min(column) for column in zip(*measures, strict=True)],
-        [max(c) for c in zip(*measures, strict=True)],
-    )
+    lows = [min(column) for column in zip(*measures, strict=True)]
+    highs = [max(c) for c in zip(*measures, strict=True)]
     for row, values in zip([row for row in rows if _timed(row)], measures, strict=True):
         parts = [
             (value - low) / (high - low or 1)

@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-RESULT, CONFIG = "result.json", "config.json"
-METRICS, LOG = "metrics.jsonl", "log.txt"
+RESULT = "result.json"
+CONFIG = "config.json"
+METRICS = "metrics.jsonl"
+LOG = "log.txt"
 MAX_REASON = 300
 TAIL_BYTES = 65_536
 

@@ -42,7 +42,8 @@ class Adapter(nn.Module):
             raise SpecError(problems)
         assert isinstance(user, SideAdapter)  # noqa: S101 - there is one user encoder
         user.share(item.text if isinstance(item, Paired) else item)
-        self.item, self.user = item, user
+        self.item = item
+        self.user = user
 
     @classmethod
     def create(cls, spec: AdapterSpec, shape: AdapterShape, seed: int) -> Adapter:

@@ -28,7 +28,10 @@ class AdapterBank(nn.Module):
 
     def __init__(self, layers: int, width: int, hidden: int, slots: int) -> None:
         super().__init__()
-        self.layers, self.width, self.hidden, self.slots = layers, width, hidden, slots
+        self.layers = layers
+        self.width = width
+        self.hidden = hidden
+        self.slots = slots
         places = layers * 2
         self.down = nn.Buffer(torch.zeros(places, slots, width, hidden))
         self.down_bias = nn.Buffer(torch.zeros(places, slots, 1, hidden))
@@ -90,7 +93,8 @@ class AdapterBank(nn.Module):
         for place, slot in enumerate(index):
             rows_by_slot.setdefault(slot, []).append(place)
         ordered = sorted(rows_by_slot.items(), key=lambda entry: (len(entry[1]), entry[0]))
-        blocks, start = [], 0
+        blocks = []
+        start = 0
         for each, group in groupby(ordered, key=lambda entry: len(entry[1])):
             slots = [slot for slot, _ in group]
             blocks.append(_Block(start, each, len(slots), self._select(slots)))
@@ -158,17 +162,20 @@ class _Weights(NamedTuple):
         """Adapt `h [G, T, H]`, the output of a sublayer whose input was `x [G,
         T, H]`, by the chosen bottlenecks.
         """
-        down, down_bias, up, up_bias = self.down, self.down_bias, self.up, self.up_bias
+        down = self.down
+        down_bias = self.down_bias
+        up = self.up
+        up_bias = self.up_bias
         if isinstance(chosen, slice):  # neighbours: no copy
-            down, down_bias, up, up_bias = (
-                down[chosen],
-                down_bias[chosen],
-                up[chosen],
-                up_bias[chosen],
-            )
+            down = down[chosen]
+            down_bias = down_bias[chosen]
+            up = up[chosen]
+            up_bias = up_bias[chosen]
         else:
-            down, down_bias = down.index_select(0, chosen), down_bias.index_select(0, chosen)
-            up, up_bias = up.index_select(0, chosen), up_bias.index_select(0, chosen)
+            down = down.index_select(0, chosen)
+            down_bias = down_bias.index_select(0, chosen)
+            up = up.index_select(0, chosen)
+            up_bias = up_bias.index_select(0, chosen)
         if self.forms is None:
             z = torch.baddbmm(down_bias, h, down).relu_()
             return torch.baddbmm(h, z, up).add_(up_bias)
@@ -185,7 +192,8 @@ class _Rows(Adapt):
     __slots__ = ("_index", "_places")
 
     def __init__(self, bank: AdapterBank, index: Tensor) -> None:
-        self._places, self._index = bank.places(), index
+        self._places = bank.places()
+        self._index = index
 
     def after(self, layer: int, place: Place, x: Tensor, h: Tensor) -> Tensor:
         """Adapt `h [B, T, H]`, each row by its own bottleneck."""
@@ -207,7 +215,8 @@ class _Blocks(Adapt):
     __slots__ = ("_blocks", "_places")
 
     def __init__(self, bank: AdapterBank, blocks: Sequence[_Block]) -> None:
-        self._places, self._blocks = bank.places(), blocks
+        self._places = bank.places()
+        self._blocks = blocks
 
     def after(self, layer: int, place: Place, x: Tensor, h: Tensor) -> Tensor:
         """Adapt `h [B, T, H]`, all rows of an adapter in one product."""

@@ -259,7 +259,8 @@ class Compacter(SideAdapter):
             plain.norms.load_state_dict(self.norms.state_dict())
         for layer in self.layers:
             for place in Bottlenecks.places_of(self.spec):
-                bottleneck, found = plain.bottleneck(layer, place), self._factors(layer, place)
+                bottleneck = plain.bottleneck(layer, place)
+                found = self._factors(layer, place)
                 assert bottleneck is not None  # noqa: S101 - both follow one spec
                 assert found is not None  # noqa: S101 - the same
                 bottleneck.form = self.form

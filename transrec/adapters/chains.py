@@ -152,7 +152,8 @@ class CrossTower(Tower):
         S_i, H_i]`, matched from the top, to [n, d].
         """
         count = len(self.levels)
-        text, image = text[:, -count:], self.meet(image[:, -count:])
+        text = text[:, -count:]
+        image = self.meet(image[:, -count:])
         z = torch.zeros_like(text[:, 0])
         for number, (share, level) in enumerate(zip(self.shares(), self.levels, strict=True)):
             z = level(share * text[:, number] + (1 - share) * image[:, number] + z)
@@ -217,7 +218,8 @@ class PairedTowers(Paired):
 
     def __init__(self, spec: SideSpec, text: SideTower, image: SideTower) -> None:
         super().__init__(spec, text, image)
-        vector, levels = text.shape.vector, min(len(text.layers), len(image.layers))
+        vector = text.shape.vector
+        levels = min(len(text.layers), len(image.layers))
         self.cross = CrossTower(levels, (text.shape.width, image.shape.width), spec.hidden, vector)
         self.out = _zero_linear(3 * vector, vector, spec)
         for side in (text, image):

@@ -50,7 +50,8 @@ class SideAdapter(Adapt, nn.Module):
 
     def __init__(self, spec: SideSpec, shape: SideShape) -> None:
         super().__init__()
-        self.spec, self.shape = spec, shape
+        self.spec = spec
+        self.shape = shape
         problems = [f"{shape.side}.{problem}" for problem in self.misfits(spec, shape)]
         if problems:
             raise SpecError(problems)
@@ -137,7 +138,9 @@ class Paired(Adapt, nn.Module):
     def __init__(self, spec: SideSpec, text: SideAdapter, image: SideAdapter) -> None:
         super().__init__()
         image.share(text)
-        self.spec, self.text, self.image = spec, text, image
+        self.spec = spec
+        self.text = text
+        self.image = image
 
     @property
     def layers(self) -> tuple[int, ...]:
@@ -181,7 +184,8 @@ class _Both(Adapt):
     """What serves a pair: two adapters in their cheapest form."""
 
     def __init__(self, own: Adapt, text: Adapt, image: Adapt) -> None:
-        self._own, self._parts = own, {"text": text, "image": image}
+        self._own = own
+        self._parts = {"text": text, "image": image}
 
     def part(self, modality: Modality) -> Adapt:
         """Return one encoder's."""

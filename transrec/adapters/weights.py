@@ -92,7 +92,8 @@ class LoRA(SideAdapter):
         table = self.norms.merged(encoder) if self.trains_norms else {}
         for layer in self.layers:
             for name in UPDATED:
-                linear, update = encoder.parts(layer)[name], self._find(layer, name)
+                linear = encoder.parts(layer)[name]
+                update = self._find(layer, name)
                 assert isinstance(linear, nn.Linear)  # noqa: S101 - by its name
                 assert update is not None  # noqa: S101 - every chosen layer has both
                 like = linear.weight

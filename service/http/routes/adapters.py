@@ -102,13 +102,15 @@ async def post_adapter(
     ):
         form = UploadForm(upload)
         await form.read(request.headers.get("content-type", ""), stream(request))
-        activate, create = form.flag("activate"), form.flag("create")
+        activate = form.flag("activate")
+        create = form.flag("create")
         given = form.fields.get("gate")
         gate = None if given is None else parse_body(GateBody, given.encode(), '{"max_drop": 0.05}')
         sealed = await run_in_threadpool(upload.seal)
         named = _agreed(domain, form.fields.get("domain"))
         added = await run_in_threadpool(_add, components, key, sealed, named, create, activate)
-    card, place = added.card.to_json(), f"/adapters/{added.card.domain}/versions/{added.version}"
+    card = added.card.to_json()
+    place = f"/adapters/{added.card.domain}/versions/{added.version}"
     if not activate:
         return _json(card, 201 if added.created else 200, {"Location": place})
     job = await run_in_threadpool(

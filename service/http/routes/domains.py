@@ -195,7 +195,8 @@ def _card(components: Components, record: DomainRecord) -> dict[str, Any]:
 
 
 def _describe_deployment(deployment: Deployment) -> dict[str, Any]:
-    live, previous = deployment.live, deployment.previous
+    live = deployment.live
+    previous = deployment.previous
     return {
         "status": "ready",
         "in_memory": True,

@@ -48,7 +48,8 @@ def _item_body(model: type[BaseModel]) -> dict[str, Any]:
     return {"required": True, "content": content}
 
 
-_ONE, _PATCH = _item_body(ItemBody), _item_body(ItemPatch)
+_ONE = _item_body(ItemBody)
+_PATCH = _item_body(ItemPatch)
 _QUEUED: dict[int | str, dict[str, Any]] = {
     202: {"model": Job, "description": "It is kept, and embedded and stored by a job."}
 }

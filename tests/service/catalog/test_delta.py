@@ -55,7 +55,8 @@ def vector_of(item: ChangedItem) -> list[float]:
 def content_of(delta: Delta) -> Model:
     """The delta's items, by what its arrays say at their places."""
     vectors = delta.vectors.tolist()
-    popularity, available = delta.popularity.tolist(), delta.available.tolist()
+    popularity = delta.popularity.tolist()
+    available = delta.available.tolist()
     return {
         name: (vectors[place], popularity[place], available[place])
         for name, place in delta.places.items()
@@ -68,7 +69,8 @@ def as_kept(item: ChangedItem) -> tuple[list[float], float, bool]:
 
 @given(st.lists(FATES, max_size=6))
 def test_after_any_changes_it_holds_what_a_dictionary_holds(history: list[dict[str, Fate]]) -> None:
-    base, delta = Ids.of(BASE), Delta.empty(WIDTH)
+    base = Ids.of(BASE)
+    delta = Delta.empty(WIDTH)
     model: Model = {}
     touched: set[str] = set()
     for generation, fates in enumerate(history, 1):
@@ -89,9 +91,11 @@ def test_the_same_changes_again_change_nothing_and_the_former_delta_stays(
     first: dict[str, Fate], second: dict[str, Fate]
 ) -> None:
     base = Ids.of(BASE)
-    before, after = Batch.of(1, first), Batch.of(2, second)
+    before = Batch.of(1, first)
+    after = Batch.of(2, second)
     old = Delta.empty(WIDTH).with_changes(base, before.changes, before.vectors)
-    content, dead = content_of(old), old.dead.tolist()
+    content = content_of(old)
+    dead = old.dead.tolist()
     new = old.with_changes(base, after.changes, after.vectors)
     again = new.with_changes(base, after.changes, after.vectors)
     assert content_of(again) == content_of(new)

@@ -35,12 +35,15 @@ def shared(wanted: np.ndarray, found: np.ndarray) -> float:
 def test_an_approximate_index_keeps_its_recall_on_queries_it_was_not_tuned_on(
     tmp_path: Path,
 ) -> None:
-    vectors, path = clustered(30_000), tmp_path / "a.faiss"
+    vectors = clustered(30_000)
+    path = tmp_path / "a.faiss"
     tuned = build(vectors, clustered(256, 1), "items", path)
     assert tuned is not None
     assert tuned.recall_at_10 >= MIN_RECALL
     assert tuned.microseconds < tuned.exact_microseconds
-    index, exact, users = TunedIndex(path, vectors, tuned), ExactIndex(vectors), clustered(200, 2)
+    index = TunedIndex(path, vectors, tuned)
+    exact = ExactIndex(vectors)
+    users = clustered(200, 2)
     for k in (1, 10, 100):
         scores, rows = index.search(users, k)
         best, wanted = exact.search(users, k)
@@ -97,7 +100,8 @@ def test_where_nothing_is_gained_search_stays_exact(tmp_path: Path) -> None:
 
 
 def test_an_index_that_is_not_what_was_written_makes_its_base_absent(tmp_path: Path) -> None:
-    record, count = DomainRecord("movies", "f", incarnation="b"), 20_000
+    record = DomainRecord("movies", "f", incarnation="b")
+    count = 20_000
     ids = [f"i{n}" for n in range(count)]
     catalog = Catalog(1, np.arange(count), ids, np.zeros(count), np.ones(count, np.bool_))
     bases = Bases(tmp_path)

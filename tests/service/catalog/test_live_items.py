@@ -144,7 +144,8 @@ def test_any_sequence_of_changes_and_compactions_answers_as_the_plain_model(
 def test_a_value_stays_as_it_is_when_another_is_made_of_it(bases: Bases) -> None:
     rng = random.Random(0)
     model = {f"i{n}": KnownRows(vector_of(rng), 1.0, available=True) for n in range(20)}
-    items, before = built(bases, model, 1), dict(model)
+    items = built(bases, model, 1)
+    before = dict(model)
     changes, vectors = changed(rng, model, 2)
     items.with_changes(changes, vectors)
     check(items, before, rng)

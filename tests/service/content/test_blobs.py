@@ -74,7 +74,8 @@ def test_an_old_picture_that_nobody_names_is_noted_by_one_sweep_and_removed_by_t
 
 
 def test_a_picture_that_is_named_stays(blobs: Blobs, folder: Path) -> None:
-    named, other = blobs.keep(tiny_picture(1)), blobs.keep(tiny_picture(2))
+    named = blobs.keep(tiny_picture(1))
+    other = blobs.keep(tiny_picture(2))
     assert swept(blobs, folder, named) == {named, other}
     assert [swept(blobs, folder, named) for _ in range(3)] == [{named}] * 3
 
@@ -108,7 +109,8 @@ def test_sweeps_within_the_grace_period_of_the_last_do_nothing(blobs: Blobs, fol
 
 
 def test_a_picture_that_is_kept_again_after_it_was_noted_stays(blobs: Blobs, folder: Path) -> None:
-    digest, other = blobs.keep(tiny_picture(1)), blobs.keep(tiny_picture(2))
+    digest = blobs.keep(tiny_picture(1))
+    other = blobs.keep(tiny_picture(2))
     swept(blobs, folder)
     blobs.keep(tiny_picture(1))
     assert swept(blobs, folder) == {digest}, f"{other} was not kept again"
@@ -244,7 +246,8 @@ def test_what_is_kept_and_named_while_others_sweep_without_a_grace_period_is_nev
     blobs: Blobs, folder: Path
 ) -> None:
     named: Counter[str] = Counter()
-    turn, over = threading.Lock(), threading.Event()
+    turn = threading.Lock()
+    over = threading.Event()
 
     def names() -> list[str]:
         with turn:  # not between the two below, as no sweep is within the grace period
@@ -284,7 +287,8 @@ def test_domains_whose_backbone_is_not_loaded_here_are_read_as_well(
     state = SqliteState(tmp_path)
     for name in ("photos", "shop"):
         state.put_domain(DomainRecord(name, UNKNOWN))
-    first, second = blobs.keep(tiny_picture(1)), blobs.keep(tiny_picture(2))
+    first = blobs.keep(tiny_picture(1))
+    second = blobs.keep(tiny_picture(2))
     state.upsert_items("photos", [StoredItem("a", "", image=first), StoredItem("b", "a text")])
     state.upsert_items(
         "shop", [StoredItem("a", "", image=first), StoredItem("b", "", image=second)]
@@ -320,7 +324,8 @@ def test_nothing_goes_while_state_is_unavailable(
 ) -> None:
     state = RedisState(own_redis.url, tmp_path)
     state.put_domain(DomainRecord("photos", UNKNOWN))
-    sweeps, digest = sweeps_of(state, blobs, tmp_path), blobs.keep(tiny_picture(1))
+    sweeps = sweeps_of(state, blobs, tmp_path)
+    digest = blobs.keep(tiny_picture(1))
     swept(blobs, folder)
     age(folder)
     own_redis.kill()
@@ -368,7 +373,9 @@ def test_the_picture_of_a_deleted_item_goes_after_compactions_and_an_equal_items
     client: httpx.Client, settings: Settings
 ) -> None:
     folder = settings.data / "blobs"
-    before, removed, shared = kept(folder), image(client, "old", 1), image(client, "old", 2)
+    before = kept(folder)
+    removed = image(client, "old", 1)
+    shared = image(client, "old", 2)
     assert shared == image(client, "new", 2)
     for number in (1, 2):
         assert client.delete(f"/domains/old/items/i{number}").status_code == 204
@@ -397,7 +404,8 @@ def test_the_pictures_of_a_removed_domain_go_but_those_that_another_domain_names
 
 def test_a_service_that_stops_ends_its_sweep(client: httpx.Client, settings: Settings) -> None:
     folder = settings.data / "blobs"
-    sweeps, before = components_of(client).sweeps, kept(folder)
+    sweeps = components_of(client).sweeps
+    before = kept(folder)
     age(folder)
     sweeps.close()
     sweeps.ask()

@@ -120,7 +120,8 @@ def test_what_somebody_changes_while_rows_are_embedded_is_not_undone(
     movies: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     load(movies, {**FULL, "available": True})
-    writer, embed = components_of(movies).writer, components_of(movies).writer.embed
+    writer = components_of(movies).writer
+    embed = components_of(movies).writer.embed
 
     def interrupted(domain: str, items: Any, *more: Any) -> None:
         embed(domain, items, *more)

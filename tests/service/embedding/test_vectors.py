@@ -37,7 +37,8 @@ def vectors_of(numbers: range) -> np.ndarray:
 
 
 def test_what_is_added_is_found_by_every_reader_and_nothing_else_is(tmp_path: Path) -> None:
-    one, other = Segments(tmp_path, WIDTH), Segments(tmp_path, WIDTH)
+    one = Segments(tmp_path, WIDTH)
+    other = Segments(tmp_path, WIDTH)
     one.add(keys_of(range(100)), vectors_of(range(100)))
     other.add(keys_of(range(100, 103)), vectors_of(range(100, 103)))
     out = np.zeros((110, WIDTH), np.float32)
@@ -88,7 +89,8 @@ def test_what_is_kept_again_and_again_is_kept(tmp_path: Path) -> None:
 
 
 def test_who_reads_while_others_merge_finds_what_was_there_before(tmp_path: Path) -> None:
-    writer, ended = Segments(tmp_path, WIDTH), threading.Event()
+    writer = Segments(tmp_path, WIDTH)
+    ended = threading.Event()
     writer.add(keys_of(range(50)), vectors_of(range(50)))
 
     def write() -> None:
@@ -133,7 +135,8 @@ def test_processes_that_add_at_once_lose_nothing(tmp_path: Path) -> None:
 
 
 def test_what_is_known_is_not_embedded_again_and_equal_contents_once(tmp_path: Path) -> None:
-    backbone, reported = tiny_backbone(), list[tuple[int, int]]()
+    backbone = tiny_backbone()
+    reported = list[tuple[int, int]]()
     version = Prepared(None, backbone.fingerprint, "float32", None, 0)
     files = VectorFiles(tmp_path)
     contents = [Content(text) for text in tiny_texts(20)]

@@ -60,7 +60,8 @@ def answered(client: httpx.Client, domain: str) -> bool:
 def test_what_is_no_backbone_is_reported_and_keeps_no_other_from_being_found(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    backbones, shelf = Backbones(Settings(data=tmp_path)), tmp_path / "backbones"
+    backbones = Backbones(Settings(data=tmp_path))
+    shelf = tmp_path / "backbones"
     assert not backbones.look_again()
     (shelf / "a-mistake").mkdir(parents=True)
     (shelf / ".half.part").mkdir()
@@ -86,7 +87,8 @@ def test_the_same_backbone_in_two_folders_is_loaded_as_one_and_the_log_says_whic
         tiny_backbone(tmp_path / "backbones" / name)
     with caplog.at_level(logging.INFO, "swaprec"):
         backbones = Backbones(Settings(data=tmp_path))
-    shelf, shown = tmp_path / "backbones", next(iter(backbones))[:12]
+    shelf = tmp_path / "backbones"
+    shown = next(iter(backbones))[:12]
     assert caplog.messages == [
         f"backbone one ({shown}) loaded from {shelf / 'one'}",
         (

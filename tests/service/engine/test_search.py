@@ -24,7 +24,8 @@ def catalog(seed: int, count: int = 30) -> LiveItems:
 
 
 def test_each_user_is_searched_in_its_own_catalog_with_its_own_k() -> None:
-    one, other = catalog(1), catalog(2)
+    one = catalog(1)
+    other = catalog(2)
     users = np.random.default_rng(3).standard_normal((4, 16)).astype(np.float32)
     wanted = [(one, 3), (other, 5), (one, 7), (other, 1)]
     found = dict(search(wanted, users))

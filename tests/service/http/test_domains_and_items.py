@@ -163,7 +163,8 @@ def test_a_body_that_is_no_list_of_items_stores_nothing(
 
 
 def test_items_are_listed_in_pages_and_shown_one_by_one(movies: httpx.Client) -> None:
-    ids, cursor = [], None
+    ids = []
+    cursor = None
     while True:
         page = movies.get(
             "/domains/movies/items", params={"limit": 25, **({"cursor": cursor} if cursor else {})}

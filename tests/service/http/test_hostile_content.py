@@ -30,7 +30,8 @@ NDJSON = "application/x-ndjson"
 
 @pytest.fixture(scope="module")
 def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StrangerService]:
-    data, port = tmp_path_factory.mktemp("hostile"), free_port()
+    data = tmp_path_factory.mktemp("hostile")
+    port = free_port()
     tiny_backbone(data / "backbones" / "words")
     tiny_backbone(data / "backbones" / "photos", modalities=("image",))
     with serving(data, port) as running:

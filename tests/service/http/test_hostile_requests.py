@@ -21,7 +21,9 @@ from tests.service.test_crashes import free_port
 from tests.tiny import tiny_backbone
 
 CONNECTIONS = 40
-HEAD_S, BODY_S, KEEP_S = 1.0, 1.5, 1
+HEAD_S = 1.0
+BODY_S = 1.5
+KEEP_S = 1
 MAX_GROWTH = 96 * MIB
 MAX_SILENCE_S = 3.0
 SETTINGS = {
@@ -44,7 +46,8 @@ what the sockets hold, and what is thrown away after the answer.
 
 @pytest.fixture(scope="module")
 def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StrangerService]:
-    data, port = tmp_path_factory.mktemp("hostile"), free_port()
+    data = tmp_path_factory.mktemp("hostile")
+    port = free_port()
     tiny_backbone(data / "backbones" / "words")
     with serving(data, port, **SETTINGS) as running:
         httpx.put(f"http://127.0.0.1:{port}/domains/words").raise_for_status()

@@ -202,7 +202,8 @@ def test_a_lost_picture_fails_the_activation_by_name_and_the_old_version_goes_on
 ) -> None:
     backbone = tiny_backbone(tmp_path / "photos", modalities=("image",))
     settings = Settings(data=tmp_path / "data", backbones=(tmp_path / "photos",), port=0)
-    contents, asked = tiny_contents(COUNT, ("image",)), {"history": ["i3", "i7"], "k": 8}
+    contents = tiny_contents(COUNT, ("image",))
+    asked = {"history": ["i3", "i7"], "k": 8}
     bundle = tiny_bundle(
         tmp_path / "b.safetensors",
         backbone,
@@ -230,7 +231,9 @@ def test_a_lost_picture_fails_the_activation_by_name_and_the_old_version_goes_on
 
 
 def test_an_item_may_come_as_a_form_with_its_picture_as_a_file(client: httpx.Client) -> None:
-    place, first, second = "/domains/shop/items/formed", tiny_picture(901), tiny_picture(902)
+    place = "/domains/shop/items/formed"
+    first = tiny_picture(901)
+    second = tiny_picture(902)
     files = {"image": ("poster.png", first, "image/png")}
     data = {"title": "Heat", "popularity": "3", "attributes": '{"year": 1995}', "category": "1995"}
     answer = client.put(place, files=files, data=data)
@@ -247,7 +250,8 @@ def test_an_item_may_come_as_a_form_with_its_picture_as_a_file(client: httpx.Cli
 
 
 def test_a_form_that_is_wrong_is_refused_by_name(client: httpx.Client) -> None:
-    place, picture = "/domains/shop/items/formed", ("poster.png", tiny_picture(903), "image/png")
+    place = "/domains/shop/items/formed"
+    picture = ("poster.png", tiny_picture(903), "image/png")
     unknown = client.put(
         place, files={"image": picture}, data={"titel": "Heat", "popularity": "much"}
     )

@@ -81,7 +81,8 @@ def test_many_followers_read_the_job_as_often_as_one(
         wait_until(
             lambda: job.id in followed._followed and followed._followed[job.id].followers == 30
         )
-        before, began = followed.reads, time.monotonic()
+        before = followed.reads
+        began = time.monotonic()
         wait_until(lambda: followed.reads - before >= 10)
         assert time.monotonic() - began > 9 * 0.03
         for thread in threads:

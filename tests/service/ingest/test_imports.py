@@ -99,7 +99,8 @@ def test_an_import_that_is_resumed_stores_no_row_twice_and_reports_all(
 def test_rows_of_which_it_was_not_written_down_that_they_are_stored_overwrite_nothing_newer(
     components: Components,
 ) -> None:
-    path, begun = body(components), components.state.generation("movies")
+    path = body(components)
+    begun = components.state.generation("movies")
 
     def killed(*_: object) -> None:
         raise Stopped

@@ -383,7 +383,8 @@ def test_what_met_an_error_that_passes_is_brought_up_to_date_without_another_cha
 
 def test_only_the_last_evicted_domains_keep_their_deployments(components: Components) -> None:
     with_base(components)
-    table, live = LiveTable(lambda _: None, max_cached=2), caught_up(components)
+    table = LiveTable(lambda _: None, max_cached=2)
+    live = caught_up(components)
     for name in ("a", "b", "c"):
         table.publish(Deployment(replace(live, domain=name)))
         table.evict(name)

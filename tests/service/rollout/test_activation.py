@@ -172,7 +172,8 @@ def test_a_domain_that_loads_is_answered_at_once_and_not_made_anew(
     make_live(components, bundle(1))
     components.live.remove("movies")
     components.live.wait("movies", "being restored")
-    entered, leave = threading.Event(), threading.Event()
+    entered = threading.Event()
+    leave = threading.Event()
 
     def restore() -> None:
         with components.reconciler.turn("movies"):  # held as the restore holds it

@@ -34,7 +34,8 @@ def taken(folder: Path) -> Snapshots:
 
 
 def test_a_restored_domain_has_every_item_in_order_and_its_probes(tmp_path: Path) -> None:
-    snapshots, state = taken(tmp_path), SqliteState(tmp_path / "after")
+    snapshots = taken(tmp_path)
+    state = SqliteState(tmp_path / "after")
     [card] = snapshots.all()
     assert restore_one(snapshots, state, card) == 30
     assert [item for _, item in state.list_items("movies", -1, 100)] == ITEMS
@@ -46,7 +47,8 @@ def test_a_restored_domain_has_every_item_in_order_and_its_probes(tmp_path: Path
 
 
 def test_a_damaged_snapshot_is_refused_and_nothing_is_left_of_it(tmp_path: Path) -> None:
-    snapshots, state = taken(tmp_path), SqliteState(tmp_path / "after")
+    snapshots = taken(tmp_path)
+    state = SqliteState(tmp_path / "after")
     [path] = (tmp_path / "snapshots").glob("*/*.parquet")
     content = path.read_bytes()
     path.write_bytes(content[:100] + bytes([content[100] ^ 1]) + content[101:])

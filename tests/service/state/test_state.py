@@ -133,7 +133,8 @@ def test_ids_and_texts_of_any_script_survive(state: State) -> None:
 
 def test_pictures_stay_with_their_items_and_changing_one_is_a_change(state: State) -> None:
     state.put_domain(MOVIES)
-    first, second = "a" * 64, "b" * 64
+    first = "a" * 64
+    second = "b" * 64
     state.upsert_items(
         "movies",
         [
@@ -401,13 +402,12 @@ def test_changes_name_every_id_once_with_its_final_fate(state: State) -> None:
 
 
 def test_who_applies_changes_now_and_then_has_the_catalog(state: State) -> None:
-    rng, names = random.Random(7), [str(number) for number in range(40)]
+    rng = random.Random(7)
+    names = [str(number) for number in range(40)]
     state.put_domain(MOVIES)
-    incarnation, generation, held = (
-        state.get_domain("movies").incarnation,
-        0,
-        dict[str, tuple[int, str, bool]](),
-    )
+    incarnation = state.get_domain("movies").incarnation
+    generation = 0
+    held = dict[str, tuple[int, str, bool]]()
     for turn in range(150):
         some = rng.sample(names, rng.randrange(1, 6))
         if rng.random() < 0.4:
@@ -423,7 +423,8 @@ def test_who_applies_changes_now_and_then_has_the_catalog(state: State) -> None:
             for _, name in found.deleted:
                 held.pop(name, None)
             held |= {item.item_id: (item.row, item.text, item.available) for item in found.upserted}
-            generation, rows = found.generation, read_catalog(state, "movies")
+            generation = found.generation
+            rows = read_catalog(state, "movies")
             there = zip(rows.rows, rows.texts, rows.available, strict=True)
             assert held == dict(zip(rows.ids, there, strict=True))
 

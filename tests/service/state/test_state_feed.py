@@ -70,7 +70,8 @@ def test_a_job_is_announced_when_somebody_else_has_to_look_at_it(state: State) -
 def test_entries_of_equal_meaning_come_as_one_with_the_last_position_and_the_first_time(
     state: State,
 ) -> None:
-    began, position = time.time(), state.feed_end()
+    began = time.time()
+    position = state.feed_end()
     for kind in ("items", "standing", "items"):
         state.announce(kind, "movies")
         time.sleep(0.02)
@@ -88,7 +89,8 @@ def test_entries_of_equal_meaning_come_as_one_with_the_last_position_and_the_fir
 def test_who_waits_is_woken_at_once_by_another_thread_and_by_nothing_after_the_time(
     state: State,
 ) -> None:
-    position, began = state.feed_end(), time.monotonic()
+    position = state.feed_end()
+    began = time.monotonic()
     assert state.follow(position, 0.2) == []
     assert 0.19 < time.monotonic() - began < 2
     written: list[float] = []
@@ -113,7 +115,8 @@ def test_positions_outlive_a_restart(state: State, reopen: Callable[[], State]) 
 
 
 def test_closing_lets_those_who_wait_go(reopen: Callable[[], State]) -> None:
-    state, found = reopen(), list[list[FeedEntry] | None]()
+    state = reopen()
+    found = list[list[FeedEntry] | None]()
     reader = threading.Thread(target=lambda: found.append(state.follow(state.feed_end(), 60)))
     reader.start()
     time.sleep(0.1)

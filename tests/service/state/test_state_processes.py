@@ -85,7 +85,8 @@ def ready(start: Start, count: int) -> list[Peer]:
 def test_a_killed_holder_loses_its_job_with_its_lease_and_its_token_is_refused(
     state: State, start: Start
 ) -> None:
-    job, [peer] = state.create_job("import", "movies", {}), ready(start, 1)
+    job = state.create_job("import", "movies", {})
+    [peer] = ready(start, 1)
     held = peer.ask("claim_job", "peer", 1.0)
     assert (held["id"], held["owner"]) == (job.id, "peer")
     os.kill(peer.process.pid, signal.SIGKILL)
@@ -101,7 +102,8 @@ def test_a_killed_holder_loses_its_job_with_its_lease_and_its_token_is_refused(
 def test_a_holder_that_slept_through_its_lease_finds_its_job_taken(
     state: State, start: Start
 ) -> None:
-    job, [peer] = state.create_job("import", "movies", {}), ready(start, 1)
+    job = state.create_job("import", "movies", {})
+    [peer] = ready(start, 1)
     held = peer.ask("claim_job", "peer", 0.5)
     os.kill(peer.process.pid, signal.SIGSTOP)
     wait_until(lambda: state.claim_job("heir", 60) is not None, 10)
@@ -132,7 +134,8 @@ def test_processes_share_out_jobs_so_that_each_is_done_once_and_in_the_order_of_
 def test_a_write_of_one_process_wakes_another_that_waits(state: State, start: Start) -> None:
     state.put_domain(MOVIES)
     [peer] = ready(start, 1)
-    position, incarnation = state.feed_end(), state.get_domain("movies").incarnation
+    position = state.feed_end()
+    incarnation = state.get_domain("movies").incarnation
     peer.send("upsert_items", "movies", [["a", "film"], ["b", "film"]])
     entries = state.follow(position, 20)
     assert entries is not None

@@ -158,7 +158,8 @@ def test_an_empty_redis_is_refused_where_the_data_folder_knows_domains(
 def test_the_redis_of_another_data_folder_is_refused(
     empty_redis: RedisServer, tmp_path: Path
 ) -> None:
-    one, two = tmp_path / "one", tmp_path / "two"
+    one = tmp_path / "one"
+    two = tmp_path / "two"
     RedisState(empty_redis.url, one).close()
     empty_redis.ask("FLUSHALL")
     with pytest.raises(
@@ -268,7 +269,8 @@ def test_who_follows_the_feed_learns_that_redis_is_unavailable_and_goes_on_where
     healed(state)
     state.upsert_items("movies", [StoredItem("b", "new")])
     assert [entry.kind for entry in state.follow(position, 20) or []] == ["items"]
-    position, hanging = state.feed_end(), ExitStack()
+    position = state.feed_end()
+    hanging = ExitStack()
     stopper = threading.Timer(0.3, lambda: hanging.enter_context(own_redis.stopped()))
     stopper.start()
     with hanging:
@@ -332,9 +334,12 @@ class Between:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.server, self.url = str(folder / "s"), f"unix://{folder}/between"
-        self.swallow, self.hold = False, False
-        self.go_on, self.passed_on = threading.Event(), threading.Event()
+        self.server = str(folder / "s")
+        self.url = f"unix://{folder}/between"
+        self.swallow = False
+        self.hold = False
+        self.go_on = threading.Event()
+        self.passed_on = threading.Event()
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(folder / "between"))
         self._listener.listen()

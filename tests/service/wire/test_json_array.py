@@ -80,14 +80,16 @@ def test_an_element_that_is_no_value_is_left_to_its_parser(content: bytes) -> No
     ids=["short elements", "backslashes", "one object"],
 )
 def test_others_run_while_a_long_array_is_split(content: bytes) -> None:
-    longest, ended = 0.0, threading.Event()
+    longest = 0.0
+    ended = threading.Event()
 
     def watch() -> None:
         nonlocal longest
         last = time.perf_counter()
         while not ended.wait(0.002):
             now = time.perf_counter()
-            longest, last = max(longest, now - last), now
+            longest = max(longest, now - last)
+            last = now
 
     thread = threading.Thread(target=watch)
     thread.start()
