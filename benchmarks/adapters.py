@@ -30,7 +30,8 @@ from transrec.adapters import (
     gathers,
     stack,
 )
-from transrec.backbone import TORCH_DTYPES, BackboneConfig, adapter_shape, build, resolve_dtype
+from transrec.backbone_config import BackboneConfig, adapter_shape, build
+from transrec.devices import TORCH_DTYPES, resolve_dtype
 from transrec.image_encoder import ImageShape
 from transrec.images import Preprocessing
 from transrec.text_encoder import TextShape, Tokens

@@ -34,7 +34,8 @@ from benchmarks.open_loop import send
 from benchmarks.overload import LIVEZ
 from benchmarks.serve import requests_of
 from benchmarks.setting import domain_name, prepare, serving
-from transrec.backbone import Backbone, BackboneConfig, build
+from transrec.backbone import Backbone
+from transrec.backbone_config import BackboneConfig, build
 from transrec.image_encoder import ImageShape
 from transrec.images import Preprocessing
 from transrec.user_encoder import UserShape

@@ -47,8 +47,9 @@ from service.state.snapshots import Snapshots
 from service.state.sqlite import FILE, SqliteState
 from transrec.adapters import Adapter, AdapterSpec, expected_tensors
 from transrec.arrays import Floats
-from transrec.backbone import Backbone, Dtype, resolve_dtype
+from transrec.backbone import Backbone
 from transrec.content import Content
+from transrec.devices import Dtype, resolve_dtype
 from transrec.embed import embed
 
 PORT = 18150

@@ -24,7 +24,8 @@ from service.state import DomainRecord, State, StoredItem
 from service.state.redis import RedisState
 from service.state.sqlite import SqliteState
 from transrec.adapters import Adapter, AdapterSpec, expected_tensors
-from transrec.backbone import Backbone, BackboneConfig, build
+from transrec.backbone import Backbone
+from transrec.backbone_config import BackboneConfig, build
 from transrec.text_encoder import TextShape
 from transrec.user_encoder import UserShape
 

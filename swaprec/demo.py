@@ -29,7 +29,7 @@ from training.config import RunConfig, load_config
 from training.data import load_dataset
 from training.progress import Reporter
 from training.run import RunResult, finished, run
-from transrec.backbone import fingerprint_of
+from transrec.backbone_folder import fingerprint_of
 
 SOURCE = "drama"
 FILMS = "films"

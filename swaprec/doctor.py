@@ -141,7 +141,7 @@ def _packages(_: Settings) -> Finding:
 def _device(settings: Settings) -> Finding:
     import torch
 
-    from transrec.backbone import resolve_device, resolve_dtype
+    from transrec.devices import resolve_device, resolve_dtype
 
     device = resolve_device(settings.device)
     if settings.device.startswith("cuda") and not torch.cuda.is_available():
@@ -293,7 +293,7 @@ def _redis(url: str) -> Finding:
 
 def _backbones(settings: Settings) -> Finding:
     from service.engine.backbones import backbone_folders, unique_names
-    from transrec.backbone import files_of, fingerprint_of
+    from transrec.backbone_folder import files_of, fingerprint_of
 
     whole = {}
     broken = []

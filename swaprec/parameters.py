@@ -12,7 +12,7 @@ import torch
 
 from swaprec.errors import USAGE, Stop
 from transrec.adapters import AdapterSpec, SpecError, count_parameters
-from transrec.backbone import BackboneConfig, adapter_shape, build
+from transrec.backbone_config import BackboneConfig, adapter_shape, build
 from transrec.image_encoder import ImageShape
 from transrec.images import Preprocessing
 from transrec.text_encoder import TextShape

@@ -212,7 +212,7 @@ def find_bundle(given: Path) -> Path:
 
 def fingerprint(folder: Path) -> str:
     """Return the fingerprint of a backbone folder."""
-    from transrec.backbone import fingerprint_of
+    from transrec.backbone_folder import fingerprint_of
 
     return fingerprint_of(folder)
 

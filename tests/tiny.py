@@ -14,7 +14,8 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 
 from adapters_store.bundle import Manifest, write_bundle
 from transrec.adapters import Adapter, AdapterSpec
-from transrec.backbone import Backbone, BackboneConfig, build
+from transrec.backbone import Backbone
+from transrec.backbone_config import BackboneConfig, build
 from transrec.content import Content, Picture
 from transrec.image_encoder import ImageShape
 from transrec.images import Preprocessing

@@ -21,7 +21,9 @@ from training.data import Dataset
 from training.evaluate import Evaluation, rank_held_out
 from training.states import PooledStates
 from training.subject import Subject
-from transrec.backbone import Backbone, BackboneConfig, resolve_device
+from transrec.backbone import Backbone
+from transrec.backbone_config import BackboneConfig
+from transrec.devices import resolve_device
 from transrec.model import TransRec
 from transrec.text_encoder import TextEncoder, TextShape
 from transrec.user_encoder import UserShape, xavier

@@ -34,7 +34,8 @@ from training.subject import Subject
 from training.team import Team
 from training.trackers import open_tracker
 from transrec.adapters import Adapter, Paired, SideAdapter, count_parameters
-from transrec.backbone import Backbone, resolve_dtype
+from transrec.backbone import Backbone
+from transrec.devices import resolve_dtype
 from transrec.user_encoder import UserShape
 
 BACKBONE = "backbone"

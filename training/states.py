@@ -24,8 +24,9 @@ from torch import Tensor
 from adapters_store.files import atomic_file
 from transrec.adapters import EVERYTHING, Adapt, Paired, Reach, SideAdapter, unchanged
 from transrec.arrays import Integers
-from transrec.backbone import Backbone, resolve_dtype
+from transrec.backbone import Backbone
 from transrec.content import Content
+from transrec.devices import resolve_dtype
 from transrec.gpu import is_fast
 from transrec.inputs import (
     BATCH_TOKENS,

@@ -8,129 +8,42 @@ from __future__ import annotations
 
 import copy
 import functools
-import hashlib
 import json
 import os
 import shutil
 import threading
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from transrec.adapters import AdapterShape, SideShape, user_side
-from transrec.checkpoints import read_text_encoder
+from transrec.adapters import AdapterShape
+from transrec.backbone_config import BackboneConfig, adapter_shape, build
+from transrec.backbone_folder import (
+    CONFIG,
+    TOKENIZER,
+    WEIGHTS,
+    aligned,
+    files_of,
+    fingerprint_of,
+    holds,
+    save_weights,
+)
+from transrec.checkpoints import lowest_layers, read_text_encoder
 from transrec.content import BETWEEN, Content
 from transrec.coverage import unknown_id, unknown_share
+from transrec.devices import TORCH_DTYPES, Dtype, resolve_device
 from transrec.errors import BackboneError, ContentError
 from transrec.image_checkpoints import read_image_encoder
-from transrec.image_encoder import ImageEncoder, ImageShape
-from transrec.images import Preprocessing
 from transrec.inputs import AttributeInputs, ImageInputs, Inputs, PairInputs, TextInputs
 from transrec.item_encoder import Pooling
 from transrec.model import AnyEncoder, TransRec, draw
-from transrec.seam import LINEARS, MODALITIES, Modality
 from transrec.shapes import undrawn
-from transrec.text_encoder import Architecture, TextEncoder, TextShape
 from transrec.user_encoder import UserShape
-
-FORMAT = 1
-CONFIG = "config.json"
-WEIGHTS = "model.safetensors"
-TOKENIZER = "tokenizer.json"
-ALIGNMENT = 64
-"""Bytes, of what torch allocates."""
-Dtype = Literal["float32", "bfloat16"]
-TORCH_DTYPES: dict[Dtype, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-
-
-@dataclass(frozen=True, slots=True)
-class BackboneConfig:
-    """What `config.json` holds: everything but the weights and the tokenizer.
-
-    A backbone reads texts, images, or both: the shapes that are there say which. `pooling` is the
-    text encoder's. `max_tokens` is one limit, or one for each attribute of a text.
-    """
-
-    text: TextShape | None
-    user: UserShape
-    pooling: Pooling = "cls"
-    max_tokens: int | tuple[int, ...] = 30
-    source: str = ""
-    loss: str = "none"
-    image: ImageShape | None = None
-    image_pooling: Pooling = "cls"
-
-    @property
-    def modalities(self) -> tuple[Modality, ...]:
-        """What it reads of an item."""
-        return tuple(modality for modality in MODALITIES if getattr(self, modality) is not None)
-
-    @property
-    def width(self) -> int:
-        """Width d of item and user vectors."""
-        return self.user.width
-
-    @property
-    def max_history(self) -> int:
-        """Newest items of a history that the user encoder sees, L."""
-        return self.user.history
-
-    @classmethod
-    def parse(cls, value: dict[str, Any]) -> BackboneConfig:
-        """Read a config from JSON.
-
-        Raises:
-            BackboneError: another format, an unknown architecture, or missing fields.
-        """
-        value = dict(value)
-        found = value.pop("format", None)
-        if found != FORMAT:
-            raise BackboneError(
-                f"backbone format {found!r}: this version of swaprec reads format {FORMAT}"
-            )
-        value.pop("modality", None)  # of the first releases, which read texts only
-        try:
-            text = value.pop("text")
-            image = value.pop("image", None)
-            if isinstance(value.get("max_tokens"), list):
-                value["max_tokens"] = tuple(value["max_tokens"])
-            config = cls(
-                text=text and TextShape(**text),
-                image=image and _image_shape(image),
-                user=UserShape(**value.pop("user")),
-                **value,
-            )
-        except (KeyError, TypeError) as error:
-            raise BackboneError(f"config.json is not a backbone's: {error}") from error
-        config.check()
-        return config
-
-    def check(self) -> None:
-        """Check what was read.
-
-        Raises:
-            BackboneError: an unknown architecture or pooling, or nothing that it reads.
-        """
-        if not self.modalities:
-            raise BackboneError("config.json is not a backbone's: it has neither text nor image")
-        architecture = self.text.architecture if self.text is not None else "bert"
-        poolings = {self.pooling, self.image_pooling}
-        if architecture not in get_args(Architecture) or not poolings <= set(get_args(Pooling)):
-            raise BackboneError(
-                f"architecture {architecture!r} with pooling {self.pooling!r}: expected one of "
-                f"{get_args(Architecture)} with one of {get_args(Pooling)}"
-            )
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain JSON that `parse` reads back."""
-        return {"format": FORMAT, **asdict(self)}
 
 
 class Backbone:
@@ -227,8 +140,8 @@ class Backbone:
             read_text_encoder(text) if text is not None else (None, {}, None)
         )
         image_shape, image_state = read_image_encoder(image) if image is not None else (None, {})
-        text_shape, text_state = _lowest(text_shape, text_state, layers)
-        image_shape, image_state = _lowest(image_shape, image_state, layers)
+        text_shape, text_state = lowest_layers(text_shape, text_state, layers)
+        image_shape, image_state = lowest_layers(image_shape, image_state, layers)
         source = "+".join(Path(name).name for name in (text, image) if name is not None)
         config = BackboneConfig(
             text_shape,
@@ -274,9 +187,9 @@ class Backbone:
                 name: value.detach().cpu().contiguous()
                 for name, value in self.model.state_dict().items()
             }
-            _save(state, temporary / WEIGHTS)
+            save_weights(state, temporary / WEIGHTS)
             fingerprint = fingerprint_of(temporary)
-            if not (folder.is_dir() and _holds(folder, fingerprint)):
+            if not (folder.is_dir() and holds(folder, fingerprint)):
                 temporary.rename(folder)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -397,25 +310,6 @@ class Backbone:
             return self._casts[wanted]
 
 
-def adapter_shape(config: BackboneConfig) -> AdapterShape:
-    """Return the sizes that an adapter must fit."""
-    width = config.user.width
-    items = []
-    for modality in config.modalities:
-        shape = config.text if modality == "text" else config.image
-        assert shape is not None  # noqa: S101 - it is one of the modalities
-        side = SideShape(
-            "item", shape.layers, shape.hidden, shape.intermediate, width, _biased(shape), modality
-        )
-        items.append(side)
-    return AdapterShape(tuple(items), user_side(config.user.blocks, width, config.user.history))
-
-
-def _biased(shape: TextShape | ImageShape) -> tuple[str, ...]:
-    without = isinstance(shape, ImageShape) and not shape.qkv_bias
-    return tuple(name for name in LINEARS if not (without and name in ("query", "key", "value")))
-
-
 def _cutting(tokenizer: Tokenizer, limit: int) -> Tokenizer:
     """Return a tokenizer that cuts at a limit; where limits differ each has its own."""
     own = Tokenizer.from_str(tokenizer.to_str())
@@ -428,116 +322,11 @@ def _ids(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
     return [encoding.ids for encoding in tokenizer.encode_batch_fast(list(texts))]
 
 
-def build(config: BackboneConfig) -> TransRec:
-    """Build the modules of a config with weights drawn as torch does."""
-    text = TextEncoder(config.text, config.pooling) if config.text is not None else None
-    image = ImageEncoder(config.image, config.image_pooling) if config.image is not None else None
-    return TransRec(text, image, config.user)
-
-
 def _loaded(config: BackboneConfig, state: dict[str, Tensor]) -> TransRec:
     """Build the modules without drawing or even allocating weights:
     loading assigns them, mapped from their file.
     """
     with undrawn():
         model = build(config)
-    model.load_state_dict({name: _aligned(value) for name, value in state.items()}, assign=True)
+    model.load_state_dict({name: aligned(value) for name, value in state.items()}, assign=True)
     return model
-
-
-def _aligned(weights: Tensor) -> Tensor:
-    """Return weights as torch's own memory lies:
-    kernels of some processors round by alignment, in the last bit.
-    """
-    return weights if weights.data_ptr() % ALIGNMENT == 0 else weights.clone()
-
-
-def _save(state: dict[str, Tensor], path: Path) -> None:
-    """Write weights so that they are aligned where they are mapped;
-    safetensors lets a header end with spaces.
-    """
-    content = save(state)
-    length = int.from_bytes(content[:8], "little")
-    spaces = -(8 + length) % ALIGNMENT
-    with path.open("wb") as file:
-        file.write(
-            (length + spaces).to_bytes(8, "little") + content[8 : 8 + length] + b" " * spaces
-        )
-        file.write(memoryview(content)[8 + length :])
-
-
-def _image_shape(value: dict[str, Any]) -> ImageShape:
-    given: dict[str, Any] = {**value["preprocessing"]}
-    given |= {name: tuple(given[name]) for name in ("mean", "std")}
-    return ImageShape(**{**value, "preprocessing": Preprocessing(**given)})
-
-
-def files_of(folder: Path) -> tuple[str, ...]:
-    """Name the files that the folder's backbone consists of."""
-    try:
-        config = json.loads((folder / CONFIG).read_text("utf-8"))
-        images_only = config.get("image") is not None and config.get("text") is None
-    except (OSError, ValueError, AttributeError):
-        images_only = False
-    return (CONFIG, WEIGHTS) if images_only else (CONFIG, WEIGHTS, TOKENIZER)
-
-
-def _holds(folder: Path, fingerprint: str) -> bool:
-    whole = all((folder / name).is_file() for name in files_of(folder))
-    found = fingerprint_of(folder) if whole else "nothing of ours"
-    if found != fingerprint:
-        raise FileExistsError(
-            f"{folder} exists and holds {found[:12]}; move it away or choose another folder"
-        )
-    return True
-
-
-def fingerprint_of(folder: Path) -> str:
-    """SHA-256 over the files of a backbone folder, 64 hex digits."""
-    total = hashlib.sha256()
-    for name in files_of(folder):
-        with (folder / name).open("rb") as file:
-            total.update(hashlib.file_digest(file, "sha256").digest())
-    return total.hexdigest()
-
-
-_Shape = TypeVar("_Shape", TextShape, ImageShape)
-
-
-def _lowest(
-    shape: _Shape | None, state: dict[str, Tensor], layers: int
-) -> tuple[_Shape | None, dict[str, Tensor]]:
-    """Keep the lowest layers of a checkpoint.
-
-    Raises:
-        BackboneError: it has fewer.
-    """
-    if shape is None or not layers:
-        return shape, state
-    if layers > shape.layers:
-        raise BackboneError(f"encoder_layers {layers}: the checkpoint has {shape.layers}")
-    above = tuple(f"blocks.{number}." for number in range(layers, shape.layers))
-    return replace(shape, layers=layers), {
-        name: value for name, value in state.items() if not name.startswith(above)
-    }
-
-
-def resolve_device(device: str) -> str:
-    """`auto` is CUDA where torch finds one, else the CPU."""
-    if device != "auto":
-        return device
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def resolve_dtype(dtype: str, device: torch.device | str) -> Dtype:
-    """`auto` is bfloat16 on CUDA and on CPUs with AMX, else float32.
-
-    Raises:
-        ValueError: another name.
-    """
-    if dtype in get_args(Dtype):
-        return dtype  # type: ignore[return-value]
-    if dtype != "auto":
-        raise ValueError(f"dtype {dtype!r}: expected auto, float32 or bfloat16")
-    fast = torch.device(device).type == "cuda" or torch.cpu._is_amx_tile_supported()  # noqa: SLF001 - the one name torch has for it
-    return "bfloat16" if fast else "float32"

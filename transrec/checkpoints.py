@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import replace
+from typing import Any, TypeVar
 
 from tokenizers import Tokenizer
 from torch import Tensor
 
 from transrec.errors import BackboneError
+from transrec.image_encoder import ImageShape
 from transrec.text_encoder import TextShape, from_library_names
+
+SizedShape = TypeVar("SizedShape", TextShape, ImageShape)
 
 _ARCHITECTURES = {
     "bert": "bert",
@@ -72,6 +76,24 @@ def quiet() -> Iterator[None]:
         logging.set_verbosity(before)
         if bars:
             logging.enable_progress_bar()
+
+
+def lowest_layers(
+    shape: SizedShape | None, state: dict[str, Tensor], layers: int
+) -> tuple[SizedShape | None, dict[str, Tensor]]:
+    """Keep the lowest layers of a checkpoint.
+
+    Raises:
+        BackboneError: it has fewer.
+    """
+    if shape is None or not layers:
+        return shape, state
+    if layers > shape.layers:
+        raise BackboneError(f"encoder_layers {layers}: the checkpoint has {shape.layers}")
+    above = tuple(f"blocks.{number}." for number in range(layers, shape.layers))
+    return replace(shape, layers=layers), {
+        name: value for name, value in state.items() if not name.startswith(above)
+    }
 
 
 def _shape(config: Mapping[str, Any], name: str) -> TextShape:

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from transrec.adapters import Adapter, unchanged
-from transrec.backbone import Backbone, resolve_dtype
+from transrec.backbone import Backbone
 from transrec.content import Content
+from transrec.devices import resolve_dtype
 from transrec.gpu import is_fast
 from transrec.inputs import TextInputs, any_batches, batches
 from transrec.progress import OnProgress

@@ -25,7 +25,8 @@ from service.settings import Settings
 from service.state import DomainRecord, StoredItem
 from service.state.snapshots import Snapshots
 from service.state.sqlite import SqliteState
-from transrec.backbone import Backbone, resolve_dtype
+from transrec.backbone import Backbone
+from transrec.devices import resolve_dtype
 from transrec.embed import embed
 from transrec.gpu import GPU_FAST
 

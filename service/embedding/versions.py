@@ -22,7 +22,7 @@ from service.errors import BackboneNotFound
 from service.state import DomainRecord, State
 from service.version import Version
 from transrec.adapters import Adapter, AdapterSpec, SpecError, expected_tensors
-from transrec.backbone import Dtype, resolve_dtype
+from transrec.devices import Dtype, resolve_dtype
 from transrec.images import MAX_PIXELS
 
 MAX_CACHED_VERSIONS = 32

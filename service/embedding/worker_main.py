@@ -36,8 +36,9 @@ from service.state.snapshots import Snapshots
 from service.state.sqlite import SqliteState
 from transrec.adapters import Adapter, AdapterSpec, SpecError
 from transrec.arrays import Floats
-from transrec.backbone import Backbone, Dtype
+from transrec.backbone import Backbone
 from transrec.content import Content, Picture
+from transrec.devices import Dtype
 
 PROGRESS_INTERVAL_S = 0.2
 

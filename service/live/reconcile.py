@@ -38,7 +38,7 @@ from service.live.table import Deployment, LiveDomain, LiveTable
 from service.state import Changes, DomainRecord, State
 from service.version import Version, version_name
 from service.wire.problems import is_expected, problem_of
-from transrec.backbone import Dtype
+from transrec.devices import Dtype
 
 EMBED_INLINE_MAX = 256
 """Up to this many items are embedded inline; more become a job."""

@@ -12,7 +12,7 @@ from service.engine.slots import Slot
 from service.errors import DomainLoading, ServiceError, VersionNotServable
 from service.version import NONE, Version, version_name
 from transrec.arrays import Floats
-from transrec.backbone import Dtype
+from transrec.devices import Dtype
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -28,8 +28,9 @@ from service.live.table import LiveDomain
 from service.version import Version
 from transrec.adapters import Adapt, Adapter, Paired
 from transrec.arrays import Floats
-from transrec.backbone import TORCH_DTYPES, Backbone, Dtype
+from transrec.backbone import Backbone
 from transrec.content import Content
+from transrec.devices import TORCH_DTYPES, Dtype
 from transrec.inputs import BATCH_TOKENS, TextInputs, batches, take
 
 MAX_BATCH = 64

@@ -32,8 +32,9 @@ from tests.service.process import listens, start
 from tests.service.test_crashes import free_port
 from tests.tiny import tiny_adapter, tiny_backbone, tiny_bundle
 from transrec.adapters import Adapter
-from transrec.backbone import Backbone, resolve_dtype
+from transrec.backbone import Backbone
 from transrec.content import Content
+from transrec.devices import resolve_dtype
 from transrec.embed import embed
 from transrec.model import encode_users
 

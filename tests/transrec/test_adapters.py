@@ -17,7 +17,7 @@ from transrec.adapters import (
     stack,
     unchanged,
 )
-from transrec.backbone import adapter_shape
+from transrec.backbone_config import adapter_shape
 from transrec.text_encoder import Tokens
 
 BERT_BASE = adapter_shape(LIKE["bert-base"])

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from tests.tiny import tiny_adapter, tiny_backbone, tiny_texts
-from transrec.backbone import Backbone, resolve_dtype
+from transrec.backbone import Backbone
+from transrec.devices import resolve_dtype
 from transrec.embed import embed
 from transrec.errors import BackboneError
 from transrec.inputs import TextInputs, batches

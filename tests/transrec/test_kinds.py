@@ -29,7 +29,8 @@ from transrec.adapters import (
     count_parameters,
     expected_tensors,
 )
-from transrec.backbone import Backbone, adapter_shape
+from transrec.backbone import Backbone
+from transrec.backbone_config import adapter_shape
 from transrec.embed import embed
 from transrec.inputs import batches
 from transrec.model import encode_users
