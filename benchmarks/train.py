@@ -32,7 +32,7 @@ from training.config import DataConfig
 from training.data import Dataset, load_dataset
 from training.loop import predict
 from training.losses import LOSSES
-from training.states import item_states
+from training.state_cache import item_states
 from training.subject import Subject
 from transrec.adapters import Adapter, AdapterSpec
 from transrec.backbone import Backbone

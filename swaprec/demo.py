@@ -25,10 +25,11 @@ from swaprec import background, demo_data, invented_news
 from swaprec.client import Client
 from swaprec.demo_show import DemoDomain, publish, show
 from swaprec.show import line
-from training.config import RunConfig, load_config
+from training.config import RunConfig
 from training.data import load_dataset
 from training.progress import Reporter
 from training.run import RunResult, finished, run
+from training.run_file import load_config
 from transrec.backbone_folder import fingerprint_of
 
 SOURCE = "drama"

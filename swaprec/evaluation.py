@@ -15,12 +15,13 @@ from adapters_store.bundle import Bundle, read_bundle
 from swaprec.against import compare
 from swaprec.client import Client
 from swaprec.errors import USAGE, Stop
-from training.config import RunConfig, load_config, parse_config
+from training.config import RunConfig
 from training.data import Dataset, load_dataset
 from training.evaluate import evaluate
 from training.names import BUNDLE
 from training.progress import Reporter
 from training.run import CONFIG
+from training.run_file import load_config, parse_config
 from transrec.adapters import Adapter, AdapterSpec
 from transrec.backbone import Backbone
 

@@ -9,9 +9,10 @@ import optuna
 from rich.console import Console
 
 from swaprec.experiment import RunPool
-from training.config import RunConfig, parse_config, set_key
+from training.config import RunConfig
 from training.experiments import Experiment, Planned, Search
 from training.run import finished
+from training.run_file import parse_config, set_key
 
 TRIALS = "trials"
 STUDY = "search.db"

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from training.config import ConfigError, RunConfig, anchor, merged, parse_config, set_key
+from training.config import RunConfig
 from training.names import packaged
+from training.run_file import ConfigError, anchor, merged, parse_config, set_key
 
 SOURCES = "sources"
 CACHE = "cache"

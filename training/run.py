@@ -29,7 +29,8 @@ from training.memory import peak_memory
 from training.names import BUNDLE
 from training.progress import Reporter
 from training.result import RESULT, manifest, write_result
-from training.states import ItemStates, item_states
+from training.state_cache import item_states
+from training.states import ItemStates
 from training.subject import Subject
 from training.team import Team
 from training.trackers import open_tracker

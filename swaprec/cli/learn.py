@@ -25,11 +25,11 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Pretrain a backbone, or train an adapter."""
-    from training.config import load_config
     from training.figures import compare_with_baselines, describe_report, format_baseline
     from training.progress import Reporter
     from training.rejections import Rejections
     from training.run import run
+    from training.run_file import load_config
 
     loaded = load_config(config, overrides or ())
     console = show.talk()

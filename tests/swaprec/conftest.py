@@ -13,8 +13,8 @@ from swaprec.client import Client
 from tests.service.conftest import running
 from tests.tiny import tiny_backbone
 from tests.training.conftest import tiny_log
-from training.config import parse_config
 from training.run import run
+from training.run_file import parse_config
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,10 @@ from tests.service.conftest import running
 from tests.swaprec.conftest import World
 from tests.tiny import tiny_adapter, tiny_backbone, tiny_bundle
 from tests.training.conftest import tiny_log
-from training.config import RunConfig, parse_config
+from training.config import RunConfig
 from training.data import Dataset, load_dataset
 from training.run import finished
+from training.run_file import parse_config
 from transrec.backbone import Backbone
 
 

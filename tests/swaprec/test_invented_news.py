@@ -7,9 +7,9 @@ import pytest
 
 from swaprec.invented_news import TITLE, headlines, tables, write
 from training.cleaning import clean
-from training.config import parse_config
 from training.data import load_dataset
 from training.importers.tables import Tables
+from training.run_file import parse_config
 
 
 def test_a_few_hundred_headlines_are_distinct_and_their_ids_plain() -> None:

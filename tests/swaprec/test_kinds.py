@@ -19,9 +19,10 @@ from tests.checkpoints import bert_checkpoint
 from tests.service.conftest import running
 from tests.tiny import TINY_KINDS, tiny_backbone, tiny_spec
 from tests.training.conftest import tiny_log
-from training.config import ConfigError, RunConfig, parse_config
+from training.config import RunConfig
 from training.data import load_dataset
 from training.run import run
+from training.run_file import ConfigError, parse_config
 from transrec.backbone import Backbone
 from transrec.embed import embed
 from transrec.model import encode_users

@@ -13,7 +13,7 @@ from training.batches import batches, cut_windows
 from training.captured import CapturedSteps, step_arrays, weighted_loss
 from training.loop import CANDIDATES, predict
 from training.losses import LOSSES
-from training.states import item_states
+from training.state_cache import item_states
 from training.subject import Subject
 from transrec.adapters import Adapter, AdapterSpec
 from transrec.gpu import GPU_FAST

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from training.config import ConfigError, load_config
+from training.run_file import ConfigError, load_config
 
 GOOD = """
 stage = "adapt"

@@ -13,9 +13,9 @@ from rich.console import Console
 
 from tests.tiny import tiny_backbone
 from tests.training.conftest import tiny_log
-from training.config import parse_config
 from training.progress import Reporter
 from training.run import run
+from training.run_file import parse_config
 
 
 @pytest.mark.parametrize(

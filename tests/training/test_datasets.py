@@ -8,11 +8,11 @@ import pytest
 
 from tests.training.conftest import tiny_log
 from tests.training.test_experiments import write
-from training.config import parse_config
 from training.datasets import KNOWN, find_missing
 from training.experiments import load_experiment
 from training.importers import READERS
 from training.names import FORMS, packaged
+from training.run_file import parse_config
 
 
 def test_every_missing_folder_of_all_runs_is_named_once_with_how_to_get_it(tmp_path: Path) -> None:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from training.config import ConfigError
 from training.experiments import load_experiment
 from training.names import packaged
 from training.report.rows import Row, baselines, own_baselines
+from training.run_file import ConfigError
 
 FILE = """
 title = "Kinds"

@@ -22,12 +22,13 @@ from tests.tiny import (
     tiny_spec,
 )
 from tests.training.conftest import ITEMS, tiny_log
-from training.config import ConfigError, DataConfig, parse_config
+from training.config import DataConfig
 from training.data import load_dataset
 from training.evaluate import evaluate
 from training.importers.tables import DataError
 from training.run import run
-from training.states import item_states
+from training.run_file import ConfigError, parse_config
+from training.state_cache import item_states
 from transrec.adapters import Adapter, AdapterSpec
 from transrec.backbone import Backbone
 from transrec.images import decode

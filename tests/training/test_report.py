@@ -15,7 +15,7 @@ from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
 
 from tests.training.conftest import tiny_log
-from training.config import RunConfig, parse_config
+from training.config import RunConfig
 from training.course import Course
 from training.data import Dataset, load_dataset
 from training.report import write_report
@@ -24,6 +24,7 @@ from training.report.page import to_html
 from training.report.plots import figures
 from training.report.rows import collect
 from training.result import write_result
+from training.run_file import parse_config
 
 METHODS = (
     *(

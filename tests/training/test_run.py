@@ -15,7 +15,7 @@ from rich.console import Console
 from adapters_store.bundle import read_bundle
 from tests.tiny import tiny_adapter, tiny_backbone, tiny_contents, tiny_spec, tiny_texts
 from training.checkpoint import CheckpointError
-from training.config import RunConfig, parse_config
+from training.config import RunConfig
 from training.data import load_dataset
 from training.evaluate import evaluate
 from training.importers import canonical
@@ -23,7 +23,9 @@ from training.importers.tables import Tables
 from training.loop import TrainingError
 from training.progress import Reporter
 from training.run import finished, run
-from training.states import PrefixStates, item_states
+from training.run_file import parse_config
+from training.state_cache import item_states
+from training.states import PrefixStates
 from training.trackers import TrackerError
 from transrec.adapters import Adapter, AdapterSpec, expected_tensors
 from transrec.backbone import Backbone

@@ -11,8 +11,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from training.config import ConfigError, parse_config
 from training.importers.tables import DataError
+from training.run_file import ConfigError, parse_config
 from training.times import check_form, time_reader
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from training import loop
-from training.config import load_config
 from training.run import run
+from training.run_file import load_config
 
 torch.set_num_threads(1)
 kept: list[Any] = []

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from tests.tiny import TINY_KINDS, tiny_adapter, tiny_backbone, tiny_contents, tiny_spec
-from training.states import item_states
+from training.state_cache import item_states
 from transrec.backbone import Backbone
 from transrec.content import Content, joined
 from transrec.embed import embed
