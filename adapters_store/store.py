@@ -15,47 +15,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adapters_store.activations import (
-    LOG,
-    Activation,
-    complete_copy,
-    find_returns,
-    read_current,
-    read_log,
-    record,
-)
+from adapters_store.activations import Activation, complete_copy, record
 from adapters_store.bundle import Bundle, open_bundle
-from adapters_store.card import Card, read_card
-from adapters_store.domains import (
-    BUNDLE,
-    CARD,
-    REMOVING,
-    check_domain_name,
-    domains_in,
-    lock_domain,
-)
+from adapters_store.card import Card
+from adapters_store.domains import REMOVING, lock_domain
 from adapters_store.errors import (
     BundleError,
     BundleProblem,
     NothingBefore,
     StoreDamaged,
     VersionInUse,
-    VersionNotFound,
 )
-from adapters_store.lost_log import COPIED, is_log_lost, mark
+from adapters_store.lost_log import COPIED, mark
 from adapters_store.quoting import quote
-from adapters_store.removal import begin_removal, clear, half_removed
+from adapters_store.removal import begin_removal, clear
+from adapters_store.store_reader import StoreReader
 from adapters_store.upload import Sealed, Upload, sweep
-from adapters_store.versions import (
-    delete_version,
-    find_versions,
-    has_version,
-    list_versions,
-    open_version,
-    put_version,
-    read_pins,
-    write_pins,
-)
+from adapters_store.versions import delete_version, list_versions, put_version, write_pins
 
 CheckBundle = Callable[[Bundle], list[BundleProblem]]
 Fence = Callable[[], object]
@@ -87,11 +63,11 @@ class Rollback:
     skipped: list[int]
 
 
-class Store:
+class Store(StoreReader):
     """Bundles by domain and version, and what of them is live."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        super().__init__(folder)
         self._incoming = folder / ".incoming"
         self._incoming.mkdir(parents=True, exist_ok=True)
         sweep(self._incoming)
@@ -142,43 +118,6 @@ class Store:
                 return Added(same[0], created=False)
             return Added(put_version(home, source, bundle), created=True)
 
-    def versions(self, domain: str) -> list[Card]:
-        """List a domain's versions, oldest first; none for a domain that has none."""
-        return [self.card(domain, number) for number in find_versions(self._home(domain))]
-
-    def has(self, domain: str, version: int) -> bool:
-        """Whether a domain has a version that was not deleted."""
-        return has_version(self._home(domain), version)
-
-    def domains(self) -> list[str]:
-        """Name the domains that have ever had a version or an activation."""
-        return domains_in(self.folder)
-
-    def card(self, domain: str, version: int) -> Card:
-        """Return a version's card.
-
-        Raises:
-            VersionNotFound: naming those that exist.
-        """
-        return read_card((self._place(domain, version) / CARD).read_bytes(), domain, version)
-
-    def bundle_path(self, domain: str, version: int) -> Path:
-        """Return where a version's file lies.
-
-        Raises:
-            VersionNotFound: naming those that exist.
-        """
-        return self._place(domain, version) / BUNDLE
-
-    def open(self, domain: str, version: int) -> Bundle:
-        """Read a version and check its bytes against the digest it came with.
-
-        Raises:
-            VersionNotFound: no such version.
-            BundleError: the file on the disk is no longer the one that was accepted.
-        """
-        return open_version(self.bundle_path(domain, version), self.card(domain, version))
-
     def delete(self, domain: str, version: int, fence: Fence = _unfenced) -> None:
         """Delete a version; its number stays taken.
 
@@ -205,10 +144,6 @@ class Store:
             self._place(domain, version)
             others = [one for one in self.pinned(domain) if one != version]
             write_pins(home, sorted([*others, version]) if pinned else others)
-
-    def pinned(self, domain: str) -> list[int]:
-        """Return the versions that are pinned, in order."""
-        return read_pins(self._home(domain))
 
     def record_activation(
         self, domain: str, version: int | None, reason: str, fence: Fence = _unfenced
@@ -274,41 +209,6 @@ class Store:
             further = there[1] if len(there) > 1 else there[0]
             return Rollback(record(home, current.rolled_back(there[0], further)), skipped)
 
-    def before(self, domain: str) -> tuple[list[int | None], list[int]]:
-        """Return what rollbacks return to,
-        the next one first, and the deleted versions that the next one skips.
-        """
-        current = self.current(domain)
-        history = self.activations(domain)
-        return find_returns(current, history, lambda version: self.has(domain, version))
-
-    def current(self, domain: str) -> Activation:
-        """Return the current activation of a domain: its live version, its canary, and what a
-        rollback returns to.
-
-        Raises:
-            StoreDamaged: the log and its copy are damaged or gone.
-        """
-        home = self._home(domain)
-        found = read_current(home)
-        if found is not None:
-            return found
-        if not is_log_lost(home):
-            return Activation.at_first()
-        raise StoreDamaged(
-            f"what was live in {domain} is not known: {home / LOG} and its copy are damaged or"
-            f" gone. Activate a version ({list_versions(home)}) or none, or bring the files back"
-            " from a backup"
-        )
-
-    def activations(self, domain: str) -> list[Activation]:
-        """Return the activation log, oldest first."""
-        return read_log(self._home(domain) / LOG)
-
-    def live(self, domain: str) -> int | None:
-        """Return the version that is live, None for the frozen backbone."""
-        return self.current(domain).version
-
     def remove_domain(
         self, domain: str, then: Callable[[], object] = _unfenced, fence: Fence = _unfenced
     ) -> None:
@@ -322,10 +222,6 @@ class Store:
             begin_removal(home)
             then()
             clear(home)
-
-    def half_removed(self) -> list[str]:
-        """Name the domains whose removal was begun and has not ended."""
-        return half_removed(self.folder)
 
     def finish_removal(self, domain: str) -> None:
         """Remove what an interrupted removal left of a domain that does not exist any more."""
@@ -374,15 +270,6 @@ class Store:
                 # What was live is not known: from here on it is.
                 current = Activation.at_first()
             return record(home, change(current))
-
-    def _home(self, domain: str) -> Path:
-        return self.folder / check_domain_name(domain)
-
-    def _place(self, domain: str, version: int) -> Path:
-        home = self._home(domain)
-        if not has_version(home, version):
-            raise VersionNotFound(f"{domain} has no version {version}: {list_versions(home)}")
-        return home / str(version)
 
     @contextmanager
     def _writing(self, domain: str, fence: Fence = _unfenced) -> Iterator[Path]:
