@@ -24,10 +24,7 @@ from benchmarks.processes import family
 from benchmarks.setting import domain_name, prepare, serving
 
 # The server that tests have, run as they run it.
-from tests.service.redis_server import (
-    RedisServer,
-    redis_running,
-)
+from tests.service.redis_server import RedisServer, redis_running
 
 FIRST = 18150
 SECOND = 18151

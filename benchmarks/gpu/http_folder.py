@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks.gpu.report import SectionReport
 from benchmarks.gpu.setup import Setup
-from benchmarks.residency import fill
+from benchmarks.many_domains import fill
 
 NICE = 10
 
