@@ -190,21 +190,12 @@ class _Reading:
     def push(self, value: object) -> None:
         self.stack.append(value)
 
-    def mark(self, _: object) -> None:
-        self.stack.append(_MARK)
-
-    def empty_tuple(self, _: object) -> None:
-        self.stack.append(())
-
     def pair(self, _: object) -> None:
         second = self.stack.pop()
         first = self.stack.pop()
         if not isinstance(first, int | str) or not isinstance(second, int | str):
             raise TypeError("a pair of something else than numbers or texts")
         self.stack.append((first, second))
-
-    def empty_dict(self, _: object) -> None:
-        self.stack.append({})
 
     def remember(self, place: int | None) -> None:
         self.memo[len(self.memo) if place is None else place] = self.stack[-1]
@@ -265,10 +256,10 @@ _STEPS: dict[str, Callable[[_Reading, Any], None]] = {
     **dict.fromkeys(("BINBYTES", "SHORT_BINBYTES", "BINBYTES8"), _Reading.push),
     **dict.fromkeys(("MEMOIZE", "BINPUT", "LONG_BINPUT"), _Reading.remember),
     **dict.fromkeys(("BINGET", "LONG_BINGET"), _Reading.recall),
-    "MARK": _Reading.mark,
-    "EMPTY_TUPLE": _Reading.empty_tuple,
+    "MARK": lambda reading, _: reading.push(_MARK),
+    "EMPTY_TUPLE": lambda reading, _: reading.push(()),
     "TUPLE2": _Reading.pair,
-    "EMPTY_DICT": _Reading.empty_dict,
+    "EMPTY_DICT": lambda reading, _: reading.push({}),
     "SETITEM": _Reading.set_item,
     "SETITEMS": _Reading.set_items,
     "GLOBAL": _Reading.named,
