@@ -9,15 +9,14 @@ import json
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 import pytest
 
-from swaprec.cells import json_row
 from swaprec.errors import USAGE, Stop
 from swaprec.row_log import RowLog
-from swaprec.rows import hints, parse_columns, read_rows
+from swaprec.rows import hints, parse_columns
+from tests.swaprec.item_files import csv_file, items
 
 ROW = {
     "item_id": "a",
@@ -29,16 +28,6 @@ ROW = {
     "available": False,
     "year": 1999,
 }
-
-
-def items(path: Path, log: RowLog | None = None, **how: Any) -> list[dict[str, Any]]:
-    return [json_row(row) for row in read_rows(path, log, **how)]
-
-
-def csv_file(folder: Path, content: str, name: str = "x.csv") -> Path:
-    path = folder / name
-    path.write_text(content, "utf-8", newline="")
-    return path
 
 
 def written(folder: Path, form: str) -> Path:
@@ -158,75 +147,6 @@ def test_a_data_frame_of_any_types_is_read(tmp_path: Path) -> None:
     ]
 
 
-def test_ids_of_a_csv_lose_their_point_only_where_all_are_whole(tmp_path: Path) -> None:
-    log = RowLog()
-    whole = csv_file(tmp_path, "item_id,title\n1.0,x\n2.0,y\n")
-    assert [item["item_id"] for item in items(whole, log)] == ["1", "2"]
-    assert len(log.notes) == 1
-    versions = csv_file(tmp_path, "item_id,title\n1.0,x\n1.1,y\n")
-    assert [item["item_id"] for item in items(versions)] == ["1.0", "1.1"]
-
-
-def test_ids_in_scientific_notation_are_kept_and_named_once(tmp_path: Path) -> None:
-    log = RowLog()
-    path = csv_file(tmp_path, "item_id,title\n1.5E+05,x\n2E+05,y\n3,z\n")
-    assert [item["item_id"] for item in items(path, log)] == ["1.5E+05", "2E+05", "3"]
-    [line] = log.lines()
-    assert "such as 1.5E+05" in line
-    assert "export the column as text" in line
-
-
-@pytest.mark.parametrize(
-    ("bad", "kind", "left"),
-    [
-        ('2,"5" nail"\n', "a quote that is not closed, or text behind it", ["1", "3", "4"]),
-        ('2,"never closed\n', "a quote that is not closed, or text behind it", ["1", "3", "4"]),
-        ("2,Two,c,extra\n", "more fields than the header's 3", ["1", "3", "4"]),
-        ("2,Two,c,\n", None, ["1", "2", "3", "4"]),
-        ('2,"two\nlines, in quotes",c\n', None, ["1", "2", "3", "4"]),
-        (f'2,"{"x" * 140_000}",c\n', None, ["1", "2", "3", "4"]),
-        ("\n  \n", None, ["1", "3", "4"]),
-    ],
-    ids=[
-        "quote inside",
-        "open quote",
-        "long",
-        "trailing comma",
-        "newline in quotes",
-        "long field",
-        "blank lines",
-    ],
-)
-def test_a_bad_row_of_a_csv_costs_itself_and_not_the_rest(
-    tmp_path: Path, bad: str, kind: str | None, left: list[str]
-) -> None:
-    log = RowLog()
-    path = csv_file(tmp_path, f'item_id,title,category\n1,One,c\n{bad}3,"Three",c\n4,Four,"c"\n')
-    assert [item["item_id"] for item in items(path, log)] == left
-    assert list(log.rejected.counts) == ([] if kind is None else [kind])
-    assert log.rejected_count == (kind is not None)
-
-
-def test_a_short_row_is_reported_with_what_it_has(tmp_path: Path) -> None:
-    log = RowLog()
-    path = csv_file(tmp_path, "item_id,title,category\n1,One\n2,Two,c\n")
-    assert items(path, log)[0] == {"item_id": "1", "title": "One"}
-    assert log.lines() == [
-        f"1 row has fewer fields than the header, such as: {path}, line 2 ends before category"
-    ]
-
-
-def test_blanks_around_names_and_ids_and_other_delimiters_are_read(tmp_path: Path) -> None:
-    for content in (
-        "item_id , title\n 1, One film\n",
-        "item_id;title\n1;One film\n",
-        "item_id|title\r\n1|One film\r\n",
-    ):
-        assert items(csv_file(tmp_path, content)) == [{"item_id": "1", "title": "One film"}]
-    (tmp_path / "x.ndjson").write_text('{" item_id ": "1", "title ": "One film"}\n')
-    assert items(tmp_path / "x.ndjson") == [{"item_id": "1", "title": "One film"}]
-
-
 def test_entities_of_html_are_decoded_in_texts_and_not_in_ids(tmp_path: Path) -> None:
     row = {
         "item_id": "a&amp;b",
@@ -278,13 +198,6 @@ def test_lines_that_are_no_objects_are_counted_and_the_others_read(tmp_path: Pat
     assert list(log.rejected.counts.values()) == [1, 1]
     assert "line 2 is not JSON" in log.lines()[0]
     assert "line 3 is no JSON object" in log.lines()[1]
-
-
-def test_attributes_of_a_csv_are_a_json_object(tmp_path: Path) -> None:
-    log = RowLog()
-    path = csv_file(tmp_path, 'item_id,attributes,year\na,"{""b"": 1}",1999\nc,no,\n')
-    assert items(path, log) == [{"item_id": "a", "attributes": {"b": 1, "year": "1999"}}]
-    assert list(log.rejected.counts) == ["attributes: expected a JSON object"]
 
 
 def test_a_folder_of_parts_is_one_file_and_its_marks_are_not_read(tmp_path: Path) -> None:
