@@ -1,4 +1,4 @@
-"""A small log with a pattern to learn, and a checkpoint to learn it with."""
+"""A small log with a pattern to learn, a checkpoint to learn it with, and a backbone that did."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ import pytest
 
 from tests.checkpoints import bert_checkpoint
 from tests.tiny import tiny_contents, tiny_picture, tiny_texts
+from tests.training.runs import pretrain
 from training.importers import canonical
 from training.importers.tables import Tables
+from training.run import run
 from transrec.seam import Modality
 
 ITEMS = 40
@@ -64,3 +66,16 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return bert_checkpoint(tmp_path_factory.mktemp("bert"))
+
+
+@pytest.fixture(scope="session")
+def backbone(log: Path, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    config = pretrain(
+        log,
+        checkpoint,
+        tmp_path_factory.mktemp("source") / "run",
+        epochs=12,
+        lr=3e-3,
+        loss="full_softmax",
+    )
+    return run(config).artifact

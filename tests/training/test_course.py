@@ -13,7 +13,7 @@ import torch
 from adapters_store.bundle import Manifest, read_bundle
 from adapters_store.manifest_schema import find_flaws
 from tests.tiny import tiny_backbone
-from tests.training.test_run import Interrupting, adapt
+from tests.training.runs import Interrupting, adapt
 from training.checkpoint import load_checkpoint
 from training.course import Course, Stretch
 from training.result import thin_curves

@@ -1,3 +1,5 @@
+"""The canonical form of a log, and the data set that a run reads from it."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -5,7 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from training.cleaning import REPEATED, clean
+from training.cleaning import REPEATED
 from training.config import DataConfig, WhereConfig
 from training.data import Dataset, item_texts, load_dataset, repeated_targets
 from training.importers import canonical, read_tables
@@ -184,139 +186,6 @@ def test_the_papers_files_are_read(tmp_path: Path) -> None:
     assert dataset.rejected.counts["item without a title"] == 1
 
 
-def test_recbole_files_are_read_by_their_typed_header(tmp_path: Path) -> None:
-    (tmp_path / "x.inter").write_text(
-        "user_id:token\titem_id:token\trating:float\ttimestamp:float\n1\t7\t3\t881250949\n1\t8\t5\tlater\n1\t9\n",
-        "utf-8",
-    )
-    (tmp_path / "x.item").write_text(
-        "item_id:token\tmovie_title:token_seq\tclass:token_seq\n7\tUp\tComedy\n", "utf-8"
-    )
-    tables = read_tables("recbole", tmp_path)
-    assert tables.interactions.rows() == [("1", "7", "881250949"), ("1", "8", "later")]
-    assert tables.items.rows() == [("7", "Up", "Comedy")]
-    tables = clean(tables)
-    assert tables.interactions.rows() == [("1", "7", 881250949.0)]
-    assert tables.rejected.counts == {
-        "x.inter: 4 fields expected": 1,
-        "interaction without a usable timestamp": 1,
-    }
-
-
-def test_csv_files_keep_quoted_commas_and_newlines(tmp_path: Path) -> None:
-    (tmp_path / "items.csv").write_text(
-        'item_id,name,category\n07,"Up, and\naway",film\n8,Jaws\n', "utf-8"
-    )
-    (tmp_path / "interactions.csv").write_text(
-        "user_id,item_id,timestamp\nu,07,2026-11-23T10:00:00\n", "utf-8"
-    )
-    tables = read_tables("csv", tmp_path)
-    assert tables.items.rows() == [("07", "Up, and\naway", "film")]
-    assert tables.items.columns == ["item_id", "title", "category"]
-    assert tables.rejected.counts == {"items.csv: 3 fields expected": 1}
-    assert clean(tables).interactions["item_id"].to_list() == ["07"]
-
-
-@pytest.mark.parametrize(
-    ("items", "log", "says"),
-    [
-        (
-            "id,title\n",
-            "user,item_id\n",
-            "items lacks item_id; it has id, title; the file of interactions lacks user_id",
-        ),
-        (
-            "",
-            "user_id,item_id\n",
-            "items.csv: expected a header of different names, got an empty file",
-        ),
-        ("item_id,item_id\n", "", "got item_id, item_id"),
-        (
-            'item_id,"title\n1,a\n',
-            "user_id,item_id\n",
-            'items.csv: expected a header .* got item_id,"title',
-        ),
-    ],
-)
-def test_csv_files_that_cannot_be_read_say_where_and_why(
-    tmp_path: Path, items: str, log: str, says: str
-) -> None:
-    (tmp_path / "items.csv").write_text(items, "utf-8")
-    (tmp_path / "interactions.csv").write_text(log, "utf-8")
-    with pytest.raises(DataError, match=says):
-        read_tables("csv", tmp_path)
-
-
-def test_a_user_with_two_lines_keeps_the_first(tmp_path: Path) -> None:
-    (tmp_path / "users.tsv").write_text("U1\tN1 N2\nU1\tN2 N1\n", "utf-8")
-    (tmp_path / "items.tsv").write_text("N1\tEn\nN2\tTo\n", "utf-8")
-    tables = read_tables("adapter4rec", tmp_path)
-    assert tables.interactions["item_id"].to_list() == ["N1", "N2"]
-    assert tables.rejected.counts == {"user with a second line": 1}
-
-
-def test_only_a_newline_ends_a_line_and_another_encoding_is_named(tmp_path: Path) -> None:
-    (tmp_path / "x.inter").write_bytes(b"\xef\xbb\xbfuser_id:token\titem_id:token\r\n1\t7\r\n")
-    (tmp_path / "x.item").write_text(
-        "item_id:token\ttitle:token_seq\n7\tUp\u2028and\x0caway\n", "utf-8"
-    )
-    tables = read_tables("recbole", tmp_path)
-    assert tables.items["title"].to_list() == ["Up\u2028and\x0caway"]
-    assert tables.interactions.select("user_id", "item_id").rows() == [("1", "7")]
-    (tmp_path / "x.item").write_bytes("item_id:token\ttitle:token_seq\n7\tÉté\n".encode("latin-1"))
-    with pytest.raises(DataError, match=r"x\.item is not UTF-8"):
-        read_tables("recbole", tmp_path)
-
-
-def interactions(times: list[object], kind: pl.DataType | None = None) -> Tables:
-    items = pl.DataFrame({"item_id": ["a"], "title": ["x"]})
-    users = [f"u{place}" for place in range(len(times))]
-    log = pl.DataFrame(
-        {"user_id": users, "item_id": "a", "timestamp": pl.Series(times, dtype=kind, strict=False)}
-    )
-    return Tables(items, log)
-
-
-@pytest.mark.parametrize(
-    "times",
-    [
-        ["9", "10", "later", None],
-        ["2020-09-01", "2020-10-01", "later", None],
-        ["2020-09-01T00:00:00Z", "2020-09-01T00:00:01Z", "later", None],
-        [9.0, 10.0, float("nan"), float("inf")],
-        [9, 10, None, None],
-    ],
-)
-def test_times_sort_as_times_and_rows_without_one_are_counted(times: list[object]) -> None:
-    tables = clean(interactions(times))
-    assert tables.interactions.sort("timestamp")["user_id"].to_list() == ["u0", "u1"]
-    assert tables.rejected.counts == {"interaction without a usable timestamp": 2}
-
-
-def test_times_that_nobody_can_read_are_an_error() -> None:
-    with pytest.raises(DataError, match="text such as 'soon': expected numbers or ISO dates"):
-        list(clean(interactions(["soon", "later"])).chunks())
-    with pytest.raises(DataError, match="has the type Boolean"):
-        list(clean(interactions([True, False])).chunks())
-
-
-def test_rows_without_an_id_are_counted() -> None:
-    items = pl.DataFrame({"item_id": ["a", None, ""], "title": ["x", "y", "z"]})
-    rows = [("u1", "a", 1), (None, "a", 2), ("u2", None, 3), ("u3", " ", 4)]
-    log = pl.DataFrame(
-        rows,
-        schema={"user_id": pl.String, "item_id": pl.String, "timestamp": pl.Int64},
-        orient="row",
-    )
-    tables = clean(Tables(items, log))
-    assert tables.interactions.rows() == [("u1", "a", 1)]
-    assert tables.rejected.counts == {
-        "item without an id": 2,
-        "interaction without a user": 1,
-        "interaction without an item": 2,
-    }
-
-
 def test_columns_of_lists_serve_texts_and_filters(tmp_path: Path) -> None:
     write(tmp_path, LOG)
     genres = [["Drama"], ["Comedy", "Drama"], ["Comedy"], [], None, ["Action"]]
@@ -336,33 +205,3 @@ def test_ids_that_are_no_texts_are_named(tmp_path: Path) -> None:
     pl.DataFrame({"item_id": [["a"]], "title": ["x"]}).write_parquet(tmp_path / "items.parquet")
     with pytest.raises(DataError, match="ids and titles must be texts or numbers"):
         load(tmp_path)
-
-
-def test_an_import_can_be_written_in_the_canonical_form(tmp_path: Path) -> None:
-    (tmp_path / "users.tsv").write_text("U1\tN1 N2 N9\n", "utf-8")
-    (tmp_path / "items.tsv").write_text("N1\tEn\nN2\tTo\n", "utf-8")
-    tables = clean(read_tables("adapter4rec", tmp_path))
-    canonical.write(tables, tmp_path / "out")
-    assert tables.rejected.counts == {"interaction with an item that the catalog lacks": 1}
-    assert read_tables("canonical", tmp_path / "out").interactions.height == 2
-
-
-@pytest.mark.parametrize(
-    ("form", "says"),
-    [
-        ("excel", "expected one of canonical"),
-        (
-            "csv",
-            (
-                "items.csv is not there: expected one file of items, .*; .*expected one file of"
-                " interactions"
-            ),
-        ),
-        ("recbole", "expected one item file"),
-    ],
-)
-def test_an_unknown_form_or_an_empty_folder_is_named(tmp_path: Path, form: str, says: str) -> None:
-    with pytest.raises(DataError, match=says):
-        read_tables(form, tmp_path)
-    with pytest.raises(DataError, match="is not a folder"):
-        read_tables("recbole", tmp_path / "none")

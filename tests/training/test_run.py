@@ -1,10 +1,11 @@
+"""Runs: what each stage trains, writes and reports."""
+
 from __future__ import annotations
 
 import json
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -13,64 +14,19 @@ import torch
 from rich.console import Console
 
 from adapters_store.bundle import read_bundle
-from tests.tiny import tiny_adapter, tiny_backbone, tiny_contents, tiny_spec, tiny_texts
-from training.checkpoint import CheckpointError
-from training.config import RunConfig
+from tests.tiny import tiny_backbone
+from tests.training.runs import adapt, pretrain
 from training.data import load_dataset
 from training.evaluate import evaluate
 from training.importers import canonical
 from training.importers.tables import Tables
-from training.loop import TrainingError
 from training.progress import Reporter
 from training.run import finished, run
 from training.run_file import parse_config
-from training.state_cache import item_states
-from training.states import PrefixStates
 from training.trackers import TrackerError
 from transrec.adapters import Adapter, AdapterSpec, expected_tensors
 from transrec.backbone import Backbone
 from transrec.errors import BackboneError
-from transrec.text_encoder import Tokens
-
-HOULSBY = {
-    "item": {"kind": "houlsby", "hidden": 8, "layers": 1},
-    "user": {"kind": "houlsby", "hidden": 4},
-}
-
-
-def pretrain(log: Path, checkpoint: Path, output: Path, **train: Any) -> RunConfig:
-    backbone = {"encoder": str(checkpoint), "width": 16, "max_history": 6, "max_tokens": 12}
-    raw = {
-        "stage": "pretrain",
-        "output": str(output),
-        "data": {"folder": str(log)},
-        "backbone": backbone,
-    }
-    return parse_config(
-        raw | {"train": {"epochs": 3, "embed_dtype": "float32", "batch_size": 16, **train}}
-    )
-
-
-def adapt(log: Path, backbone: Path, output: Path, adapter: Any = None, **train: Any) -> RunConfig:
-    raw = {"stage": "adapt", "domain": "walk", "output": str(output), "data": {"folder": str(log)}}
-    settings = {"epochs": 4, "embed_dtype": "float32", "batch_size": 16, "lr": 5e-3, **train}
-    return parse_config(
-        raw
-        | {"backbone": {"folder": str(backbone)}, "adapter": adapter or HOULSBY, "train": settings}
-    )
-
-
-@pytest.fixture(scope="session")
-def backbone(log: Path, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    config = pretrain(
-        log,
-        checkpoint,
-        tmp_path_factory.mktemp("source") / "run",
-        epochs=12,
-        lr=3e-3,
-        loss="full_softmax",
-    )
-    return run(config).artifact
 
 
 def test_pretraining_writes_a_backbone_better_than_chance(backbone: Path, log: Path) -> None:
@@ -166,81 +122,6 @@ def test_only_the_adapter_changes(log: Path, backbone: Path, tmp_path: Path) -> 
     assert Backbone.load(backbone).fingerprint == before
 
 
-@pytest.mark.parametrize("stage", ["pretrain", "adapt"])
-def test_a_resumed_run_gives_the_numbers_of_an_uninterrupted_one_bit_for_bit(
-    log: Path, checkpoint: Path, backbone: Path, tmp_path: Path, stage: str
-) -> None:
-    def config(output: Path) -> RunConfig:
-        return (
-            pretrain(log, checkpoint, output)
-            if stage == "pretrain"
-            else adapt(log, backbone, output, loss="bce")
-        )
-
-    whole = run(config(tmp_path / "whole"))
-    with pytest.raises(KeyboardInterrupt), Interrupting(after=2) as reporter:
-        run(config(tmp_path / "cut"), reporter)
-    resumed = run(config(tmp_path / "cut"), resume=True)
-    name = "backbone/model.safetensors" if stage == "pretrain" else "bundle.safetensors"
-    if stage == "pretrain":
-        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "cut" / name).read_bytes()
-    else:
-        one, two = (read_bundle(tmp_path / side / name) for side in ("whole", "cut"))
-        assert all(np.array_equal(one.tensors[key], two.tensors[key]) for key in one.tensors)
-    assert whole.report["curves"] == resumed.report["curves"]
-
-
-class Interrupting(Reporter):
-    """A reporter that stops the run as Ctrl-C would, once some epochs are done."""
-
-    def __init__(self, after: int) -> None:
-        super().__init__("cut")
-        self._after = after
-
-    def epoch(self, epoch: int, items_per_second: float, curves: dict[str, list[float]]) -> None:
-        """Stop after the checkpoint of this epoch."""
-        super().epoch(epoch, items_per_second, curves)
-        if epoch == self._after:
-            raise KeyboardInterrupt
-
-
-def test_a_loss_that_explodes_is_an_error_that_says_what_is_left(
-    log: Path, backbone: Path, tmp_path: Path
-) -> None:
-    with pytest.raises(TrainingError, match=r"lower train\.lr and start again"):
-        run(adapt(log, backbone, tmp_path / "run", lr=1e30, epochs=20))
-
-
-def test_an_adapter_that_trains_nothing_is_refused(
-    log: Path, backbone: Path, tmp_path: Path
-) -> None:
-    with pytest.raises(TrainingError, match="kind none on both sides"):
-        run(adapt(log, backbone, tmp_path / "run", {"item": {"kind": "none"}}))
-
-
-def test_a_folder_that_holds_a_run_is_not_written_over(
-    log: Path, backbone: Path, tmp_path: Path
-) -> None:
-    config = adapt(log, backbone, tmp_path / "run", epochs=1)
-    assert finished(config) is None
-    run(config)
-    found = finished(config)
-    assert found is not None
-    assert found.artifact == tmp_path / "run" / "bundle.safetensors"
-    with pytest.raises(FileExistsError, match="--resume goes on with it"):
-        run(config)
-    with pytest.raises(FileExistsError, match="another configuration"):
-        run(adapt(log, backbone, tmp_path / "run", epochs=2), resume=True)
-
-
-def test_a_damaged_checkpoint_says_what_to_do(log: Path, backbone: Path, tmp_path: Path) -> None:
-    config = adapt(log, backbone, tmp_path / "run", epochs=1)
-    run(config)
-    (tmp_path / "run" / "checkpoint.pt").write_bytes(b"PK\x03\x04 damaged")
-    with pytest.raises(CheckpointError, match="delete it to start the run afresh"):
-        run(config, resume=True)
-
-
 def test_training_stops_when_validation_has_not_improved_for_long(
     log: Path, backbone: Path, tmp_path: Path
 ) -> None:
@@ -255,83 +136,6 @@ def test_a_whole_encoder_can_be_pretrained(log: Path, checkpoint: Path, tmp_path
     fresh = Backbone.from_encoder(str(checkpoint)).model.item_encoder.get_parameter(name)
     trained = Backbone.load(result.artifact).model.item_encoder.get_parameter(name)
     assert not torch.equal(fresh, trained)
-
-
-@pytest.mark.parametrize("pooling", ["cls", "mean"])
-@pytest.mark.parametrize(
-    "item",
-    [
-        {"kind": "none"},
-        {"kind": "houlsby", "layers": [0]},
-        {"kind": "houlsby", "layers": [1]},
-        {"kind": "houlsby", "layers": [1], "train_layer_norm": True},
-        {"kind": "lora", "layers": [1]},
-        {"kind": "prefix", "layers": [0]},
-        {"kind": "bitfit", "layers": [1]},
-        {"kind": "layer_norm", "layers": [1]},
-        {"kind": "side"},
-    ],
-    ids=str,
-)
-def test_cached_states_give_what_the_encoder_gives(
-    tmp_path: Path, pooling: Any, item: dict[str, Any]
-) -> None:
-    backbone = tiny_backbone(pooling=pooling)
-    texts = tiny_texts(30)
-    side = tiny_adapter(backbone, spec=AdapterSpec.parse({"item": item})).item
-    states = item_states(
-        backbone, tiny_contents(30), side, tmp_path, keep="float32", dtype="float32"
-    )
-    rows = np.array([7, 3, 29, 0, 12])
-    with torch.inference_mode():
-        found = states.pooled(rows, side)
-        for place, row in enumerate(rows):
-            tokens = Tokens(torch.tensor(backbone.tokenize([texts[row]])))
-            assert torch.allclose(
-                found[place], backbone.model.item_encoder(tokens, side)[0], atol=1e-5
-            )
-    assert len(list(tmp_path.iterdir())) == 1
-    again = item_states(
-        backbone, tiny_contents(30), side, tmp_path, keep="float32", dtype="float32"
-    )
-    assert torch.equal(again.pooled(rows, side), states.pooled(rows, side))
-
-
-@pytest.mark.parametrize("pooling", ["cls", "mean"])
-@pytest.mark.parametrize("item", [{"kind": "houlsby"}, {"kind": "lora", "layers": [1]}], ids=str)
-def test_cached_states_packed_for_a_gpu_give_the_same(
-    tmp_path: Path, pooling: Any, item: dict[str, Any]
-) -> None:
-    backbone = tiny_backbone(pooling=pooling)
-    side = tiny_adapter(backbone, spec=AdapterSpec.parse({"item": item})).item
-    states = item_states(
-        backbone, tiny_contents(30), side, tmp_path, keep="float32", dtype="float32"
-    )
-    assert isinstance(states, PrefixStates)
-    rows = np.array([7, 3, 29, 0, 12])
-    with torch.inference_mode():
-        prefix = states.packed(rows, states.starts[rows + 1] - states.starts[rows])
-        packed = states.encoder.suffix(prefix, states.reach.layer, side)
-        assert torch.allclose(packed, states.pooled(rows, side), atol=1e-5)
-
-
-@pytest.mark.parametrize("kind", ["prompt", "k_adapter", "bitfit"])
-def test_where_nothing_can_be_cached_nothing_is(tmp_path: Path, kind: str) -> None:
-    backbone = tiny_backbone(pooling="cls")
-    side = tiny_adapter(backbone, spec=tiny_spec(kind)).item
-    states = item_states(backbone, tiny_contents(5), side, tmp_path)
-    tokens = Tokens(torch.tensor(backbone.tokenize([tiny_texts(5)[3]])))
-    with torch.inference_mode():
-        found = states.pooled(np.array([3]), side)
-        assert torch.allclose(found, backbone.model.item_encoder(tokens, side), atol=1e-5)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_another_encoder_or_content_has_its_own_cache(tmp_path: Path) -> None:
-    item_states(tiny_backbone(seed=0), tiny_contents(5), None, tmp_path)
-    item_states(tiny_backbone(seed=1), tiny_contents(5), None, tmp_path)
-    item_states(tiny_backbone(seed=0), tiny_contents(6), None, tmp_path)
-    assert len(list(tmp_path.iterdir())) == 3
 
 
 def test_ids_alone_learn_the_walk(log: Path, tmp_path: Path) -> None:
@@ -366,21 +170,6 @@ def test_targets_that_stand_in_histories_are_warned_of_before_the_training(
     assert warned < next(place for place, line in enumerate(lines) if "epoch 1/1" in line)
     assert result.report["test"]["hr"] == 0
     assert result.report["data"]["notes"] == {}
-
-
-def test_a_run_of_before_a_setting_was_added_is_known_again(log: Path, tmp_path: Path) -> None:
-    raw = {"stage": "ids", "output": str(tmp_path / "run"), "data": {"folder": str(log)}}
-    config = parse_config(
-        raw | {"backbone": {"width": 16, "max_history": 6}, "train": {"epochs": 1}}
-    )
-    result = run(config)
-    path = tmp_path / "run" / "config.json"
-    older = json.loads(path.read_text("utf-8"))
-    del older["data"]["columns"]
-    path.write_text(json.dumps(older), "utf-8")
-    assert finished(config) == result
-    path.write_text("{}", "utf-8")
-    assert finished(config) is None
 
 
 @pytest.mark.parametrize("kind", ["houlsby", "lora", "prefix"])
@@ -422,65 +211,6 @@ def test_the_lowest_layers_of_a_checkpoint_are_a_backbone(
         assert torch.equal(value, whole.model.item_encoder.state_dict()[name])
     with pytest.raises(BackboneError, match="encoder_layers 9: the checkpoint has 3"):
         Backbone.from_encoder(str(checkpoint), layers=9)
-
-
-def test_users_of_three_interactions_leave_nothing_to_train_on(
-    tmp_path: Path, backbone: Path
-) -> None:
-    items = pl.DataFrame({"item_id": ["a", "b", "c"], "title": ["film a", "film b", "film c"]})
-    rows = [("u", name, time) for time, name in enumerate("abc")]
-    canonical.write(
-        Tables(items, pl.DataFrame(rows, ["user_id", "item_id", "timestamp"], orient="row")),
-        tmp_path / "d",
-    )
-    config = adapt(tmp_path / "d", backbone, tmp_path / "run")
-    short = config.model_copy(
-        update={"data": config.data.model_copy(update={"min_interactions": 3})}
-    )
-    with pytest.raises(TrainingError, match="no user of d has two training interactions"):
-        run(short)
-
-
-def test_a_full_disk_leaves_the_last_checkpoint_and_the_run_goes_on_from_it(
-    log: Path, backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = run(adapt(log, backbone, tmp_path / "whole"))
-    real = torch.save
-    calls = []
-
-    def full_at_the_third(content: Any, file: Any) -> None:
-        calls.append(1)
-        if len(calls) == 3:
-            file.write(b"half of it")
-            # Torch's words.
-            raise RuntimeError("[enforce fail at inline_container.cc:664] . unexpected pos 64 vs 0")
-        real(content, file)
-
-    monkeypatch.setattr(torch, "save", full_at_the_third)
-    config = adapt(log, backbone, tmp_path / "cut")
-    with pytest.raises(
-        TrainingError, match=r"cannot take a checkpoint.*that of epoch 2 is intact.*--resume"
-    ):
-        run(config)
-    assert not list((tmp_path / "cut").glob(".*part"))
-    resumed = run(config, resume=True)
-    assert resumed.report["curves"] == whole.report["curves"]
-
-
-@pytest.mark.parametrize(
-    "error", [MemoryError(), RuntimeError("DefaultCPUAllocator: not enough memory: you tried")]
-)
-def test_no_memory_says_what_to_change(
-    log: Path, backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
-) -> None:
-    def none_left(*_: Any) -> None:
-        raise error
-
-    monkeypatch.setattr("training.loop.predict", none_left)
-    with pytest.raises(
-        TrainingError, match=r"out of memory in epoch 1: lower train\.batch_size.*nothing was kept"
-    ):
-        run(adapt(log, backbone, tmp_path / "run"))
 
 
 def test_metrics_go_to_tensorboard_if_asked(log: Path, backbone: Path, tmp_path: Path) -> None:

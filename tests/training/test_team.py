@@ -14,7 +14,7 @@ import torch
 
 from adapters_store.bundle import read_bundle
 from tests.tiny import tiny_backbone
-from tests.training.test_run import HOULSBY, adapt
+from tests.training.runs import HOULSBY, adapt
 from training.config import RunConfig
 from training.run import run
 
