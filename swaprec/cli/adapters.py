@@ -12,17 +12,14 @@ from swaprec import show
 from swaprec.cards import COLUMNS, RIGHT, card_rows, figure_lines, list_notes, list_rows
 from swaprec.cli.ask import parse_version
 from swaprec.cli.options import (
-    LOCAL,
-    AsJson,
     DomainArgument,
-    KeyOption,
-    Url,
+    ServiceOptions,
     Yes,
     complete_domain,
     complete_version,
     confirm,
+    with_service_options,
 )
-from swaprec.client import Client
 from swaprec.grid import plain
 
 if TYPE_CHECKING:
@@ -36,6 +33,7 @@ VersionArgument = Annotated[
 ]
 
 
+@with_service_options
 def push(
     bundle: Annotated[
         Path, typer.Argument(help="A bundle, or the folder of the run that made it.")
@@ -49,20 +47,20 @@ def push(
     create: Annotated[
         bool, typer.Option("--create", help="Create the domain if it does not exist.")
     ] = False,
-    url: Url = LOCAL,
-    key: KeyOption = "",
-    as_json: AsJson = False,
+    *,
+    service: ServiceOptions,
 ) -> None:
     """Upload a bundle to a running service."""
     from swaprec.publish import push
 
-    with Client(url, key) as client:
+    with service.client() as client:
         done = push(
             client, bundle, catalog=catalog, activate=activate, create=create, console=show.talk()
         )
-    _say_published(done, as_json=as_json)
+    _say_published(done, as_json=service.as_json)
 
 
+@with_service_options
 def publish(
     run: Annotated[Path, typer.Argument(help="A run's folder, or one that --to wrote.")],
     to: Annotated[
@@ -71,9 +69,8 @@ def publish(
     ] = None,
     activate: Annotated[bool, typer.Option(help="Make it live and wait for it.")] = True,
     create: Annotated[bool, typer.Option(help="Create the domain if it does not exist.")] = True,
-    url: Url = LOCAL,
-    key: KeyOption = "",
-    as_json: AsJson = False,
+    *,
+    service: ServiceOptions,
 ) -> None:
     """Hand a run over: its catalog, its bundle and held-out probes,
     to a service or into a folder.
@@ -86,25 +83,25 @@ def publish(
         place = to_folder(given, to)
         typer.echo(str(place))
         return
-    with Client(url, key) as client:
+    with service.client() as client:
         done = bring(client, given, activate=activate, create=create, console=show.talk())
-    _say_published(done, as_json=as_json)
+    _say_published(done, as_json=service.as_json)
 
 
+@with_service_options
 def probe(
     domain: DomainArgument,
     version: Annotated[
         str | None, typer.Option(help="A number, or none; the live one if not given.")
     ] = None,
-    url: Url = LOCAL,
-    key: KeyOption = "",
-    as_json: AsJson = False,
+    *,
+    service: ServiceOptions,
 ) -> None:
     """Evaluate a version on the domain's held-out probes, by the path that answers requests."""
     wanted = None if version is None else cast("VersionName", parse_version(version))
-    with Client(url, key) as client:
+    with service.client() as client:
         found = client.evaluate(domain, wanted)
-    if as_json:
+    if service.as_json:
         show.emit_json(found)
         return
     rows = [
@@ -114,6 +111,7 @@ def probe(
     show.data().print(show.table("", ("", ""), rows))
 
 
+@with_service_options
 def activate(
     domain: DomainArgument,
     version: Annotated[
@@ -128,19 +126,18 @@ def activate(
     max_drop: Annotated[
         float | None, typer.Option(help="Most that HR@10 may be below the live version's.")
     ] = None,
-    url: Url = LOCAL,
-    key: KeyOption = "",
-    as_json: AsJson = False,
+    *,
+    service: ServiceOptions,
 ) -> None:
     """Make a version live, and wait until it is."""
     wanted = cast("VersionName", parse_version(version))
     asked = {"min_hr10": min_hr10, "max_drop": max_drop}
     gate = {name: value for name, value in asked.items() if value is not None} or None
-    with Client(url, key) as client:
+    with service.client() as client:
         job = client.activate(
             domain, wanted, show.JobLines(show.talk()), canary_percent=canary, gate=gate
         )
-    if as_json:
+    if service.as_json:
         show.emit_json(job)
     elif canary:
         typer.echo(
@@ -151,31 +148,34 @@ def activate(
         typer.echo(f"{domain}@{version}")
 
 
+@with_service_options
 def promote(
     domain: DomainArgument,
     version: VersionArgument,
-    url: Url = LOCAL,
-    key: KeyOption = "",
-    as_json: AsJson = False,
+    *,
+    service: ServiceOptions,
 ) -> None:
     """Make a canary live for everybody, at once."""
-    with Client(url, key) as client:
+    with service.client() as client:
         answer = client.promote(domain, version)
-    if as_json:
+    if service.as_json:
         show.emit_json(answer)
     else:
         typer.echo(f"{domain}@{answer['version']}")
 
 
+@with_service_options
 def rollback(
-    domain: DomainArgument, url: Url = LOCAL, key: KeyOption = "", as_json: AsJson = False
+    domain: DomainArgument,
+    *,
+    service: ServiceOptions,
 ) -> None:
     """Go back, at once: end a canary or,
     without one, return to the version before; again: further back.
     """
-    with Client(url, key) as client:
+    with service.client() as client:
         answer = client.rollback(domain)
-    if as_json:
+    if service.as_json:
         show.emit_json(answer)
     else:
         typer.echo(f"{domain}@{answer['version']}")
@@ -184,39 +184,39 @@ def rollback(
 
 
 @versions.command("pin")
+@with_service_options
 def pin_version(
     domain: DomainArgument,
     version: VersionArgument,
     off: Annotated[bool, typer.Option("--off", help="Unpin it.")] = False,
-    url: Url = LOCAL,
-    key: KeyOption = "",
-    as_json: AsJson = False,
+    *,
+    service: ServiceOptions,
 ) -> None:
     """Keep a version in memory, ready to answer, and undeleted."""
-    with Client(url, key) as client:
+    with service.client() as client:
         card = client.pin(domain, version, pinned=not off)
-    if as_json:
+    if service.as_json:
         show.emit_json(card)
     else:
         typer.echo(f"{domain}@{version} is {'pinned' if card['pinned'] else 'not pinned'}")
 
 
 @versions.command("list")
+@with_service_options
 def list_versions(
     domain: Annotated[
         str | None,
         typer.Argument(help="Which domain; all if not given.", autocompletion=complete_domain),
     ] = None,
-    url: Url = LOCAL,
-    key: KeyOption = "",
-    as_json: AsJson = False,
+    *,
+    service: ServiceOptions,
 ) -> None:
     """List versions with their metrics and what these
     were measured on; a star marks what is live.
     """
-    with Client(url, key) as client:
+    with service.client() as client:
         cards = client.versions(domain)
-    if as_json:
+    if service.as_json:
         show.emit_json(cards)
         return
     show.data().print(show.table("", COLUMNS, list_rows(cards), right=RIGHT))
@@ -225,54 +225,54 @@ def list_versions(
 
 
 @versions.command("show")
+@with_service_options
 def show_version(
     domain: DomainArgument,
     version: VersionArgument,
-    url: Url = LOCAL,
-    key: KeyOption = "",
-    as_json: AsJson = False,
+    *,
+    service: ServiceOptions,
 ) -> None:
     """Show a version's card: kind, parameters, metrics, digest, bytes."""
-    with Client(url, key) as client:
+    with service.client() as client:
         card = client.version(domain, version)
-    if as_json:
+    if service.as_json:
         show.emit_json(card)
         return
     show.data().print(show.table("", ("", ""), card_rows(card)))
 
 
 @versions.command()
+@with_service_options
 def download(
     domain: DomainArgument,
     version: VersionArgument,
     path: Annotated[Path, typer.Argument(help="Where the bundle is put.")],
-    url: Url = LOCAL,
-    key: KeyOption = "",
-    as_json: AsJson = False,
+    *,
+    service: ServiceOptions,
 ) -> None:
     """Fetch a version's bundle."""
-    with Client(url, key) as client:
+    with service.client() as client:
         client.download(domain, version, path)
-    if as_json:
+    if service.as_json:
         show.emit_json({"path": str(path), "size": path.stat().st_size})
     else:
         typer.echo(str(path))
 
 
 @versions.command()
+@with_service_options
 def delete(
     domain: DomainArgument,
     version: VersionArgument,
     yes: Yes = False,
-    url: Url = LOCAL,
-    key: KeyOption = "",
-    as_json: AsJson = False,
+    *,
+    service: ServiceOptions,
 ) -> None:
     """Delete a version that is neither live nor what a rollback returns to."""
     confirm(f"Delete {domain}@{version}?", yes=yes)
-    with Client(url, key) as client:
+    with service.client() as client:
         client.delete_version(domain, version)
-    if as_json:
+    if service.as_json:
         show.emit_json({"deleted": f"{domain}@{version}"})
 
 

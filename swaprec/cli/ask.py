@@ -11,8 +11,12 @@ import typer
 
 from service.wire.responses import Comparison, RecommendedItem
 from swaprec import show
-from swaprec.cli.options import LOCAL, AsJson, DomainArgument, HistoryArgument, KeyOption, Url
-from swaprec.client import Client
+from swaprec.cli.options import (
+    DomainArgument,
+    HistoryArgument,
+    ServiceOptions,
+    with_service_options,
+)
 from swaprec.client.calls import ArmFields
 from swaprec.errors import USAGE, Stop
 
@@ -27,6 +31,7 @@ Images = Annotated[
 ]
 
 
+@with_service_options
 def recommend(
     domain: DomainArgument,
     history: HistoryArgument = None,
@@ -34,16 +39,15 @@ def recommend(
     image: Images = None,
     k: KOption = 10,
     version: Annotated[str | None, typer.Option(help="Pin a version, or none.")] = None,
-    url: Url = LOCAL,
-    key: KeyOption = "",
-    as_json: AsJson = False,
+    *,
+    service: ServiceOptions,
 ) -> None:
     """Ask a running service for recommendations."""
     wishes = {} if version is None else {"version": parse_version(version)}
-    with Client(url, key) as client:
+    with service.client() as client:
         entries = [*(history or ()), *_raw(text or (), image or ())]
         answer = client.recommend(domain, entries, k=k, include=["metadata"], **wishes)
-    if as_json:
+    if service.as_json:
         show.emit_json(answer)
         return
     rows = [(item["rank"], item["item_id"], _title(item), _score(item)) for item in answer["items"]]
@@ -55,15 +59,15 @@ def recommend(
     show.data().print(show.table(title, ("rank", "item", "title", "score"), rows, right=(0, 3)))
 
 
+@with_service_options
 def similar(
     domain: DomainArgument,
     item: Annotated[str | None, typer.Argument(help="An item of the catalog.")] = None,
     text: Annotated[str | None, typer.Option(help="Or a text.")] = None,
     image: Annotated[Path | None, typer.Option(help="Or a picture.")] = None,
     k: KOption = 10,
-    url: Url = LOCAL,
-    key: KeyOption = "",
-    as_json: AsJson = False,
+    *,
+    service: ServiceOptions,
 ) -> None:
     """Find the items nearest to an item, a text or a picture."""
     raw = {
@@ -73,9 +77,9 @@ def similar(
     }
     if (item is None) == (not raw):
         raise Stop("expected either an item, or --text or --image", code=USAGE)
-    with Client(url, key) as client:
+    with service.client() as client:
         answer = client.similar(domain, item if item is not None else raw, k, ["metadata"])
-    if as_json:
+    if service.as_json:
         show.emit_json(answer)
         return
     rows = [
@@ -91,6 +95,7 @@ def similar(
     show.data().print(show.table(title, ("rank", "item", "title", "cosine"), rows, right=(0, 3)))
 
 
+@with_service_options
 def compare(
     domain: DomainArgument,
     history: HistoryArgument = None,
@@ -99,16 +104,15 @@ def compare(
         typer.Option("--arm", help="A version, none, or popular; all in memory if not given."),
     ] = None,
     k: KOption = 10,
-    url: Url = LOCAL,
-    key: KeyOption = "",
-    as_json: AsJson = False,
+    *,
+    service: ServiceOptions,
 ) -> None:
     """Show what several versions recommend, side by side."""
-    with Client(url, key) as client:
+    with service.client() as client:
         answer = client.compare(
             domain, history or [], [_arm(arm) for arm in arms or ()], k, ["metadata"]
         )
-    if as_json:
+    if service.as_json:
         show.emit_json(answer)
     else:
         _show(answer)

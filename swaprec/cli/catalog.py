@@ -10,8 +10,13 @@ from typing import Annotated, Any
 import typer
 
 from swaprec import show
-from swaprec.cli.options import LOCAL, AsJson, DomainArgument, KeyOption, Url, Yes, confirm
-from swaprec.client import Client
+from swaprec.cli.options import (
+    DomainArgument,
+    ServiceOptions,
+    Yes,
+    confirm,
+    with_service_options,
+)
 from swaprec.import_report import check_complete, print_report, with_unread
 
 domains = typer.Typer(help="Domains: list, show, create, delete.", no_args_is_help=True)
@@ -28,11 +33,15 @@ def _answering(domain: Mapping[str, Any]) -> str:
 
 
 @domains.command("list")
-def list_domains(url: Url = LOCAL, key: KeyOption = "", as_json: AsJson = False) -> None:
+@with_service_options
+def list_domains(
+    *,
+    service: ServiceOptions,
+) -> None:
     """List domains and what they answer from."""
-    with Client(url, key) as client:
+    with service.client() as client:
         found = client.domains()
-    if as_json:
+    if service.as_json:
         show.emit_json(found)
         return
     rows = [
@@ -51,13 +60,16 @@ def list_domains(url: Url = LOCAL, key: KeyOption = "", as_json: AsJson = False)
 
 
 @domains.command("show")
+@with_service_options
 def show_domain(
-    domain: DomainArgument, url: Url = LOCAL, key: KeyOption = "", as_json: AsJson = False
+    domain: DomainArgument,
+    *,
+    service: ServiceOptions,
 ) -> None:
     """Show a domain: what it answers from, what a rollback returns to, what it takes."""
-    with Client(url, key) as client:
+    with service.client() as client:
         found = client.domain(domain)
-    if as_json:
+    if service.as_json:
         show.emit_json(found)
         return
     memory = ", ".join(
@@ -79,6 +91,7 @@ def show_domain(
 
 
 @domains.command()
+@with_service_options
 def create(
     domain: DomainArgument,
     title: Annotated[str, typer.Option(help="A title for people.")] = "",
@@ -86,51 +99,50 @@ def create(
         str | None,
         typer.Option(help="Fingerprint or folder's name; needed where several are loaded."),
     ] = None,
-    url: Url = LOCAL,
-    key: KeyOption = "",
-    as_json: AsJson = False,
+    *,
+    service: ServiceOptions,
 ) -> None:
     """Create a domain, or change its title; it answers at once, from the frozen backbone."""
-    with Client(url, key) as client:
+    with service.client() as client:
         found = client.put_domain(domain, title, backbone)
-    if as_json:
+    if service.as_json:
         show.emit_json(found)
     else:
         typer.echo(domain)
 
 
 @domains.command()
+@with_service_options
 def delete(
     domain: DomainArgument,
     yes: Yes = False,
-    url: Url = LOCAL,
-    key: KeyOption = "",
-    as_json: AsJson = False,
+    *,
+    service: ServiceOptions,
 ) -> None:
     """Delete a domain with its items, versions and vectors."""
-    with Client(url, key) as client:
+    with service.client() as client:
         found = client.domain(domain)
         confirm(
             f"Delete {domain} with {found['items']:,} items and {len(found['versions'])} versions?",
             yes=yes,
         )
         client.delete_domain(domain)
-    if as_json:
+    if service.as_json:
         show.emit_json({"deleted": domain})
 
 
 @items.command("list")
+@with_service_options
 def list_items(
     domain: DomainArgument,
     limit: Limit = 20,
-    url: Url = LOCAL,
-    key: KeyOption = "",
-    as_json: AsJson = False,
+    *,
+    service: ServiceOptions,
 ) -> None:
     """List items in the order in which they came."""
-    with Client(url, key) as client:
+    with service.client() as client:
         found = list(islice(client.items(domain, min(limit, 1000)), limit))
-    if as_json:
+    if service.as_json:
         show.emit_json(found)
         return
     rows = [(one["item_id"], one["metadata"].get("title", one["text"])) for one in found]
@@ -138,17 +150,17 @@ def list_items(
 
 
 @items.command("show")
+@with_service_options
 def show_item(
     domain: DomainArgument,
     item_id: Annotated[str, typer.Argument(help="Which item.")],
-    url: Url = LOCAL,
-    key: KeyOption = "",
-    as_json: AsJson = False,
+    *,
+    service: ServiceOptions,
 ) -> None:
     """Show an item as it is stored, with the text that is embedded."""
-    with Client(url, key) as client:
+    with service.client() as client:
         found = client.item(domain, item_id)
-    if as_json:
+    if service.as_json:
         show.emit_json(found)
         return
     rows = [
@@ -161,23 +173,24 @@ def show_item(
 
 
 @items.command("delete")
+@with_service_options
 def delete_item(
     domain: DomainArgument,
     item_id: Annotated[str, typer.Argument(help="Which item.")],
     yes: Yes = False,
-    url: Url = LOCAL,
-    key: KeyOption = "",
-    as_json: AsJson = False,
+    *,
+    service: ServiceOptions,
 ) -> None:
     """Delete an item: it is gone from the next answer."""
     confirm(f"Delete item {item_id} of {domain}?", yes=yes)
-    with Client(url, key) as client:
+    with service.client() as client:
         client.delete_item(domain, item_id)
-    if as_json:
+    if service.as_json:
         show.emit_json({"deleted": item_id})
 
 
 @items.command("load")
+@with_service_options
 def load_items(
     domain: DomainArgument,
     file: Annotated[
@@ -200,9 +213,8 @@ def load_items(
     encoding: Annotated[
         str, typer.Option(help="Of the file, such as latin-1 or utf-16.")
     ] = "utf-8",
-    url: Url = LOCAL,
-    key: KeyOption = "",
-    as_json: AsJson = False,
+    *,
+    service: ServiceOptions,
 ) -> None:
     """Add or change items from a file and wait until they are searchable.
 
@@ -218,14 +230,14 @@ def load_items(
     try:
         rows = read_rows(file, log, encoding=encoding, columns=parse_columns(column or ()))
         rows = rows if images is None else with_pictures(rows, images)
-        with Client(url, key) as client:
+        with service.client() as client:
             report = client.import_items(domain, rows, show.JobLines(console))
     finally:  # also where something else goes wrong
         for line in [*log.lines(), *hints(log)]:
             console.print(line)
     print_report(report, console)
     report = with_unread(report, log)
-    if as_json:
+    if service.as_json:
         show.emit_json(report)
     else:
         counts = ("accepted", "updated", "unchanged", "rejected")

@@ -10,8 +10,17 @@ from typing import Annotated, Any
 import typer
 
 from swaprec import show
-from swaprec.cli.options import LOCAL, AsJson, KeyOption, Url, address, complete_domain
+from swaprec.cli.options import (
+    AsJson,
+    KeyOption,
+    ServiceOptions,
+    Url,
+    address,
+    complete_domain,
+    with_service_options,
+)
 from swaprec.client import Client
+from swaprec.client.wire import LOCAL
 from swaprec.errors import FAILED, Stop
 from swaprec.extras import needing
 
@@ -177,17 +186,23 @@ def restore(
 
 
 @jobs.command("cancel")
-def cancel_job(job: JobId, url: Url = LOCAL, key: KeyOption = "", as_json: AsJson = False) -> None:
+@with_service_options
+def cancel_job(
+    job: JobId,
+    *,
+    service: ServiceOptions,
+) -> None:
     """Cancel a job: at once if it waits, at its next step if it runs."""
-    with Client(url, key) as client:
+    with service.client() as client:
         found = client.cancel(_whole(client, job))
-    if as_json:
+    if service.as_json:
         show.emit_json(found)
     else:
         typer.echo(found["status"] if found["status"] == "cancelled" else "being cancelled")
 
 
 @jobs.command("list")
+@with_service_options
 def list_jobs(
     domain: Annotated[
         str | None,
@@ -196,14 +211,13 @@ def list_jobs(
     limit: Annotated[
         int, typer.Option("-n", "--limit", help="How many at most.", min=1, max=1000)
     ] = 20,
-    url: Url = LOCAL,
-    key: KeyOption = "",
-    as_json: AsJson = False,
+    *,
+    service: ServiceOptions,
 ) -> None:
     """List jobs, newest first."""
-    with Client(url, key) as client:
+    with service.client() as client:
         found = client.jobs(domain, limit)
-    if as_json:
+    if service.as_json:
         show.emit_json(found)
         return
     rows = [
@@ -223,11 +237,16 @@ def list_jobs(
 
 
 @jobs.command("show")
-def show_job(job: JobId, url: Url = LOCAL, key: KeyOption = "", as_json: AsJson = False) -> None:
+@with_service_options
+def show_job(
+    job: JobId,
+    *,
+    service: ServiceOptions,
+) -> None:
     """Show a job: stage, progress, result or error."""
-    with Client(url, key) as client:
+    with service.client() as client:
         found = client.job(_whole(client, job))
-    if as_json:
+    if service.as_json:
         show.emit_json(found)
         return
     rows: list[tuple[str, object]] = [
@@ -248,13 +267,16 @@ def show_job(job: JobId, url: Url = LOCAL, key: KeyOption = "", as_json: AsJson 
 
 
 @jobs.command("wait")
+@with_service_options
 def wait_for_job(
-    job: JobId, url: Url = LOCAL, key: KeyOption = "", as_json: AsJson = False
+    job: JobId,
+    *,
+    service: ServiceOptions,
 ) -> None:
     """Wait until a job ended; the exit code says whether it succeeded."""
-    with Client(url, key) as client:
+    with service.client() as client:
         found = client.wait(client.job(_whole(client, job)), show.JobLines(show.talk()))
-    if as_json:
+    if service.as_json:
         show.emit_json(found)
     else:
         typer.echo(found["status"])

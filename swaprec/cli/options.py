@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -87,17 +91,41 @@ DomainArgument = Annotated[
 ]
 HistoryArgument = Annotated[list[str] | None, typer.Argument(help="Item ids, oldest first.")]
 
-__all__ = [
-    "LOCAL",
-    "AsJson",
-    "DomainArgument",
-    "HistoryArgument",
-    "KeyOption",
-    "Url",
-    "Yes",
-    "address",
-    "confirm",
-]
+
+@dataclass(frozen=True, slots=True)
+class ServiceOptions:
+    """How a command reaches a service, and in what form it answers: `--url`, `--key`, `--json`."""
+
+    url: str
+    key: str
+    as_json: bool
+
+    def client(self) -> Client:
+        """Open a connection to the service."""
+        return Client(self.url, self.key)
+
+
+def _service_options(*, url: Url = LOCAL, key: KeyOption = "", as_json: AsJson = False) -> None: ...
+
+
+def with_service_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Let a command be called with `--url`, `--key` and `--json` for its parameter of the type
+    `ServiceOptions`.
+
+    Typer makes options of a command's signature: there it finds these three instead of the one.
+    """
+
+    @wraps(command)
+    def called(*given: Any, url: str, key: str, as_json: bool, **options: Any) -> None:
+        command(*given, service=ServiceOptions(url, key, as_json), **options)
+
+    signature = inspect.signature(command, eval_str=True)
+    three = inspect.signature(_service_options, eval_str=True).parameters.values()
+    parameters: list[inspect.Parameter] = []
+    for parameter in signature.parameters.values():
+        parameters += three if parameter.annotation is ServiceOptions else [parameter]
+    called.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    return called
 
 
 def confirm(question: str, *, yes: bool) -> None:
