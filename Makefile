@@ -57,6 +57,7 @@ lint: install
 	$(BIN)/deptry .
 
 fix: install
+	$(BIN)/python -m tools.generate_client
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 

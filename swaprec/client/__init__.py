@@ -4,8 +4,8 @@
 
 from __future__ import annotations
 
-from swaprec.client.asynchronous import AsyncClient
-from swaprec.client.sync import Client
+from swaprec.client.asynchronous.client import AsyncClient
+from swaprec.client.sync.client import Client
 from swaprec.client.wire import check_url
 
 __all__ = ["AsyncClient", "Client", "check_url"]

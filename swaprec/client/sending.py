@@ -14,6 +14,9 @@ from service.wire.responses import ImportReport, RejectedKind, RejectedRow
 from swaprec.cells import CellError, json_row
 
 R = TypeVar("R", RejectedRow, RejectedKind)
+RowFields = Mapping[str, Any]
+ItemRows = Iterable[RowFields]
+AsyncItemRows = ItemRows | AsyncIterable[RowFields]
 
 CHUNK_ROWS = 500
 MAX_LISTED = 1000

@@ -22,7 +22,16 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
 LINES = (*PROJECT["dependencies"], *EXTRAS["serve"], *EXTRAS["train"], *EXTRAS["dev"])
 DECLARED = [one for one in map(Requirement, LINES) if one.name != PROJECT["name"]]
-OURS = {"transrec", "adapters_store", "service", "training", "swaprec", "benchmarks", "tests"}
+OURS = {
+    "transrec",
+    "adapters_store",
+    "service",
+    "training",
+    "swaprec",
+    "benchmarks",
+    "tools",
+    "tests",
+}
 PIN = re.compile(r"^([a-z0-9-]+==[^ \n]+( ; [^\\\n]+?)?)(?: \\)?$", re.MULTILINE)
 LOCK = (ROOT / "requirements.lock").read_text("utf-8")
 PINS = [pin[0] for pin in PIN.findall(LOCK)]
@@ -59,13 +68,13 @@ def test_what_is_declared_is_locked_in_a_version_that_fits(requirement: Requirem
     assert requirement.specifier.contains(version), "run `make lock`"
 
 
-def test_what_tests_and_benchmarks_import_is_declared() -> None:
+def test_what_tests_benchmarks_and_tools_import_is_declared() -> None:
     declared = {canonicalize_name(requirement.name) for requirement in DECLARED}
     owners = packages_distributions()
     known = OURS | sys.stdlib_module_names
     undeclared = {
         f"{path.relative_to(ROOT)} imports {name}"
-        for folder in ("tests", "benchmarks")
+        for folder in ("tests", "benchmarks", "tools")
         for path in (ROOT / folder).rglob("*.py")
         for name in imported(path) - known
         if not declared & {canonicalize_name(owner) for owner in owners.get(name, ())}

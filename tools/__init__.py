@@ -1,0 +1,1 @@
+"""What development runs: nothing here is installed."""
