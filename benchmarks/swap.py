@@ -27,27 +27,17 @@ from pathlib import Path
 import httpx
 import numpy as np
 import uvloop
-from numpy.typing import NDArray
 
-from adapters_store.bundle import read_bundle
 from benchmarks.client import ended, tried
 from benchmarks.load import request_bytes
+from benchmarks.offline_model import K, OfflineModel
 from benchmarks.open_loop import ask
-from benchmarks.setting import SPEC, domain_name, make_bundle, prepare, serving
-from transrec.adapters import Adapter
-from transrec.backbone import Backbone
-from transrec.content import Content
-from transrec.embed import embed
-from transrec.model import encode_users
+from benchmarks.setting import domain_name, make_bundle, prepare, serving
 
 PORT = 18090
-K = 10
-TOLERANCE = 1e-4
 RETRIES = 1
 FLIP_S = 0.005
 START_S = 60.0
-
-ItemScores = NDArray[np.float32]
 
 
 @dataclass(slots=True)
@@ -70,52 +60,6 @@ class Flips:
     full: list[float] = field(default_factory=list)
     quiet: list[float] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
-
-
-class OfflineModel:
-    """Scores of histories under every version, computed when a version is first needed."""
-
-    def __init__(self, data: Path, items: int, histories: int) -> None:
-        self._backbone = Backbone.load(data / "backbones" / "random")
-        self._texts = [
-            Content(f"title {number} {number * 7919 % items}") for number in range(items)
-        ]
-        rng = np.random.default_rng(0)
-        self.histories = [
-            rng.choice(items, rng.integers(1, 30), replace=False) for _ in range(histories)
-        ]
-        self._scores: dict[tuple[str, int], ItemScores] = {}
-
-    def add(self, domain: str, version: int, bundle: Path) -> None:
-        """Score a version's bundle."""
-        adapter = Adapter.from_tensors(SPEC, self._backbone.shape, read_bundle(bundle).tensors)
-        vectors = embed(self._backbone, self._texts, adapter, dtype="float32")
-        users = encode_users(
-            self._backbone.model.user_encoder, self.histories, vectors, adapter.user
-        )
-        table = users @ vectors.T
-        for line, rows in zip(table, self.histories, strict=True):
-            line[rows] = -np.inf
-        self._scores[domain, version] = table
-
-    def wrong(self, domain: str, place: int, answer: dict[str, object]) -> str | None:
-        """Say what is wrong with an answer, None where nothing is."""
-        version = answer["version"]
-        scores = self._scores.get((domain, version))  # type: ignore[arg-type]
-        if scores is None:
-            return f"{domain} answered from version {version}, which was never activated"
-        line = scores[place]
-        best = np.argpartition(-line, K)[:K]
-        best = best[np.argsort(-line[best], kind="stable")]
-        rounding = 1e-5 * np.abs(line[np.isfinite(line)]).max()
-        items: list[dict[str, object]] = answer["items"]  # type: ignore[assignment]
-        rows = [int(str(item["item_id"]).removeprefix("item-")) for item in items]
-        if len(set(rows)) != K:
-            return f"{domain}@{version} answered {len(set(rows))} different items"
-        for row, expected in zip(rows, best, strict=True):
-            if abs(line[row] - line[expected]) > max(TOLERANCE * abs(line[expected]), rounding):
-                return f"{domain}@{version} answered item-{row} where item-{expected} is better"
-        return None
 
 
 def main() -> int:
@@ -154,9 +98,7 @@ def _quiet_flips(
             version = versions[domain][turn // options.domains % 2]
             _activate(client, domain, version)  # its vectors may have left the newest base
             _activate(client, domain, versions[domain][2])
-            began = time.perf_counter()
-            _activate(client, domain, version)
-            took.append(time.perf_counter() - began)
+            took.append(_seconds_to_activate(client, domain, version))
             time.sleep(0.02)
     return took
 
@@ -198,28 +140,46 @@ def _flip(
     flips: Flips,
     done: threading.Event,
 ) -> None:
+    """Flip domains in turn until the askers are done and enough flips were made."""
     rng = np.random.default_rng(1)
+    turn = 0
     with httpx.Client(base_url=url, timeout=600) as client:
-        turn = 0
         while not done.is_set() or len(flips.flips) + len(flips.rollbacks) < options.flips:
             domain = domain_name(turn % options.domains)
             turn += 1
-            began = time.perf_counter()
             try:
                 if turn % 40 == 0:
                     version = _upload(options, offline, client, domain, 10_000 + turn)
-                    began = time.perf_counter()
-                    _activate(client, domain, version)
-                    flips.full.append(time.perf_counter() - began)
-                elif turn % 3 == 0:
-                    tried(client, "POST", f"/domains/{domain}/rollback")
-                    flips.rollbacks.append(time.perf_counter() - began)
+                    flips.full.append(_seconds_to_activate(client, domain, version))
                 else:
-                    _activate(client, domain, int(rng.choice(versions[domain])))
-                    flips.flips.append(time.perf_counter() - began)
+                    _flip_prepared(client, domain, versions[domain], turn, rng, flips)
             except (httpx.HTTPError, RuntimeError) as error:
                 flips.errors.append(f"{domain}: {error}")
             done.wait(0.02)
+
+
+def _flip_prepared(
+    client: httpx.Client,
+    domain: str,
+    versions: list[int],
+    turn: int,
+    rng: np.random.Generator,
+    flips: Flips,
+) -> None:
+    """Roll back every third turn, else activate one of the prepared versions."""
+    if turn % 3 == 0:
+        began = time.perf_counter()
+        tried(client, "POST", f"/domains/{domain}/rollback")
+        flips.rollbacks.append(time.perf_counter() - began)
+    else:
+        version = int(rng.choice(versions))
+        flips.flips.append(_seconds_to_activate(client, domain, version))
+
+
+def _seconds_to_activate(client: httpx.Client, domain: str, version: int) -> float:
+    began = time.perf_counter()
+    _activate(client, domain, version)
+    return time.perf_counter() - began
 
 
 def _kill_one(parent: int, options: argparse.Namespace, seen: Seen) -> None:
