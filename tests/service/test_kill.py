@@ -72,22 +72,24 @@ class KnownState:
                 self.open = None
 
     def acknowledge(self, done: Begun) -> None:
-        if done["what"] == "upsert":
+        match done["what"]:
+            case "upsert" | "remove":
+                self.acknowledge_items(done)
+            case "job":
+                self.jobs[done["job"]] = done["stage"]
+            case "domain":
+                self.domains[done["name"]] = done["title"]
+            case "version":
+                self.versions[done["version"]] = done["value"]
+                self.activated = done["version"]
+            case _:
+                self.acknowledge_derived(done)
+
+    def acknowledge_items(self, done: Begun) -> None:
+        """Take an upsert, or a removal, which changes nothing where none of its items is there."""
+        if done["what"] == "upsert" or any(name in self.texts for name in done["ids"]):
             self.change(done)
-            assert done["generation"] == self.generation, "a write was lost, or done twice"
-        elif done["what"] == "remove":
-            if any(name in self.texts for name in done["ids"]):
-                self.change(done)
-            assert done["generation"] == self.generation, "a write was lost, or done twice"
-        elif done["what"] == "job":
-            self.jobs[done["job"]] = done["stage"]
-        elif done["what"] == "domain":
-            self.domains[done["name"]] = done["title"]
-        elif done["what"] == "version":
-            self.versions[done["version"]] = done["value"]
-            self.activated = done["version"]
-        else:
-            self.acknowledge_derived(done)
+        assert done["generation"] == self.generation, "a write was lost, or done twice"
 
     def acknowledge_derived(self, done: Begun) -> None:
         if done["what"] == "segment":
