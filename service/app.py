@@ -72,7 +72,7 @@ from service.rollout.activation import Activator
 from service.rollout.gate_runner import KIND as GATE
 from service.rollout.gate_runner import CanaryGateRunner, EventLoopReader, GateRunner
 from service.settings import Settings
-from service.state import State, redis, sqlite
+from service.state import Domains, State, redis, sqlite
 from service.state.fence import fence
 from service.state.known import LostDomains, lost_state
 from service.state.snapshots import Snapshots
@@ -357,7 +357,7 @@ def _reader(settings: Settings, state: State, versions: Versions, admission: Adm
     return Reader(state, cold, Pace(admission), PictureThreads(settings.max_image_pixels))
 
 
-def end_removals(state: State, store: Store) -> None:
+def end_removals(state: Domains, store: Store) -> None:
     """End removals of domains that were interrupted:
     those that state has forgotten go, the others stay.
     """

@@ -19,7 +19,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from service.errors import JobNotFound, JobTaken, StateUnavailable, TooManyAtOnce
-from service.state import JobRecord, State
+from service.state import JobQueue, JobRecord
 from service.wire.problems import is_expected, one_line, problem_of
 
 WRITE_EVERY_S = 0.2
@@ -57,7 +57,7 @@ class Progress:
     another process has taken it over.
     """
 
-    def __init__(self, state: State, job: JobRecord, closing: threading.Event) -> None:
+    def __init__(self, state: JobQueue, job: JobRecord, closing: threading.Event) -> None:
         self._state = state
         self._closing = closing
         self._written = 0.0
@@ -133,7 +133,7 @@ class Jobs:
     down.
     """
 
-    def __init__(self, state: State, owner: str) -> None:
+    def __init__(self, state: JobQueue, owner: str) -> None:
         self._state = state
         self.owner = owner
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="background")

@@ -7,7 +7,7 @@ from typing import Any
 
 from service.content.import_rows import INVALID, RowProblem, RowReport
 from service.content.item_reader import ItemReader, ItemRow
-from service.state import State, StoredItem
+from service.state import Items, StoredItem
 from transrec.coverage import MANY_UNKNOWN
 
 NumberedRows = Sequence[tuple[int, ItemRow]]
@@ -30,7 +30,7 @@ class Merge:
 
     def __init__(
         self,
-        state: State,
+        state: Items,
         domain: str,
         item_reader: ItemReader,
         rows: NumberedRows,

@@ -13,7 +13,7 @@ from service.content.blobs import Blobs
 from service.engine.engine import Engine
 from service.errors import DomainNotFound, StateUnavailable
 from service.jobs import Jobs, Stopped
-from service.state import DomainRecord, State
+from service.state import Catalogs, DomainRecord
 from service.state.snapshots import Snapshots
 
 PAGE_ITEMS = 20_000
@@ -28,7 +28,7 @@ class Sweeps:
 
     def __init__(
         self,
-        state: State,
+        state: Catalogs,
         blobs: Blobs,
         snapshots: Snapshots,
         engines: Mapping[str, Engine],

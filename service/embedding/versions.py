@@ -19,7 +19,7 @@ from service.content.pictures import PixelBudget
 from service.embedding.adapter_budget import AdapterBudget
 from service.engine.engine import Engine
 from service.errors import BackboneNotFound
-from service.state import DomainRecord, State
+from service.state import DomainRecord, Domains
 from service.version import Version
 from transrec.adapters import Adapter, AdapterSpec, SpecError, expected_tensors
 from transrec.devices import Dtype, resolve_dtype
@@ -50,7 +50,7 @@ class Versions:
 
     def __init__(
         self,
-        state: State,
+        state: Domains,
         store: Store,
         blobs: Blobs,
         engines: Mapping[str, Engine],

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from starlette.concurrency import run_in_threadpool
 
 from service.errors import JobNotFound, ServiceError, StateUnavailable, Stopping, TooManyAtOnce
-from service.state import JobRecord, State
+from service.state import JobQueue, JobRecord
 from service.wire.problems import problem_of
 
 LOOK_EVERY_S = 0.1
@@ -57,7 +57,7 @@ class Followed:
 class JobEvents:
     """Reads the jobs that are followed; used on the event loop only."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: JobQueue) -> None:
         self._state = state
         self._followed: dict[str, Followed] = {}
         self._reader: asyncio.Task[None] | None = None

@@ -27,7 +27,7 @@ from service.errors import AtCapacity, PayloadTooLarge
 from service.ingest.writer import CatalogWriter, RetryUntilAvailable
 from service.jobs import Jobs, Progress
 from service.live.compaction import Compactor
-from service.state import JobRecord, State, StoredItem, Upserted
+from service.state import CatalogJobs, JobRecord, StoredItem, Upserted
 from service.wire.requests import ItemBody, ItemPatch
 from transrec.progress import OnProgress
 
@@ -81,7 +81,7 @@ class Imports:
     def __init__(
         self,
         folder: Path,
-        state: State,
+        state: CatalogJobs,
         versions: Versions,
         writer: CatalogWriter,
         compactor: Compactor,

@@ -17,7 +17,7 @@ from service.embedding.versions import Versions
 from service.errors import ItemNotFound, RequestConflict
 from service.live.reconcile import DAMAGE_ERRORS, Reconciler
 from service.live.table import LiveTable
-from service.state import Deleted, State, StoredItem, Upserted, Visibility
+from service.state import Catalogs, Deleted, StoredItem, Upserted, Visibility
 from service.state.fence import fence
 
 CHANGE_ATTEMPTS = 8
@@ -33,7 +33,7 @@ class CatalogWriter:
 
     def __init__(
         self,
-        state: State,
+        state: Catalogs,
         store: Store,
         live: LiveTable,
         versions: Versions,

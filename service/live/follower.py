@@ -16,7 +16,7 @@ from service.errors import StateUnavailable
 from service.jobs import Jobs
 from service.live.reconcile import Reconciler
 from service.live.table import LiveTable
-from service.state import State
+from service.state import DomainFeed
 
 WAIT_S = 1.0
 RETRY_S = 0.5
@@ -31,7 +31,7 @@ class Follower:
     """Applies the feed to the live table, domain by domain, several domains at once."""
 
     def __init__(
-        self, state: State, store: Store, live: LiveTable, reconciler: Reconciler, jobs: Jobs
+        self, state: DomainFeed, store: Store, live: LiveTable, reconciler: Reconciler, jobs: Jobs
     ) -> None:
         self._state = state
         self._store = store

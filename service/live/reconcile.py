@@ -35,7 +35,7 @@ from service.errors import (
 from service.live.keyed_locks import KeyedLocks
 from service.live.residency import Residency
 from service.live.table import Deployment, LiveDomain, LiveTable
-from service.state import Changes, DomainRecord, State
+from service.state import Catalogs, Changes, DomainRecord
 from service.version import Version, version_name
 from service.wire.problems import is_expected, problem_of
 from transrec.devices import Dtype
@@ -91,7 +91,7 @@ class Reconciler:
 
     def __init__(
         self,
-        state: State,
+        state: Catalogs,
         store: Store,
         live: LiveTable,
         versions: Versions,

@@ -21,7 +21,7 @@ from service.engine.engine import History
 from service.errors import InvalidRequest, StateUnavailable
 from service.live.table import LiveDomain
 from service.recommend.cold import ColdItems
-from service.state import State
+from service.state import Items, State
 from service.version import version_name
 from service.wire.requests import RawItem, RecommendRequest
 from service.wire.validation import MAX_LISTED, ErrorPlace, PlainError, invalid_request, plain_error
@@ -210,7 +210,7 @@ async def _ranked(
 
 
 async def _items(
-    live: LiveDomain, request: RecommendRequest, ranked: Ranked, state: State
+    live: LiveDomain, request: RecommendRequest, ranked: Ranked, state: Items
 ) -> list[dict[str, Any]]:
     source = "model" if ranked.fallback is None else "popular"
     ids = live.items.ids(ranked.rows)
@@ -223,7 +223,7 @@ async def _items(
     return items
 
 
-async def add_metadata(domain: str, items: list[dict[str, Any]], state: State) -> None:
+async def add_metadata(domain: str, items: list[dict[str, Any]], state: Items) -> None:
     """Add to items what is kept of them;
     where state does not answer they stay without, and the answer says so.
     """

@@ -20,7 +20,7 @@ from service.jobs import Jobs, Progress, Stopped
 from service.live.table import Deployment, LiveDomain, LiveTable
 from service.recommend.recommend import Reader
 from service.rollout.gate import Verdict, run_gate
-from service.state import JobRecord, State
+from service.state import JobRecord, Probes
 from service.version import version_name
 from service.wire.requests import GateBody
 
@@ -42,7 +42,7 @@ class EventLoopReader:
 class GateRunner:
     """Runs gates."""
 
-    def __init__(self, state: State, live: LiveTable) -> None:
+    def __init__(self, state: Probes, live: LiveTable) -> None:
         self._state = state
         self._live = live
         self.loop_reader: EventLoopReader | None = None

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from service.errors import DomainNotFound
-from service.state import DomainRecord, State
+from service.state import DomainRecord, Domains
 
 
-def fence(state: State, record: DomainRecord) -> Callable[[], None]:
+def fence(state: Domains, record: DomainRecord) -> Callable[[], None]:
     """Return what raises where a domain is gone, or is another one of its name now.
 
     The store calls it under the domain's lock, which a removal holds until state has forgotten the

@@ -7,7 +7,7 @@ from pathlib import Path
 from adapters_store.domains import domains_in
 from adapters_store.store import Store
 from service.errors import StateLost
-from service.state import State
+from service.state import Domains
 from service.state.snapshots import CARD
 
 MAX_NAMED = 10
@@ -49,7 +49,7 @@ class LostDomains:
         StateUnavailable: the state cannot be asked which domains it has.
     """
 
-    def __init__(self, data: Path, state: State, store: Store) -> None:
+    def __init__(self, data: Path, state: Domains, store: Store) -> None:
         self._data = data
         self._state = state
         being_removed = store.half_removed()

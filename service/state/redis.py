@@ -1,4 +1,4 @@
-"""State in Redis 7.0 or later, shared by replicas. The second backend of the Protocol.
+"""State in Redis 7.0 or later, shared by replicas. The second backend of `State`.
 
 A domain is a hash (record, counters), a hash from ids to rows, hashes of items and of metadata by
 row, and a log of its catalog's changes; a job is a hash, listed in sorted sets; the feed is a
@@ -53,6 +53,9 @@ _log = logging.getLogger("swaprec")
 
 class RedisState:
     """The shared backend; safe to use from any thread."""
+
+    # All of State, so many methods: what the longer ones do is in redis_catalog, redis_jobs,
+    # redis_feed and the scripts.
 
     def __init__(self, url: str, folder: Path, known: Collection[str] = ()) -> None:
         """Open the state.

@@ -28,7 +28,15 @@ from adapters_store.files import (
     sync_folder,
 )
 from service.errors import DomainNotFound, StateError
-from service.state import DomainRecord, Probe, State, StoredItem, probes_text, read_probes
+from service.state import (
+    Catalogs,
+    DomainRecord,
+    Items,
+    Probe,
+    StoredItem,
+    probes_text,
+    read_probes,
+)
 from service.state.fence import fence
 
 PAGE_ITEMS = 5000
@@ -80,7 +88,7 @@ class Snapshots:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def take(self, state: State, record: DomainRecord, generation: int) -> Snapshot:
+    def take(self, state: Catalogs, record: DomainRecord, generation: int) -> Snapshot:
         """Write a snapshot of a catalog in place of the one before.
 
         Args:
@@ -185,7 +193,7 @@ class Snapshots:
             home.rmdir()
 
 
-def restore(snapshots: Snapshots, state: State, card: Snapshot) -> int:
+def restore(snapshots: Snapshots, state: Catalogs, card: Snapshot) -> int:
     """Put a domain of a snapshot into a state that lacks it; returns the items.
 
     Raises:
@@ -207,7 +215,7 @@ def restore(snapshots: Snapshots, state: State, card: Snapshot) -> int:
     return count
 
 
-def _pages(state: State, domain: str) -> Iterator[list[StoredItem]]:
+def _pages(state: Items, domain: str) -> Iterator[list[StoredItem]]:
     after = -1
     while found := state.list_items(domain, after, PAGE_ITEMS):
         yield [item for _, item in found]

@@ -1,6 +1,6 @@
 """State in one SQLite file, shared by the processes of a host.
 
-The first backend of the Protocol.
+The first backend of `State`.
 """
 
 from __future__ import annotations
@@ -52,6 +52,9 @@ def _answering(ask: Operation) -> Operation:
 
 class SqliteState:
     """The embedded backend; safe to use from any thread and any process of the host."""
+
+    # All of State, so many methods: each opens its transaction here, what it does is in
+    # sqlite_items, sqlite_jobs and sqlite_feed.
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)

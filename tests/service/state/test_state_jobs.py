@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from service.errors import JobNotFound, JobTaken, RequestConflict
-from service.state import DomainRecord, JobRecord, State
+from service.state import RETAINED_JOBS, DomainRecord, JobRecord, State
 
 MOVIES = DomainRecord("movies", "f" * 64, "Films")
 LONG_S = 60.0
@@ -181,3 +181,59 @@ def test_a_claim_outlives_a_restart_of_others_and_not_its_domain(
     state.create_job("import", "movies", {})
     assert claimed(again, "two").token > token
     again.close()
+
+
+def test_jobs_are_kept_changed_and_listed_newest_first(
+    state: State, reopen: Callable[[], State]
+) -> None:
+    first, second = (state.create_job("import", name, {"n": 1}) for name in ("movies", "books"))
+    state.update_job(
+        first.id, status="failed", stage="embed", done=3, total=9, error={"detail": "no"}
+    )
+    again = reopen()
+    found = again.get_job(first.id)
+    assert (found.status, found.stage, found.done, found.error) == (
+        "failed",
+        "embed",
+        3,
+        {"detail": "no"},
+    )
+    assert found.ended
+    assert [job.id for job in again.jobs()] == [second.id, first.id]
+    assert [job.id for job in again.jobs("books")] == [second.id]
+    again.close()
+    calls: tuple[Callable[[], object], ...] = (
+        lambda: state.get_job("x"),
+        lambda: state.update_job("x", status="failed"),
+    )
+    for call in calls:
+        with pytest.raises(JobNotFound):
+            call()
+
+
+def test_of_more_jobs_than_are_kept_of_a_domain_the_oldest_that_ended_are_removed(
+    state: State,
+) -> None:
+    running, *ended = (state.create_job("import", "movies", {}) for _ in range(RETAINED_JOBS + 2))
+    for job in ended:
+        state.update_job(job.id, status="succeeded")
+    other = state.create_job("import", "books", {})
+    newest = state.create_job("import", "movies", {})
+    kept = [newest.id, *(job.id for job in reversed(ended[2:])), running.id]
+    assert [job.id for job in state.jobs("movies", 5000)] == kept
+    assert {job.id for job in state.jobs(limit=5000)} == {other.id, *kept}, (
+        "another domain loses nothing"
+    )
+    assert state.get_job(running.id) == running
+    claimed = state.claim_job("one", 60)
+    assert claimed is not None
+    assert claimed.id == running.id
+
+
+def test_the_open_jobs_of_a_domain_are_counted(state: State) -> None:
+    assert state.count_open_jobs("movies") == 0
+    jobs = [
+        state.create_job("import", name, {}) for name in ("movies", "books", "movies", "movies")
+    ]
+    state.update_job(jobs[0].id, status="failed")
+    assert (state.count_open_jobs("movies"), state.count_open_jobs("books")) == (2, 1)
