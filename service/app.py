@@ -69,8 +69,10 @@ from service.recommend.cold import ColdItems
 from service.recommend.recommend import Reader
 from service.rollout.activation import KIND as ACTIVATE
 from service.rollout.activation import Activator
+from service.rollout.candidates import Candidates
 from service.rollout.gate_runner import KIND as GATE
 from service.rollout.gate_runner import CanaryGateRunner, EventLoopReader, GateRunner
+from service.rollout.removal import Remover
 from service.settings import Settings
 from service.state import State, redis, sqlite
 from service.state.fence import fence
@@ -264,19 +266,9 @@ def _connected(settings: Settings, state: State, keys: Keys) -> Components:
     sweeps = Sweeps(state, blobs, snapshots, engines, working)
     compactor = Compactor(store, versions, base_builder, worker, reconciler, working, sweeps)
     gate_runner = GateRunner(state, live)
-    activator = Activator(
-        state,
-        store,
-        live,
-        versions,
-        bases,
-        vectors,
-        snapshots,
-        reconciler,
-        compactor,
-        gate_runner,
-        working,
-    )
+    candidates = Candidates(state, live, versions, bases, reconciler, compactor)
+    activator = Activator(state, store, live, reconciler, candidates, gate_runner, working)
+    remover = Remover(state, store, live, bases, vectors, snapshots, reconciler, compactor)
     canary_gate_runner = CanaryGateRunner(gate_runner, store, activator.end_canary, working)
     writer = CatalogWriter(state, store, live, versions, vectors, reconciler)
     follower = Follower(state, store, live, reconciler, working)
@@ -295,6 +287,7 @@ def _connected(settings: Settings, state: State, keys: Keys) -> Components:
         versions=versions,
         reconciler=reconciler,
         activator=activator,
+        remover=remover,
         writer=writer,
         imports=Imports(
             data / "imports", state, versions, writer, compactor, working, settings.max_spool_bytes
