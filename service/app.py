@@ -58,9 +58,11 @@ from service.ingest.imports import KIND as IMPORT
 from service.ingest.imports import PATCH, Imports
 from service.ingest.writer import CatalogWriter
 from service.jobs import Jobs
+from service.live.backlog import Backlog
 from service.live.compaction import KIND as COMPACT
 from service.live.compaction import Compactor
 from service.live.follower import Follower
+from service.live.opening import ValueOpener
 from service.live.reconcile import Reconciler
 from service.live.residency import Residency
 from service.live.table import LiveTable
@@ -258,7 +260,9 @@ def _connected(settings: Settings, state: State, keys: Keys) -> Components:
     )
     residency = Residency(live, settings.memory_bytes, telemetry.return_seconds.observe)
     swapped = telemetry.swap_seconds.observe
-    reconciler = Reconciler(state, store, live, versions, bases, vectors, residency, swapped)
+    backlog = Backlog()
+    opener = ValueOpener(state, live, versions, bases, vectors, backlog)
+    reconciler = Reconciler(state, store, live, opener, backlog, residency, swapped)
     snapshots = Snapshots(data / "snapshots")
     base_builder = BaseBuilder(
         state, bases, vectors, blobs, snapshots, worker.index, settings.index_items
@@ -327,7 +331,7 @@ def _set_callbacks(components: Components, compactor: Compactor) -> None:
     }
     jobs.after |= {IMPORT: imports.remove_body, PATCH: imports.remove_body}
     components.live.load = reconciler.load
-    reconciler.request_compaction = compactor.request
+    reconciler.backlog.request_compaction = compactor.request
     reconciler.on_removed += [components.telemetry.forget, components.canaries.forget]
     compactor.on_compacted.append(components.canary_gate_runner.ask)
     components.telemetry.watch(components.follower, components.residency, jobs)

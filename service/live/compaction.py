@@ -20,7 +20,8 @@ from service.embedding.base_builder import BaseBuilder
 from service.embedding.versions import Prepared, Versions
 from service.embedding.worker import VersionFile, WorkerProcess
 from service.jobs import Jobs, Progress
-from service.live.reconcile import DAMAGE_ERRORS, Reconciler
+from service.live.opening import DAMAGE_ERRORS
+from service.live.reconcile import Reconciler
 from service.live.table import Deployment
 from service.state import DomainRecord, JobRecord
 from service.version import Version, version_name

@@ -115,7 +115,7 @@ class Follower:
                 self._look_at(name, time.time())
 
     def _note_trouble(self, domain: str) -> None:
-        if domain not in self._reconciler.troubled:
+        if domain not in self._reconciler.backlog.troubled:
             self._trouble.pop(domain, None)
             return
         _, delay = self._trouble.get(domain, (0.0, RETRY_S / 2))
@@ -134,12 +134,12 @@ class Follower:
         while not self._closing.is_set():
             with self._lock:
                 self._again.discard(domain)
-            waited = domain in self._reconciler.waiting
+            waited = domain in self._reconciler.backlog.waiting
             try:
                 self._reconciler.reconcile(domain)
                 self._note_trouble(domain)
                 # Of many changes each would be looked at in vain.
-                if waited and domain in self._reconciler.waiting:
+                if waited and domain in self._reconciler.backlog.waiting:
                     self._closing.wait(RETRY_S)
             except StateUnavailable as error:
                 _log.debug("%s waits: %s", domain, error)

@@ -17,7 +17,8 @@ from typing import Any
 from adapters_store.store import Store
 from service.errors import DomainNotFound, RequestConflict
 from service.jobs import Jobs, Progress
-from service.live.reconcile import DAMAGE_ERRORS, NotBuilt, Reconciler
+from service.live.opening import DAMAGE_ERRORS, NotBuilt
+from service.live.reconcile import Reconciler
 from service.live.table import Deployment, LiveDomain, LiveTable
 from service.rollout.candidates import Candidates
 from service.rollout.gate import check

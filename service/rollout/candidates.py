@@ -11,7 +11,8 @@ from service.embedding.versions import Versions
 from service.errors import RequestConflict
 from service.jobs import Progress
 from service.live.compaction import Compactor
-from service.live.reconcile import DAMAGE_ERRORS, NotBuilt, Reconciler
+from service.live.opening import DAMAGE_ERRORS, NotBuilt
+from service.live.reconcile import Reconciler
 from service.live.table import LiveDomain, LiveTable
 from service.state import DomainRecord, State
 from service.version import Version, version_name

@@ -184,7 +184,7 @@ def test_a_lost_state_is_restored_with_its_versions_and_what_was_live(
 ) -> None:
     with running(settings) as client:
         fill(client, bundle(1), bundle(2))
-        components_of(client).reconciler.request_compaction("movies")
+        components_of(client).reconciler.backlog.request_compaction("movies")
         wait_until((settings.data / "snapshots" / "movies" / "snapshot.json").exists)
         wait_until(lambda: not components_of(client).jobs.unended())
         before = answer(client)
@@ -307,7 +307,7 @@ def test_a_mapped_file_that_is_cut_is_let_go_of_and_built_anew(
     with running(settings) as client:
         fill(client, bundle(1))
         components = components_of(client)
-        components.reconciler.request_compaction("movies")
+        components.reconciler.backlog.request_compaction("movies")
         wait_until(lambda: components.live.get("movies").live.items.base.is_kept)
         wait_until(lambda: not components.jobs.unended())
         before = answer(client)

@@ -27,7 +27,7 @@ def components(movies: httpx.Client) -> Components:
 
 def ask(components: Components) -> JobRecord | None:
     """Ask for a build as a reconciliation does; no process claims it."""
-    job = components.reconciler.request_compaction("movies")
+    job = components.reconciler.backlog.request_compaction("movies")
     assert job is None or isinstance(job, JobRecord)
     return job
 
@@ -124,9 +124,9 @@ def test_a_catalog_whose_texts_all_look_the_same_is_refused_with_the_reason_and_
         == "unknown_tokens"
     )
     reconciler = components_of(client).reconciler
-    job: Any = reconciler.request_compaction("thai")
+    job: Any = reconciler.backlog.request_compaction("thai")
     ended = wait_for_job(client, {"id": job.id})
     assert (ended["status"], ended["error"]["status"]) == ("failed", 422)
     assert "different vectors" in ended["error"]["detail"]
     later(monkeypatch, 24 * 3600)
-    assert reconciler.request_compaction("thai") is None
+    assert reconciler.backlog.request_compaction("thai") is None

@@ -17,7 +17,7 @@ from service.errors import ServiceError
 from service.http.components import Components
 from service.jobs import Progress
 from service.live.follower import SWEEP_S
-from service.live.reconcile import EMBED_INLINE_MAX
+from service.live.opening import EMBED_INLINE_MAX
 from service.live.table import Deployment, LiveDomain, LiveTable
 from service.settings import Settings
 from service.state import DomainRecord, JobRecord, StoredItem
@@ -79,7 +79,7 @@ def test_while_more_changes_than_can_be_applied_wait_deletes_are_applied_at_once
     delete_in_other_process(components, TEXTS[3])
     write_in_other_process(components, [TEXTS[5] + " changed"])
     now = caught_up(components)
-    assert "movies" in components.reconciler.waiting
+    assert "movies" in components.reconciler.backlog.waiting
     assert set(now.items.rows(TEXTS)) == {*TEXTS} - {TEXTS[3]}
     assert not now.items.rows(MANY), "they wait for a base"
     assert now.index_generation > before.index_generation, (
@@ -99,7 +99,7 @@ def test_what_was_deleted_and_came_back_while_changes_wait_is_there_again_after_
     delete_in_other_process(components, MANY[0])
     components.writer.embed("movies", [StoredItem(text, text) for text in [*MANY, TEXTS[3]]])
     assert set(caught_up(components).items.rows([*TEXTS, *MANY])) == {*TEXTS, *MANY[1:]}
-    assert "movies" not in components.reconciler.waiting
+    assert "movies" not in components.reconciler.backlog.waiting
 
 
 def test_a_process_that_starts_while_many_changes_wait_uses_the_last_base_minus_removed_items(
@@ -111,7 +111,7 @@ def test_a_process_that_starts_while_many_changes_wait_uses_the_last_base_minus_
     other = assemble(settings)
     try:
         assert set(caught_up(other).items.rows([*TEXTS, *MANY])) == {*TEXTS} - {TEXTS[3]}
-        assert "movies" in other.reconciler.waiting
+        assert "movies" in other.reconciler.backlog.waiting
     finally:
         other.worker.close()
         other.state.close()
@@ -163,7 +163,7 @@ def test_during_a_large_import_single_items_change_at_once_and_the_rest_with_the
     }
     assert TEXTS[1] not in recommended(items)
     assert {"new", "news 0"} <= recommended(items)
-    assert "movies" not in components.reconciler.waiting
+    assert "movies" not in components.reconciler.backlog.waiting
     work(components)
     assert set(caught_up(components).items.rows(item.item_id for item in many)) == {
         f"news {n}" for n in range(600)
@@ -179,7 +179,7 @@ def test_unavailable_items_are_known_and_not_recommended_while_too_many_changes_
     write_in_other_process(components, MANY)
     components.state.upsert_items("movies", [StoredItem(TEXTS[1], TEXTS[1], available=False)])
     items = caught_up(components).items
-    assert "movies" in components.reconciler.waiting
+    assert "movies" in components.reconciler.backlog.waiting
     assert set(items.rows(TEXTS)) == {*TEXTS}
     assert recommended(items) == {*TEXTS} - {TEXTS[1]}
 
@@ -374,11 +374,11 @@ def test_what_met_an_error_that_passes_is_brought_up_to_date_without_another_cha
     whole = path.read_bytes()
     damage(path)
     write_in_other_process(components, ["late"])
-    wait_until(lambda: "movies" in components.reconciler.troubled)
+    wait_until(lambda: "movies" in components.reconciler.backlog.troubled)
     assert not components.live.get("movies").live.items.rows(["late"])
     path.write_bytes(whole)
     wait_until(lambda: components.live.get("movies").live.items.rows(["late"]) != {}, SWEEP_S / 2)
-    assert "movies" not in components.reconciler.troubled
+    assert "movies" not in components.reconciler.backlog.troubled
 
 
 def test_only_the_last_evicted_domains_keep_their_deployments(components: Components) -> None:

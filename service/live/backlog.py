@@ -1,0 +1,31 @@
+"""Domains that are not yet what store and state say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class Backlog:
+    """Which domains are behind, and why.
+
+    `waiting` are domains that a build must bring on: until then they answer without removed items
+    and without other changes, or not at all if there is nothing to answer from. `troubled` are
+    domains that stay at what they were, for an error that may pass. `request_compaction` queues a
+    build; the app sets it.
+    """
+
+    waiting: set[str] = field(default_factory=set)
+    troubled: set[str] = field(default_factory=set)
+    request_compaction: Callable[[str], object] = lambda _: None
+
+    def await_base(self, domain: str) -> None:
+        """Note that a domain waits for a base, and request one."""
+        self.waiting.add(domain)
+        self.request_compaction(domain)
+
+    def clear(self, domain: str) -> None:
+        """Note that a domain is behind no more, or is gone."""
+        self.waiting.discard(domain)
+        self.troubled.discard(domain)
