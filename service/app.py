@@ -2,26 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-import fcntl
 import logging
-import os
-import signal
-import socket
-import threading
-import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import (
-    AbstractContextManager,
-    ExitStack,
-    asynccontextmanager,
-    contextmanager,
-    nullcontext,
-)
-from functools import partial
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from importlib.metadata import version
-from pathlib import Path
-from types import FrameType
 
 from fastapi import Depends, FastAPI
 from fastapi_offline import FastAPIOffline
@@ -35,6 +19,7 @@ from service.catalog.mapped import MAX_MAPS
 from service.content.blobs import Blobs
 from service.content.pictures import PictureThreads
 from service.content.sweeps import Sweeps
+from service.data_folder import end_removals, only_process, open_state, process_name
 from service.embedding.adapter_budget import AdapterBudget
 from service.embedding.base_builder import BaseBuilder
 from service.embedding.vectors import VectorFiles
@@ -42,7 +27,6 @@ from service.embedding.versions import Versions
 from service.embedding.worker import WorkerProcess
 from service.engine.backbones import Backbones
 from service.engine.queue import MAX_BATCH
-from service.errors import DomainNotFound, StateError
 from service.http.admission_middleware import AdmissionMiddleware
 from service.http.auth_middleware import AuthMiddleware
 from service.http.bodies import BodyBudget, BodyMiddleware
@@ -50,6 +34,7 @@ from service.http.components import Components, problems
 from service.http.encodings import ContentEncoding
 from service.http.head import answer_head
 from service.http.job_events import JobEvents
+from service.http.lifespan import lifespan
 from service.http.openapi import describe
 from service.http.query import check_query
 from service.http.request_middleware import RequestMiddleware, install_problems
@@ -73,14 +58,12 @@ from service.rollout.activation import KIND as ACTIVATE
 from service.rollout.activation import Activator
 from service.rollout.candidates import Candidates
 from service.rollout.gate_runner import KIND as GATE
-from service.rollout.gate_runner import CanaryGateRunner, EventLoopReader, GateRunner
+from service.rollout.gate_runner import CanaryGateRunner, GateRunner
 from service.rollout.removal import Remover
 from service.settings import Settings
-from service.state import State, redis, sqlite
-from service.state.fence import fence
-from service.state.known import LostDomains, lost_state
+from service.state import State
+from service.state.known import LostDomains
 from service.state.snapshots import Snapshots
-from service.state.sqlite import SqliteState
 from service.telemetry import Telemetry
 
 ROUTERS = tuple(
@@ -124,7 +107,7 @@ def create_app(
         title="swaprec",
         version=version("swaprec"),
         summary="Adapter-swapped recommendations: many domains from one frozen model.",
-        lifespan=lambda app: _lifespan(
+        lifespan=lambda app: lifespan(
             app,
             started(settings, alone=alone) if components is None else nullcontext(components),
             on_started,
@@ -146,53 +129,6 @@ def create_app(
     app.add_middleware(RequestMiddleware, root_path=settings.root_path)
     app.add_middleware(BodyMiddleware, budget=BodyBudget(settings.max_bodies_bytes))
     return app
-
-
-@asynccontextmanager
-async def _lifespan(
-    app: FastAPI, components: AbstractContextManager[Components], on_started: Callable[[], None]
-) -> AsyncIterator[None]:
-    with components as opened:
-        app.state.components = opened
-        opened.gate_runner.loop_reader = EventLoopReader(asyncio.get_running_loop(), opened.reader)
-        opened.follower.start()
-        opened.jobs.start()
-        on_started()
-        with _ending(opened):
-            yield
-
-
-@contextmanager
-def _ending(components: Components) -> Iterator[None]:
-    """End what takes long when the process is asked to stop:
-    the server waits for answers before it ends the app.
-    """
-    loop = asyncio.get_running_loop()
-
-    def end() -> None:
-        components.job_events.close()
-        components.reader.pace.close()
-
-    with ExitStack() as restored:
-        if threading.current_thread() is threading.main_thread():  # only there signals are heard
-            for number in (signal.SIGTERM, signal.SIGINT):
-                before = signal.getsignal(number)
-                signal.signal(number, partial(_stopped, loop, end, before))
-                restored.callback(signal.signal, number, before)
-        yield
-    end()
-
-
-def _stopped(
-    loop: asyncio.AbstractEventLoop,
-    end: Callable[[], None],
-    before: object,
-    number: int,
-    frame: FrameType | None,
-) -> None:
-    loop.call_soon_threadsafe(end)
-    if callable(before):
-        before(number, frame)
 
 
 @contextmanager
@@ -352,74 +288,3 @@ def _worker(settings: Settings, engines: Backbones) -> WorkerProcess:
 def _reader(settings: Settings, state: State, versions: Versions, admission: Admission) -> Reader:
     cold = ColdItems(versions.adapter, settings.max_queue)
     return Reader(state, cold, Pace(admission), PictureThreads(settings.max_image_pixels))
-
-
-def end_removals(state: State, store: Store) -> None:
-    """End removals of domains that were interrupted:
-    those that state has forgotten go, the others stay.
-    """
-    for domain in store.half_removed():
-        try:
-            record = state.get_domain(domain)
-        except DomainNotFound:
-            store.finish_removal(domain)
-        else:
-            store.keep_domain(domain, fence(state, record))
-
-
-def process_name() -> str:
-    """Name this process as no other one is named, now or later."""
-    return f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-
-
-def open_state(settings: Settings, *, restoring: bool = False) -> State:
-    """Open the state that the settings name.
-
-    Args:
-        settings: frozen.
-        restoring: also make a new one in place of one that was lost.
-
-    Raises:
-        StateError: it cannot be used, it was lost, or the data folder belongs to another one.
-    """
-    if settings.redis_url is None:
-        if (settings.data / redis.FILE).exists():
-            raise StateError(
-                f"the state of {settings.data} is in Redis: set REDIS_URL, or remove"
-                f" {settings.data / redis.FILE} to go on without its catalogs"
-            )
-        lost = None if restoring else lost_state(settings.data, settings.data / sqlite.FILE)
-        if lost is not None:
-            raise StateError(lost)
-        return SqliteState(settings.data)
-    known = set(Store(settings.data / "adapters").domains())
-    if (settings.data / sqlite.FILE).exists():
-        embedded = SqliteState(settings.data)
-        known |= {record.name for record in embedded.domains()}
-        embedded.close()
-    return redis.RedisState(settings.redis_url.get_secret_value(), settings.data, known)
-
-
-@contextmanager
-def only_process(data: Path, *, shared: bool) -> Iterator[None]:
-    """Hold the data folder; the kernel lets go of it when the process dies.
-
-    Replicas, whose state is in Redis, share it with each other.
-
-    Raises:
-        StateError: another process holds it, or it cannot be written.
-    """
-    try:
-        data.mkdir(parents=True, exist_ok=True)
-        lock = (data / ".lock").open("w")
-    except OSError as error:
-        raise StateError(f"data folder {data} cannot be used: {error.strerror}") from error
-    with lock:
-        try:
-            fcntl.flock(lock, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise StateError(
-                f"another swaprec serves from {data}: stop it, or choose another folder with"
-                " SWAPREC_DATA"
-            ) from error
-        yield

@@ -19,7 +19,7 @@ import httpx
 import pytest
 
 from adapters_store.errors import OutOfSpace, StoreError
-from service.app import open_state
+from service.data_folder import open_state
 from service.errors import StateError, StateUnavailable
 from service.settings import Settings
 from service.state import DomainRecord, StoredItem, sqlite_file
