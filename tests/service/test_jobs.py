@@ -12,7 +12,8 @@ import pytest
 
 from adapters_store.errors import OutOfSpace
 from service.errors import JobTaken, PayloadTooLarge, RequestConflict
-from service.jobs import WORKERS, Jobs, Progress, Stopped
+from service.jobs import JobIntervals, Jobs, Progress, Stopped
+from service.jobs.runner import WORKERS
 from service.rollout.gate_runner import waited
 from service.settings import Settings
 from service.state import DomainRecord, JobRecord
@@ -259,10 +260,8 @@ def test_a_job_that_a_clean_stop_interrupts_is_given_back_at_once(state: SqliteS
     assert again.id == job.id
 
 
-def test_a_long_job_keeps_its_lease(state: SqliteState, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_job_keeps_its_lease(state: SqliteState) -> None:
     lease_s = 1.0  # ten beats, so that a busy machine renews it in time
-    monkeypatch.setattr("service.jobs.LEASE_S", lease_s)
-    monkeypatch.setattr("service.jobs.LEASE_RENEWAL_S", lease_s / 10)
     going = threading.Event()
     go_on = threading.Event()
 
@@ -272,7 +271,7 @@ def test_a_long_job_keeps_its_lease(state: SqliteState, monkeypatch: pytest.Monk
         progress.fence()
         return {}
 
-    jobs = Jobs(state, "one")
+    jobs = Jobs(state, "one", JobIntervals(lease_s=lease_s, renewal_s=lease_s / 10))
     jobs.kinds["work"] = work
     jobs.start()
     job = jobs.submit("work", "movies", {})
@@ -300,10 +299,7 @@ class Pausing(SqliteState):
         return super().renew_job(job_id, token, lease_s / 20)
 
 
-def test_a_process_does_not_take_its_own_job_from_itself(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("service.jobs.POLL_S", 0.4)
+def test_a_process_does_not_take_its_own_job_from_itself(tmp_path: Path) -> None:
     state = Pausing(tmp_path)
     state.put_domain(DomainRecord("movies", "f"))
     began: list[int] = []
@@ -315,7 +311,7 @@ def test_a_process_does_not_take_its_own_job_from_itself(
         progress.check()
         return {}
 
-    jobs = Jobs(state, "one")
+    jobs = Jobs(state, "one", JobIntervals(poll_s=0.4))
     jobs.kinds["work"] = work
     jobs.start()
     job = jobs.submit("work", "movies", {})
@@ -353,10 +349,7 @@ class Full(SqliteState):
             raise OutOfSpace("no room")
 
 
-def test_jobs_go_on_when_a_full_disk_has_room_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("service.jobs.POLL_S", 0.05)
+def test_jobs_go_on_when_a_full_disk_has_room_again(tmp_path: Path) -> None:
     state = Full(tmp_path)
     state.put_domain(DomainRecord("movies", "f"))
     tries: list[int] = []
@@ -368,7 +361,7 @@ def test_jobs_go_on_when_a_full_disk_has_room_again(
             raise OutOfSpace("no room")
         return {}
 
-    jobs = Jobs(state, "one")
+    jobs = Jobs(state, "one", JobIntervals(poll_s=0.05))
     jobs.kinds["work"] = work
     jobs.start()
     job = jobs.submit("work", "movies", {})
