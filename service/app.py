@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
 from importlib.metadata import version
 
 from fastapi import Depends, FastAPI
@@ -15,6 +16,7 @@ from service.access.admission import Admission
 from service.access.keys import Keys, open_keys
 from service.access.pace import Pace
 from service.catalog.bases import Bases
+from service.catalog.compaction_policy import COMPACTION_POLICY, CompactionPolicy
 from service.catalog.mapped import MAX_MAPS
 from service.content.blobs import Blobs
 from service.content.pictures import PictureThreads
@@ -42,11 +44,11 @@ from service.http.routes import adapters, domains, items, jobs, operations, prob
 from service.ingest.imports import KIND as IMPORT
 from service.ingest.imports import PATCH, Imports
 from service.ingest.writer import CatalogWriter
-from service.jobs import Jobs
+from service.jobs import JOB_INTERVALS, MAX_OPEN_JOBS, JobIntervals, Jobs
 from service.live.backlog import Backlog
 from service.live.compaction import KIND as COMPACT
 from service.live.compaction import Compactor
-from service.live.follower import Follower
+from service.live.follower import FEED_INTERVALS, FeedIntervals, Follower
 from service.live.opening import ValueOpener
 from service.live.reconcile import Reconciler
 from service.live.residency import Residency
@@ -81,6 +83,20 @@ encoder half empty.
 MAPS_PER_DOMAIN = 16
 """Maps of a domain: eight for a base, and another one while it is replaced."""
 
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """What the components of an app are given; tests pass other values than these."""
+
+    jobs: JobIntervals = JOB_INTERVALS
+    max_open_jobs: int = MAX_OPEN_JOBS
+    feed: FeedIntervals = FEED_INTERVALS
+    compaction: CompactionPolicy = COMPACTION_POLICY
+
+
+TUNING = Tuning()
+
+
 _log = logging.getLogger("swaprec")
 
 
@@ -90,6 +106,7 @@ def create_app(
     *,
     alone: bool = True,
     on_started: Callable[[], None] = lambda: None,
+    tuning: Tuning = TUNING,
 ) -> FastAPI:
     """Build the service.
 
@@ -99,6 +116,7 @@ def create_app(
         alone: whether this process holds the data folder itself; the parent of several workers does
             it for them.
         on_started: called when the components are open, before the first request.
+        tuning: of the components that the app opens.
     """
     app = FastAPIOffline(
         redoc_url=None,
@@ -109,7 +127,9 @@ def create_app(
         summary="Adapter-swapped recommendations: many domains from one frozen model.",
         lifespan=lambda app: lifespan(
             app,
-            started(settings, alone=alone) if components is None else nullcontext(components),
+            started(settings, alone=alone, tuning=tuning)
+            if components is None
+            else nullcontext(components),
             on_started,
         ),
         responses=problems(422),  # else FastAPI describes its own form of it
@@ -132,7 +152,9 @@ def create_app(
 
 
 @contextmanager
-def started(settings: Settings, *, alone: bool = True) -> Iterator[Components]:
+def started(
+    settings: Settings, *, alone: bool = True, tuning: Tuning = TUNING
+) -> Iterator[Components]:
     """Hold the data folder, unless somebody does, and open the components until the block ends.
 
     Raises:
@@ -143,7 +165,7 @@ def started(settings: Settings, *, alone: bool = True) -> Iterator[Components]:
         if alone
         else nullcontext()
     ):
-        components = assemble(settings)
+        components = assemble(settings, tuning)
         try:
             yield components
         finally:
@@ -157,7 +179,7 @@ def started(settings: Settings, *, alone: bool = True) -> Iterator[Components]:
             components.state.close()
 
 
-def assemble(settings: Settings) -> Components:
+def assemble(settings: Settings, tuning: Tuning = TUNING) -> Components:
     """Open and connect the components.
 
     Raises:
@@ -167,7 +189,7 @@ def assemble(settings: Settings) -> Components:
     with ExitStack() as opened:
         state = open_state(settings)
         opened.callback(state.close)
-        components = _connected(settings, state, keys)
+        components = _connected(settings, state, keys, tuning)
         opened.pop_all()
     end_removals(state, components.store)
     if trouble := components.lost.trouble():
@@ -180,13 +202,13 @@ def assemble(settings: Settings) -> Components:
     return components
 
 
-def _connected(settings: Settings, state: State, keys: Keys) -> Components:
+def _connected(settings: Settings, state: State, keys: Keys, tuning: Tuning) -> Components:
     data = settings.data
     live = LiveTable(state.get_domain, MAX_MAPS // MAPS_PER_DOMAIN)
     telemetry = Telemetry(live)
     engines = Backbones(settings, telemetry.observe_batch)
     store = Store(data / "adapters")
-    working = Jobs(state, process_name())
+    working = Jobs(state, process_name(), tuning.jobs, tuning.max_open_jobs)
     worker = _worker(settings, engines)
     vectors = VectorFiles(data / "vectors", worker)
     bases = Bases(data / "bases")
@@ -196,7 +218,7 @@ def _connected(settings: Settings, state: State, keys: Keys) -> Components:
     )
     residency = Residency(live, settings.memory_bytes, telemetry.return_seconds.observe)
     swapped = telemetry.swap_seconds.observe
-    backlog = Backlog()
+    backlog = Backlog(policy=tuning.compaction)
     opener = ValueOpener(state, live, versions, bases, vectors, backlog)
     reconciler = Reconciler(state, store, live, opener, backlog, residency, swapped)
     snapshots = Snapshots(data / "snapshots")
@@ -211,7 +233,7 @@ def _connected(settings: Settings, state: State, keys: Keys) -> Components:
     remover = Remover(state, store, live, bases, vectors, snapshots, reconciler, compactor)
     canary_gate_runner = CanaryGateRunner(gate_runner, store, activator.end_canary, working)
     writer = CatalogWriter(state, store, live, versions, vectors, reconciler)
-    follower = Follower(state, store, live, reconciler, working)
+    follower = Follower(state, store, live, reconciler, working, tuning.feed)
     canaries = Canaries(telemetry.observe_arm, telemetry.forget_arms, activator.end_canary)
     admission = Admission(
         max_queue=settings.max_queue,

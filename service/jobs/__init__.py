@@ -7,8 +7,16 @@ by side, in whichever process claims them. A claim is a lease that is renewed wh
 on, and a fencing token: who was overtaken writes nothing.
 """
 
-from service.jobs.intervals import JobIntervals
+from service.jobs.intervals import JOB_INTERVALS, JobIntervals
 from service.jobs.progress import Cancelled, Progress, Stopped
-from service.jobs.runner import Jobs
+from service.jobs.runner import MAX_OPEN_JOBS, Jobs
 
-__all__ = ["Cancelled", "JobIntervals", "Jobs", "Progress", "Stopped"]
+__all__ = [
+    "JOB_INTERVALS",
+    "MAX_OPEN_JOBS",
+    "Cancelled",
+    "JobIntervals",
+    "Jobs",
+    "Progress",
+    "Stopped",
+]

@@ -10,7 +10,7 @@ import numpy as np
 
 from adapters_store.errors import BundleError, VersionNotFound
 from service.catalog.bases import Base, Bases
-from service.catalog.live_items import COMPACTION_ROWS, LiveItems
+from service.catalog.live_items import LiveItems
 from service.embedding.vectors import VectorFiles
 from service.embedding.versions import Versions
 from service.engine.engine import Engine
@@ -164,7 +164,7 @@ class ValueOpener:
         if (
             known is None
             and newer is None
-            and self._state.count_items(record.name) > COMPACTION_ROWS
+            and self._state.count_items(record.name) > self._backlog.policy.rows
         ):
             raise NotBuilt  # a base is due: reading all of it here would be in vain
         items = LiveItems.of(*newer) if newer is not None else before

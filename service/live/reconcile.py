@@ -197,8 +197,7 @@ class Reconciler:
                 name = version_name(deployment.live.version)
                 _log.info("%s answers from version %s (%s)", record.name, name, activation.reason)
             self._residency.enforce_budget(record.name)
-        if deployment.live.items.needs_compaction:
-            self.backlog.request_compaction(record.name)
+        self.backlog.compact_if_due(record.name, deployment.live.items)
         return deployment
 
     def _assemble(

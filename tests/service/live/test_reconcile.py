@@ -12,11 +12,13 @@ import pytest
 
 from adapters_store.errors import OutOfSpace
 from service.app import assemble, started
-from service.catalog.live_items import COMPACTION_ROWS, LiveItems
+from service.catalog.compaction_policy import COMPACTION_POLICY
+from service.catalog.live_items import LiveItems
+from service.catalog.verify import living_rows
 from service.errors import ServiceError
 from service.http.components import Components
 from service.jobs import Progress
-from service.live.follower import SWEEP_S
+from service.live.follower import FEED_INTERVALS
 from service.live.opening import EMBED_INLINE_MAX
 from service.live.table import Deployment, LiveDomain, LiveTable
 from service.settings import Settings
@@ -27,6 +29,7 @@ from tests.tiny import tiny_texts
 from transrec.backbone import Backbone
 
 TEXTS = tiny_texts(60)
+DELTA_ROWS = COMPACTION_POLICY.rows
 MANY = [f"news {number}" for number in range(EMBED_INLINE_MAX + 1)]
 
 
@@ -140,7 +143,7 @@ def test_a_domain_that_was_made_anew_has_nothing_of_the_one_before(
     for number in range(before.items.generation + 2):
         write_in_other_process(components, [f"other {number}"])
     now = caught_up(components)
-    assert set(now.items.ids(now.items.living())) == {
+    assert set(now.items.ids(living_rows(now.items))) == {
         f"other {n}" for n in range(before.items.generation + 2)
     }
 
@@ -208,7 +211,7 @@ def test_a_delete_needs_no_file_of_the_version_that_answers(
 
 
 def test_a_base_that_is_damaged_is_built_again(settings: Settings, components: Components) -> None:
-    many = [StoredItem(f"news {number}", f"news {number}") for number in range(COMPACTION_ROWS)]
+    many = [StoredItem(f"news {number}", f"news {number}") for number in range(DELTA_ROWS)]
     components.writer.upsert("movies", many)
     with_base(components)
     for path in caught_up(components).items.base.path.glob("vectors-*.npy"):
@@ -217,7 +220,7 @@ def test_a_base_that_is_damaged_is_built_again(settings: Settings, components: C
     try:
         assert other.reconciler.reconcile("movies") is None
         work(other)
-        assert len(caught_up(other).items) == len(TEXTS) + COMPACTION_ROWS
+        assert len(caught_up(other).items) == len(TEXTS) + DELTA_ROWS
     finally:
         other.worker.close()
         other.state.close()
@@ -228,7 +231,7 @@ def test_a_version_that_is_pinned_before_it_ever_answered_becomes_warm(
 ) -> None:
     components.writer.upsert(
         "movies",
-        [StoredItem(f"news {number}", f"news {number}") for number in range(COMPACTION_ROWS)],
+        [StoredItem(f"news {number}", f"news {number}") for number in range(DELTA_ROWS)],
     )
     with_base(components)
     version = components.store.add("movies", bundle(1), lambda _: []).version
@@ -377,7 +380,10 @@ def test_what_met_an_error_that_passes_is_brought_up_to_date_without_another_cha
     wait_until(lambda: "movies" in components.reconciler.backlog.troubled)
     assert not components.live.get("movies").live.items.rows(["late"])
     path.write_bytes(whole)
-    wait_until(lambda: components.live.get("movies").live.items.rows(["late"]) != {}, SWEEP_S / 2)
+    wait_until(
+        lambda: components.live.get("movies").live.items.rows(["late"]) != {},
+        FEED_INTERVALS.sweep_s / 2,
+    )
     assert "movies" not in components.reconciler.backlog.troubled
 
 
