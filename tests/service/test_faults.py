@@ -35,6 +35,8 @@ from tests.service.conftest import (
     wait_for_job,
     wait_until,
 )
+from tests.tiny import tiny_adapter, tiny_backbone, tiny_bundle
+from transrec.backbone import Backbone
 
 ASKED = {"history": ["i1", "i2"], "k": 8}
 ITEM = {"title": "film the 7"}
@@ -323,21 +325,11 @@ def test_a_mapped_file_that_is_cut_is_let_go_of_and_built_anew(
 def test_a_version_that_verification_refuses_fails_its_job_with_the_reason(
     settings: Settings, bundle: MakeBundle, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from tests.tiny import tiny_adapter, tiny_backbone, tiny_bundle
-
     with running(settings) as client:
         fill(client)
-        backbone = tiny_backbone()
-        overflowing = tiny_adapter(backbone, 1, scale=1e30)
-        fitting = bundle(1)
-        from transrec.backbone import Backbone
-
-        path = tiny_bundle(
-            fitting,
-            Backbone.load(settings.data / "backbones" / "tiny", "cpu"),
-            "movies",
-            overflowing,
-        )
+        overflowing = tiny_adapter(tiny_backbone(), 1, scale=1e30)
+        backbone = Backbone.load(settings.data / "backbones" / "tiny", "cpu")
+        path = tiny_bundle(bundle(1), backbone, "movies", overflowing)
         with path.open("rb") as file:
             given = client.post("/adapters", files={"file": file}, data={"activate": "true"})
         job = wait_for_job(client, given.json()["job"])
