@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -92,6 +93,7 @@ class Tuning:
     max_open_jobs: int = MAX_OPEN_JOBS
     feed: FeedIntervals = FEED_INTERVALS
     compaction: CompactionPolicy = COMPACTION_POLICY
+    clock: Callable[[], float] = time.time
 
 
 TUNING = Tuning()
@@ -226,7 +228,9 @@ def _connected(settings: Settings, state: State, keys: Keys, tuning: Tuning) -> 
         state, bases, vectors, blobs, snapshots, worker.index, settings.index_items
     )
     sweeps = Sweeps(state, blobs, snapshots, engines, working)
-    compactor = Compactor(store, versions, base_builder, worker, reconciler, working, sweeps)
+    compactor = Compactor(
+        store, versions, base_builder, worker, reconciler, working, sweeps, tuning.clock
+    )
     gate_runner = GateRunner(state, live)
     candidates = Candidates(state, live, versions, bases, reconciler, compactor)
     activator = Activator(state, store, live, reconciler, candidates, gate_runner, working)
