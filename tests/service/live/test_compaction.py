@@ -19,7 +19,7 @@ REFUSED = {"status": 422, "detail": "100 different items have only 1 different v
 BROKEN = {"status": 500, "detail": "something went wrong here"}
 
 
-class Clock:
+class AheadClock:
     """The time, and some seconds more."""
 
     ahead_s = 0.0
@@ -29,12 +29,12 @@ class Clock:
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> AheadClock:
+    return AheadClock()
 
 
 @pytest.fixture
-def tuning(clock: Clock) -> Tuning:
+def tuning(clock: AheadClock) -> Tuning:
     return Tuning(clock=clock)
 
 
@@ -62,7 +62,7 @@ def fail(components: Components, error: dict[str, Any]) -> JobRecord:
 
 
 def test_what_was_refused_is_built_again_once_the_catalog_is_another_and_not_before(
-    components: Components, movies: httpx.Client, clock: Clock
+    components: Components, movies: httpx.Client, clock: AheadClock
 ) -> None:
     fail(components, REFUSED)
     clock.ahead_s = 30 * 24 * 3600
@@ -75,7 +75,7 @@ def test_what_was_refused_is_built_again_once_the_catalog_is_another_and_not_bef
 
 
 def test_what_failed_otherwise_is_built_again_after_twice_as_long_each_time(
-    components: Components, clock: Clock
+    components: Components, clock: AheadClock
 ) -> None:
     for failures, seconds in ((1, 60), (2, 120), (3, 240)):
         fail(components, BROKEN)
@@ -91,7 +91,7 @@ def test_what_failed_otherwise_is_built_again_after_twice_as_long_each_time(
 
 
 def test_a_change_is_built_a_minute_after_a_failure_however_often_it_failed(
-    components: Components, movies: httpx.Client, clock: Clock
+    components: Components, movies: httpx.Client, clock: AheadClock
 ) -> None:
     for _ in range(6):
         fail(components, BROKEN)
@@ -121,7 +121,7 @@ def test_a_domain_that_waits_for_a_build_that_was_refused_says_why(
 
 
 def test_a_catalog_whose_texts_all_look_the_same_is_refused_with_the_reason_and_once(
-    client: httpx.Client, clock: Clock
+    client: httpx.Client, clock: AheadClock
 ) -> None:
     client.put("/domains/thai", json={})
     rows = [
