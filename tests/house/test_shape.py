@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
@@ -154,6 +155,17 @@ def test_a_class_has_few_public_methods_or_a_reason() -> None:
     }
     assert {name: count for name, count in large.items() if name not in MANY_METHODS} == {}
     assert MANY_METHODS.keys() <= large.keys(), "a class needs its reason no longer"
+
+
+def test_a_class_name_stands_once() -> None:
+    found = [
+        (node.name, name_of(path))
+        for path in python_files()
+        for node in classes_of(path)
+        if node.col_offset == 0
+    ]
+    counts = Counter(name for name, _ in found)
+    assert [one for one in found if counts[one[0]] > 1] == []
 
 
 def test_a_constructor_makes_one_assignment_a_line() -> None:
