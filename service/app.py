@@ -2,26 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import fcntl
 import logging
-import os
-import signal
-import socket
-import threading
-import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import (
-    AbstractContextManager,
-    ExitStack,
-    asynccontextmanager,
-    contextmanager,
-    nullcontext,
-)
-from functools import partial
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
-from types import FrameType
 
 from fastapi import Depends, FastAPI
 from fastapi_offline import FastAPIOffline
@@ -31,10 +17,12 @@ from service.access.admission import Admission
 from service.access.keys import Keys, open_keys
 from service.access.pace import Pace
 from service.catalog.bases import Bases
+from service.catalog.compaction_policy import COMPACTION_POLICY, CompactionPolicy
 from service.catalog.mapped import MAX_MAPS
 from service.content.blobs import Blobs
 from service.content.pictures import PictureThreads
 from service.content.sweeps import Sweeps
+from service.data_folder import end_removals, only_process, open_state, process_name
 from service.embedding.adapter_budget import AdapterBudget
 from service.embedding.base_builder import BaseBuilder
 from service.embedding.vectors import VectorFiles
@@ -42,7 +30,6 @@ from service.embedding.versions import Versions
 from service.embedding.worker import WorkerProcess
 from service.engine.backbones import Backbones
 from service.engine.queue import MAX_BATCH
-from service.errors import DomainNotFound, StateError
 from service.http.admission_middleware import AdmissionMiddleware
 from service.http.auth_middleware import AuthMiddleware
 from service.http.bodies import BodyBudget, BodyMiddleware
@@ -50,6 +37,7 @@ from service.http.components import Components, problems
 from service.http.encodings import ContentEncoding
 from service.http.head import answer_head
 from service.http.job_events import JobEvents
+from service.http.lifespan import lifespan
 from service.http.openapi import describe
 from service.http.query import check_query
 from service.http.request_middleware import RequestMiddleware, install_problems
@@ -57,10 +45,12 @@ from service.http.routes import adapters, domains, items, jobs, operations, prob
 from service.ingest.imports import KIND as IMPORT
 from service.ingest.imports import PATCH, Imports
 from service.ingest.writer import CatalogWriter
-from service.jobs import Jobs
+from service.jobs import JOB_INTERVALS, MAX_OPEN_JOBS, JobIntervals, Jobs
+from service.live.backlog import Backlog
 from service.live.compaction import KIND as COMPACT
 from service.live.compaction import Compactor
-from service.live.follower import Follower
+from service.live.follower import FEED_INTERVALS, FeedIntervals, Follower
+from service.live.opening import ValueOpener
 from service.live.reconcile import Reconciler
 from service.live.residency import Residency
 from service.live.table import LiveTable
@@ -69,14 +59,14 @@ from service.recommend.cold import ColdItems
 from service.recommend.recommend import Reader
 from service.rollout.activation import KIND as ACTIVATE
 from service.rollout.activation import Activator
+from service.rollout.candidates import Candidates
 from service.rollout.gate_runner import KIND as GATE
-from service.rollout.gate_runner import CanaryGateRunner, EventLoopReader, GateRunner
+from service.rollout.gate_runner import CanaryGateRunner, GateRunner
+from service.rollout.removal import Remover
 from service.settings import Settings
-from service.state import Domains, State, redis, sqlite
-from service.state.fence import fence
-from service.state.known import LostDomains, lost_state
+from service.state import State
+from service.state.known import LostDomains
 from service.state.snapshots import Snapshots
-from service.state.sqlite import SqliteState
 from service.telemetry import Telemetry
 
 ROUTERS = tuple(
@@ -94,6 +84,21 @@ encoder half empty.
 MAPS_PER_DOMAIN = 16
 """Maps of a domain: eight for a base, and another one while it is replaced."""
 
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """What the components of an app are given; tests pass other values than these."""
+
+    jobs: JobIntervals = JOB_INTERVALS
+    max_open_jobs: int = MAX_OPEN_JOBS
+    feed: FeedIntervals = FEED_INTERVALS
+    compaction: CompactionPolicy = COMPACTION_POLICY
+    clock: Callable[[], float] = time.time
+
+
+TUNING = Tuning()
+
+
 _log = logging.getLogger("swaprec")
 
 
@@ -103,6 +108,7 @@ def create_app(
     *,
     alone: bool = True,
     on_started: Callable[[], None] = lambda: None,
+    tuning: Tuning = TUNING,
 ) -> FastAPI:
     """Build the service.
 
@@ -112,6 +118,7 @@ def create_app(
         alone: whether this process holds the data folder itself; the parent of several workers does
             it for them.
         on_started: called when the components are open, before the first request.
+        tuning: of the components that the app opens.
     """
     app = FastAPIOffline(
         redoc_url=None,
@@ -120,9 +127,11 @@ def create_app(
         title="swaprec",
         version=version("swaprec"),
         summary="Adapter-swapped recommendations: many domains from one frozen model.",
-        lifespan=lambda app: _lifespan(
+        lifespan=lambda app: lifespan(
             app,
-            started(settings, alone=alone) if components is None else nullcontext(components),
+            started(settings, alone=alone, tuning=tuning)
+            if components is None
+            else nullcontext(components),
             on_started,
         ),
         responses=problems(422),  # else FastAPI describes its own form of it
@@ -144,55 +153,10 @@ def create_app(
     return app
 
 
-@asynccontextmanager
-async def _lifespan(
-    app: FastAPI, components: AbstractContextManager[Components], on_started: Callable[[], None]
-) -> AsyncIterator[None]:
-    with components as opened:
-        app.state.components = opened
-        opened.gate_runner.loop_reader = EventLoopReader(asyncio.get_running_loop(), opened.reader)
-        opened.follower.start()
-        opened.jobs.start()
-        on_started()
-        with _ending(opened):
-            yield
-
-
 @contextmanager
-def _ending(components: Components) -> Iterator[None]:
-    """End what takes long when the process is asked to stop:
-    the server waits for answers before it ends the app.
-    """
-    loop = asyncio.get_running_loop()
-
-    def end() -> None:
-        components.job_events.close()
-        components.reader.pace.close()
-
-    with ExitStack() as restored:
-        if threading.current_thread() is threading.main_thread():  # only there signals are heard
-            for number in (signal.SIGTERM, signal.SIGINT):
-                before = signal.getsignal(number)
-                signal.signal(number, partial(_stopped, loop, end, before))
-                restored.callback(signal.signal, number, before)
-        yield
-    end()
-
-
-def _stopped(
-    loop: asyncio.AbstractEventLoop,
-    end: Callable[[], None],
-    before: object,
-    number: int,
-    frame: FrameType | None,
-) -> None:
-    loop.call_soon_threadsafe(end)
-    if callable(before):
-        before(number, frame)
-
-
-@contextmanager
-def started(settings: Settings, *, alone: bool = True) -> Iterator[Components]:
+def started(
+    settings: Settings, *, alone: bool = True, tuning: Tuning = TUNING
+) -> Iterator[Components]:
     """Hold the data folder, unless somebody does, and open the components until the block ends.
 
     Raises:
@@ -203,7 +167,7 @@ def started(settings: Settings, *, alone: bool = True) -> Iterator[Components]:
         if alone
         else nullcontext()
     ):
-        components = assemble(settings)
+        components = assemble(settings, tuning)
         try:
             yield components
         finally:
@@ -217,7 +181,7 @@ def started(settings: Settings, *, alone: bool = True) -> Iterator[Components]:
             components.state.close()
 
 
-def assemble(settings: Settings) -> Components:
+def assemble(settings: Settings, tuning: Tuning = TUNING) -> Components:
     """Open and connect the components.
 
     Raises:
@@ -227,7 +191,7 @@ def assemble(settings: Settings) -> Components:
     with ExitStack() as opened:
         state = open_state(settings)
         opened.callback(state.close)
-        components = _connected(settings, state, keys)
+        components = _connected(settings, state, keys, tuning)
         opened.pop_all()
     end_removals(state, components.store)
     if trouble := components.lost.trouble():
@@ -240,13 +204,13 @@ def assemble(settings: Settings) -> Components:
     return components
 
 
-def _connected(settings: Settings, state: State, keys: Keys) -> Components:
+def _connected(settings: Settings, state: State, keys: Keys, tuning: Tuning) -> Components:
     data = settings.data
     live = LiveTable(state.get_domain, MAX_MAPS // MAPS_PER_DOMAIN)
     telemetry = Telemetry(live)
     engines = Backbones(settings, telemetry.observe_batch)
     store = Store(data / "adapters")
-    working = Jobs(state, process_name())
+    working = Jobs(state, process_name(), tuning.jobs, tuning.max_open_jobs)
     worker = _worker(settings, engines)
     vectors = VectorFiles(data / "vectors", worker)
     bases = Bases(data / "bases")
@@ -256,30 +220,24 @@ def _connected(settings: Settings, state: State, keys: Keys) -> Components:
     )
     residency = Residency(live, settings.memory_bytes, telemetry.return_seconds.observe)
     swapped = telemetry.swap_seconds.observe
-    reconciler = Reconciler(state, store, live, versions, bases, vectors, residency, swapped)
+    backlog = Backlog(policy=tuning.compaction)
+    opener = ValueOpener(state, live, versions, bases, vectors, backlog)
+    reconciler = Reconciler(state, store, live, opener, backlog, residency, swapped)
     snapshots = Snapshots(data / "snapshots")
     base_builder = BaseBuilder(
         state, bases, vectors, blobs, snapshots, worker.index, settings.index_items
     )
     sweeps = Sweeps(state, blobs, snapshots, engines, working)
-    compactor = Compactor(store, versions, base_builder, worker, reconciler, working, sweeps)
-    gate_runner = GateRunner(state, live)
-    activator = Activator(
-        state,
-        store,
-        live,
-        versions,
-        bases,
-        vectors,
-        snapshots,
-        reconciler,
-        compactor,
-        gate_runner,
-        working,
+    compactor = Compactor(
+        store, versions, base_builder, worker, reconciler, working, sweeps, tuning.clock
     )
+    gate_runner = GateRunner(state, live)
+    candidates = Candidates(state, live, versions, bases, reconciler, compactor)
+    activator = Activator(state, store, live, reconciler, candidates, gate_runner, working)
+    remover = Remover(state, store, live, bases, vectors, snapshots, reconciler, compactor)
     canary_gate_runner = CanaryGateRunner(gate_runner, store, activator.end_canary, working)
     writer = CatalogWriter(state, store, live, versions, vectors, reconciler)
-    follower = Follower(state, store, live, reconciler, working)
+    follower = Follower(state, store, live, reconciler, working, tuning.feed)
     canaries = Canaries(telemetry.observe_arm, telemetry.forget_arms, activator.end_canary)
     admission = Admission(
         max_queue=settings.max_queue,
@@ -295,6 +253,7 @@ def _connected(settings: Settings, state: State, keys: Keys) -> Components:
         versions=versions,
         reconciler=reconciler,
         activator=activator,
+        remover=remover,
         writer=writer,
         imports=Imports(
             data / "imports", state, versions, writer, compactor, working, settings.max_spool_bytes
@@ -334,7 +293,7 @@ def _set_callbacks(components: Components, compactor: Compactor) -> None:
     }
     jobs.after |= {IMPORT: imports.remove_body, PATCH: imports.remove_body}
     components.live.load = reconciler.load
-    reconciler.request_compaction = compactor.request
+    reconciler.backlog.request_compaction = compactor.request
     reconciler.on_removed += [components.telemetry.forget, components.canaries.forget]
     compactor.on_compacted.append(components.canary_gate_runner.ask)
     components.telemetry.watch(components.follower, components.residency, jobs)
@@ -355,74 +314,3 @@ def _worker(settings: Settings, engines: Backbones) -> WorkerProcess:
 def _reader(settings: Settings, state: State, versions: Versions, admission: Admission) -> Reader:
     cold = ColdItems(versions.adapter, settings.max_queue)
     return Reader(state, cold, Pace(admission), PictureThreads(settings.max_image_pixels))
-
-
-def end_removals(state: Domains, store: Store) -> None:
-    """End removals of domains that were interrupted:
-    those that state has forgotten go, the others stay.
-    """
-    for domain in store.half_removed():
-        try:
-            record = state.get_domain(domain)
-        except DomainNotFound:
-            store.finish_removal(domain)
-        else:
-            store.keep_domain(domain, fence(state, record))
-
-
-def process_name() -> str:
-    """Name this process as no other one is named, now or later."""
-    return f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-
-
-def open_state(settings: Settings, *, restoring: bool = False) -> State:
-    """Open the state that the settings name.
-
-    Args:
-        settings: frozen.
-        restoring: also make a new one in place of one that was lost.
-
-    Raises:
-        StateError: it cannot be used, it was lost, or the data folder belongs to another one.
-    """
-    if settings.redis_url is None:
-        if (settings.data / redis.FILE).exists():
-            raise StateError(
-                f"the state of {settings.data} is in Redis: set REDIS_URL, or remove"
-                f" {settings.data / redis.FILE} to go on without its catalogs"
-            )
-        lost = None if restoring else lost_state(settings.data, settings.data / sqlite.FILE)
-        if lost is not None:
-            raise StateError(lost)
-        return SqliteState(settings.data)
-    known = set(Store(settings.data / "adapters").domains())
-    if (settings.data / sqlite.FILE).exists():
-        embedded = SqliteState(settings.data)
-        known |= {record.name for record in embedded.domains()}
-        embedded.close()
-    return redis.RedisState(settings.redis_url.get_secret_value(), settings.data, known)
-
-
-@contextmanager
-def only_process(data: Path, *, shared: bool) -> Iterator[None]:
-    """Hold the data folder; the kernel lets go of it when the process dies.
-
-    Replicas, whose state is in Redis, share it with each other.
-
-    Raises:
-        StateError: another process holds it, or it cannot be written.
-    """
-    try:
-        data.mkdir(parents=True, exist_ok=True)
-        lock = (data / ".lock").open("w")
-    except OSError as error:
-        raise StateError(f"data folder {data} cannot be used: {error.strerror}") from error
-    with lock:
-        try:
-            fcntl.flock(lock, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise StateError(
-                f"another swaprec serves from {data}: stop it, or choose another folder with"
-                " SWAPREC_DATA"
-            ) from error
-        yield

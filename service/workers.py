@@ -14,7 +14,8 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.supervisors import Multiprocess
 
-from service.app import create_app, only_process
+from service.app import create_app
+from service.data_folder import only_process
 from service.die_with_parent import die_with_parent
 from service.process import freeze_objects, tune
 from service.settings import Settings

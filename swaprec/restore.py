@@ -7,7 +7,7 @@ from pathlib import Path
 
 from adapters_store.files import atomic_write
 from adapters_store.store import Store
-from service.app import only_process, open_state
+from service.data_folder import only_process, open_state
 from service.errors import StateError
 from service.settings import Settings
 from service.state import State, redis_open

@@ -162,11 +162,20 @@ class KeyFile:
 
 
 class Keys:
-    """Checks the keys of requests. Once a key was needed, one is needed until the process ends."""
+    """Checks the keys of requests. Once a key was needed, one is needed until the process ends.
 
-    def __init__(self, file: KeyFile, *, required: bool) -> None:
+    Args:
+        file: of the keys.
+        required: whether a key is needed where the file has none.
+        look_every_s: seconds between two looks whether the file changed.
+    """
+
+    def __init__(
+        self, file: KeyFile, *, required: bool, look_every_s: float = LOOK_EVERY_S
+    ) -> None:
         self._file = file
         self._required = required
+        self._look_every_s = look_every_s
         self._seen: tuple[int, ...] = ()
         self._looked = 0.0
         self._keys: dict[str, Key] = {}
@@ -222,7 +231,7 @@ class Keys:
 
     def _follow(self) -> None:
         """Read the file again when it changed; a damaged one changes nothing."""
-        if time.monotonic() - self._looked < LOOK_EVERY_S:
+        if time.monotonic() - self._looked < self._look_every_s:
             return
         self._looked = time.monotonic()
         stamp = self._stamp()

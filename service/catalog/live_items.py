@@ -20,12 +20,6 @@ from service.catalog.mapped import forget_pages, is_cut
 from service.state import ChangedItem, Changes, Removals
 from transrec.arrays import Floats
 
-COMPACTION_ROWS = 1000
-COMPACTION_SHARE = 0.02
-COMPACT_AFTER_IDLE_S = 30.0
-"""A changed catalog is compacted after so long without a change:
-a base takes less memory, and has a snapshot.
-"""
 SEARCH_OVERFETCH = 32
 SMALL_DELTA_BYTES = 64 * 1024
 
@@ -101,18 +95,6 @@ class LiveItems:
         """Numbers in a vector."""
         return int(self.matrix.shape[1])
 
-    @property
-    def needs_compaction(self) -> bool:
-        """Whether a new base is due: more was changed,
-        the delta is large, or nothing was added to it for a while.
-        """
-        if self.incomplete or len(self.delta) > max(
-            COMPACTION_ROWS, COMPACTION_SHARE * len(self.base.ids)
-        ):
-            return True
-        uncompacted = len(self.delta) > 0 or not self.base.is_kept
-        return uncompacted and time.monotonic() - self.changed_at > COMPACT_AFTER_IDLE_S
-
     def rows(self, ids: Iterable[str]) -> dict[str, int]:
         """Return the rows of those ids that are in the catalog."""
         wanted = list(ids)
@@ -148,12 +130,6 @@ class LiveItems:
         found[~late] = self.matrix[places[~late]]
         found[late] = self.delta.vectors[places[late] - start]
         return found
-
-    def living(self) -> Rows:
-        """Return the rows of all items, available or not."""
-        start = len(self.base.ids)
-        base = np.delete(np.arange(start, dtype=np.int64), self.delta.dead)
-        return np.concatenate([base, start + np.arange(len(self.delta.ids), dtype=np.int64)])
 
     def search(self, users: Floats, k: int) -> tuple[Floats, Rows]:
         """Return the k best items that may be recommended to each of `users [B, d]`.

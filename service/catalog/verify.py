@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from service.catalog.index import Rows
 from service.catalog.live_items import LiveItems
 from service.errors import VerificationFailed
 from transrec.arrays import Floats
@@ -40,7 +41,7 @@ def verify(name: str, items: LiveItems, encode: Encode, window: int, contents: C
         VerificationFailed: vectors that are not finite or nearly all the same, an index that does
             not hold them, or a user side that overflows.
     """
-    rows = items.living()
+    rows = living_rows(items)
     check_finite(name, items, rows)
     # A sample: telling all rows of a large catalog apart would keep requests waiting.
     sample = rows[np.linspace(0, len(rows) - 1, min(len(rows), SAMPLE)).astype(np.int64)]
@@ -53,6 +54,13 @@ def verify(name: str, items: LiveItems, encode: Encode, window: int, contents: C
         )
     if len(rows):
         _check_answers(items, encode, window, sample[:: max(1, len(sample) // PROBES)])
+
+
+def living_rows(items: LiveItems) -> Rows:
+    """Return the rows of all items, available or not."""
+    start = len(items.base.ids)
+    base = np.delete(np.arange(start, dtype=np.int64), items.delta.dead)
+    return np.concatenate([base, start + np.arange(len(items.delta.ids), dtype=np.int64)])
 
 
 def check_finite(name: str, items: LiveItems, rows: NDArray[np.int64]) -> None:

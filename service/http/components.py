@@ -29,6 +29,7 @@ from service.recommend.canary import Canaries
 from service.recommend.recommend import Reader
 from service.rollout.activation import Activator
 from service.rollout.gate_runner import CanaryGateRunner, GateRunner
+from service.rollout.removal import Remover
 from service.settings import Settings
 from service.state import State
 from service.state.known import LostDomains
@@ -50,6 +51,7 @@ class Components:
     versions: Versions
     reconciler: Reconciler
     activator: Activator
+    remover: Remover
     writer: CatalogWriter
     imports: Imports
     jobs: Jobs

@@ -15,7 +15,8 @@ from adapters_store.store import Store
 from service.embedding.vectors import VectorFiles
 from service.embedding.versions import Versions
 from service.errors import ItemNotFound, RequestConflict
-from service.live.reconcile import DAMAGE_ERRORS, Reconciler
+from service.live.opening import DAMAGE_ERRORS
+from service.live.reconcile import Reconciler
 from service.live.table import LiveTable
 from service.state import Catalogs, Deleted, StoredItem, Upserted, Visibility
 from service.state.fence import fence

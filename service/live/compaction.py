@@ -8,8 +8,9 @@ tuning an index. The others map the files. A base is never changed; the next one
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import islice, takewhile
 from typing import Any
 
@@ -20,7 +21,8 @@ from service.embedding.base_builder import BaseBuilder
 from service.embedding.versions import Prepared, Versions
 from service.embedding.worker import VersionFile, WorkerProcess
 from service.jobs import Jobs, Progress
-from service.live.reconcile import DAMAGE_ERRORS, Reconciler
+from service.live.opening import DAMAGE_ERRORS
+from service.live.reconcile import Reconciler
 from service.live.table import Deployment
 from service.state import DomainRecord, JobRecord
 from service.version import Version, version_name
@@ -45,8 +47,9 @@ _log = logging.getLogger("swaprec")
 
 
 class Compactor:
-    """Merges base and delta of a catalog into a new base;
-    calls `on_compacted` with each domain that was.
+    """Merges base and delta of a catalog into a new base.
+
+    `on_compacted` are called with each domain that was. `clock` returns seconds since the epoch.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class Compactor:
         reconciler: Reconciler,
         jobs: Jobs,
         sweeps: Sweeps,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._state = in_process.state
         self.sweeps = sweeps
@@ -67,6 +71,7 @@ class Compactor:
         self._in_worker = in_worker
         self._reconciler = reconciler
         self._jobs = jobs
+        self._clock = clock
         self.on_compacted: list[Callable[[str], object]] = []
 
     def request(self, domain: str) -> JobRecord | None:
@@ -87,7 +92,7 @@ class Compactor:
                 domain, f"its catalog cannot be built: {same[0].error and same[0].error['detail']}"
             )
             return None
-        if failed and _get_age(failed[0]) < min(
+        if failed and self._get_age(failed[0]) < min(
             MAX_REBUILD_DELAY_S, REBUILD_DELAY_S * 2 ** max(0, len(same) - 1)
         ):
             return None
@@ -96,6 +101,10 @@ class Compactor:
         except OutOfSpace as error:  # what was deleted must go all the same; it is asked for again
             _log.warning("%s waits for a base: %s", domain, error)
             return None
+
+    def _get_age(self, job: JobRecord) -> float:
+        """Return the seconds since a job was changed last."""
+        return self._clock() - datetime.fromisoformat(job.updated_at).timestamp()
 
     def _describe_input(self, domain: str) -> dict[str, Any]:
         """Return what a base would be made of: another one may succeed where this one failed."""
@@ -236,7 +245,3 @@ def _take_failed(jobs: Sequence[JobRecord]) -> list[JobRecord]:
 
 def _was_refused(job: JobRecord) -> bool:
     return job.error is not None and job.error.get("status") in REFUSALS
-
-
-def _get_age(job: JobRecord) -> float:
-    return (datetime.now(UTC) - datetime.fromisoformat(job.updated_at)).total_seconds()

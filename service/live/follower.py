@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 from adapters_store.store import Store
 from service.errors import StateUnavailable
@@ -18,26 +19,46 @@ from service.live.reconcile import Reconciler
 from service.live.table import LiveTable
 from service.state import DomainFeed
 
-WAIT_S = 1.0
-RETRY_S = 0.5
-SWEEP_S = 15.0
 FEED_THREADS = 4
 IGNORED = ("probes",)
 
 _log = logging.getLogger("swaprec")
 
 
+@dataclass(frozen=True, slots=True)
+class FeedIntervals:
+    """Seconds.
+
+    `wait_s`: that one look at the feed waits for an entry. `sweep_s`: between two looks at all
+    domains, whatever the feed said. `retry_s`: between two attempts where something went wrong.
+    """
+
+    wait_s: float = 1.0
+    sweep_s: float = 15.0
+    retry_s: float = 0.5
+
+
+FEED_INTERVALS = FeedIntervals()
+
+
 class Follower:
     """Applies the feed to the live table, domain by domain, several domains at once."""
 
     def __init__(
-        self, state: DomainFeed, store: Store, live: LiveTable, reconciler: Reconciler, jobs: Jobs
+        self,
+        state: DomainFeed,
+        store: Store,
+        live: LiveTable,
+        reconciler: Reconciler,
+        jobs: Jobs,
+        intervals: FeedIntervals = FEED_INTERVALS,
     ) -> None:
         self._state = state
         self._store = store
         self._live = live
         self._reconciler = reconciler
         self._jobs = jobs
+        self._intervals = intervals
         self._closing = threading.Event()
         self._pool = ThreadPoolExecutor(FEED_THREADS, thread_name_prefix="feed")
         self._thread = threading.Thread(target=self._follow, name="feed", daemon=True)
@@ -76,7 +97,7 @@ class Follower:
         swept = 0.0
         while not self._closing.is_set():
             try:
-                if position is None or time.monotonic() - swept > SWEEP_S:
+                if position is None or time.monotonic() - swept > self._intervals.sweep_s:
                     position = self._state.feed_end() if position is None else position
                     self._look_at_all()
                     swept = time.monotonic()
@@ -84,13 +105,13 @@ class Follower:
                 self._look_at_troubled()
             except StateUnavailable as error:
                 _log.debug("the feed waits: %s", error)
-                self._closing.wait(RETRY_S)
+                self._closing.wait(self._intervals.retry_s)
             except Exception:  # noqa: BLE001 - whatever it is, what others change must be heard of again
                 _log.exception("the feed cannot be followed")
-                self._closing.wait(RETRY_S)
+                self._closing.wait(self._intervals.retry_s)
 
     def _step(self, position: str) -> str | None:
-        entries = self._state.follow(position, WAIT_S)
+        entries = self._state.follow(position, self._intervals.wait_s)
         if entries is None:
             _log.warning("the feed went on without this process: looking at every domain")
             return None
@@ -115,11 +136,11 @@ class Follower:
                 self._look_at(name, time.time())
 
     def _note_trouble(self, domain: str) -> None:
-        if domain not in self._reconciler.troubled:
+        if domain not in self._reconciler.backlog.troubled:
             self._trouble.pop(domain, None)
             return
-        _, delay = self._trouble.get(domain, (0.0, RETRY_S / 2))
-        delay = min(2 * delay, SWEEP_S)
+        _, delay = self._trouble.get(domain, (0.0, self._intervals.retry_s / 2))
+        delay = min(2 * delay, self._intervals.sweep_s)
         self._trouble[domain] = time.monotonic() + delay, delay
 
     def _look_at(self, domain: str, since: float) -> None:
@@ -134,16 +155,16 @@ class Follower:
         while not self._closing.is_set():
             with self._lock:
                 self._again.discard(domain)
-            waited = domain in self._reconciler.waiting
+            waited = domain in self._reconciler.backlog.waiting
             try:
                 self._reconciler.reconcile(domain)
                 self._note_trouble(domain)
                 # Of many changes each would be looked at in vain.
-                if waited and domain in self._reconciler.waiting:
-                    self._closing.wait(RETRY_S)
+                if waited and domain in self._reconciler.backlog.waiting:
+                    self._closing.wait(self._intervals.retry_s)
             except StateUnavailable as error:
                 _log.debug("%s waits: %s", domain, error)
-                self._closing.wait(RETRY_S)
+                self._closing.wait(self._intervals.retry_s)
                 continue
             except Exception:  # noqa: BLE001 - the next change of the domain tries again
                 _log.exception("%s cannot be brought up to date", domain)

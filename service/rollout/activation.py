@@ -15,31 +15,24 @@ from dataclasses import dataclass
 from typing import Any
 
 from adapters_store.store import Store
-from service.catalog.bases import Bases
-from service.catalog.verify import check_finite, verify
-from service.content.item_reader import ItemReader
-from service.embedding.vectors import VectorFiles
-from service.embedding.versions import Versions
 from service.errors import DomainNotFound, RequestConflict
 from service.jobs import Jobs, Progress
-from service.live.compaction import Compactor
-from service.live.reconcile import DAMAGE_ERRORS, NotBuilt, Reconciler
+from service.live.opening import DAMAGE_ERRORS, NotBuilt
+from service.live.reconcile import Reconciler
 from service.live.table import Deployment, LiveDomain, LiveTable
+from service.rollout.candidates import Candidates
 from service.rollout.gate import check
 from service.rollout.gate_runner import GateRunner
 from service.state import DomainRecord, JobRecord, State
 from service.state.fence import fence
-from service.state.snapshots import Snapshots
 from service.version import NONE, Version, version_name
 from service.wire.requests import ActivateRequest
-from transrec.content import Content
 
 KIND = "activate"
 MAX_PINNED = 16
 """Each pinned version keeps vectors of the whole catalog,
 and an adapter, in the memory that all domains share.
 """
-BUILD_ATTEMPTS = 4
 
 _log = logging.getLogger("swaprec")
 
@@ -53,31 +46,23 @@ class GoneBack:
 
 
 class Activator:
-    """Activates, takes back, promotes, deletes."""
+    """Activates, takes back, promotes, pins."""
 
     def __init__(
         self,
         state: State,
         store: Store,
         live: LiveTable,
-        versions: Versions,
-        bases: Bases,
-        vectors: VectorFiles,
-        snapshots: Snapshots,
         reconciler: Reconciler,
-        compactor: Compactor,
+        candidates: Candidates,
         gate_runner: GateRunner,
         jobs: Jobs,
     ) -> None:
         self._state = state
         self._store = store
         self._live = live
-        self._versions = versions
-        self._bases = bases
-        self._vectors = vectors
-        self._snapshots = snapshots
         self._reconciler = reconciler
-        self._compactor = compactor
+        self._candidates = candidates
         self._gate_runner = gate_runner
         self._jobs = jobs
 
@@ -116,23 +101,14 @@ class Activator:
         self, record: DomainRecord, version: Version, wanted: ActivateRequest
     ) -> LiveDomain | None:
         """Return the value of a version that can answer now;
-        None where something is to be done before.
+        None where a job must come before.
         """
-        deployment = self._live.find(record.name)
         waits = any(
             job.kind == KIND and job.domain == record.name for job in self._state.open_jobs()
         )
-        if deployment is None or waits or wanted.gate is not None:
+        if waits or wanted.gate is not None:
             return None
-        try:
-            digest, dtype = self._versions.identify(record, version)
-            for value in deployment.warm:
-                if (value.digest, value.dtype) == (digest, dtype) and not value.items.incomplete:
-                    return value
-            ready = self._bases.holds(record, digest, dtype)
-            return self._reconciler.open_candidate(record, version) if ready else None
-        except (NotBuilt, *DAMAGE_ERRORS):  # a job builds it, or says what is wrong with it
-            return None
+        return self._candidates.find_ready(record, version)
 
     def rollback(self, domain: str) -> GoneBack:
         """End a canary or, without one, go back to the version before; at once, since both are
@@ -218,7 +194,7 @@ class Activator:
                 activation = self._store.current(domain)
                 if (
                     not activation.percent
-                    or self._versions.identify(record, activation.canary)[0] != digest
+                    or self._candidates.digest(record, activation.canary) != digest
                 ):
                     return
                 _log.warning(
@@ -240,40 +216,6 @@ class Activator:
         if not self._live.has(record.name):
             self._reconciler.reconcile(record.name)
 
-    def delete_version(self, domain: str, version: int) -> None:
-        """Delete a version and its vectors.
-
-        Raises:
-            VersionNotFound, VersionInUse: nothing was deleted.
-        """
-        with self._reconciler.turn(domain):
-            record = self._state.get_domain(domain)
-            self._store.delete(domain, version, fence(self._state, record))
-            self._compactor.sweep(record)
-        _log.info("%s: version %s is deleted", domain, version)
-
-    def remove(self, domain: str) -> None:
-        """Remove a domain with everything that is kept of it; what still answers a request goes
-        with that request.
-
-        Whoever writes to the domain's part of the store meanwhile waits, and is refused: nothing of
-        it is left for a later domain of its name.
-        """
-        with self._reconciler.turn(domain):
-            record = self._state.get_domain(domain)
-
-            def forget() -> None:
-                # First: where state does not answer, nothing was removed.
-                self._state.delete_domain(domain)
-                self._live.remove(domain)
-                self._snapshots.forget(domain)
-                self._vectors.forget(domain)
-                self._bases.forget(record)
-
-            self._store.remove_domain(domain, forget, fence(self._state, record))
-        _log.info("%s: the domain is deleted", domain)
-        self._compactor.sweeps.ask()
-
     def run_job(self, job: JobRecord, progress: Progress) -> dict[str, Any]:
         """Build, verify and gate a version, then make it live; a failure leaves what is live."""
         domain = job.domain
@@ -284,9 +226,9 @@ class Activator:
         )
         record = self._state.get_domain(domain)
         progress.stage("load")
-        candidate = self._build_candidate(record, version, progress)
+        candidate = self._candidates.build(record, version, progress)
         progress.stage("verify")
-        self._verify(candidate)
+        self._candidates.verify(candidate)
         seen = self._pass_gate(candidate, wanted, progress)
         progress.stage("flip")
         return self._flip(candidate, wanted, progress.fence) | {"gate": seen}
@@ -314,50 +256,6 @@ class Activator:
             "version": version_name(version),
             "index_generation": deployment.live.index_generation,
         }
-
-    def _build_candidate(
-        self, record: DomainRecord, version: Version, progress: Progress
-    ) -> LiveDomain:
-        """Return the value that is to go live;
-        what changes while it is built is built again, which is ever less.
-        """
-        for _ in range(BUILD_ATTEMPTS):
-            try:
-                return self._reconciler.open_candidate(record, version)
-            except NotBuilt:
-                self._compactor.build(record, version, progress)
-        try:
-            return self._reconciler.open_candidate(record, version)
-        except NotBuilt:
-            raise RequestConflict(
-                f"the catalog of {record.name} changes faster than it is embedded under"
-                f" {version_name(version)}: activate it when the import is done"
-            ) from None
-
-    def _verify(self, value: LiveDomain) -> None:
-        """Check what was not checked when the base was built,
-        so that requests need not wait for it.
-        """
-        name = version_name(value.version)
-        items = value.items
-        if self._bases.verified(items.base, value.digest, value.dtype):
-            late = items.living()
-            check_finite(str(name), items, late[late >= len(items.base.ids)])
-            return
-        item_reader = self._versions.item_reader(value.domain)
-        window = value.engine.backbone.config.max_history
-        verify(
-            str(name),
-            items,
-            value.encode,
-            window,
-            lambda ids: self._read_contents(item_reader, value.domain, ids),
-        )
-
-    def _read_contents(
-        self, item_reader: ItemReader, domain: str, ids: Sequence[str]
-    ) -> list[Content]:
-        return item_reader.contents_of(self._state.items_by_id(domain, ids).values())
 
     def _pass_gate(
         self, candidate: LiveDomain, wanted: ActivateRequest, progress: Progress

@@ -38,6 +38,7 @@ ROOMS: dict[str, set[str]] = {
     "embedding": {"catalog", "content", "engine", "state", "die_with_parent"},
     "live": {"catalog", "content", "embedding", "engine", "jobs", "state", "wire"},
     "process": {"catalog"},
+    "data_folder": {"state"},
     "telemetry": {"jobs", "live"},
     "recommend": {"access", "live", "engine", "content", "state", "wire"},
     "ingest": {"live", "embedding", "content", "jobs", "state", "wire"},

@@ -15,7 +15,7 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 
-from service.app import create_app
+from service.app import TUNING, Tuning, create_app
 from service.http.components import Components
 from service.server import listen, server_config
 from service.settings import Settings
@@ -43,12 +43,12 @@ _APPS: WeakKeyDictionary[httpx.Client, FastAPI] = WeakKeyDictionary()
 
 
 @contextmanager
-def running(settings: Settings, token: str = "") -> Iterator[httpx.Client]:
+def running(settings: Settings, token: str = "", tuning: Tuning = TUNING) -> Iterator[httpx.Client]:
     """Serve in a thread until the block ends;
     yields a client, which sends the token if there is one.
     """
     listener = listen(settings)
-    app = create_app(settings)
+    app = create_app(settings, tuning=tuning)
     server = uvicorn.Server(server_config(settings, app))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
@@ -119,8 +119,14 @@ def settings(tmp_path: Path, backbone: Backbone) -> Settings:
 
 
 @pytest.fixture
-def client(settings: Settings) -> Iterator[httpx.Client]:
-    with running(settings) as client:
+def tuning() -> Tuning:
+    """Intervals and limits of `client`; a test that wants others parametrizes `tuning`."""
+    return TUNING
+
+
+@pytest.fixture
+def client(settings: Settings, tuning: Tuning) -> Iterator[httpx.Client]:
+    with running(settings, tuning=tuning) as client:
         yield client
 
 

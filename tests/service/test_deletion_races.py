@@ -16,7 +16,7 @@ from adapters_store.bundle import Manifest, write_bundle
 from adapters_store.domains import LOCK
 from adapters_store.errors import VersionNotFound
 from adapters_store.store import Store
-from service.app import end_removals
+from service.data_folder import end_removals
 from service.errors import DomainNotFound
 from service.state import DomainRecord, Probe, State, StoredItem
 from service.state.fence import fence

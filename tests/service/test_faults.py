@@ -19,7 +19,7 @@ import httpx
 import pytest
 
 from adapters_store.errors import OutOfSpace, StoreError
-from service.app import open_state
+from service.data_folder import open_state
 from service.errors import StateError, StateUnavailable
 from service.settings import Settings
 from service.state import DomainRecord, StoredItem, sqlite_file
@@ -35,6 +35,8 @@ from tests.service.conftest import (
     wait_for_job,
     wait_until,
 )
+from tests.tiny import tiny_adapter, tiny_backbone, tiny_bundle
+from transrec.backbone import Backbone
 
 ASKED = {"history": ["i1", "i2"], "k": 8}
 ITEM = {"title": "film the 7"}
@@ -184,7 +186,7 @@ def test_a_lost_state_is_restored_with_its_versions_and_what_was_live(
 ) -> None:
     with running(settings) as client:
         fill(client, bundle(1), bundle(2))
-        components_of(client).reconciler.request_compaction("movies")
+        components_of(client).reconciler.backlog.request_compaction("movies")
         wait_until((settings.data / "snapshots" / "movies" / "snapshot.json").exists)
         wait_until(lambda: not components_of(client).jobs.unended())
         before = answer(client)
@@ -307,7 +309,7 @@ def test_a_mapped_file_that_is_cut_is_let_go_of_and_built_anew(
     with running(settings) as client:
         fill(client, bundle(1))
         components = components_of(client)
-        components.reconciler.request_compaction("movies")
+        components.reconciler.backlog.request_compaction("movies")
         wait_until(lambda: components.live.get("movies").live.items.base.is_kept)
         wait_until(lambda: not components.jobs.unended())
         before = answer(client)
@@ -323,21 +325,11 @@ def test_a_mapped_file_that_is_cut_is_let_go_of_and_built_anew(
 def test_a_version_that_verification_refuses_fails_its_job_with_the_reason(
     settings: Settings, bundle: MakeBundle, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from tests.tiny import tiny_adapter, tiny_backbone, tiny_bundle
-
     with running(settings) as client:
         fill(client)
-        backbone = tiny_backbone()
-        overflowing = tiny_adapter(backbone, 1, scale=1e30)
-        fitting = bundle(1)
-        from transrec.backbone import Backbone
-
-        path = tiny_bundle(
-            fitting,
-            Backbone.load(settings.data / "backbones" / "tiny", "cpu"),
-            "movies",
-            overflowing,
-        )
+        overflowing = tiny_adapter(tiny_backbone(), 1, scale=1e30)
+        backbone = Backbone.load(settings.data / "backbones" / "tiny", "cpu")
+        path = tiny_bundle(bundle(1), backbone, "movies", overflowing)
         with path.open("rb") as file:
             given = client.post("/adapters", files={"file": file}, data={"activate": "true"})
         job = wait_for_job(client, given.json()["job"])

@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service import jobs
+from service.app import Tuning
 from tests.service.conftest import components_of, upload
 
 NDJSON = {"Content-Type": "application/x-ndjson"}
@@ -34,11 +34,11 @@ ASKS: dict[str, Submit] = {
 }
 
 
+@pytest.mark.parametrize("tuning", [Tuning(max_open_jobs=0)], ids=["none"])
 @pytest.mark.parametrize("ask", ASKS)
 def test_a_job_too_many_is_refused_and_nothing_is_left(
-    movies: httpx.Client, bundle: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, ask: str
+    movies: httpx.Client, bundle: Callable[..., Path], ask: str
 ) -> None:
-    monkeypatch.setattr(jobs, "MAX_OPEN_JOBS", 0)
     refused = ASKS[ask](movies, bundle(1))
     assert (refused.status_code, refused.json()["code"]) == (429, "too_many_at_once")
     assert "wait for them, or cancel some" in refused.json()["detail"]
@@ -49,13 +49,11 @@ def test_a_job_too_many_is_refused_and_nothing_is_left(
     assert [job.kind for job in components.state.jobs("movies") if job.kind != "fold"] == []
 
 
-def test_another_domain_and_small_imports_go_on(
-    movies: httpx.Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("tuning", [Tuning(max_open_jobs=2)], ids=["two"])
+def test_another_domain_and_small_imports_go_on(movies: httpx.Client) -> None:
     assert movies.put("/domains/books", json={}).status_code == 201
     components = components_of(movies)
     components.jobs.stop()
-    monkeypatch.setattr(jobs, "MAX_OPEN_JOBS", 2)
     import_of = "/domains/{}/items?wait=false"
     statuses = [
         movies.post(import_of.format(domain), content=ROW, headers=NDJSON).status_code

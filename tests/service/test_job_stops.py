@@ -83,7 +83,7 @@ def test_an_import_that_stores_nothing_stops_with_the_service(
 def test_an_import_whose_domain_is_removed_ends_and_its_body_goes(components: Components) -> None:
     begin(components, "refused rows")
     assert left_behind(components) != []
-    components.activator.remove("movies")
+    components.remover.remove_domain("movies")
     wait_until(lambda: left_behind(components) == [], SOON_S + 1)
 
 

@@ -8,18 +8,11 @@ every worker must answer as the version that it names does offline.
 
 from __future__ import annotations
 
-import json
 import os
 import random
-import signal
-import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +20,10 @@ import httpx
 import numpy as np
 import pytest
 
-from tests.service.conftest import upload, wait_until
-from tests.service.process import listens, start
-from tests.service.test_crashes import free_port
-from tests.tiny import tiny_adapter, tiny_backbone, tiny_bundle
+from tests.service.conftest import wait_until
+from tests.service.kill_client import KillClient, KnownAnswers, version_number
+from tests.service.killed_service import KilledService
+from tests.tiny import tiny_adapter, tiny_backbone
 from transrec.adapters import Adapter
 from transrec.backbone import Backbone
 from transrec.content import Content
@@ -40,256 +33,7 @@ from transrec.model import encode_users
 
 ROUNDS = int(os.environ.get("SWAPREC_KILL_SERVICE_ROUNDS", "3"))
 SEED = int(os.environ.get("SWAPREC_KILL_SEED", "0"))
-IDS = 2500
 K = 200
-TIMEOUT_S = 8.0
-WORDS = ("storm", "over", "oslo", "film", "night", "war", "love", "north", "city", "sea")
-
-Titles = dict[str, str | None]
-"""Titles by id; None is deleted."""
-
-
-@dataclass
-class KnownAnswers:
-    """What was acknowledged, and what the request that a kill cut off may have done."""
-
-    titles: Titles = field(default_factory=dict)
-    live: int | None = None
-    seeds: dict[int, int] = field(default_factory=dict)
-    cut_titles: Titles = field(default_factory=dict)
-    cut_live: set[int | None] = field(default_factory=set)
-    done: Counter[str] = field(default_factory=Counter)
-
-
-class Killed(Exception):
-    """The service went away in the middle of a request."""
-
-
-class KilledService:
-    """Two workers, their parent and, while something is built, a third child."""
-
-    def __init__(self, data: Path) -> None:
-        self.data = data
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.process = self._start()
-
-    def _start(self) -> subprocess.Popen[bytes]:
-        return start(self.data, self.port, SWAPREC_WORKERS="2", SWAPREC_BUILDER_ITEMS="300")
-
-    def family(self, pid: int | None = None) -> dict[int, str]:
-        """Return the processes, each with what it is."""
-        found = {self.process.pid: "parent"} if pid is None else {}
-        pid = self.process.pid if pid is None else pid
-        for child in _children(pid):
-            with suppress(OSError):
-                line = Path(f"/proc/{child}/cmdline").read_bytes()
-                if b"service.embedding.worker_main" in line:
-                    found[child] = "builder"
-                elif b"spawn_main" in line:
-                    found[child] = "worker"
-                found |= self.family(child)
-        return found
-
-    def kill(self, rng: random.Random) -> str:
-        """Kill one process, or all of them; returns what was killed."""
-        what = rng.choice(["worker", "builder", "all", "builder"])
-        until = time.monotonic() + TIMEOUT_S
-        there = self.family()
-        while what == "builder" and not self._builds(there):  # it is to be killed while it works
-            if time.monotonic() > until:
-                what = "worker"
-            time.sleep(0.005)
-            there = self.family()
-        victims = (
-            list(there)
-            if what == "all"
-            else [rng.choice([pid for pid, kind in there.items() if kind == what])]
-        )
-        for pid in victims:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        if what == "all":
-            self.process.wait()
-            wait_until(lambda: not listens(self.url))
-        return what
-
-    def _builds(self, there: dict[int, str]) -> bool:
-        """Whether the building process works, by its use of the processor in a moment."""
-        builders = [pid for pid, kind in there.items() if kind == "builder"]
-        with suppress(OSError, IndexError):
-            before = _nanoseconds(builders[0])
-            time.sleep(0.005)
-            return _nanoseconds(builders[0]) > before + 1_000_000
-        return False
-
-    @contextmanager
-    def healed(self) -> Iterator[list[httpx.Client]]:
-        """Start what nobody else starts, and wait for both workers; yields a connection to each."""
-        if self.process.poll() is not None:
-            self.process = self._start()
-        found: dict[str, httpx.Client] = {}
-
-        def both() -> bool:
-            client = httpx.Client(base_url=self.url, timeout=60)
-            with suppress(httpx.TransportError):
-                if client.get("/readyz").status_code == 200:
-                    name = client.get("/info").json()["process"]
-                    if found.setdefault(name, client) is client:
-                        return len(found) == 2
-            client.close()
-            return False
-
-        try:
-            wait_until(both, 60)
-            yield list(found.values())
-        finally:
-            for client in found.values():
-                client.close()
-
-    def stop(self) -> None:
-        """End it, whatever state it is in."""
-        for pid in self.family() if self.process.poll() is None else ():
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        self.process.wait()
-
-
-def _children(pid: int) -> list[int]:
-    """Return what any thread of a process has started."""
-    found = []
-    for thread in Path(f"/proc/{pid}/task").glob("*/children"):
-        with suppress(OSError):  # it ended meanwhile
-            found += [int(child) for child in thread.read_text().split()]
-    return found
-
-
-def _nanoseconds(pid: int) -> int:
-    """Return how long any thread of a process has had a processor."""
-    return sum(
-        int(path.read_text().split()[0]) for path in Path(f"/proc/{pid}/task").glob("*/schedstat")
-    )
-
-
-class KillClient:
-    """Does things at random, one after the other, and writes down what was acknowledged."""
-
-    def __init__(
-        self, url: str, folder: Path, backbone: Backbone, known: KnownAnswers, rng: random.Random
-    ) -> None:
-        self._http = httpx.Client(base_url=url, timeout=60)
-        self._folder = folder
-        self._backbone = backbone
-        self._known = known
-        self._rng = rng
-
-    def go_on(self, over: threading.Event) -> None:
-        """Do things until asked to stop, or until the service is gone."""
-        things = [
-            self._put,
-            self._delete,
-            self._bulk,
-            self._import,
-            self._upload,
-            self._flip,
-            self._rollback,
-        ]
-        with suppress(Killed):
-            while not over.is_set():
-                thing = self._rng.choice(things)
-                thing()
-                self._known.done[thing.__name__] += 1
-
-    def close(self) -> None:
-        self._http.close()
-
-    def _ask(self, call: Callable[[], httpx.Response]) -> httpx.Response:
-        try:
-            return call()
-        except httpx.TransportError:
-            raise Killed from None
-
-    def _titled(self, count: int) -> dict[str, str]:
-        mark = self._rng.randrange(10**6)
-        names = self._rng.sample(range(IDS), count)
-        return {f"i{name}": " ".join([*self._rng.choices(WORDS, k=4), str(mark)]) for name in names}
-
-    def _change(
-        self, titles: Titles, call: Callable[[], httpx.Response], *codes: int
-    ) -> httpx.Response:
-        """Do what changes items; acknowledged when the answer is here."""
-        self._known.cut_titles = titles
-        answer = self._ask(call)
-        assert answer.status_code in codes, answer.text
-        self._known.titles |= titles
-        self._known.cut_titles = {}
-        return answer
-
-    def _put(self) -> None:
-        [(name, title)] = self._titled(1).items()
-        place = f"/domains/movies/items/{name}"
-        self._change({name: title}, lambda: self._http.put(place, json={"title": title}), 200, 201)
-
-    def _delete(self) -> None:
-        there = [name for name, title in self._known.titles.items() if title is not None]
-        if there:
-            name = self._rng.choice(there)
-            self._change(
-                {name: None}, lambda: self._http.delete(f"/domains/movies/items/{name}"), 204
-            )
-
-    def _bulk(self) -> None:
-        titles = self._titled(200)
-        rows = [{"item_id": name, "title": title} for name, title in titles.items()]
-        self._change({**titles}, lambda: self._http.post("/domains/movies/items", json=rows), 200)
-
-    def _import(self) -> None:
-        titles = self._titled(900)
-        lines = "".join(
-            json.dumps({"item_id": name, "title": title}) + "\n" for name, title in titles.items()
-        )
-        kind = {"Content-Type": "application/x-ndjson"}
-        place = "/domains/movies/items?wait=false"
-        job = self._change(
-            {**titles}, lambda: self._http.post(place, content=lines, headers=kind), 202
-        )
-        self._wait(job.json())
-
-    def _upload(self) -> None:
-        seed = self._rng.randrange(10**6)
-        path = self._folder / f"{seed}.safetensors"
-        tiny_bundle(path, self._backbone, "movies", tiny_adapter(self._backbone, seed))
-        answer = self._ask(lambda: upload(self._http, path))
-        assert answer.status_code == 201, answer.text
-        version = answer.json()["version"]
-        self._known.seeds[version] = seed
-        self._activate(version)
-
-    def _flip(self) -> None:
-        if self._known.seeds:
-            self._activate(self._rng.choice(list(self._known.seeds)))
-
-    def _activate(self, version: int) -> None:
-        self._known.cut_live = {version}
-        answer = self._ask(lambda: self._http.post(f"/adapters/movies/versions/{version}/activate"))
-        assert answer.status_code in (200, 202), answer.text
-        self._wait(answer.json())
-        self._known.live = version
-        self._known.cut_live = set()
-
-    def _rollback(self) -> None:
-        self._known.cut_live = {None, *self._known.seeds}
-        answer = self._ask(lambda: self._http.post("/domains/movies/rollback"))
-        assert answer.status_code in (200, 409), answer.text
-        if answer.status_code == 200:
-            self._known.live = _number(answer.json()["version"])
-        self._known.cut_live = set()
-
-    def _wait(self, job: dict[str, Any]) -> None:
-        while job["status"] not in ("succeeded", "failed", "cancelled"):
-            time.sleep(0.02)
-            job = self._ask(partial(self._http.get, f"/jobs/{job['id']}")).json()
-        assert job["status"] == "succeeded", job
 
 
 def compare(
@@ -309,7 +53,7 @@ def compare(
         if title is not None
     }
     assert there in (expected, done), _difference(there, expected)
-    live = _number(client.get("/domains/movies").json()["live_version"])
+    live = version_number(client.get("/domains/movies").json()["live_version"])
     assert live in {known.live, *known.cut_live}
     wait_until(lambda: client.get("/domains/movies").json()["searchable_items"] == len(there), 60)
     if len(there) >= 5:
@@ -352,7 +96,7 @@ class OfflineAnswers:
         asked = {"history": [self._names[row] for row in rows], "k": K}
         answer = client.post("/recommend?domain=movies", json=asked).json()
         found = [item["item_id"] for item in answer["items"]]
-        if _number(answer["version"]) != live or len(found) != min(K, len(self._names) - 5):
+        if version_number(answer["version"]) != live or len(found) != min(K, len(self._names) - 5):
             return False
         if not set(found) <= self._places.keys():
             return False
@@ -386,10 +130,6 @@ def _difference(there: dict[str, str], expected: dict[str, str]) -> str:
         f"lost {lost[:5]} ({len(lost)}), not asked for {extra[:5]} ({len(extra)}), other"
         f" {other[:5]} ({len(other)})"
     )
-
-
-def _number(version: int | str) -> int | None:
-    return None if version == "none" else int(version)
 
 
 def killed(service: KilledService, client: KillClient, rng: random.Random) -> str:

@@ -46,12 +46,11 @@ def test_every_change_of_a_domain_leaves_a_line(
 
 
 def test_keys_that_change_leave_a_line_without_their_secrets(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("service.access.keys.LOOK_EVERY_S", 0.0)
     caplog.set_level(logging.INFO, "swaprec")
     file = KeyFile(tmp_path / "keys.json")
-    keys = Keys(file, required=False)
+    keys = Keys(file, required=False, look_every_s=0.0)
     key, token = file.add("reader", "read")
     keys.caller(f"Bearer {token}")
     messages = [record.getMessage() for record in caplog.records]

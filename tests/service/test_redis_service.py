@@ -17,7 +17,8 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from service.app import open_state, started
+from service.app import started
+from service.data_folder import open_state
 from service.errors import StateError
 from service.settings import Settings
 from service.state.redis import FILE

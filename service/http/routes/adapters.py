@@ -189,7 +189,7 @@ def get_file(domain: str, version: VersionNumber, components: ComponentsDep) -> 
 def delete_version(domain: str, version: VersionNumber, components: ComponentsDep) -> None:
     """Delete a version that is neither live nor pinned nor what a rollback returns to."""
     components.state.get_domain(domain)
-    components.activator.delete_version(domain, version)
+    components.remover.delete_version(domain, version)
 
 
 @router.post(

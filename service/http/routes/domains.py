@@ -83,7 +83,7 @@ async def put_domain(
 )
 def delete_domain(domain: str, components: ComponentsDep) -> None:
     """Delete a domain, its items, versions and vectors."""
-    components.activator.remove(domain)
+    components.remover.remove_domain(domain)
 
 
 @router.post(

@@ -10,7 +10,6 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.access import keys
 from service.access.keys import Exposed, KeyFile, KeyNotFound, Keys, open_keys
 from service.app import create_app
 from service.errors import KeyInvalid, ScopeDenied, StateError
@@ -75,12 +74,9 @@ def test_a_scope_includes_those_before_it_and_domains_limit_it(file: KeyFile) ->
         key.check("read", "news")
 
 
-def test_keys_are_followed_while_the_service_runs(
-    file: KeyFile, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(keys, "LOOK_EVERY_S", 0.0)
+def test_keys_are_followed_while_the_service_runs(file: KeyFile) -> None:
     first, token = file.add("first", "read")
-    known = Keys(file, required=False)
+    known = Keys(file, required=False, look_every_s=0.0)
     second = file.add("second", "read")[1]
     assert known.caller(f"Bearer {second}").name == "second"
     file.revoke(first.id)
@@ -88,12 +84,9 @@ def test_keys_are_followed_while_the_service_runs(
         known.caller(f"Bearer {token}")
 
 
-def test_when_the_last_key_is_revoked_nobody_gets_in(
-    file: KeyFile, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(keys, "LOOK_EVERY_S", 0.0)
+def test_when_the_last_key_is_revoked_nobody_gets_in(file: KeyFile) -> None:
     only, token = file.add("only", "admin")
-    known = Keys(file, required=False)
+    known = Keys(file, required=False, look_every_s=0.0)
     file.revoke(only.id)
     for header in (f"Bearer {token}", None):
         with pytest.raises(KeyInvalid):
@@ -104,11 +97,10 @@ def test_when_the_last_key_is_revoked_nobody_gets_in(
 
 
 def test_a_file_that_is_damaged_meanwhile_changes_nothing(
-    file: KeyFile, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    file: KeyFile, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(keys, "LOOK_EVERY_S", 0.0)
     token = file.add("reader", "read")[1]
-    known = Keys(file, required=False)
+    known = Keys(file, required=False, look_every_s=0.0)
     file.path.write_text("[{", "utf-8")
     with caplog.at_level(logging.ERROR):
         assert known.caller(f"Bearer {token}").name == "reader"

@@ -7,11 +7,11 @@ import statistics
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import httpx
 import pytest
 
-from service.access import pace
 from service.access.pace import Pace
 from service.errors import TooManyAtOnce
 from tests.service.conftest import components_of, wait_until
@@ -78,7 +78,7 @@ def test_evaluations_take_turns(movies: httpx.Client) -> None:
 
 
 def test_more_evaluations_than_a_domain_or_the_process_may_have_are_refused(
-    movies: httpx.Client, monkeypatch: pytest.MonkeyPatch
+    movies: httpx.Client,
 ) -> None:
     paced: Pace = components_of(movies).reader.pace
     with paced.place("a"), paced.place("a"), paced.place("a"), paced.place("a"):
@@ -89,7 +89,9 @@ def test_more_evaluations_than_a_domain_or_the_process_may_have_are_refused(
     with paced.place("a"):
         pass
     movies.put("/domains/movies/probes", json=PROBES[:3])
-    monkeypatch.setattr(pace, "MAX_EVALUATIONS", 0)
-    refused = movies.post("/domains/movies/evaluate")
+    with ExitStack() as held:
+        for domain in "aaaabbbb":
+            held.enter_context(paced.place(domain))
+        refused = movies.post("/domains/movies/evaluate")
     assert (refused.status_code, refused.json()["code"]) == (429, "too_many_at_once")
     assert refused.headers["retry-after"] == "5"

@@ -28,14 +28,14 @@ FATES = st.dictionaries(
 
 
 @dataclass(frozen=True)
-class Batch:
+class ChangeBatch:
     """Changes and the vectors of their upserts."""
 
     changes: Changes
     vectors: np.ndarray
 
     @classmethod
-    def of(cls, generation: int, fates: dict[str, Fate]) -> Batch:
+    def of(cls, generation: int, fates: dict[str, Fate]) -> ChangeBatch:
         upserted = [
             ChangedItem(100 * generation + place, name, f"{name}{generation}", fate[0], "", fate[1])
             for place, (name, fate) in enumerate(fates.items())
@@ -74,7 +74,7 @@ def test_after_any_changes_it_holds_what_a_dictionary_holds(history: list[dict[s
     model: Model = {}
     touched: set[str] = set()
     for generation, fates in enumerate(history, 1):
-        batch = Batch.of(generation, fates)
+        batch = ChangeBatch.of(generation, fates)
         delta = delta.with_changes(base, batch.changes, batch.vectors)
         touched |= fates.keys()
         for name in fates:
@@ -91,8 +91,8 @@ def test_the_same_changes_again_change_nothing_and_the_former_delta_stays(
     first: dict[str, Fate], second: dict[str, Fate]
 ) -> None:
     base = Ids.of(BASE)
-    before = Batch.of(1, first)
-    after = Batch.of(2, second)
+    before = ChangeBatch.of(1, first)
+    after = ChangeBatch.of(2, second)
     old = Delta.empty(WIDTH).with_changes(base, before.changes, before.vectors)
     content = content_of(old)
     dead = old.dead.tolist()

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from service.catalog.bases import Bases, Catalog
+from service.catalog.compaction_policy import COMPACTION_POLICY
 from service.catalog.ids import Ids
-from service.catalog.live_items import COMPACTION_ROWS, LiveItems
+from service.catalog.live_items import LiveItems
+from service.catalog.verify import living_rows
 from service.state import ChangedItem, Changes, DomainRecord
 
 WIDTH = 4
@@ -91,7 +93,7 @@ def check(items: LiveItems, model: dict[str, KnownRows], rng: random.Random) -> 
     assert rows.keys() == model.keys()
     assert len(items) == len(model)
     assert items.ids(list(rows.values())) == list(rows)
-    assert sorted(items.ids(items.living())) == sorted(model)
+    assert sorted(items.ids(living_rows(items))) == sorted(model)
     if rows:
         found = items.vectors(list(rows.values()))
         assert np.array_equal(found, np.array([model[name].vector for name in rows]))
@@ -158,8 +160,9 @@ def test_a_compaction_is_due_after_a_thousand_rows_or_two_per_cent(bases: Bases)
         new = [ChangedItem(n, f"n{n}", "", 0.0, "", available=True) for n in range(count)]
         return items.with_changes(Changes(2, new, []), np.zeros((count, WIDTH), np.float32))
 
-    assert not with_new(COMPACTION_ROWS).needs_compaction
-    assert with_new(COMPACTION_ROWS + 1).needs_compaction
+    policy = COMPACTION_POLICY
+    assert not policy.is_due(with_new(policy.rows))
+    assert policy.is_due(with_new(policy.rows + 1))
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from service.access.keys import Exposed
-from service.app import only_process
+from service.data_folder import only_process
 from service.errors import StateError
 from service.server import PortTaken, listen, serve
 from service.settings import Settings

@@ -5,19 +5,37 @@ what was refused waits for a change, the rest ever longer.
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime, tzinfo
-from typing import Any, Self
+from typing import Any
 
 import httpx
 import pytest
 
+from service.app import Tuning
 from service.http.components import Components
-from service.live import compaction
 from service.state import JobRecord
 from tests.service.conftest import ITEMS, components_of, wait_for_job, wait_until
 
 REFUSED = {"status": 422, "detail": "100 different items have only 1 different vectors"}
 BROKEN = {"status": 500, "detail": "something went wrong here"}
+
+
+class AheadClock:
+    """The time, and some seconds more."""
+
+    ahead_s = 0.0
+
+    def __call__(self) -> float:
+        return time.time() + self.ahead_s
+
+
+@pytest.fixture
+def clock() -> AheadClock:
+    return AheadClock()
+
+
+@pytest.fixture
+def tuning(clock: AheadClock) -> Tuning:
+    return Tuning(clock=clock)
 
 
 @pytest.fixture
@@ -27,7 +45,7 @@ def components(movies: httpx.Client) -> Components:
 
 def ask(components: Components) -> JobRecord | None:
     """Ask for a build as a reconciliation does; no process claims it."""
-    job = components.reconciler.request_compaction("movies")
+    job = components.reconciler.backlog.request_compaction("movies")
     assert job is None or isinstance(job, JobRecord)
     return job
 
@@ -43,20 +61,11 @@ def fail(components: Components, error: dict[str, Any]) -> JobRecord:
     return components.state.update_job(job.id, status="failed", error=error)
 
 
-def later(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
-    class Later(datetime):
-        @classmethod
-        def now(cls, tz: tzinfo | None = None) -> Self:
-            return cls.fromtimestamp(time.time() + seconds, tz or UTC)
-
-    monkeypatch.setattr(compaction, "datetime", Later)
-
-
 def test_what_was_refused_is_built_again_once_the_catalog_is_another_and_not_before(
-    components: Components, movies: httpx.Client, monkeypatch: pytest.MonkeyPatch
+    components: Components, movies: httpx.Client, clock: AheadClock
 ) -> None:
     fail(components, REFUSED)
-    later(monkeypatch, 30 * 24 * 3600)
+    clock.ahead_s = 30 * 24 * 3600
     assert ask(components) is None
     movies.patch("/domains/movies/items/i1", json={"title": "Another film"})
     job = ask(components)
@@ -66,29 +75,29 @@ def test_what_was_refused_is_built_again_once_the_catalog_is_another_and_not_bef
 
 
 def test_what_failed_otherwise_is_built_again_after_twice_as_long_each_time(
-    components: Components, monkeypatch: pytest.MonkeyPatch
+    components: Components, clock: AheadClock
 ) -> None:
     for failures, seconds in ((1, 60), (2, 120), (3, 240)):
         fail(components, BROKEN)
-        later(monkeypatch, seconds - 10)
+        clock.ahead_s = seconds - 10
         assert ask(components) is None, failures
-    later(monkeypatch, 250)
+    clock.ahead_s = 250
     job = ask(components)
     assert job is not None
     wait_until(lambda: components.state.get_job(job.id).ended)
-    later(monkeypatch, 0)
+    clock.ahead_s = 0
     components.writer.delete("movies", [ITEMS[0]["item_id"]])
     assert ask(components) is not None, "what failed before a success does not count"
 
 
 def test_a_change_is_built_a_minute_after_a_failure_however_often_it_failed(
-    components: Components, movies: httpx.Client, monkeypatch: pytest.MonkeyPatch
+    components: Components, movies: httpx.Client, clock: AheadClock
 ) -> None:
     for _ in range(6):
         fail(components, BROKEN)
     movies.delete("/domains/movies/items/i1")
     assert ask(components) is None
-    later(monkeypatch, 70)
+    clock.ahead_s = 70
     assert ask(components) is not None
 
 
@@ -112,7 +121,7 @@ def test_a_domain_that_waits_for_a_build_that_was_refused_says_why(
 
 
 def test_a_catalog_whose_texts_all_look_the_same_is_refused_with_the_reason_and_once(
-    client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+    client: httpx.Client, clock: AheadClock
 ) -> None:
     client.put("/domains/thai", json={})
     rows = [
@@ -124,9 +133,9 @@ def test_a_catalog_whose_texts_all_look_the_same_is_refused_with_the_reason_and_
         == "unknown_tokens"
     )
     reconciler = components_of(client).reconciler
-    job: Any = reconciler.request_compaction("thai")
+    job: Any = reconciler.backlog.request_compaction("thai")
     ended = wait_for_job(client, {"id": job.id})
     assert (ended["status"], ended["error"]["status"]) == ("failed", 422)
     assert "different vectors" in ended["error"]["detail"]
-    later(monkeypatch, 24 * 3600)
-    assert reconciler.request_compaction("thai") is None
+    clock.ahead_s = 24 * 3600
+    assert reconciler.backlog.request_compaction("thai") is None

@@ -12,6 +12,9 @@ from typing import Any
 import httpx
 import pytest
 
+from service.app import Tuning
+from service.catalog.compaction_policy import CompactionPolicy
+from service.live.follower import FeedIntervals
 from service.settings import Settings
 from tests.service.conftest import (
     ITEMS,
@@ -240,12 +243,9 @@ def test_under_threads_that_ask_and_change_nobody_gets_another_domains_items(
     assert wrong == []
 
 
-def test_a_small_catalog_that_stays_as_it_is_gets_a_base_and_a_snapshot(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("service.catalog.live_items.COMPACT_AFTER_IDLE_S", 0.2)
-    monkeypatch.setattr("service.live.follower.SWEEP_S", 0.1)
-    with running(settings) as client:
+def test_a_small_catalog_that_stays_as_it_is_gets_a_base_and_a_snapshot(settings: Settings) -> None:
+    soon = Tuning(feed=FeedIntervals(sweep_s=0.1), compaction=CompactionPolicy(idle_s=0.2))
+    with running(settings, tuning=soon) as client:
         for domain in ("few", "empty"):
             client.put(f"/domains/{domain}", json={"title": f"The {domain}"})
         client.post("/domains/few/items", json=ITEMS[:3])

@@ -133,7 +133,7 @@ def test_a_canary_that_passed_its_gate_is_judged_again_when_its_catalog_was_comp
     for target in {*targets(two, 1).values()}:
         two.delete(f"/domains/movies/items/{target}").raise_for_status()
     assert versions(two) == (2, 1)
-    components_of(two).reconciler.request_compaction("movies")
+    components_of(two).reconciler.backlog.request_compaction("movies")
     wait_until(lambda: versions(two) == (2, None))
 
 

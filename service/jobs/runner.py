@@ -1,11 +1,4 @@
-"""Work that outlives its request: queued in state, claimed by one process at a time, resumed after
-a crash.
-
-Jobs of one domain run one after the other, in the order in which they were asked for: of two
-activations the one that was asked for last is live in the end. Jobs of different domains run side
-by side, in whichever process claims them. A claim is a lease that is renewed while the work goes
-on, and a fencing token: who was overtaken writes nothing.
-"""
+"""The threads that claim jobs and run them."""
 
 from __future__ import annotations
 
@@ -19,15 +12,12 @@ from functools import partial
 from typing import Any, TypeVar
 
 from service.errors import JobNotFound, JobTaken, StateUnavailable, TooManyAtOnce
+from service.jobs.intervals import JOB_INTERVALS, JobIntervals
+from service.jobs.progress import Cancelled, Progress, Stopped, retry_until_available
 from service.state import JobQueue, JobRecord
 from service.wire.problems import is_expected, one_line, problem_of
 
-WRITE_EVERY_S = 0.2
-RETRY_S = 0.5
 WORKERS = 2
-LEASE_S = 6.0
-LEASE_RENEWAL_S = 1.5
-POLL_S = 1.0
 MAX_OPEN_JOBS = 100
 """Jobs of a domain that have not ended: clients may ask for no more."""
 
@@ -41,91 +31,6 @@ must be safe to run again after a crash, and while state comes and goes.
 _log = logging.getLogger("swaprec")
 
 
-class Stopped(Exception):
-    """The service stops while a job runs."""
-
-
-class Cancelled(Exception):
-    """Somebody no longer wants what a job does."""
-
-
-class Progress:
-    """Tells state how far a job is, not too often; ends it when it may not go on.
-
-    Its methods raise Stopped when the service stops (the job is resumed by the next process),
-    Cancelled when somebody cancelled it, JobNotFound when its domain was removed, JobTaken when
-    another process has taken it over.
-    """
-
-    def __init__(self, state: JobQueue, job: JobRecord, closing: threading.Event) -> None:
-        self._state = state
-        self._closing = closing
-        self._written = 0.0
-        self._began = 0.0
-        self.job = job
-        self.share = 0.0
-        self.cancelled = job.cancelling
-        self.taken = False
-        self.removed = False
-
-    def retry_until_available(self, call: Callable[[], T]) -> T:
-        """Do something that needs state; while state is unavailable, wait and retry."""
-        return _retry_until_available(call, self._closing)
-
-    def stage(self, name: str) -> Callable[[int, int], None]:
-        """Begin a stage; returns what to call with (done, total)."""
-        self.check()
-        self.share = 0.0
-        self._began = time.monotonic()
-        self._write(stage=name, done=0, total=0, eta_s=None)
-        return self._advance
-
-    def check(self) -> None:
-        """Raise where the job may not go on."""
-        if self._closing.is_set():
-            raise Stopped
-        if self.removed:
-            raise JobNotFound(f"job {self.job.id!r} does not exist any more")
-        if self.taken:
-            raise JobTaken(self.job.id, self.job.token)
-        if self.cancelled:
-            raise Cancelled
-
-    def fence(self) -> None:
-        """Raise where this process may no longer write
-        what others will believe; asks state itself.
-        """
-        self.beat()  # somebody may have cancelled it in another process
-        self.check()
-        if not self._state.holds(self.job.domain, self.job.token):
-            self.taken = True
-            self.check()
-
-    def beat(self) -> None:
-        """Renew the lease, and learn of a cancel."""
-        try:
-            self.cancelled = self._state.renew_job(self.job.id, self.job.token, LEASE_S).cancelling
-        except JobNotFound:
-            self.removed = True
-        except JobTaken:
-            self.taken = True
-        except StateUnavailable as error:
-            _log.debug("a lease is not renewed: %s", error)
-
-    def _advance(self, done: int, total: int) -> None:
-        self.check()
-        self.share = done / total if total else 0.0
-        if time.monotonic() - self._written >= WRITE_EVERY_S or done == total:
-            self._written = time.monotonic()
-            left = (self._written - self._began) * (1 / self.share - 1) if self.share else None
-            self._write(done=done, total=total, eta_s=None if left is None else round(left, 1))
-
-    def _write(self, **changes: Any) -> None:
-        # Progress is a courtesy; what the job writes itself waits for state.
-        with suppress(StateUnavailable):
-            self._state.update_job(self.job.id, token=self.job.token, **changes)
-
-
 class Jobs:
     """Runs jobs by kind.
 
@@ -133,9 +38,17 @@ class Jobs:
     down.
     """
 
-    def __init__(self, state: JobQueue, owner: str) -> None:
+    def __init__(
+        self,
+        state: JobQueue,
+        owner: str,
+        intervals: JobIntervals = JOB_INTERVALS,
+        max_open_jobs: int = MAX_OPEN_JOBS,
+    ) -> None:
         self._state = state
         self.owner = owner
+        self._intervals = intervals
+        self._max_open_jobs = max_open_jobs
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="background")
         self._closing = threading.Event()
         self._news = 0
@@ -172,10 +85,11 @@ class Jobs:
         Raises:
             TooManyAtOnce.
         """
-        if self._state.count_open_jobs(domain) >= MAX_OPEN_JOBS:
+        most = self._max_open_jobs
+        if self._state.count_open_jobs(domain) >= most:
             raise TooManyAtOnce(
-                f"{domain} has {MAX_OPEN_JOBS} jobs that have not ended: wait for them, or cancel"
-                " some with DELETE /jobs/<id>"
+                f"{domain} has {most} jobs that have not ended: wait for them, or cancel some with"
+                " DELETE /jobs/<id>"
             )
 
     def cancel(self, job_id: str) -> JobRecord:
@@ -216,7 +130,7 @@ class Jobs:
         Raises:
             Stopped: the service stops.
         """
-        return _retry_until_available(call, self._closing)
+        return retry_until_available(call, self._closing, self._intervals.retry_s)
 
     def stop(self) -> None:
         """Claim nothing more, and stop what runs at its next step;
@@ -242,7 +156,7 @@ class Jobs:
                 self.wake()
                 continue
             with self._changed:
-                self._changed.wait_for(partial(self._is_news, seen), POLL_S)
+                self._changed.wait_for(partial(self._is_news, seen), self._intervals.poll_s)
 
     def _is_news(self, seen: int) -> bool:
         return self._news != seen or self._closing.is_set()
@@ -252,7 +166,7 @@ class Jobs:
         try:
             # After a pause of this process nobody may have claimed its jobs, itself included.
             self._beat()
-            return self._state.claim_job(self.owner, LEASE_S)
+            return self._state.claim_job(self.owner, self._intervals.lease_s)
         except StateUnavailable as error:
             _log.debug("no job is claimed: %s", error)
         except Exception:  # noqa: BLE001 - the disk is full, say: later it is not, and jobs have to go on
@@ -260,13 +174,13 @@ class Jobs:
         return None
 
     def _keep_leases(self) -> None:
-        while not self._closing.wait(LEASE_RENEWAL_S) or self._running:
+        while not self._closing.wait(self._intervals.renewal_s) or self._running:
             try:
                 self._beat()
             except Exception:  # noqa: BLE001 - as when claiming
                 _log.exception("leases cannot be renewed")
             if self._closing.is_set():
-                time.sleep(RETRY_S)
+                time.sleep(self._intervals.retry_s)
 
     def _beat(self) -> None:
         for progress in list(self._running.values()):
@@ -276,7 +190,9 @@ class Jobs:
         before = self._running.get(job.id)
         if before is not None:  # its lease ran out all the same
             before.taken = True
-        progress = self._running[job.id] = Progress(self._state, job, self._closing)
+        progress = self._running[job.id] = Progress(
+            self._state, job, self._closing, self._intervals
+        )
         try:
             result = self.retry_until_available(lambda: self.kinds[job.kind](job, progress))
             self._end(job, status="succeeded", result=result)
@@ -341,13 +257,3 @@ class Jobs:
         _log.info("job %s (%s of %s) goes on after the next start", job.id, job.kind, job.domain)
         with suppress(StateUnavailable, JobTaken, JobNotFound):
             self._state.release_job(job.id, job.token)
-
-
-def _retry_until_available(call: Callable[[], T], closing: threading.Event) -> T:
-    while True:
-        try:
-            return call()
-        except StateUnavailable as error:
-            _log.debug("a job waits: %s", error)
-            if closing.wait(RETRY_S):
-                raise Stopped from None
