@@ -64,6 +64,7 @@ from service.live.follower import Follower
 from service.live.reconcile import Reconciler
 from service.live.residency import Residency
 from service.live.table import LiveTable
+from service.recommend.answer import Recommender
 from service.recommend.canary import Canaries
 from service.recommend.cold import ColdItems
 from service.recommend.recommend import Reader
@@ -286,6 +287,7 @@ def _connected(settings: Settings, state: State, keys: Keys) -> Components:
         max_wait_s=settings.max_wait_ms / 1000,
         at_once=RECOMMENDATIONS_AT_ONCE,
     )
+    reader = _reader(settings, state, versions, admission)
     components = Components(
         settings=settings,
         state=state,
@@ -304,7 +306,8 @@ def _connected(settings: Settings, state: State, keys: Keys) -> Components:
         follower=follower,
         telemetry=telemetry,
         keys=keys,
-        reader=_reader(settings, state, versions, admission),
+        reader=reader,
+        recommender=Recommender(residency, reader, canaries),
         canaries=canaries,
         gate_runner=gate_runner,
         canary_gate_runner=canary_gate_runner,

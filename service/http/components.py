@@ -25,6 +25,7 @@ from service.live.follower import Follower
 from service.live.reconcile import Reconciler
 from service.live.residency import Residency
 from service.live.table import LiveTable
+from service.recommend.answer import Recommender
 from service.recommend.canary import Canaries
 from service.recommend.recommend import Reader
 from service.rollout.activation import Activator
@@ -58,6 +59,7 @@ class Components:
     telemetry: Telemetry
     keys: Keys
     reader: Reader
+    recommender: Recommender
     canaries: Canaries
     gate_runner: GateRunner
     canary_gate_runner: CanaryGateRunner

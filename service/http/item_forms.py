@@ -13,7 +13,7 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from service.errors import MalformedBody
-from service.http.json_body import read_body
+from service.http.bodies import read_body
 
 FORM = "multipart/form-data"
 FILE = "image"

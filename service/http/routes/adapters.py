@@ -23,16 +23,17 @@ from adapters_store.store import Added
 from adapters_store.upload import Sealed
 from service.access.keys import Key
 from service.errors import InvalidRequest
-from service.http.bodies import refuse_long
+from service.http.bodies import read_body, refuse_long
 from service.http.components import Caller, Components, ComponentsDep, problems, stream
-from service.http.json_body import parse_body, read_body
 from service.http.routes.domains import create_domain, find_backbone
 from service.http.uploads import UploadForm
+from service.recommend.identity import identify
 from service.state import DomainRecord
 from service.state.fence import fence
-from service.version import NONE, version_name
+from service.version import NONE
+from service.wire.json_body import parse_body
 from service.wire.requests import ActivateRequest, DomainBody, GateBody, PinBody
-from service.wire.responses import AdapterCard, Job, Page, RolledBack
+from service.wire.responses import AdapterCard, Identity, Job, Page, RolledBack
 
 router = APIRouter(prefix="/adapters", tags=["adapters"])
 
@@ -231,17 +232,9 @@ async def activate_version(
     response_model=RolledBack,
     responses=problems(404, 409, 503),
 )
-def promote_version(
-    domain: str, version: VersionNumber, components: ComponentsDep
-) -> dict[str, Any]:
+def promote_version(domain: str, version: VersionNumber, components: ComponentsDep) -> Identity:
     """Answer everybody from the version that was a canary, at once."""
-    live = components.activator.promote(domain, version).live
-    return {
-        "domain": domain,
-        "version": version_name(live.version),
-        "digest": live.digest,
-        "index_generation": live.index_generation,
-    }
+    return identify(components.activator.promote(domain, version).live)
 
 
 def _agreed(queried: str | None, field: str | None) -> str | None:

@@ -12,11 +12,13 @@ from starlette.concurrency import run_in_threadpool
 from adapters_store.domains import check_domain_name
 from adapters_store.errors import StoreDamaged
 from service.errors import BackboneNotFound, RequestConflict
+from service.http.bodies import read_body
 from service.http.components import Caller, Components, ComponentsDep, problems
-from service.http.json_body import parse_body, read_body
 from service.live.table import Deployment
+from service.recommend.identity import identify
 from service.state import DomainRecord
 from service.version import version_name
+from service.wire.json_body import parse_body
 from service.wire.requests import DomainBody
 from service.wire.responses import Domain, Page, RolledBack
 
@@ -92,17 +94,10 @@ def delete_domain(domain: str, components: ComponentsDep) -> None:
     response_model=RolledBack,
     responses=problems(404, 409, 503),
 )
-async def rollback(domain: str, components: ComponentsDep) -> dict[str, Any]:
+async def rollback(domain: str, components: ComponentsDep) -> RolledBack:
     """End a canary or, without one, make the value that was live before live again; at once."""
     done = await run_in_threadpool(components.activator.rollback, domain)
-    live = done.live
-    return {
-        "domain": domain,
-        "skipped_versions": done.skipped,
-        "version": version_name(live.version),
-        "digest": live.digest,
-        "index_generation": live.index_generation,
-    }
+    return {**identify(done.live), "skipped_versions": done.skipped}
 
 
 def create_domain(components: Components, name: str, body: DomainBody) -> bool:

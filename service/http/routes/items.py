@@ -20,10 +20,10 @@ from service.errors import InvalidRequest, ItemNotFound, UnsupportedMedia
 from service.http.bodies import refuse_long
 from service.http.components import Components, ComponentsDep, problems, stream
 from service.http.item_forms import FORM, read_item
-from service.http.json_body import parse_body
 from service.ingest.imports import ImportRun
 from service.state import StoredItem
 from service.wire import responses
+from service.wire.json_body import parse_body
 from service.wire.requests import MAX_IMAGE_B64, ItemBody, ItemPatch
 from service.wire.responses import ImportReport, Job, Page
 
