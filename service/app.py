@@ -70,8 +70,10 @@ from service.recommend.cold import ColdItems
 from service.recommend.recommend import Reader
 from service.rollout.activation import KIND as ACTIVATE
 from service.rollout.activation import Activator
+from service.rollout.domain_creator import DomainCreator
 from service.rollout.gate_runner import KIND as GATE
 from service.rollout.gate_runner import CanaryGateRunner, EventLoopReader, GateRunner
+from service.rollout.upload import Uploader
 from service.settings import Settings
 from service.state import State, redis, sqlite
 from service.state.fence import fence
@@ -287,6 +289,7 @@ def _connected(settings: Settings, state: State, keys: Keys) -> Components:
         max_wait_s=settings.max_wait_ms / 1000,
         at_once=RECOMMENDATIONS_AT_ONCE,
     )
+    domain_creator = DomainCreator(state, store, engines, activator.publish_new_domain)
     reader = _reader(settings, state, versions, admission)
     components = Components(
         settings=settings,
@@ -297,6 +300,8 @@ def _connected(settings: Settings, state: State, keys: Keys) -> Components:
         versions=versions,
         reconciler=reconciler,
         activator=activator,
+        uploader=Uploader(state, store, versions, domain_creator, activator, working),
+        domain_creator=domain_creator,
         writer=writer,
         imports=Imports(
             data / "imports", state, versions, writer, compactor, working, settings.max_spool_bytes

@@ -29,7 +29,9 @@ from service.recommend.answer import Recommender
 from service.recommend.canary import Canaries
 from service.recommend.recommend import Reader
 from service.rollout.activation import Activator
+from service.rollout.domain_creator import DomainCreator
 from service.rollout.gate_runner import CanaryGateRunner, GateRunner
+from service.rollout.upload import Uploader
 from service.settings import Settings
 from service.state import State
 from service.state.known import LostDomains
@@ -51,6 +53,8 @@ class Components:
     versions: Versions
     reconciler: Reconciler
     activator: Activator
+    uploader: Uploader
+    domain_creator: DomainCreator
     writer: CatalogWriter
     imports: Imports
     jobs: Jobs

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from contextlib import suppress
 from typing import Any
 
@@ -11,7 +10,6 @@ from starlette.concurrency import run_in_threadpool
 
 from adapters_store.domains import check_domain_name
 from adapters_store.errors import StoreDamaged
-from service.errors import BackboneNotFound, RequestConflict
 from service.http.bodies import read_body
 from service.http.components import Caller, Components, ComponentsDep, problems
 from service.live.table import Deployment
@@ -23,8 +21,6 @@ from service.wire.requests import DomainBody
 from service.wire.responses import Domain, Page, RolledBack
 
 _BODY = {"content": {"application/json": {"schema": DomainBody.model_json_schema()}}}
-
-_log = logging.getLogger("swaprec")
 
 router = APIRouter(prefix="/domains", tags=["domains"])
 
@@ -71,7 +67,7 @@ async def put_domain(
         await read_body(request, components.settings.max_body_bytes) or b"{}",
         '{"title": "Films"}',
     )
-    created = await run_in_threadpool(create_domain, components, domain, body)
+    created = await run_in_threadpool(components.domain_creator.put, domain, body)
     response.status_code = 201 if created else 200
     return await run_in_threadpool(get_domain, domain, components)
 
@@ -98,76 +94,6 @@ async def rollback(domain: str, components: ComponentsDep) -> RolledBack:
     """End a canary or, without one, make the value that was live before live again; at once."""
     done = await run_in_threadpool(components.activator.rollback, domain)
     return {**identify(done.live), "skipped_versions": done.skipped}
-
-
-def create_domain(components: Components, name: str, body: DomainBody) -> bool:
-    """Create a domain, or change its title; return whether it was created.
-
-    Raises:
-        InvalidName; BackboneNotFound: none or several fit; RequestConflict: it runs another
-            backbone already.
-    """
-    check_domain_name(name)
-    known = next((record for record in components.state.domains() if record.name == name), None)
-    if known is None or body.backbone is not None:
-        fingerprint = find_backbone(components, body.backbone)
-        if known is not None and known.backbone != fingerprint:
-            raise RequestConflict(
-                f"{name} runs backbone {known.backbone[:12]}; its versions fit no other: make"
-                " another domain"
-            )
-    else:
-        fingerprint = known.backbone
-    record = DomainRecord(name, fingerprint, body.title or (known.title if known else ""))
-    if known is None:  # of an earlier domain of the name nothing must be left
-        components.store.finish_removal(name)
-    created = components.state.put_domain(record)
-    if created:
-        _log.info("%s: the domain is created, on backbone %s", name, fingerprint[:12])
-    components.activator.publish_new_domain(record)
-    return created
-
-
-def find_backbone(components: Components, wanted: str | None) -> str:
-    """Return the fingerprint that a name, a beginning, or nothing stands for; before giving up,
-    look for new folders.
-
-    Raises:
-        BackboneNotFound: none or several do.
-    """
-    fitting = _fitting(components, wanted)
-    if not fitting and components.engines.look_again():
-        fitting = _fitting(components, wanted)
-    if len(fitting) == 1:
-        return fitting[0]
-    loaded = components.engines.names()
-    there = (
-        ", ".join(f"{name} ({fingerprint[:12]})" for fingerprint, name in loaded.items()) or "none"
-    )
-    what = (
-        "no backbone named"
-        if wanted is None
-        else f"backbone {wanted!r} fits {len(fitting)} of them"
-    )
-    hint = (
-        ""
-        if fitting
-        else "; put its folder, as `swaprec train` makes it, into backbones/ of the data folder"
-    )
-    raise BackboneNotFound(f"{what}; loaded: {there}{hint}")
-
-
-def _fitting(components: Components, wanted: str | None) -> list[str]:
-    """Return the fingerprints that fit:
-    a unique name fits one backbone, a folder's name all that share it.
-    """
-    names = components.engines.names()
-    exact = [fingerprint for fingerprint, name in names.items() if name == wanted]
-    return exact or [
-        fingerprint
-        for fingerprint, engine in components.engines.items()
-        if wanted is None or engine.backbone.name == wanted or fingerprint.startswith(wanted)
-    ]
 
 
 def _card(components: Components, record: DomainRecord) -> dict[str, Any]:
