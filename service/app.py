@@ -54,6 +54,7 @@ from service.http.openapi import describe
 from service.http.query import check_query
 from service.http.request_middleware import RequestMiddleware, install_problems
 from service.http.routes import adapters, domains, items, jobs, operations, probes, recommend
+from service.ingest.editor import CatalogEditor
 from service.ingest.imports import KIND as IMPORT
 from service.ingest.imports import PATCH, Imports
 from service.ingest.writer import CatalogWriter
@@ -289,6 +290,9 @@ def _connected(settings: Settings, state: State, keys: Keys) -> Components:
         max_wait_s=settings.max_wait_ms / 1000,
         at_once=RECOMMENDATIONS_AT_ONCE,
     )
+    imports = Imports(
+        data / "imports", state, versions, writer, compactor, working, settings.max_spool_bytes
+    )
     domain_creator = DomainCreator(state, store, engines, activator.publish_new_domain)
     reader = _reader(settings, state, versions, admission)
     components = Components(
@@ -303,9 +307,8 @@ def _connected(settings: Settings, state: State, keys: Keys) -> Components:
         uploader=Uploader(state, store, versions, domain_creator, activator, working),
         domain_creator=domain_creator,
         writer=writer,
-        imports=Imports(
-            data / "imports", state, versions, writer, compactor, working, settings.max_spool_bytes
-        ),
+        editor=CatalogEditor(live, state, versions, writer, imports, reader.pictures),
+        imports=imports,
         jobs=working,
         worker=worker,
         follower=follower,

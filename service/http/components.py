@@ -18,6 +18,7 @@ from service.embedding.worker import WorkerProcess
 from service.engine.backbones import Backbones
 from service.http.bodies import Receiving
 from service.http.job_events import JobEvents
+from service.ingest.editor import CatalogEditor
 from service.ingest.imports import Imports
 from service.ingest.writer import CatalogWriter
 from service.jobs import Jobs
@@ -56,6 +57,7 @@ class Components:
     uploader: Uploader
     domain_creator: DomainCreator
     writer: CatalogWriter
+    editor: CatalogEditor
     imports: Imports
     jobs: Jobs
     worker: WorkerProcess

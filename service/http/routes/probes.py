@@ -13,7 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from service.content.probe_rows import read_probes
 from service.http.bodies import read_body
 from service.http.components import ComponentsDep, problems
-from service.ingest.imports import MAX_ARRAY_BYTES
+from service.ingest.spool import MAX_ARRAY_BYTES
 from service.wire.requests import EvaluateRequest
 from service.wire.responses import Evaluated, ProbeCount
 
