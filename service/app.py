@@ -46,11 +46,12 @@ from service.errors import DomainNotFound, StateError
 from service.http.admission_middleware import AdmissionMiddleware
 from service.http.auth_middleware import AuthMiddleware
 from service.http.bodies import BodyBudget, BodyMiddleware
-from service.http.components import Components, problems
+from service.http.components import Components, provide
 from service.http.encodings import ContentEncoding
 from service.http.head import answer_head
 from service.http.job_events import JobEvents
 from service.http.openapi import describe
+from service.http.problem_responses import problems
 from service.http.query import check_query
 from service.http.request_middleware import RequestMiddleware, install_problems
 from service.http.routes import adapters, domains, items, jobs, operations, probes, recommend
@@ -154,6 +155,7 @@ async def _lifespan(
 ) -> AsyncIterator[None]:
     with components as opened:
         app.state.components = opened
+        provide(app.state, opened)
         opened.gate_runner.loop_reader = EventLoopReader(asyncio.get_running_loop(), opened.reader)
         opened.follower.start()
         opened.jobs.start()

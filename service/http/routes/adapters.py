@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any
 
@@ -17,17 +18,38 @@ from adapters_store.activations import Activation
 from adapters_store.card import Card
 from adapters_store.errors import StoreDamaged
 from adapters_store.quoting import quote
+from adapters_store.store import Store
 from service.errors import InvalidRequest
-from service.http.bodies import read_body, refuse_long
-from service.http.components import Caller, Components, ComponentsDep, problems, stream
+from service.http.bodies import Receiving, read_body, refuse_long
+from service.http.dependencies import Caller, from_app, stream
+from service.http.problem_responses import problems
 from service.http.uploads import UploadForm, receive
 from service.recommend.identity import identify
+from service.rollout.activation import Activator
+from service.rollout.upload import Uploader
+from service.settings import Settings
+from service.state import State
 from service.version import NONE
 from service.wire.json_body import parse_body
 from service.wire.requests import ActivateRequest, PinBody
 from service.wire.responses import AdapterCard, Identity, Job, Page, RolledBack
 
 router = APIRouter(prefix="/adapters", tags=["adapters"])
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterComponents:
+    """What the routes of versions use."""
+
+    settings: Settings
+    state: State
+    store: Store
+    uploader: Uploader
+    activator: Activator
+    receiving: Receiving
+
+
+ComponentsDep = Annotated[AdapterComponents, from_app("adapters")]
 
 _FORM = {
     "type": "object",
@@ -221,7 +243,7 @@ def promote_version(domain: str, version: VersionNumber, components: ComponentsD
     return identify(components.activator.promote(domain, version).live)
 
 
-def _roles(components: Components, domain: str) -> tuple[Activation | None, Sequence[int]]:
+def _roles(components: AdapterComponents, domain: str) -> tuple[Activation | None, Sequence[int]]:
     """Return the current activation, None where the log is lost, and the pinned versions."""
     try:
         return components.store.current(domain), components.store.pinned(domain)

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from adapters_store.domains import check_domain_name
 from adapters_store.errors import StoreDamaged
+from adapters_store.store import Store
 from service.http.bodies import read_body
-from service.http.components import Caller, Components, ComponentsDep, problems
-from service.live.table import Deployment
+from service.http.dependencies import Caller, from_app
+from service.http.problem_responses import problems
+from service.live.table import Deployment, LiveTable
 from service.recommend.identity import identify
-from service.state import DomainRecord
+from service.rollout.activation import Activator
+from service.rollout.domain_creator import DomainCreator
+from service.state import DomainRecord, State
 from service.version import version_name
 from service.wire.json_body import parse_body
 from service.wire.requests import DomainBody
@@ -23,6 +28,21 @@ from service.wire.responses import Domain, Page, RolledBack
 _BODY = {"content": {"application/json": {"schema": DomainBody.model_json_schema()}}}
 
 router = APIRouter(prefix="/domains", tags=["domains"])
+
+
+@dataclass(frozen=True, slots=True)
+class DomainComponents:
+    """What the routes of domains use."""
+
+    state: State
+    store: Store
+    live: LiveTable
+    creator: DomainCreator
+    activator: Activator
+    max_body_bytes: int
+
+
+ComponentsDep = Annotated[DomainComponents, from_app("domains")]
 
 
 @router.get("", summary="List domains", response_model=Page[Domain])
@@ -64,10 +84,10 @@ async def put_domain(
     check_domain_name(domain)
     body = parse_body(
         DomainBody,
-        await read_body(request, components.settings.max_body_bytes) or b"{}",
+        await read_body(request, components.max_body_bytes) or b"{}",
         '{"title": "Films"}',
     )
-    created = await run_in_threadpool(components.domain_creator.put, domain, body)
+    created = await run_in_threadpool(components.creator.put, domain, body)
     response.status_code = 201 if created else 200
     return await run_in_threadpool(get_domain, domain, components)
 
@@ -96,7 +116,7 @@ async def rollback(domain: str, components: ComponentsDep) -> RolledBack:
     return {**identify(done.live), "skipped_versions": done.skipped}
 
 
-def _card(components: Components, record: DomainRecord) -> dict[str, Any]:
+def _card(components: DomainComponents, record: DomainRecord) -> dict[str, Any]:
     deployment = components.live.find(record.name)
     card: dict[str, Any] = {
         "domain": record.name,
@@ -135,7 +155,7 @@ def _describe_deployment(deployment: Deployment) -> dict[str, Any]:
     }
 
 
-def _canary_since(components: Components, deployment: Deployment) -> dict[str, Any]:
+def _canary_since(components: DomainComponents, deployment: Deployment) -> dict[str, Any]:
     if deployment.canary is None:
         return {"canary_since": None}
     with suppress(StoreDamaged):
@@ -143,7 +163,7 @@ def _canary_since(components: Components, deployment: Deployment) -> dict[str, A
     return {}
 
 
-def _describe_evicted(components: Components, name: str) -> dict[str, Any]:
+def _describe_evicted(components: DomainComponents, name: str) -> dict[str, Any]:
     try:
         activation = components.store.current(name)
     except StoreDamaged as error:
@@ -162,7 +182,7 @@ def _describe_evicted(components: Components, name: str) -> dict[str, Any]:
     }
 
 
-def _describe_waiting(components: Components, name: str) -> dict[str, Any]:
+def _describe_waiting(components: DomainComponents, name: str) -> dict[str, Any]:
     if name in components.live.broken:
         return {"status": "broken", "reason": components.live.broken[name]}
     return {"status": "loading", "reason": components.live.loading.get(name, "being made ready")}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -15,16 +16,38 @@ from adapters_store.names import check_id
 from service import state
 from service.content.item_reader import as_attributes
 from service.errors import InvalidRequest, ItemNotFound, UnsupportedMedia
-from service.http.bodies import refuse_long
-from service.http.components import ComponentsDep, problems, stream
+from service.http.bodies import Receiving, refuse_long
+from service.http.dependencies import from_app, stream
 from service.http.item_forms import FORM, read_item
-from service.state import StoredItem
+from service.http.problem_responses import problems
+from service.ingest.editor import CatalogEditor
+from service.ingest.imports import Imports
+from service.ingest.writer import CatalogWriter
+from service.jobs import Jobs
+from service.settings import Settings
+from service.state import State, StoredItem
 from service.wire import responses
 from service.wire.json_body import parse_value
 from service.wire.requests import MAX_IMAGE_B64, ItemBody, ItemPatch
 from service.wire.responses import ImportReport, Job, Page
 
 router = APIRouter(prefix="/domains/{domain}/items", tags=["items"])
+
+
+@dataclass(frozen=True, slots=True)
+class ItemComponents:
+    """What the routes of items use."""
+
+    settings: Settings
+    state: State
+    editor: CatalogEditor
+    writer: CatalogWriter
+    imports: Imports
+    jobs: Jobs
+    receiving: Receiving
+
+
+ComponentsDep = Annotated[ItemComponents, from_app("items")]
 
 NDJSON = "application/x-ndjson"
 ITEM_EXAMPLE = '{"title": "Heat (1995)"}'

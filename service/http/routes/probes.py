@@ -4,16 +4,22 @@ held-out histories, and what a version makes of them.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
 
 from service.content.probe_rows import read_probes
 from service.http.bodies import read_body
-from service.http.components import ComponentsDep, problems
+from service.http.dependencies import from_app
+from service.http.problem_responses import problems
 from service.ingest.spool import MAX_ARRAY_BYTES
+from service.recommend.answer import Recommender
+from service.rollout.gate_runner import CanaryGateRunner
+from service.settings import Settings
+from service.state import State
 from service.wire.requests import EvaluateRequest
 from service.wire.responses import Evaluated, ProbeCount
 
@@ -24,6 +30,19 @@ _BODY = {
 _VERSION = {"content": {"application/json": {"schema": EvaluateRequest.model_json_schema()}}}
 
 router = APIRouter(prefix="/domains/{domain}", tags=["probes"])
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeComponents:
+    """What the routes of probes use."""
+
+    settings: Settings
+    state: State
+    recommender: Recommender
+    canary_gate_runner: CanaryGateRunner
+
+
+ComponentsDep = Annotated[ProbeComponents, from_app("probes")]
 
 
 @router.put(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any
 
@@ -11,12 +12,26 @@ from pydantic import BaseModel
 
 from service.errors import DomainLoading, QueueFull
 from service.http.bodies import read_body
-from service.http.components import Components, ComponentsDep, problems
-from service.recommend.answer import ReadBody
+from service.http.dependencies import from_app
+from service.http.problem_responses import problems
+from service.recommend.answer import ReadBody, Recommender
+from service.telemetry import Telemetry
 from service.wire.requests import CompareRequest, EmbedRequest, RecommendRequest, SimilarRequest
 from service.wire.responses import Comparison, Embedded, Recommendation, Similar
 
 router = APIRouter(tags=["recommend"])
+
+
+@dataclass(frozen=True, slots=True)
+class RecommendComponents:
+    """What the routes of recommendations use."""
+
+    recommender: Recommender
+    telemetry: Telemetry
+    max_body_bytes: int
+
+
+ComponentsDep = Annotated[RecommendComponents, from_app("recommend")]
 
 
 def _expects(body: type[BaseModel]) -> dict[str, Any]:
@@ -105,8 +120,8 @@ async def post_embed(
     return _answer(await components.recommender.embed(domain, _body_of(request, components)))
 
 
-def _body_of(request: Request, components: Components) -> ReadBody:
-    return partial(read_body, request, components.settings.max_body_bytes)
+def _body_of(request: Request, components: RecommendComponents) -> ReadBody:
+    return partial(read_body, request, components.max_body_bytes)
 
 
 def _answer(value: object) -> Response:
