@@ -33,15 +33,17 @@ from service.engine.queue import MAX_BATCH
 from service.http.admission_middleware import AdmissionMiddleware
 from service.http.auth_middleware import AuthMiddleware
 from service.http.bodies import BodyBudget, BodyMiddleware
-from service.http.components import Components, problems
+from service.http.components import Components
 from service.http.encodings import ContentEncoding
 from service.http.head import answer_head
 from service.http.job_events import JobEvents
 from service.http.lifespan import lifespan
 from service.http.openapi import describe
+from service.http.problem_responses import problems
 from service.http.query import check_query
 from service.http.request_middleware import RequestMiddleware, install_problems
 from service.http.routes import adapters, domains, items, jobs, operations, probes, recommend
+from service.ingest.editor import CatalogEditor
 from service.ingest.imports import KIND as IMPORT
 from service.ingest.imports import PATCH, Imports
 from service.ingest.writer import CatalogWriter
@@ -54,15 +56,18 @@ from service.live.opening import ValueOpener
 from service.live.reconcile import Reconciler
 from service.live.residency import Residency
 from service.live.table import LiveTable
+from service.recommend.answer import Recommender
 from service.recommend.canary import Canaries
 from service.recommend.cold import ColdItems
 from service.recommend.recommend import Reader
 from service.rollout.activation import KIND as ACTIVATE
 from service.rollout.activation import Activator
 from service.rollout.candidates import Candidates
+from service.rollout.domain_creator import DomainCreator
 from service.rollout.gate_runner import KIND as GATE
 from service.rollout.gate_runner import CanaryGateRunner, GateRunner
 from service.rollout.removal import Remover
+from service.rollout.upload import Uploader
 from service.settings import Settings
 from service.state import State
 from service.state.known import LostDomains
@@ -244,6 +249,11 @@ def _connected(settings: Settings, state: State, keys: Keys, tuning: Tuning) -> 
         max_wait_s=settings.max_wait_ms / 1000,
         at_once=RECOMMENDATIONS_AT_ONCE,
     )
+    imports = Imports(
+        data / "imports", state, versions, writer, compactor, working, settings.max_spool_bytes
+    )
+    domain_creator = DomainCreator(state, store, engines, activator.publish_new_domain)
+    reader = _reader(settings, state, versions, admission)
     components = Components(
         settings=settings,
         state=state,
@@ -254,16 +264,18 @@ def _connected(settings: Settings, state: State, keys: Keys, tuning: Tuning) -> 
         reconciler=reconciler,
         activator=activator,
         remover=remover,
+        uploader=Uploader(state, store, versions, domain_creator, activator, working),
+        domain_creator=domain_creator,
         writer=writer,
-        imports=Imports(
-            data / "imports", state, versions, writer, compactor, working, settings.max_spool_bytes
-        ),
+        editor=CatalogEditor(live, state, versions, writer, imports, reader.pictures),
+        imports=imports,
         jobs=working,
         worker=worker,
         follower=follower,
         telemetry=telemetry,
         keys=keys,
-        reader=_reader(settings, state, versions, admission),
+        reader=reader,
+        recommender=Recommender(residency, reader, canaries),
         canaries=canaries,
         gate_runner=gate_runner,
         canary_gate_runner=canary_gate_runner,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,6 +97,19 @@ class ItemReader:
             ValueError: as `row` and `merged`; OutOfSpace.
         """
         return self.merged(self.row(patch, before.item_id), before)
+
+    def patching(self, patch: ItemPatch) -> Callable[[StoredItem], StoredItem]:
+        """Return what changes an item as a patch says, with its picture made durable.
+
+        What it raises is a ValueError or OutOfSpace, as of `patched`.
+        """
+
+        def change(before: StoredItem) -> StoredItem:
+            after = self.patched(before, patch)
+            self.settle()
+            return after
+
+        return change
 
     def _check(self, text: str, *, has_picture: bool) -> None:
         if has_picture and not self.reads_images:

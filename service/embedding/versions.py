@@ -124,7 +124,15 @@ class Versions:
         Raises:
             DomainNotFound, BackboneNotFound.
         """
-        backbone = self.engine(self._state.get_domain(domain)).backbone
+        return self.reader_of(self._state.get_domain(domain))
+
+    def reader_of(self, record: DomainRecord) -> ItemReader:
+        """Return the same for a domain whose record is at hand.
+
+        Raises:
+            BackboneNotFound.
+        """
+        backbone = self.engine(record).backbone
         return ItemReader(backbone, self._blobs, PixelBudget(self._max_image_pixels))
 
     def adapter(self, domain: str, version: Version) -> Adapter | None:

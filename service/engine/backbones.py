@@ -10,6 +10,7 @@ from pathlib import Path
 
 from service.engine.engine import Engine
 from service.engine.torch_engine import TorchEngine
+from service.errors import BackboneNotFound
 from service.settings import Settings
 from transrec.backbone import Backbone
 from transrec.errors import BackboneError
@@ -62,6 +63,43 @@ class Backbones(Mapping[str, Engine]):
     def names(self) -> dict[str, str]:
         """Return what each backbone is called, by fingerprint; no two share a name."""
         return unique_names(self._folders)
+
+    def find(self, wanted: str | None) -> str:
+        """Return the fingerprint that a name, a beginning of it, or nothing stands for; before
+        giving up, look for new folders.
+
+        Raises:
+            BackboneNotFound: none or several fit.
+        """
+        fitting = self._fitting(wanted)
+        if not fitting and self.look_again():
+            fitting = self._fitting(wanted)
+        if len(fitting) == 1:
+            return fitting[0]
+        shown = [f"{name} ({fingerprint[:12]})" for fingerprint, name in self.names().items()]
+        there = ", ".join(shown) or "none"
+        what = (
+            "no backbone named"
+            if wanted is None
+            else f"backbone {wanted!r} fits {len(fitting)} of them"
+        )
+        hint = (
+            ""
+            if fitting
+            else "; put its folder, as `swaprec train` makes it, into backbones/ of the data folder"
+        )
+        raise BackboneNotFound(f"{what}; loaded: {there}{hint}")
+
+    def _fitting(self, wanted: str | None) -> list[str]:
+        """Return the fingerprints that fit:
+        a unique name fits one backbone, a folder's name all that share it.
+        """
+        exact = [fingerprint for fingerprint, name in self.names().items() if name == wanted]
+        return exact or [
+            fingerprint
+            for fingerprint, engine in self.items()
+            if wanted is None or engine.backbone.name == wanted or fingerprint.startswith(wanted)
+        ]
 
     def _load(self, folder: Path) -> None:
         backbone = Backbone.load(folder, self._settings.device)

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.access.admission import Admission
 from service.errors import QueueFull
 from service.http.bodies import body_of
-from service.http.components import Components
+from service.http.dependencies import MiddlewareComponents
 from service.http.paths import QUERY_PATHS, local_path
 from service.http.protocol import REFUSED, Headers
 from service.http.request_middleware import answer, request_id_of
@@ -35,7 +35,7 @@ def refuse_early(app: Any, address: bytes, headers: Headers) -> bytes | None:
     named = path.decode("latin-1")
     if named not in QUERY_PATHS:
         return None
-    components: Components = app.state.components
+    components: MiddlewareComponents = app.state.middleware
     if not components.admission.is_closed(_domain(query, components)):
         return None
     components.telemetry.count_refused(named)
@@ -63,10 +63,10 @@ class AdmissionMiddleware:
         if scope["type"] != "http" or local_path(scope) not in QUERY_PATHS:
             await self._app(scope, receive, send)
             return
-        components: Components = scope["app"].state.components
+        components: MiddlewareComponents = scope["app"].state.middleware
         admission = components.admission
         domain = _domain(scope["query_string"], components)
-        limit = components.settings.max_body_bytes
+        limit = components.max_body_bytes
         body = body_of(scope)
         # Else it is refused before it is read.
         if body is None or body.length is None or body.length <= limit:
@@ -132,7 +132,7 @@ def _again(messages: deque[Message], receive: Receive) -> Receive:
     return again
 
 
-def _domain(query: bytes, components: Components) -> str:
+def _domain(query: bytes, components: MiddlewareComponents) -> str:
     """Name the domain whose queue a request joins; all that do not exist share one."""
     named = query[len(_PLAIN) :].decode("latin-1")
     if not query.startswith(_PLAIN) or _NOT_PLAIN.search(query):

@@ -40,7 +40,7 @@ class AuthMiddleware:
             try:
                 scope["state"]["key"] = _admitted(scope)
             except (KeyInvalid, ScopeDenied) as error:
-                scope["app"].state.components.telemetry.rejected.labels(error.code).inc()
+                scope["app"].state.middleware.telemetry.rejected.labels(error.code).inc()
                 await answer(Request(scope), problem_of(error))(scope, receive, send)
                 return
         await self._app(scope, receive, send)
@@ -51,7 +51,7 @@ def _admitted(scope: Scope) -> Key:
     method = scope["method"]
     if is_open(path):
         return ANYONE
-    key: Key = scope["app"].state.components.keys.caller(header(scope, b"authorization"))
+    key: Key = scope["app"].state.middleware.keys.caller(header(scope, b"authorization"))
     if key is ANYONE:
         return key
     key.check(needed(method, path))

@@ -1,4 +1,4 @@
-"""Bodies: what all requests together keep of them in memory,
+"""Bodies: read within their limits, what all requests together keep of them in memory,
 and what becomes of one that is not read to its end.
 """
 
@@ -213,6 +213,25 @@ def refuse_long(request: Request, limit: int) -> None:
     body = body_of(request.scope)
     if body is not None and body.length is not None and body.length > limit:
         raise PayloadTooLarge(f"{body.length} bytes: more than {limit} bytes are not read here")
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """Read a body that must fit in memory; the limit holds whatever its headers claim.
+
+    Raises:
+        PayloadTooLarge: more than `limit` bytes; AtCapacity: the bodies of all requests take too
+            much memory.
+    """
+    refuse_long(request, limit)
+    given = body_of(request.scope)
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limit:
+            raise PayloadTooLarge(f"more than {limit} bytes")
+        if given is not None:
+            given.keep(len(body))
+    return bytes(body)
 
 
 def body_of(scope: Scope) -> ReceivedBody | None:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import json
 from collections.abc import AsyncGenerator
+from typing import Any
 
 from fastapi import Request
 from pydantic_core import from_json
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from service.errors import MalformedBody
-from service.http.json_body import read_body
+from service.http.bodies import read_body
+from service.wire.json_body import read_json
 
 FORM = "multipart/form-data"
 FILE = "image"
@@ -25,18 +27,22 @@ MAX_FIELDS = 16
 SLICE_BYTES = 64 * 1024
 
 
-async def read_item(request: Request, limit: int) -> bytes:
-    """Read an item's body as JSON, whether it comes as JSON or as a form.
+async def read_item(request: Request, limit: int, example: str) -> Any:
+    """Read the fields of an item's body, whether it comes as JSON or as a form; JSON may be
+    anything.
 
     Raises:
-        PayloadTooLarge; MalformedBody: a broken form, or one with other files than one `image`.
+        PayloadTooLarge; MalformedBody: no JSON, a broken form, or one with other files than one
+            `image`.
     """
     body = await read_body(request, limit)
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    return await _from_form(request, body) if kind == FORM else body
+    if kind == FORM:
+        return await _from_form(request, body)
+    return await run_in_threadpool(read_json, body, example)
 
 
-async def _from_form(request: Request, body: bytes) -> bytes:
+async def _from_form(request: Request, body: bytes) -> dict[str, object]:
     slices = _slices(body)
     parser = MultiPartParser(
         request.headers, slices, max_files=1, max_fields=MAX_FIELDS, max_part_size=len(body)
@@ -54,18 +60,22 @@ async def _from_form(request: Request, body: bytes) -> bytes:
             item[field] = content
     finally:
         await form.close()
-    return json.dumps(item).encode()
+    return item
 
 
 async def _part(name: str, value: UploadFile | str) -> tuple[str, object]:
-    """Return a part as a field of the JSON body."""
+    """Return a part as a field of the item."""
     if isinstance(value, UploadFile) != (name == FILE):
         raise MalformedBody(
             f"the form's part {name!r}: expected a file named {FILE}, and fields that are none"
         )
     if isinstance(value, UploadFile):
-        return "image_b64", base64.b64encode(await value.read()).decode()
+        return "image_b64", await run_in_threadpool(_base64, await value.read())
     return name, _value(name, value)
+
+
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode()
 
 
 def _value(name: str, value: str) -> object:

@@ -12,7 +12,7 @@ from types import FrameType
 
 from fastapi import FastAPI
 
-from service.http.components import Components
+from service.http.components import Components, provide
 from service.rollout.gate_runner import EventLoopReader
 
 
@@ -23,6 +23,7 @@ async def lifespan(
     """Start what follows and works when the server does, and end it with the server."""
     with components as opened:
         app.state.components = opened
+        provide(app.state, opened)
         opened.gate_runner.loop_reader = EventLoopReader(asyncio.get_running_loop(), opened.reader)
         opened.follower.start()
         opened.jobs.start()

@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from service.http.auth_middleware import is_open, needed
-from service.http.components import PROBLEM_SCHEMA, problems
+from service.http.problem_responses import PROBLEM_SCHEMA, problems
 
 WITHOUT_STATE = ("/livez", "/metrics", "/info")
 

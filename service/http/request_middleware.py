@@ -16,7 +16,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import DomainNotFound, MalformedBody
-from service.http.components import caller
+from service.http.dependencies import MiddlewareComponents, caller
 from service.http.paths import exact_path
 from service.wire.problems import MEDIA_TYPE, Problem, problem, problem_of, status_problem
 from service.wire.validation import invalid_request, plain_errors
@@ -95,7 +95,7 @@ def _handled() -> tuple[type[Exception], ...]:
 
 async def _on_any(request: Request, error: Exception) -> Response:
     if isinstance(error, DomainNotFound) and (
-        lost := request.app.state.components.lost.error(error.name)
+        lost := request.app.state.middleware.lost.error(error.name)
     ):
         error = lost
     elif isinstance(error, DomainNotFound):
@@ -151,7 +151,9 @@ def header(scope: Scope, wanted: bytes) -> str | None:
 
 
 def _count(scope: Scope, status: int, seconds: float) -> None:
-    components = getattr(scope["app"].state, "components", None) if "app" in scope else None
+    components: MiddlewareComponents | None = (
+        getattr(scope["app"].state, "middleware", None) if "app" in scope else None
+    )
     if components is None:
         return
     route = getattr(scope.get("route"), "path", "unmatched")

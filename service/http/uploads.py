@@ -8,9 +8,11 @@ request waiting.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from anyio import CancelScope
 from python_multipart import MultipartParser
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
@@ -18,8 +20,12 @@ from starlette.concurrency import run_in_threadpool
 
 from adapters_store.errors import BundleTooLarge
 from adapters_store.quoting import quote
+from adapters_store.store import Store
 from adapters_store.upload import Upload
 from service.errors import InvalidRequest, MalformedBody, UnsupportedMedia
+from service.rollout.upload import UploadOptions
+from service.wire.json_body import parse_body
+from service.wire.requests import GateBody
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
@@ -31,6 +37,7 @@ MAX_OVERHEAD = 64 * 1024
 PIECE_BYTES = 256 * 1024
 """Bytes that are collected before a thread parses them."""
 FILE = "file"
+GATE_EXAMPLE = '{"max_drop": 0.05}'
 FIELDS = ("domain", "activate", "gate", "create")
 
 
@@ -106,6 +113,24 @@ class UploadForm:
             raise MalformedBody(f"field {name}: expected true or false, got {quote(value)}")
         return value in ("true", "1")
 
+    def options(self, queried: str | None) -> UploadOptions:
+        """Return what the fields ask for.
+
+        Args:
+            queried: the domain that the address names, if it names one.
+
+        Raises:
+            MalformedBody: a field cannot be read; InvalidRequest: a gate with wrong values, or two
+                different domains.
+        """
+        gate = self.fields.get("gate")
+        return UploadOptions(
+            activate=self.flag("activate"),
+            create=self.flag("create"),
+            gate=None if gate is None else parse_body(GateBody, gate.encode(), GATE_EXAMPLE),
+            domain=_agree(queried, self.fields.get("domain")),
+        )
+
     def _begin(self) -> None:
         self._headers = {}
         self._name = ""
@@ -157,6 +182,32 @@ class UploadForm:
 
     def _on_end(self) -> None:
         self._ended = True
+
+
+@asynccontextmanager
+async def receive(store: Store, max_bytes: int) -> AsyncIterator[Upload]:
+    """Open a file of the store to stream a bundle into, and leave nothing of it behind but what
+    the store added; the event loop waits for neither.
+
+    Raises:
+        OutOfSpace: no room even to begin.
+    """
+    opened = ExitStack()
+    try:
+        yield await run_in_threadpool(lambda: opened.enter_context(store.receive(max_bytes)))
+    finally:
+        with CancelScope(shield=True):
+            await run_in_threadpool(opened.close)
+
+
+def _agree(queried: str | None, field: str | None) -> str | None:
+    if None not in (queried, field) and queried != field:
+        raise InvalidRequest(
+            f"the address names domain {quote(queried)}, the form {quote(field)}: "
+            "one is enough, the manifest has it too",
+            [{"loc": ["query", "domain"], "msg": f"the form has {quote(field)}"}],
+        )
+    return field if queried is None else queried
 
 
 async def _collect(body: AsyncIterator[bytes], most: int) -> AsyncIterator[bytes]:

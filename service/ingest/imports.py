@@ -1,4 +1,4 @@
-"""Items in bulk: a body is spooled to a file, then stored row by row in transactions, and made
+"""Items in bulk: a body that was spooled to a file is stored row by row in transactions, and made
 searchable.
 
 What was spooled and acknowledged as a job is resumed after a crash; storing an item twice changes
@@ -8,26 +8,21 @@ nothing.
 from __future__ import annotations
 
 import logging
-import os
 import time
-import uuid
-from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import anyio
-
-from adapters_store.files import PART, room_or_error, sync_file, sync_folder
 from service.content.import_batch import Merge, UnknownTokens
 from service.content.import_rows import BATCH_ROWS, MAX_ROW_BYTES, Check, RowReport, read_batches
 from service.embedding.versions import Versions
-from service.errors import AtCapacity, PayloadTooLarge
+from service.errors import PayloadTooLarge
+from service.ingest.spool import Spool
 from service.ingest.writer import CatalogWriter, RetryUntilAvailable
 from service.jobs import Jobs, Progress
 from service.live.compaction import Compactor
-from service.state import CatalogJobs, JobRecord, StoredItem, Upserted
+from service.state import CatalogJobs, JobRecord, Upserted
 from service.wire.requests import ItemBody, ItemPatch
 from transrec.progress import OnProgress
 
@@ -37,14 +32,10 @@ BULK_IMPORT_ROWS = 10_000
 """A job that imports more items makes them searchable at its end,
 by a compaction, and not step by step.
 """
-MAX_ARRAY_BYTES = 64 * 1024 * 1024
-ABANDONED_S = 3600.0
 KEEP_EVERY_S = 1.0
 """How often it is written down how far an import
 of rejected rows is: the report may be a megabyte.
 """
-COUNTED_BYTES = 16 * 1024 * 1024
-"""After so much of a body everything that waits is counted again."""
 
 _log = logging.getLogger("swaprec")
 
@@ -76,7 +67,7 @@ class ImportRun:
 
 
 class Imports:
-    """Spools bodies, imports them now or as a job."""
+    """Imports bodies that were spooled, now or as a job."""
 
     def __init__(
         self,
@@ -88,69 +79,14 @@ class Imports:
         jobs: Jobs,
         max_spool_bytes: int,
     ) -> None:
-        self._folder = folder
+        self.spool = Spool(folder, max_spool_bytes)
         self._state = state
-        self._max_spool_bytes = max_spool_bytes
         self._versions = versions
         self._writer = writer
         self._compactor = compactor
         self._jobs = jobs
-        folder.mkdir(parents=True, exist_ok=True)
-        self._sweep()
-
-    def _sweep(self) -> None:
-        """Remove what nobody will import any more:
-        named by no job, and too old to be on its way in.
-        """
-        wanted = {job.detail["file"] for job in self._jobs.unended() if job.kind in (KIND, PATCH)}
-        for path in self._folder.iterdir():
-            with suppress(FileNotFoundError):
-                if path.name not in wanted and time.time() - path.stat().st_mtime > ABANDONED_S:
-                    path.unlink()
-
-    async def spool(self, body: AsyncIterator[bytes], max_bytes: int, *, ndjson: bool) -> Path:
-        """Write a body to a file of its own.
-
-        Raises:
-            PayloadTooLarge: an array that must fit in memory, or more than `max_bytes`; OutOfSpace;
-            AtCapacity: what waits here takes more than it may. Nothing is left.
-        """
-        limit = max_bytes if ndjson else min(max_bytes, MAX_ARRAY_BYTES)
-        path = self._folder / f"{uuid.uuid4().hex}.{'ndjson' if ndjson else 'json'}{PART}"
-        try:
-            await anyio.to_thread.run_sync(self._check_room)
-            with room_or_error(self._folder):
-                async with await anyio.open_file(path, "wb") as file:
-                    await self._write(file, body, limit, ndjson=ndjson)
-        except BaseException:
-            path.unlink(missing_ok=True)
-            raise
-        return path
-
-    async def _write(
-        self, file: anyio.AsyncFile[bytes], body: AsyncIterator[bytes], limit: int, *, ndjson: bool
-    ) -> None:
-        """Write a body to an open file, and count from time to time what waits."""
-        size = counted = 0
-        async for chunk in body:
-            size += len(chunk)
-            _check_size(size, limit, ndjson=ndjson)
-            await file.write(chunk)
-            if size - counted > COUNTED_BYTES:
-                counted = size
-                await anyio.to_thread.run_sync(self._check_room)
-
-    def _check_room(self) -> None:
-        """Refuse more where too much waits, of all domains and processes that share the folder."""
-        waiting = 0
-        with os.scandir(self._folder) as entries:
-            for entry in entries:
-                with suppress(FileNotFoundError):
-                    waiting += entry.stat().st_size
-        if waiting > self._max_spool_bytes:
-            raise AtCapacity(
-                f"imports of {waiting} bytes wait already, at most {self._max_spool_bytes} are kept"
-            )
+        waiting = [job for job in jobs.unended() if job.kind in (KIND, PATCH)]
+        self.spool.sweep({job.detail["file"] for job in waiting})
 
     def submit_item(self, domain: str, item: ItemBody, incarnation: str) -> JobRecord:
         """Import one item as a job.
@@ -163,7 +99,7 @@ class Imports:
             raise PayloadTooLarge(
                 f"more than {MAX_ROW_BYTES} bytes beside its picture; put it with wait=true"
             )
-        return self.submit(domain, self._spooled(row), incarnation, replaces="true")
+        return self.submit(domain, self.spool.write(row), incarnation, replaces="true")
 
     def submit_patch(
         self, domain: str, item_id: str, patch: ItemPatch, incarnation: str
@@ -173,14 +109,8 @@ class Imports:
         Raises:
             OutOfSpace: nothing is left.
         """
-        spooled = self._spooled(patch.model_dump_json(exclude_unset=True).encode())
+        spooled = self.spool.write(patch.model_dump_json(exclude_unset=True).encode())
         return self.submit(domain, spooled, incarnation, PATCH, item_id=item_id)
-
-    def _spooled(self, content: bytes) -> Path:
-        path = self._folder / f"{uuid.uuid4().hex}.ndjson{PART}"
-        with room_or_error(self._folder):
-            path.write_bytes(content)
-        return path
 
     def submit(
         self, domain: str, spooled: Path, incarnation: str, kind: str = KIND, **detail: str
@@ -197,17 +127,12 @@ class Imports:
         Raises:
             OutOfSpace, DomainNotFound, TooManyAtOnce: nothing is left.
         """
-        kept = spooled.with_suffix("")
         try:
             self._jobs.check_room(domain)
-            with room_or_error(self._folder):
-                sync_file(spooled)
-            spooled.rename(kept)
-            sync_folder(self._folder)
+            kept = self.spool.keep(spooled)
             return self._jobs.submit(kind, domain, {"file": kept.name, **detail}, incarnation)
         except BaseException:
-            spooled.unlink(missing_ok=True)
-            kept.unlink(missing_ok=True)
+            self.spool.remove(spooled)
             raise
 
     def run(self, domain: str, spooled: Path, run: ImportRun | None = None) -> RowReport:
@@ -343,15 +268,9 @@ class Imports:
             )
         elif item_id in self._overtaken(job.domain, begun["generation"]):
             return {"updated": 0, "unchanged": 1}
-        item_reader = self._versions.item_reader(job.domain)
-
-        def changed(before: StoredItem) -> StoredItem:
-            after = item_reader.patched(before, patch)
-            item_reader.settle()
-            return after
-
+        change = self._versions.item_reader(job.domain).patching(patch)
         stored: Upserted = progress.retry_until_available(
-            lambda: self._writer.change(job.domain, item_id, changed, incarnation)
+            lambda: self._writer.change(job.domain, item_id, change, incarnation)
         )
         return {"updated": stored.updated, "unchanged": stored.unchanged}
 
@@ -360,10 +279,4 @@ class Imports:
         self._path(job).unlink(missing_ok=True)
 
     def _path(self, job: JobRecord) -> Path:
-        return self._folder / str(job.detail["file"])
-
-
-def _check_size(size: int, limit: int, *, ndjson: bool) -> None:
-    if size > limit:
-        hint = "" if ndjson else "; send it as application/x-ndjson, one item a line"
-        raise PayloadTooLarge(f"more than {limit} bytes of items{hint}")
+        return self.spool.folder / str(job.detail["file"])

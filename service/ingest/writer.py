@@ -18,7 +18,14 @@ from service.errors import ItemNotFound, RequestConflict
 from service.live.opening import DAMAGE_ERRORS
 from service.live.reconcile import Reconciler
 from service.live.table import LiveTable
-from service.state import Catalogs, Deleted, StoredItem, Upserted, Visibility
+from service.state import (
+    Catalogs,
+    Deleted,
+    DomainRecord,
+    StoredItem,
+    Upserted,
+    Visibility,
+)
 from service.state.fence import fence
 
 CHANGE_ATTEMPTS = 8
@@ -58,6 +65,7 @@ class CatalogWriter:
         check: Callable[[], None] = lambda: None,
         incarnation: str = "",
         renew: Renew = list,
+        record: DomainRecord | None = None,
     ) -> Upserted:
         """Embed and store items, a thousand in one transaction, and make them searchable here.
 
@@ -72,15 +80,15 @@ class CatalogWriter:
             incarnation: of the domain that they are for; a later one of its name does not get them.
             renew: returns items as they are to be stored, from those that were embedded; asked just
                 before.
+            record: of the domain, where the caller has just read it.
 
         Raises:
             DomainNotFound; BundleError: the live version is damaged; StateUnavailable; OutOfSpace.
         """
-        incarnation = (
-            incarnation
-            or retry_until_available(partial(self._state.get_domain, domain)).incarnation
-        )
-        retry_until_available(partial(self.embed, domain, items, check))
+        if record is None:
+            record = retry_until_available(partial(self._state.get_domain, domain))
+        incarnation = incarnation or record.incarnation
+        retry_until_available(partial(self._embed, record, items, check))
         stored = Upserted(0, 0, 0, 0)
         visibility = self._visibility(domain, search=search)
         for start in range(0, len(items), TRANSACTION_ROWS):
@@ -126,13 +134,14 @@ class CatalogWriter:
         Raises:
             ItemNotFound; RequestConflict: others change it again and again; what `upsert` raises.
         """
-        incarnation = incarnation or self._state.get_domain(domain).incarnation
+        record = self._state.get_domain(domain)
+        incarnation = incarnation or record.incarnation
         for _ in range(CHANGE_ATTEMPTS):
             before = self.get(domain, item_id)
             after = changed(before)
             if after == before and self._visibility(domain, search=True) == "changed":
                 return Upserted(0, 0, 1, 0)
-            self.embed(domain, [after])
+            self._embed(record, [after])
             stored: Upserted | None
             if after == before:  # it may have come with an import, and wait for a base
                 stored = self._state.upsert_items(domain, [after], "all", incarnation)
@@ -175,8 +184,16 @@ class CatalogWriter:
         Raises:
             DomainNotFound: also where it is deleted meanwhile.
         """
-        record = self._state.get_domain(domain)
-        contents = self._versions.item_reader(domain).contents_of(items)
+        self._embed(self._state.get_domain(domain), items, check)
+
+    def _embed(
+        self,
+        record: DomainRecord,
+        items: Sequence[StoredItem],
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
+        domain = record.name
+        contents = self._versions.reader_of(record).contents_of(items)
         backbone = self._versions.engine(record).backbone
         activation = self._store.current(domain)
         for version in dict.fromkeys([*activation.in_use, *self._store.pinned(domain)]):

@@ -9,13 +9,13 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 from service.errors import ServiceError
 from service.live.table import Deployment, LiveDomain
 from service.recommend.recommend import Reader, recommend
 from service.version import version_name
 from service.wire.requests import RecommendRequest
+from service.wire.responses import Recommendation
 
 WINDOW = 500
 MIN_ANSWERS = 50
@@ -87,7 +87,7 @@ class Canaries:
 
     async def recommend(
         self, deployment: Deployment, canary: LiveDomain, request: RecommendRequest, reader: Reader
-    ) -> dict[str, Any]:
+    ) -> Recommendation:
         """Answer from the canary or the live version; where the canary fails, its user is answered
         all the same.
 
@@ -107,7 +107,7 @@ class Canaries:
 
     async def _timed(
         self, value: LiveDomain, canary: LiveDomain, request: RecommendRequest, reader: Reader
-    ) -> dict[str, Any]:
+    ) -> Recommendation:
         started = time.perf_counter()
         try:
             answer = await recommend(value, request, reader)

@@ -9,7 +9,7 @@ from service.live.table import Deployment, LiveDomain
 from service.recommend.recommend import Reader, recommend
 from service.version import version_name
 from service.wire.requests import CompareRequest, RecommendRequest, StrategyArm, VersionArm
-from service.wire.responses import Arm, Comparison, Moved, RecommendedItem
+from service.wire.responses import Arm, Comparison, Moved, Recommendation, RecommendedItem
 
 POPULAR = StrategyArm(strategy="popular")
 
@@ -63,7 +63,7 @@ def _request(request: CompareRequest, arm: VersionArm | StrategyArm) -> Recommen
     return RecommendRequest.model_validate(given | {"history": request.history})
 
 
-def _column(value: LiveDomain, arm: VersionArm | StrategyArm, answer: dict[str, Any]) -> Arm:
+def _column(value: LiveDomain, arm: VersionArm | StrategyArm, answer: Recommendation) -> Arm:
     modelled = isinstance(arm, VersionArm)
     return {
         "name": str(version_name(value.version)) if modelled else "popular",

@@ -15,9 +15,9 @@ from starlette.requests import ClientDisconnect
 
 from service.errors import QueueFull
 from service.live.table import LiveDomain
+from service.recommend.identity import identify
 from service.recommend.recommend import Reader, recommend
 from service.state import Probe
-from service.version import version_name
 from service.wire.requests import RecommendRequest
 from service.wire.responses import Evaluated
 from transrec.metrics import hit_rate, ndcg
@@ -133,10 +133,7 @@ def figures(live: LiveDomain, results: ProbeResults, k: int) -> Evaluated:
     count = max(1, len(probes))
     known = live.items.rows({probe.target for probe in probes})
     return {
-        "domain": live.domain,
-        "version": version_name(live.version),
-        "digest": live.digest,
-        "index_generation": live.index_generation,
+        **identify(live),
         "k": k,
         "probes": len(probes),
         "hr": float(hit_rate(ranks, k).sum()) / count,

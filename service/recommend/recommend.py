@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Literal
 
 from starlette.concurrency import run_in_threadpool
 
@@ -21,9 +21,16 @@ from service.engine.engine import History
 from service.errors import InvalidRequest, StateUnavailable
 from service.live.table import LiveDomain
 from service.recommend.cold import ColdItems
+from service.recommend.identity import identify
 from service.state import Items, State
-from service.version import version_name
 from service.wire.requests import RawItem, RecommendRequest
+from service.wire.responses import (
+    FallbackReason,
+    Recommendation,
+    RecommendedItem,
+    SimilarItem,
+    Timing,
+)
 from service.wire.validation import MAX_LISTED, ErrorPlace, PlainError, invalid_request, plain_error
 from transrec.arrays import Floats
 from transrec.content import Content
@@ -35,7 +42,7 @@ class Ranked:
 
     rows: list[int]
     scores: list[float | None]
-    fallback: str | None
+    fallback: FallbackReason | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +74,7 @@ class KnownHistory:
         return [entry for entry in self.entries if isinstance(entry, int)]
 
 
-async def recommend(live: LiveDomain, request: RecommendRequest, reader: Reader) -> dict[str, Any]:
+async def recommend(live: LiveDomain, request: RecommendRequest, reader: Reader) -> Recommendation:
     """Answer a request from one live value.
 
     Raises:
@@ -87,22 +94,23 @@ async def recommend(live: LiveDomain, request: RecommendRequest, reader: Reader)
     excluded = _excluded_rows(request, known.rows, live)
     ranked = await _ranked(live, request, known, excluded, reader)
     length = live.engine.backbone.config.max_history
-    answer: dict[str, Any] = {
+    return {
         "recommendation_id": uuid.uuid4().hex,
-        "domain": live.domain,
-        "version": version_name(live.version),
-        "digest": live.digest,
-        "index_generation": live.index_generation,
+        **identify(live),
         "items": await _items(live, request, ranked, reader.state),
         "history_used": min(len(known.entries), length),
         "history_truncated": len(known.entries) > length,
         "unknown_items": known.unknown,
         "fallback": {"used": ranked.fallback is not None, "reason": ranked.fallback},
         "degraded": reader.state.trouble() is not None,
+        **_timing(request, started),
     }
-    if "timing" in request.include:
-        answer["timing_ms"] = {"total": round(1000 * (time.perf_counter() - started), 3)}
-    return answer
+
+
+def _timing(request: RecommendRequest, started: float) -> Timing:
+    if "timing" not in request.include:
+        return {}
+    return {"timing_ms": {"total": round(1000 * (time.perf_counter() - started), 3)}}
 
 
 def _known(request: RecommendRequest, live: LiveDomain) -> KnownHistory:
@@ -202,7 +210,7 @@ async def _ranked(
         ]
         chosen = pairs[request.offset : wanted]
         return Ranked([row for row, _ in chosen], [score for _, score in chosen], None)
-    reason = "all_unknown" if known.unknown else "empty_history"
+    reason: FallbackReason = "all_unknown" if known.unknown else "empty_history"
     if request.fallback == "none":
         return Ranked([], [], reason)
     chosen_rows = live.items.popular(wanted, excluded)[request.offset :]
@@ -211,10 +219,10 @@ async def _ranked(
 
 async def _items(
     live: LiveDomain, request: RecommendRequest, ranked: Ranked, state: Items
-) -> list[dict[str, Any]]:
-    source = "model" if ranked.fallback is None else "popular"
+) -> list[RecommendedItem]:
+    source: Literal["model", "popular"] = "model" if ranked.fallback is None else "popular"
     ids = live.items.ids(ranked.rows)
-    items: list[dict[str, Any]] = [
+    items: list[RecommendedItem] = [
         {"item_id": item_id, "rank": request.offset + place, "score": score, "source": source}
         for place, (item_id, score) in enumerate(zip(ids, ranked.scores, strict=True), 1)
     ]
@@ -223,7 +231,9 @@ async def _items(
     return items
 
 
-async def add_metadata(domain: str, items: list[dict[str, Any]], state: Items) -> None:
+async def add_metadata(
+    domain: str, items: Sequence[RecommendedItem | SimilarItem], state: Items
+) -> None:
     """Add to items what is kept of them;
     where state does not answer they stay without, and the answer says so.
     """

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from starlette.concurrency import run_in_threadpool
 
 from service.errors import ItemNotFound
 from service.live.table import LiveDomain
+from service.recommend.identity import identify
 from service.recommend.recommend import Reader, add_metadata, raw_vectors
-from service.version import version_name
 from service.wire.requests import EmbedRequest, HistoryItem, RawItem, SimilarRequest
-from service.wire.responses import Embedded, Similar
+from service.wire.responses import Embedded, Similar, SimilarItem
 from service.wire.validation import ErrorPlace
 from transrec.arrays import Floats
 
@@ -30,10 +29,7 @@ async def embed(live: LiveDomain, request: EmbedRequest, reader: Reader) -> Embe
     ]
     vectors = await _vectors(live, entries, reader, "items")
     return {
-        "domain": live.domain,
-        "version": version_name(live.version),
-        "digest": live.digest,
-        "index_generation": live.index_generation,
+        **identify(live),
         "vectors": [[float(value) for value in vector] for vector in vectors],
     }
 
@@ -51,17 +47,14 @@ async def similar(live: LiveDomain, request: SimilarRequest, reader: Reader) -> 
     [vector] = await _vectors(live, [query], reader)
     own = live.items.rows([query])[query] if isinstance(query, str) else None
     rows, scores = await run_in_threadpool(live.items.nearest, vector, request.k, own)
-    items: list[Any] = [
+    items: list[SimilarItem] = [
         {"item_id": item_id, "rank": rank, "score": score}
         for rank, (item_id, score) in enumerate(zip(live.items.ids(rows), scores, strict=True), 1)
     ]
     if "metadata" in request.include:
         await add_metadata(live.domain, items, reader.state)
     return {
-        "domain": live.domain,
-        "version": version_name(live.version),
-        "digest": live.digest,
-        "index_generation": live.index_generation,
+        **identify(live),
         "items": items,
     }
 

@@ -16,6 +16,7 @@ from typing_extensions import TypedDict
 
 T = TypeVar("T")
 VersionName = int | Literal["none"]
+FallbackReason = Literal["empty_history", "all_unknown", "empty_catalog"]
 
 # A field that is answered and not documented is an error, not dropped.
 _EXACT = ConfigDict(extra="forbid")
@@ -26,6 +27,15 @@ class Page(TypedDict, Generic[T]):
 
     items: list[T]
     next_cursor: str | None
+
+
+class Identity(TypedDict):
+    """Which domain, version and generation of its index an answer comes from."""
+
+    domain: str
+    version: VersionName
+    digest: str
+    index_generation: int
 
 
 class RecommendedItem(TypedDict):
@@ -42,7 +52,13 @@ class Fallback(TypedDict):
     """Whether the answer does not come from the model, and why."""
 
     used: bool
-    reason: Literal["empty_history", "all_unknown", "empty_catalog"] | None
+    reason: FallbackReason | None
+
+
+class Timing(TypedDict):
+    """How long an answer took, in milliseconds, if the request asked for it."""
+
+    timing_ms: NotRequired[dict[str, float]]
 
 
 class Recommendation(TypedDict):

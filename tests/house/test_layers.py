@@ -42,7 +42,10 @@ ROOMS: dict[str, set[str]] = {
     "telemetry": {"jobs", "live"},
     "recommend": {"access", "live", "engine", "content", "state", "wire"},
     "ingest": {"live", "embedding", "content", "jobs", "state", "wire"},
-    "rollout": {"recommend", "live", "embedding", "catalog", "content", "jobs", "state", "wire"},
+    "rollout": {
+        *("recommend", "live", "embedding", "engine", "catalog", "content", "jobs", "state"),
+        "wire",
+    },
     "http": {
         *("access", "catalog", "content", "embedding", "engine", "ingest", "jobs", "live"),
         *("recommend", "rollout", "state", "telemetry", "wire"),

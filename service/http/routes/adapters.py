@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any
 
@@ -14,27 +15,43 @@ from pydantic import BeforeValidator
 from starlette.concurrency import run_in_threadpool
 
 from adapters_store.activations import Activation
-from adapters_store.bundle import Bundle, open_bundle
 from adapters_store.card import Card
-from adapters_store.domains import check_domain_name
-from adapters_store.errors import BundleError, StoreDamaged
+from adapters_store.errors import StoreDamaged
 from adapters_store.quoting import quote
-from adapters_store.store import Added
-from adapters_store.upload import Sealed
-from service.access.keys import Key
+from adapters_store.store import Store
 from service.errors import InvalidRequest
-from service.http.bodies import refuse_long
-from service.http.components import Caller, Components, ComponentsDep, problems, stream
-from service.http.json_body import parse_body, read_body
-from service.http.routes.domains import create_domain, find_backbone
-from service.http.uploads import UploadForm
-from service.state import DomainRecord
-from service.state.fence import fence
-from service.version import NONE, version_name
-from service.wire.requests import ActivateRequest, DomainBody, GateBody, PinBody
-from service.wire.responses import AdapterCard, Job, Page, RolledBack
+from service.http.bodies import Receiving, read_body, refuse_long
+from service.http.dependencies import Caller, from_app, stream
+from service.http.problem_responses import problems
+from service.http.uploads import UploadForm, receive
+from service.recommend.identity import identify
+from service.rollout.activation import Activator
+from service.rollout.removal import Remover
+from service.rollout.upload import Uploader
+from service.settings import Settings
+from service.state import Domains
+from service.version import NONE
+from service.wire.json_body import parse_body
+from service.wire.requests import ActivateRequest, PinBody
+from service.wire.responses import AdapterCard, Identity, Job, Page, RolledBack
 
 router = APIRouter(prefix="/adapters", tags=["adapters"])
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterComponents:
+    """What the routes of versions use."""
+
+    settings: Settings
+    state: Domains
+    store: Store
+    uploader: Uploader
+    activator: Activator
+    remover: Remover
+    receiving: Receiving
+
+
+ComponentsDep = Annotated[AdapterComponents, from_app("adapters")]
 
 _FORM = {
     "type": "object",
@@ -96,27 +113,19 @@ async def post_adapter(
     """
     limit = components.settings.max_bundle_bytes
     refuse_long(request, limit + MAX_FORM_BYTES)
-    with (
-        components.receiving.one_of(f"bundles by {key.name}"),
-        components.store.receive(limit) as upload,
-    ):
-        form = UploadForm(upload)
-        await form.read(request.headers.get("content-type", ""), stream(request))
-        activate = form.flag("activate")
-        create = form.flag("create")
-        given = form.fields.get("gate")
-        gate = None if given is None else parse_body(GateBody, given.encode(), '{"max_drop": 0.05}')
-        sealed = await run_in_threadpool(upload.seal)
-        named = _agreed(domain, form.fields.get("domain"))
-        added = await run_in_threadpool(_add, components, key, sealed, named, create, activate)
-    card = added.card.to_json()
-    place = f"/adapters/{added.card.domain}/versions/{added.version}"
-    if not activate:
-        return _json(card, 201 if added.created else 200, {"Location": place})
-    job = await run_in_threadpool(
-        components.activator.submit, added.card.domain, added.version, ActivateRequest(gate=gate)
-    )
-    return _json(card | {"job": job.to_json()}, 202, {"Location": f"/jobs/{job.id}"})
+    with components.receiving.one_of(f"bundles by {key.name}"):
+        async with receive(components.store, limit) as upload:
+            form = UploadForm(upload)
+            await form.read(request.headers.get("content-type", ""), stream(request))
+            options = form.options(domain)
+            done = await run_in_threadpool(components.uploader.upload, upload, options, key.check)
+    card = done.added.card
+    if done.job is not None:
+        content = card.to_json() | {"job": done.job.to_json()}
+        return _json(content, 202, {"Location": f"/jobs/{done.job.id}"})
+    status = 201 if done.added.created else 200
+    place = f"/adapters/{card.domain}/versions/{card.version}"
+    return _json(card.to_json(), status, {"Location": place})
 
 
 @router.get("", summary="List versions", response_model=Page[AdapterCard], responses=problems(404))
@@ -231,72 +240,12 @@ async def activate_version(
     response_model=RolledBack,
     responses=problems(404, 409, 503),
 )
-def promote_version(
-    domain: str, version: VersionNumber, components: ComponentsDep
-) -> dict[str, Any]:
+def promote_version(domain: str, version: VersionNumber, components: ComponentsDep) -> Identity:
     """Answer everybody from the version that was a canary, at once."""
-    live = components.activator.promote(domain, version).live
-    return {
-        "domain": domain,
-        "version": version_name(live.version),
-        "digest": live.digest,
-        "index_generation": live.index_generation,
-    }
+    return identify(components.activator.promote(domain, version).live)
 
 
-def _agreed(queried: str | None, field: str | None) -> str | None:
-    if None not in (queried, field) and queried != field:
-        raise InvalidRequest(
-            f"the address names domain {quote(queried)}, the form {quote(field)}: "
-            "one is enough, the manifest has it too",
-            [{"loc": ["query", "domain"], "msg": f"the form has {quote(field)}"}],
-        )
-    return field if queried is None else queried
-
-
-def _add(
-    components: Components,
-    key: Key,
-    sealed: Sealed,
-    domain: str | None,
-    create: bool,
-    activate: bool,
-) -> Added:
-    """Check and keep a bundle; the domain is the manifest's."""
-    bundle = open_bundle(sealed.path, sealed.digest)
-    name = bundle.manifest.domain if domain is None else domain
-    key.check("write", name)
-    if create and all(record.name != name for record in components.state.domains()):
-        key.check("admin", name)
-        _create(components, name, bundle)
-    record = components.state.get_domain(name)
-    if activate:  # a bundle is not kept where the job that makes it live is refused
-        components.jobs.check_room(name)
-    return components.store.add(
-        name, sealed, components.versions.check_upload(record), fence(components.state, record)
-    )
-
-
-def _create(components: Components, name: str, bundle: Bundle) -> None:
-    """Create the domain of a bundle that will be accepted;
-    for one that will not, nothing is created.
-    """
-    manifest = bundle.manifest
-    if name != manifest.domain:
-        raise InvalidRequest(
-            f"the manifest names domain {manifest.domain!r}, the upload {quote(name)}: nothing was"
-            " created",
-            [{"loc": ["body", "domain"], "msg": f"the manifest has {manifest.domain!r}"}],
-        )
-    check_domain_name(name)
-    record = DomainRecord(name, find_backbone(components, manifest.backbone))
-    problems_found = components.versions.check_upload(record)(bundle)
-    if problems_found:
-        raise BundleError(problems_found)
-    create_domain(components, name, DomainBody(backbone=manifest.backbone))
-
-
-def _roles(components: Components, domain: str) -> tuple[Activation | None, Sequence[int]]:
+def _roles(components: AdapterComponents, domain: str) -> tuple[Activation | None, Sequence[int]]:
     """Return the current activation, None where the log is lost, and the pinned versions."""
     try:
         return components.store.current(domain), components.store.pinned(domain)

@@ -2,29 +2,49 @@
 
 from __future__ import annotations
 
-import logging
 from contextlib import suppress
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from adapters_store.domains import check_domain_name
 from adapters_store.errors import StoreDamaged
-from service.errors import BackboneNotFound, RequestConflict
-from service.http.components import Caller, Components, ComponentsDep, problems
-from service.http.json_body import parse_body, read_body
-from service.live.table import Deployment
-from service.state import DomainRecord
+from adapters_store.store import Store
+from service.http.bodies import read_body
+from service.http.dependencies import Caller, from_app
+from service.http.problem_responses import problems
+from service.live.table import Deployment, LiveTable
+from service.recommend.identity import identify
+from service.rollout.activation import Activator
+from service.rollout.domain_creator import DomainCreator
+from service.rollout.removal import Remover
+from service.state import Catalogs, DomainRecord
 from service.version import version_name
+from service.wire.json_body import parse_body
 from service.wire.requests import DomainBody
 from service.wire.responses import Domain, Page, RolledBack
 
 _BODY = {"content": {"application/json": {"schema": DomainBody.model_json_schema()}}}
 
-_log = logging.getLogger("swaprec")
-
 router = APIRouter(prefix="/domains", tags=["domains"])
+
+
+@dataclass(frozen=True, slots=True)
+class DomainComponents:
+    """What the routes of domains use."""
+
+    state: Catalogs
+    store: Store
+    live: LiveTable
+    creator: DomainCreator
+    activator: Activator
+    remover: Remover
+    max_body_bytes: int
+
+
+ComponentsDep = Annotated[DomainComponents, from_app("domains")]
 
 
 @router.get("", summary="List domains", response_model=Page[Domain])
@@ -66,10 +86,10 @@ async def put_domain(
     check_domain_name(domain)
     body = parse_body(
         DomainBody,
-        await read_body(request, components.settings.max_body_bytes) or b"{}",
+        await read_body(request, components.max_body_bytes) or b"{}",
         '{"title": "Films"}',
     )
-    created = await run_in_threadpool(create_domain, components, domain, body)
+    created = await run_in_threadpool(components.creator.put, domain, body)
     response.status_code = 201 if created else 200
     return await run_in_threadpool(get_domain, domain, components)
 
@@ -92,90 +112,13 @@ def delete_domain(domain: str, components: ComponentsDep) -> None:
     response_model=RolledBack,
     responses=problems(404, 409, 503),
 )
-async def rollback(domain: str, components: ComponentsDep) -> dict[str, Any]:
+async def rollback(domain: str, components: ComponentsDep) -> RolledBack:
     """End a canary or, without one, make the value that was live before live again; at once."""
     done = await run_in_threadpool(components.activator.rollback, domain)
-    live = done.live
-    return {
-        "domain": domain,
-        "skipped_versions": done.skipped,
-        "version": version_name(live.version),
-        "digest": live.digest,
-        "index_generation": live.index_generation,
-    }
+    return {**identify(done.live), "skipped_versions": done.skipped}
 
 
-def create_domain(components: Components, name: str, body: DomainBody) -> bool:
-    """Create a domain, or change its title; return whether it was created.
-
-    Raises:
-        InvalidName; BackboneNotFound: none or several fit; RequestConflict: it runs another
-            backbone already.
-    """
-    check_domain_name(name)
-    known = next((record for record in components.state.domains() if record.name == name), None)
-    if known is None or body.backbone is not None:
-        fingerprint = find_backbone(components, body.backbone)
-        if known is not None and known.backbone != fingerprint:
-            raise RequestConflict(
-                f"{name} runs backbone {known.backbone[:12]}; its versions fit no other: make"
-                " another domain"
-            )
-    else:
-        fingerprint = known.backbone
-    record = DomainRecord(name, fingerprint, body.title or (known.title if known else ""))
-    if known is None:  # of an earlier domain of the name nothing must be left
-        components.store.finish_removal(name)
-    created = components.state.put_domain(record)
-    if created:
-        _log.info("%s: the domain is created, on backbone %s", name, fingerprint[:12])
-    components.activator.publish_new_domain(record)
-    return created
-
-
-def find_backbone(components: Components, wanted: str | None) -> str:
-    """Return the fingerprint that a name, a beginning, or nothing stands for; before giving up,
-    look for new folders.
-
-    Raises:
-        BackboneNotFound: none or several do.
-    """
-    fitting = _fitting(components, wanted)
-    if not fitting and components.engines.look_again():
-        fitting = _fitting(components, wanted)
-    if len(fitting) == 1:
-        return fitting[0]
-    loaded = components.engines.names()
-    there = (
-        ", ".join(f"{name} ({fingerprint[:12]})" for fingerprint, name in loaded.items()) or "none"
-    )
-    what = (
-        "no backbone named"
-        if wanted is None
-        else f"backbone {wanted!r} fits {len(fitting)} of them"
-    )
-    hint = (
-        ""
-        if fitting
-        else "; put its folder, as `swaprec train` makes it, into backbones/ of the data folder"
-    )
-    raise BackboneNotFound(f"{what}; loaded: {there}{hint}")
-
-
-def _fitting(components: Components, wanted: str | None) -> list[str]:
-    """Return the fingerprints that fit:
-    a unique name fits one backbone, a folder's name all that share it.
-    """
-    names = components.engines.names()
-    exact = [fingerprint for fingerprint, name in names.items() if name == wanted]
-    return exact or [
-        fingerprint
-        for fingerprint, engine in components.engines.items()
-        if wanted is None or engine.backbone.name == wanted or fingerprint.startswith(wanted)
-    ]
-
-
-def _card(components: Components, record: DomainRecord) -> dict[str, Any]:
+def _card(components: DomainComponents, record: DomainRecord) -> dict[str, Any]:
     deployment = components.live.find(record.name)
     card: dict[str, Any] = {
         "domain": record.name,
@@ -214,7 +157,7 @@ def _describe_deployment(deployment: Deployment) -> dict[str, Any]:
     }
 
 
-def _canary_since(components: Components, deployment: Deployment) -> dict[str, Any]:
+def _canary_since(components: DomainComponents, deployment: Deployment) -> dict[str, Any]:
     if deployment.canary is None:
         return {"canary_since": None}
     with suppress(StoreDamaged):
@@ -222,7 +165,7 @@ def _canary_since(components: Components, deployment: Deployment) -> dict[str, A
     return {}
 
 
-def _describe_evicted(components: Components, name: str) -> dict[str, Any]:
+def _describe_evicted(components: DomainComponents, name: str) -> dict[str, Any]:
     try:
         activation = components.store.current(name)
     except StoreDamaged as error:
@@ -241,7 +184,7 @@ def _describe_evicted(components: Components, name: str) -> dict[str, Any]:
     }
 
 
-def _describe_waiting(components: Components, name: str) -> dict[str, Any]:
+def _describe_waiting(components: DomainComponents, name: str) -> dict[str, Any]:
     if name in components.live.broken:
         return {"status": "broken", "reason": components.live.broken[name]}
     return {"status": "loading", "reason": components.live.loading.get(name, "being made ready")}

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Awaitable, Callable
-from functools import partial
-from typing import Annotated, Any, TypeVar
+from dataclasses import dataclass
+from typing import Annotated, Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, Path, Query, Request, Response
@@ -17,21 +16,43 @@ from adapters_store.names import check_id
 from service import state
 from service.content.item_reader import as_attributes
 from service.errors import InvalidRequest, ItemNotFound, UnsupportedMedia
-from service.http.bodies import refuse_long
-from service.http.components import Components, ComponentsDep, problems, stream
+from service.http.bodies import Receiving, refuse_long
+from service.http.dependencies import from_app, stream
 from service.http.item_forms import FORM, read_item
-from service.http.json_body import parse_body
-from service.ingest.imports import ImportRun
-from service.state import StoredItem
+from service.http.problem_responses import problems
+from service.ingest.editor import CatalogEditor
+from service.ingest.imports import Imports
+from service.ingest.writer import CatalogWriter
+from service.jobs import Jobs
+from service.settings import Settings
+from service.state import Items, StoredItem
 from service.wire import responses
+from service.wire.json_body import parse_value
 from service.wire.requests import MAX_IMAGE_B64, ItemBody, ItemPatch
 from service.wire.responses import ImportReport, Job, Page
 
 router = APIRouter(prefix="/domains/{domain}/items", tags=["items"])
 
+
+@dataclass(frozen=True, slots=True)
+class ItemComponents:
+    """What the routes of items use."""
+
+    settings: Settings
+    state: Items
+    editor: CatalogEditor
+    writer: CatalogWriter
+    imports: Imports
+    jobs: Jobs
+    receiving: Receiving
+
+
+ComponentsDep = Annotated[ItemComponents, from_app("items")]
+
 NDJSON = "application/x-ndjson"
+ITEM_EXAMPLE = '{"title": "Heat (1995)"}'
+PATCH_EXAMPLE = '{"available": false}'
 PAGE_ITEMS = 100
-T = TypeVar("T")
 _Object = RootModel[dict[str, Any]]
 _CURSOR = re.compile(r"[0-9]{1,18}")
 MAX_ITEM_BYTES = MAX_IMAGE_B64 + 1024 * 1024
@@ -86,8 +107,7 @@ async def post_items(
     200 once all of it is searchable, 202 with a job if large.
     """
     # Before the body is taken: what cannot be searched is not stored.
-    deployment = await run_in_threadpool(components.live.get, domain)
-    incarnation = deployment.live.incarnation
+    deployment = await components.editor.begin(domain)
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind not in ("application/json", NDJSON):
         raise UnsupportedMedia(
@@ -98,21 +118,16 @@ async def post_items(
     if not wait or _is_large(request, components.settings.import_job_bytes):
         await run_in_threadpool(components.jobs.check_room, domain)
     with components.receiving.one_of(f"items of {domain}"):
-        spooled = await components.imports.spool(stream(request), limit, ndjson=kind == NDJSON)
+        body = stream(request)
+        spooled = await components.imports.spool.receive(body, limit, ndjson=kind == NDJSON)
     if not wait or spooled.stat().st_size > components.settings.import_job_bytes:
         return _queued(
-            await run_in_threadpool(components.imports.submit, domain, spooled, incarnation)
+            await run_in_threadpool(
+                components.imports.submit, domain, spooled, deployment.live.incarnation
+            )
         )
     try:
-        may_have_pictures = "image" in deployment.live.engine.backbone.config.modalities
-        run = (
-            partial(components.reader.pictures.run_of, domain)
-            if may_have_pictures
-            else run_in_threadpool
-        )
-        report = await run(
-            partial(components.imports.run, domain, spooled, ImportRun(incarnation=incarnation))
-        )
+        report = await components.editor.import_now(domain, spooled, deployment)
     finally:
         spooled.unlink(missing_ok=True)
     return _json(report.to_json(), 200)
@@ -164,24 +179,12 @@ async def put_item(
     domain: str, item_id: ItemIdPath, request: Request, components: ComponentsDep, wait: Wait = True
 ) -> Response:
     """Store an item and make it searchable; unchanged content is not embedded again."""
-    incarnation = (await run_in_threadpool(components.live.get, domain)).live.incarnation
-    given = await run_in_threadpool(_named, await read_item(request, MAX_ITEM_BYTES), item_id)
-
-    def store() -> tuple[StoredItem, bool]:
-        item_reader = components.versions.item_reader(domain)
-        item = _readable(lambda: item_reader.item(given))
-        item_reader.settle()
-        return item, bool(
-            components.writer.upsert(domain, [item], incarnation=incarnation).accepted
-        )
-
-    run = _runner(components, domain, given.image_b64)
+    incarnation = (await components.editor.begin(domain)).live.incarnation
+    given = await read_item(request, MAX_ITEM_BYTES, ITEM_EXAMPLE)
+    body = await run_in_threadpool(_named, given, item_id)
     if not wait:
-        await run(lambda: _readable(lambda: components.versions.item_reader(domain).item(given)))
-        return _queued(
-            await run_in_threadpool(components.imports.submit_item, domain, given, incarnation)
-        )
-    item, added = await run(store)
+        return _queued(await components.editor.queue_item(domain, body, incarnation))
+    item, added = await components.editor.put_item(domain, body, incarnation)
     return _json(
         _shown(item),
         201 if added else 200,
@@ -200,34 +203,13 @@ async def patch_item(
     domain: str, item_id: ItemIdPath, request: Request, components: ComponentsDep, wait: Wait = True
 ) -> Response:
     """Change the fields that are named; what others change at the same time is not lost."""
-    incarnation = (await run_in_threadpool(components.live.get, domain)).live.incarnation
-    body = await read_item(request, MAX_ITEM_BYTES)
-    patch = await run_in_threadpool(parse_body, ItemPatch, body, '{"available": false}')
-
-    def change() -> StoredItem:
-        item_reader = components.versions.item_reader(domain)
-
-        def changed(before: StoredItem) -> StoredItem:
-            after = _readable(lambda: item_reader.patched(before, patch))
-            item_reader.settle()
-            return after
-
-        components.writer.change(domain, item_id, changed, incarnation)
-        return components.writer.get(domain, item_id)
-
-    def check() -> None:
-        before = components.writer.get(domain, item_id)
-        _readable(lambda: components.versions.item_reader(domain).patched(before, patch))
-
-    run = _runner(components, domain, patch.image_b64)
+    incarnation = (await components.editor.begin(domain)).live.incarnation
+    given = await read_item(request, MAX_ITEM_BYTES, PATCH_EXAMPLE)
+    patch = await run_in_threadpool(parse_value, ItemPatch, given)
     if not wait:
-        await run(check)
-        return _queued(
-            await run_in_threadpool(
-                components.imports.submit_patch, domain, item_id, patch, incarnation
-            )
-        )
-    return _json(_shown(await run(change)), 200)
+        return _queued(await components.editor.queue_patch(domain, item_id, patch, incarnation))
+    item = await components.editor.patch_item(domain, item_id, patch, incarnation)
+    return _json(_shown(item), 200)
 
 
 @router.delete(
@@ -251,15 +233,6 @@ def _quoted(item_id: str) -> str:
     return part.replace(".", "%2E") if part in (".", "..") else part
 
 
-def _runner(
-    components: Components, domain: str, picture: str | None
-) -> Callable[[Callable[[], T]], Awaitable[T]]:
-    """Return what calls in a thread: one of those for pictures, if there is a picture."""
-    return (
-        run_in_threadpool if picture is None else partial(components.reader.pictures.run_of, domain)
-    )
-
-
 def _is_large(request: Request, inline_bytes: int) -> bool:
     """Whether a body becomes a job, or may: of one that comes in chunks nobody knows."""
     length = request.headers.get("content-length", "")
@@ -270,22 +243,15 @@ def _queued(job: state.JobRecord) -> Response:
     return _json(job.to_json(), 202, {"Location": f"/jobs/{job.id}"})
 
 
-def _named(body: bytes, item_id: str) -> ItemBody:
+def _named(given: object, item_id: str) -> ItemBody:
     """Read an item whose id is in the address, and may be in the body too."""
-    given = parse_body(_Object, body, '{"title": "Heat (1995)"}').root
-    if given.setdefault("item_id", item_id) != item_id:
+    fields = parse_value(_Object, given).root
+    if fields.setdefault("item_id", item_id) != item_id:
         msg = f"the address names {item_id!r}"
         raise InvalidRequest(
             f"item_id: {msg}, the body another item", [{"loc": ["item_id"], "msg": msg}]
         )
-    return parse_body(ItemBody, json.dumps(given).encode(), '{"title": "Heat (1995)"}')
-
-
-def _readable(made: Callable[[], StoredItem]) -> StoredItem:
-    try:
-        return made()
-    except ValueError as error:
-        raise InvalidRequest(str(error), [{"loc": ["body"], "msg": str(error)}]) from error
+    return parse_value(ItemBody, fields)
 
 
 def _shown(item: StoredItem) -> dict[str, Any]:

@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 
-from service.http.components import Caller, ComponentsDep, key_check, problems
-from service.state import JobRecord
+from service.http.dependencies import Caller, from_app, key_check
+from service.http.job_events import JobEvents
+from service.http.problem_responses import problems
+from service.jobs import Jobs
+from service.state import JobQueue, JobRecord
 from service.wire import responses
 from service.wire.responses import Page
 
 EVENTS = "text/event-stream"
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
+
+
+@dataclass(frozen=True, slots=True)
+class JobComponents:
+    """What the routes of jobs use."""
+
+    state: JobQueue
+    jobs: Jobs
+    job_events: JobEvents
+
+
+ComponentsDep = Annotated[JobComponents, from_app("jobs")]
 
 
 @router.get("", summary="List jobs", response_model=Page[responses.Job])

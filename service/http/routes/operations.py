@@ -2,19 +2,42 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.concurrency import run_in_threadpool
 
+from service.engine.backbones import Backbones
 from service.errors import StateUnavailable
-from service.http.components import Components, ComponentsDep, problems
+from service.http.dependencies import from_app
+from service.http.problem_responses import problems
+from service.jobs import Jobs
+from service.live.table import LiveTable
+from service.state import State
+from service.state.known import LostDomains
+from service.telemetry import Telemetry
 from service.version import version_name
 from service.wire.responses import Alive, Info, Readiness
 
 router = APIRouter(tags=["operations"])
+
+
+@dataclass(frozen=True, slots=True)
+class OperationComponents:
+    """What the routes of operators use."""
+
+    state: State
+    live: LiveTable
+    engines: Backbones
+    jobs: Jobs
+    lost: LostDomains
+    telemetry: Telemetry
+
+
+ComponentsDep = Annotated[OperationComponents, from_app("operations")]
 
 
 @router.get("/livez", summary="Is the process alive?", response_model=Alive)
@@ -42,7 +65,7 @@ async def readyz(components: ComponentsDep, response: Response) -> dict[str, Any
     }
 
 
-async def _degraded(components: Components) -> dict[str, str]:
+async def _degraded(components: OperationComponents) -> dict[str, str]:
     """Say what is missing; the state is asked only where domains were lost."""
     trouble = components.state.trouble()
     if trouble is not None:

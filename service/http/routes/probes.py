@@ -4,17 +4,22 @@ held-out histories, and what a version makes of them.
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
 
 from service.content.probe_rows import read_probes
-from service.errors import RequestConflict
-from service.http.components import ComponentsDep, problems
-from service.http.json_body import parse_body, read_body
-from service.ingest.imports import MAX_ARRAY_BYTES
-from service.recommend.probes import evaluate
+from service.http.bodies import read_body
+from service.http.dependencies import from_app
+from service.http.problem_responses import problems
+from service.ingest.spool import MAX_ARRAY_BYTES
+from service.recommend.answer import Recommender
+from service.rollout.gate_runner import CanaryGateRunner
+from service.settings import Settings
+from service.state import Catalogs
 from service.wire.requests import EvaluateRequest
 from service.wire.responses import Evaluated, ProbeCount
 
@@ -25,6 +30,19 @@ _BODY = {
 _VERSION = {"content": {"application/json": {"schema": EvaluateRequest.model_json_schema()}}}
 
 router = APIRouter(prefix="/domains/{domain}", tags=["probes"])
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeComponents:
+    """What the routes of probes use."""
+
+    settings: Settings
+    state: Catalogs
+    recommender: Recommender
+    canary_gate_runner: CanaryGateRunner
+
+
+ComponentsDep = Annotated[ProbeComponents, from_app("probes")]
 
 
 @router.put(
@@ -73,15 +91,5 @@ async def evaluate_version(domain: str, request: Request, components: Components
 
     Recommendations go first, so that it takes longer beside many of them.
     """
-    deployment = await components.residency.get(domain)
-    body = await read_body(request, components.settings.max_body_bytes)
-    wanted = parse_body(EvaluateRequest, body or b"{}", '{"version": 3}')
-    value = deployment.live if wanted.version is None else deployment.get(wanted.version)
-    with components.reader.pace.place(domain):
-        probes = await run_in_threadpool(components.state.probes, domain)
-        if not probes:
-            raise RequestConflict(
-                f"{domain} has no probes: PUT /domains/{domain}/probes, or swaprec publish, gives"
-                " it some"
-            )
-        return await evaluate(value, probes, components.reader, wanted.k, request.is_disconnected)
+    body = partial(read_body, request, components.settings.max_body_bytes)
+    return await components.recommender.evaluate(domain, body, request.is_disconnected)

@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel
 
 from service.errors import DomainLoading, QueueFull
-from service.http.components import Components, ComponentsDep, problems
-from service.http.json_body import parse_body, read_body
-from service.live.table import Deployment, LiveDomain
-from service.recommend.compare import compare
-from service.recommend.recommend import recommend
-from service.recommend.similar import embed, similar
+from service.http.bodies import read_body
+from service.http.dependencies import from_app
+from service.http.problem_responses import problems
+from service.recommend.answer import ReadBody, Recommender
+from service.telemetry import Telemetry
 from service.wire.requests import CompareRequest, EmbedRequest, RecommendRequest, SimilarRequest
 from service.wire.responses import Comparison, Embedded, Recommendation, Similar
 
 router = APIRouter(tags=["recommend"])
+
+
+@dataclass(frozen=True, slots=True)
+class RecommendComponents:
+    """What the routes of recommendations use."""
+
+    recommender: Recommender
+    telemetry: Telemetry
+    max_body_bytes: int
+
+
+ComponentsDep = Annotated[RecommendComponents, from_app("recommend")]
 
 
 def _expects(body: type[BaseModel]) -> dict[str, Any]:
@@ -43,10 +56,7 @@ async def post_recommend(
     the answer names the version and index generation that produced it.
     """
     try:
-        deployment = await components.residency.get(domain)
-        body = await read_body(request, components.settings.max_body_bytes)
-        wanted = parse_body(RecommendRequest, body, '{"history": ["n101"]}')
-        answer = await _recommended(components, deployment, wanted)
+        answer = await components.recommender.recommend(domain, _body_of(request, components))
     except (QueueFull, DomainLoading) as error:
         components.telemetry.rejected.labels(error.code).inc()
         raise
@@ -71,11 +81,7 @@ async def post_compare(
     domain: Annotated[str, Query(description="Which domain.")],
 ) -> Response:
     """Answer one history by every arm, with how much they agree and what moved."""
-    deployment = await components.residency.get(domain)
-    body = await read_body(request, components.settings.max_body_bytes)
-    wanted = parse_body(CompareRequest, body, '{"history": ["n101"], "arms": [{"version": 3}]}')
-    answer = await compare(deployment, wanted, components.reader)
-    return _answer(answer)
+    return _answer(await components.recommender.compare(domain, _body_of(request, components)))
 
 
 @router.post(
@@ -93,13 +99,7 @@ async def post_similar(
     """Answer with the nearest items of the live value;
     a text or picture is encoded with its adapter.
     """
-    deployment = await components.residency.get(domain)
-    wanted = parse_body(
-        SimilarRequest,
-        await read_body(request, components.settings.max_body_bytes),
-        '{"item_id": "n101"}',
-    )
-    return _answer(await similar(_live(deployment, wanted.version), wanted, components.reader))
+    return _answer(await components.recommender.similar(domain, _body_of(request, components)))
 
 
 @router.post(
@@ -117,29 +117,11 @@ async def post_embed(
     """Encode with the adapter of the live value;
     an item's own vector is the one that is searched.
     """
-    deployment = await components.residency.get(domain)
-    example = '{"items": ["n101", {"text": "Storm closes roads"}]}'
-    wanted = parse_body(
-        EmbedRequest, await read_body(request, components.settings.max_body_bytes), example
-    )
-    return _answer(await embed(_live(deployment, wanted.version), wanted, components.reader))
+    return _answer(await components.recommender.embed(domain, _body_of(request, components)))
 
 
-async def _recommended(
-    components: Components, deployment: Deployment, wanted: RecommendRequest
-) -> dict[str, Any]:
-    if wanted.version is not None:
-        return await recommend(deployment.get(wanted.version), wanted, components.reader)
-    if deployment.canary is None:
-        return await recommend(deployment.live, wanted, components.reader)
-    return await components.canaries.recommend(
-        deployment, deployment.canary, wanted, components.reader
-    )
-
-
-def _live(deployment: Deployment, version: int | str | None) -> LiveDomain:
-    """Return the value that answers, or the one of a pinned version."""
-    return deployment.live if version is None else deployment.get(version)
+def _body_of(request: Request, components: RecommendComponents) -> ReadBody:
+    return partial(read_body, request, components.max_body_bytes)
 
 
 def _answer(value: object) -> Response:

@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from service.access.keys import KeyFile
-from service.http import components, job_events
+from service.http import dependencies, job_events
 from service.jobs import Progress
 from service.settings import Settings
 from service.state import JobRecord
@@ -146,7 +146,7 @@ def test_a_body_that_is_on_its_way_ends_with_its_key(
     keyed: tuple[httpx.Client, Callable[[], object]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client, revoke = keyed
-    monkeypatch.setattr(components, "CHECK_EVERY_S", 0.05)
+    monkeypatch.setattr(dependencies, "CHECK_EVERY_S", 0.05)
 
     def rows() -> Iterator[bytes]:
         yield b'{"item_id": "a", "title": "storm"}\n'

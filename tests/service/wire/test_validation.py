@@ -14,8 +14,8 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from service.errors import InvalidRequest
-from service.http.json_body import parse_body
 from service.wire import requests as schemas
+from service.wire.json_body import parse_body
 from service.wire.requests import (
     ActivateRequest,
     CompareRequest,
