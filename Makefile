@@ -44,11 +44,11 @@ serve: install
 	$(BIN)/swaprec serve
 
 test: install
-	OMP_NUM_THREADS=1 PYTHONHASHSEED=0 $(BIN)/pytest --numprocesses logical --maxprocesses 4 --dist loadfile
+	OMP_NUM_THREADS=1 PYTHONHASHSEED=0 $(BIN)/pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 # All tests under coverage, in more time than make test; fails below the floor in pyproject.toml.
 coverage: install
-	OMP_NUM_THREADS=1 PYTHONHASHSEED=0 $(BIN)/pytest --numprocesses logical --maxprocesses 4 --dist loadfile --cov
+	OMP_NUM_THREADS=1 PYTHONHASHSEED=0 $(BIN)/pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder --cov
 
 lint: install
 	$(BIN)/ruff check .
