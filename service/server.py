@@ -17,7 +17,8 @@ import uvicorn
 from service.access.keys import open_keys
 from service.app import create_app, started
 from service.http.admission_middleware import refuse_early
-from service.http.protocol import BoundedConfig, Limits
+from service.http.limits import Limits
+from service.http.protocol import BoundedConfig
 from service.process import freeze_objects, tune
 from service.settings import Settings, unknown_variables
 from service.workers import run_workers

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from service.wire.requests import ProblemBody
+from service.wire.problems import ProblemBody
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:

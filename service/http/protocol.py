@@ -11,7 +11,6 @@ import asyncio
 import json
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
 
@@ -20,7 +19,9 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from service.wire.problems import MEDIA_TYPE, Problem, problem, status_problem
+from service.http import refusals
+from service.http.limits import Limits
+from service.wire.problems import MEDIA_TYPE, Problem, status_problem
 
 MAX_PIPELINED = 16
 """Requests that wait behind one that is being answered on the same connection."""
@@ -44,26 +45,6 @@ waits for those. What they send meanwhile stays in the kernel; other connections
 """
 
 LINGER_BYTES = 16 * 1024 * 1024
-CHECKS_A_LIMIT = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Bounds of one connection, and how many there may be in one process."""
-
-    connections: int = 4096
-    head_bytes: int = 32 * 1024
-    head_fields: int = 100
-    line_bytes: int = 16 * 1024
-    head_seconds: float = 10.0
-    body_seconds: float = 30.0
-    body_bytes_per_second: int = 240
-    write_seconds: float = 30.0
-
-    @property
-    def check_seconds(self) -> float:
-        """How often a connection looks at its clocks."""
-        return min(self.head_seconds, self.body_seconds, self.write_seconds) / CHECKS_A_LIMIT
 
 
 Headers = Sequence[tuple[bytes, bytes]]
@@ -125,7 +106,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         self._watch = self.loop.call_later(self._limits.check_seconds, self._check)
         if len(self.connections) > self._limits.connections:
-            self._refuse(_too_many(self._limits.connections))
+            self._refuse(refusals.too_many(self._limits.connections))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End."""
@@ -155,7 +136,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if before == (self._phase, self._messages, self._received):
             self._silent += len(data)
             if self._silent > self._limits.head_bytes:
-                self._refuse(_long_head(self._limits.head_bytes))
+                self._refuse(refusals.long_head(self._limits.head_bytes))
 
     def on_message_begin(self) -> None:
         """Begin a request."""
@@ -168,7 +149,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """Take a part of the address."""
         super().on_url(url)
         if len(self.url) > self._limits.line_bytes:
-            self._raise(_long_line(self._limits.line_bytes))
+            self._raise(refusals.long_line(self._limits.line_bytes))
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header; a trailer, which comes after the body,
@@ -178,14 +159,14 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         super().on_header(name, value)
         if len(self.headers) > self._limits.head_fields:
-            self._raise(_many_fields(self._limits.head_fields))
+            self._raise(refusals.many_fields(self._limits.head_fields))
 
     def on_headers_complete(self) -> None:
         """Start the request."""
         if self._chunk + self._silent > self._limits.head_bytes:
             size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
             if size > self._limits.head_bytes:
-                self._raise(_long_head(self._limits.head_bytes))
+                self._raise(refusals.long_head(self._limits.head_bytes))
         if len(self.pipeline) >= MAX_PIPELINED:
             self._raise(
                 status_problem(400, f"more than {MAX_PIPELINED} requests wait on this connection")
@@ -279,7 +260,7 @@ class BoundedProtocol(HttpToolsProtocol):
             if self._is_slow(now):
                 limits = self._limits
                 self._refuse(
-                    _slow(
+                    refusals.slow(
                         "body",
                         limits.body_seconds,
                         f"{limits.body_bytes_per_second} bytes a second",
@@ -291,7 +272,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def _end_silence(self) -> None:
         """Close a connection on which no request came, or only a part of one."""
         if self._phase is Phase.HEAD:
-            self._refuse(_slow("head", self._limits.head_seconds, "all of it"))
+            self._refuse(refusals.slow("head", self._limits.head_seconds, "all of it"))
         elif self._phase is Phase.BODY or self.timeout_keep_alive_task is None:
             self.transport.close()
 
@@ -362,33 +343,3 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self.loop.call_later(LINGER_S, self.transport.close)
-
-
-def _too_many(count: int) -> Problem:
-    detail = f"{count} connections are open; try again in a second"
-    found = problem(503, "too_many_connections", "Too many connections", detail)
-    return Problem(found.status, found.body, {"Retry-After": "1"})
-
-
-def _long_line(limit: int) -> Problem:
-    return problem(
-        414, "address_too_long", "Address too long", f"the address is longer than {limit} bytes"
-    )
-
-
-def _long_head(limit: int) -> Problem:
-    return problem(
-        431,
-        "headers_too_large",
-        "Headers too large",
-        f"address and headers take more than {limit} bytes",
-    )
-
-
-def _many_fields(limit: int) -> Problem:
-    return problem(431, "headers_too_large", "Headers too large", f"more than {limit} headers")
-
-
-def _slow(what: str, seconds: float, expected: str) -> Problem:
-    detail = f"the {what} of the request came too slowly: expected {expected} within {seconds:g} s"
-    return problem(408, "request_timeout", "Request timeout", detail)

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pydantic import BaseModel
+
 from adapters_store import errors as store
 from adapters_store.quoting import clip
 from service.errors import MalformedBody, PayloadTooLarge, ServiceError
@@ -30,6 +32,18 @@ class Problem:
     status: int
     body: dict[str, Any]
     headers: dict[str, str] = field(default_factory=dict)
+
+
+class ProblemBody(BaseModel):
+    """An error, as RFC 9457 describes it."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    request_id: str
+    errors: list[dict[str, Any]] | None = None
 
 
 def problem(

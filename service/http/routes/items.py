@@ -141,7 +141,7 @@ def list_items(
     components: ComponentsDep,
     cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = PAGE_ITEMS,
-) -> dict[str, Any]:
+) -> Page[responses.Item]:
     """Return a page of the catalog, in the order in which items came."""
     if cursor is not None and not _CURSOR.fullmatch(cursor):
         raise InvalidRequest(
@@ -159,7 +159,7 @@ def list_items(
     response_model=responses.Item,
     responses=problems(404),
 )
-def get_item(domain: str, item_id: ItemIdPath, components: ComponentsDep) -> dict[str, Any]:
+def get_item(domain: str, item_id: ItemIdPath, components: ComponentsDep) -> responses.Item:
     """Return an item as it is stored."""
     return _shown(components.writer.get(domain, item_id))
 
@@ -254,9 +254,11 @@ def _named(given: object, item_id: str) -> ItemBody:
     return parse_value(ItemBody, fields)
 
 
-def _shown(item: StoredItem) -> dict[str, Any]:
-    shown = {"item_id": item.item_id, "text": as_attributes(item.text), "image": item.image}
-    return shown | {
+def _shown(item: StoredItem) -> responses.Item:
+    return {
+        "item_id": item.item_id,
+        "text": as_attributes(item.text),
+        "image": item.image,
         "popularity": item.popularity,
         "available": item.available,
         "metadata": item.metadata,

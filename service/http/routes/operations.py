@@ -41,13 +41,13 @@ ComponentsDep = Annotated[OperationComponents, from_app("operations")]
 
 
 @router.get("/livez", summary="Is the process alive?", response_model=Alive)
-async def livez() -> dict[str, str]:
+async def livez() -> Alive:
     """Answer as long as the event loop turns; loading never makes it fail."""
     return {"status": "ok"}
 
 
 @router.get("/readyz", summary="Can it answer?", response_model=Readiness, responses=problems(503))
-async def readyz(components: ComponentsDep, response: Response) -> dict[str, Any]:
+async def readyz(components: ComponentsDep, response: Response) -> Readiness:
     """Answer 200 once the domains that were live before the start are live again; a later
     activation changes nothing.
 

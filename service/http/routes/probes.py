@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
@@ -52,7 +52,7 @@ ComponentsDep = Annotated[ProbeComponents, from_app("probes")]
     openapi_extra={"requestBody": _BODY},
     responses=problems(400, 404, 413, 422, 507),
 )
-async def put_probes(domain: str, request: Request, components: ComponentsDep) -> dict[str, Any]:
+async def put_probes(domain: str, request: Request, components: ComponentsDep) -> ProbeCount:
     """Keep a JSON array of `{history, target}`, in place of what was kept; an empty array removes
     all.
 
@@ -73,7 +73,7 @@ async def put_probes(domain: str, request: Request, components: ComponentsDep) -
     response_model=ProbeCount,
     responses=problems(404),
 )
-def count_probes(domain: str, components: ComponentsDep) -> dict[str, Any]:
+def count_probes(domain: str, components: ComponentsDep) -> ProbeCount:
     """Return how many probes a domain has."""
     return {"domain": domain, "probes": len(components.state.probes(domain))}
 
