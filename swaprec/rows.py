@@ -35,6 +35,8 @@ ALIASES = {
     "title": ("title", "name", "itemname", "productname", "movietitle", "headline"),
 }
 TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+NULLS = frozenset({"", "nan", "nat", "null", "none", "na", "n/a"})
+"""Texts of an empty cell, as data frames, databases and spreadsheets write it."""
 _WHOLE = re.compile(r"-?\d+\.0+")
 _SCIENTIFIC = re.compile(r"-?\d(\.\d+)?[eE][+-]?\d{1,3}")
 """A number as spreadsheets show a long one; it may be an id all the same, such as a short hash."""
@@ -244,8 +246,10 @@ def _unescaped(value: Any) -> Any:
 def _popularity(value: Any) -> Any:
     if not isinstance(value, str):
         return value
+    if value.strip().casefold() in NULLS:
+        return None
     try:
-        return float(value)  # NaN becomes null on its way
+        return float(value)
     except ValueError:
         return value  # the service names the row
 
@@ -254,6 +258,8 @@ def _available(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     text = value.strip().casefold()
+    if text in NULLS:
+        return None
     found = TRUTH.get(text)
     if found is None and _WHOLE.fullmatch(text):
         found = TRUTH.get(text.partition(".")[0])  # spreadsheets and data frames write 1 as 1.0

@@ -150,7 +150,18 @@ class _Log:
             ids = chunk[name]
             taken = ids.is_in(self._known) if name == "item_id" else pl.Series([False])
             chunk = chunk.with_columns(_whole_ids(ids, self._rejected, taken))
+        chunk = chunk.with_columns(self._known_without_point(chunk["item_id"]))
         return chunk.with_columns(self._times(chunk["timestamp"]))
+
+    def _known_without_point(self, ids: pl.Series) -> pl.Series:
+        """Read `7.0` as `7` where the catalog has only the latter: one of several files that were
+        joined held floats.
+        """
+        if not ids.str.contains(_WHOLE).any():
+            return ids
+        read = ids.str.replace(r"\.0+$", "")
+        meant = read.is_in(self._known) & ~ids.is_in(self._known)
+        return _whole_ids(ids, self._rejected, ~meant)
 
     def _complete_rows(self, log: pl.DataFrame) -> pl.DataFrame:
         """Keep rows with a user, an item and a time."""

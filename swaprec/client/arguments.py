@@ -5,6 +5,7 @@ as the service would: ids, histories, lists.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
 from typing import Any
 
 from adapters_store.names import check_id
@@ -67,7 +68,7 @@ def checked_id(value: object, name: str) -> str:
 
 
 def entry(given: object, name: str) -> HistoryValue:
-    """Return an id, or what stands for an item.
+    """Return an id, or what stands for an item; a date or datetime in it as ISO text.
 
     Raises:
         Unsendable: it is neither.
@@ -76,6 +77,8 @@ def entry(given: object, name: str) -> HistoryValue:
         return checked_id(given, name)
     if "item_id" in given:
         checked_id(given["item_id"], f"{name}.item_id")
+    if isinstance(timestamp := given.get("timestamp"), date):
+        return {**given, "timestamp": timestamp.isoformat()}
     return given
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 
 from service.access.keys import KeyFile
 from swaprec import AsyncClient, Client
+from swaprec.client.arguments import entries
 from swaprec.errors import Malformed, ProxyUnusable, Unreachable
 from tests.swaprec.test_cli import swaprec
 
@@ -108,6 +110,15 @@ def test_what_is_no_id_or_no_list_is_refused_before_anything_is_sent(
 
     with pytest.raises(Malformed, match=says):
         asyncio.run(awaited())
+
+
+def test_times_of_a_history_may_be_dates() -> None:
+    at = datetime(2024, 5, 1, 12, 30, tzinfo=UTC)
+    given = [{"item_id": "1", "timestamp": at}, {"text": "x", "timestamp": at.date()}]
+    assert entries(given, "history") == [
+        {"item_id": "1", "timestamp": "2024-05-01T12:30:00+00:00"},
+        {"text": "x", "timestamp": "2024-05-01"},
+    ]
 
 
 def test_a_key_or_an_address_that_cannot_be_sent_is_named() -> None:

@@ -102,6 +102,19 @@ def test_a_column_that_is_missing_is_not_named_and_an_empty_cell_is_null(tmp_pat
     ]
 
 
+@pytest.mark.parametrize("written", ["NaN", "null", "NULL", "None", "NA", "n/a", "NaT", " "])
+def test_a_text_that_means_an_empty_cell_is_null_in_fields_that_hold_no_text(
+    tmp_path: Path, written: str
+) -> None:
+    [item] = items(
+        csv_file(
+            tmp_path, f"item_id,title,popularity,available\na,{written}x,{written},{written}\n"
+        )
+    )
+    assert (item["popularity"], item["available"]) == (None, None)
+    assert item["title"] == f"{written}x"
+
+
 def test_a_data_frame_of_any_types_is_read(tmp_path: Path) -> None:
     frame = pl.DataFrame(
         {

@@ -98,6 +98,18 @@ def test_ids_of_whole_floats_are_read_as_numbers_on_both_sides(tmp_path: Path) -
     assert (catalog.items["item_id"].to_list(), rows(catalog)) == (["1", "2"], [("u", "1")])
 
 
+def test_ids_of_floats_among_others_are_read_as_the_catalogs_where_it_has_no_such(
+    tmp_path: Path,
+) -> None:
+    log = "user_id,item_id,timestamp\nu,1.0,1\nu,2,2\nu,7.0,3\n"
+    for catalog in ("item_id,title\n1,One\n2,Two\n", "item_id,title\n1.0,One\n2.0,Two\n"):
+        tables = imported(csv_log(tmp_path, log, catalog))
+        assert rows(tables) == [("u", "1"), ("u", "2")]
+        assert tables.rejected.lines() == [
+            "1 times: interaction with an item that the catalog lacks, for example 7.0"
+        ]
+
+
 def test_ids_that_only_look_like_floats_stay_as_they_are(tmp_path: Path) -> None:
     versions = "item_id,title\n1.0,One\n1.1,Two\n2.0,Three\n"
     tables = imported(csv_log(tmp_path, "user_id,item_id,timestamp\nu,1.0,1\nu,2.0,2\n", versions))

@@ -90,6 +90,21 @@ def test_a_column_of_items_that_is_a_sequence_itself_is_read(tmp_path: Path) -> 
     assert histories(folder) == {"1": "abc"}
 
 
+def test_a_list_of_items_of_another_name_is_the_history(tmp_path: Path) -> None:
+    rows = "user_id:token\titem_seq:token_seq\titem_id:token\ttimestamp:float\n1\ta b\tc\t5\n"
+    assert histories(write(tmp_path, all=rows)) == {"1": "abc"}
+
+
+def test_a_list_that_may_be_the_history_is_noted_and_read_where_it_is_mapped(
+    tmp_path: Path,
+) -> None:
+    folder = write(tmp_path, all="user_id:token\tseen:token_seq\titem_id:token\n1\ta b\tc\n")
+    [note] = read_tables("recbole", folder).rejected.notes_to_json().values()
+    assert note["example"] == "--column item_id_list=seen reads seen as the items before"
+    tables = clean(read_tables("recbole", folder, {"item_id_list": "seen"}))
+    assert tables.interactions["item_id"].to_list() == ["a", "b", "c"]
+
+
 def test_splits_of_plain_interactions_follow_each_other(tmp_path: Path) -> None:
     header = "user_id:token\titem_id:token\n"
     folder = write(

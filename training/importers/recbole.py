@@ -50,6 +50,7 @@ def read(source: Source) -> Tables:
             path: one if path == items else _in_sequences(one, sequence)
             for path, one in names.items()
         }
+    _note_lists(logs[0], types[logs[0]], sequence, source)
     needed = ("user_id", "item_id" if sequence is None else SEQUENCE)
     problems = check_columns(source.columns, {path.name: list(types[path]) for path in types})
     problems += missing(
@@ -111,9 +112,22 @@ def _sequence(types: dict[str, str], names: dict[str, str]) -> str | None:
     by its name in the file; None where a row is one interaction.
     """
     item = next((their for their, our in names.items() if our == "item_id"), "item_id")
+    mapped = [their for their, our in names.items() if our == SEQUENCE]
+    lists = [name for name, kind in types.items() if kind == _MANY and name.startswith("item")]
     if types.get(item) == _MANY:
         return item
-    return next((name for name in (f"{item}_list", SEQUENCE) if name in types), None)
+    return next((name for name in (*mapped, f"{item}_list", *lists) if name in types), None)
+
+
+def _note_lists(path: Path, types: dict[str, str], sequence: str | None, source: Source) -> None:
+    """Note lists of tokens that are not read, since they may be histories."""
+    lists = [name for name, kind in types.items() if kind == _MANY and name != sequence]
+    if lists and sequence is None:
+        source.rejected.note(
+            f"the interaction file {path.name} has lists that are not read",
+            1,
+            f"--column {SEQUENCE}={lists[0]} reads {lists[0]} as the items before",
+        )
 
 
 def _in_sequences(names: dict[str, str], sequence: str) -> dict[str, str]:
