@@ -25,17 +25,6 @@ MAX_PARAMETERS = 8
 """Of a constructor, `self` not counted."""
 MAX_PUBLIC_METHODS = 15
 
-GENERATED: dict[str, str] = {}
-"""Files that a program writes, which nobody reads as a whole, and what writes them."""
-
-LONG_FILES = {
-    "service/http/protocol.py": 394,
-    "service/wire/requests.py": 440,
-    "service/wire/responses.py": 391,
-    "tests/service/wire/test_validation.py": 353,
-}
-"""Files that are still to be split, and their lines: they may only shrink."""
-
 MANY_METHODS = {
     "LiveTable": "one lock guards all that it holds: what is split off would be out of step",
     "RedisState": "State in Redis: its parts are mixed in from modules of their own",
@@ -100,19 +89,12 @@ def parallel_assignments(function: ast.FunctionDef) -> list[int]:
 def test_no_file_is_longer_than_it_may_be(folder: str) -> None:
     files = sorted((ROOT / folder).rglob("*.py"))
     assert files, f"there is no folder {folder}"
-    allowed = {name_of(path): LONG_FILES.get(name_of(path), MAX_LINES) for path in files}
     long = {
-        f"{name_of(path)}: {count_lines(path)} lines, at most {allowed[name_of(path)]}: split it"
+        f"{name_of(path)}: {count_lines(path)} lines, at most {MAX_LINES}: split it"
         for path in files
-        if name_of(path) not in GENERATED and count_lines(path) > allowed[name_of(path)]
+        if count_lines(path) > MAX_LINES
     }
     assert not long
-
-
-def test_a_file_that_was_split_is_no_exception_any_more() -> None:
-    for name in (*LONG_FILES, *GENERATED):
-        assert (ROOT / name).is_file(), f"{name} is gone: take it from the list"
-        assert count_lines(ROOT / name) > MAX_LINES, f"{name} is short: take it from the list"
 
 
 def test_no_constructor_takes_more_than_a_reader_can_hold() -> None:
