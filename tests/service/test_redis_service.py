@@ -21,7 +21,7 @@ from service.app import open_state, started
 from service.errors import StateError
 from service.settings import Settings
 from service.state.redis import FILE
-from service.state.redis_link import TIMEOUT_S
+from service.state.redis.link import TIMEOUT_S
 from tests.service.conftest import ITEMS, activate, running, upload, wait_for_job, wait_until
 from tests.service.redis_server import RedisServer
 
