@@ -20,7 +20,7 @@ from service.access.keys import KeyFile, key_path, open_keys
 from service.errors import StateError
 from service.settings import Settings
 from service.state.known import known_domains, lost_state, named
-from service.state.sqlite_errors import RESTORE
+from service.state.sqlite.errors import RESTORE
 from swaprec.doctor_machine import GIB
 from swaprec.finding import Finding
 
@@ -125,7 +125,7 @@ def _versions(settings: Settings) -> Finding:
 def _redis(url: str) -> Finding:
     import redis
 
-    from service.state.redis_link import shown
+    from service.state.redis.link import shown
 
     try:
         with redis.Redis.from_url(

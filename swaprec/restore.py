@@ -10,7 +10,8 @@ from adapters_store.store import Store
 from service.data_folder import only_process, open_state
 from service.errors import StateError
 from service.settings import Settings
-from service.state import State, redis_open
+from service.state import State
+from service.state.redis import open as redis_open
 from service.state.snapshots import Snapshots
 from service.state.snapshots import restore as restore_one
 

@@ -22,8 +22,9 @@ from adapters_store.errors import OutOfSpace, StoreError
 from service.data_folder import open_state
 from service.errors import StateError, StateUnavailable
 from service.settings import Settings
-from service.state import DomainRecord, StoredItem, sqlite_file
+from service.state import DomainRecord, StoredItem
 from service.state.sqlite import SqliteState
+from service.state.sqlite import file as sqlite_file
 from swaprec.doctor import examine
 from swaprec.restore import restore
 from tests.damage import harm

@@ -22,7 +22,7 @@ from service.data_folder import open_state
 from service.errors import StateError
 from service.settings import Settings
 from service.state.redis import FILE
-from service.state.redis_link import TIMEOUT_S
+from service.state.redis.link import TIMEOUT_S
 from tests.service.conftest import ITEMS, activate, running, upload, wait_for_job, wait_until
 from tests.service.redis_server import RedisServer
 

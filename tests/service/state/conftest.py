@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from service.state import redis_link
+from service.state.redis import link as redis_link
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from service.errors import StateError, StateUnavailable
-from service.state import redis_open
 from service.state.redis import RedisState
-from service.state.redis_link import shown
-from service.state.redis_open import FILE
+from service.state.redis import open as redis_open
+from service.state.redis.link import shown
+from service.state.redis.open import FILE
 from tests.service.redis_server import RedisServer
 from tests.service.state.outages import healed
 from tests.service.state.samples import MOVIES

@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.state import EntryKind, FeedEntry, sqlite_feed
+from service.state import EntryKind, FeedEntry
 from service.state.feed import coalesced
-from service.state.sqlite_schema import prepare
+from service.state.sqlite import feed as sqlite_feed
+from service.state.sqlite.schema import prepare
 
 KEPT = 8
 WORDS = st.tuples(

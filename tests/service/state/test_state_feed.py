@@ -10,8 +10,9 @@ from collections.abc import Callable
 
 import pytest
 
-from service.state import DomainRecord, FeedEntry, Probe, State, StoredItem, sqlite_feed
+from service.state import DomainRecord, FeedEntry, Probe, State, StoredItem
 from service.state.sqlite import SqliteState
+from service.state.sqlite import feed as sqlite_feed
 from tests.service.redis_server import RedisServer
 
 MOVIES = DomainRecord("movies", "f" * 64, "Films")

@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 
 from service.errors import JobTaken
-from service.state import DomainRecord, State, sqlite_file
+from service.state import DomainRecord, State
 from service.state.sqlite import SqliteState
+from service.state.sqlite import file as sqlite_file
 from tests.service.conftest import wait_until
 from tests.service.redis_server import RedisServer
 

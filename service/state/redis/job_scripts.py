@@ -1,4 +1,4 @@
-"""What Redis does to jobs in one step; `redis_scripts` says what every script has in common.
+"""What Redis does to jobs in one step; `scripts` says what every script has in common.
 
 A job's hash holds JSON by field, and `lease`, the time of Redis until which its owner holds it.
 Jobs are listed by number in three sorted sets: all of them, a domain's, and those that have not
@@ -9,7 +9,7 @@ All of them also run in a full Redis, save creating one: a job must be able to s
 
 from __future__ import annotations
 
-from service.state.redis_scripts import script
+from service.state.redis.scripts import script
 
 TAKEN = b"!taken"
 ENDED = b"!ended"

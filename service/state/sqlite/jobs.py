@@ -15,7 +15,7 @@ from typing import Any
 from adapters_store.clock import now
 from service.errors import JobNotFound, JobTaken, RequestConflict
 from service.state import ENDED, RETAINED_JOBS, JobRecord
-from service.state.sqlite_feed import append, count_up
+from service.state.sqlite.feed import append, count_up
 
 _JSON = ("detail", "result", "error")
 _NAMES = [field.name for field in fields(JobRecord)]

@@ -6,10 +6,10 @@ import time
 from typing import Any
 
 from service.state import EntryKind, FeedEntry
-from service.state import redis_scripts as scripts
 from service.state.feed import coalesced
-from service.state.redis_keys import FEED, FEED_COUNT
-from service.state.redis_link import Link
+from service.state.redis import scripts
+from service.state.redis.keys import FEED, FEED_COUNT
+from service.state.redis.link import Link
 
 
 def announce(link: Link, kind: EntryKind, domain: str) -> None:

@@ -23,9 +23,9 @@ from redis.retry import Retry
 
 from adapters_store.errors import OutOfSpace
 from service.errors import StateError, StateLost, StateUnavailable
-from service.state import redis_scripts as scripts
-from service.state.redis_job_scripts import SETTLE
-from service.state.redis_keys import EPOCH, FEED, FEED_COUNT, JOB, JOBS, LINE, OPEN_JOBS, ROOT
+from service.state.redis import scripts
+from service.state.redis.job_scripts import SETTLE
+from service.state.redis.keys import EPOCH, FEED, FEED_COUNT, JOB, JOBS, LINE, OPEN_JOBS, ROOT
 
 TIMEOUT_S = 2.0
 CONNECT_S = 1.0

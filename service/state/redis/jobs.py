@@ -11,10 +11,10 @@ from typing import Any
 from adapters_store.clock import now
 from service.errors import JobNotFound, JobTaken, RequestConflict, StateUnavailable
 from service.state import ENDED, RETAINED_JOBS, JobRecord
-from service.state import redis_job_scripts as scripts
-from service.state import redis_keys as keys
-from service.state.redis_link import Link, Value
-from service.state.redis_scripts import MISSING
+from service.state.redis import job_scripts as scripts
+from service.state.redis import keys
+from service.state.redis.link import Link, Value
+from service.state.redis.scripts import MISSING
 
 PAGE_JOBS = 2000
 

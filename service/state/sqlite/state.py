@@ -28,11 +28,11 @@ from service.state import (
     Visibility,
     probes_text,
     read_probes,
-    sqlite_feed,
-    sqlite_items,
-    sqlite_jobs,
 )
-from service.state.sqlite_file import SqliteFile
+from service.state.sqlite import feed as sqlite_feed
+from service.state.sqlite import items as sqlite_items
+from service.state.sqlite import jobs as sqlite_jobs
+from service.state.sqlite.file import SqliteFile
 
 FILE = "state.db"
 
@@ -54,7 +54,7 @@ class SqliteState:
     """The embedded backend; safe to use from any thread and any process of the host."""
 
     # All of State, so many methods: each opens its transaction here, what it does is in
-    # sqlite_items, sqlite_jobs and sqlite_feed.
+    # `items`, `jobs` and `feed`.
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)

@@ -21,7 +21,7 @@ from service.state import (
     Upserted,
     Visibility,
 )
-from service.state.sqlite_feed import append
+from service.state.sqlite.feed import append
 
 IDS_PER_QUERY = 500
 KEPT_TOMBSTONES = MAX_CHANGES

@@ -2,8 +2,7 @@
 
 A domain is a hash (record, counters), a hash from ids to rows, hashes of items and of metadata by
 row, and a log of its catalog's changes; a job is a hash, listed in sorted sets; the feed is a
-stream. Writes are scripts (`redis_scripts`, `redis_job_scripts`), sent by `redis_link`; nothing
-else writes.
+stream. Writes are scripts (`scripts`, `job_scripts`), sent by `link`; nothing else writes.
 """
 
 from __future__ import annotations
@@ -30,12 +29,11 @@ from service.state import (
     Visibility,
     probes_text,
     read_probes,
-    redis_feed,
-    redis_jobs,
 )
-from service.state import redis_keys as keys
-from service.state import redis_scripts as scripts
-from service.state.redis_catalog import (
+from service.state.redis import feed as redis_feed
+from service.state.redis import jobs as redis_jobs
+from service.state.redis import keys, scripts
+from service.state.redis.catalog import (
     PAGE_ITEMS,
     DomainRemovedMeanwhile,
     read_changes,
@@ -43,10 +41,8 @@ from service.state.redis_catalog import (
     read_removals,
     written,
 )
-from service.state.redis_link import Link, Value
-from service.state.redis_open import FILE, agree, check_server
-
-__all__ = ["FILE", "RedisState"]
+from service.state.redis.link import Link, Value
+from service.state.redis.open import agree, check_server
 
 _log = logging.getLogger("swaprec")
 
@@ -54,8 +50,8 @@ _log = logging.getLogger("swaprec")
 class RedisState:
     """The shared backend; safe to use from any thread."""
 
-    # All of State, so many methods: what the longer ones do is in redis_catalog, redis_jobs,
-    # redis_feed and the scripts.
+    # All of State, so many methods: what the longer ones do is in `catalog`, `jobs`, `feed` and
+    # the scripts.
 
     def __init__(self, url: str, folder: Path, known: Collection[str] = ()) -> None:
         """Open the state.

@@ -15,9 +15,8 @@ from itertools import chain
 from typing import Any
 
 from service.state import ChangedItem, Changes, Removals, StoredItem
-from service.state import redis_keys as keys
-from service.state import redis_scripts as scripts
-from service.state.redis_link import Link
+from service.state.redis import keys, scripts
+from service.state.redis.link import Link
 
 PAGE_ITEMS = 2000
 _PLAIN = 3

@@ -11,9 +11,8 @@ from typing import Any
 
 from adapters_store.files import atomic_write
 from service.errors import StateError, StateUnavailable
-from service.state import redis_keys as keys
-from service.state import redis_scripts as scripts
-from service.state.redis_link import Link
+from service.state.redis import keys, scripts
+from service.state.redis.link import Link
 
 VERSION = "3"
 BEFORE = ("1", "2")

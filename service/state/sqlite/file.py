@@ -11,9 +11,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from service.errors import StateDamaged, StateError, StateLost, StateUnavailable
-from service.state import sqlite_header
-from service.state.sqlite_errors import RESTORE, translated
-from service.state.sqlite_schema import prepare
+from service.state.sqlite import header as sqlite_header
+from service.state.sqlite.errors import RESTORE, translated
+from service.state.sqlite.schema import prepare
 
 BUSY_MS = 10_000
 RETRY_S = 0.01
