@@ -203,6 +203,7 @@ class Jobs:
         except JobNotFound:
             self._end_removed(job)
         except Cancelled:
+            _log.info("job %s (%s of %s) is cancelled", job.id, job.kind, job.domain)
             self._end_safely(job, status="cancelled")
         except Exception as error:  # noqa: BLE001 - whatever it is, the job's reader must learn of it
             if self._closing.is_set():  # what it worked with was ended, too

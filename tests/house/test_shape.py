@@ -27,8 +27,8 @@ MAX_PUBLIC_METHODS = 15
 
 MANY_METHODS = {
     "LiveTable": "one lock guards all that it holds: what is split off would be out of step",
-    "RedisState": "State in Redis: its parts are mixed in from modules of their own",
-    "SqliteState": "State in a file: its parts are mixed in from modules of their own",
+    "RedisState": "all of State: what its methods do is in modules of their own",
+    "SqliteState": "all of State: what its methods do is in modules of their own",
 }
 """Classes with more public methods than others, and why."""
 

@@ -61,12 +61,16 @@ def left_behind(components: Components) -> list[str]:
 
 
 @pytest.mark.parametrize("body", BODIES)
-def test_an_import_that_stores_nothing_is_cancelled_soon(components: Components, body: str) -> None:
+def test_an_import_that_stores_nothing_is_cancelled_soon(
+    components: Components, body: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
     job = begin(components, body)
     components.jobs.cancel(job.id)
     wait_until(lambda: components.state.get_job(job.id).ended, SOON_S)
     assert components.state.get_job(job.id).status == "cancelled"
     wait_until(lambda: left_behind(components) == [])
+    assert f"job {job.id} (import of {job.domain}) is cancelled" in caplog.messages
 
 
 @pytest.mark.parametrize("body", BODIES)
