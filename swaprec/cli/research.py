@@ -111,6 +111,11 @@ def report(
     """Show what came of runs: one page without network, and Markdown."""
     from training.report import write_report
 
+    missing = [str(folder) for folder in runs if not folder.is_dir()]
+    if missing:
+        raise Stop(
+            f"{', '.join(missing)}: no such folder", "give folders of runs or of experiments", USAGE
+        )
     written = write_report(runs, out)
     if as_json:
         places = {"html": str(written.html), "markdown": str(written.markdown)}

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.checkpoints import bert_checkpoint
+from tests.swaprec.in_process import invoke
 from tests.training.conftest import tiny_log
 
 FILE = """
@@ -234,3 +235,12 @@ def test_a_folder_without_results_is_named(tmp_path: Path) -> None:
     )
     assert failed.returncode != 0
     assert "no result.json below" in failed.stderr
+
+
+def test_every_folder_that_is_not_there_is_named_and_no_report_is_written(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    out = tmp_path / "report"
+    refused = invoke("report", tmp_path / "there", tmp_path / "a", tmp_path / "b", "--out", out)
+    assert refused.exit_code == 2
+    assert f"{tmp_path / 'a'}, {tmp_path / 'b'}: no such folder" in refused.stderr
+    assert not out.exists()

@@ -94,6 +94,14 @@ def test_the_titles_of_movielens_are_read_in_the_encoding_of_their_release(
     assert imported(tmp_path, "movielens").items["title"].to_list() == ["Amélie (2001)"]
 
 
+def test_one_title_in_another_encoding_changes_no_other_title(tmp_path: Path) -> None:
+    titles = ["1::Amélie (2001)::Comedy\n".encode(), "2::Léon (1994)::Crime\n".encode("latin-1")]
+    (tmp_path / "movies.dat").write_bytes(b"".join(titles))
+    (tmp_path / "ratings.dat").write_text("1::1::5::838985046\n", "utf-8")
+    read = imported(tmp_path, "movielens").items["title"].to_list()
+    assert read == ["Amélie (2001)", "Léon (1994)"]
+
+
 def test_a_title_without_an_item_is_counted(tmp_path: Path) -> None:
     (tmp_path / "x_items.tsv").write_text("v1\tOne\n\tLost\n", "utf-8")
     (tmp_path / "x_users.tsv").write_text("u\tv1\n", "utf-8")

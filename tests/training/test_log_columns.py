@@ -41,6 +41,8 @@ def test_a_folder_of_parts_is_one_table(tmp_path: Path) -> None:
             (folder / f".part-00000.{form}.crc").write_bytes(b"crc")
             for number, frame in enumerate(frames):
                 write(frame, folder / f"part-{number:05}.{form}")
+            # Of a partition without rows.
+            (folder / f"part-00009.{form}").touch()
     assert rows(imported(tmp_path / "parquet", "canonical")) == [("7", "1"), ("7", "2")]
     assert rows(imported(tmp_path / "csv")) == [("7", "1"), ("7", "2")]
     for part in (tmp_path / "csv" / "items.csv").glob("part*"):

@@ -11,6 +11,7 @@ import polars as pl
 
 from training.importers.csv_files import csv_chunks, csv_frame
 from training.importers.tables import (
+    LATIN1,
     LOG_COLUMNS,
     DataError,
     Source,
@@ -19,7 +20,6 @@ from training.importers.tables import (
     gzip_hint,
     rows_of,
     there,
-    utf8_or_latin1,
 )
 from training.rejections import Rejections
 
@@ -71,7 +71,7 @@ def read(source: Source) -> Tables:
 def _hundred(folder: Path, rejected: Rejections) -> tuple[pl.DataFrame, Iterator[pl.DataFrame]]:
     names = ("item_id", "title", "released", "video", "url", *_GENRES)
     catalog = there(folder / "u.item")
-    items = rows_of(catalog, names, rejected, "|", utf8_or_latin1(catalog))
+    items = rows_of(catalog, names, rejected, "|", LATIN1)
     flags = [pl.when(pl.col(genre) == "1").then(pl.lit(genre)) for genre in _GENRES]
     genres = pl.concat_str(flags, separator="|", ignore_nulls=True).alias("genres")
     return items.select("item_id", "title", genres), chunks_of(
@@ -81,9 +81,7 @@ def _hundred(folder: Path, rejected: Rejections) -> tuple[pl.DataFrame, Iterator
 
 def _million(folder: Path, rejected: Rejections) -> tuple[pl.DataFrame, Iterator[pl.DataFrame]]:
     catalog = there(folder / "movies.dat")  # of 1M in Latin-1, of 10M in UTF-8
-    items = rows_of(
-        catalog, ("item_id", "title", "genres"), rejected, "::", utf8_or_latin1(catalog)
-    )
+    items = rows_of(catalog, ("item_id", "title", "genres"), rejected, "::", LATIN1)
     return items, chunks_of(folder / "ratings.dat", _RATINGS, rejected, "::")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -114,14 +115,27 @@ def numbered(log: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
         done += chunk.height
 
 
-def lines_of(path: Path, encoding: str = "utf-8-sig") -> Iterator[str]:
-    """Yield the lines of a file; only a newline ends one, whatever a title contains.
+def _as_latin1(error: UnicodeError) -> tuple[str, int]:
+    """Read the bytes that are not UTF-8 as Latin-1, which has a character for each."""
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    return error.object[error.start : error.end].decode("latin-1"), error.end
+
+
+LATIN1 = "swaprec-latin-1"
+"""For `errors` of a file whose publisher wrote it in UTF-8, in Latin-1, or in both."""
+
+codecs.register_error(LATIN1, _as_latin1)
+
+
+def lines_of(path: Path, errors: str = "strict") -> Iterator[str]:
+    """Yield the lines of a file in UTF-8; only a newline ends one, whatever a title contains.
 
     Raises:
-        DataError: it is not in that encoding.
+        DataError: it is not UTF-8, and `errors` is "strict".
     """
     try:
-        with path.open(encoding=encoding, newline="\n") as file:
+        with path.open(encoding="utf-8-sig", errors=errors, newline="\n") as file:
             for line in file:
                 yield line.removesuffix("\n").removesuffix("\r")
     except UnicodeDecodeError as error:
@@ -156,18 +170,10 @@ def not_utf8(path: Path) -> DataError:
     return DataError(f"{path} is not UTF-8: convert it, for example with iconv -t UTF-8")
 
 
-def utf8_or_latin1(path: Path) -> str:
-    """Return the encoding of a catalog that its publisher wrote in one of the two."""
-    try:
-        for _ in lines_of(path):
-            pass
-    except DataError:
-        return "latin-1"
-    return "utf-8-sig"
-
-
 def files_of(path: Path, what: str) -> list[Path]:
     """Return a file, or the parts of a folder in the order of their names, as Spark writes them.
+
+    Parts of no bytes, which Spark writes for partitions without rows, are left out.
 
     Raises:
         DataError: there is nothing, or a folder without parts.
@@ -181,7 +187,10 @@ def files_of(path: Path, what: str) -> list[Path]:
         )
     inside = (part.relative_to(path) for part in sorted(path.rglob("*")) if part.is_file())
     found = [
-        path / name for name in inside if not any(one.startswith((".", "_")) for one in name.parts)
+        path / name
+        for name in inside
+        if not any(one.startswith((".", "_")) for one in name.parts)
+        and (path / name).stat().st_size > 0
     ]
     if not found:
         raise DataError(f"{path} is a folder without parts of a {what}")
@@ -207,14 +216,14 @@ def rows_of(
     names: Sequence[str],
     rejected: Rejections,
     separator: str = "\t",
-    encoding: str = "utf-8-sig",
+    errors: str = "strict",
 ) -> pl.DataFrame:
     """Read a whole file without a header, as `chunks_of` does.
 
     Raises:
-        DataError: it is not there, or not in that encoding.
+        DataError: it is not there, or not UTF-8 and `errors` is "strict".
     """
-    return pl.concat(list(chunks_of(path, names, rejected, separator, encoding)))
+    return pl.concat(list(chunks_of(path, names, rejected, separator, errors)))
 
 
 def chunks_of(
@@ -222,17 +231,17 @@ def chunks_of(
     names: Sequence[str],
     rejected: Rejections,
     separator: str = "\t",
-    encoding: str = "utf-8-sig",
+    errors: str = "strict",
 ) -> Iterator[pl.DataFrame]:
     """Read a file without a header, one row a line; further fields of a line are left out, shorter
     lines rejected.
 
     Raises:
-        DataError: it is not there, or not in that encoding.
+        DataError: it is not there, or not UTF-8 and `errors` is "strict".
     """
 
     def rows() -> Iterator[list[str]]:
-        for number, line in enumerate(lines_of(there(path), encoding), 1):
+        for number, line in enumerate(lines_of(there(path), errors), 1):
             fields = line.split(separator)
             if len(fields) >= len(names):
                 yield fields[: len(names)]
