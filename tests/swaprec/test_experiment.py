@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from swaprec.errors import Stop
 from tests.checkpoints import bert_checkpoint
 from tests.swaprec.in_process import invoke
 from tests.training.conftest import tiny_log
@@ -241,6 +242,6 @@ def test_every_folder_that_is_not_there_is_named_and_no_report_is_written(tmp_pa
     (tmp_path / "there").mkdir()
     out = tmp_path / "report"
     refused = invoke("report", tmp_path / "there", tmp_path / "a", tmp_path / "b", "--out", out)
-    assert refused.exit_code == 2
-    assert f"{tmp_path / 'a'}, {tmp_path / 'b'}: no such folder" in refused.stderr
+    assert isinstance(refused.exception, Stop)
+    assert str(refused.exception) == f"{tmp_path / 'a'}, {tmp_path / 'b'}: no such folder"
     assert not out.exists()
