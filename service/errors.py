@@ -1,4 +1,6 @@
-"""Everything the service refuses, as plain errors; `problems` turns them into answers."""
+"""Everything the service refuses, as plain errors;
+`wire/problems.py` turns them into answers.
+"""
 
 from __future__ import annotations
 
@@ -189,8 +191,9 @@ class BackboneNotFound(ServiceError):
 
 
 class QueueFull(ServiceError):
-    """More recommendations wait than are kept,
-    or for too long (`access/admission.py`, `engine/queue.py`).
+    """More recommendations wait than may, or for too long.
+
+    Raised by `access/admission.py`, `engine/queue.py` and `recommend/cold.py`.
     """
 
     status = 429

@@ -145,7 +145,7 @@ async def _history(
 async def raw_vectors(
     live: LiveDomain, raw: Sequence[RawItem], locs: Sequence[ErrorPlace], reader: Reader
 ) -> Floats:
-    """Encode raw items: [n, d]. PictureThreads wait for their domain's place, until they are
+    """Encode raw items: [n, d]. Pictures wait for their domain's place, until they are
     encoded.
 
     Args:
