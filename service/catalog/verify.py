@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from service.catalog.index import Rows
 from service.catalog.live_items import LiveItems
 from service.errors import VerificationFailed
+from service.version import NONE
 from transrec.arrays import Floats
 
 MIN_DISTINCT = 0.1
@@ -48,9 +49,9 @@ def verify(name: str, items: LiveItems, encode: Encode, window: int, contents: C
     different = len(set(contents(items.ids(sample))))
     distinct = len({vector.tobytes() for vector in items.vectors(sample)})
     if different > PROBES and distinct < MIN_DISTINCT * different:
+        cause = "the backbone cannot tell them apart" if name == NONE else "the adapter collapsed"
         raise VerificationFailed(
-            f"{different} different items have only {distinct} different vectors: the adapter"
-            " collapsed"
+            f"{different} different items have only {distinct} different vectors: {cause}"
         )
     if len(rows):
         _check_answers(items, encode, window, sample[:: max(1, len(sample) // PROBES)])

@@ -77,16 +77,13 @@ def open_http(kind: Callable[..., H], url: str | None, key: str | None, timeout:
         # be reached by.
         if proxy_bypass(httpx.URL(given["base_url"]).host):
             return kind(**(given | {"trust_env": False}))
-        needs_socks = isinstance(error, ImportError)
         what = (
-            "a SOCKS proxy, which needs pip install 'httpx[socks]'"
-            if needs_socks
-            else f"no usable proxy ({error})"
+            "a SOCKS proxy, which needs pip install 'httpx[socks]': install it"
+            if isinstance(error, ImportError)
+            else f"no usable proxy ({error}): correct it"
         )
         named = ", ".join(name for name in PROXIES if os.environ.get(name)) or "ALL_PROXY"
-        why = (
-            f"the environment names {what}; install it, unset {named}, or add the host to NO_PROXY"
-        )
+        why = f"the environment names {what}, unset {named}, or add the host to NO_PROXY"
         raise ProxyUnusable(given["base_url"], why) from error
 
 
