@@ -98,7 +98,7 @@ class ItemReader:
         """
         return self.merged(self.row(patch, before.item_id), before)
 
-    def patching(self, patch: ItemPatch) -> Callable[[StoredItem], StoredItem]:
+    def bind_patch(self, patch: ItemPatch) -> Callable[[StoredItem], StoredItem]:
         """Return what changes an item as a patch says, with its picture made durable.
 
         What it raises is a ValueError or OutOfSpace, as of `patched`.

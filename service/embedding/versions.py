@@ -127,7 +127,7 @@ class Versions:
         return self.reader_of(self._state.get_domain(domain))
 
     def reader_of(self, record: DomainRecord) -> ItemReader:
-        """Return the same for a domain whose record is at hand.
+        """Like `item_reader`, for a record that the caller has read already.
 
         Raises:
             BackboneNotFound.

@@ -1,4 +1,4 @@
-"""What routes and middleware get of the app and of a request."""
+"""Dependencies of routes and middleware."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CHECK_EVERY_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class MiddlewareComponents:
-    """What is asked of every request, before and after its route."""
+    """Components that the middleware and checks of keys use."""
 
     keys: Keys
     admission: Admission

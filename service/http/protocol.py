@@ -106,7 +106,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         self._watch = self.loop.call_later(self._limits.check_seconds, self._check)
         if len(self.connections) > self._limits.connections:
-            self._refuse(refusals.too_many(self._limits.connections))
+            self._refuse(refusals.refuse_connection(self._limits.connections))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End."""
@@ -136,7 +136,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if before == (self._phase, self._messages, self._received):
             self._silent += len(data)
             if self._silent > self._limits.head_bytes:
-                self._refuse(refusals.long_head(self._limits.head_bytes))
+                self._refuse(refusals.refuse_head(self._limits.head_bytes))
 
     def on_message_begin(self) -> None:
         """Begin a request."""
@@ -149,7 +149,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """Take a part of the address."""
         super().on_url(url)
         if len(self.url) > self._limits.line_bytes:
-            self._raise(refusals.long_line(self._limits.line_bytes))
+            self._raise(refusals.refuse_line(self._limits.line_bytes))
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header; a trailer, which comes after the body,
@@ -159,14 +159,14 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         super().on_header(name, value)
         if len(self.headers) > self._limits.head_fields:
-            self._raise(refusals.many_fields(self._limits.head_fields))
+            self._raise(refusals.refuse_fields(self._limits.head_fields))
 
     def on_headers_complete(self) -> None:
         """Start the request."""
         if self._chunk + self._silent > self._limits.head_bytes:
             size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
             if size > self._limits.head_bytes:
-                self._raise(refusals.long_head(self._limits.head_bytes))
+                self._raise(refusals.refuse_head(self._limits.head_bytes))
         if len(self.pipeline) >= MAX_PIPELINED:
             self._raise(
                 status_problem(400, f"more than {MAX_PIPELINED} requests wait on this connection")
@@ -260,7 +260,7 @@ class BoundedProtocol(HttpToolsProtocol):
             if self._is_slow(now):
                 limits = self._limits
                 self._refuse(
-                    refusals.slow(
+                    refusals.refuse_slow(
                         "body",
                         limits.body_seconds,
                         f"{limits.body_bytes_per_second} bytes a second",
@@ -272,7 +272,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def _end_silence(self) -> None:
         """Close a connection on which no request came, or only a part of one."""
         if self._phase is Phase.HEAD:
-            self._refuse(refusals.slow("head", self._limits.head_seconds, "all of it"))
+            self._refuse(refusals.refuse_slow("head", self._limits.head_seconds, "all of it"))
         elif self._phase is Phase.BODY or self.timeout_keep_alive_task is None:
             self.transport.close()
 

@@ -113,7 +113,7 @@ class UploadForm:
             raise MalformedBody(f"field {name}: expected true or false, got {quote(value)}")
         return value in ("true", "1")
 
-    def options(self, queried: str | None) -> UploadOptions:
+    def read_options(self, queried: str | None) -> UploadOptions:
         """Return what the fields ask for.
 
         Args:

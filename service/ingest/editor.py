@@ -34,7 +34,7 @@ class CatalogEditor:
         state: keeps domains and items.
         versions: know what a domain's backbone reads.
         writer: stores items and makes them searchable.
-        imports: do it as jobs.
+        imports: bodies, now or as jobs.
         pictures: threads for what unpacks pictures.
     """
 
@@ -74,7 +74,7 @@ class CatalogEditor:
         return await run(partial(self._put, domain, item, incarnation))
 
     async def queue_item(self, domain: str, item: ItemBody, incarnation: str) -> JobRecord:
-        """Check an item, and have a job do the same.
+        """Check an item, and queue a job that stores it.
 
         Raises:
             InvalidRequest; what `Imports.submit_item` raises.
@@ -97,7 +97,7 @@ class CatalogEditor:
     async def queue_patch(
         self, domain: str, item_id: str, patch: ItemPatch, incarnation: str
     ) -> JobRecord:
-        """Check a patch, and have a job do the same.
+        """Check a patch, and queue a job that applies it.
 
         Raises:
             ItemNotFound; InvalidRequest; OutOfSpace; TooManyAtOnce.
@@ -134,7 +134,7 @@ class CatalogEditor:
         _readable(partial(item_reader.item, item))
 
     def _patch(self, domain: str, item_id: str, patch: ItemPatch, incarnation: str) -> StoredItem:
-        change = self._versions.item_reader(domain).patching(patch)
+        change = self._versions.item_reader(domain).bind_patch(patch)
         self._writer.change(
             domain, item_id, lambda before: _readable(partial(change, before)), incarnation
         )

@@ -268,7 +268,7 @@ class Imports:
             )
         elif item_id in self._overtaken(job.domain, begun["generation"]):
             return {"updated": 0, "unchanged": 1}
-        change = self._versions.item_reader(job.domain).patching(patch)
+        change = self._versions.item_reader(job.domain).bind_patch(patch)
         stored: Upserted = progress.retry_until_available(
             lambda: self._writer.change(job.domain, item_id, change, incarnation)
         )

@@ -175,8 +175,11 @@ class CatalogWriter:
             raise ItemNotFound(f"{domain} has no item {item_id!r}")
         return found[item_id]
 
-    def embed(
-        self, domain: str, items: Sequence[StoredItem], check: Callable[[], None] = lambda: None
+    def _embed(
+        self,
+        record: DomainRecord,
+        items: Sequence[StoredItem],
+        check: Callable[[], None] = lambda: None,
     ) -> None:
         """Embed what has no vector yet, under every version that answers or is kept warm; `check`
         may end it.
@@ -184,15 +187,11 @@ class CatalogWriter:
         Raises:
             DomainNotFound: also where it is deleted meanwhile.
         """
-        self._embed(self._state.get_domain(domain), items, check)
-
-    def _embed(
-        self,
-        record: DomainRecord,
-        items: Sequence[StoredItem],
-        check: Callable[[], None] = lambda: None,
-    ) -> None:
         domain = record.name
+        check_exists = fence(self._state, record)
+        # Since the record was read a picture may have been decoded, and the disk synced: vectors of
+        # a domain that was removed meanwhile would be left behind.
+        check_exists()
         contents = self._versions.reader_of(record).contents_of(items)
         backbone = self._versions.engine(record).backbone
         activation = self._store.current(domain)
@@ -207,7 +206,6 @@ class CatalogWriter:
             try:
                 self._vectors.complete(domain, prepared, contents, backbone, lambda *_: check())
             except (OSError, RuntimeError):
-                fence(
-                    self._state, record
-                )()  # a domain that is deleted meanwhile takes its vectors along
+                # A domain that is deleted meanwhile takes its vectors along.
+                check_exists()
                 raise

@@ -30,8 +30,8 @@ from service.wire.responses import Comparison, Embedded, Evaluated, Recommendati
 B = TypeVar("B", bound=Body)
 
 ReadBody = Callable[[], Awaitable[bytes]]
-"""Reads the body of a request; called once the domain is there, so that a request to one that is
-not is refused without its body.
+"""Reads the body of a request; called after the domain is loaded: a request to an unknown domain is
+refused before its body is read.
 """
 
 HISTORY_EXAMPLE = '{"history": ["n101"]}'

@@ -194,7 +194,7 @@ class Activator:
                 activation = self._store.current(domain)
                 if (
                     not activation.percent
-                    or self._candidates.digest(record, activation.canary) != digest
+                    or self._candidates.find_digest(record, activation.canary) != digest
                 ):
                     return
                 _log.warning(

@@ -42,7 +42,7 @@ class Candidates:
 
     def find_ready(self, record: DomainRecord, version: Version) -> LiveDomain | None:
         """Return the value of a version that can answer now;
-        None where something is to be done before.
+        None where a job must come before.
         """
         deployment = self._live.find(record.name)
         if deployment is None:
@@ -57,7 +57,7 @@ class Candidates:
         except (NotBuilt, *DAMAGE_ERRORS):  # a job builds it, or says what is wrong with it
             return None
 
-    def digest(self, record: DomainRecord, version: Version) -> str:
+    def find_digest(self, record: DomainRecord, version: Version) -> str:
         """Return the digest of a version without reading its weights."""
         return self._versions.identify(record, version)[0]
 

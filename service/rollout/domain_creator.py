@@ -21,7 +21,7 @@ class DomainCreator:
     Args:
         state: keeps the domains.
         store: keeps their versions.
-        backbones: that a domain may run.
+        backbones: those that a domain may run.
         publish: makes a new domain answer.
     """
 

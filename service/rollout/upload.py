@@ -14,7 +14,7 @@ from adapters_store.bundle import Bundle, open_bundle
 from adapters_store.errors import BundleError, BundleProblem
 from adapters_store.quoting import quote
 from adapters_store.store import Added, Store
-from adapters_store.upload import Sealed, Upload
+from adapters_store.upload import Upload
 from service.embedding.versions import Versions
 from service.errors import InvalidRequest
 from service.jobs import Jobs
@@ -42,14 +42,6 @@ class UploadOptions:
     gate: GateBody | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Uploaded:
-    """The version, and the job that activates it, if that was asked for."""
-
-    added: Added
-    job: JobRecord | None
-
-
 class Uploader:
     """Accepts bundles; all of it waits for the disk, so never on the event loop."""
 
@@ -69,22 +61,15 @@ class Uploader:
         self._activator = activator
         self._jobs = jobs
 
-    def upload(self, received: Upload, options: UploadOptions, authorize: Authorize) -> Uploaded:
+    def add(self, received: Upload, options: UploadOptions, authorize: Authorize) -> Added:
         """Check a bundle that came in whole, and keep it as its domain's next version.
 
         Raises:
             UnsupportedFormat; BundleError: with every problem; InvalidRequest: it is of another
                 domain; ScopeDenied; DomainNotFound; TooManyAtOnce: a job that activates it would
-                be refused; OutOfSpace. Nothing was kept.
+                be refused; OutOfSpace. No version was kept; a domain that was created stays.
         """
         sealed = received.seal()
-        added = self._add(sealed, options, authorize)
-        if not options.activate:
-            return Uploaded(added, None)
-        wanted = ActivateRequest(gate=options.gate)
-        return Uploaded(added, self._activator.submit(added.card.domain, added.version, wanted))
-
-    def _add(self, sealed: Sealed, options: UploadOptions, authorize: Authorize) -> Added:
         bundle = open_bundle(sealed.path, sealed.digest)
         name = bundle.manifest.domain if options.domain is None else options.domain
         authorize("write", name)
@@ -97,6 +82,19 @@ class Uploader:
             self._jobs.check_room(name)
         check = _accept if record.backbone == checked_on else self._versions.check_upload(record)
         return self._store.add(name, sealed, check, fence(self._state, record))
+
+    def activate(self, added: Added, options: UploadOptions) -> JobRecord | None:
+        """Have a version activated, if that was asked for. It is kept where this is refused.
+
+        The upload's file and its place are given back before: a flip may wait for its domain.
+
+        Raises:
+            TooManyAtOnce; what `Activator.submit` raises.
+        """
+        if not options.activate:
+            return None
+        wanted = ActivateRequest(gate=options.gate)
+        return self._activator.submit(added.card.domain, added.version, wanted)
 
     def _create(self, name: str, bundle: Bundle) -> str:
         """Create the domain of a bundle that will be accepted, and return its backbone; for one

@@ -30,7 +30,7 @@ def parse_body(model: type[M], body: bytes, example: str) -> M:
 
 
 def parse_value(model: type[M], value: Any) -> M:
-    """Read a body that is JSON no longer, as strictly.
+    """Validate JSON that was parsed already, as strictly as `parse_body`.
 
     Raises:
         InvalidRequest: with every value that is wrong.

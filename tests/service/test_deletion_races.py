@@ -16,6 +16,7 @@ from adapters_store.bundle import Manifest, write_bundle
 from adapters_store.domains import LOCK
 from adapters_store.errors import VersionNotFound
 from adapters_store.store import Store
+from service.content.item_reader import ItemReader
 from service.data_folder import end_removals
 from service.errors import DomainNotFound
 from service.state import DomainRecord, Probe, State, StoredItem
@@ -191,7 +192,27 @@ def test_items_whose_vectors_go_with_their_domain_are_refused_as_of_a_removed_do
     client.put("/domains/movies", json={}).raise_for_status()
     monkeypatch.setattr(vectors, "complete", fail)
     with pytest.raises(type(error)):
-        components_of(client).writer.embed("movies", [StoredItem("i1", "film")])
+        components_of(client).writer.upsert("movies", [StoredItem("i1", "film")])
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH"])
+def test_an_item_whose_domain_is_deleted_while_it_is_read_leaves_no_vector_behind(
+    client: httpx.Client, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    client.put("/domains/movies", json={}).raise_for_status()
+    client.put("/domains/movies/items/i1", json={"title": "film"}).raise_for_status()
+    settle = ItemReader.settle
+
+    def delete(reader: ItemReader) -> None:
+        if "movies" in client.get("/domains").text:
+            client.delete("/domains/movies").raise_for_status()
+        settle(reader)
+
+    monkeypatch.setattr(ItemReader, "settle", delete)
+    answer = client.request(method, "/domains/movies/items/i1", json={"title": "another film"})
+    assert (answer.status_code, answer.json()["code"]) == (404, "domain_not_found")
+    vectors = components_of(client).settings.data / "vectors"
+    assert [path.name for path in vectors.glob("*")] == []
 
 
 def test_a_flip_of_the_deleted_domain_is_not_written_into_the_new_one(tmp_path: Path) -> None:

@@ -117,13 +117,14 @@ async def post_adapter(
         async with receive(components.store, limit) as upload:
             form = UploadForm(upload)
             await form.read(request.headers.get("content-type", ""), stream(request))
-            options = form.options(domain)
-            done = await run_in_threadpool(components.uploader.upload, upload, options, key.check)
-    card = done.added.card
-    if done.job is not None:
-        content = card.to_json() | {"job": done.job.to_json()}
-        return _json(content, 202, {"Location": f"/jobs/{done.job.id}"})
-    status = 201 if done.added.created else 200
+            options = form.read_options(domain)
+            added = await run_in_threadpool(components.uploader.add, upload, options, key.check)
+    job = await run_in_threadpool(components.uploader.activate, added, options)
+    card = added.card
+    if job is not None:
+        content = card.to_json() | {"job": job.to_json()}
+        return _json(content, 202, {"Location": f"/jobs/{job.id}"})
+    status = 201 if added.created else 200
     place = f"/adapters/{card.domain}/versions/{card.version}"
     return _json(card.to_json(), status, {"Location": place})
 

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from service.state import DomainRecord
 from tests.service.conftest import components_of, wait_for_job
 
 NDJSON = {"Content-Type": "application/x-ndjson"}
@@ -121,14 +122,14 @@ def test_what_somebody_changes_while_rows_are_embedded_is_not_undone(
 ) -> None:
     load(movies, {**FULL, "available": True})
     writer = components_of(movies).writer
-    embed = components_of(movies).writer.embed
+    embed = writer._embed
 
-    def interrupted(domain: str, items: Any, *more: Any) -> None:
-        embed(domain, items, *more)
-        monkeypatch.setattr(writer, "embed", embed)
+    def interrupted(record: DomainRecord, items: Any, *more: Any) -> None:
+        embed(record, items, *more)
+        monkeypatch.setattr(writer, "_embed", embed)
         movies.patch("/domains/movies/items/full", json={"available": False})
 
-    monkeypatch.setattr(writer, "embed", interrupted)
+    monkeypatch.setattr(writer, "_embed", interrupted)
     load(movies, {"item_id": "full", "title": "Heat (1995)"})
     assert (stored(movies)["text"], stored(movies)["available"]) == ("Heat (1995)", False)
 

@@ -51,7 +51,8 @@ def test_what_was_deleted_and_came_back_while_changes_wait_is_there_again_after_
     assert not caught_up(components).items.rows([TEXTS[3]])
     write_in_other_process(components, [TEXTS[3]])
     delete_in_other_process(components, MANY[0])
-    components.writer.embed("movies", [StoredItem(text, text) for text in [*MANY, TEXTS[3]]])
+    record = components.state.get_domain("movies")
+    components.writer._embed(record, [StoredItem(text, text) for text in [*MANY, TEXTS[3]]])
     assert set(caught_up(components).items.rows([*TEXTS, *MANY])) == {*TEXTS, *MANY[1:]}
     assert "movies" not in components.reconciler.backlog.waiting
 
