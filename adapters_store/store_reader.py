@@ -21,7 +21,7 @@ from adapters_store.versions import (
 
 
 class StoreReader:
-    """A store as those see it who change nothing in it; it makes no folder and takes no lock."""
+    """The reading half of `Store`: it makes no folder and takes no lock."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -92,7 +92,10 @@ MAPS_PER_DOMAIN = 16
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
-    """What the components of an app are given; tests pass other values than these."""
+    """Intervals and limits of the components of an app; tests pass other values than these.
+
+    `clock`: seconds since the epoch; only the delay after a failed build reads it.
+    """
 
     jobs: JobIntervals = JOB_INTERVALS
     max_open_jobs: int = MAX_OPEN_JOBS
@@ -123,7 +126,7 @@ def create_app(
         alone: whether this process holds the data folder itself; the parent of several workers does
             it for them.
         on_started: called when the components are open, before the first request.
-        tuning: of the components that the app opens.
+        tuning: intervals and limits of the components that the app opens.
     """
     app = FastAPIOffline(
         redoc_url=None,

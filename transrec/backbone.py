@@ -27,13 +27,13 @@ from transrec.backbone_folder import (
     CONFIG,
     TOKENIZER,
     WEIGHTS,
-    aligned,
+    align,
+    check_holds,
     files_of,
     fingerprint_of,
-    holds,
     save_weights,
 )
-from transrec.checkpoints import lowest_layers, read_text_encoder
+from transrec.checkpoints import keep_lowest_layers, read_text_encoder
 from transrec.content import BETWEEN, Content
 from transrec.coverage import unknown_id, unknown_share
 from transrec.devices import TORCH_DTYPES, Dtype, resolve_device
@@ -140,8 +140,8 @@ class Backbone:
             read_text_encoder(text) if text is not None else (None, {}, None)
         )
         image_shape, image_state = read_image_encoder(image) if image is not None else (None, {})
-        text_shape, text_state = lowest_layers(text_shape, text_state, layers)
-        image_shape, image_state = lowest_layers(image_shape, image_state, layers)
+        text_shape, text_state = keep_lowest_layers(text_shape, text_state, layers)
+        image_shape, image_state = keep_lowest_layers(image_shape, image_state, layers)
         source = "+".join(Path(name).name for name in (text, image) if name is not None)
         config = BackboneConfig(
             text_shape,
@@ -189,7 +189,9 @@ class Backbone:
             }
             save_weights(state, temporary / WEIGHTS)
             fingerprint = fingerprint_of(temporary)
-            if not (folder.is_dir() and holds(folder, fingerprint)):
+            if folder.is_dir():
+                check_holds(folder, fingerprint)
+            else:
                 temporary.rename(folder)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -328,5 +330,5 @@ def _loaded(config: BackboneConfig, state: dict[str, Tensor]) -> TransRec:
     """
     with undrawn():
         model = build(config)
-    model.load_state_dict({name: aligned(value) for name, value in state.items()}, assign=True)
+    model.load_state_dict({name: align(value) for name, value in state.items()}, assign=True)
     return model

@@ -16,7 +16,7 @@ ALIGNMENT = 64
 """Bytes, of what torch allocates."""
 
 
-def aligned(weights: Tensor) -> Tensor:
+def align(weights: Tensor) -> Tensor:
     """Return weights as torch's own memory lies:
     kernels of some processors round by alignment, in the last bit.
     """
@@ -47,8 +47,8 @@ def files_of(folder: Path) -> tuple[str, ...]:
     return (CONFIG, WEIGHTS) if images_only else (CONFIG, WEIGHTS, TOKENIZER)
 
 
-def holds(folder: Path, fingerprint: str) -> bool:
-    """Return True where a folder holds the backbone of a fingerprint.
+def check_holds(folder: Path, fingerprint: str) -> None:
+    """Check that a folder holds the backbone of a fingerprint.
 
     Raises:
         FileExistsError: it holds another one, or none.
@@ -59,7 +59,6 @@ def holds(folder: Path, fingerprint: str) -> bool:
         raise FileExistsError(
             f"{folder} exists and holds {found[:12]}; move it away or choose another folder"
         )
-    return True
 
 
 def fingerprint_of(folder: Path) -> str:

@@ -78,7 +78,7 @@ def quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def lowest_layers(
+def keep_lowest_layers(
     shape: SizedShape | None, state: dict[str, Tensor], layers: int
 ) -> tuple[SizedShape | None, dict[str, Tensor]]:
     """Keep the lowest layers of a checkpoint.

@@ -12,7 +12,7 @@ from service.catalog.live_items import LiveItems
 class CompactionPolicy:
     """Bounds of a delta.
 
-    `rows`: that may be in a delta, or `share` of its base where that is more. `idle_s`: seconds
+    A delta may have `rows` rows, or `share` of its base if that is more. `idle_s`: seconds
     without a change after which a smaller delta is compacted, too: a base takes less memory, and
     has a snapshot.
     """

@@ -42,7 +42,7 @@ def verify(name: str, items: LiveItems, encode: Encode, window: int, contents: C
         VerificationFailed: vectors that are not finite or nearly all the same, an index that does
             not hold them, or a user side that overflows.
     """
-    rows = living_rows(items)
+    rows = find_living_rows(items)
     check_finite(name, items, rows)
     # A sample: telling all rows of a large catalog apart would keep requests waiting.
     sample = rows[np.linspace(0, len(rows) - 1, min(len(rows), SAMPLE)).astype(np.int64)]
@@ -57,7 +57,7 @@ def verify(name: str, items: LiveItems, encode: Encode, window: int, contents: C
         _check_answers(items, encode, window, sample[:: max(1, len(sample) // PROBES)])
 
 
-def living_rows(items: LiveItems) -> Rows:
+def find_living_rows(items: LiveItems) -> Rows:
     """Return the rows of all items, available or not."""
     start = len(items.base.ids)
     base = np.delete(np.arange(start, dtype=np.int64), items.delta.dead)

@@ -20,7 +20,7 @@ from service.rollout.gate_runner import EventLoopReader
 async def lifespan(
     app: FastAPI, components: AbstractContextManager[Components], on_started: Callable[[], None]
 ) -> AsyncIterator[None]:
-    """Start what follows and works when the server does, and end it with the server."""
+    """Start the follower and the jobs with the server; close the components when it stops."""
     with components as opened:
         app.state.components = opened
         provide(app.state, opened)

@@ -34,7 +34,7 @@ class CatalogEditor:
         state: keeps domains and items.
         versions: know what a domain's backbone reads.
         writer: stores items and makes them searchable.
-        imports: bodies, now or as jobs.
+        imports: imports bodies, now or as jobs.
         pictures: threads for what unpacks pictures.
     """
 

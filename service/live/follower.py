@@ -29,7 +29,7 @@ _log = logging.getLogger("swaprec")
 class FeedIntervals:
     """Seconds.
 
-    `wait_s`: that one look at the feed waits for an entry. `sweep_s`: between two looks at all
+    `wait_s`: how long one look at the feed waits for an entry. `sweep_s`: between two looks at all
     domains, whatever the feed said. `retry_s`: between two attempts where something went wrong.
     """
 

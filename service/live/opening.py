@@ -18,7 +18,7 @@ from service.engine.slots import Slot
 from service.errors import BackboneNotFound
 from service.live.backlog import Backlog
 from service.live.table import LiveDomain, LiveTable
-from service.state import Catalogs, Changes, DomainRecord
+from service.state import Changes, DomainRecord, Items
 from service.version import Version, version_name
 from transrec.devices import Dtype
 
@@ -72,7 +72,7 @@ class ValueOpener:
 
     def __init__(
         self,
-        state: Catalogs,
+        state: Items,
         live: LiveTable,
         versions: Versions,
         bases: Bases,

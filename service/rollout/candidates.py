@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from service.catalog.bases import Bases
-from service.catalog.verify import check_finite, living_rows, verify
+from service.catalog.verify import check_finite, find_living_rows, verify
 from service.content.item_reader import ItemReader
 from service.embedding.versions import Versions
 from service.errors import RequestConflict
@@ -89,7 +89,7 @@ class Candidates:
         name = version_name(value.version)
         items = value.items
         if self._bases.verified(items.base, value.digest, value.dtype):
-            late = living_rows(items)
+            late = find_living_rows(items)
             check_finite(str(name), items, late[late >= len(items.base.ids)])
             return
         item_reader = self._versions.item_reader(value.domain)

@@ -1,6 +1,6 @@
 """What a state can do, in five Protocols by concern, and what composes them.
 
-Each backend implements all five. Who uses a state names the narrowest Protocol that it needs.
+Each backend implements all five. Consumers name the narrowest Protocol that they need.
 
 All writes are durable when the call returns, or raise and change nothing. A shared backend may also
 raise StateUnavailable: it does not answer now. A read is then to be tried again; of a write it is

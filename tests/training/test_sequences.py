@@ -95,6 +95,15 @@ def test_a_list_of_items_of_another_name_is_the_history(tmp_path: Path) -> None:
     assert histories(write(tmp_path, all=rows)) == {"1": "abc"}
 
 
+@pytest.mark.parametrize("name", ["item_genres", "item_tags", "item_category_list"])
+def test_a_list_that_is_a_feature_of_the_item_is_no_history(tmp_path: Path, name: str) -> None:
+    header = f"user_id:token\titem_id:token\t{name}:token_seq\ttimestamp:float\n"
+    rows = "".join(f"1\t{item}\tcomedy drama\t{time}\n" for time, item in enumerate("abc", 5))
+    folder = write(tmp_path, all=header + rows)
+    assert histories(folder) == {"1": "abc"}
+    assert read_tables("recbole", folder).interactions["timestamp"].to_list() == [*"567"]
+
+
 def test_a_list_that_may_be_the_history_is_noted_and_read_where_it_is_mapped(
     tmp_path: Path,
 ) -> None:

@@ -2,12 +2,13 @@
 (`item_id:token`).
 
 The interactions may be split in `X.train.inter`, `X.valid.inter` and `X.test.inter`, as benchmark
-data sets are. Their sequential form has a column `item_id_list:token_seq`:
-`training.importers.sequences` reads it.
+data sets are. Their sequential form has a column of lists, `item_id_list:token_seq` or one of a
+similar name: `training.importers.sequences` reads it.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -31,6 +32,8 @@ from training.rejections import Rejections
 
 _SPLITS = ("train", "valid", "test")
 _MANY = "token_seq"
+_HISTORY = re.compile(r"items?(_ids?)?_(list|seq|sequence|history)")
+"""Names of a list of the items before; other lists, such as `item_genres`, are features."""
 
 
 def read(source: Source) -> Tables:
@@ -113,7 +116,7 @@ def _sequence(types: dict[str, str], names: dict[str, str]) -> str | None:
     """
     item = next((their for their, our in names.items() if our == "item_id"), "item_id")
     mapped = [their for their, our in names.items() if our == SEQUENCE]
-    lists = [name for name, kind in types.items() if kind == _MANY and name.startswith("item")]
+    lists = [name for name, kind in types.items() if kind == _MANY and _HISTORY.fullmatch(name)]
     if types.get(item) == _MANY:
         return item
     return next((name for name in (*mapped, f"{item}_list", *lists) if name in types), None)

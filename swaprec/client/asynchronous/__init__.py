@@ -1,1 +1,1 @@
-"""The client: this package is written by hand, its twin without `async` is generated from it."""
+"""The client, twice: `asynchronous` is written by hand, `sync` is generated from it."""

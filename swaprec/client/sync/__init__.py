@@ -1,2 +1,2 @@
 # Generated from ../asynchronous by `make fix`: change that one.
-"""The client: this package is written by hand, its twin without `async` is generated from it."""
+"""The client, twice: `asynchronous` is written by hand, `sync` is generated from it."""

@@ -13,7 +13,7 @@ from service.catalog.bases import Bases, Catalog
 from service.catalog.compaction_policy import COMPACTION_POLICY
 from service.catalog.ids import Ids
 from service.catalog.live_items import LiveItems
-from service.catalog.verify import living_rows
+from service.catalog.verify import find_living_rows
 from service.state import ChangedItem, Changes, DomainRecord
 
 WIDTH = 4
@@ -93,7 +93,7 @@ def check(items: LiveItems, model: dict[str, KnownRows], rng: random.Random) -> 
     assert rows.keys() == model.keys()
     assert len(items) == len(model)
     assert items.ids(list(rows.values())) == list(rows)
-    assert sorted(items.ids(living_rows(items))) == sorted(model)
+    assert sorted(items.ids(find_living_rows(items))) == sorted(model)
     if rows:
         found = items.vectors(list(rows.values()))
         assert np.array_equal(found, np.array([model[name].vector for name in rows]))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from service.catalog.bases import Bases, Catalog
 from service.catalog.live_items import LiveItems
-from service.catalog.verify import living_rows, verify
+from service.catalog.verify import find_living_rows, verify
 from service.errors import VerificationFailed
 from service.state import DomainRecord
 from service.version import NONE
@@ -118,6 +118,6 @@ def test_an_index_that_answers_from_other_vectors_is_refused(tmp_path: Path) -> 
 
 def test_living_rows_leave_out_what_the_delta_replaced(tmp_path: Path) -> None:
     items = catalog(tmp_path, vectors())
-    assert living_rows(items).tolist() == list(range(ITEMS))
+    assert find_living_rows(items).tolist() == list(range(ITEMS))
     dead = replace(items, delta=replace(items.delta, dead=np.array([0, 5])))
-    assert living_rows(dead).tolist() == [row for row in range(ITEMS) if row not in (0, 5)]
+    assert find_living_rows(dead).tolist() == [row for row in range(ITEMS) if row not in (0, 5)]

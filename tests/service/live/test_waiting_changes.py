@@ -8,7 +8,7 @@ import numpy as np
 
 from service.app import assemble
 from service.catalog.live_items import LiveItems
-from service.catalog.verify import living_rows
+from service.catalog.verify import find_living_rows
 from service.http.components import Components
 from service.settings import Settings
 from service.state import DomainRecord, StoredItem
@@ -95,7 +95,7 @@ def test_a_domain_that_was_made_anew_has_nothing_of_the_one_before(
     for number in range(before.items.generation + 2):
         write_in_other_process(components, [f"other {number}"])
     now = caught_up(components)
-    assert set(now.items.ids(living_rows(now.items))) == {
+    assert set(now.items.ids(find_living_rows(now.items))) == {
         f"other {n}" for n in range(before.items.generation + 2)
     }
 
