@@ -33,6 +33,8 @@ CLIENT_VARIABLES = (
     "SWAPREC_DEMO_URL",
     "SWAPREC_DEBUG",
     "SWAPREC_GPU_FAST",
+    "SWAPREC_SEED",
+    "SWAPREC_WHEELS",
 )
 """Variables that others than the service read: the command line, the client, the encoders."""
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import socket
 from pathlib import Path
 
@@ -25,6 +26,8 @@ WRONG = {
     "memory_bytes": "1GiB",
     "max_queue": "-1",
 }
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_every_wrong_setting_is_named_with_its_variable_its_value_and_what_is_expected(
@@ -74,6 +77,14 @@ def test_an_unknown_variable_is_named_with_the_nearest_setting_and_service_links
     [prot, queue] = unknown_variables({"SWAPREC_PROT": "9000", "SWAPREC_MAXQUEUE": "3"})[::-1]
     assert "did you mean SWAPREC_PORT?" in prot
     assert "did you mean SWAPREC_MAX_QUEUE?" in queue
+
+
+def test_the_containers_set_no_variable_that_the_service_warns_of() -> None:
+    files = [ROOT / "Dockerfile", ROOT / "docker-compose.yml", *(ROOT / "deploy").iterdir()]
+    texts = [path.read_text("utf-8") for path in files if path.is_file()]
+    names = set(re.findall(r"\bSWAPREC_[A-Z_]+", "\n".join(texts)))
+    assert {"SWAPREC_SEED", "SWAPREC_INSECURE"} <= names
+    assert unknown_variables(dict.fromkeys(names, "1")) == []
 
 
 def test_an_ipv6_address_is_listened_on_and_written_in_brackets() -> None:
