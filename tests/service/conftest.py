@@ -39,6 +39,9 @@ ITEMS: list[dict[str, Any]] = [
 
 MakeBundle = Callable[..., Path]
 
+TIMEOUT_S = 120
+"""Seconds that an answer may take on a machine that is busy."""
+
 _APPS: WeakKeyDictionary[httpx.Client, FastAPI] = WeakKeyDictionary()
 
 
@@ -54,7 +57,7 @@ def running(settings: Settings, token: str = "", tuning: Tuning = TUNING) -> Ite
     thread.start()
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    with httpx.Client(base_url=url, timeout=30, headers=headers) as client:
+    with httpx.Client(base_url=url, timeout=TIMEOUT_S, headers=headers) as client:
         _APPS[client] = app
         try:
             wait_until(lambda: server.started or not thread.is_alive())
