@@ -45,7 +45,7 @@ PARALLEL_SECTIONS = ("http_folder",)
 
 TOTAL_S = 345.0
 REHEARSAL_FACTOR = 4
-"""Times the limits that a rehearsal may take: it measures nothing, on a machine that may be busy."""
+"""Times the limits that a rehearsal may take: it measures nothing, maybe on a busy machine."""
 MIN_SECTION_S = 10.0
 GRACE_S = 6.0
 """So long before its limit a section is asked to be done, its start included."""
