@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import logging
 import signal
+import threading
 from pathlib import Path
 
 import httpx
 import pytest
 
 from service.access.keys import KeyFile, Keys
+from service.app import create_app
+from service.server import LoggingServer, listen, server_config
+from service.settings import Settings
 from service.wire.problems import one_line
 from service.workers import _why
-from tests.service.conftest import MakeBundle, activate, upload, wait_for_job
+from tests.service.conftest import MakeBundle, activate, upload, wait_for_job, wait_until
 
 
 def test_every_change_of_a_domain_leaves_a_line(
@@ -66,3 +70,17 @@ def test_a_text_of_a_client_is_one_line_of_the_log() -> None:
 def test_a_worker_that_ended_is_reported_with_its_signal_or_code() -> None:
     assert _why(-signal.SIGKILL) == "killed by SIGKILL"
     assert _why(3) == "exit code 3"
+
+
+def test_the_signal_that_ends_the_service_is_named_before_it_ends(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "swaprec")
+    server = LoggingServer(server_config(settings, create_app(settings)))
+    # Not in the main thread, in which uvicorn would raise the signal again.
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listen(settings)]})
+    thread.start()
+    wait_until(lambda: server.started or not thread.is_alive())
+    server.handle_exit(signal.SIGTERM, None)
+    thread.join()
+    assert "SIGTERM: what was accepted is answered, then the service ends" in caplog.messages

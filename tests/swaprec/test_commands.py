@@ -48,6 +48,10 @@ def test_versions_go_live_and_back(walk: str, tmp_path: Path) -> None:
     env = {"SWAPREC_URL": walk}
     assert "walk@1*" in read("versions", "list", **env)
     assert read("activate", "walk", "none", **env) == "walk@none\n"
+    assert read("activate", "walk", "1", "--canary", "10", **env) == (
+        "walk@1 is a canary for 10 % of the users; the others get the live version\n"
+    )
+    assert read("rollback", "walk", **env) == "walk@none\n", "a rollback ends the canary"
     assert read("rollback", "walk", **env) == "walk@1\n"
     assert "walk@1, live" in read("versions", "show", "walk", "1", **env)
     assert json.loads(read("versions", "show", "walk", "1", "--json", **env))["live"]

@@ -5,6 +5,7 @@ before it goes live and while it is a canary.
 from __future__ import annotations
 
 import json
+import logging
 from typing import Any
 
 import httpx
@@ -86,6 +87,19 @@ def test_a_version_that_misses_its_gate_is_refused_with_the_figures_and_the_live
     assert ended["error"]["figures"]["live"]["version"] == 2
     assert ended["error"]["figures"]["candidate"]["hr"] < 1.0
     assert versions(two) == (2, None)
+
+
+def test_a_version_that_misses_its_gate_is_one_warning_in_the_log(
+    two: httpx.Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    put_probes(two, 2)
+    body = {"gate": {"min_hr10": 0.9}}
+    job = two.post("/adapters/movies/versions/1/activate", json=body).json()
+    caplog.clear()
+    wait_for_job(two, job)
+    told = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert [(record.levelname, record.exc_info) for record in told] == [("WARNING", None)]
+    assert "HR@10 is 0.0000, expected at least 0.9" in told[0].getMessage()
 
 
 def test_an_upload_with_a_gate_goes_live_only_if_it_passes(
