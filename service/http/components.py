@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from anyio import CapacityLimiter
 from starlette.datastructures import State as AppState
 
 from adapters_store.store import Store
@@ -133,6 +134,7 @@ def provide(state: AppState, components: Components) -> None:
         state=components.state,
         recommender=components.recommender,
         canary_gate_runner=components.canary_gate_runner,
+        reading=CapacityLimiter(1),
     )
     state.jobs = JobComponents(components.state, components.jobs, components.job_events)
     state.operations = OperationComponents(

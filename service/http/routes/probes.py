@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Annotated
 
+from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
 
@@ -40,6 +41,8 @@ class ProbeComponents:
     state: Catalogs
     recommender: Recommender
     canary_gate_runner: CanaryGateRunner
+    reading: CapacityLimiter
+    """How many bodies are read at once: the event loop waits for each thread that computes."""
 
 
 ComponentsDep = Annotated[ProbeComponents, from_app("probes")]
@@ -60,7 +63,7 @@ async def put_probes(domain: str, request: Request, components: ComponentsDep) -
     """
     incarnation = (await run_in_threadpool(components.state.get_domain, domain)).incarnation
     body = await read_body(request, min(components.settings.max_import_bytes, MAX_ARRAY_BYTES))
-    probes = await run_in_threadpool(read_probes, body)
+    probes = await to_thread.run_sync(read_probes, body, limiter=components.reading)
     await run_in_threadpool(components.state.put_probes, domain, probes, incarnation)
     if probes:
         await run_in_threadpool(components.canary_gate_runner.ask, domain)
