@@ -61,7 +61,10 @@ def test_no_token_learns_what_to_send(file: KeyFile, header: str | None) -> None
 
 
 def test_without_keys_everyone_may_do_everything(file: KeyFile) -> None:
-    Keys(file, required=False).caller(None).check("admin", "movies")
+    anybody = Keys(file, required=False).caller(None)
+    anybody.check("admin", "movies")
+    assert anybody.covers("movies")
+    assert anybody.covers("books")
 
 
 def test_a_scope_includes_those_before_it_and_domains_limit_it(file: KeyFile) -> None:
